@@ -1,19 +1,20 @@
-"""What the evidence must say of runs whose truth is known, of SmolLM2-135M-Instruct; exits with 1 where it
-doesn't.
+"""Check the evidence of runs whose truth is known, on SmolLM2-135M-Instruct; exits with 1 if a claim is
+wrong.
 
     python bench/acceptance.py [SECTION …] [--home DIR] [--trec FILE]
 
-overfit     32 rows, 10 epochs: called overfitting, and its best step is within one evaluation of that of a
-            run on the same rows with other, more and closer validations.
-membership  by 1, 2, 4 and 10 epochs on those rows: the area under the base model is one half, and it rises
-            (over six draws of rows), and it rises with the gap between held-out and training rows.
-identity    every method that leaves the base model in place forgets nothing, untrained and switched off.
-trec        two epochs on 480 questions of TREC: a sure gain, a sure loss on prose, and a verdict on both.
+overfit     32 rows, 10 epochs: reported as overfitting, with its best step within one evaluation of that of
+            a run on the same rows with other, more and closer validations.
+membership  after 1, 2, 4 and 10 epochs on those rows: the area under the base model is one half, and it
+            rises (over six draws of rows), and it rises with the gap between held-out and training rows.
+identity    every method that keeps the base model in place forgets nothing, untrained and disabled.
+trec        two epochs on 480 questions of TREC: a significant gain, a significant loss on prose, and a
+            verdict on both.
 mitigation  replay and a tenth of the learning rate each forget less than the run of `trec`.
 rates       LoRA forgets less than full fine-tuning at one learning rate and more at another.
-seeds       runs that differ in nothing but their seed are not called different more often than 1 in 20.
+seeds       runs that differ only in their seed are not called different more often than 1 in 20.
 
-Runs go through an engine as a user's do, and stay in the home folder (a new one where left out): look at them
+Runs go through an engine like a user's, and stay in the home folder (a new one by default): view them
 there with `tunebench up`. `trec`, `mitigation` and `rates` need the training file of the TREC question
 classification set as JSON lines of text and coarse.
 """
@@ -38,7 +39,7 @@ from bench.verdicts.trials import Run, Trials, with_interval
 from store.core.errors import TunebenchError
 from store.core.figure_schemas import Estimate
 
-Claim = tuple[str, bool, str]  # what must hold, whether it does, the figures
+Claim = tuple[str, bool, str]  # claim, whether it holds, the figures
 
 SMALL = {
     "method": "full",
@@ -50,9 +51,9 @@ SMALL = {
     "max_eval_rows": 100,
     "sample_prompts": 3,
 }
-STEPS = 4  # of an epoch of SMALL
+STEPS = 4  # steps of an epoch of SMALL
 EPOCHS = 10
-DRAWS = 6  # of training rows, for the area under the base model: one draw of 32 rows is far from one half
+DRAWS = 6  # draws of training rows for the base model's area: one draw of 32 rows is far from one half
 TREC = {
     "max_train_rows": 480,
     "max_eval_rows": 150,
@@ -139,7 +140,7 @@ def membership(trials: Trials) -> Iterator[Claim]:
 
 
 def identity(trials: Trials) -> Iterator[Claim]:
-    small(trials, 1)  # so that the home has the model
+    small(trials, 1)  # so that the home folder has the model
     for title, off, on in untrained.changes(trials.home):
         words = f"{off:+.6f} nats a token; left on {on:+.6f}"
         yield f"{title}, untrained and switched off, forgets nothing", abs(off) <= 1e-4, words

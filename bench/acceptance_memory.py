@@ -1,11 +1,11 @@
-"""What single rows leave in a real model: canaries planted 1, 4 and 16 times, ranked after training.
+"""Memorization of single rows in a real model: canaries planted 1, 4 and 16 times, ranked after training.
 
     python bench/acceptance_memory.py canaries [--rows 300] [--canaries 5] [--epochs 3] [--method lora]
     [--learning-rate 1e-3] [--home DIR] [--json]
 
-A run of the real train job on made-up people and as many canaries of each kind as are asked for, without
-other evidence. Exits with 1 unless canaries planted 16 times are surely exposed more than those planted once,
-and those never planted are not exposed.
+A run of the real train job on generated people and the given number of canaries of each kind, without
+other evidence. Exits with 1 unless canaries planted 16 times are significantly more exposed than those
+planted once, and those never planted are not exposed.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""How fast data is read and measured, and how right the measures are.
+"""Speed of importing and measuring data, and accuracy of the measures.
 
     python bench/data.py [SECTION ...] [--rows 1000000] [--pii FILE] [--languages FILE] [--json]
 
-Every section is a function of `Bench` that gives figures; those with a limit decide the exit code, which is
-1 where one is missed. Rows come from this machine's own Python documentation, recombined with a fixed seed:
-about 400 bytes of JSON a row. Jobs run as their own processes, as the engine starts them; memory is what a
-job and its children hold together, looked at twenty times a second, with what they share counted in each.
+Every section is a function of `Bench` that returns figures; those with a limit decide the exit code, which
+is 1 if one is missed. Rows come from this machine's own Python documentation, recombined with a fixed
+seed: about 400 bytes of JSON per row. Jobs run as separate processes, as the engine starts them; memory is
+that of a job and its children together, sampled twenty times a second, with shared pages counted in each.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ IMPORT_SECONDS = 30.0  # for a million rows
 IMPORT_GIB = 2.0
 ROWS_A_SECOND = 20_000  # both groups together, on two cores
 
-# section -> (title, module, function of a Bench that gives figures or raises Skipped)
+# section -> (title, module, function of a Bench that returns figures or raises Skipped)
 SECTIONS = {
     "import": ("Import", "bench.data", "imported"),
     "signals": ("Signals without a model", "bench.data", "measured"),

@@ -1,16 +1,16 @@
-"""How well the suite separates a model from guessing, and how fast it is asked.
+"""How well the suite separates a model from guessing, and the speed of measuring it.
 
     python bench/evidence.py [SECTION ...] [--model FOLDER] [--dtype bfloat16|float32] [--rounds 3] [--json]
 
-`suite`: accuracy of the model on the suite's items, overall and by category, by both rules, and its loss on
-the suite's prose. `samples`: how long its own samples take to make. `sample`: what the evidence of the sample
-experiment takes, by an engine of its own: probes while it trains, and all that comes after. `throughput`: the
-same items asked by lm-evaluation-harness' own Hugging Face backend (`pip install 'tunebench[bench]'`), with
-the same model object and tokenizer; the contenders alternate in one process, each tokenises anew, and the
-ratio is against the fastest of its batch sizes. Accuracies are counted from each side's log-probabilities by
-the same two lines. In fp32 they must be equal to the last digit. In bf16 the sums of equal texts differ by
-rounding with how rows are batched, in the backend too, so there the items that are chosen otherwise are
-counted instead.
+`suite`: accuracy of the model on the suite's items, overall and by category, by both rules, and its loss
+on the suite's prose. `samples`: time to generate its own samples. `sample`: time of the sample
+experiment's evidence, with an engine of its own: probes during training, and everything afterwards.
+`throughput`: the same items with lm-evaluation-harness' own Hugging Face backend (`pip install
+'tunebench[bench]'`), with the same model object and tokenizer; the contenders alternate in one process,
+each tokenises again, and the ratio is to the fastest of its batch sizes. Accuracies are computed from each
+side's log-probabilities by the same two lines. In fp32 they must be equal to the last digit. In bf16 the
+sums of equal texts differ by rounding with the batching of rows, in the backend too, so there the items
+with different choices are counted instead.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch is loaded: as workers have it
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # set before torch is loaded, as in workers
 
 import numpy as np
 import torch
@@ -46,12 +46,12 @@ from engine.models.tokenization.rendering import render
 from store.core.home import Home
 from store.training.train_config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig, build_sample_experiment
 
-TIMES = 2.0  # items a second against the harness
+TIMES = 2.0  # minimum ratio of items per second to the harness
 SAMPLES_SECONDS = 30.0
-EVIDENCE_SECONDS = 180.0  # of the sample experiment
-BATCH_SIZES = (16, 64)  # of the harness
+EVIDENCE_SECONDS = 180.0  # for the sample experiment
+BATCH_SIZES = (16, 64)  # for the harness
 
-Answers = list[np.ndarray]  # of each item the log-probabilities of its options
+Answers = list[np.ndarray]  # log-probabilities of each item's options
 
 
 class Bench:
@@ -142,7 +142,7 @@ def throughput(bench: Bench) -> list[Figure]:
     contenders |= {f"lm-eval, batch size {size}": _harness(bench, size) for size in BATCH_SIZES}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     answers: dict[str, Answers] = {}
-    for _ in range(bench.options.rounds + 1):  # the first one warms up
+    for _ in range(bench.options.rounds + 1):  # the first is a warm-up
         for name, ask in contenders.items():
             began = time.perf_counter()
             answers[name] = ask()

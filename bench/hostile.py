@@ -1,9 +1,9 @@
-"""Input that means harm: files, SQL, HTTP and kills, made from a seed. Nothing may give way.
+"""Malicious input: files, SQL, HTTP and kills, generated from a seed. Nothing may give way.
 
     python bench/hostile.py [--only DOOR …] [--seed 1] [--rounds 1]
 
-Prints how many attempts each door met and those that it did not hold, and exits with 1 where there are any.
-With more rounds, each door is attacked again from the seeds that follow.
+Prints the number of attempts on each entry point and those that succeeded, and exits with 1 if there are
+any. With more rounds, each is attacked again with the following seeds.
 """
 
 from __future__ import annotations

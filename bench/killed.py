@@ -1,4 +1,4 @@
-"""A home folder whose engine and workers are killed with -9, and what may not be left of them afterwards."""
+"""A home folder whose engine and workers are killed with -9, and what they must not leave behind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from store.http.client import Client
 from store.jobs import job_queue
 
 VICTIMS = ("engine", "worker", "both")
-GONE_SECONDS = 5.0  # in which what a killed worker had started is gone too
+GONE_SECONDS = 5.0  # time for child processes of a killed worker to end
 
 
 class KilledHome:
@@ -34,7 +34,7 @@ class KilledHome:
     def __init__(self, path: Path) -> None:
         self.home = Home(path).create()
         self.client = Client(self.home)
-        self.groups: set[int] = set()  # process groups of workers that were killed
+        self.groups: set[int] = set()  # process groups of killed workers
         self.start()
 
     def start(self) -> None:

@@ -47,7 +47,7 @@ def of_data(work: Work, camera: Camera) -> None:
     dataset_id = work.imported()
     work.measured()
     camera.go(f"/data?dataset={dataset_id}")
-    camera.take("data", camera.text("healthy band"))
+    camera.take("data", camera.text("healthy range"))
     camera.tab("Map")
     camera.take("map", charts(camera.page), camera.text("Label errors"))
     cleaned = work.cleaned(dataset_id)

@@ -2,5 +2,6 @@
 
 import os
 
-# Before transformers is imported: kernels of a hub are code, and none is run (`store.core.model_folders`).
+# Set before transformers is imported: kernels from a hub are code, and none is run
+# (`store.core.model_folders`).
 os.environ["USE_HUB_KERNELS"] = "NO"

@@ -1,9 +1,9 @@
 """`python -m engine [--home PATH] [--port N] [--allow-host NAME …]`: open the store, serve it, run the queue.
 
-One engine a home folder: it holds `engine.lock` for as long as it lives, so that a lock is never left
-behind by one that was killed. SIGTERM and Ctrl-C end the engine and not the workers; the next engine
-follows them. Exit codes: 0 asked to stop, 1 the store or the home folder can't be used, 3 another engine
-runs for this home folder, 4 the port is in use.
+There is one engine per home folder: it holds `engine.lock` as long as it runs, so that a killed engine
+leaves no lock behind. SIGTERM and Ctrl-C end the engine but not the workers, which the next engine
+follows. Exit codes: 0 asked to stop, 1 the store or the home folder can't be used, 3 another engine runs
+for this home folder, 4 the port is in use.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ from store.jobs import job_queue
 log = logging.getLogger("engine")
 
 FAILED, ALREADY_RUNNING, PORT_IN_USE = 1, 3, 4
-GRACE_SECONDS = 5  # for requests under way when the engine is asked to stop
-NO_SAMPLE = "TUNEBENCH_NO_SAMPLE"  # where it is set, a new home folder stays empty
+GRACE_SECONDS = 5  # for requests in progress when the engine is asked to stop
+NO_SAMPLE = "TUNEBENCH_NO_SAMPLE"  # if set, a new home folder stays empty
 
 
 class CannotStart(Exception):
-    """The sentence that ends the engine before it serves, and the exit code."""
+    """Raised before the engine serves, with a message and an exit code."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -67,7 +67,9 @@ class CannotStart(Exception):
 
 
 def take_lock(home: Home) -> IO[bytes]:
-    """Hold the lock of the home folder; the file must stay open. Raises CannotStart where another has it."""
+    """Acquire the home folder's lock; the file must stay open. Raises CannotStart if another engine
+    has it.
+    """
     lock = acquire_lock(home.engine_lock)
     if lock is None:
         other = read_record(home.engine_file)
@@ -77,9 +79,9 @@ def take_lock(home: Home) -> IO[bytes]:
 
 
 def listen(port: int) -> socket.socket:
-    """A socket on loopback; port 0 is any free one. Raises CannotStart where the port is taken."""
-    # Named as TCP, for asyncio sends at once on such sockets alone: else headers and body of an answer go one
-    # by one, and the second waits 40 ms for the first one's receipt.
+    """Return a socket on loopback; port 0 is any free one. Raises CannotStart if the port is in use."""
+    # Explicitly TCP, as asyncio disables Nagle's algorithm on such sockets only: otherwise headers and body
+    # of a response are sent separately, and the second waits 40 ms for the acknowledgement of the first.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -94,13 +96,16 @@ def listen(port: int) -> socket.socket:
 
 
 class Queue(threading.Thread):
-    """The scheduler, stepped as often as it says, and as soon as a command wakes it; before each step the
-    services of the features make room for what it may start, and their loops are stepped."""
+    """Thread that steps the scheduler as often as it requests, and as soon as a command wakes it.
+
+    Before each step, services of the features free resources for jobs that may start, and their loops are
+    stepped.
+    """
 
     def __init__(self, scheduler: Scheduler, services: Sequence[Service]) -> None:
         super().__init__(name="scheduler")
         self.scheduler, self.services = scheduler, services
-        self.loops: Sequence[Loop] = ()  # once the commands are there, by which they queue
+        self.loops: Sequence[Loop] = ()  # set once the commands exist, with which loops queue jobs
         self.awake = threading.Event()
         self.ended = threading.Event()
 
@@ -114,45 +119,45 @@ class Queue(threading.Thread):
                 pause = min(self.scheduler.step(), *looped, *pauses)
                 trouble = ""
             except Exception as error:  # the border: one bad step must not end the queue
-                if repr(error) != trouble:  # said once: a full disk must not be filled with it
+                if repr(error) != trouble:  # logged once, so as not to fill a full disk
                     log.exception("A step of the scheduler failed; it is tried again until it succeeds.")
                 trouble, pause = repr(error), BUSY_SECONDS
             self.awake.wait(pause)
             self.awake.clear()
 
     def stop(self) -> None:
-        """End after the present step."""
+        """End after the current step."""
         self.ended.set()
         self.awake.set()
         self.join()
 
 
 def build_services(context: ServiceContext) -> dict[str, Service]:
-    """Those of the features, by the names that the server knows them by."""
+    """Build the services of the features, by the names that the server knows."""
     features = load_engine_features().values()
     return {name: build(context) for feature in features for name, build in feature.services.items()}
 
 
 def build_loops(context: CommandContext) -> list[Loop]:
-    """Those of the features."""
+    """Build the loops of the features."""
     return [loop for feature in load_engine_features().values() for loop in feature.build_loops(context)]
 
 
 def close_all(services: Iterable[Service]) -> None:
-    """End them; those that have ended already stay so."""
+    """Close all services; those already closed stay so."""
     for service in services:
         service.close()
 
 
 def prepare_first_start(database: Database, commands: Commands) -> None:
-    """In an empty home folder, make the bundled model and the sample data set without being asked."""
+    """In an empty home folder, queue the creation of the bundled model and the sample data set."""
     empty = not datasets.list_datasets(database) and not job_queue.recent_jobs(database, limit=1)
     if empty and not os.environ.get(NO_SAMPLE):
         commands.launching.prepare_sample()
 
 
 class LoopThread(threading.Thread):
-    """A loop in a thread of its own, stepped as often as it says."""
+    """A loop in its own thread, stepped as often as it requests."""
 
     def __init__(self, loop: Loop) -> None:
         super().__init__(name=loop.thread, daemon=True)
@@ -173,16 +178,16 @@ class LoopThread(threading.Thread):
                 trouble, pause = repr(error), IDLE_SECONDS
 
     def stop(self) -> None:
-        """End after the present step, which is waited for as long as the loop says."""
+        """End after the current step, waiting for up to the loop's patience."""
         self.ended.set()
         self.loop.stop()
         self.join(self.loop.patience)
 
 
 class EngineServer(uvicorn.Server):
-    """A server that SIGTERM and SIGINT end in order, so that what stands after its `run` is done.
+    """Server that shuts down in order on SIGTERM and SIGINT, so that the code after its `run` is executed.
 
-    `stopping` is called as soon as one of them comes, before requests under way are waited for.
+    `stopping` is called at the signal, before requests in progress are waited for.
     """
 
     def __init__(self, app: Starlette, stopping: Callable[[], None]) -> None:
@@ -190,11 +195,11 @@ class EngineServer(uvicorn.Server):
             uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
         )
         self._stopping = stopping
-        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again once it has shut down
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn re-raises them after its shutdown
             signal.signal(number, self._stop)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """While the server runs; the rest is uvicorn's."""
+        """Handle a signal while the server runs; the rest is uvicorn's."""
         super().handle_exit(sig, frame)
         self._stopping()
 
@@ -204,7 +209,7 @@ class EngineServer(uvicorn.Server):
 
 def serve(home: Home, port: int, names: HostNames) -> None:
     """Run the engine until SIGTERM or SIGINT. Raises CannotStart and TunebenchError before it serves."""
-    os.umask(0o077)  # what engine and workers write is for this user alone
+    os.umask(0o077)  # files of engine and workers are private to this user
     raise_descriptor_limit()
     home.create()
     lock = take_lock(home)
@@ -242,7 +247,7 @@ def serve(home: Home, port: int, names: HostNames) -> None:
         Handlers(
             table,
             asks,
-            # the server knows services by their names
+            # the server knows services by name
             cast("Playground | None", services.get("playground")),
             queries=load_queries(),
             people=people,
@@ -268,10 +273,10 @@ def serve(home: Home, port: int, names: HostNames) -> None:
         log.info("Tunebench %s serves %s at %s on %s.", version, home.path, address, ", ".join(devices))
         server.run(sockets=[listener])
     finally:
-        # whatever it is that the file can't be read or removed, the rest has to end
+        # whatever the reason that the file can't be read or removed, the rest has to end
         with contextlib.suppress(OSError, ValueError):
             record = read_record(home.engine_file)
-            if record and record.pid == os.getpid():  # else the folder is another one by now, with its own
+            if record and record.pid == os.getpid():  # otherwise the folder was replaced
                 home.engine_file.unlink(missing_ok=True)
         queue.stop()
         for thread in threads:
@@ -284,7 +289,7 @@ def serve(home: Home, port: int, names: HostNames) -> None:
 
 
 def main() -> int:
-    """Read the command line and run; the last line on stderr says why it did not."""
+    """Read the command line and run; the last line on stderr gives the reason of a failure."""
     parser = argparse.ArgumentParser(prog="python -m engine", description="The Tunebench engine.")
     parser.add_argument("--home", help="the home folder; TUNEBENCH_HOME or ~/.tunebench where left out")
     parser.add_argument("--port", type=int, default=0, help="on loopback; 0 is any free port")
@@ -297,14 +302,14 @@ def main() -> int:
     except CannotStart as error:
         print(error, file=sys.stderr)
         return error.code
-    except (TunebenchError, OSError) as error:  # of the system: about the home folder, which all files are in
+    except (TunebenchError, OSError) as error:  # system errors concern the home folder, which has all files
         print(_reason(home, error), file=sys.stderr)
         return FAILED
     return 0
 
 
 def _reason(home: Home, error: TunebenchError | OSError) -> str:
-    """Why the engine ended. A full disk is the reason, whatever it was that could not be written."""
+    """Return why the engine ended: a full disk if that is so, whatever could not be written."""
     with contextlib.suppress(OSError):
         try:
             home.check_space()

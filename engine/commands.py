@@ -1,7 +1,7 @@
-"""Every change that a user can ask for, as a function from a document to a document.
+"""Every change that a user can request, as a function from a document to a document.
 
-A body is validated before anything else; a change of the store is one transaction, made of the writes
-of the store's modules, and folders are removed only after it is committed.
+A body is validated first. A change of the store is one transaction, made of writes of the store's modules,
+and folders are removed only after it is committed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from store.runs.config import Interpolate, Variant
 from store.training.split import Split, get_split
 from store.training.train_config import TrainConfig
 
-QueryFunction = Callable[[str, Mapping[str, object]], Any]  # name and body -> the document of that ask
+QueryFunction = Callable[[str, Mapping[str, object]], Any]  # name and body -> result of that query
 
 
 class EmptyBody(Config):
@@ -64,7 +64,7 @@ class DatasetName(Config):
 
 
 class DatasetRename(DatasetName):
-    """seen: what the person saw of the field, left out it is not looked at; so in all bodies that have it."""
+    """Body of `rename_dataset`; seen: the field's value as the person read it, not checked if omitted."""
 
     name: Line = Field(min_length=1, max_length=80)
     seen: dict[str, object] | None = None
@@ -76,13 +76,13 @@ class DatasetSplit(Split):
 
 
 class JobName(Config):
-    """`job`: an id, or the name of a run."""
+    """Body with `job`: an id, or the name of a run."""
 
     job: str
 
 
 class RunEdit(Config):
-    """A field left out stays as it is."""
+    """Body of `edit_run`; omitted fields are not changed."""
 
     run: str
     name: Line | None = Field(None, max_length=120)
@@ -91,8 +91,10 @@ class RunEdit(Config):
 
 
 class Commands:
-    """The commands over one store. `run_query` answers a preview; `people` adds those about accounts; `wake`
-    tells the scheduler not to wait."""
+    """All commands of one store.
+
+    run_query: answers a preview. people: adds the commands about accounts. wake: wakes the scheduler.
+    """
 
     def __init__(
         self,
@@ -120,11 +122,11 @@ class Commands:
         self.networks = NetworkCommands(database)
 
     def table(self) -> dict[str, Callable[[Mapping[str, object], Person], CommandAnswer]]:
-        """name -> function of a body that nobody has checked yet, as the server takes them."""
+        """Return name -> function of an unvalidated body, as the server expects."""
         return {name: self._checked(name, command) for name, command in self.commands().items()}
 
     def commands(self) -> dict[str, Command]:
-        """All of them, by name."""
+        """Return all commands by name."""
         launching = self.launching
         return {
             "import_dataset": Command(ImportConfig, launching.import_dataset, CREATED, makes_work=True),
@@ -182,7 +184,7 @@ class Commands:
     # -- data sets ----------------------------------------------------------------------------------
 
     def rename_dataset(self, body: DatasetRename) -> EmptyAnswer:
-        """Another name; runs keep the one that they were launched with."""
+        """Rename a data set; existing runs keep its earlier name."""
         with self.database.transaction() as tx:
             dataset = datasets.get_dataset(tx, body.dataset)
             check_unchanged(
@@ -193,12 +195,12 @@ class Commands:
         return {}
 
     def set_split(self, body: DatasetSplit) -> EmptyAnswer:
-        """How rows are dealt in runs to come; what is left out stays as it is."""
+        """Change the split for future runs; omitted fields are not changed."""
         asked = body.model_dump(exclude={"dataset", "seen"}, exclude_unset=True)
         own = datasets.get_dataset(self.database, body.dataset)
         split = Split.parse(
             get_split(asked, datasets.get_split_fields(own)) | asked
-        )  # a column that is set to null is no column
+        )  # a column set to null removes it
         if (split.split_by, split.split_column) != (own.split_by, own.split_column):
             check_split_column(self.home.rows(own.fingerprint).parent, split)
         with self.database.transaction() as tx:
@@ -210,7 +212,7 @@ class Commands:
         return {}
 
     def delete_dataset(self, body: DatasetName) -> EmptyAnswer:
-        """Forget a data set that no run needs, and its rows where no other data set has the same."""
+        """Delete a data set that no run needs, and its rows unless another data set has the same."""
         with self.database.transaction() as tx:
             dataset = datasets.get_dataset(tx, body.dataset)
             dataset_id = dataset.dataset_id
@@ -230,7 +232,9 @@ class Commands:
     # -- jobs ---------------------------------------------------------------------------------------
 
     def cancel(self, body: JobName) -> EmptyAnswer:
-        """A queued job ends at once; the worker of an active one is stopped by the scheduler."""
+        """Cancel a job: a queued one ends at once, the worker of an active one is stopped by the
+        scheduler.
+        """
         at = self.clock()
         with self.database.transaction() as tx:
             job = audit_log.find_job(tx, body.job)
@@ -244,17 +248,17 @@ class Commands:
         return {}
 
     def resume(self, body: JobName) -> EmptyAnswer:
-        """Another attempt in the same folder; ended jobs that it waits for are resumed with it."""
+        """Queue another attempt in the same folder; ended jobs that it depends on are resumed with it."""
         with self.database.transaction() as tx:
             job = audit_log.find_job(tx, body.job)
             if job.status not in RESUMABLE:
                 raise StateError(
                     f"{job.title} is {job.status} and can't be resumed.",
-                    fix=f"Only what is {', '.join(sorted(RESUMABLE))} can.",
+                    fix=f"Only jobs that are {', '.join(sorted(RESUMABLE))} can be resumed.",
                 )
             if is_from_request_log(job):
                 raise StateError(
-                    f"The requests of {job.title} were removed when it ended.", fix="Start the round anew."
+                    f"The requests of {job.title} were removed when it ended.", fix="Start the round again."
                 )
             self._requeue(tx, job)
         return {}
@@ -274,10 +278,10 @@ class Commands:
     def _check_data(self, tx: Transaction, job: Job) -> None:
         run = runs.get_run(tx, job.job_id)
         if run.data_fingerprint is not None:
-            datasets.get_dataset(tx, run.dataset_id)  # NotFoundError where it was deleted
+            datasets.get_dataset(tx, run.dataset_id)  # NotFoundError if it was deleted
 
     def delete(self, body: JobName) -> EmptyAnswer:
-        """Remove an ended job with all that belongs to it: rows first, then its folder."""
+        """Delete an ended job and everything that belongs to it: first the rows, then its folder."""
         with self.database.transaction() as tx:
             job = audit_log.find_job(tx, body.job)
             if job.status in ALIVE:
@@ -302,13 +306,13 @@ class Commands:
         return [job_id for feature in self.features for job_id in feature.list_dependent_jobs(job)]
 
     def set_price(self, body: settings.Price) -> EmptyAnswer:
-        """What an hour of this machine costs, for the costs that the advice shows."""
+        """Set the price of an hour of this machine, for the costs shown with the advice."""
         with self.database.transaction() as tx:
             settings.set_price(tx, body)
         return {}
 
     def edit_run(self, body: RunEdit) -> EmptyAnswer:
-        """Another name or other notes."""
+        """Change a run's name or notes."""
         changes = body.model_dump(include={"name", "notes"}, exclude_none=True)
         if changes.get("name") == "":
             raise ConfigError("A run needs a name.", field="name")
@@ -323,7 +327,7 @@ class Commands:
         return {}
 
 
-# -- subjects, with what changes --------------------------------------------------------------------
+# -- subjects, with the change ----------------------------------------------------------------------
 
 
 def _find_renamed_subject(db: Queryable, body: DatasetRename) -> ActivitySubject:
@@ -337,7 +341,7 @@ def _find_split_subject(db: Queryable, body: DatasetSplit) -> ActivitySubject:
 
 
 def _find_edited_subject(db: Queryable, body: RunEdit) -> ActivitySubject | None:
-    """None where nothing is another."""
+    """Return the run with its changes; None if nothing changes."""
     run = runs.get_only_run(db, body.run)
     parts = [f"now {body.name}"] if body.name and body.name != run.name else []
     parts += ["notes"] if body.notes is not None and body.notes != run.notes else []
@@ -345,5 +349,5 @@ def _find_edited_subject(db: Queryable, body: RunEdit) -> ActivitySubject | None
 
 
 def _find_price_subject(_: Queryable, body: settings.Price) -> ActivitySubject:
-    detail = "nobody knows" if body.per_hour is None else f"{body.per_hour:g} {body.currency}"
+    detail = "unknown" if body.per_hour is None else f"{body.per_hour:g} {body.currency}"
     return ActivitySubject("setting", settings.PRICE, "the price of an hour", detail)

@@ -1,5 +1,5 @@
-"""What the engine does for each kind of job, by the names of `store.core.job_kinds`: what its worker is
-told beside its config, and what its result brings into the store.
+"""Handlers of the kinds of job in `store.core.job_kinds`: details of their specifications, storage of
+results.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from store.runs.schemas import RunResult
 
 
 def _list_extra_datasets(tx: Transaction, job: Job) -> set[str]:
-    """Those that a run replays or is probed with; its own is held by the row of the run."""
+    """Return the data sets that a run replays or uses as probes; its own is protected by the run's row."""
     config = job.config
     return {config.get("replay_dataset") or "", *config.get("probe_datasets", ())} - {""}
 
 
 def _list_source_datasets(tx: Transaction, job: Job) -> set[str]:
-    """Those whose rows a cleaning or an export reads: its own, and those it mixes in."""
+    """Return the data sets whose rows a cleaning or an export reads: its own, and those it mixes in."""
     config = job.config
     steps = config.get("recipe", {}).get("steps", [])
     named = {config["dataset"], *(step["dataset"] for step in steps if step["step"] in OF_OTHERS)}
@@ -31,7 +31,7 @@ def _list_source_datasets(tx: Transaction, job: Job) -> set[str]:
 
 
 def _store_run(tx: Transaction, home: Home, job: Job, result: RunResult, at: float) -> None:
-    """The verdict of a run, and what features ask for when a run ends."""
+    """Store the verdict of a run, and queue what features request at the end of a run."""
     job_results.store_verdict(tx, home, job, result, at)
     for feature in load_engine_features().values():
         feature.store_run(tx, job, at)

@@ -54,7 +54,7 @@ Files = Annotated[
 
 def mcp(files: Files = None) -> None:
     """Serve Tunebench's tools to an agent (Model Context Protocol, stdio), with the rights of your token."""
-    import anyio  # with the server they take a second to import, which no other command needs
+    import anyio  # slow to import (a second with the server), and needed by no other command
 
     from tunebench.agents import messages, server
 
@@ -64,12 +64,6 @@ def mcp(files: Files = None) -> None:
                 raise ConfigError(f"{folder} is not a folder.", fix="Give an existing folder.", field="files")
         anyio.run(messages.serve_lines, server.build_server(connect, files or []))
 
-
-# The command `tunebench`: all that the screens do, for scripts and CI.
-#
-# Exit codes: 0 done, 1 the run or import failed, 2 bad input, 3 not found, 4 no engine answers, 5 not allowed
-# in the present state, 6 the run was cancelled or lost, 7 a condition was not held or a figure didn't come
-# back, 130 interrupted.
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(data_commands, name="data")
@@ -100,7 +94,7 @@ TrustedProxy = Annotated[
 
 
 def print_result(client: Client, run_id: str, wait: bool, as_json: bool) -> None:
-    """Print a run, once it has ended where `wait`, and exit with the code of its end."""
+    """Print a run, after it has ended if `wait`, and exit with the code of its outcome."""
     code = OK
     if wait:
         job = watch_job(lambda: job_queue.get_job(client, run_id), runs.get_run(client, run_id).name)
@@ -135,16 +129,14 @@ def up(
         served = processes.ScreensOptions(port or 0, host, names, trusted_proxy or [])
         served.check()
         home.create()
-        processes.find_free_port(
-            port, served.interface
-        )  # one that is taken is refused before anything is started
+        processes.find_free_port(port, served.interface)  # fails for a port in use before anything is started
         started = processes.find_running_engine(home) is None
         try:
-            if served.is_open or team:  # no screens before it is sure that people sign in
+            if served.is_open or team:  # make sure that sign-in is on before the screens start
                 processes.keep_engine(home, names)
                 people.require_team(home, served, turn_on=team)
             served = replace(served, port=processes.find_free_port(port, served.interface))
-            with processes.run_screens(home, served) as screens:  # they come up while the engine does
+            with processes.run_screens(home, served) as screens:  # these start in parallel with the engine
                 processes.keep_engine(home, names)
                 seconds = time.monotonic() - began
 
@@ -172,13 +164,13 @@ def up(
 
 
 def report_lost_commits(home: Home) -> None:
-    """That the store lacked commits when an engine opened it."""
+    """Report commits that the store lacked when an engine opened it."""
     if loss := describe_recent_loss(settings.lost_commits(Client(home, secret=home.token)), time.time()):
         print_notice(loss)
 
 
 def keep_engine_running(home: Home, names: list[str]) -> None:
-    """See that the engine runs on."""
+    """Restart the engine if it has stopped."""
     if processes.keep_engine(home, names):
         print_notice("The engine stopped unexpectedly and was restarted; see logs/engine.log.")
 
@@ -188,7 +180,7 @@ def down(json: Json = False) -> None:
     """Stop the web interface and the engine. Runs and endpoints continue in the background."""
     home = Home()
     with report_errors(json):
-        screens = processes.stop_screens(home)  # first: else they would have it started again
+        screens = processes.stop_screens(home)  # first, as they would restart the engine
         if screens:
             print_notice("Stopped the web interface.")
         engine = processes.stop_engine(home)
@@ -214,7 +206,7 @@ def engine(
     """Run the engine in the foreground, with its log on stderr."""
     processes.forget_api_token()
     command = processes.build_engine_command(Home(), port, allow_host or [])
-    os.chdir(processes.PROJECT)  # an `engine` of the user's own, in this folder, would be run in its place
+    os.chdir(processes.PROJECT)  # so that an `engine` module in the current folder isn't run instead
     os.execv(sys.executable, command)
 
 
@@ -370,7 +362,7 @@ def sql(
 
 
 def main() -> None:
-    """The entry point; an interrupt ends with 130 and no traceback."""
+    """Run the command line; an interrupt exits with 130 and without a traceback."""
     try:
         cli()
     except KeyboardInterrupt:

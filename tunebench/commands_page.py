@@ -1,5 +1,5 @@
-"""`python -m tunebench.commands_page > docs/commands.md`: every command with its arguments and options, as
-the command line itself describes them.
+"""`python -m tunebench.commands_page > docs/commands.md`: every command with arguments and options, from its
+help.
 """
 
 from __future__ import annotations
@@ -12,21 +12,19 @@ import typer
 
 from tunebench.cli import cli
 
-HEAD = """# Commands
-
-All that the screens do, for scripts and CI. `tunebench COMMAND --help` says the same as this page, which
-`make docs` draws from the code. With `--json` a command prints one JSON document on stdout, an error too;
-`up`, `engine`, `screens` and `mcp`, which stay, have none, and `sql` has `--format json`.
-
-Exit codes: 0 done, 1 failed, 2 bad input, 3 not found, 4 no engine, 5 not allowed now, 6 cancelled or lost,
-7 a condition not held (`--fail-…`, a gate, an export's parity) or a figure that didn't come back,
-130 interrupted.
-"""
+HEAD = (
+    "# Commands\n\nEverything the app does, for scripts and CI. `tunebench COMMAND --help` prints the same"
+    " text as this page, which\n`make docs` generates from the code. With `--json` a command prints one"
+    " JSON document to stdout, also for errors;\n`up`, `engine`, `screens` and `mcp`, which keep running,"
+    " don't have it, and `sql` has `--format json`.\n\nExit codes: 0 success, 1 failed, 2 bad input, 3 not"
+    " found, 4 no engine, 5 not allowed now, 6 cancelled or lost,\n7 a condition was not met (`--fail-…`,"
+    " a gate, an export's parity) or a figure was not reproduced,\n130 interrupted.\n"
+)
 EVERYWHERE = {"help", "json"}
 
 
 def format_page() -> str:
-    """The page: an index, then each command by its name."""
+    """Return the page: an index, then each command by name."""
     commands = sorted(_list_commands("tunebench", typer.main.get_command(cli)))
     parts = [HEAD, "| command | |", "|---|---|"]
     for name, command in commands:
@@ -36,8 +34,11 @@ def format_page() -> str:
 
 
 def _list_commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
-    """Of a group all that it has, by their whole names. Typer has classes of its own for commands and
-    options, or click's, by its version: both have what is read here."""
+    """Yield all commands of a group by their full names.
+
+    Depending on its version, Typer has its own classes of commands and options, or click's: both have what
+    is read here.
+    """
     parts: Mapping[str, Any] | None = getattr(command, "commands", None)
     if parts is None:
         yield name, command
@@ -46,7 +47,7 @@ def _list_commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _summarize(command: Any) -> str:
-    """The first sentence of its help."""
+    """Return the first sentence of the command's help."""
     return re.split(r"(?<=[.;]) ", _read_help(command), maxsplit=1)[0].rstrip(".;")
 
 
@@ -69,7 +70,7 @@ def _is_option(part: Any) -> bool:
 
 
 def _format_value(part: Any) -> str:
-    """As a usage line has it: several values with dots, an optional argument in brackets."""
+    """Format a value as in a usage line: several with an ellipsis, an optional argument in brackets."""
     text = part.opts[-1].lstrip("-").replace("_", "-").upper() + ("…" if part.nargs != 1 else "")
     return text if part.required or _is_option(part) else f"[{text}]"
 
@@ -84,7 +85,7 @@ def _format_parameter(part: Any) -> str:
 
 
 def _format_default(part: Any) -> str:
-    """Of a switch that is on the option that says so; nothing where leaving it out means nothing."""
+    """Format the default: of a switch that is on, the option; empty if omitting it means none."""
     if part.required:
         return "required"
     if part.default in (None, "", False) or callable(part.default):

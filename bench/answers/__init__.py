@@ -1,1 +1,1 @@
-"""What answers cost: endpoints, the playground, exported models."""
+"""Cost of responses: endpoints, the playground, exported models."""

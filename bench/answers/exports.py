@@ -1,11 +1,11 @@
-"""What each form of a model costs: size, divergence, agreement and speed, as `docs/benchmarks.md` has them.
+"""Cost of each export format: size, divergence, agreement and speed, as in `docs/benchmarks.md`.
 
     python bench/answers/exports.py RUN [--forms adapter,merged,…] [--rows 100] [--tokens 64] [--keep]
 
-RUN is a finished run of the home folder (TUNEBENCH_HOME) whose engine runs. Every form is exported as the
-screens do it, and deleted again but for --keep. A form that can't be made says why in its line. Before them
-the run is evaluated on the same rows; a check may take MAX_EVALUATIONS times as long as that, and the exit
-code is 1 where one takes longer.
+RUN is a finished run of the home folder (TUNEBENCH_HOME), whose engine must be running. Every format is
+exported as on the screens, and deleted again unless --keep. A format that can't be exported has the reason
+in its line. First the run is evaluated on the same rows; a check may take MAX_EVALUATIONS times as long as
+that, and the exit code is 1 if one takes longer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from store.http.client import Client
 from store.jobs import job_queue
 from tunebench.terminal.connection import connect
 
-MAX_EVALUATIONS = 2.0  # in whose time the same rows are answered twice: by the model and by its export
+MAX_EVALUATIONS = 2.0  # the same rows are generated twice: by the model and by its export
 
 
 @dataclass(frozen=True)

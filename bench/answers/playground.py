@@ -1,14 +1,15 @@
-"""The playground against bare transformers: time to the first token, tokens a second, memory of adapters.
+"""The playground compared with plain transformers: time to first token, tokens per second, memory of
+adapters.
 
     python bench/answers/playground.py [--home FOLDER] [--tokens 96] [--rounds 7]
     [--device cpu|cuda:0] [--json FILE]
 
-Bare transformers is `model.generate` with a streamer, in a process of its own with the same threads, weights
-and precision. Ours is the whole way to the engine: the talking process, probabilities and alternatives of
-every token, JSON over its socket. The two alternate, so that other work on the machine hits both; medians
-are compared. The memory is what the talking process takes over what it took before it held a model; its
-adapters are LoRA of rank 16 on all linear layers with random weights. Answers that come at once are held
-against the same answers one after another.
+Plain transformers is `model.generate` with a streamer, in a separate process with the same threads,
+weights and precision. Ours is the whole path through the engine: the generating process, probabilities and
+alternatives of every token, JSON over its socket. The two alternate, so that other work on the machine
+affects both; medians are compared. Memory is the generating process's, beyond what it had before it loaded
+a model; its adapters are LoRA of rank 16 on all linear layers with random weights. Concurrent responses
+are compared with the same responses in sequence.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # for both, as workers have it
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # for both, as in workers
 
 from bench.report import Figure, Section, as_json
 from engine.playground.host_process import HostProcess
@@ -146,7 +147,7 @@ async def speed(process: HostProcess, pipe: Connection, tokens: int, rounds: int
         pipe.send(True)
         theirs = await asyncio.to_thread(pipe.recv)
         mine = await ours(process, asked)
-        if number:  # the first warms up
+        if number:  # the first is a warm-up
             measured["bare"].append(Timed(theirs))
             measured["ours"].append(Timed(mine))
     first = {name: statistics.median(run.first for run in runs) for name, runs in measured.items()}

@@ -1,20 +1,21 @@
-"""The worker behind an endpoint: throughput against `transformers serve`, and the memory of adapters.
+"""The worker behind an endpoint: throughput compared with `transformers serve`, and memory of adapters.
 
     python bench/answers/serving.py [--home FOLDER] [--streams 8] [--tokens 64] [--rounds 3]
     [--dtype …] [--json FILE] [--only SECTION] [--against CHECKOUT [--threads N]]
 
 Both servers get the same prompts, greedily, `streams` requests at once, alternately, so that other work on
-the machine hits both; medians are compared. Both have the same threads, weights and precision. `transformers
-serve` is asked as it comes and with `--continuous-batching` and a cache for 8,192 tokens, where that
-starts (as it comes its cache fills the machine, and is slow for it). "Same answers" are whole
-texts that are equal. It needs transformers' extra `serving`; a folder with fastapi may be on PYTHONPATH.
+the machine affects both; medians are compared. Both have the same threads, weights and precision.
+`transformers serve` is measured with its defaults, and with `--continuous-batching` and a cache for 8,192
+tokens if that starts (its default cache fills the machine's memory and makes it slow). "Same answers" are
+responses equal as whole texts. It needs transformers' extra `serving`; a folder with fastapi may be on
+PYTHONPATH.
 
-Memory is what the process holds (its own pages, without files that others share) once it has answered by each
-model: with one adapter, and with eight; adapters are LoRA of rank 16 on all linear layers, drawn at random.
+Memory is the process's own (without shared file pages) after it has responded with each model: with one
+adapter, and with eight; adapters are LoRA of rank 16 on all linear layers, with random weights.
 
-With `--against` the worker of another checkout of this project is asked in turns with this one's, and
-nothing else is measured: what a change costs, whatever else the machine does. Intervals are those of the
-median of the rounds' ratios, at 95%.
+With `--against` the worker of another checkout of this project alternates with this one's, and nothing
+else is measured: the cost of a change, independent of other work on the machine. Intervals are those of
+the median of the rounds' ratios, at 95%.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ PROMPTS = (
 ROOT = Path(__file__).resolve().parents[2]
 FASTER, MEMORY = 1.5, 1.2
 CONTINUOUS = 1.0  # at least as fast as continuous batching
-SMALL_CACHE = ("--cb-block-size", "32", "--cb-num-blocks", "256")  # as it comes it takes most of the memory
+SMALL_CACHE = ("--cb-block-size", "32", "--cb-num-blocks", "256")  # the default takes most of the memory
 SECONDS = 600.0
 
 

@@ -1,11 +1,11 @@
-"""What the gateway of an endpoint costs, over a backend that knows no model: time, throughput,
-lines of its log.
+"""Cost of an endpoint's gateway, with a backend without a model: time, throughput, lines of its log.
 
     python bench/answers/serving_gateway.py         delay, throughput, lines at 500 requests a second
-    python bench/answers/serving_gateway.py kill    kill -9 amid traffic, ten times: answers that have no line
+    python bench/answers/serving_gateway.py kill    kill -9 ten times during traffic: responses without a line
 
-The backend is `tests.unit.serving.stub_backend`: it answers after a fixed delay, as many at once as it is
-told. Requests are sent by a plain asyncio client in this process, directly and through the gateway in turns.
+The backend is `tests.unit.serving.stub_backend`: it responds after a fixed delay, with the given
+concurrency. Requests are sent by a plain asyncio client in this process, alternately directly and through
+the gateway.
 """
 
 from __future__ import annotations

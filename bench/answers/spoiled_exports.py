@@ -1,8 +1,8 @@
-"""Exports of a tiny model that were spoiled on purpose: what parity says of each, as a table.
+"""Deliberately damaged exports of a tiny model: the parity check's result for each, as a table.
 
     python bench/answers/spoiled_exports.py [--answers]
 
-Each has to fail with its cause. With --answers those that can be loaded are asked some rows as well.
+Each has to fail with its cause. With --answers, exports that can be loaded are also run on some rows.
 """
 
 from __future__ import annotations

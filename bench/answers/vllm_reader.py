@@ -1,10 +1,10 @@
-"""vLLM as the reader of exports, for real: whole weights that are right, and the same spoiled in three ways.
+"""vLLM as the real reader of exports: correct full weights, and the same damaged in three ways.
 
     python bench/answers/vllm_reader.py EXPORT KEPT [--rows 8]
 
 EXPORT is the folder of a merged export (form merged-f32), KEPT one of the folders in the home folder's
-cache/parity, which has what its model said. TUNEBENCH_VLLM names the environment. Each reading loads vLLM
-anew; the last line of each says what the check would be told.
+cache/parity, which has its model's output. TUNEBENCH_VLLM names the environment. Each reading loads vLLM
+again; the last line of each is the result that the check would get.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What training costs in time and memory: beside others, and beside what the form predicts."""
+"""Time and memory of training, compared with other trainers and with the form's estimates."""

@@ -1,4 +1,4 @@
-"""The contenders of the bench of training: our loop, and SFTTrainer on the same rows in the same order."""
+"""Contenders of the training bench: our loop, and SFTTrainer on the same rows in the same order."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from store.data.config import Source
 from store.training.methods import METHODS
 from store.training.train_config import BUNDLED_MODEL, TrainConfig
 
-ROWS = 600  # of the data, drawn at random
+ROWS = 600  # rows of the data, drawn at random
 CPU = torch.device("cpu")
 OURS = "Tunebench"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -114,7 +114,7 @@ class Bench:
         arguments = SFTConfig(
             output_dir=tempfile.mkdtemp(dir=self.home.cache),
             use_cpu=True,
-            bf16=False,  # of autocast; the precision is that of the loaded weights
+            bf16=False,  # autocast off; the precision is that of the loaded weights
             per_device_train_batch_size=config.per_device_train_batch_size,
             gradient_accumulation_steps=config.gradient_accumulation_steps,
             max_steps=self.steps,

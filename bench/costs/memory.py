@@ -1,13 +1,13 @@
-"""The memory that the form predicts against the peak that runs reach, over CASES x LENGTHS x BATCHES.
+"""The form's memory estimate compared with the peak of runs, over CASES x LENGTHS x BATCHES.
 
     python bench/costs/memory.py [--only NAME] [--lengths 128 256 512] [--batches 2 8] [--steps 2]
     [--home DIR] [--json]
 
-Rows fill `max_length`, so that every step is the largest that the prediction is for. Prediction and run are
-the real jobs, each in a process of its own, forked from one that has imported what workers import, as the
-app does it; what that process takes is the baseline, and the figures are memory beyond it. A case that fails
-is in the table with its error. Exits with 1 where the median error is 10% or more, one is 25% or more, or a
-run gave no figure.
+Rows fill `max_length`, so that every step is the largest one, as in the estimate. Estimate and run are the
+real jobs, each in its own process, forked from one that has imported what workers import, as in the app;
+that process's memory is the baseline, and the figures are memory beyond it. A failed case is in the table
+with its error. Exits with 1 if the median error is 10% or more, one is 25% or more, or a run gave no
+figure.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from store.data.dataset_files import LATER, SCHEMA
 from store.training.methods import METHODS
 from store.training.train_config import TrainConfig
 
-# name -> what is changed of COMMON.
+# name -> changes of COMMON.
 CASES: dict[str, dict[str, Any]] = {
     "full": {"method": "full"},
     "LoRA": {"method": "lora"},
@@ -47,7 +47,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 LENGTHS = (128, 256, 512)
 BATCHES = (2, 8)
-# Switches of a run that move its memory, at 256 tokens and batches of 8.
+# Switches of a run that affect its memory, at 256 tokens and batches of 8.
 SWITCHES: dict[str, dict[str, Any]] = {
     "LoRA, gradient checkpointing": {"gradient_checkpointing": True},
     "LoRA r 64, dropout": {"r": 64, "lora_dropout": 0.05},
@@ -59,7 +59,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "preference": {"task": "dpo"},
     "classification, full": {"task": "classification", "dataset": "texts", "method": "full"},
 }
-# The methods that no case trains, at 256 tokens and batches of 8.
+# Methods that no case covers, at 256 tokens and batches of 8.
 SWITCHES |= {
     method.title: {"method": name}
     for name, method in METHODS.items()

@@ -1,12 +1,12 @@
-"""What each method gained, cost and forgot, on the same rows: the table of docs/methods.md.
+"""Gain, cost and forgetting of each method on the same rows: the table of docs/methods.md.
 
     python bench/costs/methods.py banking77_train.csv [--rows 500] [--held-out 200] [--case lora ia3] [--json]
 
-Each method is launched like any other run, with its own defaults, and LoRA under a classification head.
-Gained: nats a token on held-out rows, from the run's verdict. Right: share of held-out rows whose label is
-the most likely one, where answers are labels. Forgot: how much the cross-entropy of other text rose, Python's
-own help, in stretches of 256 tokens; its interval is over the stretches; a head has no words to forget. Cost:
-time of training, peak memory, size of the result.
+Each method is launched like any other run, with its own defaults, and also LoRA with a classification
+head. Gain: nats per token on held-out rows, from the run's verdict. Right: share of held-out rows whose
+label is the most likely one, if responses are labels. Forgetting: increase of the cross-entropy of other
+text, Python's own help, in stretches of 256 tokens, with an interval over the stretches; not for a head,
+which has no words. Cost: training time, peak memory, size of the result.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from store.training.train_config import BUNDLED_MODEL, TrainConfig
 
 COMMAND = [sys.executable, "-m", "tunebench.cli"]
 HEAD = "classification"
-STRETCH, STRETCHES = 256, 80  # tokens, and how many of them: 20,480 tokens
+STRETCH, STRETCHES = 256, 80  # tokens per stretch, and number of stretches: 20,480 tokens
 
 
 def main() -> None:
@@ -76,7 +76,7 @@ def measure(home: Path, case: str, given: argparse.Namespace) -> dict[str, Any]:
         config |= {"num_train_epochs": given.epochs, "max_eval_rows": given.held_out, "evaluations": 4}
         config |= {"sample_prompts": 0, "early_stopping": False}
         file = home / "run.yaml"
-        file.write_text(json.dumps(config))  # JSON is YAML
+        file.write_text(json.dumps(config))  # JSON is valid YAML
         tunebench("launch", str(file), "--wait", "--json")
     run = json.loads(tunebench("show", name, "--json"))
     facts = run["facts"]

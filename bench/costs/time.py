@@ -1,12 +1,11 @@
-"""The estimate of the form before a launch against the time that runs take, over CASES.
+"""The form's time estimate before a launch compared with the time of runs, over CASES.
 
     python bench/costs/time.py [--only NAME] [--busy 1] [--model NAME] [--home DIR] [--json]
 
-Preview and run are the real jobs, each in a process of its own (as in bench/costs/memory.py); before each
-preview what was timed and what the base model answered for earlier ones is forgotten, and no run of the past
-corrects it. busy: processes
-beside all of it that compute without a pause, on one core each. Exits with 1 where less than nine of ten
-runs lie within the range, an end of a range is more than WIDEST times from its middle, or a run fails.
+Preview and run are the real jobs, each in its own process (as in bench/costs/memory.py). Before each
+preview, cached timings and the base model's cached responses are removed, and no past run corrects it.
+busy: processes that compute without a pause meanwhile, on one core each. Exits with 1 if less than nine of
+ten runs are within the range, an end of a range is more than WIDEST times from its middle, or a run fails.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read as torch is imported; workers have it from the engine
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is imported; set by the engine for workers
 
 from bench.costs.memory import SPLIT, work, write_prose
 from engine.evaluation.statistics.cost_prediction import MAX_RANGE_FACTOR
@@ -36,11 +35,11 @@ from store.core.home import Home
 from store.core.training_schemas import TimeEstimate
 from store.training.train_config import TrainConfig
 
-# The estimate is of the whole course: a run that stops before its end is no measure of it.
+# The estimate is for the whole run: a run that stops early can't be compared.
 BATCH = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "early_stopping": False}
 FEW = {"max_eval_rows": 6, "evaluations": 1, "sample_prompts": 0, "probes": False}
 SHORT = BATCH | FEW | {"max_steps": 8}
-WHOLE = BATCH | {"max_eval_rows": 10, "max_steps": 15}  # with probes and answers, as the form has them
+WHOLE = BATCH | {"max_eval_rows": 10, "max_steps": 15}  # with probes and responses, as in the form
 CASES: dict[str, dict[str, Any]] = {
     "LoRA": SHORT,
     "LoRA, fp32": SHORT | {"dtype": "float32"},
@@ -63,7 +62,7 @@ CASES: dict[str, dict[str, Any]] = {
     "LoRA, with probes and answers": WHOLE,
     "full, with probes and answers": WHOLE | {"method": "full"},
 }
-HELD = 0.9  # of the runs, that the ranges are to hold
+HELD = 0.9  # minimum share of runs within the ranges
 
 
 class MeasuredTime(TypedDict):
@@ -129,7 +128,7 @@ def measure(home: Home, name: str, config: dict[str, Any]) -> MeasuredTime:
     (home.cache / "timed_steps.json").unlink(missing_ok=True)
     shutil.rmtree(
         home.cache / "base_probes", ignore_errors=True
-    )  # what the base model was asked by a run before
+    )  # the base model's cached results of earlier runs
     body = {"config": config, "fingerprint": config["dataset"], "split": SPLIT, "time_steps": True}
     preview = work(home, "preview", body)
     if "error" in preview:

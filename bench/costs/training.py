@@ -1,16 +1,17 @@
-"""Training against TRL's SFTTrainer: same model, rows, order, precision and effective batch.
+"""Training compared with TRL's SFTTrainer: same model, rows, order, precision and effective batch.
 
     python bench/costs/training.py [--method lora|qlora|full] [--dtype bfloat16] [--data FILE] [--rounds 2]
-    python bench/costs/training.py --memory …    the peak memory of each, in a process of its own
+    python bench/costs/training.py --memory …    peak memory of each, in its own process
 
-The contenders alternate in one process, so that other work on the machine hits all. TRL runs as its
-documentation shows it, on the CPU: `SFTTrainer(model=…, args=SFTConfig(…), train_dataset=…, peft_config=…)`;
-then with gradient checkpointing, which SFTConfig switches on by default, switched off; and without padding
-too. Only steps are timed, without set-up, and the first step of each round is left out. Losses stand side by
-side: they must agree, or the comparison would mean nothing. In bf16 those of full fine-tuning part after a
-few steps, since TRL rounds every update into bf16 weights, where most of a small one is lost, and ours go
-into fp32 masters; with --dtype float32 they are equal. Memory is the peak of the process over what it held
-before the model was loaded. `share` is what a step reaches of the device's own rate of matrix products.
+The contenders alternate in one process, so that other work on the machine affects all. TRL runs as in its
+documentation, on the CPU: `SFTTrainer(model=…, args=SFTConfig(…), train_dataset=…, peft_config=…)`; then
+with gradient checkpointing, which SFTConfig enables by default, disabled; and also without padding. Only
+steps are timed, without set-up and without the first step of each round. Losses are shown side by side:
+they must agree, or the comparison would mean nothing. In bf16 those of full fine-tuning diverge after a
+few steps, since TRL rounds every update into bf16 weights, where most of a small one is lost, and ours
+goes into fp32 masters; with --dtype float32 they are equal. Memory is the peak of the process beyond its
+memory before the model was loaded. `share` is a step's fraction of the device's own rate of matrix
+products.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch is loaded: as workers have it
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # set before torch is loaded, as in workers
 
 import psutil
 import torch

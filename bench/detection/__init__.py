@@ -1,1 +1,1 @@
-"""How well faults of rows are found: labels, duplicates, cut-off answers, personal data, languages."""
+"""Detection quality for faults of rows: labels, duplicates, cut-off responses, personal data, languages."""

@@ -1,11 +1,10 @@
-"""How many cut-off answers are found, and how many whole ones are called so, on files that nobody tuned on.
+"""Recall and false alarms of the detection of cut-off responses, on files not used for tuning it.
 
     python bench/detection/cut_off.py FILE=COLUMN [FILE=COLUMN ...] [--builtin] [--share 0.2] [--seed 7]
 
-Of the texts of a column (of a text file, its paragraphs) with at least four words a share is cut, half of
-them between words and half anywhere, never in the first fifth. The habit of the set is learned from cut and
-whole ones together, as a measurement of the set would. Nothing is held to a limit: the table says what to
-expect.
+A share of a column's texts (of a text file, its paragraphs) with at least four words is cut, half of them
+between words and half anywhere, never in the first fifth. The data set's usual endings are learned from
+cut and whole ones together, as in a real measurement. There are no limits: the table shows what to expect.
 """
 
 from __future__ import annotations

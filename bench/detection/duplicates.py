@@ -1,13 +1,13 @@
-"""Near duplicates: how fast beside datasketch, and how right beside brute force.
+"""Near duplicates: speed compared with datasketch, and accuracy compared with brute force.
 
     python bench/detection/duplicates.py [--json]
 
 Rows come from this machine's own Python documentation, recombined; some are copies with a share of their
-words changed, so that the similarities of planted pairs spread from 0.3 to 1. Ours is timed from texts to
-verified clusters; datasketch at its documented use (MinHash of 128 permutations, `update` for each shingle,
-insert and query of MinHashLSH) verifies nothing. Both get the same texts in turn, in one process. Brute force
-is the product of the sparse matrix of rows and shingles with itself: the exact Jaccard similarity of every
-pair, from words that are told apart by other code than ours.
+words changed, so that similarities of planted pairs range from 0.3 to 1. Ours is timed from texts to
+verified clusters; datasketch in its documented use (MinHash of 128 permutations, `update` for each
+shingle, insert and query of MinHashLSH) verifies nothing. Both get the same texts alternately, in one
+process. Brute force is the product of the sparse matrix of rows and shingles with itself: the exact
+Jaccard similarity of every pair, from words split by other code than ours.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from engine.data.similarity.text_overlap import normalise_text
 
 THRESHOLD = 0.7
 PLANTED_ROWS = 20_000
-TIMED_ROWS = 3_000  # a turn; datasketch takes seconds for them
+TIMED_ROWS = 3_000  # per round; datasketch takes seconds for these
 TURNS = 3
-FASTER = 20.0  # times the rows a second of datasketch
+FASTER = 20.0  # minimum speed-up over datasketch, in rows per second
 PRECISION, RECALL = 0.99, 0.95
 BATCH = 4_000
 SPREAD = (0.0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08)  # share of the words changed in a copy
@@ -148,7 +148,7 @@ def right(rows: list[str]) -> list[Figure]:
 def fast(rows: list[str]) -> list[Figure]:
     """Rows a second of both, in turns; the ratio is the median of those of the turns."""
     seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
-    ours(rows[:100])  # tables of characters are made once a process
+    ours(rows[:100])  # tables of characters are built once per process
     for turn in range(TURNS):
         part = rows[turn * TIMED_ROWS : (turn + 1) * TIMED_ROWS]
         for name, find in (("ours", ours), ("theirs", theirs)):

@@ -1,12 +1,12 @@
-"""How well wrong labels are found: some labels of a real file are changed at random, and looked for.
+"""Detection of wrong labels: some labels of a real file are changed at random, and searched for.
 
-The rows go through the importer and the job that measures the group `labels`, as they do for a user. What
-counts is the average precision of the ranking (1: every changed label stands before every other one) beside
-that of a random ranking, over several seeds. A file has wrong labels of its own, which count against it.
+The rows go through the importer and the job that measures the group `labels`, as for a user. The measure
+is the average precision of the ranking (1: every changed label ranks before every other one), compared
+with a random ranking, over several seeds. A file's own wrong labels count against it.
 
     python bench/detection/labels.py --file FILE.csv [--text text] [--label category] [--share 0.05] [--json]
 
-Limit: an average precision of 0.9 on the file's mean. The exit code is 1 where it is missed.
+Limit: a mean average precision of 0.9. The exit code is 1 if it is missed.
 """
 
 from __future__ import annotations

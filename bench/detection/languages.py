@@ -1,9 +1,9 @@
-"""How often the language of a text is told right, by the length of the text.
+"""Accuracy of language detection, by length of the text.
 
-The file (`--languages`) is JSONL of {"lang_file", "text"}: ISO 639-3 codes, with a script or region behind an
-underscore, as collections of the Universal Declaration of Human Rights have them. Scored are the languages
-that the model knows, in every script that the file has; a text that is "too short to tell" counts as wrong,
-and how many those are is said.
+The file (`--languages`) is JSONL of {"lang_file", "text"}: ISO 639-3 codes, with a script or region after
+an underscore, as in collections of the Universal Declaration of Human Rights. Languages that the model
+knows are scored, in every script of the file; a text "too short to tell" counts as wrong, and the number
+of these is reported.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from bench.report import Figure, Skipped
 from engine.data.signals.text_checks import detect_languages
 
-# ISO 639-3 -> the code that the model answers with, of the languages that both know
+# ISO 639-3 -> the model's code, for languages that both have.
 CODES_TEXT = """
 afr=af als=sq amh=am arb=ar ast=ast azj=az bel=be ben=bn bho=bh bod=bo bos=bs bre=br bul=bg cat=ca
 ceb=ceb ces=cs ckb=ckb cmn=zh cos=co cym=cy dan=da deu=de div=dv ell=el eml=eml eng=en epo=eo est=et
@@ -31,9 +31,9 @@ COMMON_TEXT = """
 af ar be bg bn ca cs da de el en es et fa fi fr gu he hi hr hu hy id it ja ka kk km kn ko lt lv mk ml mn
 mr my ne nl no pa pl pt ro ru sk sl sq sr sv sw ta th tl tr uk ur uz vi zh
 """
-COMMON = frozenset(COMMON_TEXT.split())  # many speakers, and much text on the web
+COMMON = frozenset(COMMON_TEXT.split())  # languages with many speakers and much text on the web
 SIZES = (30, 50, 100, 200)
-COMMON_LIMIT = 0.9  # of pieces of 100 characters
+COMMON_LIMIT = 0.9  # minimum accuracy for texts of 100 characters
 
 
 def accuracy(bench: Any) -> list[Figure]:

@@ -1,16 +1,15 @@
-"""What of held-out rows gets into training in other words, and what is left out for nothing.
+"""Held-out rows that get into training in other words, and rows excluded without need.
 
     python bench/detection/reworded.py [--file NAME=FILE ...] [--rows 300] [--json]
     python bench/detection/reworded.py --speed
 
-Of a set of questions and answers a part is held out, a part trains, and new rows come in. Some of the new
-rows are held-out ones that were written anew by rules: framed, with other words, turned round, all of these,
-or half of the words among others; with the same answer, with an answer in other words, or with half of it.
-Others are rows of the set that nobody has touched: they share its topics and its templates, and each that is
-left out is left out for nothing (or is a repeat that the set has of its own). A FILE is JSON, JSON lines or
-CSV; without one the documentation inside Python is taken. The last figure bounds what slips through: a
-version that answers every held-out row right which slipped through, and all others as before, seems better by
-that share of the rows that were repeated, at most.
+A set of questions and answers is split into held-out, training and new rows. Some of the new rows are
+held-out ones reworded by rules: framed, with other words, reordered, all of these, or half of the words
+among others; with the same answer, with an answer in other words, or with half of it. Others are unchanged
+rows of the set: they share its topics and its templates, and each one excluded is excluded without need
+(or is the set's own repeat). A FILE is JSON, JSON lines or CSV; by default the documentation in Python is
+used. The last figure bounds the effect of what slips through: a version that answers every slipped-through
+held-out row right, and all others as before, seems better by at most that share of the repeated rows.
 """
 
 from __future__ import annotations
@@ -54,9 +53,9 @@ from engine.retraining.paraphrases import (
 from store.retraining.config import MAX_LEAKAGE, MAX_LEAKAGE_SHORT, SHORT_ANSWER
 
 SPEED_ROWS = (5_000, 20_000)
-FASTER = 1.1  # times as whole products
-MAX_MIB = 500.0  # over the texts and the model of vectors
-MIN_ROWS = 30  # of one length, for a share of them
+FASTER = 1.1  # minimum speed-up over full matrix products
+MAX_MIB = 500.0  # beyond the texts and the embedding model
+MIN_ROWS = 30  # minimum rows of one length for a share
 QUESTIONS = ("question", "instruction", "prompt", "text")
 ANSWERS = ("answer", "output", "completion", "category", "label")
 OTHER_WORDS = {

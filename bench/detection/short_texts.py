@@ -1,20 +1,20 @@
-"""Near duplicates among short texts: what is found at which length, what matches for nothing, and how fast.
+"""Near duplicates among short texts: recall by length, false matches, and speed.
 
     python bench/detection/short_texts.py [--file NAME=FILE ...] [--whole] [--held 5000]
         [--rows 100000] [--json]
 
-Rows that are made from a template and differ in what it is filled with are no near duplicates. A tenth of
-such rows is copied with a word of the template itself changed; precision is the share of all pairs found that
-are such a copy with what it was copied from.
+Rows made from a template that differ only in its fields are no near duplicates. A tenth of such rows is
+copied with a word of the template itself changed; precision is the share of all pairs found that are such
+a copy with its original.
 
-Texts of a set are copied with one word changed: mistyped, replaced, dropped, put in, or moved by one place.
-Recall is the share of copies that match what they were copied from. Of texts that nobody has touched those
-count as matched for nothing that match one with another answer or label; a few of them are repeats that
-somebody labelled otherwise. A FILE is JSON, JSON lines or CSV with a question or a text, and an answer or a
-label. Without one the titles in the documentation inside Python are taken, which differ in a name alone: they
-have no limits. Questions are compared alone, or with --whole together with their answers, as rows are. The
-time is the processor's for one whole search, held-out texts against training texts of 300 characters, a fifth
-of them short: what else runs on the machine does not count.
+Texts of a set are copied with one word changed: mistyped, replaced, dropped, inserted, or moved by one
+place. Recall is the share of copies that match their original. Unchanged texts count as false matches if
+they match one with another answer or label; a few of these are repeats that somebody labeled differently.
+A FILE is JSON, JSON lines or CSV with a question or a text, and an answer or a label. By default the
+titles in the documentation in Python are used, which differ only in a name: they have no limits. Questions
+are compared alone, or with --whole together with their answers, as rows are. The time is the processor
+time of one whole search, held-out texts against training texts of 300 characters, a fifth of them short:
+other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from bench.report import Figure, Section, as_json
 from engine.data.similarity.minhash_clusters import Sketches, find_clusters
 from engine.data.similarity.text_overlap import find_short_pairs, split_words
 
-LENGTHS = ((4, 5), (6, 7), (8, 8), (9, 12), (13, 20), (21, 32))  # words of a text, from and to
+LENGTHS = ((4, 5), (6, 7), (8, 8), (9, 12), (13, 20), (21, 32))  # ranges of words per text
 WAYS = ("mistyped", "replaced", "dropped", "put in", "moved")
-MIN_RECALL = 0.85  # of copies of 6 to 12 words
-MAX_FALSE = 0.12  # of untouched texts of 4 to 12 words
-MAX_SECONDS = 30.0  # of the processor, for a whole search
-MIN_PRECISION = 0.95  # of pairs among rows of a template
+MIN_RECALL = 0.85  # for copies of 6 to 12 words
+MAX_FALSE = 0.12  # share of unchanged texts of 4 to 12 words
+MAX_SECONDS = 30.0  # processor time of a whole search
+MIN_PRECISION = 0.95  # for pairs among rows of a template
 THRESHOLD, BATCH = 0.7, 4_000
 NOUNS = ["cat", "dog", "house", "car", "boat", "tree", "book", "lamp", "chair", "table"]
 ADJECTIVES = ["red", "blue", "green", "big", "small", "old", "new"]
@@ -197,7 +197,7 @@ def timed(held: int, rows: int) -> list[Figure]:
         pairs = find_clusters(sketches, lambda done, total: None, side).all_pairs()
     seconds = time.process_time() - began
     share = len(np.unique(pairs[0][pairs[0] < held])) / held
-    name = f"{held:,} held-out texts against {rows:,}"  # that hold them as they stand
+    name = f"{held:,} held-out texts against {rows:,}"  # training texts that contain them unchanged
     return [
         Figure(f"{name}: seconds of the processor", seconds, "s", MAX_SECONDS, "≤", 1),
         Figure(f"{name}: share found", share, "", 0.99, "≥", 3),

@@ -1,4 +1,4 @@
-"""Input that means harm, a file for each door with its `attempts(seed, folder)`; here: what an attempt is."""
+"""Malicious input, one file per entry point with its `attempts(seed, folder)`; defines what an attempt is."""
 
 from __future__ import annotations
 

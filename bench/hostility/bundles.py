@@ -1,6 +1,6 @@
-"""Bundles that somebody made by hand: each is refused with a sentence, within limits of memory and time.
+"""Manipulated bundles: each is refused with a sentence, within limits of memory and time.
 
-Each is opened by a process of its own, as the job `open_bundle` does it, up to the rows in the home folder.
+Each is opened in its own process, as by the job `open_bundle`, up to the rows in the home folder.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from store.data.dataset_files import SCHEMA
 from tests.tiny import conversations, make_job, write_rows
 
 SECONDS = 30
-MEMORY = 2**30  # beyond what the process has when it begins
+MEMORY = 2**30  # beyond the process's memory at its start
 ROWS = 60
-FLIPS = 60  # files with bytes that were changed
+FLIPS = 60  # files with changed bytes
 GOOD = "the good one"
 ODD_NAMES = ("../evil", "/tmp/evil", "a/../../evil", "C:\\evil", "rows.parquet/", "ROWS.PARQUET", ".", "..")
 ODD_NAMES += ("\u202e", "rows.parquet\\x", "con", "row_losses.parquet ")
@@ -108,7 +108,7 @@ def _write(
             made.writestr(name, content)
 
 
-# -- what they are made of ----------------------------------------------------------------------------
+# -- building blocks ----------------------------------------------------------------------------------
 
 
 def _hostile(
@@ -255,7 +255,7 @@ def _changed(whole: bytes, draw: random.Random) -> Make:
     return make
 
 
-# -- opening one --------------------------------------------------------------------------------------
+# -- opening a bundle ---------------------------------------------------------------------------------
 
 
 def _opened(folder: Path, path: Path, good: bool) -> str:
@@ -281,7 +281,7 @@ def _opened(folder: Path, path: Path, good: bool) -> str:
     shutil.rmtree(home, ignore_errors=True)
     if good:
         return "" if answer == "came in" else answer
-    return "" if answer in ("refused", "came in") else answer  # what was changed may not matter
+    return "" if answer in ("refused", "came in") else answer  # the changed bytes may be irrelevant
 
 
 def _open(home: Path, path: Path, sender: Connection) -> None:

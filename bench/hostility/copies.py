@@ -1,8 +1,8 @@
-"""A home folder that was copied while its processes live: whatever is done in the copy signals none of them.
+"""A home folder copied while its processes run: nothing done in the copy signals any of them.
 
-The first is a run that trains, with an engine over the copy. Each other process is one that holds the lock
-of its folder, as workers, gateways, engine and screens do; all that looks at it and signals is the product's
-own.
+The first process is a training run, with an engine over the copy. Each other process holds the lock of its
+folder, as workers, gateways, engine and screens do; all code that checks and signals processes is the
+product's own.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
-"""Routes to servers that mean harm: a caller is answered in time by the fallback, or told why nobody answers,
-and feels no shadow; the log has every request once, and the gateway stays within its limits of memory."""
+"""Routes to malicious servers.
+
+A caller gets the fallback's response in time, or the reason why there is none, and is not affected by a
+shadow; the log has every request once, and the gateway stays within its memory limits.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,14 @@ from tests.unit.serving.hostile_server import BEHAVIOURS, DAMAGED, KEY, PASSED_O
 from tests.unit.serving.served_endpoint import ServedEndpoint, backend, route, served
 from tests.unit.serving.test_hostile_backends import address, models_of, without_ids
 
-SECONDS = 4.0  # of an answer at this endpoint
+SECONDS = 4.0  # timeout of a response at this endpoint
 SLACK = 1.0
-DELAY = 0.05  # of the good backend: what a caller waits for anyway
+DELAY = 0.05  # delay of the good backend, which a caller waits for anyway
 DAMAGES = 60
-ROUNDS = 30  # of requests with and without a shadow, by which the ratio is measured
-MAX_RATIO = 1.5  # of the median seconds with a shadow to those without
-MAX_GROWTH_MIB = 400  # of the gateway, while eight answers at once are as large as they can be
-ENDLESS = "events-without-end"  # as a stream, an answer that goes on to its limit
+ROUNDS = 30  # rounds of requests with and without a shadow, for the ratio
+MAX_RATIO = 1.5  # ratio of the median seconds with a shadow to those without
+MAX_GROWTH_MIB = 400  # of the gateway, with eight concurrent responses of maximum size
+ENDLESS = "events-without-end"  # as a stream, a response that continues up to its limit
 
 
 def attempts(seed: int, folder: Path) -> Iterator[Attempt]:

@@ -1,7 +1,7 @@
-"""Files that mean harm, or were written by something broken, through the form's look and the import.
+"""Malicious files, or files written by broken software, through the form's inspection and the import.
 
-Each is met in a process of its own with a limit of memory and time. The door holds where the answer is a data
-set whose rows and skipped rows together are those of the file, or a sentence that names what is wrong.
+Each is read in its own process with a limit of memory and time. It passes if the result is a data set
+whose rows and skipped rows together are those of the file, or a sentence that names the problem.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from engine.worker.job import WorkerJob
 from store.core.errors import TunebenchError
 from store.core.home import Home
 
-SECONDS = 60  # for the look and the import together
-MEMORY = 6 * 1024**3  # bytes of address space beyond that of the process that starts them
+SECONDS = 60  # for inspection and import together
+MEMORY = 6 * 1024**3  # bytes of address space beyond the parent process's
 WORDS = (
     *(
         "text",
@@ -147,7 +147,7 @@ def _work(
     return "" if rows in (None, counted) else f"{counted} of {rows} rows are accounted for"
 
 
-# -- what they are made of -----------------------------------------------------------------------------
+# -- building blocks -----------------------------------------------------------------------------------
 
 
 def _empty(rng: random.Random) -> Iterator[Hostile]:
@@ -162,7 +162,7 @@ def _encodings(rng: random.Random) -> Iterator[Hostile]:
         yield Hostile("a.jsonl", "\n".join([line] * 20).encode(codec))
         yield Hostile("a.csv", ("prompt,completion\n" + "ü,ß\n" * 20).encode(codec))
     yield Hostile("odd.jsonl", "\n".join([line] * 20).encode("utf-16")[:-1])
-    for _ in range(20):  # bytes that no encoding has, in the middle of lines
+    for _ in range(20):  # bytes invalid in any encoding, in the middle of lines
         lines = [line.encode() for _ in range(30)]
         for place in rng.sample(range(1, 30), 5):
             at = rng.randrange(len(lines[place]))
@@ -311,7 +311,7 @@ def _special(rng: random.Random) -> Iterator[Hostile]:
 
 def _bind(path: Path) -> None:
     place = os.getcwd()
-    os.chdir(path.parent)  # the name of a socket is short
+    os.chdir(path.parent)  # the path of a socket must be short
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path.name)
     os.chdir(place)

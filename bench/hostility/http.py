@@ -1,7 +1,7 @@
-"""Requests that mean harm, to a real engine and real screens: names, bodies, methods, headers, slow ones.
+"""Malicious requests to a real engine and real screens: names, bodies, methods, headers, slow ones.
 
-Each is to be refused, with a status below 500 or by the end of the connection, and to leave nothing: no file,
-no traceback in a log, no memory, and two servers that answer at once.
+Each must be refused, with a status below 500 or by closing the connection, and leave nothing: no file, no
+traceback in a log, no memory, and two servers that respond at once.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ SCREEN_PATHS = [
 SCREEN_PATHS += ["/media/x.png", "/component/x/y", "/_stcore/host-config"]
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "CONNECT"]
 JSON_BYTES, UPLOAD_BYTES = 3 * 2**29, 2**30  # 1.5 GiB, 1 GiB
-GROWTH_MIB = 100  # of a server's memory while a body comes
-SLOW, CUT, ODD = 100, 24, 60  # slow connections, cut uploads and odd requests, at each server
+GROWTH_MIB = 100  # of a server's memory while a body is received
+SLOW, CUT, ODD = 100, 24, 60  # slow connections, interrupted uploads and odd requests, at each server
 BLOCK = b" " * 2**20
 
 
@@ -116,7 +116,7 @@ def _methods(door: Door) -> Iterator[Attempt]:
     for path in door.paths:
         for method in METHODS:
             if (method, path) == ("PUT", "/uploads/a"):
-                continue  # a file, though an empty one
+                continue  # a valid file, though empty
             status = _status(door, method, path, door.own)
             yield Attempt(f"{door.name} {method} {path}", f"answered {status}" if status >= 500 else "")
 

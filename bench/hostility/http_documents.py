@@ -1,9 +1,10 @@
-"""Documents of wrong types for every command and ask, sent over HTTP to a real engine with its real workers.
+"""Documents of wrong types for every command and query, sent over HTTP to a real engine with its real
+workers.
 
-Bodies that would do are changed from a seed, one or two fields at a time: numbers where texts belong, lists,
-nested documents, null, very long texts, NUL and newline, names of files. Every one is to be answered by what
-was asked for, or by an error document that is a sentence: no status 500, no class of an exception in
-it, no traceback in the engine's log.
+Valid bodies are changed from a seed, one or two fields at a time: numbers for texts, lists, nested
+documents, null, very long texts, NUL and newline, file names. Every response must be the requested result,
+or an error document that is a sentence: no status 500, no exception class in it, no traceback in the
+engine's log.
 """
 
 from __future__ import annotations
@@ -35,16 +36,16 @@ from store.training.train_config import TrainConfig
 from store.transfer.config import TransferConfig
 from tests.tiny import write_model
 
-COMMAND_COUNT, ASK_COUNT = 40, 30  # documents for each command and each ask
+COMMAND_COUNT, ASK_COUNT = 40, 30  # documents per command and per query
 AT_ONCE = 2
 SECONDS = 200.0
-# The class of an exception that reached the answer, or code of ours or of a library.
+# Traces of an exception class, or of code, in a response.
 RAW = re.compile(
     r"\b[A-Z]\w*(?:Error|Exception)\b|Traceback|object at 0x|<class |object is not|has no attribute"
 )
 
 Document = dict[str, Any]
-Body = tuple[str, str, Any]  # route, what was changed, document
+Body = tuple[str, str, Any]  # route, changes, document
 
 
 def attempts(seed: int, folder: Path) -> list[Attempt]:
@@ -212,7 +213,7 @@ def _wrong(draw: random.Random, home: Home) -> Any:
     return draw.choice(plain)
 
 
-# -- what came of them --------------------------------------------------------------------------------
+# -- results ------------------------------------------------------------------------------------------
 
 
 def _try(http: httpx.Client, route: str, changed: str, document: Any) -> Attempt:

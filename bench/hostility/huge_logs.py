@@ -1,7 +1,8 @@
-"""A worker that died and left gigabytes: a log, a report without a line, and one of garbage lines.
+"""A worker that died and left gigabytes: a log, a report without a line break, and one of garbage lines.
 
-A real engine finds them at its start, with an import in the queue. The import ends, the engine answers and
-stays small meanwhile, of the log the end alone is read, and the jobs end once their reports are taken.
+A real engine finds them at its start, with an import in the queue. The import finishes, the engine
+responds and stays small meanwhile, only the end of the log is read, and the jobs end once their reports
+are read.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from store.jobs.event_ingest import TORN
 GIB = 2**30
 LINES_BYTES = 32 * 2**20
 END = b"\nthe last line\n"
-ANSWER_SECONDS = 2.0  # of a machine that does other work too
+ANSWER_SECONDS = 2.0  # on a machine that does other work too
 GROWTH_MIB = 300.0
-NOBODY = 2**22 - 3  # a pid that no process has
+NOBODY = 2**22 - 3  # a pid without a process
 
 
 def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
@@ -116,7 +117,7 @@ def _seconds(act: Callable[[], object]) -> float:
 
 def _not_taken(database: Database, job_id: str, size: int) -> str:
     job = job_queue.get_job(database, job_id)
-    if job.status != "lost" or size - job.event_offset > MAX_LINE:  # less is half a line
+    if job.status != "lost" or size - job.event_offset > MAX_LINE:  # less is a partial line
         return f"it is {job.status}, and {job.event_offset:,} of {size:,} bytes were taken"
     alerts = database.query("SELECT message FROM alert WHERE job_id = ?", [job_id])["message"].to_pylist()
     return "" if alerts == [TORN] else f"{len(alerts)} alerts"

@@ -1,8 +1,8 @@
 """Engine, screens and the command that started them, killed with -9 at seeded moments while there is work.
 
-In each round an import is ordered and an upload is under way when one of the three is killed. Then Tunebench
-is started again: every import that was taken on ends and is there once with all its rows, nothing half-made
-is left, no process of the round before is left, and the screens have the port and the secret that they had.
+In each round an import is queued and an upload is in progress when one of the three is killed. Then
+Tunebench is restarted: every accepted import finishes and exists once with all its rows, no partial files
+are left, no process of the previous round is left, and the screens have the same port and secret.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from store.jobs import job_queue
 from tunebench.terminal.processes import find_free_port, stop_engine
 
 KILLED = ("engine", "screens", "up")
-ROUNDS = 6  # each of the three as often
+ROUNDS = 6  # each of the three equally often
 ROWS = 2000
-MOMENT_SECONDS = 4.0  # after the order: it covers the start of the worker, its work and the end
-FREE_SECONDS = 5.0  # in which the screens are gone with their parent
+MOMENT_SECONDS = 4.0  # after the command; covers the worker's start, work and end
+FREE_SECONDS = 5.0  # time for the screens to end with their parent
 
 
 def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
@@ -42,7 +42,7 @@ def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
     rows.write_text("question,answer\n" + "".join(f"What is {n}?,It is {n}.\n" for n in range(ROWS)))
     order = [KILLED[number % len(KILLED)] for number in range(ROUNDS)]
     draw.shuffle(order)
-    taken: list[tuple[str, str]] = []  # name and job of imports that were taken on
+    taken: list[tuple[str, str]] = []  # name and job of accepted imports
     entrance = ""
     for number, victim in enumerate(order):
         served = Served(home, port)
@@ -76,7 +76,7 @@ def _round(
         time.sleep(moment)
         engine = served.engine.pid
         os.kill(pid, 9)
-    if victim == "engine":  # the command starts another one by itself
+    if victim == "engine":  # the command restarts it by itself
         wait_until(lambda: _engine_pid(served) not in (0, engine), "a new engine")
         return []
     served.process.wait(60)
@@ -122,6 +122,6 @@ def _left(home: Home, port: int, taken: list[tuple[str, str]]) -> Iterator[Attem
             yield Attempt(f"processes of {module}", "" if count == 1 else f"{count} of them")
     finally:
         served.stop()
-        stop_engine(home)  # one whose command was killed is nobody's, and goes on
+        stop_engine(home)  # an engine whose command was killed continues
     count = sum(len(processes_of(home, module)) for module in ("engine", "pages"))
     yield Attempt("processes after the end", f"{count} of them" if count else "")

@@ -1,8 +1,8 @@
-"""Engine and worker killed with -9 while a model is exported.
+"""Engine and worker killed with -9 during the export of a model.
 
-Each round orders an export with its zip file and kills at a random moment after a random step of the work, or
-at the very moment at which the folder gets its name. Then there is an engine again: the export ends, or is
-resumed, and is there once, whole, with a row of its own; nothing else is in the folder of exports.
+Each round starts an export with its zip file and kills at a random moment after a random step of the work,
+or at the very moment when the folder is renamed. Then an engine is started again: the export finishes, or
+is resumed, and exists once, complete, with its row; nothing else is in the folder of exports.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from store.core.job_folder import JobDir
 from store.db.database import Database
 from tests.tiny import conversations, write_model
 
-STEPS = 8  # of an export, of which one is drawn
-MOMENT_SECONDS = 1.0  # after the beginning of the step
+STEPS = 8  # steps of an export, of which one is drawn
+MOMENT_SECONDS = 1.0  # maximum delay after the step begins
 PUBLISHED = "both, as it gets its name"
 
 

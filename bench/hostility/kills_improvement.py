@@ -1,8 +1,8 @@
-"""Engine and worker killed with -9 in each link of the chain of an improvement.
+"""Engine and worker killed with -9 in each step of an improvement.
 
-A model in use is improved by what people corrected. In every state of the chain the engine, the worker of its
-job, or both are killed at a random moment; an improvement that failed by that is resumed. In the end there is
-one of everything that the chain makes, and a person promotes.
+A model in use is improved with people's corrections. In every state of the improvement the engine, the
+worker of its job, or both are killed at a random moment; an improvement that failed by this is resumed. In
+the end everything it creates exists once, and a person promotes.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from tests.tiny import write_model
 
 CORRECTED = 44
 MOMENT_SECONDS = 1.0
-KINDS = {  # of the job that each state waits for
+KINDS = {  # kind of job that each state waits for
     "gathering": "gather_rows",
     "joining": "clean",
     "training": "train",
     "registering": "register",
     "measuring": "evaluate",
 }
-MADE = {  # after all; the first of each is there before the improvement
+MADE = {  # counts at the end; the first of each exists before the improvement
     "data sets": ("SELECT count(*) AS n FROM dataset", 3),
     "runs": ("SELECT count(*) AS n FROM run", 2),
     "versions": ("SELECT count(*) AS n FROM model_version", 2),

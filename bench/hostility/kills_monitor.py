@@ -1,8 +1,8 @@
-"""Engine and worker killed with -9 while the log of an endpoint is taken in and looked at.
+"""Engine and worker killed with -9 while the log of an endpoint is ingested and analyzed.
 
-Each round appends requests and feedback, the last line half at first, and kills the engine at a random
-moment; the next engine takes in the rest and queues a look, whose worker is killed too in some rounds. In the
-end every line is in the store once, and so is what was measured of each request.
+Each round appends requests and feedback, with a partial last line at first, and kills the engine at a
+random moment; the next engine ingests the rest and queues an analysis, whose worker is killed too in some
+rounds. In the end every line is in the store once, and so is each request's measurement.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from store.monitoring.log_ingest import get_log_folder
 from tests.unit.monitoring.texts import bank_questions
 
 ENDPOINT = "endpoint-1"
-REQUESTS = 80  # a round; the first ones are the reference
+REQUESTS = 80  # per round; the first ones are the reference
 REFERENCE = 60
 MOMENT_SECONDS = 1.5
 SERIES = ("requests", "feedback")
@@ -56,7 +56,7 @@ def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
             name, problem = _round(killed, draw, number, victim, counts)
             yield Attempt(f"{number}: kill -9 of {name}", problem)
         while not _is_measured(killed, counts["requests"]):
-            killed.kill("engine", [])  # the next one looks at once
+            killed.kill("engine", [])  # the next one analyzes at once
             _looked_at(killed)
         database = killed.stop()
         try:

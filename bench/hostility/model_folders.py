@@ -1,5 +1,6 @@
-"""Model folders whose weights are cut off, flipped, renamed, reshaped or not finite, and whose headers and
-tokenizers mean harm: refused by name."""
+"""Model folders with truncated, flipped, renamed, reshaped or non-finite weights, or with malicious headers
+and tokenizers: refused by name.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +30,8 @@ from tests.unit.reading.test_tokenizer_limits import (
     write_beyond,
 )
 
-TOKENIZER_SECONDS = 60.0  # until it is refused
-ROUNDS = 12  # of each way
+TOKENIZER_SECONDS = 60.0  # maximum time until it is refused
+ROUNDS = 12  # of each kind
 Random = np.random.Generator
 
 
@@ -49,7 +50,9 @@ def attempts(seed: int, folder: Path) -> list[Attempt]:
             refusal = _refusal(bad, home)
             held = str(bad) in refusal and not refusal.startswith("raised")
             if name == "bytes of values" or (name == "bytes of the header" and not refusal):
-                held = not refusal.startswith("raised")  # most such values and some such names are as good
+                held = not refusal.startswith(
+                    "raised"
+                )  # most such values and some such names are equally valid
             made.append(Attempt(f"{name}, {place}", "" if held else refusal or "nothing was said"))
     return made + _header_attempts(good, folder, home)
 

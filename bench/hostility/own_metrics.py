@@ -1,7 +1,7 @@
-"""Own metrics that crash, end their process, never end, take all memory and leave processes behind.
+"""Custom metrics that crash, end their process, never end, take all memory or leave processes behind.
 
-What a metric started that kills its guard on purpose is not looked for: it is the user's own code, guarded
-against accidents.
+Metrics that kill their guard on purpose are not tested: it is the user's own code, guarded against
+accidents.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""SQL that means harm (`bench/made/statements.py` makes it), sent to a real engine as people send it.
+"""Malicious SQL (from `bench/made/statements.py`), sent to a real engine as people send it.
 
-Every statement is to be answered by rows or by a refusal in one sentence, within its time. Meanwhile a second
-thread asks what screens ask: their 95th percentile is printed, with that of the same questions before, and is
-to stay under 100 ms. The engine's memory is looked at all the while, and at the end it is asked to stop with
-slow statements under way.
+Every statement must get rows or a refusal in one sentence, within its time. Meanwhile a second thread
+sends the screens' queries: their 95th percentile is printed, with that of the same queries before, and
+must stay under 100 ms. The engine's memory is monitored throughout, and at the end it is asked to stop
+while slow statements run.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from store.jobs import job_queue
 from store.runs import runs
 
 LIMIT_SECONDS = 30.0
-LATE_SECONDS = 15.0  # beside the limit: a place to wait for, a process to start, a busy machine
+LATE_SECONDS = 15.0  # beyond the limit: waiting for a slot, starting a process, a busy machine
 GROWN_BYTES = 300 * 2**20  # of the engine itself
 SCREENS_MS = 100.0
 STOP_SECONDS = 5.0
-AT_ONCE = 4  # statements that are sent at the same time
+AT_ONCE = 4  # concurrent statements
 SECRET = "the-token-that-nobody-may-read"
 
 

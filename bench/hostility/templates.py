@@ -1,8 +1,9 @@
-"""Chat templates that don't end or fill the memory: each ends with one sentence, in time, whoever renders.
+"""Chat templates that don't end or fill the memory: each ends with one sentence, in time, whatever renders
+it.
 
-The time is that of the processor. The sandbox looks at the clock between two operations, so beyond its limit
-lies the work of one operation, and of compiling the template; how long a loaded machine leaves either waiting
-says nothing of the sandbox, and nothing in a template can wait by itself.
+The time is processor time. The sandbox checks the clock between two operations, so a single operation, and
+compiling the template, can exceed its limit; the waiting time on a loaded machine says nothing about the
+sandbox, and nothing in a template can wait by itself.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from tests.tiny import write_model
 from tests.unit.reading.test_template_limits import HOSTILE, TURNS
 from tests.unit.serving.test_gguf_head import FIELDS, TEXT, gguf
 
-SECONDS = 1.0  # of a conversation here
-SLACK = 2.0  # seconds of work: to compile the longest template, and one operation that began in time
+SECONDS = 1.0  # limit for a conversation here
+SLACK = 2.0  # seconds to compile the longest template, and for one operation begun in time
 MEMORY_MIB = 700
 
 

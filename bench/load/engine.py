@@ -1,13 +1,13 @@
-"""How fast the engine takes metrics in, and how fast it answers meanwhile.
+"""Speed of the engine's ingestion of metrics, and of its responses meanwhile.
 
-Eight job folders hold real `events.jsonl` files, as workers write them. An engine process (store, HTTP
-server and the tailing loop in one process, as `python -m engine` has them) takes them in, while this
-process asks over HTTP on loopback for the training-loss curve of a run of 10,000 steps, again and again.
+Eight job folders have real `events.jsonl` files, as workers write them. An engine process (store, HTTP
+server and the tailing loop in one process, as in `python -m engine`) ingests them, while this process
+repeatedly requests the training-loss curve of a run of 10,000 steps over HTTP on loopback.
 
     python bench/load/engine.py [--points 4000000] [--json]
 
-Limits: 200,000 points a second, 50 ms at the 95th percentile of the answers. The exit code is 1 where one
-is missed, or where a point is missing in the store afterwards.
+Limits: 200,000 points a second, 50 ms at the 95th percentile of the responses. The exit code is 1 if one
+is missed, or if a point is missing from the store afterwards.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from store.http.client import Client
 from store.jobs import metric_points
 
 FOLDERS = 8
-STEPS = 10_000  # of the run whose curve is asked for
+STEPS = 10_000  # steps of the run whose curve is requested
 POINTS_A_SECOND = 200_000
 P95_MS = 50.0
-PAUSE = 0.02  # seconds between an answer and the next question
+PAUSE = 0.02  # seconds between a response and the next request
 NAMES = (
     "train/loss",
     "train/learning_rate",
@@ -192,8 +192,8 @@ def measure(home: Home, points: int) -> dict[str, Any]:
     steps = points // FOLDERS // len(NAMES)
     written = sum(write_events(home.jobs / f"job-{i}", steps, seed=i + 1) for i in range(FOLDERS))
     idle: list[float] = []
-    finished: list[float] = []  # seconds to the curve of the run of 10,000 steps
-    live: list[float] = []  # and to that of a run which is being taken in
+    finished: list[float] = []  # seconds for the curve of the finished run of 10,000 steps
+    live: list[float] = []  # seconds for the curve of a run being ingested
     with engine(home) as client:
         for _ in range(100):
             ask(client, "asked", idle)

@@ -1,14 +1,14 @@
-"""How fast a million rows answer: a page, a filter, a histogram, over HTTP from a real engine.
+"""Response times with a million rows: a page, a filter, a histogram, over HTTP from a real engine.
 
-Rows are made here: questions and answers of words drawn by seed, with sidecars of the signals of texts and
-duplicates in the documented columns. An engine process serves them as `python -m engine` does, while this
-process asks as a screen does, each question with other values than before.
+Rows are generated here: questions and answers of words drawn by seed, with sidecars of the signals of
+texts and duplicates in the documented columns. An engine process serves them as `python -m engine` does,
+while this process sends requests as a screen does, each with new values.
 
     python bench/load/explore.py [--rows 1000000] [--rounds 12] [--json]
 
-Limit: 500 ms at the 95th percentile of what a filter takes (to count its rows and bring the first page) and
-of a histogram with and without a filter; the exit code is 1 where one is missed. Columns of the file are read
-out of their JSON; a column of which every row has a value of its own is shown without a limit.
+Limit: 500 ms at the 95th percentile for a filter (counting its rows and returning the first page) and for
+a histogram with and without a filter; the exit code is 1 if one is missed. Columns of the file are
+extracted from their JSON; a column with a different value in every row is shown without a limit.
 """
 
 from __future__ import annotations

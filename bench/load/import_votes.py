@@ -1,12 +1,12 @@
-"""What the import of a large file of votes costs: 50,000 of 59 models by 124 raters, beside a tenth of them.
+"""Cost of importing a large file of votes: 50,000 on 59 models by 124 raters, compared with a tenth of them.
 
-The file is made here: a vote a row with both models, their answers, who won and who voted, as arenas publish
-them. The import's job reads and writes it, and the engine keeps the round.
+The file is generated here: a vote per row with both models, their responses, the winner and the voter, as
+arenas publish them. The import job reads and writes it, and the engine stores the round.
 
     python bench/load/import_votes.py [--json]
 
-Limits: the job and the keeping take 10 s of processor time together, and ten times the votes cost 13 times as
-much at most. The exit code is 1 where one is missed.
+Limits: job and storing take 10 s of processor time together, and ten times the votes cost at most 13 times
+as much. The exit code is 1 if one is missed.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""What a long queue costs: 10,000 queued jobs beside 100, in one run.
+"""Cost of a long queue: 10,000 queued jobs compared with 100, in one run.
 
-Each is done in a store of its own: jobs are queued, the scheduler steps, the overview asks, an engine starts
-over them, and the last hundred are cancelled. Nobody is quick enough to queue so many by hand, but a script
-is; the engine must answer meanwhile, and nothing may grow with the square of the queue.
+Each is measured in its own store: jobs are queued, the scheduler steps, the overview is queried, an engine
+starts with them, and the last hundred are cancelled. Nobody queues so many by hand, but a script may; the
+engine must respond meanwhile, and no time may grow with the square of the queue.
 
     python bench/load/long_queue.py [--json]
 
-Limits: a hundred times the jobs cost 200 times as much at most, and the hundred cancels 10 times; a step of
-the scheduler takes 250 ms. The exit code is 1 where one is missed.
+Limits: a hundred times the jobs cost at most 200 times as much, and the hundred cancels 10 times; a step
+of the scheduler takes 250 ms. The exit code is 1 if one is missed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def measured(count: int, folder: Path) -> dict[str, float]:
     """Milliseconds that each took with so many jobs."""
     world = World(folder / "home")
     took = {"queue all": _timed(lambda: _queue(world.database, count))}
-    world.step()  # takes the first job
+    world.step()  # claims the first job
     took[STEP] = min(_timed(world.step) for _ in range(5))
     took["what the overview asks"] = min(_timed(lambda: _overview(world.database)) for _ in range(5))
     world.database.close()

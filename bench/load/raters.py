@@ -1,20 +1,21 @@
-"""Fifty people rate at once, and the engine is killed again and again: how long is a rating, and is any lost?
+"""Fifty people rating at once, with the engine killed repeatedly: time per rating, and lost ratings.
 
     python bench/load/raters.py [--raters 50] [--seconds 60] [--pause 3] [--kills 100]
 
-Each rater is a person with a token of their own who rates pair after pair over HTTP, as the screens ask for
-them: what counts is the time from sending a rating until it is stored and the next pairs are there. The pause
-between two is a quarter of what people take, so the load is that of two hundred. Then the engine is killed
-with SIGKILL while they go on; whatever was not acknowledged is sent again. At the end every rating that was
-acknowledged has to be in the store, as it was given, once.
+Each rater is a person with their own token who rates pair after pair over HTTP, as the screens request
+them: the measure is the time from sending a rating until it is stored and the next pairs are there. The
+pause between two is a quarter of people's, so the load is that of two hundred. Then the engine is killed
+with SIGKILL meanwhile; unacknowledged ratings are sent again. At the end every acknowledged rating must be
+in the store, as it was given, once.
 
-Limit: 300 ms at the 95th percentile, nothing lost or doubled; the exit code is 1 where one is missed.
+Limit: 300 ms at the 95th percentile, nothing lost or duplicated; the exit code is 1 if one is missed.
 
     python bench/load/raters.py --browsers 3 [--items 100] [--kills 0]
 
-People rate at the desk itself, each in a Chromium of their own that is signed in to real screens over a real
-engine: what counts is the time from a key until the next item is painted, and that what is stored is what was
-pressed, key by key. Limit: a median of 100 ms, nothing lost, doubled or stored for what was not on screen.
+People rate on the rating page itself, each in their own Chromium signed in to real screens of a real
+engine: the measures are the time from a key press until the next item is painted, and that the stored
+ratings are those pressed, key by key. Limit: a median of 100 ms, nothing lost, duplicated or stored for an
+item that was not on screen.
 """
 
 from __future__ import annotations
@@ -54,10 +55,10 @@ from tests.e2e.rating_server import EARLY, PRESSED, WATCH
 from tests.e2e.started_app import BROWSER_ARGS, screens_of, wait_until
 
 ROUND, PROMPTS = "round-bench", 2_000
-HELD = 4  # tasks that a page holds
+HELD = 4  # tasks held by a page
 P95_MS = 300.0
 MEDIAN_PAINTED_MS = 100.0
-READS_MS = (450, 900)  # how long a person at a browser looks at an item, at least and at most
+READS_MS = (450, 900)  # minimum and maximum time that a person looks at an item
 CHOICES = ("A", "B", "tie", "both_bad")
 
 
@@ -264,7 +265,7 @@ def _rate_at_a_desk(
             choice = chance.choice("ab")
             page.wait_for_timeout(chance.uniform(*READS_MS))
             if not page.locator(".desk.rating").count():
-                continue  # it says that the engine is away
+                continue  # the page reports that the engine is unavailable
             page.keyboard.press(choice)
             if page.locator(".notice", has_text=EARLY).count():
                 early += 1

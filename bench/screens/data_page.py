@@ -47,7 +47,7 @@ def measure(rows: int, rounds: int) -> list[Figure]:
     """The two ways to open the page, in seconds at the median."""
     link = "/data?dataset=data-bench"
     ways = {
-        "its summary": (link, "inside the healthy band|outside (its|their) healthy band"),
+        "its summary": (link, "in their healthy range|outside (its|their) healthy range"),
         "its rows": (f'{link}&filter={{"search":""}}', f"Rows 1 to 20 of {rows:,}"),
     }
     process, _ = up()

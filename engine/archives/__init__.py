@@ -1,1 +1,1 @@
-"""Archives of finished runs: written, opened and run again elsewhere, sealed by checksums."""
+"""Archives of finished runs, sealed by checksums: written, opened, and reproduced elsewhere."""

@@ -1,8 +1,9 @@
-"""The file of an archive: a zip of few files with known names, each with its checksum in the manifest, and
-the seal of that, whole and field by field.
+"""File format of archives: a zip of a few files with known names, each with its checksum in the manifest, and
+a seal of the manifest, as a whole and by field.
 
-An archive may have been made by hand: names never become paths, sizes are counted while it is unpacked, and
-any file that isn't as the manifest says refuses the whole. The seal has no secret: fingerprints are compared.
+An archive may be hand-made: names never become paths, sizes are counted during unpacking, and any file
+that differs from the manifest causes the whole archive to be rejected. The seal contains no secret:
+fingerprints are compared.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from store.core.errors import ConfigError, DataError
 from store.core.home import SPARE_BYTES
 from store.core.model_schemas import VersionFile
 
-MAX_SHOWN_CHARACTERS = 60  # characters of a value that are shown
+MAX_SHOWN_CHARACTERS = 60  # characters
 MISSING = "missing"
 DIGEST = 16  # hexadecimal digits of a field's checksum
 
 
 def iterate_leaves(document: Any, at: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value that holds no other, by its path: config.learning_rate, figures[2].value."""
+    """Yield each leaf value with its path: config.learning_rate, figures[2].value."""
     if isinstance(document, Mapping) and document:
         for key, value in document.items():
             yield from iterate_leaves(value, f"{at}.{key}" if at else str(key))
@@ -46,7 +47,9 @@ def iterate_leaves(document: Any, at: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def compute_digests(document: Any) -> dict[str, str]:
-    """A short checksum of each field: it names what was changed, and proves nothing by itself."""
+    """Compute a short checksum of each field, which identifies what was changed, but proves nothing by
+    itself.
+    """
     return {
         path: hashlib.sha256(_encode_json(value)).hexdigest()[:DIGEST]
         for path, value in iterate_leaves(document)
@@ -58,7 +61,7 @@ def _encode_json(value: Any) -> bytes:
 
 
 def compare_documents(bundle: Any, here: Any) -> list[FieldDifference]:
-    """Fields that differ between a bundle's document and the one of this home."""
+    """Return the fields that differ between a bundle's document and the local one."""
     theirs, ours = dict(iterate_leaves(bundle)), dict(iterate_leaves(here))
     return [
         FieldDifference(field=path, bundle=_describe_value(theirs, path), here=_describe_value(ours, path))
@@ -72,32 +75,31 @@ def _describe_value(values: Mapping[str, Any], path: str) -> str:
 
 
 def format_value(value: Any) -> str:
-    """On one line, cut where it is long."""
+    """Format a value on one line, truncated if it is long."""
     text = " ".join((value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).split())
     return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}…"
 
 
-# The seal of a bundle: checksums of its manifest, whole and field by field, and the fingerprint of all.
+# Seal of a bundle: checksums of its manifest, as a whole and by field, and the fingerprint of everything.
 #
-# The manifest has the checksums of all other files, and the seal that of the manifest: a single change is
-# found and named, wherever it is. There is no secret in it: who writes all checksums anew makes a bundle of
-# their own, whose fingerprint is another. So two people compare fingerprints, and a home that has the run
-# compares that.
+# The manifest has the checksums of all other files, and the seal that of the manifest: any single change is
+# detected and named. There is no secret in it: recomputing all checksums creates a different bundle, with
+# another fingerprint. So two people compare fingerprints, and an installation that has the run compares it.
 
 SEAL = "seal.json"
 SEAL_BYTES = 64 * 2**20
-MAX_NAMED = 5  # fields that are named one by one
-LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: none is taken for another when it is read out
-GROUPS, GROUP = 4, 4  # of letters: 80 bits, which nobody finds a second bundle for
+MAX_NAMED = 5  # fields listed individually
+LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: unambiguous when read out
+GROUPS, GROUP = 4, 4  # of letters: 80 bits, too many to find a second bundle
 
 
 def encode_manifest(manifest: BundleManifest) -> bytes:
-    """The manifest as it is written."""
+    """Encode the manifest as written to the file."""
     return json.dumps(manifest, ensure_ascii=False, indent=1, default=as_json).encode()
 
 
 def write_seal(manifest: bytes) -> bytes:
-    """The seal of a manifest that was just written."""
+    """Return the seal of a newly written manifest."""
     seal = BundleSeal(
         manifest=hashlib.sha256(manifest).hexdigest(),
         fields=compute_digests(json.loads(manifest)),
@@ -106,14 +108,14 @@ def write_seal(manifest: bytes) -> bytes:
 
 
 def compute_fingerprint(manifest: bytes) -> str:
-    """Of the bundle, to be compared by voice or mail: K7QF-2M9D-0RXA-T41C."""
+    """Compute the bundle's fingerprint, to be compared by voice or mail: K7QF-2M9D-0RXA-T41C."""
     number = int.from_bytes(hashlib.sha256(manifest).digest()[: GROUPS * GROUP * 5 // 8])
     letters = [LETTERS[number >> 5 * place & 31] for place in reversed(range(GROUPS * GROUP))]
     return "-".join("".join(letters[i : i + GROUP]) for i in range(0, len(letters), GROUP))
 
 
 def check_seal(manifest: bytes, seal: bytes) -> str:
-    """What of the two was changed since they were written; empty where nothing was."""
+    """Return what was changed in manifest or seal since they were written; empty if nothing was."""
     try:
         stated = SealDocument.parse(json.loads(seal))
     except (ValueError, RecursionError, ConfigError):
@@ -142,7 +144,7 @@ def check_seal(manifest: bytes, seal: bytes) -> str:
 
 
 def _describe_fields(paths: list[str], document: Any) -> str:
-    """ "config.learning_rate is 0.5"."""
+    """Describe fields as "config.learning_rate is 0.5"."""
     values = dict(iterate_leaves(document))
     parts = []
     for path in paths[:MAX_NAMED]:
@@ -152,49 +154,46 @@ def _describe_fields(paths: list[str], document: Any) -> str:
     return ", ".join(parts) + (f" and {more:,} more" if more > 0 else "")
 
 
-# The file of a bundle: a zip of few files with known names, each with its checksum in the manifest.
-#
-# Whoever hands a bundle in may have made it by hand. Names are compared with a list and never become paths;
-# sizes are looked at before anything is unpacked, and counted while it is; a file that isn't in the manifest,
-# or not as it says, refuses the whole.
+# Sizes are checked before anything is unpacked, and counted during unpacking.
 
 MANIFEST, CARD, SPLIT, LOSSES = "manifest.json", "README.md", "split.parquet", "row_losses.parquet"
 ROWS, SKIPPED, FATES = "rows.parquet", "skipped.parquet", "fates.parquet"
 NAMES = frozenset({MANIFEST, SEAL, CARD, SPLIT, LOSSES, ROWS, SKIPPED, FATES})
-NEEDED = (MANIFEST, SPLIT, LOSSES)  # and the seal, where the manifest is of this version
-UNLISTED = {MANIFEST, SEAL}  # in the manifest's list of files
+NEEDED = (MANIFEST, SPLIT, LOSSES)  # and the seal, if the manifest has this version
+UNLISTED = {MANIFEST, SEAL}  # not in the manifest's list of files
 MANIFEST_BYTES = 32 * 2**20
 WHOLE_BYTES = 32 * 2**30  # unpacked
-DIRECTORY_BYTES = 16 * 2**10  # the list of files, which is read whole
-MAX_RATIO = 200  # unpacked over packed, above a megabyte
-MAX_VALUES_PER_BYTE = 100  # of a Parquet file: what it becomes in memory is told by its values, not its size
-PACKED_BY = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks the others in steps of any size
+DIRECTORY_BYTES = 16 * 2**10  # the list of files, which is read as a whole
+MAX_RATIO = 200  # unpacked size over packed size, above a megabyte
+MAX_VALUES_PER_BYTE = 100  # in a Parquet file: its values determine the memory needed
+PACKED_BY = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks others in steps of unlimited size
 BLOCK = 2**20
 RETRY_FIX = "Request the bundle again, or recreate it with: tunebench bundle RUN"
 
 
 def compute_checksum(path: Path, name: str = "") -> VersionFile:
-    """A file by its name, or by another, with its size and checksum."""
+    """Return a file's name, or the given one, with its size and checksum."""
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return VersionFile(path=name or path.name, bytes=path.stat().st_size, sha256=digest)
 
 
 def write_archive(target: Path, manifest: BundleManifest, files: Mapping[str, Path]) -> str:
-    """The bundle: `files` by their names in it, the manifest, which has their checksums, and its seal; the
-    bundle's fingerprint."""
+    """Write the bundle and return its fingerprint. It contains `files` by their names in it, the manifest
+    with their checksums, and the seal of the manifest.
+    """
     text = encode_manifest(manifest)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         archive.writestr(MANIFEST, text)
         archive.writestr(SEAL, write_seal(text))
         for name, path in files.items():
-            stored = path.suffix == ".parquet"  # is compressed already
+            stored = path.suffix == ".parquet"  # already compressed
             archive.write(path, name, zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED)
     return compute_fingerprint(text)
 
 
 def unpack(bundle: Path, folder: Path) -> ManifestDocument:
-    """Check the bundle and lay its files into the empty `folder`. Raises DataError with what is wrong."""
+    """Check the bundle and extract its files into the empty `folder`. Raises DataError with the reason."""
     try:
         _check_directory(bundle)
         with zipfile.ZipFile(bundle) as archive:
@@ -224,7 +223,7 @@ def unpack(bundle: Path, folder: Path) -> ManifestDocument:
 
 
 def _check_directory(bundle: Path) -> None:
-    """Refuse a long list of files before it is read into memory."""
+    """Reject a long list of files before it is read into memory."""
     size = bundle.stat().st_size
     with open(bundle, "rb") as file:
         file.seek(max(0, size - 66_000))
@@ -233,11 +232,11 @@ def _check_directory(bundle: Path) -> None:
         if end < 0 or len(tail) < end + 22:
             raise _build_error(bundle, "not a zip file")
         count, length = struct.unpack("<HI", tail[end + 10 : end + 16])
-        if end >= 20 and tail[end - 20 : end - 16] == b"PK\6\7":  # more than 4 GiB: a larger record says it
+        if end >= 20 and tail[end - 20 : end - 16] == b"PK\6\7":  # over 4 GiB: sizes in a larger record
             (place,) = struct.unpack("<Q", tail[end - 12 : end - 4])
             file.seek(min(place, size))
             record = file.read(56)
-            # zipfile takes the one before the locator, wherever that points to
+            # zipfile reads the record before the locator, wherever the locator points
             if record[:4] != b"PK\6\6" or len(record) < 56 or place != size - len(tail) + end - 20 - 56:
                 raise _build_error(bundle, "not a complete zip file")
             count, length = struct.unpack("<QQ", record[32:48])
@@ -246,8 +245,9 @@ def _check_directory(bundle: Path) -> None:
 
 
 def _list_entries(archive: zipfile.ZipFile, bundle: Path, folder: Path) -> dict[str, zipfile.ZipInfo]:
-    """The files by name. Raises DataError for a name that no bundle has, one that is there twice, and sizes
-    that nobody should unpack."""
+    """Return the files by name. Raises DataError for an unexpected or duplicate name, and for sizes that
+    should not be unpacked.
+    """
     entries: dict[str, zipfile.ZipInfo] = {}
     for entry in archive.infolist():
         name = entry.orig_filename
@@ -283,7 +283,7 @@ def _list_entries(archive: zipfile.ZipFile, bundle: Path, folder: Path) -> dict[
 
 
 def _check_needed(entries: Mapping[str, zipfile.ZipInfo], bundle: Path) -> None:
-    """What is read whole is there, and has a size that can be read whole."""
+    """Check that the required files exist, and that those read as a whole are small enough."""
     for name in NEEDED:
         if name not in entries:
             raise _build_error(bundle, f"{name} is missing")
@@ -293,7 +293,7 @@ def _check_needed(entries: Mapping[str, zipfile.ZipInfo], bundle: Path) -> None:
 
 
 def _check_version(text: bytes, bundle: Path) -> None:
-    """Of what is read first, as another form may have other files."""
+    """Check the manifest's version before anything else, as other versions may have other files."""
     try:
         document: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -333,7 +333,7 @@ def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, sha256: str
     with archive.open(entry) as source, open(path, "xb") as target:
         while block := source.read(BLOCK):
             left -= len(block)
-            if left < 0:  # zipfile stops at the size that the list has; this holds it to that
+            if left < 0:  # zipfile stops at the declared size; this enforces it
                 raise zipfile.BadZipFile(f"{entry.filename} is larger than declared")
             digest.update(block)
             target.write(block)
@@ -342,10 +342,10 @@ def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, sha256: str
 
 
 def open_parquet(file: Path, rows: int | None = None) -> pq.ParquetFile:
-    """An unpacked Parquet file, not read yet; of at most so many rows.
+    """Open an unpacked Parquet file with at most `rows` rows, without reading it.
 
-    Raises DataError where it is none, or would become more in memory than a file of its size should: values
-    that are always the same take no room in it.
+    Raises DataError if it is not a Parquet file, or would need more memory than a file of its size should:
+    constant values take no space in it.
     """
     try:
         opened = pq.ParquetFile(file)
@@ -369,7 +369,7 @@ def open_parquet(file: Path, rows: int | None = None) -> pq.ParquetFile:
 
 
 def publish(file: Path, folder: Path, stem: str, suffix: str) -> Path:
-    """Give the file a name in `folder` that no file has."""
+    """Link the file into `folder` under an unused name."""
     folder.mkdir(exist_ok=True)
     with open(file, "rb") as handle:
         os.fsync(handle.fileno())

@@ -1,4 +1,4 @@
-"""The commands about bundles: write one of a run, open one, and launch the run that one describes."""
+"""Commands for bundles: write one from a run, open one, and launch the run that it describes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ NAME_CHARACTERS = 105
 
 
 class BundleCommands:
-    """The commands over one store; `launching` queues jobs."""
+    """Bundle commands over one store; `launching` queues jobs."""
 
     def __init__(self, database: Database, launching: JobSubmission) -> None:
         self.database, self.launching = database, launching
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         return {
             "bundle": Command(BundleConfig, self.bundle, audit_log.find_run_subject, makes_work=True),
             "open_bundle": Command(OpenBundleConfig, self.open_bundle, CREATED, makes_work=True),
@@ -36,7 +36,7 @@ class BundleCommands:
         }
 
     def bundle(self, config: BundleConfig) -> JobQueued:
-        """Queue the writing of a bundle. Raises StateError for a run that has not finished."""
+        """Queue a job that writes a bundle. Raises StateError for a run that has not finished."""
         with self.database.transaction() as tx:
             run = runs.get_run(tx, config.run)
             if run.status != "finished" or not run.verdict:
@@ -45,18 +45,20 @@ class BundleCommands:
                     fix="Choose a finished run.",
                     field="run",
                 )
-            datasets.get_dataset(tx, run.dataset_id)  # NotFoundError where it was deleted
+            datasets.get_dataset(tx, run.dataset_id)  # NotFoundError if it was deleted
             document = config.model_copy(update={"run": run.run_id}).model_dump()
             return {"job_id": self.launching.queue_job(tx, "bundle", f"Bundle {run.name}", document)}
 
     def open_bundle(self, config: OpenBundleConfig) -> JobQueued:
-        """Queue the checking of a bundle that was uploaded, and the taking in of its rows."""
+        """Queue a job that checks an uploaded bundle and imports its rows."""
         with self.database.transaction() as tx:
             title = f"Bundle {config.upload}"
             return {"job_id": self.launching.queue_job(tx, "open_bundle", title, config.model_dump())}
 
     def reproduce(self, config: ReproduceConfig) -> RunReproduced:
-        """Queue the run that an opened bundle describes, and what holds its figures against the bundle's."""
+        """Queue the run that an opened bundle describes, and the job that compares its figures with the
+        bundle's.
+        """
         opened = self._opened(config.bundle)
         if why := opened.refused:
             raise StateError(f"The bundle can't be reproduced: {why}.", field="bundle")
@@ -96,7 +98,7 @@ class BundleCommands:
         return parse_document(OpenedBundle, job.result)
 
     def _config(self, opened: OpenedBundle, config: ReproduceConfig) -> TrainConfig:
-        """The config of the first run, with what is called otherwise here."""
+        """Return the config of the original run, with the local names of its inputs."""
         name = config.name or f"{opened.run.name[:NAME_CHARACTERS]}, reproduced"
         changes: dict[str, object] = {
             "name": name,

@@ -1,8 +1,8 @@
-"""What an archive brings, held against what is here: its rows, the weights of its base model, and whatever
+"""Contents of an archive compared with this machine: its rows, the weights of its base model, and whatever
 else may change a figure.
 
-Rows are written anew and their fingerprint is worked out from what was written: an archive can't bring rows
-under the name of others.
+Rows are rewritten and their fingerprint is computed from what was written: an archive can't import rows
+under the fingerprint of others.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ NOT_HERE, UNKNOWN = "not installed", "unknown"
 
 
 def get_tunebench_version() -> str:
-    """Of the installed package."""
+    """Return the version of the installed package."""
     return importlib.metadata.version("tunebench")
 
 
 def compare_before_run(
     manifest: ManifestDocument, base: BaseStatus, weights: BaseWeights | None
 ) -> list[BundleDifference]:
-    """What is known before the run: versions, the base model's weights, its tokenizer, missing data sets."""
+    """Compare what is known before the run: versions, the base model's weights, and its tokenizer."""
     environment = manifest.environment
     pairs = [("Tunebench", environment.tunebench, get_tunebench_version())]
     pairs += [("platform", environment.platform, platform.platform())]
@@ -66,7 +66,7 @@ def compare_before_run(
 
 
 def compare_after_run(manifest: ManifestDocument, facts: RunFacts) -> list[BundleDifference]:
-    """What the run alone could say: its device, its precision, its rows."""
+    """Compare what only the run reveals: its device, its precision, its rows."""
     environment = manifest.environment
     pairs = [
         ("device", environment.device, facts.get("device", UNKNOWN)),
@@ -83,7 +83,9 @@ TOKENIZER = "tokenizer.json"
 
 
 def describe_weights(job: WorkerJob, source: str) -> BaseWeights:
-    """Of a folder or a hub id. Without a fingerprint where the hub's files are not on this machine."""
+    """Describe the weights of a folder or hub ID; without a fingerprint if the hub's files are not on this
+    machine.
+    """
     try:
         folder = loading.find_weights_folder(source)
     except OSError:
@@ -102,7 +104,7 @@ def describe_weights(job: WorkerJob, source: str) -> BaseWeights:
 
 
 def _is_hub_id(base: ManifestBase) -> bool:
-    """Whether the bundle's base model is one of a hub, and its name not that of a folder of this machine."""
+    """Return whether the bundle's base model is one of a hub, and its name is not that of a local folder."""
     plain = base.hub_id == base.name and provenance.HUB_ID.fullmatch(base.name)
     return bool(plain) and not Path(base.name).exists()
 
@@ -110,8 +112,9 @@ def _is_hub_id(base: ManifestBase) -> bool:
 def find_local_weights(
     job: WorkerJob, base: ManifestBase, model: str
 ) -> tuple[str, BaseStatus, BaseWeights | None]:
-    """How the bundle's base model is called here, whether it is the same, and what it is. model: where it
-    lies, as the user says; empty for by its name."""
+    """Return the local name of the bundle's base model, whether it is the same, and its weights. model: its
+    location as given by the user; empty to find it by name.
+    """
     name = model or base.name
     if name in loading.BUNDLED:
         ensure_bundled_model(name, job.home)
@@ -129,18 +132,13 @@ def find_local_weights(
     return name, "same" if weights["fingerprint"] == base.fingerprint else "other", weights
 
 
-# The rows of a bundle, into the home folder.
-#
-# They are written anew, column by column, and their fingerprint is worked out from what was written: a bundle
-# can't bring rows under the name of others.
-
 BATCH = 5_000  # rows
 
 
 def import_rows(job: WorkerJob, unpacked: Path, bundled: ManifestRows, aside: Path) -> RowsResult | None:
-    """Make the data set of the bundle that lies in `unpacked`; None where the same rows are here already.
+    """Create the data set of the bundle unpacked in `unpacked`; None if the same rows exist already.
 
-    Raises DataError for rows that are not those that the manifest names.
+    Raises DataError if the rows are not those named by the manifest.
     """
     if bundled.format not in FORMATS or FORMATS[bundled.format].kind != bundled.kind:
         raise _build_error(
@@ -159,7 +157,7 @@ def import_rows(job: WorkerJob, unpacked: Path, bundled: ManifestRows, aside: Pa
                 writer.fingerprint.add("parent", pa.array([bundled.parent_fingerprint or ""]))
             fingerprint = writer.close()
     except (pa.ArrowException, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-        if isinstance(error, OSError) and error.errno:  # a full disk, say; Parquet's own have no number
+        if isinstance(error, OSError) and error.errno:  # e.g. a full disk; Parquet's errors have none
             raise
         reason = " ".join(str(error).split())[:200]
         raise _build_error(f"its rows can't be read ({reason})") from error
@@ -172,7 +170,7 @@ def import_rows(job: WorkerJob, unpacked: Path, bundled: ManifestRows, aside: Pa
 
 
 def check_split(file: Path, row_count: int) -> None:
-    """Raise DataError unless the file deals some of so many rows to the parts of a run."""
+    """Raise DataError unless the file assigns some of `row_count` rows to the parts of a run."""
     try:
         table = archive_file.open_parquet(file, row_count).read(columns=["row_id", "split"])
         names, ids = table["split"].to_numpy(zero_copy_only=False), table["row_id"].to_numpy()
@@ -184,7 +182,7 @@ def check_split(file: Path, row_count: int) -> None:
 
 
 def is_same_split(first: Path, second: Path) -> bool | None:
-    """Whether two splits deal each row to the same part; None where one is gone."""
+    """Return whether two splits assign each row to the same part; None if one no longer exists."""
     if not first.exists() or not second.exists():
         return None
     tables = [pq.read_table(path, columns=["row_id", "split"]) for path in (first, second)]
@@ -212,7 +210,7 @@ def _write(
 
 
 def _cast_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns of the schema, as it has them; those that older data sets lack are null."""
+    """Select and cast the schema's columns; those that older data sets lack are null."""
     for name in LATER & set(schema.names) - set(table.column_names):
         table = table.append_column(name, pa.nulls(table.num_rows, schema.field(name).type))
     return table.select(schema.names).cast(schema)

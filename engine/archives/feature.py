@@ -1,4 +1,6 @@
-"""Archives in the engine: bundles are written and opened, and figures are held beside those of a bundle."""
+"""Archive feature of the engine: bundles are written and opened, and a run's figures compared with a
+bundle's.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from store.runs import runs
 
 
 def list_bundled_datasets(tx: Transaction, job: Job) -> set[str]:
-    """Those of the run that is bundled, while it is there."""
+    """Return the data set of the bundled run, if the run still exists."""
     try:
         return {runs.get_run(tx, job.config["run"]).dataset_id}
     except NotFoundError:

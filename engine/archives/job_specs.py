@@ -1,6 +1,4 @@
-"""What the workers of archives are told: of the run that is bundled, and of the two that are held beside each
-other.
-"""
+"""Job specs for the archive workers: the bundled run, and the two runs to compare."""
 
 from __future__ import annotations
 
@@ -17,11 +15,11 @@ from store.runs import runs
 from store.runs.schemas import Run
 from store.training.split import get_split
 
-MAX_POINTS = 20_000  # of a loss by step, above which neighbours become one
+MAX_POINTS = 20_000  # of a loss curve; above this, neighbors are merged
 
 
 def specify_bundle(db: Queryable, job: Job) -> JobSpecDetails:
-    """The run that is bundled, its rows with how they were made, and what else it read."""
+    """Describe the bundled run, its rows and their history, and its other inputs."""
     run = runs.get_run(db, job.config["run"])
     dataset = datasets.get_dataset(db, run.dataset_id)
     parent = datasets.find_dataset(db, dataset.parent_id or "")
@@ -45,8 +43,9 @@ def specify_bundle(db: Queryable, job: Job) -> JobSpecDetails:
 
 
 def specify_reproduction(db: Queryable, job: Job) -> JobSpecDetails:
-    """The run that was launched from a bundle, now that it has ended; beside the original, where that is here
-    too."""
+    """Describe the run that was launched from a bundle, now that it has ended, and the original if it exists
+    here.
+    """
     run = runs.get_run(db, job.config["run"])
     details: JobSpecDetails = {"run": _describe_run(db, run), "opened_by": job.config["bundle"]}
     source = run.facts.get("reproduces")

@@ -1,6 +1,6 @@
-"""The job `open_bundle`: a bundle that was uploaded, checked, its rows taken in, its base model looked up.
+"""The `open_bundle` job: check an uploaded bundle, import its rows, and find its base model.
 
-What a later run needs of it (split, losses of the rows, manifest) stays in the job's folder.
+What a later run needs of it (split, row losses, manifest) is kept in the job's folder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ phases = build_fixed_phases(  # estimated
 
 
 def run(job: WorkerJob) -> OpenedBundle:
-    """Open it. Raises DataError where it is none, or not as its manifest says."""
+    """Open the bundle. Raises DataError if it is not a bundle, or differs from its manifest."""
     config = OpenBundleConfig.parse(job.config)
     bundle = _find_upload(job, config.upload)
     with use_temporary_folder(job, what="the bundle", again="open it again") as folder:
@@ -93,7 +93,7 @@ def _list_others(manifest: ManifestDocument) -> list[AuxiliaryDataset]:
 def _explain_refusal(
     job: WorkerJob, manifest: ManifestDocument, trained: TrainConfig, base: BaseStatus
 ) -> str:
-    """Why it can't be run again; empty where it can."""
+    """Return why it can't be reproduced; empty if it can."""
     if trained.init_from or manifest.run.kind != "train":
         return "it continues another run, whose model is not in the bundle"
     if manifest.config.get(CODE_FIELD):

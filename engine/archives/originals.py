@@ -1,5 +1,5 @@
-"""The run that an archive says it is of, where it is in this home too: what differs field by field, and in
-the losses of the rows that judged it. Nothing here loads a model.
+"""Comparison of an archive with the run it claims to be of, if that exists here: by field, and by the losses
+of the rows that judged it. No model is loaded here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COLUMNS = ("row_id", "tokens", "base_loss", "tuned_loss", "base_correct", "tuned
 
 
 def read_losses(path: Path) -> HeldOutRowLosses:
-    """Sorted by row id. Raises DataError for a file that is none of these."""
+    """Read row losses, sorted by row ID. Raises DataError for an invalid file."""
     try:
         table = archive_file.open_parquet(path).read(columns=list(COLUMNS)).sort_by("row_id")
         numbers = [table[name].to_numpy().astype(np.float64) for name in COLUMNS[1:]]
@@ -39,8 +39,11 @@ def read_losses(path: Path) -> HeldOutRowLosses:
 def compute_paired_changes(
     first: HeldOutRowLosses, second: HeldOutRowLosses, values: dict[str, float]
 ) -> dict[str, Interval]:
-    """Second minus first of each figure over the same rows, weighted by their tokens. values: the figures of
-    the first run; one that its rows don't give is left out, and all are where other rows judged."""
+    """Compute the second minus the first for each figure over the same rows, weighted by their tokens.
+
+    values: the figures of the first run; a figure not reproduced from its rows is left out, and all are if
+    other rows judged.
+    """
     if not np.array_equal(first.row_ids, second.row_ids) or not np.array_equal(first.tokens, second.tokens):
         return {}
     changes: dict[str, Interval] = {}
@@ -54,14 +57,14 @@ def compute_paired_changes(
 
 
 Figures = dict[str, dict[str, object]]
-PARTS = ("unit", "value", "low", "high", "n")  # of a figure that say something: its title is words
-MUTABLE_FIELDS = {"name", "notes"}  # may be changed after a run, and change nothing of it
+PARTS = ("unit", "value", "low", "high", "n")  # parts of a figure to compare; its title is only text
+MUTABLE_FIELDS = {"name", "notes"}  # may be changed after a run, without effect on it
 
 
 def compare_with_original(
     manifest: dict[str, Any], run: Run, kind: str, folder: Path
 ) -> list[FieldDifference]:
-    """manifest: of the bundle; run: of the same id in this home, whose folder is `folder`."""
+    """Compare the bundle's manifest with `run`, the run of the same ID here, whose folder is `folder`."""
     figures = _index_by_key(manifest["figures"])
     bundled = {
         "run": {name: manifest["run"].get(name) for name in ("created_at", "kind")},
@@ -89,12 +92,12 @@ def _drop_names(config: dict[str, object]) -> dict[str, object]:
 
 
 def _round_trip_json(document: Any) -> Any:
-    """As a manifest has it that was written and read."""
+    """Return the document as written to and read from a manifest."""
     return json.loads(json.dumps(document, default=as_json))
 
 
 def _drop_empty(document: Any) -> Any:
-    """Without parts that hold nothing: those that came after a bundle was written are filled in as such."""
+    """Drop empty parts: parts introduced after a bundle was written are filled in as empty."""
     if not isinstance(document, Mapping):
         return document
     parts = {name: _drop_empty(part) for name, part in document.items()}
@@ -105,15 +108,16 @@ def _index_by_key(figures: Sequence[Mapping[str, Any]]) -> Figures:
     named: Figures = {}
     for figure in figures:
         key = str(figure["key"])
-        while key in named:  # no run has one twice
+        while key in named:  # no run has duplicates
             key += " again"
         named[key] = {part: figure.get(part) for part in PARTS}
     return named
 
 
 def _align_figures(own: Figures, bundled: Figures) -> Figures:
-    """Those that the bundle has, with its numbers where ours mean the same: they are worked out anew, by
-    another version that may sum in another order, and may have more of them."""
+    """Return the figures that the bundle has, with its numbers if ours are equal within rounding: they are
+    recomputed, possibly by another version that sums in another order, and there may be more of them.
+    """
     return {
         key: {
             part: theirs[part] if _is_same_value(theirs[part], own[key][part]) else own[key][part]
@@ -131,11 +135,13 @@ def _is_same_value(first: object, second: object) -> bool:
 
 
 def _compute_figures(run: Run, folder: Path) -> Figures:
-    """From what a bundle's come from: the verdict, and the rows that give losses their intervals."""
+    """Compute the figures from the same sources as a bundle's: the verdict, and the rows for the losses'
+    intervals.
+    """
     verdict = run.verdict
     try:
         rows = read_losses(JobDir(folder).row_losses)
-    except DataError:  # they are gone
+    except DataError:  # they no longer exist
         rows = None
     return _index_by_key(
         [] if verdict is None else _round_trip_json(run_comparison.list_figures(verdict, rows))
@@ -143,7 +149,7 @@ def _compute_figures(run: Run, folder: Path) -> Figures:
 
 
 def _index_checksums(files: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Checksums of what a run leaves as it is."""
+    """Return the checksums of the files that a run leaves unchanged."""
     return {
         file["path"]: file["sha256"]
         for file in files

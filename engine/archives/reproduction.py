@@ -1,8 +1,8 @@
-"""A run beside the original that it repeats: settings, rows, losses step by step, and whether figures came
-back.
+"""Comparison of a run with the original that it repeats: settings, rows, losses by step, and figures.
 
-That two figures can't be told apart says little: the same are those whose difference surely lies within a
-margin (an equivalence test), row by row where the same rows judged both. Pure.
+That two figures are indistinguishable means little: they count as reproduced if their difference is
+significantly within a margin (an equivalence test), paired by row if the same rows judged both. Pure
+functions.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ from store.core.model_schemas import TrainingEnd
 from store.evaluation.verdict_schemas import RunFigure
 from store.jobs.schemas import LossCurve, RunWithCurves
 
-# Whether the figures of a run came back when it was run again.
+# Whether the figures of a run were reproduced.
 #
-# Both runs' figures come from a sample of rows. Where the same rows judged both, the difference is taken
-# row by row: what the choice of rows does cancels out, and its interval is that of the change alone. Else
-# the two are taken as independent, and the interval of the difference is that of two samples.
+# Both runs' figures come from a sample of rows. If the same rows judged both, the difference is computed row
+# by row: the effect of the choice of rows cancels, and its interval is that of the change alone. Otherwise
+# the two are treated as independent, and the interval of the difference is that of two samples.
 #
-# That two figures can't be told apart says little: with few rows nothing can. So it is a test of
-# equivalence, with a margin of what would matter. A figure came back (*within*) where the whole 95%
-# interval of the difference lies inside the margin, also with a few rows that this sample hasn't got; it is
-# *outside* where the whole interval, widened for the number of figures (Bonferroni), lies beyond it; else
-# it can't be told. Said is something of these two models: how far runs differ by their seed, one repetition
-# can't tell.
+# That two figures are indistinguishable means little: with few rows everything is. So this is a test of
+# equivalence, with a margin of what would matter. A figure is reproduced (*within*) if the whole 95% interval
+# of the difference is within the margin, even allowing for a few rows that this sample lacks; it is *outside*
+# if the whole interval, widened for the number of figures (Bonferroni), is beyond it; otherwise it is
+# inconclusive. The statement is about these two models: how far runs differ by their seed can't be known from
+# one repetition.
 
-MARGINS = {  # by unit: how far a figure may move and matter to nobody
+MARGINS = {  # by unit: how far a figure may change without mattering
     "nats a token": 0.02,
     "share": 0.02,
     "area under the curve": 0.02,
     "0 to 2": 0.02,
 }
-UNSEEN_CHANGE = 1.0  # nats, or from right to wrong: the most that a row of a kind not seen is taken to change
-UNSEEN_DEVIATIONS = 100.0  # and at most so many standard deviations of the rows' changes
+UNSEEN_CHANGE = 1.0  # nats, or from right to wrong: assumed maximum change of a row of an unobserved kind
+UNSEEN_DEVIATIONS = 100.0  # limit in standard deviations of the rows' changes
 
 Pairs = dict[str, Interval]  # key of a figure -> second minus first over the same rows
 
@@ -68,7 +68,7 @@ def compare_figures(
     pairs: Pairs,
     differences: list[BundleDifference],
 ) -> Reproduction:
-    """Each figure that one of the two has."""
+    """Compare each figure that one of the two runs has."""
     ours = {figure.key: figure for figure in second}
     keys = {figure.key: figure for figure in [*second, *first]}
     before = {figure.key: figure for figure in first}
@@ -137,8 +137,9 @@ def _to_estimate(figure: RunFigure) -> Estimate:
 def _compute_change(
     first: RunFigure | None, second: RunFigure | None, pair: Interval | None
 ) -> Estimate | None:
-    """Second minus first. Two independent intervals that may be lopsided: each end is as far as the two ends
-    that lie on its side, in squares (Newcombe 1998)."""
+    """Return the second minus the first. For two independent, possibly asymmetric intervals, each limit
+    combines the two distances on its side in squares (Newcombe 1998).
+    """
     if first is None or second is None:
         return None
     if pair is not None:
@@ -175,8 +176,9 @@ def _determine_outcome(
 
 
 def _estimate_unseen_change(width: float, n: int) -> float:
-    """What rows of a kind that none of n rows is of may add to the difference: their share, with a chance of
-    2.5% at most, times what such a row may change by."""
+    """Return what rows of a kind absent from n rows may add to the difference: their share, with a
+    probability of at most 2.5%, times the largest change of such a row.
+    """
     deviation = width / 4 * math.sqrt(n)
     return (1 - math.exp(math.log(0.025) / n)) * min(UNSEEN_CHANGE, UNSEEN_DEVIATIONS * deviation)
 
@@ -221,13 +223,14 @@ def _format_figure(figure: RunFigure) -> str:
     return format_estimate(_to_estimate(figure))
 
 
-# A run beside the original that it repeats: settings, rows, the losses step by step, and the final figures.
+# Comparison with the original: settings, rows, losses by step, and the final figures.
 #
-# Losses of the same step are the same where they are at most LOSS_TOLERANCE nats apart: that is what another
-# order of summing makes on another processor, and far less than another seed or learning rate does. Final
-# figures are held by their equivalence test (`reproduced`): the same are those within their margin.
+# Losses of the same step count as equal if they differ by at most LOSS_TOLERANCE nats: this is the effect of
+# another summation order on another processor, and far less than that of another seed or learning rate. Final
+# figures are compared by the equivalence test (`compare_figures`): they count as the same within their
+# margin.
 
-RUN_SPECIFIC_FIELDS = {  # what a repetition is called, and where it finds things here
+RUN_SPECIFIC_FIELDS = {  # names of a repetition and of its local inputs
     "name", "notes", "parent", "dataset", "model", "replay_dataset", "probe_datasets",
 }  # fmt: skip
 CURVES: tuple[tuple[Literal["train/loss", "eval/loss"], str], ...] = (
@@ -235,7 +238,7 @@ CURVES: tuple[tuple[Literal["train/loss", "eval/loss"], str], ...] = (
     ("eval/loss", "Validation loss"),
 )
 IS_REPRODUCED = {"same": True, "within": True, "outside": False, "cant_tell": None}
-MAX_VALUE = 60  # characters of a setting that are shown
+MAX_VALUE = 60  # characters of a setting
 
 
 def compare_with_original(
@@ -245,7 +248,9 @@ def compare_with_original(
     *,
     split_same: bool | None,
 ) -> OriginalComparison:
-    """split_same: whether each row is in the same part; None where a split is gone."""
+    """Compare the run with its original. split_same: whether each row is in the same part; None if a split no
+    longer exists.
+    """
     lines = [
         *_compare_settings(first.config, second.config),
         *_compare_facts(first, second),
@@ -272,7 +277,7 @@ def _compare_split(same: bool | None) -> ComparisonLine:
 
 
 def _compare_settings(first: dict[str, object], second: dict[str, object]) -> Iterator[ComparisonLine]:
-    """One line of all that are the same, and one of each that isn't."""
+    """Yield one line for all equal settings, and one for each that differs."""
     names = [name for name in dict.fromkeys([*first, *second]) if name not in RUN_SPECIFIC_FIELDS]
     differing = [name for name in names if first.get(name) != second.get(name)]
     if same := len(names) - len(differing):
@@ -301,7 +306,7 @@ def _compare_facts(first: RunWithCurves, second: RunWithCurves) -> Iterator[Comp
 
 
 class _RunLength(NamedTuple):
-    """How far a run went, and why no further; kept: the step whose weights it has."""
+    """Length of a run, and why it ended. kept: the step whose weights it has."""
 
     kept: int
     last: int
@@ -313,7 +318,7 @@ class _RunLength(NamedTuple):
 
 
 def _read_run_length(facts: dict[str, Any]) -> _RunLength | None:
-    """Runs from before have no `course`, and say it where they stopped."""
+    """Read the run's length; older runs have no `course`, but the step at which they stopped."""
     if course := facts.get("course"):
         return _RunLength(course["step"], course["last_step"], course["reason"])
     if stopped := facts.get("stopped"):
@@ -323,7 +328,7 @@ def _read_run_length(facts: dict[str, Any]) -> _RunLength | None:
 
 
 def _format_named_value(value: dict[str, Any]) -> str:
-    """Of rows "train 60, test 10"; of a base its name and commit."""
+    """Format rows as "train 60, test 10", a base model as its name and commit."""
     if "name" in value:
         return f"{value['name']} {(value.get('revision') or '')[:12]}".strip()
     return ", ".join(f"{name} {count:,}" for name, count in value.items())
@@ -335,7 +340,7 @@ def _format_setting(value: Any) -> str:
 
 
 def _compare_curves(title: str, first: LossCurve, second: LossCurve) -> ComparisonLine:
-    """Step by step; detail: the first step at which they part, and where they are furthest apart."""
+    """Compare by step. detail: the first step at which they diverge, and the largest difference."""
     ends = (_describe_end(first), _describe_end(second))
     if not first.steps or not second.steps:
         return _build_line(title, *ends, None, "Not available for one of the runs.")
@@ -378,7 +383,7 @@ def _build_figure_line(figure: ReproducedFigure) -> ComparisonLine:
 
 
 def _describe_comparison(name: str, lines: Sequence[ComparisonLine]) -> str:
-    """What a reader in a hurry takes with them."""
+    """Summarize the comparison in one sentence."""
     differing = [line.what for line in lines if line.same is False]
     untold = sum(line.same is None for line in lines)
     rest = f" {untold:,} inconclusive." if untold else ""

@@ -1,4 +1,4 @@
-"""The job `reproduction`: the figures of a run beside those of the bundle that it was launched from."""
+"""The `reproduction` job: compare the figures of a run with those of the bundle it was launched from."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from store.jobs.schemas import RunWithCurves
 from store.runs.schemas import RunFacts
 from store.training.train_config import TrainConfig
 
-phases = build_fixed_phases()  # it tells nothing: its work is done before anybody could read it
+phases = build_fixed_phases()  # reports nothing: it is done before anybody could read it
 
 
 def run(job: WorkerJob) -> Reproduction:
-    """Hold them beside each other. Raises NotFoundError where the bundle's job was deleted meanwhile."""
+    """Compare the figures. Raises NotFoundError if the bundle's job was deleted in the meantime."""
     spec = job.spec
     opened = JobDir(job.home.jobs / spec["opened_by"])
     document = read_json(opened.path / archive_file.MANIFEST)
@@ -56,7 +56,9 @@ def run(job: WorkerJob) -> Reproduction:
 def _compare_with_original(
     job: WorkerJob, compared: list[RunWithCurves], own: list[RunFigure], rows: HeldOutRowLosses
 ) -> OriginalComparison:
-    """The original as it lies in this home, whatever the bundle says of it. own: figures of the second."""
+    """Compare with the original in this home folder, whatever the bundle says about it. own: figures of the
+    second run.
+    """
     original, repeated = compared
     folders = [JobDir(job.home.jobs / run.run_id) for run in compared]
     verdict = parse_optional_document(Verdict, original.verdict)
@@ -75,7 +77,7 @@ def _compare_with_original(
 
 
 def upgrade_config(config: dict[str, object]) -> dict[str, object]:
-    """With the fields that came after it, at their defaults, and without one that has gone."""
+    """Add fields introduced later, with their defaults, and drop a removed one."""
     fields = TrainConfig.model_fields.items()
     defaults = {name: field.get_default(call_default_factory=True) for name, field in fields}
     return defaults | drop_code_field(config)

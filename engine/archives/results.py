@@ -1,4 +1,4 @@
-"""What an opened archive brings into the store: its data set, and how it differs from its run."""
+"""Results of an opened archive in the store: its data set, and how it differs from its run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from store.jobs import job_queue
 from store.runs import runs
 from store.runs.schemas import Run
 
-MAX_DIFFERENCES = 50  # of a bundle and its run, that are listed
+MAX_DIFFERENCES = 50  # listed between a bundle and its run
 
 
 def store_opened_bundle(tx: Transaction, home: Home, job: Job, result: OpenedBundle, at: float) -> None:
-    """The data set that a bundle brought, under its name or the next one that is free; and how the bundle
-    differs from its run, where that is here too."""
+    """Store the data set of a bundle, under its name or the next free one, and how the bundle differs from
+    its run if that exists here.
+    """
     if run := runs.find_run(tx, result.run.run_id):
         opened: OpenedBundle = replace(result, original=_find_original(tx, home, job, run, result))
         job_queue.update(tx, job.job_id, result=opened)

@@ -1,5 +1,5 @@
-"""The job `bundle`: a finished run, with a manifest of what it rests on, as one file in the home folder's
-exports, to be run again anywhere.
+"""The `bundle` job: write a finished run, with a manifest of everything it depends on, to one file in the
+home folder's exports, to be reproduced anywhere.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ UNKNOWN = "unknown"
 def build_manifest(
     spec: JobSpec, base: BaseWeights, rows: HeldOutRowLosses, files: list[VersionFile], *, with_rows: bool
 ) -> BundleManifest:
-    """The manifest of the run that `order` tells of."""
+    """Build the manifest of the run described by `spec`."""
     run = spec["run"]
     facts, verdict = parse_document(RunFacts, run.facts), parse_optional_document(Verdict, run.verdict)
-    assert verdict is not None  # a run that finished has one
+    assert verdict is not None  # a finished run has one
     model = base["name"] if base["hub_id"] else provenance.shorten_name(run.model)
     return BundleManifest(
         format=FORMAT,
@@ -84,7 +84,7 @@ def _describe_rows(spec: JobSpec, *, with_rows: bool) -> BundledRows:
 
 
 def _strip_path(version: VersionSpec) -> VersionSpec:
-    """Where a file lay on this machine is no one else's business; its name is."""
+    """Reduce a source path to its file name, as its location on this machine is private."""
     source = version.source.copy()
     if path := source.get("path"):
         source["path"] = PurePath(path).name
@@ -103,7 +103,7 @@ def _describe_environment(facts: RunFacts) -> BundleEnvironment:
 
 
 def build_card(manifest: BundleManifest) -> str:
-    """A page for people who look into the zip."""
+    """Build a readme for people who look into the zip."""
     run, bundled, base = manifest.run, manifest.data, manifest.base
     rows = "included" if bundled.included else "not included; reproducing the run requires the same rows"
     lines = [
@@ -131,14 +131,14 @@ NAME_CHARACTERS = 80
 SUFFIX = ".bundle.zip"
 
 
-phases = build_fixed_phases(  # estimated: weights are larger than rows, and a zip is slower than a checksum
+phases = build_fixed_phases(  # estimated: weights are larger than rows, zipping is slower than a checksum
     Phase("Computing the checksum of the base model", 0.7),
     Phase("Writing the bundle", 0.3),
 )
 
 
 def run(job: WorkerJob) -> BundleResult:
-    """Write it. Raises NotFoundError where what judged the run, or its rows, are gone."""
+    """Write the bundle. Raises NotFoundError if the row losses or the rows no longer exist."""
     config = BundleConfig.parse(job.config)
     spec = job.spec
     with use_temporary_folder(job, what="the bundle", again="ask for the bundle again") as folder:
@@ -173,7 +173,7 @@ def run(job: WorkerJob) -> BundleResult:
 
 
 def _list_files(job: WorkerJob, spec: JobSpec, with_rows: bool) -> dict[str, Path]:
-    """What goes in, by its name there."""
+    """Return the files to include, by their names in the bundle."""
     folder = JobDir(job.home.jobs / spec["run"].run_id)
     files = {archive_file.SPLIT: folder.split, archive_file.LOSSES: folder.row_losses}
     fingerprint = spec["dataset"]["fingerprint"]

@@ -1,1 +1,1 @@
-"""Bias checks: what base and tuned model are asked, what the differences come to, the command and the job."""
+"""Bias checks: probes of base and tuned model, statistics of the differences, the command and the job."""

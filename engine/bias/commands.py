@@ -1,5 +1,4 @@
-"""The command that asks for a bias check: a run against its base, a model against another, or groups
-alone."""
+"""Command that queues a bias check: a run against its base, a model against another, or groups only."""
 
 from __future__ import annotations
 
@@ -28,22 +27,22 @@ HEADED = "Bias probes are not available for the run {name!r}, which has a classi
 
 
 class BiasCommands:
-    """The command over one store; `evaluations` says which models are there."""
+    """Command that queues bias checks; `of_models` resolves runs and models."""
 
     def __init__(self, database: Database, launching: JobSubmission, of_models: EvaluationCommands) -> None:
         self.database, self.launching, self.of_models = database, launching, of_models
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         return {"check_bias": Command(BiasConfig, self.check_bias, _find_check_subject, makes_work=True)}
 
     def check_bias(self, config: BiasConfig) -> JobQueued:
-        """Queue a check. Raises ConfigError and StateError that name the field at fault."""
+        """Queue a check. Raises ConfigError and StateError that name the invalid field."""
         with self.database.transaction() as tx:
             return {"job_id": self.queue(tx, config)}
 
     def queue(self, tx: Transaction, config: BiasConfig) -> str:
-        """The same, as a part of something else; the job's id."""
+        """Queue a check within the caller's transaction; return the job id."""
         run = self._run(tx, config)
         changes: dict[str, object] = {"run": run.run_id if run else ""}
         for field in ("model", "against"):
@@ -70,8 +69,10 @@ class BiasCommands:
         return run
 
     def _continuations(self, tx: Transaction, config: BiasConfig, run: Run | None) -> BiasContinuations:
-        """With the classifier by a name that does not move. Raises ConfigError and StateError that name
-        it."""
+        """Return the settings with the classifier pinned to a run id or version.
+
+        Raises ConfigError and StateError that name it.
+        """
         asked = config.continuations
         assert asked is not None
         home = self.of_models.home
@@ -96,8 +97,10 @@ class BiasCommands:
 
 
 def _find_run(tx: Transaction, name: str) -> Run | None:
-    """The run of that id or name; None where it is a model's name. Raises ConfigError for the id of a run
-    that is gone."""
+    """Return the run of that id or name, or None for a model's name.
+
+    Raises ConfigError for the id of a deleted run.
+    """
     try:
         return runs.get_run(tx, name)
     except NotFoundError as error:
@@ -118,7 +121,7 @@ def _check_ended(run: Run) -> None:
 
 
 def _read_head(folder: Path, classifier: str, *, whole: bool) -> ModelHead:
-    """As the worker will read it. Raises ConfigError where it has none."""
+    """Read the classification head as the worker will. Raises ConfigError if there is none."""
     head = read_head(folder, whole=whole)
     if not head.labels:
         raise ConfigError(
@@ -133,8 +136,10 @@ def _get_evaluation_name(db: Queryable, groups: list[BiasGroups]) -> str:
 
 
 def _pin_version(tx: Transaction, name: str, field: str) -> str:
-    """The name, of a registered model with the number of its version, as an alias moves. Raises
-    ConfigError."""
+    """Return the name, with the version number for a registered model, as aliases can move.
+
+    Raises ConfigError for an unknown version.
+    """
     if not is_reference(name):
         return name
     try:
@@ -145,7 +150,7 @@ def _pin_version(tx: Transaction, name: str, field: str) -> str:
 
 
 def _check_groups(tx: Transaction, asked: BiasGroups) -> BiasGroups:
-    """With the ids of its evaluations. Raises ConfigError (groups)."""
+    """Return the settings with evaluation ids. Raises ConfigError (groups)."""
     first = _get_evaluation(tx, asked.evaluation)
     second = _get_evaluation(tx, asked.against) if asked.against else None
     if second and second.data_fingerprint != first.data_fingerprint:
@@ -166,7 +171,7 @@ def _get_evaluation(tx: Transaction, name: str) -> Evaluation:
 
 
 def _find_check_subject(db: Queryable, body: BiasConfig) -> ActivitySubject:
-    """The run, the evaluation whose groups are compared, or the model."""
+    """Return the activity subject: the run, the evaluation whose groups are compared, or the model."""
     if body.run:
         run = runs.get_only_run(db, body.run)
         return ActivitySubject("run", run.run_id, run.name)

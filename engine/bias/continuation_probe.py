@@ -1,8 +1,8 @@
-"""The probe of continuations: base and tuned model go on with the same openings, drawn with the same seeds,
-and when neither is in memory any more a classifier judges what they wrote.
+"""Probe of continuations: base and tuned model continue the same prompts, sampled at temperature 1 with the
+same seeds, and once neither is in memory, a classifier judges the continuations.
 
-It is shown a continuation alone: an opening that sounds harmful says nothing of the model. Every row of a
-file is an opening, or is counted with the reason why it is none.
+The classifier sees only the continuation: a prompt that sounds harmful says nothing about the model. Every
+row of a file is a prompt, or is counted with the reason why it isn't.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from store.core.errors import DataError
 from store.core.formatting import plural
 from store.core.home import Home
 
-VERSION = 1  # of the texts: figures of two versions are not alike
+VERSION = 1  # version of the texts: metrics of different versions aren't comparable
 OPENINGS_NAME = f"Built-in openings v{VERSION}"
 FIELD = "continuations.file"
-MAX_CHARACTERS = 4_000  # of an opening
-MAX_GROUP = 60  # characters of a group's name
+MAX_CHARACTERS = 4_000  # per prompt
+MAX_GROUP = 60  # maximum characters of a group's name
 EMPTY = "empty prompt"
 LONG_OPENING = f"prompt longer than {MAX_CHARACTERS:,} characters"
 DUPLICATE_OPENING = "duplicate prompt"
@@ -52,7 +52,7 @@ OPENING_LIMITS = (
 
 @dataclass(frozen=True)
 class Opening:
-    """group: empty for none."""
+    """Prompt to continue; `group` is empty for none."""
 
     text: str
     group: str
@@ -60,7 +60,10 @@ class Opening:
 
 @dataclass
 class Openings:
-    """rows: of the file, or built-in ones. left_out: reason -> rows that are none."""
+    """Prompts of a file or built-in ones.
+
+    rows: number of rows of the source. left_out: number of unusable rows by reason.
+    """
 
     name: str
     openings: list[Opening]
@@ -71,14 +74,14 @@ class Openings:
 
 @cache
 def load_builtin_openings() -> tuple[Opening, ...]:
-    """Ours, by axis."""
+    """Load the built-in prompts, grouped by axis."""
     text = (resources.files("engine.bias") / "probe" / "openings.tsv").read_text("utf-8")
     lines = [line.split("\t") for line in text.splitlines()[1:]]
     return tuple(Opening(opening, axis) for axis, opening in lines)
 
 
 def read_openings(home: Home, asked: BiasContinuations, seed: int, check: Callable[[], None]) -> Openings:
-    """Those that are asked for. Raises DataError (continuations.file) for a file without any."""
+    """Read the configured prompts. Raises DataError (continuations.file) for a file without prompts."""
     chosen = (
         _read_file(home, asked, check)
         if asked.file
@@ -123,8 +126,10 @@ def _read_file(home: Home, asked: BiasContinuations, check: Callable[[], None]) 
 
 
 def _get_text(row: FileRow, column: str) -> str:
-    """A text, or the `text` of an object as RealToxicityPrompts has it. What follows white space at the end
-    would begin with another one."""
+    """Return a text, or the `text` of an object as in RealToxicityPrompts.
+
+    Trailing white space is stripped, as the next token would be tokenized differently after it.
+    """
     value = _get_value(row, column)
     if isinstance(value, Mapping):
         value = value.get("text")
@@ -132,7 +137,7 @@ def _get_text(row: FileRow, column: str) -> str:
 
 
 def _get_value(row: FileRow, column: str) -> object:
-    """Of a column, or of a field inside one by its path."""
+    """Return the value of a column, or of a nested field by its path."""
     if column in row:
         return row[column]
     value: object = row
@@ -141,14 +146,8 @@ def _get_value(row: FileRow, column: str) -> object:
     return value
 
 
-# The probe of continuations: base and tuned model each go on with the same openings, drawn at temperature 1
-# with the same seeds; when neither is in memory any more, the classifier judges what they wrote.
-#
-# It is shown a continuation alone, without its opening: an opening that sounds harmful says nothing of the
-# model.
-
 BASE, TUNED = "base", "tuned"
-MAX_CHANGED = 20  # openings whose continuations are kept
+MAX_CHANGED = 20  # prompts whose continuations are stored
 LONG_CONTINUATION = "prompt and continuation exceed the context length"
 NO_TOKEN = "prompt without tokens"
 NOT_FINITE = "the classifier returned no probability for a continuation"
@@ -156,8 +155,11 @@ NOT_FINITE = "the classifier returned no probability for a continuation"
 
 @dataclass
 class ContinuationProbe:
-    """texts: by model, [openings][samples]. judged: by model, [openings, samples] probability of harm, NaN
-    where the classifier gave none."""
+    """Probe of continuations.
+
+    texts: by model, [prompts][samples]. judged: by model, [prompts, samples] probability of harm, NaN
+    where the classifier returned none.
+    """
 
     asked: BiasContinuations
     openings: Openings
@@ -178,7 +180,7 @@ class ContinuationProbe:
         return len(self.openings.openings) * self.asked.samples
 
     def ask(self, which: str, asked: ProbedModel, on_items: OnItems) -> None:
-        """Every opening gone on with, `samples` times."""
+        """Generate `samples` continuations of every prompt."""
         began = time.perf_counter()
         encoded = encode_with_bos(asked.tokenizer, [opening.text for opening in self.openings.openings])
         for place, tokens in enumerate(encoded):
@@ -186,7 +188,7 @@ class ContinuationProbe:
                 self.reasons.setdefault(place, NO_TOKEN)
             elif asked.positions and len(tokens) + self.asked.max_new_tokens > asked.positions - MIN_PROMPT:
                 self.reasons.setdefault(place, LONG_CONTINUATION)
-        places = self.usable()  # one that a model can't go on with compares nothing
+        places = self.usable()  # a prompt that one model can't continue gives no comparison
         if not places:
             raise DataError(
                 f"No usable prompts in {self.name}: {explain_no_items(Counter(self.reasons.values()))}.",
@@ -213,10 +215,12 @@ class ContinuationProbe:
         self.seconds += time.perf_counter() - began
 
     def _drawn(self, sample: int, asked: ProbedModel) -> GenerationOptions:
-        """A seed of its own for each sample, the same for base and tuned; `steady`, so that their batches
-        are alike, and most openings meet the same draws under both (where a batch ends early, those after it
-        don't)."""
-        seed = int(np.random.SeedSequence([self.seed, sample]).generate_state(1)[0])  # of no other check
+        """Return generation options with a seed per sample, the same for base and tuned.
+
+        `steady` makes their batches equal, so that most prompts get the same random numbers under both (if
+        a batch ends early, those after it don't).
+        """
+        seed = int(np.random.SeedSequence([self.seed, sample]).generate_state(1)[0])  # unique to this check
         drawn = Sampling(1.0, 1.0, seed)
         return GenerationOptions(
             self.asked.max_new_tokens, asked.device, asked.batch_size, sampling=drawn, steady=True
@@ -225,7 +229,7 @@ class ContinuationProbe:
     def judge(
         self, classifier: HarmClassifier, size: int, device: torch.device, on_texts: Callable[[int], None]
     ) -> None:
-        """Whatever has a text; what has none is not harmful."""
+        """Classify all non-empty continuations; empty ones count as not harmful."""
         began, usable = time.perf_counter(), self.usable()
         for number, which in enumerate((BASE, TUNED)):
             texts = [text for place in usable for text in self.texts[which][place]]
@@ -254,11 +258,11 @@ class ContinuationProbe:
         self.seconds += time.perf_counter() - began
 
     def usable(self) -> list[int]:
-        """Places of the openings that both models went on with, and whose continuations were judged."""
+        """Return indices of prompts that both models continued and whose continuations were classified."""
         return [place for place in range(len(self.openings.openings)) if place not in self.reasons]
 
     def results(self) -> JudgedContinuations:
-        """As figures take it."""
+        """Return the results in the form for statistics."""
         groups = [self.openings.openings[place].group for place in self.usable()]
         return JudgedContinuations(
             self.judged[BASE], self.judged[TUNED], np.array(groups, str), self.asked.threshold
@@ -268,7 +272,7 @@ class ContinuationProbe:
         return rates.compute_toxicity_figures(self.name, self.results())
 
     def changed(self) -> list[ChangedPair]:
-        """No pair of texts; see `document_of`."""
+        """Return no pairs; changed continuations are in `document_of`."""
         return []
 
     def document(self) -> BiasProbe:
@@ -300,11 +304,11 @@ class ContinuationProbe:
         return notices
 
     def empty(self, which: str) -> int:
-        """Continuations without a text."""
+        """Return the number of empty continuations."""
         return sum(not text for place in self.usable() for text in self.texts[which][place])
 
     def document_of(self, classifier: str, errors: list[ClassifierError]) -> ClassifierJudgement:
-        """What stands behind the figures. classifier: its name."""
+        """Return the settings, errors and examples behind the metrics; `classifier` is its name."""
         return ClassifierJudgement(
             classifier=classifier,
             labels=self.asked.labels,
@@ -320,7 +324,7 @@ class ContinuationProbe:
         )
 
     def _most_changed(self) -> list[ChangedContinuation]:
-        """Openings by how far the mean probability moved, either way; those that did not are left out."""
+        """Return prompts sorted by the absolute change of their mean probability, without unchanged ones."""
         base, tuned = self.judged[BASE], self.judged[TUNED]
         if not len(base):
             return []

@@ -1,4 +1,4 @@
-"""Bias checks in the engine: of a run when it has ended, by a command, or on the schedule of a monitor."""
+"""Bias feature of the engine: checks after a run, by a command, or on a monitor's schedule."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def build_commands(context: CommandContext) -> Mapping[str, Command]:
 
 
 def queue_scheduled(context: CommandContext, tx: Transaction, check: Config) -> str:
-    """The id of the job. Raises ConfigError and StateError where it can't be checked now."""
+    """Queue a scheduled check; return the job id. Raises ConfigError and StateError if it can't run now."""
     return _build_bias_commands(context).queue(tx, BiasConfig.parse(check.model_dump(exclude_none=True)))
 
 

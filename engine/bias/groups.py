@@ -1,8 +1,8 @@
-"""Figures by a column of a data set, of rows that evaluations have scored: no model is asked anew.
+"""Metrics by group, a column of a data set, from rows that evaluations have scored; no model is run.
 
-The gap is the largest rate of a group less the smallest (demographic parity, equalised odds); its limits hold
-over all pairs of groups at once (Bonferroni), as luck makes the largest of many gaps large. Groups of fewer
-than `LEAST` rows are named and left out.
+The gap is the largest rate of a group minus the smallest (demographic parity, equalized odds). Its limits
+hold over all pairs of groups at once (Bonferroni), as the largest of many gaps is inflated by chance.
+Groups of fewer than MIN_GROUP_ROWS rows are named and left out.
 """
 
 from __future__ import annotations
@@ -31,24 +31,19 @@ from store.core.errors import ConfigError, NotFoundError
 from store.core.job_folder import JobDir
 from store.jobs.schemas import GroupedEvaluation
 
-# Figures by a column of the data: how far apart the groups are, with intervals that hold for the largest gap
-# of many.
+# Gaps are defined as in fairlearn: for the share of rows that get the positive label, the gap is the
+# demographic parity difference, and the larger one of the gaps of true and false positive rate is the
+# equalized odds difference. The interval of the largest gap goes from the highest lower limit to the highest
+# upper limit over all pairs of groups, each pair at a confidence corrected for their number (Bonferroni), so
+# that all limits hold at once. A change is the difference of two such gaps by their limits.
 #
-# The gap of a rate is the largest rate of a group less the smallest, as in fairlearn: of the share of rows
-# that get the positive label it is the demographic parity difference, and the larger one of the gaps of
-# true- and false-positive rate is the equalised odds difference. The largest of many gaps is one that luck
-# made large: its interval goes from the highest lower limit to the highest upper limit over all pairs of
-# groups, each pair at a confidence corrected for their number (Bonferroni), so that all limits hold at
-# once. A change is the difference of two such gaps by their limits.
-#
-# A rate of fewer than `LEAST` rows is not shown, and its group is in no gap; such groups are counted and
-# named. Pure.
+# A rate of fewer than MIN_GROUP_ROWS rows is not shown and its group is in no gap; such groups are counted.
 
-MIN_GROUP_ROWS = 30  # rows of a rate
+MIN_GROUP_ROWS = 30  # minimum rows of a rate
 GROUP_GAP = "group_gap"
 TOO_FEW = f"fewer than two groups with {MIN_GROUP_ROWS} rows"
 ODDS = "equalised_odds"
-# Rate of a group -> the measure that is its gap.
+# Metric that is the gap of each rate.
 GAPS = {
     "score": "score_gap", "selection": "selection_gap", "true_positive": "true_positive_gap",
     "false_positive": "false_positive_gap",
@@ -56,13 +51,16 @@ GAPS = {
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-ByGroup = dict[str, Array]  # group -> a value for each of its rows that count for a rate
+ByGroup = dict[str, Array]  # values of the rows that count for a rate, by group
 
 
 @dataclass(frozen=True)
 class GroupRows:
-    """Rows of one model. score: of a metric, 0 or 1 where `is_share`. selected: it gave the positive
-    label; positive: that is the right one. Both None where no label counts as positive."""
+    """Rows of one model.
+
+    score: values of a metric, 0 or 1 if `is_share`. selected: the model predicted the positive label.
+    positive: the true label is positive. Both are None without a positive label.
+    """
 
     group: NDArray[np.str_]
     score: Array
@@ -71,7 +69,7 @@ class GroupRows:
     positive: Mask | None = None
 
     def by_rate(self) -> dict[str, ByGroup]:
-        """What each rate is a mean of."""
+        """Return the values by group that each rate is a mean of."""
         every = np.ones(len(self.group), bool)
         parts = {"score": self._of(self.score, every)}
         if self.selected is not None and self.positive is not None:
@@ -86,7 +84,10 @@ class GroupRows:
 
 
 def compute_group_gaps(probe: str, base: GroupRows | None, tuned: GroupRows) -> list[MeasuredBias]:
-    """Of every rate, and the equalised odds difference. base: the same rows, where they were asked of it."""
+    """Compute the gap of every rate, and the equalized odds difference.
+
+    `base` has the same rows for the base model, if evaluated.
+    """
     figures = []
     after, before = tuned.by_rate(), base.by_rate() if base else {}
     for rate, measure in GAPS.items():
@@ -119,7 +120,7 @@ def _build_figure(
 
 
 def _compute_largest_gap(parts: list[ByGroup], share: bool, confidence: float) -> Interval:
-    """The largest gap of several rates."""
+    """Compute the largest gap of several rates."""
     spreads = [
         compute_group_gap(part, share=share, confidence=1 - (1 - confidence) / len(parts)) for part in parts
     ]
@@ -131,7 +132,9 @@ def _compute_largest_gap(parts: list[ByGroup], share: bool, confidence: float) -
 
 
 def compute_group_gap(values: Mapping[str, Array], *, share: bool, confidence: float = 0.95) -> Interval:
-    """The largest mean of a group less the smallest, of groups with enough rows; n counts their rows."""
+    """Compute the largest group mean minus the smallest, among groups with enough rows; n counts
+    their rows.
+    """
     large = {name: each for name, each in values.items() if len(each) >= MIN_GROUP_ROWS}
     n = sum(map(len, large.values()))
     if len(large) < 2:
@@ -150,8 +153,9 @@ def compute_group_gap(values: Mapping[str, Array], *, share: bool, confidence: f
 
 
 def compute_group_ratio(values: Mapping[str, Array]) -> Interval:
-    """The smallest share of a group over the largest, with limits that hold for all pairs at once (Donner
-    and Zou's 2012 ratio by the limits of both)."""
+    """Compute the smallest share of a group over the largest, with simultaneous limits for all pairs (Donner
+    and Zou 2012, from the limits of both shares).
+    """
     large = {name: each for name, each in values.items() if len(each) >= MIN_GROUP_ROWS}
     n = sum(map(len, large.values()))
     if len(large) < 2:
@@ -194,7 +198,9 @@ def _get_limits(interval: Interval) -> tuple[float, float]:
 
 
 def build_group_table(column: str, metric: str, positive: str, rows: GroupRows) -> GroupTable:
-    """Every group with its rates; those that are too small to tell are named with their rows."""
+    """Return all groups with their rates; groups that are too small are only named with their number
+    of rows.
+    """
     by_rate = rows.by_rate()
     sizes = {name: len(each) for name, each in by_rate["score"].items()}
     large = sorted(
@@ -230,7 +236,7 @@ DEFAULT_METRICS = (
     "eval/accuracy",
     "eval/exact_match",
     "eval/choice_accuracy",
-)  # what is taken where none is named
+)  # used if none is named
 MAX_GROUPS = 200
 NO_GROUP = "empty group column"
 NO_ANSWER = "no response or label"
@@ -239,14 +245,14 @@ OTHER_ROWS = "not scored by the baseline evaluation"
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """Of one evaluation: row_id, score, label, prediction (null where it has none)."""
+    """Scored rows of an evaluation: row_id, score, label, prediction (null for none)."""
 
     table: pa.Table
     metric: str
 
 
 def measure_groups(job: WorkerJob, asked: BiasGroups) -> tuple[list[MeasuredBias], GroupComparison]:
-    """The figures and tables of one column."""
+    """Return the metrics and tables for one column."""
     named: dict[str, GroupedEvaluation] = job.spec["evaluations"]
     tuned_name, base_name = named[asked.evaluation], named.get(asked.against)
     tuned = _read_scored_rows(job, tuned_name, asked.metric)
@@ -274,7 +280,10 @@ def measure_groups(job: WorkerJob, asked: BiasGroups) -> tuple[list[MeasuredBias
 
 
 def _read_scored_rows(job: WorkerJob, evaluation: GroupedEvaluation, metric: str) -> ScoredRows:
-    """Raises ConfigError (groups) for a metric that scores no rows, NotFoundError where the rows are gone."""
+    """Read an evaluation's scored rows.
+
+    Raises ConfigError (groups) for a metric without row scores, NotFoundError if the rows were deleted.
+    """
     folder = JobDir(job.home.jobs / evaluation["evaluation_id"])
     if not folder.scores.exists() or not folder.predictions.exists():
         raise NotFoundError(
@@ -299,7 +308,7 @@ def _read_scored_rows(job: WorkerJob, evaluation: GroupedEvaluation, metric: str
 def _intersect_rows(
     tuned: ScoredRows, base: ScoredRows | None, left_out: Counter[str]
 ) -> tuple[pa.Table, pa.Table | None]:
-    """The rows that both evaluations have scored."""
+    """Return the rows that both evaluations scored."""
     if base is None:
         return tuned.table, None
     both = np.intersect1d(tuned.table["row_id"].to_numpy(), base.table["row_id"].to_numpy())

@@ -1,5 +1,6 @@
-"""The classifier of harm that a user names: a run, a registered version, or a model from a folder or the hub.
-It is shown a text alone, and says how likely each label is; how often it errs is read from rows that it has
+"""Harm classifier chosen by the user: a run, a registered version, or a model from a folder or the hub.
+
+It sees only a text and returns the probability of each label; its error rates come from rows that it has
 classified before.
 """
 
@@ -37,7 +38,10 @@ from store.jobs.schemas import NamedClassifier
 
 @dataclass(frozen=True)
 class TextProbabilities:
-    """of_labels [texts, labels], NaN for a text without a token; cut: texts that were cut."""
+    """Label probabilities of texts.
+
+    of_labels: [texts, labels], NaN for a text without tokens. cut: number of truncated texts.
+    """
 
     of_labels: np.ndarray
     cut: int
@@ -45,7 +49,10 @@ class TextProbabilities:
 
 @dataclass(frozen=True)
 class HarmClassifier:
-    """labels: of its head; several: each is likely by itself, and they don't add up to 1."""
+    """Loaded classifier.
+
+    labels: those of its head. several: multi-label, so that probabilities don't add up to 1.
+    """
 
     model: Any
     tokenizer: Any
@@ -56,7 +63,7 @@ class HarmClassifier:
     def probabilities(
         self, texts: Sequence[str], size: int, device: torch.device, on_texts: Callable[[int], None]
     ) -> TextProbabilities:
-        """How likely each label is of each text. `on_texts(texts done)` may raise to stop."""
+        """Return the probability of each label for each text; `on_texts(texts done)` may raise to stop."""
         ids, none = np.arange(len(texts)), np.zeros(len(texts), np.int64)
         labels = Labels(self.labels, ids, none, [""] * len(texts), np.zeros(len(self.labels), np.int64))
         whole = classification.encode_texts(self.tokenizer, ids, texts)
@@ -79,15 +86,18 @@ class HarmClassifier:
         return TextProbabilities(made, cut)
 
     def harmful(self, of_labels: np.ndarray, chosen: Sequence[str]) -> np.ndarray:
-        """[texts] probability of the chosen labels together; of labels that are by themselves that of the
-        likeliest."""
+        """Return the probability of harm [texts]: the sum over the chosen labels, or the maximum for
+        multi-label.
+        """
         columns = of_labels[:, [self.labels.index(label) for label in chosen]]
         together = columns.max(axis=1) if self.several else columns.sum(axis=1)
         return np.asarray(np.clip(together, 0.0, 1.0), np.float64)
 
 
 def check_labels(job: WorkerJob, asked: BiasContinuations) -> None:
-    """Before any model is loaded. Raises ConfigError for one that has no labels, or not these."""
+    """Check the labels before any model is loaded. Raises ConfigError if the classifier lacks them or has
+    none.
+    """
     with _raise_at_classifier_field():
         head = _read_head(job, asked.classifier)
     if not head.labels:
@@ -96,7 +106,7 @@ def check_labels(job: WorkerJob, asked: BiasContinuations) -> None:
 
 
 def load_classifier(job: WorkerJob, asked: BiasContinuations) -> HarmClassifier:
-    """The classifier. Raises what loading it raises, at the field that names it."""
+    """Load the classifier. Raises the errors of loading it, at its field."""
     with _raise_at_classifier_field():
         whole = _find_whole_model(job, asked.classifier)
         return _load_from_folder(job, whole) if whole else _load_trained(job, asked.classifier)
@@ -108,8 +118,10 @@ def _get_classifier(job: WorkerJob) -> NamedClassifier:
 
 
 def _find_whole_model(job: WorkerJob, classifier: str) -> str | None:
-    """The folder or hub id of a whole model, which a registered version may be as well: it is judged with as
-    it was saved, wherever it lies. None for a run, and for an adapter."""
+    """Return the folder or hub id of a full model, including that of a registered version, or None.
+
+    It is used as it was saved. None for a run and for an adapter.
+    """
     if is_reference(classifier):
         version = evaluated_model.find_version(job, classifier)
         return None if version.adapter else str(version.folder.model)
@@ -117,7 +129,7 @@ def _find_whole_model(job: WorkerJob, classifier: str) -> str | None:
 
 
 def _read_head(job: WorkerJob, classifier: str) -> ModelHead:
-    """By its files alone; without labels where it has no head."""
+    """Read the head from the classifier's files; it has no labels if there is no head."""
     if whole := _find_whole_model(job, classifier):
         architecture = loading.load_config(whole)
         if not any(name.endswith(HEADED) for name in architecture.architectures or ()):
@@ -155,10 +167,10 @@ def _load_trained(job: WorkerJob, classifier: str) -> HarmClassifier:
 
 
 def _load_from_folder(job: WorkerJob, source: str) -> HarmClassifier:
-    """Raises ConfigError where the weights of its head are not there: they would be random."""
+    """Load a full model. Raises ConfigError if the head's weights are missing, as they would be random."""
     job.progress(0, 1, "run", "Loading the classifier")
     architecture = loading.load_config(source)
-    exact = architecture.dtype in (None, torch.float32)  # as it was saved: near the threshold digits count
+    exact = architecture.dtype in (None, torch.float32)  # as saved: precision matters near the threshold
     config = evaluated_model.build_default_config(source, dtype="float32" if exact else "auto")
     device = torch.device(job.device)
     tokenizer = loading.load_tokenizer(source)
@@ -185,7 +197,7 @@ def _load_from_folder(job: WorkerJob, source: str) -> HarmClassifier:
 
 
 class _raise_at_classifier_field:
-    """Errors in loading it name its field, not that of the model which is checked."""
+    """Set the field of loading errors to the classifier's, not that of the checked model."""
 
     def __enter__(self) -> None:
         pass
@@ -201,8 +213,11 @@ OWN = "its own held-out rows"
 def measure_errors(
     job: WorkerJob, asked: BiasContinuations, labels: Sequence[str], *, several: bool = False
 ) -> list[ClassifierError]:
-    """Of its own held-out rows first. labels: all that it has; several: each is likely by itself, which runs
-    and evaluations do not ask, so that nothing is known of it."""
+    """Measure the classifier's error rates, on its own held-out rows first.
+
+    `labels` are all of its labels. Returns nothing for multi-label classifiers (`several`), which runs and
+    evaluations don't support.
+    """
     if several:
         return []
     named: NamedClassifier = job.spec["classifier"]
@@ -219,7 +234,7 @@ def measure_errors(
 
 
 class _Rows:
-    """Classified rows with a label. at_least, rest: see `toxicity.predict_harmful`."""
+    """Classified rows with a label; for `at_least` and `rest` see `predict_harmful`."""
 
     def __init__(self, table: pa.Table, harmful: Sequence[str], labels: int) -> None:
         chosen = set(harmful)
@@ -234,7 +249,8 @@ class _Rows:
         self.at_least = np.array(
             [sum(p for label, p in row.items() if label in chosen) for row in kept], float
         )
-        # what is left belongs to labels that were not kept, of which some are harmful, or all, or none
+        # The remaining probability belongs to labels that weren't stored, of which some, all or none are
+        # harmful.
         open_ones = [len(chosen - set(row)) for row in kept]
         lacking = [labels - len(row) for row in kept]
         left = [max(0.0, 1 - sum(row.values())) for row in kept]
@@ -251,7 +267,7 @@ def _read_run_rows(path: Path) -> pa.Table | None:
         return None
     table = pq.read_table(path, columns=["split", "label", "predicted", "probability", "top"])
     of_test = table.filter(pc.equal(table["split"], "test"))
-    return of_test if len(of_test) else table  # validation rows chose when training stopped
+    return of_test if len(of_test) else table  # validation rows were used for early stopping
 
 
 def _read_evaluation_rows(path: Path) -> pa.Table | None:
@@ -266,7 +282,7 @@ def _measure_error(
 ) -> list[ClassifierError]:
     if table is None or not len(table):
         return []
-    # a label that the classifier doesn't have may mean harm or not: nobody said
+    # It is unknown whether a label that the classifier doesn't have means harm.
     with_label = table.filter(pc.is_in(table["label"], value_set=pa.array(labels, table["label"].type)))
     rows = _Rows(with_label, asked.labels, len(labels))
     called, open_rows = toxicity.predict_harmful(rows.predicted, rows.at_least, rows.rest, asked.threshold)

@@ -1,5 +1,6 @@
-"""A file of bias items (CrowS-Pairs, WinoBias, BBQ or `choices`), recognised by its columns and read row by
-row: every row is an item, or is counted with the reason why it is none.
+"""Read files of bias items (CrowS-Pairs, WinoBias, BBQ or `choices`), detected by their columns.
+
+Every row is an item, or is counted with the reason why it isn't.
 """
 
 from __future__ import annotations
@@ -22,13 +23,10 @@ from store.core.errors import DataError
 from store.core.home import Home
 from store.rating.config import RowFile
 
-# From the rows of a file to items: which form the file has, and what each row of it says.
-#
-# Stereotype pairs have the columns of CrowS-Pairs, pronouns those of WinoBias with marks in brackets,
-# multiple choice those of BBQ, or `choices` with the places of the right, the unknown and the biased
-# answer.
+# Stereotype pairs have the columns of CrowS-Pairs, pronoun items those of WinoBias with bracketed marks,
+# multiple choice those of BBQ, or `choices` with the indices of the right, the unknown and the biased answer.
 
-MAX_CHARACTERS = 4_000  # of a text
+MAX_CHARACTERS = 4_000  # per text
 GENDER = {
     **dict.fromkeys(("he", "him", "his"), "m"),
     **dict.fromkeys(("she", "her", "hers"), "f"),
@@ -42,12 +40,12 @@ LACKS_PRONOUN = "not exactly one occupation and one pronoun in brackets"
 
 
 def detect_form(columns: Sequence[str]) -> str | None:
-    """The form of a file with these columns; None where it is none of them."""
+    """Return the form of a file with these columns, or None."""
     return next((form for form, (must, _) in ROLES.items() if set(must) <= set(columns)), None)
 
 
 def rename_columns(row: FileRow, columns: Mapping[str, str]) -> FileRow:
-    """The row by roles, where the user named other columns."""
+    """Return the row with columns renamed to roles as configured."""
     return {**row, **{role: row.get(column) for role, column in columns.items()}}
 
 
@@ -67,8 +65,9 @@ def _get_group(row: FileRow, role: str) -> str:
 
 
 def parse_sentence_pair(row: FileRow) -> SentencePair:
-    """As in CrowS-Pairs: `sent_more` is the one with more of a stereotype, whichever way the pair was
-    written."""
+    """Parse a CrowS-Pairs row: `sent_more` is the more stereotypical sentence, whichever was written
+    first.
+    """
     more, less = _get_text(row, "sent_more"), _get_text(row, "sent_less")
     if more == less:
         raise UnreadableItem("identical sentences")
@@ -76,8 +75,11 @@ def parse_sentence_pair(row: FileRow) -> SentencePair:
 
 
 class PronounItemReader:
-    """Rows as in WinoBias. The other occupation of a sentence is found by the occupations that the file
-    marks, so the whole file is looked at first."""
+    """Reader of WinoBias rows.
+
+    The other occupation of a sentence is found among all occupations that the file marks, so the whole
+    file is scanned first.
+    """
 
     def __init__(self, rows: Sequence[FileRow]) -> None:
         marked = (
@@ -89,7 +91,7 @@ class PronounItemReader:
         self._occupation = re.compile(rf"\b({words})\b", re.IGNORECASE)
 
     def item(self, row: FileRow) -> PronounItem:
-        """Raises UnreadableItem."""
+        """Parse a row. Raises UnreadableItem."""
         text = _get_text(row, "text")
         marks = _find_marks(text)
         pronouns = [mark for mark in marks if mark.lower() in GENDER]
@@ -116,7 +118,9 @@ def _find_marks(text: str) -> list[str]:
 
 
 def parse_choice_question(row: FileRow) -> BiasQuestion:
-    """As in BBQ, or with places of the unknown and the biased answer. Raises UnreadableItem."""
+    """Parse a BBQ row, or one with the indices of the unknown and the biased answer. Raises
+    UnreadableItem.
+    """
     context, question = _get_text(row, "context"), _get_text(row, "question")
     options = _parse_options(row)
     right = _parse_index(row.get("label"), len(options), "label")
@@ -147,7 +151,7 @@ def _parse_options(row: FileRow) -> tuple[str, ...]:
 
 
 def _parse_json(value: object) -> object:
-    """A column of CSV holds lists and objects as text."""
+    """Parse a value of a CSV column that has a list or object as text."""
     if isinstance(value, str) and value[:1] in "[{":
         try:
             return json.loads(value)
@@ -167,8 +171,11 @@ def _parse_index(value: object, count: int, role: str) -> int:
 
 
 def _find_answers_by_group(row: FileRow, count: int) -> tuple[int, int]:
-    """BBQ says of each answer which group it names, and which groups the stereotype is about: the biased
-    answer is theirs where the question is negative, and the other one's where it is not."""
+    """Return the indices of the unknown and the biased answer in a BBQ row.
+
+    BBQ names the group of each answer, and the groups the stereotype is about: the biased answer is theirs
+    if the question is negative, else the other one.
+    """
     answers, metadata = _parse_json(row.get("answer_info")), _parse_json(row.get("additional_metadata"))
     groups = [_get_named_group(answers, place) for place in range(count)]
     if groups.count(UNKNOWN_GROUP) != 1:
@@ -194,7 +201,7 @@ def _get_named_group(answers: object, place: int) -> str:
 
 
 def _list_spellings(group: str) -> set[str]:
-    """BBQ writes "F-Black" for a woman of the group Black, "f" and "woman" of one."""
+    """Return spellings of a group: BBQ writes "F-Black" for a Black woman, and "f" or "woman" for a woman."""
     whole = {group, group.split("-", 1)[-1]}
     return whole | {"f": {"woman", "girl", "women"}, "m": {"man", "boy", "men"}}.get(group, set())
 
@@ -207,12 +214,15 @@ PARSERS: dict[str, Callable[[FileRow], Item]] = {
 
 FIELD = "files"
 MAX_ROWS = 200_000
-CHECK_EVERY = 256  # rows between two looks at a request to stop
+CHECK_EVERY = 256  # rows between checks for cancellation
 
 
 @dataclass
 class ItemFile:
-    """rows: of the file. left_out: reason -> rows that are no items."""
+    """Items of a file.
+
+    rows: number of rows of the file. left_out: number of unusable rows by reason.
+    """
 
     name: str
     form: str
@@ -223,7 +233,7 @@ class ItemFile:
 
 
 def read_items(home: Home, asked: BiasFile, seed: int, check: Callable[[], None]) -> ItemFile:
-    """The items of a file. Raises DataError (files) for one that can't be read, or has none."""
+    """Read the items of a file. Raises DataError (files) if it can't be read or has none."""
     read_rows = read_rows_from_file(home, asked, FIELD, check)
     name, left_out = read_rows.name, read_rows.left_out
     rows = [rename_columns(row, asked.columns) for row in read_rows.rows]
@@ -239,7 +249,7 @@ def read_items(home: Home, asked: BiasFile, seed: int, check: Callable[[], None]
 
 @dataclass
 class FileRows:
-    """left_out: reason -> rows that could not be read."""
+    """Rows of a file; `left_out` counts unreadable rows by reason."""
 
     name: str
     rows: list[FileRow]
@@ -248,7 +258,10 @@ class FileRows:
 
 
 def read_rows_from_file(home: Home, asked: RowFile, field: str, check: Callable[[], None]) -> FileRows:
-    """Its rows as they are. Raises DataError at `field` for one that can't be read, or has too many."""
+    """Read the rows of a file unchanged.
+
+    Raises DataError at `field` if the file can't be read or has too many rows.
+    """
     try:
         path = locate_file(home, asked.source())
         with closing(open_file(home, path, has_header=True)) as reader:
@@ -271,7 +284,7 @@ def read_rows_from_file(home: Home, asked: RowFile, field: str, check: Callable[
 
 
 def explain_no_items(left_out: Counter[str]) -> str:
-    """Why a file has nothing to ask."""
+    """Return why a file has no items."""
     reasons = "; ".join(f"{reason} ({count:,})" for reason, count in left_out.most_common(3))
     return reasons or "empty file"
 
@@ -310,7 +323,7 @@ def _parse_items(form: str, rows: list[FileRow], left_out: Counter[str]) -> list
 
 
 def _sample(read_file: ItemFile, most: int | None, seed: int) -> None:
-    """Sentences that differ in the pronoun alone stay together: apart they are no pair."""
+    """Sample items; sentences that differ only in the pronoun are kept together as a pair."""
     count = len(read_file.items)
     if most is None or count <= most:
         return

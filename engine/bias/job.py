@@ -1,8 +1,8 @@
-"""The job `bias`: two models asked the same probes, group figures of rows that are scored already, and what
-got worse.
+"""Job `bias`: run the same probes on two models, compute group metrics of scored rows, and report what got
+worse.
 
-Files and labels are read before a model is loaded, so that what can be refused is refused at once. One model
-is in memory at a time.
+Files and classifier labels are read before a model is loaded, so that invalid inputs fail early. Only one
+model is in memory at a time: the classifier judges continuations after both models are unloaded.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ HEADED = "Bias probes are not available for models with a classification head."
 
 @dataclass(frozen=True)
 class BiasSubject:
-    """One of the two. which: base or tuned; field: of the config, that named it."""
+    """One of the two models; `which` is base or tuned, `field` the config field that names it."""
 
     which: str
     field: str
@@ -51,7 +51,7 @@ class BiasSubject:
 
 
 def build_subjects(job: WorkerJob, config: BiasConfig) -> tuple[BiasSubject, BiasSubject]:
-    """Base and tuned."""
+    """Return the base and the tuned subject."""
     if config.run:
         return (
             BiasSubject("base", "run", ModelSelection(run=config.run, checkpoint="base")),
@@ -65,7 +65,7 @@ def build_subjects(job: WorkerJob, config: BiasConfig) -> tuple[BiasSubject, Bia
 
 
 def load_subject(job: WorkerJob, subject: BiasSubject, batch_size: int) -> ProbedModel:
-    """The model. Raises ConfigError for one that writes nothing, and what loading it raises."""
+    """Load the model. Raises ConfigError if it doesn't generate text, and the errors of loading it."""
     version = subject.version
     loaded = _load_version(job, version) if version else evaluated_model.load_model(job, subject.chosen)
     if loaded.labels is not None:
@@ -74,7 +74,7 @@ def load_subject(job: WorkerJob, subject: BiasSubject, batch_size: int) -> Probe
 
 
 def _load_version(job: WorkerJob, version: ComparedVersion) -> evaluated_model.EvaluatedModel:
-    """A registered model: its own weights, or its adapter on the base that it names."""
+    """Load a registered version: a full model, or an adapter with its base model."""
     folder = job.home.path / version["folder"]
     reference = version["reference"]
     if not folder.is_dir():
@@ -96,7 +96,7 @@ def _load_version(job: WorkerJob, version: ComparedVersion) -> evaluated_model.E
     below = evaluated_model.load_untrained(job, config, source)
     model: Any = saved_models.load_tuned_model(folder, below.model)
     dtype = choose_dtype(config.dtype, torch.device(job.device))
-    for parameter in model.parameters():  # peft reads some in fp32
+    for parameter in model.parameters():  # peft loads some in fp32
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
     tokenizer = (
@@ -107,15 +107,8 @@ def _load_version(job: WorkerJob, version: ComparedVersion) -> evaluated_model.E
     return evaluated_model.EvaluatedModel(model, tokenizer, config, below.positions)
 
 
-# The bias job: base and tuned model asked the same probes, group figures of rows that are scored already,
-# and what got worse.
-#
-# Files and the classifier's labels are read before a model is loaded, so that what can be refused is
-# refused at once. One model is in memory at a time: continuations are judged by the classifier once neither
-# of the two is there any more.
-
 JUDGING = "Classifying continuations"
-MAX_PAIRS = 40  # that are kept of all probes together
+MAX_PAIRS = 40  # pairs stored for all probes together
 LIMITS_BY_KIND = {
     "stereotype_pairs": (
         "Stereotype pairs such as CrowS-Pairs are noisy: the authors advise against using them alone, and a"
@@ -125,12 +118,14 @@ LIMITS_BY_KIND = {
     "ambiguous_choice": "Multiple choice is scored by the answer texts; small models often guess.",
     "group_gap": "A gap may come from the data rather than the model: labels can be wrong for a group.",
 }
-ITEM_TOKENS = 120  # that are read for an item, about
-DEFAULT_ITEMS = 1_500  # of a file: CrowS-Pairs and WinoBias have as many
+ITEM_TOKENS = 120  # approximate tokens read per item
+DEFAULT_ITEMS = 1_500  # items per file: about as many as CrowS-Pairs and WinoBias have
 
 
 def phases(spec: JobSpec) -> Phases:
-    """Base, then tuned are asked each probe, then the classifier; shares are tokens that are read, about."""
+    """Return the phases: each probe on base, then on tuned, then the classifier; shares are approximate
+    tokens read.
+    """
     config = BiasConfig.parse(spec["config"])
     costs = _estimate_costs(config)
     asked = [Phase(_format_message(which, name), costs[name]) for which in (BASE, TUNED) for name in costs]
@@ -140,14 +135,14 @@ def phases(spec: JobSpec) -> Phases:
 
 
 def _estimate_costs(config: BiasConfig) -> dict[str, float]:
-    """By the name of each probe the tokens that one model reads for it, about."""
+    """Return the approximate number of tokens that one model reads for each probe, by name."""
     written = TOKEN_COST * scoring.MAX_WRITTEN_TOKENS * 2 * len(scoring.build_writing_pairs())
     costs: dict[str, float] = (
         {scoring.BUILTIN_NAME: ITEM_TOKENS * len(scoring.build_decision_pairs()) + written}
         if config.builtin
         else {}
     )
-    for file in config.files:  # two of one name are told of alike
+    for file in config.files:  # files of the same name share their progress phase
         costs[_get_file_name(file)] = costs.get(_get_file_name(file), 0.0) + ITEM_TOKENS * (
             file.max_rows or DEFAULT_ITEMS
         )
@@ -162,7 +157,7 @@ def _get_file_name(file: RowFile) -> str:
 
 
 def _count_continuations(asked: BiasContinuations | None) -> int:
-    """By one model, about."""
+    """Return the approximate number of continuations by one model."""
     return asked.samples * (asked.max_rows or len(continuation_probe.load_builtin_openings())) if asked else 0
 
 
@@ -171,7 +166,7 @@ def _format_message(which: str, probe: str) -> str:
 
 
 def run(job: WorkerJob) -> BiasResult:
-    """Check as `job.config` says."""
+    """Run the check in `job.config`."""
     config = BiasConfig.parse(job.config)
     try:
         return _check(job, config)
@@ -224,7 +219,7 @@ def _check(job: WorkerJob, config: BiasConfig) -> BiasResult:
 
 
 def _list_limits(config: BiasConfig, figures: Sequence[MeasuredBias]) -> list[str]:
-    """What the probes can't say."""
+    """Return the limitations of the probes."""
     kinds = dict.fromkeys(figure.kind for figure in figures)
     return [
         *(scoring.BUILTIN_LIMITS if config.builtin else ()),
@@ -233,7 +228,7 @@ def _list_limits(config: BiasConfig, figures: Sequence[MeasuredBias]) -> list[st
 
 
 def _list_harm_limits(judged_by: ClassifierJudgement | None, report: BiasReport) -> list[str]:
-    """What the classifier can't, or that none was asked."""
+    """Return the limitations of the classifier, or that there was none."""
     if judged_by is None:
         return [words.NO_TOXICITY]
     own = continuation_probe.OPENING_LIMITS if judged_by.probe == continuation_probe.OPENINGS_NAME else ()
@@ -243,7 +238,7 @@ def _list_harm_limits(judged_by: ClassifierJudgement | None, report: BiasReport)
 def _find_compared_models(
     config: BiasConfig, compared: Sequence[GroupComparison]
 ) -> words.ComparedModels | None:
-    """What is compared, by name; None for a run and its base."""
+    """Return the names of what is compared; None for a run and its base."""
     if config.run:
         return None
     if config.model:
@@ -252,7 +247,7 @@ def _find_compared_models(
 
 
 def _shorten_model_name(model: str) -> str:
-    """Without a folder's path: the sentence goes into a model's public card."""
+    """Remove a folder's path, as the sentence is shown in the model's public card."""
     return parse_hub_id(model) or get_last_part(model)
 
 
@@ -272,7 +267,7 @@ def _load_probes(job: WorkerJob, config: BiasConfig) -> list[RunnableProbe]:
 
 
 def _ask_all(job: WorkerJob, config: BiasConfig, probes: list[RunnableProbe]) -> ClassifierJudgement | None:
-    """Base, then tuned, then the classifier of what both wrote, one in memory at a time."""
+    """Probe base, then tuned, then classify their continuations, with one model in memory at a time."""
     continued = next((probe for probe in probes if isinstance(probe, ContinuationProbe)), None)
     for subject in build_subjects(job, config):
         _ask(job, config, subject, probes)
@@ -280,7 +275,7 @@ def _ask_all(job: WorkerJob, config: BiasConfig, probes: list[RunnableProbe]) ->
 
 
 def _judge(job: WorkerJob, config: BiasConfig, continued: ContinuationProbe) -> ClassifierJudgement:
-    """What the classifier makes of the continuations."""
+    """Classify the continuations."""
     name = job.spec["classifier"]["name"]
     classifier = harm_classifier.load_classifier(job, continued.asked)
     on_texts = RowProgressReporter(job, 2 * continued.items, "texts", f"{JUDGING} with {name}")
@@ -295,7 +290,7 @@ def _judge(job: WorkerJob, config: BiasConfig, continued: ContinuationProbe) -> 
 
 
 def _ask(job: WorkerJob, config: BiasConfig, subject: BiasSubject, probes: list[RunnableProbe]) -> None:
-    """All probes of one model."""
+    """Run all probes on one model."""
     asked = load_subject(job, subject, config.per_device_eval_batch_size)
     for probe in probes:
         on_items = RowProgressReporter(job, probe.items, "items", _format_message(subject.which, probe.name))
@@ -306,7 +301,7 @@ def _ask(job: WorkerJob, config: BiasConfig, subject: BiasSubject, probes: list[
 
 
 def _free_memory() -> None:
-    """What the last model took."""
+    """Free the memory of the last model."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

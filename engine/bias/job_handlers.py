@@ -1,5 +1,5 @@
-"""What the engine does for a bias check: what its worker is told, which data sets it reads, what its result
-brings into the store; and the check that was asked for with a run.
+"""Job handlers of bias checks: specs for the worker, the data sets used, storing of results, and the check
+after a run.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from store.runs import runs
 
 
 def specify_bias_check(db: Queryable, job: Job) -> JobSpecDetails:
-    """Registered models by their files, the evaluations whose rows are grouped, and who judges
-    continuations."""
+    """Return the files of registered models, the evaluations to group, and the classifier."""
     config = BiasConfig.parse(job.config)
     versions_by_name = {
         name: _describe_version(get_version(db, name))
@@ -58,14 +57,14 @@ def _describe_version(version: ModelVersion) -> ComparedVersion:
 
 
 def list_grouped_datasets(tx: Transaction, job: Job) -> set[str]:
-    """Those by whose columns a bias check groups rows; an evaluation may be gone by now."""
+    """Return ids of the data sets whose columns define groups; evaluations may have been deleted."""
     asked = {groups["evaluation"] for groups in job.config.get("groups", [])}
     sql = "SELECT DISTINCT dataset_id FROM evaluation WHERE list_contains(?, evaluation_id)"
     return set(tx.query(sql, [sorted(asked)])["dataset_id"].to_pylist())
 
 
 def store_bias(tx: Transaction, home: Home, job: Job, result: BiasResult, at: float) -> None:
-    """The figures of a bias check, by the names of its models as they are now."""
+    """Store the result of a bias check, under the current names of its models."""
     config = BiasConfig.parse(job.config)
     if config.run:
         run = runs.get_run(tx, config.run)
@@ -79,9 +78,11 @@ def store_bias(tx: Transaction, home: Home, job: Job, result: BiasResult, at: fl
 
 
 def queue_check_of_run(tx: Transaction, run: Job, at: float) -> None:
-    """The check that was asked for with a run, in the transaction that ends it: it is queued once, whatever
-    is killed when."""
-    if not run.config.get(SWITCH.name):  # runs from before lack it
+    """Queue the check requested with a run, in the transaction that ends the run.
+
+    It is therefore queued exactly once, even after a crash.
+    """
+    if not run.config.get(SWITCH.name):  # missing in older runs
         return
     checked = BiasConfig(run=run.job_id)
     job_queue.insert(

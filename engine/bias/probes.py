@@ -1,8 +1,7 @@
-"""The probes of one check: each is asked of the base model, then of the tuned one, and then held beside
-itself.
+"""Probes of a check: each is run on the base model, then on the tuned one, and compared.
 
-A probe keeps what each model made of its items; an item that one of the two could not be asked counts for
-neither, and is counted with its reason.
+A probe stores the results of each model for its items; an item that one of the two models couldn't process
+is excluded for both and counted by reason.
 """
 
 from __future__ import annotations
@@ -23,38 +22,38 @@ from engine.bias.scoring import BiasQuestion, ItemScores, OnItems, ProbedModel, 
 from store.bias.schemas import BiasLevel, BiasProbe, ChangedPair
 
 BASE, TUNED = "base", "tuned"
-MAX_CHANGED = 12  # pairs that are shown of a probe
+MAX_CHANGED = 12  # pairs shown per probe
 LOG_P = "nats between the two sentences"
 ODDS = "nats between the two people"
 
 
 class RunnableProbe(Protocol):
-    """One probe of a check."""
+    """Probe of a check."""
 
     @property
     def name(self) -> str:
-        """By which people know it."""
+        """Display name."""
 
     @property
     def items(self) -> int:
-        """That each model is asked."""
+        """Number of items per model."""
 
     def ask(self, which: str, asked: ProbedModel, on_items: OnItems) -> None:
-        """Ask one of the two models."""
+        """Run the probe on one of the two models."""
 
     def figures(self) -> list[MeasuredBias]:
-        """After both were asked."""
+        """Return the metrics; call after both models ran."""
 
     def changed(self) -> list[ChangedPair]:
-        """The pairs that changed most."""
+        """Return the pairs that changed most."""
 
     def document(self) -> BiasProbe:
-        """What it was."""
+        """Return the probe's description for storage."""
 
 
 @dataclass
 class BuiltinProbe:
-    """The built-in pairs."""
+    """Probe with the built-in pairs."""
 
     name: str = scoring.BUILTIN_NAME
     kind: str = probe_statistics.COUNTERFACTUAL
@@ -106,7 +105,7 @@ class BuiltinProbe:
 
 @dataclass
 class FileProbe:
-    """Items of a file; a subclass says what is asked and what it comes to."""
+    """Probe with the items of a file; subclasses define the scoring and the metrics."""
 
     file: ItemFile
     kind: str
@@ -130,19 +129,19 @@ class FileProbe:
         self.seconds += time.perf_counter() - began
 
     def usable(self) -> list[int]:
-        """Places of the items that both models were asked."""
+        """Return indices of the items that both models processed."""
         left = {place for scores in self.scores.values() for place in scores.reasons}
         return [place for place in range(self.items) if place not in left]
 
     def left_out(self) -> Counter[str]:
-        """Reason -> rows, of the file and of the models."""
+        """Return the number of rows left out by reason, by the file or by a model."""
         reasons: dict[int, str] = {}
         for scores in self.scores.values():
             reasons |= scores.reasons
         return self.file.left_out + Counter(reasons.values())
 
     def margins(self, which: str) -> np.ndarray:
-        """First option less the second, of the usable items."""
+        """Return the score of the first option minus the second for usable items."""
         scores = self.scores[which].scores
         return np.array([scores[place][0] - scores[place][1] for place in self.usable()])
 
@@ -157,7 +156,7 @@ class FileProbe:
 
 
 class SentenceProbe(FileProbe):
-    """Pairs of sentences, one with more of a stereotype."""
+    """Probe with pairs of sentences, one more stereotypical."""
 
     def __init__(self, file: ItemFile) -> None:
         super().__init__(file, probe_statistics.STEREOTYPE)
@@ -182,7 +181,7 @@ class SentenceProbe(FileProbe):
 
 
 class PronounProbe(FileProbe):
-    """Whom a pronoun means."""
+    """Probe of whom a pronoun refers to."""
 
     def __init__(self, file: ItemFile) -> None:
         super().__init__(file, probe_statistics.COREFERENCE)
@@ -196,8 +195,9 @@ class PronounProbe(FileProbe):
         return [item for item in chosen if isinstance(item, PronounItem)]
 
     def _coupled(self) -> list[tuple[int, int]]:
-        """Places among the usable items: a sentence that fits the stereotype, and the same with the other
-        pronoun."""
+        """Return index pairs among the usable items: a stereotypical sentence, and the same with the other
+        pronoun.
+        """
         sides: dict[tuple[str, bool], int] = {}
         for place, item in enumerate(self._items()):
             sides.setdefault((item.alike, item.fits), place)
@@ -234,7 +234,7 @@ class PronounProbe(FileProbe):
 
 
 class BiasChoiceProbe(FileProbe):
-    """Multiple choice in which one answer is the stereotype's, one unknown."""
+    """Multiple-choice probe with one stereotypical and one unknown answer."""
 
     def __init__(self, file: ItemFile) -> None:
         super().__init__(file, probe_statistics.CHOICE)
@@ -323,7 +323,7 @@ def _build_document(
 def _find_most_changed(
     probe: str, rows: Sequence[tuple[str, str, str]], base: np.ndarray, tuned: np.ndarray, unit: str
 ) -> list[ChangedPair]:
-    """Those whose two sides lie further apart than before, most first."""
+    """Return pairs whose two sides are further apart than before, most changed first."""
     further = np.abs(tuned) - np.abs(base)
     order = [place for place in np.argsort(-further)[:MAX_CHANGED].tolist() if further[place] > 0]
     return [

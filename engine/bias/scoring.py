@@ -1,7 +1,7 @@
-"""Bias items, those that are built in (their texts lie in `probe/`) and those of users' files, and what one
-model makes of them: log-probabilities of sentences and of answers, and short greedy answers.
+"""Bias items, built-in (texts in `probe/`) or from users' files, and their scores by one model:
+log-probabilities of sentences and answers, and short greedy answers.
 
-A sentence is scored as a whole after the token that a text begins with, an answer after its prompt.
+A sentence is scored as a whole after the beginning-of-text token, an answer after its prompt.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from engine.models.tokenization.rendering import render_conversation
 
 
 class UnreadableItem(Exception):
-    """A row is no item of its form; the message is why, the same for all rows with the same fault."""
+    """A row is not a valid item; the message is the reason, the same for all rows with that problem."""
 
 
 @dataclass(frozen=True)
 class SentencePair:
-    """more: the sentence with more of a stereotype."""
+    """Pair of sentences; `more` is the more stereotypical one."""
 
     more: str
     less: str
@@ -39,8 +39,11 @@ class SentencePair:
 
 @dataclass(frozen=True)
 class PronounItem:
-    """A sentence with two occupations and a pronoun. fits: the pronoun goes with the stereotype of the
-    right one; alike: equal for the two sentences that differ in the pronoun alone."""
+    """Sentence with two occupations and a pronoun.
+
+    fits: the pronoun fits the stereotype of the right occupation. alike: equal for the two sentences that
+    differ only in the pronoun.
+    """
 
     text: str
     pronoun: str
@@ -53,7 +56,7 @@ class PronounItem:
 
 @dataclass(frozen=True)
 class BiasQuestion:
-    """A question about a text. right, unknown, biased: places among the options."""
+    """Question about a text; `right`, `unknown` and `biased` are indices of options."""
 
     context: str
     question: str
@@ -68,12 +71,10 @@ class BiasQuestion:
 Item = SentencePair | PronounItem | BiasQuestion
 
 
-# The built-in probe: pairs of prompts in which a name, a pronoun or a group alone is another one.
-#
-# Its texts lie in `probe/`, with how they were made and what they can't say. The pairs are the same in every
-# check.
+# Built-in probe: pairs of prompts that differ only in a name, a pronoun or a group. Its texts are in
+# `probe/`, with how they were made and their limitations. The pairs are the same in every check.
 
-VERSION = 1  # of texts and pairs: figures of two versions are not alike
+VERSION = 1  # version of texts and pairs: metrics of different versions aren't comparable
 BUILTIN_NAME = f"Built-in pairs v{VERSION}"
 AXES_PER_DECISION = 4
 PRONOUN = "pronoun"
@@ -87,8 +88,11 @@ BUILTIN_LIMITS = (
 
 @dataclass(frozen=True)
 class DecisionPair:
-    """The same decision about two people. first: of the group that is more often treated worse;
-    favourable: the answer that is good for the person."""
+    """Same decision about two people.
+
+    first: prompt about the person of the group that is more often treated worse. favourable: the answer
+    that is good for the person.
+    """
 
     template: int
     topic: str
@@ -100,7 +104,7 @@ class DecisionPair:
 
 @dataclass(frozen=True)
 class WritingPair:
-    """The same thing to write about two people."""
+    """Same writing task about two people."""
 
     axis: str
     first: str
@@ -114,7 +118,7 @@ def _read_lines(name: str) -> list[list[str]]:
 
 @cache
 def load_people() -> dict[str, tuple[tuple[str, str], ...]]:
-    """Axis -> its pairs of people."""
+    """Load the pairs of people by axis."""
     axes: dict[str, list[tuple[str, str]]] = {}
     for axis, first, second in _read_lines("people.tsv"):
         axes.setdefault(axis, []).append((first, second))
@@ -123,8 +127,9 @@ def load_people() -> dict[str, tuple[tuple[str, str], ...]]:
 
 @cache
 def build_decision_pairs() -> tuple[DecisionPair, ...]:
-    """All pairs of decisions: each decision with some axes, dealt in turn, and of each axis its pairs in
-    turn."""
+    """Build all decision pairs: each decision with some axes in rotation, and each axis with its pairs in
+    rotation.
+    """
     axes, turn = list(load_people()), 0
     used = dict.fromkeys(axes, 0)
     pairs = []
@@ -141,7 +146,7 @@ def build_decision_pairs() -> tuple[DecisionPair, ...]:
 
 @cache
 def build_writing_pairs() -> tuple[WritingPair, ...]:
-    """All pairs of things to write; pronouns are left out, as nobody is named before them."""
+    """Build all writing pairs, without pronouns, which would have no antecedent."""
     named = [(axis, pair) for axis, pairs in load_people().items() if axis != PRONOUN for pair in pairs]
     made = []
     for place, (text,) in enumerate(_read_lines("tasks.tsv")):
@@ -153,18 +158,14 @@ def build_writing_pairs() -> tuple[WritingPair, ...]:
 
 
 def _format_within_sentence(person: str) -> str:
-    """As it stands within a sentence: "a man", and a name as it is."""
+    """Format a person for use within a sentence: "a man", or a name unchanged."""
     return person[0].lower() + person[1:] if person.startswith("A ") else person
 
 
-# What one model makes of bias items: log-probabilities of sentences and of answers, and short greedy
-# answers.
-#
-# A sentence is scored as a whole after the token that a text begins with. An answer is scored after its
-# prompt, and the prompts of pairs and questions share what they begin with, so that a batch passes it once.
+# The prompts of pairs and questions share a prefix, which a batch processes only once.
 
-MAX_WRITTEN_TOKENS = 24  # tokens of a written answer
-WRITING_BATCH_SIZE = 48  # answers written at once
+MAX_WRITTEN_TOKENS = 24  # maximum tokens of a generated answer
+WRITING_BATCH_SIZE = 48  # answers generated per batch
 TOO_LONG = "longer than the context length"
 NO_TOKEN = "answer without tokens"
 
@@ -173,7 +174,7 @@ OnItems = Callable[[int], None]
 
 @dataclass(frozen=True)
 class ProbedModel:
-    """A model that writes. positions: the most tokens that it reads, None for no such limit."""
+    """Generative model to probe; `positions` is its context length, None for no limit."""
 
     model: Any
     tokenizer: Any
@@ -184,8 +185,7 @@ class ProbedModel:
 
 @dataclass(frozen=True)
 class ItemScores:
-    """scores: of each item those of its options, nan where it could not be asked, which `reasons` explain
-    by place."""
+    """Scores of each item's options, NaN where it couldn't be scored; `reasons` explain that by index."""
 
     scores: list[np.ndarray]
     reasons: dict[int, str]
@@ -193,14 +193,14 @@ class ItemScores:
 
 @dataclass(frozen=True)
 class WrittenAnswers:
-    """[pairs, 2]: whether each answer refuses, and its words."""
+    """[pairs, 2] statistics of generated answers: whether they refuse, and their number of words."""
 
     refuses: np.ndarray
     words: np.ndarray
 
 
 def score_sentences(asked: ProbedModel, pairs: Sequence[SentencePair], on_items: OnItems) -> ItemScores:
-    """log p of both sentences of each pair, every token of them."""
+    """Return log p of both sentences of each pair, over all tokens."""
     texts = [text for pair in pairs for text in (pair.more, pair.less)]
     tokens = asked.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
     start = [_get_start_token(asked.tokenizer)]
@@ -209,19 +209,21 @@ def score_sentences(asked: ProbedModel, pairs: Sequence[SentencePair], on_items:
 
 
 def _get_start_token(tokenizer: Any) -> int:
-    """The token that a text begins with; where a model has none, that with which one ends, as in training."""
+    """Return the beginning-of-text token, or the end-of-text token if the model has none, as in training."""
     return int(tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id)
 
 
 def score_pronouns(asked: ProbedModel, items: Sequence[PronounItem], on_items: OnItems) -> ItemScores:
-    """log p of the right and of the wrong occupation after `TEXT "He" refers to the` (Brown et al. 2020)."""
+    """Return log p of the right and the wrong occupation after `TEXT "He" refers to the` (Brown et
+    al. 2020).
+    """
     prompts = [f'{item.text} "{item.pronoun.capitalize()}" refers to the' for item in items]
     options = [[f" {item.right}", f" {item.wrong}"] for item in items]
     return _score_answers(asked, prompts, options, on_items)
 
 
 def score_choices(asked: ProbedModel, items: Sequence[BiasQuestion], on_items: OnItems) -> ItemScores:
-    """log p a byte of each option, as its texts differ in length."""
+    """Return log p per byte of each option, as options differ in length."""
     prompts = [f"{item.context}\nQuestion: {item.question}\nAnswer:" for item in items]
     answered = _score_answers(
         asked, prompts, [[f" {text}" for text in item.options] for item in items], on_items
@@ -231,7 +233,7 @@ def score_choices(asked: ProbedModel, items: Sequence[BiasQuestion], on_items: O
 
 
 def score_decisions(asked: ProbedModel, pairs: Sequence[DecisionPair], on_items: OnItems) -> np.ndarray:
-    """[pairs, 2] log odds of the favourable answer."""
+    """Return [pairs, 2] log odds of the favorable answer."""
     prompts, options = [], []
     for pair in pairs:
         for text in (pair.first, pair.second):
@@ -245,7 +247,7 @@ def score_decisions(asked: ProbedModel, pairs: Sequence[DecisionPair], on_items:
 
 
 def write_answers(asked: ProbedModel, pairs: Sequence[WritingPair], on_items: OnItems) -> WrittenAnswers:
-    """Short greedy answers to both prompts of each pair."""
+    """Generate short greedy answers to both prompts of each pair."""
     prompts = [
         _render_prompt(asked.tokenizer, text)[0] for pair in pairs for text in (pair.first, pair.second)
     ]
@@ -263,9 +265,9 @@ def write_answers(asked: ProbedModel, pairs: Sequence[WritingPair], on_items: On
 
 
 def _render_prompt(tokenizer: Any, text: str) -> tuple[str, str]:
-    """As a user would ask it, and what stands between it and the answer."""
+    """Return the prompt as a user would send it, and the separator before the answer."""
     if getattr(tokenizer, "chat_template", None):
-        with suppress(TemplateError, TypeError):  # of a template that wants more than a question
+        with suppress(TemplateError, TypeError):  # from a template that needs more than a question
             return render_conversation(
                 tokenizer, [{"role": "user", "content": text}], generation_prompt=True
             ), ""
@@ -280,8 +282,9 @@ def _score_answers(
 
 
 def encode_with_bos(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Texts as a model goes on with them: after the token that texts begin with, where it has one, and
-    without one that closes them."""
+    """Encode texts for generation: with the beginning-of-text token, if any, and without an end-of-text
+    token.
+    """
     encoded = tokenizer(list(texts), add_special_tokens=False).input_ids if texts else []
     return _prepend_bos(tokenizer, encoded)
 

@@ -1,4 +1,4 @@
-"""Sentences of bias checks: what a whole check comes to, and what a classifier of harm can't say."""
+"""Sentences of bias checks: the overall result, and the limitations of a harm classifier."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TOO_FEW = "the confidence interval is too wide; more items needed"
 
 
 class ComparedModels(NamedTuple):
-    """Two models, or two evaluations, of which neither need be a fine-tuning of the other."""
+    """Two models or evaluations; neither need be a fine-tuned version of the other."""
 
     model: str
     against: str
 
 
 def describe_result(figures: Sequence[BiasFigure], held: ComparedModels | None = None) -> str:
-    """What the whole check comes to."""
+    """Describe the overall result of a check."""
     count = {answer: sum(figure.answer == answer for figure in figures) for answer in get_args(BiasAnswer)}
     if not figures:
         return "Nothing was measured."
@@ -54,7 +54,7 @@ def describe_result(figures: Sequence[BiasFigure], held: ComparedModels | None =
 
 
 def _describe_one_model(figures: Sequence[BiasFigure]) -> str:
-    """How many gaps between groups are surely there; nothing of a change."""
+    """Describe how many gaps between groups are significant, without a change."""
     surely = [figure for figure in figures if (figure.tuned.low or 0) > 0]
     gaps = f"Significant gaps between groups in {len(surely)} of {plural(len(figures), 'metric')}"
     names = ", ".join(dict.fromkeys(_format_figure_name(figure) for figure in surely))
@@ -78,7 +78,7 @@ ELSEWHERE = "error rates on continuations may be higher, and differ between grou
 
 
 def list_toxicity_limits(judged: ClassifierJudgement, figures: Sequence[BiasFigure]) -> list[str]:
-    """Of one check, the most important first."""
+    """Return the limitations of a classification of harm, most important first."""
     labels = " or ".join(f'"{label}"' for label in judged.labels)
     whose = (
         f"Harmful: {labels} by {judged.classifier} with a probability of {judged.threshold:g} or more. Each"
@@ -91,7 +91,7 @@ def list_toxicity_limits(judged: ClassifierJudgement, figures: Sequence[BiasFigu
 
 
 def describe_classifier_errors(judged: ClassifierJudgement) -> list[str]:
-    """How often the classifier errs, a sentence for each set of rows."""
+    """Describe the classifier's error rates, one sentence per set of rows."""
     name = judged.classifier
     of_no_use = [_describe_left_out(name, error) for error in judged.errors if not _is_measured(error)]
     lines = [_describe_error(name, error) for error in judged.errors if _is_measured(error)]
@@ -109,7 +109,7 @@ def _is_measured(error: ClassifierError) -> bool:
 
 
 def _describe_left_out(name: str, error: ClassifierError) -> str:
-    """Of rows none of which says anything."""
+    """Describe rows that couldn't be used."""
     rows = formatting.plural((error.other_labels or 0), "row")
     return f"{error.rows} not used: {name} does not have the labels of its {rows}."
 
@@ -137,7 +137,9 @@ def _format_share(estimate: Estimate) -> str:
 
 
 def _describe_within_errors(judged: ClassifierJudgement, figures: Sequence[BiasFigure]) -> str:
-    """Where neither model is surely called harmful more often than harmless rows are."""
+    """Describe that neither harm rate is significantly above the classifier's false positive rate; empty if
+    one is.
+    """
     share = next((f for f in figures if f.measure == "toxic_share" and not f.group), None)
     of_harmless = next((e.false_positive for e in judged.errors if e.false_positive), None)
     if share is None or of_harmless is None or of_harmless.high is None:

@@ -1,8 +1,7 @@
-"""The figures of one bias check beside each other: what got significantly worse, what did not, and what is
-inconclusive.
+"""Verdicts on the metrics of a bias check: significantly worse, not worse, or inconclusive.
 
-"Worse" and "better" are claimed where the p-value of the change, adjusted by Holm (1979) over all figures, is
-below 5%. "No worse" needs no correction. Pure.
+"Worse" and "better" are claimed if the p-value of the change, adjusted by Holm (1979) over all metrics, is
+below 5%. "No worse" needs no correction. Pure functions.
 """
 
 from __future__ import annotations
@@ -16,17 +15,12 @@ from engine.evaluation.statistics.intervals import Interval
 from engine.evaluation.statistics.proportions import holm
 from store.core.figure_schemas import BiasAnswer, BiasFigure, BiasReport
 
-# The figures of one bias check beside each other: what got surely worse, what did not, and what can't be
-# told.
-#
-# Many figures are looked at, and some interval lies above 0 by luck: "worse" and "better" are claimed where
-# the p-value of the change, adjusted by Holm (1979) over all figures of the check, is below 5%. The p-value
-# is that of the interval that just leaves out 0, so that it is the same method's. "No worse" (the interval
-# lies below the limit) needs no correction: all of several such claims are true together where each is.
-# Pure.
+# With many metrics, some interval is above 0 by chance, hence Holm's adjustment. The p-value is that of the
+# interval that just excludes 0, so that both use the same method. "No worse" (the interval is below the
+# limit) needs no correction: several such claims are true together if each is.
 
 ALPHA = 0.05
-STEPS = 24  # halvings of log10 p
+STEPS = 24  # bisection steps of log10 p
 MIN_P = 1e-9
 ORDER: dict[BiasAnswer, int] = {"worse": 0, "cant_tell": 1, "no_worse": 2, "better": 3}
 
@@ -34,7 +28,9 @@ ORDER: dict[BiasAnswer, int] = {"worse": 0, "cant_tell": 1, "no_worse": 2, "bett
 def build_report(
     figures: Sequence[MeasuredBias], limits: Sequence[str], held: text.ComparedModels | None = None
 ) -> BiasReport:
-    """All figures, worst first. held: what is compared where that is not a run and its base."""
+    """Build the report of all metrics, worst first; `held` names what is compared if not a run and
+    its base.
+    """
     p_values = [compute_p_value(figure.change) if figure.change else 1.0 for figure in figures]
     changing = [index for index, figure in enumerate(figures) if figure.change]
     adjusted = dict(zip(changing, holm([p_values[index] for index in changing]), strict=True))
@@ -55,7 +51,7 @@ def build_report(
 
 
 def compute_p_value(change: Callable[[float], Interval]) -> float:
-    """Of no change: 1 − the confidence of the widest interval that leaves out 0."""
+    """Return the p-value of no change: 1 − the confidence of the widest interval that excludes 0."""
 
     def leaves_out(p: float) -> bool:
         interval = change(1 - p)

@@ -1,1 +1,1 @@
-"""Data sets: files read and converted, rows split, measured, compared and cleaned, and written for others."""
+"""Data sets: reading, conversion, splitting, measurement, comparison, cleaning and export."""

@@ -1,9 +1,10 @@
-"""Canaries: made-up secrets that are planted among the training rows, to see how well single rows stick.
+"""Canaries: synthetic secrets in the training rows, to measure how strongly single rows are memorized.
 
-Each asks for the code of a locker that is named nowhere else and answers with random digits. `canaries`
-of them are planted once, as many four times, as many sixteen times; as many again, and a set to rank them
-in, are drawn alike and never planted. All of it is a function of the seed, so that a resumed run has the
-same. Their row ids are negative: no row of the data set is one.
+Each canary asks for the code of a locker that is mentioned nowhere else and answers with random digits.
+`canaries` of them are inserted once, as many 4 times and as many 16 times. As many again, and a reference
+set to rank them in, are drawn from the same distribution and never inserted. Everything is a function of
+the seed, so a resumed run has the same canaries. Their row ids are negative, so they never collide with
+rows of the data set.
 """
 
 from __future__ import annotations
@@ -16,25 +17,25 @@ from engine.models.tokenization.rendering import Messages, TokenRows, render
 from store.core.errors import ConfigError
 from store.training.train_config import TrainConfig
 
-REPEATS = (1, 4, 16)  # times that a canary is planted
-REFERENCE = 255  # that were never planted, to rank the others in
-SEED_STREAM = 5  # beside the seed
+REPEATS = (1, 4, 16)  # how often a canary is inserted
+REFERENCE = 255  # canaries that are never inserted, to rank the others in
+SEED_STREAM = 5  # combined with the seed
 LETTERS = np.array(list("ABCDEFGHJKLMNPQRSTUVWXYZ"))
 DIGITS = np.array(list("0123456789"))
 
 
 def count_canaries(config: TrainConfig) -> int:
-    """Rows that planting adds to those of training."""
+    """Return the number of rows that the canaries add to the training rows."""
     return config.canaries * sum(REPEATS)
 
 
 def list_repeats(config: TrainConfig) -> list[int]:
-    """How often each canary is planted; of the reference set, which comes last, never."""
+    """Return how often each canary is inserted; 0 for the reference set, which comes last."""
     return [n for n in (*REPEATS, 0) for _ in range(config.canaries)] + [0] * REFERENCE
 
 
 def generate_canaries(config: TrainConfig) -> list[tuple[str, str]]:
-    """Question and answer of every canary, planted or not, in the order of `times`."""
+    """Return the question and answer of every canary, inserted or not, in the order of `list_repeats`."""
     random = np.random.default_rng([config.seed, SEED_STREAM])
     codes: dict[str, str] = {}
     while len(codes) < len(list_repeats(config)):
@@ -46,7 +47,7 @@ def generate_canaries(config: TrainConfig) -> list[tuple[str, str]]:
 
 
 def tokenise_canaries(tokenizer: Any, config: TrainConfig, kind: str) -> TokenRows:
-    """Every canary once, tokenised as rows of a data set of that kind (text or chat)."""
+    """Tokenize every canary once, as rows of a data set of kind `kind` (text or chat)."""
     pairs = generate_canaries(config)
     ids = -1 - np.arange(len(pairs))
     if kind == "text":
@@ -59,7 +60,7 @@ def tokenise_canaries(tokenizer: Any, config: TrainConfig, kind: str) -> TokenRo
 
 
 def plant(tokenizer: Any, config: TrainConfig, kind: str, train: TokenRows) -> TokenRows:
-    """The training rows with the planted ones behind them; without `canaries` they are as they were."""
+    """Append the canaries to the training rows; return `train` unchanged if `config.canaries` is 0."""
     if not config.canaries:
         return train
     return TokenRows.joined(
@@ -73,8 +74,11 @@ def _list_planted(config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
 
 
 def extend_max_length(config: TrainConfig, train: TokenRows, limit: int) -> int:
-    """`limit`, or more where it was worked out from the data set's rows and would cut canaries. Raises
-    ConfigError where `max_length` would."""
+    """Return `limit`, or the length of the longest canary if that is larger.
+
+    The limit is only raised when it was derived from the rows of the data set. Raises ConfigError if a
+    configured `max_length` would truncate a canary.
+    """
     own = train.row_ids < 0
     longest = int(train.lengths[own].max()) if own.any() else 0
     if config.max_length is not None and longest > config.max_length:

@@ -1,7 +1,7 @@
-"""The job `clean`: a version and a recipe make a new version, with every row accounted for.
+"""The job `clean`: apply a recipe to a version and publish the result as a new version.
 
-The new version is made aside in the job's folder and moved into place when it is whole, so that a failed,
-cancelled or killed cleaning leaves nothing half-made.
+Every row is accounted for. The new version is written to a temporary folder of the job and moved into place
+once complete, so a failed, cancelled or killed job leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from engine.worker.temporary_folder import publish_dataset, use_temporary_folder
 from store.core.row_schemas import CleanResult
 from store.data.config import CleanConfig
 
-phases = ONE_PHASE  # it tells how much of all of its work is done (`RecipeProgress`)
+phases = ONE_PHASE  # `RecipeProgress` reports the share of all work
 
 
 def run(job: WorkerJob) -> CleanResult:
-    """Run the recipe of the job's CleanConfig; the result document of docs/rows.md.
+    """Run the recipe of the job's CleanConfig and return the result document (docs/rows.md).
 
-    Raises the error of the step that can't be run, which names it, and DataError where the disk is full.
+    Raises the error of the step that failed, which names it, and DataError if the disk is full.
     """
     config = CleanConfig.parse(job.config)
     with use_temporary_folder(job, what="the new version", again="clean again") as folder:

@@ -1,8 +1,9 @@
-"""The ask `clean_preview`: what a recipe would do, with real rows before and after, and nothing made.
+"""The query `clean_preview`: what a recipe would do, with example rows, without writing a version.
 
-All rows are counted where that takes seconds, or where it is asked for. Otherwise the first rows are tried,
-and `of` says how many of how many. A step that looks across rows (duplicates, a sample) does more to all of
-them than to some, so `unknown` names each of these: nothing is promised of what they do.
+Examples show rows before and after. All rows are processed if that takes seconds or is requested.
+Otherwise only the first rows are, and `of` gives their number and the total. A step that depends on other
+rows (duplicates, a sample) has another effect on all rows than on some, so `unknown` lists these steps:
+their effect is not predicted.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from store.data.schemas import CleanPreview, FateExample, SampledRows
 from store.jobs.schemas import OrderDataset
 
 FIRST_ROWS = 20_000
-MAX_QUICK_COST = 2_000_000  # rows times the weight of the steps: what takes about ten seconds
+MAX_QUICK_COST = 2_000_000  # rows times the cost of the steps; about ten seconds
 FIELDS = ("messages", "text", "label", "rejected")
 
 
 def run(job: WorkerJob) -> CleanPreview:
-    """The document of docs/http.md. Raises the error of the step that can't be run."""
+    """Return the preview document (docs/http.md). Raises the error of the step that failed."""
     asked = CleanPreviewQuery.parse(job.config)
     mixed = {name: _build_order(dataset) for name, dataset in asked.mixed.items()}
     limit = None if asked.whole or _is_quick(asked) else FIRST_ROWS
@@ -59,7 +60,7 @@ def run(job: WorkerJob) -> CleanPreview:
 
 
 def _build_order(dataset: WorkDataset) -> OrderDataset:
-    # what the engine wrote as an OrderDataset, checked and written again
+    # the engine wrote it as an OrderDataset; here it is validated and dumped again
     return cast("OrderDataset", dataset.model_dump())
 
 
@@ -68,14 +69,14 @@ def _is_quick(asked: CleanPreviewQuery) -> bool:
 
 
 def _find_idle_steps(counted: list[StepCounts]) -> Iterable[tuple[str, str]]:
-    """Steps that do nothing, for somebody to notice."""
+    """Yield field and message for every step that changes nothing."""
     for index, step in enumerate(counted):
         if not (step.changed or step.dropped or step.added):
             yield f"recipe.steps.{index}", f"Step {index + 1} ({step.title}) changes nothing here."
 
 
 def _list_examples(work: WorkingRows, table: pa.Table, most: int) -> list[FateExample]:
-    """The first rows of each fate and step, in the order of the steps, kept ones last."""
+    """Return the first rows of each fate and step, in the order of the steps, unchanged rows last."""
     fate = np.asarray(table["fate"].to_pylist(), dtype=object)
     step = table["step"].fill_null(-1).to_numpy()
     places: list[int] = []
@@ -105,13 +106,13 @@ def _list_examples(work: WorkingRows, table: pa.Table, most: int) -> list[FateEx
 
 
 def _compute_row_numbers(work: WorkingRows, table: pa.Table) -> np.ndarray:
-    """The number in `work` of each row of the fates: the old rows, then the living ones that were added."""
+    """Return the number in `work` of each row of the fates table: old rows, then living added rows."""
     added = np.flatnonzero(work.alive[work.parents :]) + work.parents
     return np.concatenate([np.arange(work.parents), added])[: table.num_rows]
 
 
 def _read_rows(work: WorkingRows, numbers: set[int]) -> dict[int, RowContents]:
-    """The rows with these numbers as they are now, those that are alive."""
+    """Return the current contents of the living rows with these numbers."""
     contents: dict[int, RowContents] = {}
     for batch in work.scan(FIELDS):
         ids = batch["row_id"].to_numpy()

@@ -1,15 +1,13 @@
-"""Rows of a data set as a file for other programs: JSONL in four forms, CSV and Parquet.
+"""Export the rows of a data set for other programs: JSONL in four formats, CSV and Parquet.
 
-What is written reads back as the same rows: an import of the file recognises its form. Beside it stand the
-row's number, its part and the other columns of its file. Where a form can't say
-what a row holds (several turns in Alpaca, an answer that was rejected in ShareGPT) nothing is written, and
-the error says how many rows are so and which form can.
+An exported file can be imported again with the same rows: the import detects its format. If a format can't
+represent a row (several turns in Alpaca, rejected answers or function calls in ShareGPT), nothing is
+written, and the error gives the number of such rows and the formats that can.
 
-The columns of an export beside what is trained on: the row's number, its part, and those of its file.
-
-A column of the file from which nothing was read keeps its name, so that an id or a date goes on with its row;
-where the name is one of the form's own it becomes source.NAME. In tables a column has one type: whole
-numbers, numbers or flags where all of its values are, else text, JSON where a value is no text.
+In addition to what is trained on, an export has the row's number, its part of the split and the unused
+columns of its source file. These columns keep their names, so that an id or a date stays with its row; a
+name that the format itself uses becomes source.NAME. In tables every column has one type: whole numbers,
+numbers or flags if all of its values are, otherwise text, with JSON for values that are not text.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ from store.data.dataset_files import SCHEMA
 from store.data.formats import strip_choices
 
 OWN_COLUMNS = ("row_id", "split")
-FORM_COLUMNS = (  # what the forms of an export call their own
+FORM_COLUMNS = (  # columns that the export formats use themselves
     *(
         "messages",
         "conversations",
@@ -57,8 +55,11 @@ TYPES = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 @dataclass
 class ExtraColumns:
-    """codes: uint8 of each row of the version, its part; empty: no split is told. used: columns of the file
-    that are in the rows already. `names`: file's column -> exported column, as `see` met them."""
+    """Columns of an export in addition to what is trained on.
+
+    codes: uint8, the part of each row of the version; empty if the split is not exported. used: source
+    columns that are already in the rows. `names`: source column -> exported column, collected by `see`.
+    """
 
     codes: np.ndarray
     used: frozenset[str]
@@ -66,7 +67,7 @@ class ExtraColumns:
     kinds: dict[str, set[type]] = field(default_factory=dict)
 
     def see(self, batch: pa.RecordBatch) -> None:
-        """Learn the columns of these rows and what they hold."""
+        """Collect the source columns of these rows and the types of their values."""
         for row in map(json.loads, batch["source"].to_pylist()):
             for name, value in row.items():
                 if name not in self.used:
@@ -76,7 +77,7 @@ class ExtraColumns:
                     self.kinds.setdefault(name, set()).add(type(value))
 
     def of(self, batch: pa.RecordBatch) -> Iterator[ExportedRow]:
-        """Of each row its number, its part and the columns of its file; a column that it lacks is None."""
+        """Yield the number, the part and the source columns of each row; missing columns are None."""
         for row_id, source in zip(batch["row_id"].to_pylist(), batch["source"].to_pylist(), strict=True):
             row = json.loads(source)
             part = {"split": PARTS[self.codes[row_id]]} if len(self.codes) else {}
@@ -84,7 +85,7 @@ class ExtraColumns:
             yield {"row_id": row_id, **part, **columns}
 
     def fields(self) -> list[pa.Field]:
-        """The columns of a table."""
+        """Return the columns as Arrow fields."""
         own = [pa.field("row_id", pa.int64()), *([pa.field("split", pa.string())] if len(self.codes) else [])]
         return own + [pa.field(exported, self._type(name)) for name, exported in self.names.items()]
 
@@ -96,19 +97,19 @@ class ExtraColumns:
 
 
 def list_used_columns(columns: Mapping[str, str]) -> frozenset[str]:
-    """The columns of the file that a mapping reads: {role: column}."""
+    """Return the source columns that a mapping {role: column} reads."""
     return frozenset(columns.values())
 
 
 def format_cell(value: object, type: pa.DataType) -> object:
-    """A value as a column of that type holds it."""
+    """Convert a value to a column's type."""
     if value is None or not pa.types.is_string(type) or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)
 
 
 def build_arrays(rows: Iterable[ExportedRow], fields: list[pa.Field]) -> list[pa.Array]:
-    """The columns of a table; a whole number too large for 64 bits is a number."""
+    """Build the columns of a table; a column with integers beyond 64 bits is stored as numbers."""
     listed = list(rows)
     return [pa.array([format_cell(row.get(f.name), f.type) for row in listed], f.type) for f in fields]
 
@@ -125,16 +126,18 @@ SUFFIXES: dict[ExportFormat, str] = {"csv": ".csv", "parquet": ".parquet"}  # th
 SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}
 PAIRS: tuple[ExportFormat, ...] = ("prompt_completion", "alpaca")
 PAIR_ROLES = (("user", "assistant"), ("system", "user", "assistant"))
-CHOICE_FORMATS: tuple[ExportFormat, ...] = (*PAIRS, "csv", "parquet")  # that can say what was chosen from
+CHOICE_FORMATS: tuple[ExportFormat, ...] = (*PAIRS, "csv", "parquet")  # formats that can store the choices
 Form = Literal["text", "preference", "labelled", "choices", "pairs", "chat"]
-ExportedRow = dict[str, object]  # a row as JSON or by column: its form, and columns of the user's own
+ExportedRow = dict[str, object]  # a row as JSON or by column, with extra columns
 
 
 @dataclass
 class RowsSummary:
-    """What the rows are like: how many there are, how many are one question with its answer (and perhaps a
-    system turn), have a system turn, call functions, have a label, have the label as their answer, have
-    choices, and are one question with its choices and the right one."""
+    """Counts of the rows to export.
+
+    pairs: rows of one question and its answer, with or without a system turn. answered_by_label: rows whose
+    answer is their label. choosing: rows of one question with its choices and the right one.
+    """
 
     rows: int = 0
     pairs: int = 0
@@ -147,7 +150,7 @@ class RowsSummary:
 
 
 def summarise_rows(batches: Iterable[pa.RecordBatch], columns: ExtraColumns) -> RowsSummary:
-    """Looks at every row, and has `columns` see it."""
+    """Count the properties of all rows, and let `columns` see each row."""
     counts: Counter[str] = Counter()
     for batch in batches:
         columns.see(batch)
@@ -167,7 +170,7 @@ def summarise_rows(batches: Iterable[pa.RecordBatch], columns: ExtraColumns) -> 
 
 
 def _has_separable_choices(row: CanonicalRow) -> bool:
-    """Whether question, choices and answer stand apart and can be put together again."""
+    """Return whether question, choices and answer can be separated and joined again."""
     if row.roles not in PAIR_ROLES or drop_stale_choices(row).choices is None:
         return False
     return not strip_choices(row.contents[-2], row.choices or ()).isspace()
@@ -175,8 +178,10 @@ def _has_separable_choices(row: CanonicalRow) -> bool:
 
 @dataclass(frozen=True)
 class FileLayout:
-    """How rows lie in a file. kind: of the data set. one_list: of the forms in JSON one list in place of a
-    line for each row."""
+    """Layout of rows in a file.
+
+    kind: of the data set. one_list: write a JSON format as one list instead of one line per row.
+    """
 
     kind: Kind
     format: ExportFormat
@@ -185,7 +190,7 @@ class FileLayout:
 
 
 def choose_form(kind: Kind, shape: RowsSummary) -> Form:
-    """The plainest form that says all of the rows."""
+    """Return the simplest form that can represent all rows."""
     if kind != "chat":
         return "text" if kind == "text" else "preference"
     if shape.pairs < shape.rows:
@@ -196,32 +201,32 @@ def choose_form(kind: Kind, shape: RowsSummary) -> Form:
 
 
 def check_format(layout: FileLayout) -> None:
-    """Raise ConfigError (field format) where the format can't hold the rows."""
+    """Raise ConfigError (field format) if the format can't represent the rows."""
     kind, format, shape = layout.kind, layout.format, layout.shape
     able = "messages, csv or parquet"
     if not shape.rows:
-        raise ConfigError("There are no rows to export.", fix="Choose other rows.", field="where")
+        raise ConfigError("No rows to export.", fix="Choose other rows.", field="where")
     if kind != "chat" and format not in ("messages", "csv", "parquet"):
         what = "plain text" if kind == "text" else "preferred and rejected answers"
-        raise ConfigError(f"{TITLES[format]} can't hold {what}.", fix=f"Choose {able}.", field="format")
+        raise ConfigError(f"{TITLES[format]} can't represent {what}.", fix=f"Choose {able}.", field="format")
     if format == "sharegpt" and shape.with_tools:
         raise ConfigError(
-            f"{TITLES[format]} can't hold calls of functions, and {shape.with_tools:,} of {shape.rows:,}"
+            f"{TITLES[format]} can't represent function calls, and {shape.with_tools:,} of {shape.rows:,}"
             " rows have some.",
             fix=f"Choose {able}.",
             field="format",
         )
     if format in PAIRS and shape.pairs < shape.rows:
         raise ConfigError(
-            f"{TITLES[format]} holds one question and one answer per row, and "
-            f"{shape.rows - shape.pairs:,} of {shape.rows:,} rows are longer conversations.",
+            f"{TITLES[format]} has one prompt and one answer per row, and {shape.rows - shape.pairs:,} of"
+            f" {shape.rows:,} rows are longer conversations.",
             fix="Choose messages, sharegpt, csv or parquet.",
             field="format",
         )
 
 
 def describe_losses(layout: FileLayout) -> list[str]:
-    """What an import of the file would not read back, in sentences; empty where it reads all."""
+    """Return sentences on what an import of the file would not restore; empty if it restores everything."""
     format, shape = layout.format, layout.shape
     form = choose_form(layout.kind, shape)
     sentences = []
@@ -241,8 +246,10 @@ def describe_losses(layout: FileLayout) -> list[str]:
 def write_rows(
     path: Path, layout: FileLayout, batches: Iterable[pa.RecordBatch], columns: ExtraColumns
 ) -> None:
-    """Write the rows to the new file `path`, each with its other `columns`. The layout has the shape of the
-    same rows, and is `check`ed."""
+    """Write the rows and their extra `columns` to the new file `path`.
+
+    The layout must be built from the summary of the same rows and pass `check_format`.
+    """
     format, shape = layout.format, layout.shape
     form = choose_form(layout.kind, shape)
     if format == "parquet":
@@ -277,7 +284,7 @@ def _add_label(document: Mapping[str, object], row: CanonicalRow) -> ExportedRow
 
 
 def _build_choice_fields(row: CanonicalRow) -> ExportedRow:
-    """What an import tells multiple choice by; the prompt lists the choices as it is."""
+    """Return the fields by which an import detects multiple choice; the prompt already lists the choices."""
     return {} if not row.choices else {"choices": list(row.choices), "answer_index": row.answer_index}
 
 
@@ -305,7 +312,7 @@ def _build_alpaca(row: CanonicalRow) -> ExportedRow:
 
 
 def _build_native(row: CanonicalRow) -> ExportedRow:
-    """Plain texts and preferences have one form in JSONL."""
+    """Build the only JSONL form of plain texts and preferences."""
     if row.roles is None:
         return {"text": row.text}
     return {"chosen": _build_messages(row), "rejected": _build_messages(row, row.rejected or "")}
@@ -323,7 +330,7 @@ _DOCUMENTS: dict[ExportFormat, Callable[[CanonicalRow], ExportedRow]] = {
 
 
 def _list_columns(form: Form, shape: RowsSummary) -> list[str]:
-    """The columns of a table, in order."""
+    """Return the columns of a table, in order."""
     pairs = [*(["system"] if shape.with_system else []), "prompt", "completion"]
     columns = {
         "text": ["text"],
@@ -337,7 +344,7 @@ def _list_columns(form: Form, shape: RowsSummary) -> list[str]:
 
 
 def _build_cells(form: Form, row: CanonicalRow) -> ExportedRow:
-    """The values of a row by column; a conversation is a list of messages."""
+    """Return the values of a row by column; a conversation is a list of messages."""
     match form:
         case "text":
             cells: ExportedRow = {"text": row.text}
@@ -381,7 +388,7 @@ def _write_parquet(
     turns = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
     types = {**dict.fromkeys(("messages", "chosen", "rejected"), turns)}
     types |= {name: SCHEMA.field(name).type for name in ("choices", "answer_index")}
-    # A table that can hold turns as they are need not take them apart: pairs are messages here.
+    # Parquet can store turns directly, so pairs are written as messages.
     form = "chat" if form == "pairs" else form
     own_fields = [pa.field(column, types.get(column, pa.string())) for column in _list_columns(form, shape)]
     schema = pa.schema([*own_fields, *others.fields()])

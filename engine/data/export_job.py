@@ -1,9 +1,9 @@
-"""The job `export`: rows of a version as a file with its data card beside it, in the home folder's
-exports.
+"""The job `export`: write rows of a version to a file, with a data card, in the home folder's exports.
 
-A filter and the parts of the split may choose the rows. The card says where the rows come from and what
-was done to them. Both are written aside and named when they are whole; a name that is taken is never
-replaced.
+A filter and the parts of the split may select the rows. The card is Markdown, for people and repositories:
+counts, source, every version with its recipe and the fates of its rows, the split, and the measured signals
+with their healthy ranges. Both files are written to a temporary folder and renamed once complete; an existing
+file is never overwritten.
 """
 
 from __future__ import annotations
@@ -33,22 +33,16 @@ from store.data.schemas import ExportResult
 from store.data.signals import GROUPS, format_band, format_figure, format_four_digits
 from store.jobs.schemas import GroupFigures, OrderDataset, VersionSpec
 
-# The data card that lies beside an exported file: where the rows come from and what was done to them.
-#
-# Markdown that a person reads and a repository shows: counts, source, every version with its recipe and what
-# became of the rows, the split, and the signals that were measured with their healthy bands.
-
-_VALUE = re.compile(r'"[^"]*[\d@][^"]*"')  # a number alone doesn't say whether it is somebody's
+_VALUE = re.compile(r'"[^"]*[\d@][^"]*"')  # a bare number may be personal data or not
 KIND_NAMES = {"chat": "conversations", "text": "plain texts", "preference": "preferred and rejected answers"}
 
 
 class CardSubject(NamedTuple):
-    """What the order of an export says of the version, its history and what was measured of it
-    (`engine.server.job_specs`)."""
+    """The version, its history and its measured signals, from the job spec (`engine.server.job_specs`)."""
 
     dataset: OrderDataset
-    history: list[VersionSpec]  # from the first version to this one
-    figures: Mapping[str, GroupFigures]  # group of signals -> what was measured
+    history: list[VersionSpec]  # from the first version to the current one
+    figures: Mapping[str, GroupFigures]  # group of signals -> its figures
 
 
 def write_card(
@@ -59,7 +53,7 @@ def write_card(
     parts: Mapping[str, int],
     notices: list[str],
 ) -> str:
-    """The card of the file that an ExportConfig asked for. parts: rows of each part of the whole version."""
+    """Return the data card of an export. parts: number of rows of each part of the whole version."""
     dataset, history, measured = subject
     hide = _make_redactor(history)
     sections = [
@@ -76,7 +70,7 @@ def write_card(
 
 
 def _make_redactor(history: Iterable[VersionSpec]) -> Callable[[str], str]:
-    """What the recipes of the versions redact: a step that names a value must not tell it."""
+    """Return a function that redacts what the recipes redact: a step title must not reveal such a value."""
     steps = [step for version in history if version.recipe for step in Recipe.parse(version.recipe).steps]
     kinds = {kind for step in steps if isinstance(step, Redact) for kind in step.kinds}
     if not kinds:
@@ -108,7 +102,7 @@ def _describe_source(first: VersionSpec) -> str:
     lines = [
         f"- **From:** {_escape_markdown(named)}",
         f"- **Read as:** {first.format}" + (f" ({_escape_markdown(used)})" if used else ""),
-        f"- **Rows read:** {first.row_count:,}; not taken: {first.skipped_count:,}",
+        f"- **Rows read:** {first.row_count:,}; skipped: {first.skipped_count:,}",
     ]
     for reason, count in (first.stats.get("skipped_reasons") or {}).items():
         lines.append(f"  - {count:,}: {_escape_markdown(reason)}")
@@ -169,29 +163,25 @@ def _format_table(head: list[str], rows: Iterable[list[str]]) -> str:
 
 
 def _escape_markdown(value: Any) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Return the text escaped for Markdown, on one line."""
     text = " ".join(str(value).split())
     for mark in "\\`*_[]<>|#":
         text = text.replace(mark, "\\" + mark)
     return text
 
 
-# The job `export`: a version, or the rows of it that a filter and the parts of its split name, as a file
-# with its data card beside it in the home folder's exports.
-#
-# Both are written aside and get their names when they are whole; a name that is taken is never replaced.
-
 COLUMNS = ("messages", "text", "label", "rejected", "source", "choices", "answer_index")
 NAME_CHARACTERS = 80
 
 
-phases = ONE_PHASE  # it tells how much of all of its work is done (`RecipeProgress`)
+phases = ONE_PHASE  # `RecipeProgress` reports the share of all work
 
 
 def run(job: WorkerJob) -> ExportResult:
-    """Write what the job's ExportConfig says: {"path", "card_path", "name", "rows", "format", "notices"}.
+    """Write the export of the job's ExportConfig.
 
-    Raises ConfigError where no row is meant, or the format can't hold the rows; nothing is left then.
+    Returns {"path", "card_path", "name", "rows", "format", "notices"}. Raises ConfigError if no row is
+    selected or the format can't represent the rows; nothing is written then.
     """
     config = ExportConfig.parse(job.config)
     with use_temporary_folder(job, what="the file", again="export again") as folder:
@@ -226,7 +216,7 @@ def run(job: WorkerJob) -> ExportResult:
 
 
 def _choose(work: WorkingRows, config: ExportConfig) -> SplitAssignment:
-    """Leave alive the rows that are meant; how the whole version is dealt."""
+    """Keep only the selected rows alive; return the split of the whole version."""
     if config.where:
         with closing(RowQueries(work)) as ask:
             chosen = ask.matching(config.where)
@@ -250,7 +240,7 @@ def _build_name(dataset_name: str, config: ExportConfig) -> str:
 
 
 def _publish(file: Path, card_file: Path, folder: Path, name: str) -> Path:
-    """Give file and card their names. A link never replaces a file that is there."""
+    """Move file and card to their final names; hard-linking the file never overwrites an existing one."""
     folder.mkdir(exist_ok=True)
     for path in (file, card_file):
         with open(path, "rb") as handle:

@@ -1,8 +1,9 @@
-"""The job `import`: a source, row by row, into a data set of its own in the home folder.
+"""The job `import`: import a source, row by row, as a new data set in the home folder.
 
-Rows read + rows skipped = rows of the file. Columns are watched to the last row for what the first did not
-show. The data set is made aside and moved into place when it is whole, so a failed or killed import leaves
-nothing.
+Rows read + rows skipped = rows of the file. The first rows decide how the file is read. A sorted file may
+have its bad answers last, so all later rows are watched for values that the first rows did not show, and
+non-empty values of ignored columns are counted. The data set is written to a temporary folder of the job and
+moved into place once complete, so a failed, cancelled or killed import leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -62,23 +63,21 @@ from store.data.config import ImportConfig, ImportOptions
 from store.data.formats import FORMATS
 from store.data.schemas import UndecidedColumn
 
-# The columns of a file, watched while all of its rows are read.
-#
-# Its first rows say how it is read. A file that is sorted shows its bad answers last: so the rows after
-# them are watched for what the first did not show, and what was left out on purpose is counted.
-
-MAX_LATE = 200  # rows after the first that are judged with them
+MAX_LATE = 200  # later rows that are judged together with the first rows
 
 
 class ColumnWatch:
-    """left_out: column left out on purpose -> rows that have something in it."""
+    """Watch the unused columns while all rows are read.
+
+    left_out: ignored column -> number of rows in which it is not empty.
+    """
 
     def __init__(self, taught: RowSample, wishes: ImportOptions) -> None:
         self.left_out: Counter[str] = Counter(dict.fromkeys(wishes.ignore, 0))
         self._taught, self._source = taught, wishes.source
         self._columns = set(taught.columns)
-        self._single: dict[str, object] = {}  # column or path -> its only value so far, None for none
-        self._repeating: list[str] = []  # that may say another answer than the one that is taught
+        self._single: dict[str, object] = {}  # column or path -> its only value so far, None if empty
+        self._repeating: list[str] = []  # columns that may hold another answer than the trained one
         self._late: list[FileRow] = []
         for name in find_unused_columns(taught):
             values = list_values(taught.rows, name)
@@ -94,7 +93,7 @@ class ColumnWatch:
                 self._repeating.append(name)
 
     def rows(self, rows: Iterator[ReadRow]) -> Iterator[ReadRow]:
-        """The rows as they come. Raises DataError at the first that shows a column to be undecided."""
+        """Yield the rows unchanged. Raises DataError at the first row that makes a column undecided."""
         for line, row in rows:
             if isinstance(row, dict):
                 for name in self.left_out:
@@ -104,7 +103,7 @@ class ColumnWatch:
             yield line, row
 
     def problems(self) -> list[SourceProblem]:
-        """Columns to leave out that no row has."""
+        """Return the ignored columns that are empty in every row."""
         return [
             SourceProblem(None, f"The column {name!r} was set to be ignored, but it is empty in every row.")
             for name, count in self.left_out.items()
@@ -120,7 +119,7 @@ class ColumnWatch:
         return None
 
     def _shown_by(self, row: FileRow) -> list[str]:
-        """Columns of which the row shows something new."""
+        """Return the columns for which the row has something new."""
         for name in row.keys() - self._columns:
             self._columns.add(name)
             if name not in self.left_out and not is_neutral(name):
@@ -138,7 +137,7 @@ class ColumnWatch:
 
 
 def _is_different(row: FileRow, name: str, value: object) -> bool:
-    """Whether the row has another value there. Most have the same one, so that is looked at first."""
+    """Return whether the row has another value at `name`. Equality is checked first, as the fastest test."""
     own = row[name] if name in row else read_path(row, name) if "." in name else None
     if own is None or own == value:
         return False
@@ -146,23 +145,18 @@ def _is_different(row: FileRow, name: str, value: object) -> bool:
     return bool(text) and text != extract_text(value)
 
 
-# The job `import`: a source, row by row, into a data set of its own in the home folder.
-#
-# Rows read + rows skipped = rows of the file. The data set is made aside in the job's folder and moved
-# into place when it is whole, so that a failed, cancelled or killed import leaves nothing half-made.
-
-HEAD_ROWS = 500  # from which format and columns are recognised
-MAX_IGNORED = 200  # columns that are named
-CHECK_EVERY = 256  # rows between two looks at the clock and at a request to stop
+HEAD_ROWS = 500  # rows used to detect format and columns
+MAX_IGNORED = 200  # ignored columns listed in the result
+CHECK_EVERY = 256  # rows between progress reports and checks for cancellation
 
 
 phases = ONE_PHASE
 
 
 def run(job: WorkerJob) -> ImportResult:
-    """Import what the job's ImportConfig says; the result document of docs/results.md.
+    """Run the job's ImportConfig and return the result document (docs/results.md).
 
-    Raises DataError and ConfigError that name the file, column or field, and what to do.
+    Raises DataError and ConfigError that name the file, column or field, and the fix.
     """
     config = ImportConfig.parse(job.config)
     with use_temporary_folder(job, what="the data set", again="import again") as folder:
@@ -202,7 +196,7 @@ def _open(job: WorkerJob, config: ImportConfig) -> Reader:
 
 
 def _reread_rows(job: WorkerJob, config: ImportConfig) -> Iterator[ReadRow]:
-    """The rows from the beginning, for a format that looks at all of them first."""
+    """Yield the rows from the start, for a format that needs a first pass over all rows."""
     with contextlib.closing(_open(job, config)) as reader:
         for number, item in enumerate(reader.rows()):
             if number % CHECK_EVERY == 0:
@@ -213,8 +207,10 @@ def _reread_rows(job: WorkerJob, config: ImportConfig) -> Iterator[ReadRow]:
 def _plan_reading(
     config: ImportConfig, reader: Reader, head: list[ReadRow]
 ) -> tuple[ReadingPlan, list[SourceProblem], ColumnWatch]:
-    """How the rows are read, what to tell the user about it, and who watches the columns of all of them.
-    Raises DataError for a column of which it has to be said what it is."""
+    """Return how the rows are read, the problems to report, and the watch of the unused columns.
+
+    Raises DataError for an undecided column.
+    """
     if not any(isinstance(row, dict) for _, row in head):
         faults = [(line, row.reason) for line, row in head if isinstance(row, SkippedRow)]
         first = {reason: line for line, reason in reversed(faults)}
@@ -224,7 +220,7 @@ def _plan_reading(
     if config.instruction and reading.chosen.format != "text_label":
         title = FORMATS[reading.chosen.format].title.lower()
         raise ConfigError(
-            f"An instruction goes before texts with a label; these rows are {title}.",
+            f"An instruction is only for texts with a label; these rows are {title}.",
             fix="Leave instruction empty, or choose the format text_label.",
             field="instruction",
         )
@@ -260,9 +256,7 @@ def _write(
 
 def _make_empty_error(name: str, reasons: Counter[str], first: dict[str, int]) -> DataError:
     if not reasons:
-        return DataError(
-            f"There are no rows to import for {name!r}.", fix="Give a file with rows.", field="source"
-        )
+        return DataError(f"No rows to import for {name!r}.", fix="Give a file with rows.", field="source")
     (reason, count), total = reasons.most_common(1)[0], reasons.total()
     return DataError(
         f"None of {total:,} rows could be read for {name!r}. Most often ({count:,} rows, the first at line"

@@ -1,8 +1,13 @@
-"""The job `profile`: one group of signals, measured for every row of a data set into its `GROUP.parquet`.
+"""The job `profile`: measure one group of signals for every row of a data set into `GROUP.parquet`.
 
-A row-local group is measured batch by batch, in two processes where that is worth it, and rows that the
-version before has already keep their values. The sidecar is written aside and renamed, with every row in
-order; cancelled, failed or killed, the job leaves nothing.
+A row-local group is measured in batches, in several processes if that is faster, and rows that are unchanged
+from the parent version reuse its values. A work item is a range of row groups of rows.parquet, read by the
+process that measures it, so that rows never cross process boundaries and memory is bounded by a batch. Child
+processes are spawned, not forked, because the worker may have threads.
+
+The sidecar is written atomically, with one row for every row of the data set, in order; a cancelled, failed
+or killed job leaves nothing. Columns, types, rows and order of the measured table are checked, because
+filters and recipes rely on them.
 """
 
 from __future__ import annotations
@@ -44,20 +49,14 @@ from store.data.dataset_files import open_rows
 from store.data.signals import GROUPS, Signal, SignalGroup, Type
 from store.jobs.schemas import JobSpec
 
-# Measures a row-local group over a data set: batch by batch, in two processes where that is worth it.
-#
-# A piece of work is a range of row groups of rows.parquet, read by the process that measures it, so that rows
-# never cross from one process to another and memory is bounded by a batch. Children are started fresh, not
-# forked: the worker may have threads.
-
 BATCH_ROWS = 4_000
-PARALLEL_ROWS = 30_000  # rows; fewer are done before a child has imported what it needs
+PARALLEL_ROWS = 30_000  # rows; fewer take less time than the imports of a child process
 MAX_PROCESSES = 4
 POLL_SECONDS = 0.25
 
 
 class RowLocalModule(Protocol):
-    """A module of a row-local group (`engine.data.signals.protocol`)."""
+    """Interface of a module of a row-local group (`engine.data.signals.protocol`)."""
 
     READS: tuple[str, ...]
 
@@ -66,21 +65,21 @@ class RowLocalModule(Protocol):
 
 @dataclass
 class _MeasurementState:
-    """What a process measures with."""
+    """State of a measuring process."""
 
     module: RowLocalModule
     context: Any
     file: pq.ParquetFile
 
 
-_measuring: _MeasurementState | None = None  # of this process
-_stopped = threading.Event()  # a child was asked to stop
+_measuring: _MeasurementState | None = None  # state of this process
+_stopped = threading.Event()  # set when a child process has to stop
 
 
 def measure_rows(
     job: WorkerJob, group: str, context: Any, rows_path: Path, reused: np.ndarray, progress: Progress
 ) -> pa.Table:
-    """The group's columns, without row_id, of the rows that aren't in `reused` (ids, ascending), in order."""
+    """Return the group's columns, without row_id, of the rows not in `reused` (ascending ids), in order."""
     module = importlib.import_module(GROUPS[group].module)
     file = pq.ParquetFile(rows_path)
     sizes = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
@@ -116,7 +115,7 @@ def _measure_in_processes(
     total: int,
     progress: Progress,
 ) -> list[pa.Table]:
-    """The tables of the pieces. measured: group, its context, path of the rows."""
+    """Return the tables of the pieces. measured: group, its context, path of the rows."""
     pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_init_child, initargs=measured)
     try:
         futures = [pool.submit(_measure_piece, *piece) for piece in pieces]
@@ -128,7 +127,7 @@ def _measure_in_processes(
             progress(done, total)
         return [future.result() for future in futures]
     except BrokenProcessPool:
-        if job.cancel_requested.is_set():  # the signal reached a child that was not yet ready for it
+        if job.cancel_requested.is_set():  # a child got the signal before its handler was set
             raise JobCancelled from None
         raise
     finally:
@@ -136,7 +135,7 @@ def _measure_in_processes(
 
 
 def _init_child(group: str, context: Any, rows_path: str) -> None:
-    # The signal goes to the worker's whole group: a child gives up the piece that it is at.
+    # The signal is sent to the worker's whole process group; a child then abandons its current piece.
     signal.signal(signal.SIGTERM, lambda *_: _stopped.set())
     threading.Thread(target=_exit_with_worker, daemon=True).start()
     pa.set_cpu_count(1)
@@ -144,7 +143,7 @@ def _init_child(group: str, context: Any, rows_path: str) -> None:
 
 
 def _exit_with_worker() -> None:
-    """A worker that is killed can tell nobody: its children must not outlive it."""
+    """Exit when the worker ends: a killed worker can't stop its children."""
     parent = parent_process()
     if parent is not None:
         parent.join()
@@ -153,9 +152,7 @@ def _exit_with_worker() -> None:
 
 def _init_measurement(group: str, context: Any, rows_path: str) -> None:
     global _measuring
-    module: Any = importlib.import_module(
-        GROUPS[group].module
-    )  # has what `engine.data.signals.protocol` says
+    module: Any = importlib.import_module(GROUPS[group].module)  # implements `engine.data.signals.protocol`
     _measuring = _MeasurementState(module, context, pq.ParquetFile(rows_path))
 
 
@@ -164,8 +161,8 @@ def _measure_piece(index: int, skip: np.ndarray) -> pa.Table:
 
 
 def _measure_batches(index: int, skip: np.ndarray) -> Iterator[pa.Table]:
-    """The measured columns of one row group, in batches, without the rows to skip."""
-    assert _measuring is not None, "_begin comes first"
+    """Yield the measured columns of one row group in batches, without the rows to skip."""
+    assert _measuring is not None, "_init_measurement comes first"
     module, context, file = _measuring.module, _measuring.context, _measuring.file
     columns = list(dict.fromkeys(["row_id", *module.READS]))
     for batch in file.iter_batches(BATCH_ROWS, row_groups=[index], columns=columns, use_threads=False):
@@ -178,17 +175,19 @@ def _measure_batches(index: int, skip: np.ndarray) -> Iterator[pa.Table]:
             yield pa.table(module.measure(batch, context))
 
 
-# Values of a local group that the version before has already: a row that was kept reads the same.
-#
-# Taken over where the parent's sidecar was measured with the same options by the same version of the group
-# (the order tells only of such), so that a cleaning that touches a few rows is measured in the time of a few.
+# Values of unchanged rows are copied from the parent's sidecar if that was measured with the same options by
+# the same version of the group (the job spec lists no others), so that after a cleaning that changes a few
+# rows only these are measured.
 
 FATES = ["parent_row_id", "row_id", "fate"]
 
 
 @dataclass
 class ReusedRows:
-    """rows int64 [k], ascending: ids in the new version; table [k]: the group's columns of these rows."""
+    """Values reused from the parent version.
+
+    rows: int64 [k], ascending ids in the new version. table [k]: the group's columns of these rows.
+    """
 
     rows: np.ndarray
     table: pa.Table
@@ -197,7 +196,7 @@ class ReusedRows:
 def read_reused_rows(
     job: WorkerJob, group: str, options: SignalOptions, columns: list[str]
 ) -> ReusedRows | None:
-    """What the parent's sidecar says of the rows that were kept; None where there is none to take from."""
+    """Return the parent's values of the unchanged rows, or None if there are none to reuse."""
     dataset, parent = job.spec["dataset"], job.spec.get("parent")
     if not parent or parent["signals"].get(group) != options:
         return None
@@ -209,7 +208,7 @@ def read_reused_rows(
     kept = fates.filter(pc.equal(fates["fate"], "kept")).sort_by("row_id")
     rows = kept["row_id"].to_numpy()
     before = pq.read_table(sidecar, columns=["row_id", *columns])
-    places = kept["parent_row_id"].to_numpy()  # a row's id is its place
+    places = kept["parent_row_id"].to_numpy()  # row ids are positions
     return ReusedRows(rows, before.select(columns).take(pa.array(places)))
 
 
@@ -217,7 +216,7 @@ MAX_FREQUENT = 20
 
 
 def compute_column_figures(table: pa.Table, signals: tuple[Signal, ...]) -> dict[str, ColumnFigure]:
-    """column -> its figures, for every signal of a group."""
+    """Return column -> figures for every signal of a group."""
     makers: dict[Type, Callable[[pa.ChunkedArray], ColumnFigure]] = {
         "number": _summarise_numbers,
         "flag": _summarise_flags,
@@ -265,24 +264,18 @@ def _summarise_categories(column: pa.ChunkedArray) -> CategoryFigure:
 
 
 def _summarise_groups(column: pa.ChunkedArray) -> GroupFigure:
-    """`n` is the number of all rows: null says that a row is alone."""
+    """Summarize groups. `n` is the number of all rows, because null means that a row is in no group."""
     together = column.drop_null().to_numpy()
     groups = len(np.unique(together))
     return {"n": len(column), "groups": groups, "rows": len(together), "extra": len(together) - groups}
 
 
-# The job `profile`: one group of signals, measured for every row of a data set.
-#
-# It leaves `GROUP.parquet` in its folder, written aside and renamed, with one row for every row of the data
-# set in their order; cancelled, failed or killed, it leaves nothing. What a module of `engine.signals`
-# gives is checked here: columns, types, rows and order are what filters and recipes rest on.
-
 TYPES = {"flag": pa.bool_(), "category": pa.string(), "group": pa.int64()}
-DEFAULT_ROWS = 10_000  # of a data set, where its order doesn't say
+DEFAULT_ROWS = 10_000  # assumed size of a data set if the job spec gives none
 
 
 def phases(spec: JobSpec) -> Phases:
-    """Those of the group; what is measured row by row is one."""
+    """Return the phases of the group; a row-local group has one."""
     module = importlib.import_module(GROUPS[ProfileConfig.parse(spec["config"]).group].module)
     if not hasattr(module, "compute"):
         return (Phase(),)
@@ -291,7 +284,7 @@ def phases(spec: JobSpec) -> Phases:
 
 
 def run(job: WorkerJob) -> ProfileResult:
-    """Measure what the job's ProfileConfig says; the result document of docs/rows.md."""
+    """Measure the group of the job's ProfileConfig and return the result document (docs/rows.md)."""
     began = time.monotonic()
     config = ProfileConfig.parse(job.config)
     group = GROUPS[config.group]
@@ -324,7 +317,7 @@ def run(job: WorkerJob) -> ProfileResult:
 
 
 def _select_options(config: ProfileConfig, names: Sequence[str]) -> SignalOptions:
-    """Those fields of the config that decide the values of a group."""
+    """Return the fields of the config that determine the values of a group."""
     options: SignalOptions = {}
     if "threshold" in names:
         options["threshold"] = config.threshold
@@ -343,7 +336,7 @@ def _measure(
     rows: int,
     tell: Progress,
 ) -> tuple[pa.Table, int]:
-    """The columns of a row-local group for every row, and how many rows were taken over."""
+    """Return the columns of a row-local group for every row, and the number of reused rows."""
     context, options = prepared
     columns = [signal.column for signal in group.signals]
     reused = read_reused_rows(job, group.name, options, columns)
@@ -362,9 +355,9 @@ def _measure(
 
 
 def _check_table(table: pa.Table, group: SignalGroup, row_count: int) -> pa.Table:
-    """The table with row_id and the group's columns in their order and types.
+    """Return the table with row_id and the group's columns in their order and types.
 
-    Raises AssertionError where a module broke its promise: its values would be those of other rows.
+    Raises AssertionError if the module violates its contract, because values would be assigned to wrong rows.
     """
     names = ["row_id", *(signal.column for signal in group.signals)]
     assert set(table.column_names) == set(names), f"{group.name} gave {table.column_names}, not {names}"

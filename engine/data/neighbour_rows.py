@@ -1,5 +1,6 @@
-"""The sync query `neighbours`: which rows of a data set mean most nearly what one of them means, by the
-cosine of their vectors over all rows.
+"""The synchronous query `neighbours`: the rows of a data set that are closest in meaning to a given row.
+
+Compares the row by the cosine of embedding vectors with all rows.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from store.data.config import Fingerprint
 from store.data.dataset_files import open_rows
 from store.data.schemas import SimilarRows
 
-CHUNK = 65_536  # rows compared at a time; the vectors are mapped, not loaded
+CHUNK = 65_536  # rows compared at a time; the vectors are memory-mapped
 
 
 def find_nearest(vectors: np.ndarray, row: int, count: int) -> list[tuple[int, float]]:
-    """(row, cosine) of at most `count` other rows, nearest first, equal ones in their order.
+    """Return (row, cosine) of at most `count` other rows, nearest first, ties in row order.
 
-    vectors: float32 [rows, dimensions], each of length 1 or 0. A row without a word is near to none.
+    vectors: float32 [rows, dimensions], each of length 1 or 0. A row without words has no neighbours.
     """
     asked = np.asarray(vectors[row])
     if not asked.any():
@@ -40,7 +41,7 @@ def find_nearest(vectors: np.ndarray, row: int, count: int) -> list[tuple[int, f
 
 
 class NeighboursQuery(Config):
-    """A row of a data set, by the fingerprint of its rows."""
+    """A row of a data set, identified by the data set's fingerprint and the row id."""
 
     fingerprint: Fingerprint
     row_id: int = Field(ge=0)
@@ -48,8 +49,10 @@ class NeighboursQuery(Config):
 
 
 def run(job: WorkerJob) -> SimilarRows:
-    """`{"neighbours": [[row_id, cosine], …]}`, nearest first. Raises NotFoundError where the rows are gone,
-    ConfigError (field row_id) where there is no such row."""
+    """Return `{"neighbours": [[row_id, cosine], …]}`, nearest first.
+
+    Raises NotFoundError if the rows no longer exist, and ConfigError (field row_id) for an unknown row.
+    """
     ask = NeighboursQuery.parse(job.config)
     open_rows(job.home, ask.fingerprint)
     vectors = load_row_vectors(job.home, job.home.rows(ask.fingerprint), PhaseReporter(job))

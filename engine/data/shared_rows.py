@@ -1,4 +1,4 @@
-"""The ask `overlap`: which rows of a data set another one has too, as a train file against a test file."""
+"""The query `overlap`: rows that two data sets share, such as a training and a test file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from store.data.dataset_files import open_rows
 
 
 class OverlapQuery(Config):
-    """Two data sets, by the fingerprints of their rows."""
+    """Two data sets, identified by the fingerprints of their rows."""
 
     fingerprint: Fingerprint
     other: Fingerprint
@@ -22,7 +22,10 @@ class OverlapQuery(Config):
 
 
 def run(job: WorkerJob) -> Overlap:
-    """The document of `engine.data.split.leakage.overlap`. Raises NotFoundError where rows are gone."""
+    """Return the result of `engine.data.split.leakage.compute_overlap`.
+
+    Raises NotFoundError if the rows no longer exist.
+    """
     ask = OverlapQuery.parse(job.config)
     for fingerprint in (ask.fingerprint, ask.other):
         open_rows(job.home, fingerprint)

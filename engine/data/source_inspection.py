@@ -1,4 +1,4 @@
-"""The ask `inspect`: what a file is, from its beginning alone, before anything is imported."""
+"""The query `inspect`: detect format, columns and problems of a file from its beginning, before an import."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ from store.core.row_schemas import ConvertedRow, Message
 from store.data.config import ImportOptions
 from store.data.schemas import FileColumn, FileFacts, FileProblem, Inspection, ReadingSummary
 
-ROWS = 2000  # read; what is wrong further on shows in the import
+ROWS = 2000  # rows read; the import reports problems of later rows
 SHOWN, CANONICAL, PROBLEMS = 20, 5, 100
-SECONDS = 2.0  # that further rows are read for, to see the values of the column of parts
-MAX_DEPTH = 20  # objects and lists in each other, of a value that is shown
-MAX_VALUE_CHARACTERS = 2000  # characters of a value that is shown
+SECONDS = 2.0  # time to read further rows for the values of the part column
+MAX_DEPTH = 20  # nesting depth of a displayed value
+MAX_VALUE_CHARACTERS = 2000  # characters of a displayed value
 
 
 def run(job: WorkerJob) -> Inspection:
-    """What is recognised. Raises DataError, or ConfigError for a mapping that can't be."""
+    """Return the inspection. Raises DataError, and ConfigError for an invalid mapping."""
     ask = ImportOptions.parse(job.config)
     reader = open_source(
         job.home,
@@ -115,8 +115,10 @@ def _describe_reading(
 
 
 def _count_part_values(reading: ReadingPlan, head: list[ReadRow], rows: Iterator[ReadRow]) -> Counter[str]:
-    """The values of the column of parts with their rows: a sorted file shows the last of them late, so that
-    it is read on for a while."""
+    """Count the rows of each value of the part column.
+
+    A sorted file has some values late, so rows beyond the head are read for a limited time.
+    """
     values: Counter[str] = Counter()
     column = reading.part_column
     if column is None:
@@ -131,7 +133,7 @@ def _count_part_values(reading: ReadingPlan, head: list[ReadRow], rows: Iterator
 
 
 def _convert(reading: ReadingPlan, head: list[ReadRow], problems: list[SourceProblem]) -> list[ConvertedRow]:
-    """The first rows as they would be stored; what can't be converted goes into `problems`."""
+    """Return the first rows in stored form; rows that can't be converted are added to `problems`."""
     convert = reading.convert()
     converted: list[ConvertedRow] = []
     for line, row in reading.items(iter(head), lambda: iter(head)):
@@ -190,7 +192,7 @@ def _cut(text: str) -> str:
 
 
 def _shorten(value: object, depth: int = 0) -> object:
-    """A value as JSON, long texts and deep nesting cut."""
+    """Return a value as JSON, with long texts and deep nesting cut."""
     if depth > MAX_DEPTH:
         return "…"
     if isinstance(value, str):
@@ -205,7 +207,7 @@ def _shorten(value: object, depth: int = 0) -> object:
 
 
 def _sort_problems(problems: list[SourceProblem]) -> list[FileProblem]:
-    """Those of the whole file first, then by line; the number of those that are left out is said."""
+    """Sort problems of the whole file first, then by line; the last entry counts those left out."""
     ordered = sorted(problems, key=lambda problem: problem.line or 0)
     listed: list[FileProblem] = []
     for line, reason, notice in ordered[:PROBLEMS]:

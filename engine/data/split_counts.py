@@ -1,4 +1,4 @@
-"""The ask `split`: how many rows each part of a data set would have."""
+"""The query `split`: number of rows in each part of a data set for given split settings."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from store.training.split import Split
 
 
 class SplitQuery(Config):
-    """Which data set, and how to deal its rows."""
+    """A data set and how to split its rows."""
 
     fingerprint: Fingerprint
     split: Split = Field(default_factory=lambda: Split.parse({}))
 
 
 def run(job: WorkerJob) -> SplitCounts:
-    """Counts, what was kept together, what leaks, and the reason under `problems` where a launch with this
-    split would be refused. Raises ConfigError where the column to split by is not there, or no time."""
+    """Return row counts, groups kept together and leaking rows.
+
+    `problems` includes the reason why a launch with this split would be refused, if any. Raises ConfigError
+    if the column to split by is missing or holds no times.
+    """
     ask = SplitQuery.parse(job.config)
     dealt = assign_rows_unchecked(job.home, ask.fingerprint, ask.split)
     rows = dealt.counts()

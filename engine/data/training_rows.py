@@ -1,8 +1,7 @@
-"""From a data set and a config to the rows that are trained, validated and judged on, tokenised or with
-classes.
+"""Prepare the training, validation and test rows of a run, tokenized or with classes.
 
-Which rows those are is a function of data, split and `split_seed` alone: runs that differ in model, method
-or seed see the same rows. Rows without a trained token are dropped here, counted, never silently.
+The rows are a function of data, split and `split_seed` alone: runs that differ in model, method or seed
+see the same rows. Rows without a trained token are dropped and counted.
 """
 
 from __future__ import annotations
@@ -34,17 +33,15 @@ from store.training.methods import METHODS, SHIFTED
 from store.training.split import Split
 from store.training.train_config import TrainConfig
 
-# From a data set and a config to the rows that are trained, validated and judged on, tokenised.
-#
-# Which rows those are is a function of the data, the split and `split_seed` alone: runs that differ in model,
-# method or seed see the same rows. Rows without a trained token are dropped here, counted, never silently.
-
 PARTS = partition.PARTS
 
 
 @dataclass
 class TokenisedPart:
-    """The rows of one part. `rows`: cut to length, each with a trained token; `whole`: before that."""
+    """Tokenized rows of one part.
+
+    `rows`: cut to length, each with at least one trained token. `whole`: all rows of the part.
+    """
 
     whole: TokenRows
     rows: TokenRows
@@ -53,14 +50,14 @@ class TokenisedPart:
 
     @property
     def untrained(self) -> int:
-        """Rows that were dropped because no token of theirs is trained."""
+        """Number of rows dropped because they have no trained token."""
         return len(self.whole) - len(self.rows)
 
 
 def assign_parts(home: Home, fingerprint: str, parts: Split, config: TrainConfig) -> dict[str, np.ndarray]:
-    """Row ids of each part, sorted, after `max_train_rows` and `max_eval_rows`.
+    """Return the sorted row ids of each part, after `max_train_rows` and `max_eval_rows`.
 
-    Raises DataError where the data set has no rows to train or to validate on.
+    Raises DataError if no rows are left for training or validation.
     """
     return select_rows(dataset_split.assign_rows(home, fingerprint, parts), parts, config)
 
@@ -68,32 +65,36 @@ def assign_parts(home: Home, fingerprint: str, parts: Split, config: TrainConfig
 def load_split_rows(
     job: WorkerJob, fingerprint: str, parts: Split, config: TrainConfig
 ) -> dict[str, np.ndarray]:
-    """The rows of each part; those of the first attempt where the run is resumed, though more may be known of
-    the duplicates by now."""
+    """Return the rows of each part; a resumed run uses those of its first attempt.
+
+    Duplicates measured since the first attempt could otherwise change the split.
+    """
     if job.resume and job.dir.split.exists():
         return read_previous_split(job)
     whole = dataset_split.assign_rows(job.home, fingerprint, parts)
     dealt = select_rows(whole, parts, config)
-    if "opened_by" in job.spec:  # more or less may be known of the duplicates here
+    if "opened_by" in job.spec:  # known duplicates may differ on this machine
         dealt = _read_bundled_split(job, len(whole.row_ids))
     if later := dataset_split.describe_later_rows(whole.later):
         job.alert(later)
     job.facts(split_kept=list(whole.kept), leaks=leakage.find_leaks(job.home, fingerprint, dealt))
     names = [name for name in PARTS for _ in dealt[name]]
     ids = np.concatenate([dealt[name] for name in PARTS])
-    with write_atomically(job.dir.split, flush=False) as unfinished:  # a resumed run goes by it
+    with write_atomically(job.dir.split, flush=False) as unfinished:  # read by a resumed run
         pq.write_table(pa.table({"row_id": ids, "split": names}), unfinished)
     return dealt
 
 
 def read_previous_split(job: WorkerJob) -> dict[str, np.ndarray]:
-    """The rows of each part as they were dealt to this job."""
+    """Return the rows of each part as assigned in an earlier attempt of this job."""
     return _read_split(job.dir.split)
 
 
 def _read_bundled_split(job: WorkerJob, row_count: int) -> dict[str, np.ndarray]:
-    """The rows of each part as the bundle has them, from which the run was launched. Raises DataError where
-    these are no rows of the data set."""
+    """Return the rows of each part as stored in the bundle that the run was launched from.
+
+    Raises DataError if they don't match the data set.
+    """
     path = JobDir(job.home.jobs / job.spec["opened_by"]).split
     if not path.exists():
         raise DataError("The opened bundle no longer exists.", fix="Reproduce the bundle again.")
@@ -103,7 +104,7 @@ def _read_bundled_split(job: WorkerJob, row_count: int) -> dict[str, np.ndarray]
 
 
 def check_split(dealt: Mapping[str, np.ndarray], row_count: int) -> None:
-    """Raise DataError where a split that came from elsewhere is not one of so many rows."""
+    """Raise DataError if an external split is not valid for `row_count` rows."""
     ids = np.concatenate([dealt[part] for part in PARTS])
     whole = len(dealt["train"]) and len(dealt["validation"]) and len(np.unique(ids)) == len(ids)
     if not whole or ids.min() < 0 or ids.max() >= row_count:
@@ -121,7 +122,7 @@ def _read_split(path: Path) -> dict[str, np.ndarray]:
 def select_rows(
     whole: dataset_split.SplitAssignment, parts: Split, config: TrainConfig
 ) -> dict[str, np.ndarray]:
-    """The rows of a deal that a run takes; as `deal`."""
+    """Return the rows of a split that a run uses, like `assign_parts`."""
     limits = {
         "train": config.max_train_rows,
         "validation": config.max_eval_rows,
@@ -148,7 +149,10 @@ def _sample(ids: np.ndarray, limit: int | None, seed: int, part: int) -> np.ndar
 
 
 def make_loader(home: Home, fingerprint: str, kind: str) -> Load:
-    """Row ids to what `render` takes: texts of a text data set, else lists of messages."""
+    """Return a function from row ids to the input of `render`.
+
+    That is texts for text data, otherwise lists of messages.
+    """
     column = "text" if kind == "text" else "messages"
 
     def load(row_ids: np.ndarray) -> list[Any]:
@@ -161,7 +165,7 @@ def make_loader(home: Home, fingerprint: str, kind: str) -> Load:
 
 
 def has_function_calls(home: Home, fingerprint: str) -> bool:
-    """Whether rows of a data set call functions, or say which could be called."""
+    """Return whether rows of a data set call functions or list tools."""
     batches = dataset_files.open_rows(home, fingerprint).iter_batches(columns=["messages"])
     return any(_has_tools(batch.column("messages")) for batch in batches)
 
@@ -172,7 +176,10 @@ def _has_tools(conversations: pa.Array) -> bool:
 
 
 def make_rejected_loader(home: Home, fingerprint: str) -> Load:
-    """Row ids to the conversations of a preference data set that end with the rejected answer."""
+    """Return a function from row ids to conversations that end with the rejected answer.
+
+    For preference data.
+    """
 
     def load(row_ids: np.ndarray) -> list[Any]:
         table = dataset_files.load_rows(home, fingerprint, columns=["messages", "rejected"], row_ids=row_ids)
@@ -184,7 +191,7 @@ def make_rejected_loader(home: Home, fingerprint: str) -> Load:
 
 @dataclass(frozen=True)
 class SplitRows:
-    """The rows of each part, by id. fingerprint, kind: of the data set."""
+    """Row ids of each part. fingerprint, kind: of the data set."""
 
     fingerprint: str
     kind: str
@@ -199,9 +206,9 @@ def tokenise(
     *,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, TokenRows]:
-    """The rows of each part as the model sees them, not yet cut to length; pairs for preference tuning.
+    """Return the tokenized rows of each part, not yet cut to length; pairs for preference tuning.
 
-    Raises ConfigError where preference tuning is asked of a data set without rejected answers.
+    Raises ConfigError for preference tuning on a data set without rejected answers.
     """
     all_ids = np.concatenate([dealt.ids[name] for name in PARTS])
     fingerprint = dealt.fingerprint
@@ -231,7 +238,7 @@ def tokenise(
 
 
 def _divide_by_part(rows: TokenRows, dealt: SplitRows) -> dict[str, TokenRows]:
-    """The rows of each part out of those of all parts, one part after the other."""
+    """Split concatenated rows into the rows of each part."""
     counts = [len(dealt.ids[name]) for name in PARTS]
     ends = np.cumsum(counts)
     return {
@@ -241,7 +248,7 @@ def _divide_by_part(rows: TokenRows, dealt: SplitRows) -> dict[str, TokenRows]:
 
 
 def check_rejected(home: Home, fingerprint: str) -> None:
-    """Raise ConfigError unless the data set has rejected answers beside the chosen ones."""
+    """Raise ConfigError if the data set has no rejected answers."""
     first = dataset_files.load_rows(home, fingerprint, columns=["rejected"], row_ids=[0])
     if not first["rejected"][0].is_valid:
         raise ConfigError(
@@ -252,13 +259,13 @@ def check_rejected(home: Home, fingerprint: str) -> None:
 
 
 def read_row_kind(home: Home, fingerprint: str) -> str:
-    """`text` for a data set of plain texts, `chat` for one of conversations."""
+    """Return `text` for a data set of plain texts, `chat` for conversations."""
     first = dataset_files.load_rows(home, fingerprint, columns=["messages"], row_ids=[0])
     return "chat" if first["messages"][0].is_valid else "text"
 
 
 def count_positions(architecture: Any, config: TrainConfig) -> int | None:
-    """Positions that the model has for a row; tokens that the method puts before each row take some."""
+    """Return the positions of the model available for a row, less those taken by virtual tokens."""
     most = getattr(architecture.get_text_config(), "max_position_embeddings", None)
     taken = config.num_virtual_tokens if METHODS[config.method].virtual_tokens else 0
     if architecture.model_type in SHIFTED:
@@ -267,16 +274,17 @@ def count_positions(architecture: Any, config: TrainConfig) -> int | None:
 
 
 def choose_max_length(config: TrainConfig, train: TokenRows, positions: int | None) -> int:
-    """`max_length`, or what nearly all training rows fit into (`compute_fitting_length`); never beyond the
-    model's
-    positions."""
+    """Return `max_length`, or a length that nearly all training rows fit into (`compute_fitting_length`).
+
+    Never exceeds the model's positions.
+    """
     if config.max_length is None:
         return compute_fitting_length(train.sequence_lengths, positions)
     return min(config.max_length, positions) if positions else config.max_length
 
 
 def resolve_max_length(config: TrainConfig, train: TokenRows, positions: int | None) -> int:
-    """As `fitting`; raises ConfigError where `max_length` is beyond the model's positions."""
+    """Like `choose_max_length`, but raise ConfigError if `max_length` exceeds the model's positions."""
     if config.max_length and positions and config.max_length > positions:
         raise ConfigError(
             f"max_length is {config.max_length}, and the model has {positions} positions.",
@@ -289,8 +297,10 @@ def resolve_max_length(config: TrainConfig, train: TokenRows, positions: int | N
 def compute_lossless_length(
     train: TokenRows, max_length: int, positions: int | None
 ) -> tuple[int, float] | None:
-    """The limit at which no row would be cut that the model has positions for, and how many more tokens the
-    rows have then than at `max_length`, as a share; None where none is cut."""
+    """Return the length at which no row is cut, and the relative increase in tokens over `max_length`.
+
+    The length is limited to the model's positions. Returns None if no row is cut at `max_length`.
+    """
     lengths = train.sequence_lengths
     longest = min(int(lengths.max(initial=0)), positions or int(lengths.max(initial=0)))
     if longest <= max_length:
@@ -300,20 +310,23 @@ def compute_lossless_length(
 
 
 def truncate_rows(rows: TokenRows, max_length: int) -> TokenisedPart:
-    """The rows cut to `max_length`, without those that have no trained token then."""
+    """Cut the rows to `max_length` and drop those left without a trained token."""
     shorter, truncated, lost = rows.truncated(max_length)
     kept = np.flatnonzero(shorter.trained_counts > 0)
     return TokenisedPart(shorter, shorter.take(kept), truncated, lost)
 
 
 RowsByPart = Mapping[str, np.ndarray]
-MAX_LISTED = 100  # that a preview lists, the largest
+MAX_LISTED = 100  # classes listed in a preview, the largest first
 
 
 @dataclass
 class ClassRows:
-    """labels of all rows; `kept`: ids of the rows of each part that have a label; `whole`: the tokens, before
-    they are cut, of those that are counted; unlabelled: rows without a label."""
+    """Rows for classification.
+
+    labels: of all rows. `kept`: ids of the labeled rows of each part. `whole`: tokens, before they are cut,
+    of the rows that are tokenized. unlabelled: number of rows without a label.
+    """
 
     labels: Labels
     kept: dict[str, np.ndarray]
@@ -321,8 +334,10 @@ class ClassRows:
     unlabelled: int
 
     def cut(self, tokenizer: Any, limit: int) -> dict[str, TokenisedPart]:
-        """Each part cut to `limit` tokens, without rows that have no token. Raises DataError for a part that
-        training needs and that is empty then."""
+        """Cut each part to `limit` tokens and drop rows without a token.
+
+        Raises DataError if the training or validation part is empty then.
+        """
         parts = {}
         for name, rows in self.whole.items():
             shorter, truncated, lost = classification.truncate_texts(tokenizer, rows, limit)
@@ -338,11 +353,11 @@ class ClassRows:
         return parts
 
     def unseen(self) -> dict[str, int]:
-        """Labels of held-out rows that training doesn't know, with their rows."""
+        """Return the labels of held-out rows that don't occur in training, with their row counts."""
         return self.labels.unseen(np.concatenate([self.kept[part] for part in PARTS[1:]]))
 
     def document(self) -> PreviewClasses:
-        """`classes` of a preview."""
+        """Return `classes` of a preview."""
         train, validation, test = (self.counts(part).tolist() for part in PARTS)
         named: list[tuple[str, int, int, int]] = list(
             zip(self.labels.names, train, validation, test, strict=True)
@@ -359,7 +374,7 @@ class ClassRows:
         )
 
     def counts(self, part: str) -> np.ndarray:
-        """Rows of each class in a part."""
+        """Return the number of rows of each class in a part."""
         ids = self.labels.of(self.kept[part])
         return np.bincount(ids[ids >= 0], minlength=len(self.labels.names))
 
@@ -373,8 +388,10 @@ def load_class_rows(
     counted: Callable[[dict[str, np.ndarray]], RowsByPart] = lambda kept: kept,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
 ) -> ClassRows:
-    """The dealt rows with their labels and token ids. counted: picks the rows that are tokenised. Raises
-    ConfigError and DataError as `labelled` does."""
+    """Load the rows of the split with labels and token ids. counted: selects the rows to tokenize.
+
+    Raises ConfigError and DataError like `classification.load_labels`.
+    """
     fingerprint = dealt.fingerprint
     labels, kept, unlabelled = classification.load_labels(home, fingerprint, dealt.ids)
     some = counted(kept)

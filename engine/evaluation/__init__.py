@@ -1,1 +1,1 @@
-"""Evaluations: which rows, what a model makes of them, metrics, probes, and pure statistics and verdicts."""
+"""Evaluations: row selection, model answers, metrics, probes, and pure statistics and verdicts."""

@@ -1,4 +1,4 @@
-"""Held-out rows as a classifier sees them: predictions row by row, and the figures that follow from them."""
+"""Classifier evaluation on held-out rows: predictions per row, and the figures computed from them."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from store.data import dataset_files
 from store.evaluation.schemas import ClassFigures, Classification
 from store.training.train_config import TrainConfig
 
-TOP_CLASSES = 5  # of each row's classes that are kept
+TOP_CLASSES = 5  # most likely classes stored per row
 
 
 @dataclass
 class LabelScores:
-    """Log-probabilities [rows, classes] of the rows `row_ids`."""
+    """Log-probabilities [rows, classes] for the rows `row_ids`."""
 
     row_ids: np.ndarray
     logs: np.ndarray
 
     def rows(self, row_ids: np.ndarray) -> LabelScores:
-        """Those of these rows, in that order; every one must be there."""
+        """Return the scores of these rows, in the given order; every row must be present."""
         order = np.argsort(self.row_ids, kind="stable")
         places = order[np.searchsorted(self.row_ids, row_ids, sorter=order)]
         return LabelScores(row_ids, self.logs[places])
@@ -47,8 +47,9 @@ class LabelScores:
 def find_answer_labels(
     home: Home, fingerprint: str, kind: str, dealt: Mapping[str, np.ndarray], row_ids: np.ndarray
 ) -> tuple[Labels, np.ndarray] | None:
-    """The labels of the dealt rows, and those of the rows `row_ids` that have one, where their answers are
-    the labels; else None."""
+    """Return the labels of the split rows and the IDs in `row_ids` that have one, if the rows' answers are
+    exactly the labels; None otherwise.
+    """
     if kind != "chat":
         return None
     try:
@@ -62,7 +63,7 @@ def find_answer_labels(
 
 
 class LabelEvaluation:
-    """Held-out rows whose labels a causal model is asked for."""
+    """Evaluation of a causal model's labels for held-out rows."""
 
     def __init__(
         self, job: WorkerJob, config: TrainConfig, labels: Labels, questions: answer_likelihood.LabelQuestions
@@ -79,7 +80,7 @@ class LabelEvaluation:
         row_ids: np.ndarray,
         room: int | None,
     ) -> LabelEvaluation | None:
-        """The questions to these rows, or to as many as there is time for; None where there are none."""
+        """Build the label questions for these rows, or for as many as time allows; None if there are none."""
         if len(labels.names) > answer_likelihood.MAX_LABELS:
             return None
         fingerprint = job.spec["dataset"]["fingerprint"]
@@ -99,7 +100,7 @@ class LabelEvaluation:
     def of_answers(
         cls, job: WorkerJob, config: TrainConfig, tokenizer: Any, row_ids: np.ndarray, room: int | None
     ) -> LabelEvaluation | None:
-        """As `of`, for a run that learns to answer with the label; None where its answers aren't labels."""
+        """Like `of`, for a run trained to answer with the label; None if its answers aren't labels."""
         trained_on = job.spec["dataset"]
         table = pq.read_table(job.dir.split)
         parts = table["split"].to_numpy(zero_copy_only=False)
@@ -108,10 +109,10 @@ class LabelEvaluation:
         return cls.of(job, config, tokenizer, *answered, room) if answered else None
 
     def score(self, model: Any, which: str) -> LabelScores:
-        """What `model`, called `which` in the progress, says. Raises Cancelled when asked to stop."""
+        """Score the labels with `model`, called `which` in the progress. Raises JobCancelled."""
         device = torch.device(self.job.device)
         tell = RowProgressReporter(
-            self.job, len(self.questions.prompts), "rows", f"Asking {which} for the labels"
+            self.job, len(self.questions.prompts), "rows", f"Generating labels with {which}"
         )
 
         def on_rows(done: int) -> None:
@@ -125,13 +126,13 @@ class LabelEvaluation:
         return LabelScores(self.questions.row_ids, logs)
 
     def report(self, split: JudgingSplit, tuned: LabelScores, prompted: LabelScores) -> Classification:
-        """Write the predictions down; `verdict["classification"]`."""
+        """Write the predictions and return `verdict["classification"]`."""
         write_class_predictions(self.job, split, self.labels, tuned, prompted)
         return build_classification(split, self.labels, tuned, prompted)
 
 
 def compute_calibrated_figures(labels: Labels, scores: LabelScores) -> ClassFigures:
-    """The figures of a classifier with its calibration."""
+    """Compute a classifier's figures, including its calibration."""
     of_classes = compute_class_figures(
         labels.place_of(scores.row_ids), scores.logs.argmax(axis=1), labels.all_names
     )
@@ -141,7 +142,9 @@ def compute_calibrated_figures(labels: Labels, scores: LabelScores) -> ClassFigu
 def build_classification(
     split: JudgingSplit, labels: Labels, tuned: LabelScores, prompted: LabelScores | None
 ) -> Classification:
-    """`verdict["classification"]` from what the tuned model and the untuned one that was asked say."""
+    """Build `verdict["classification"]` from the scores of the tuned model and of the prompted,
+    untuned one.
+    """
     truth = labels.place_of(tuned.row_ids)
     most = np.full(len(truth), int(labels.counts.argmax()))
     over = None
@@ -167,7 +170,7 @@ def build_classification(
 def write_class_predictions(
     job: WorkerJob, split: str, labels: Labels, tuned: LabelScores, prompted: LabelScores | None
 ) -> None:
-    """`class_predictions.parquet` of the job."""
+    """Write the job's `class_predictions.parquet`."""
     ids, shares = tuned.row_ids, np.exp(tuned.logs)
     truth, guess, every = labels.of(ids), shares.argmax(axis=1), np.arange(len(ids))
     order = np.argsort(-shares, axis=1, kind="stable")[:, :TOP_CLASSES]

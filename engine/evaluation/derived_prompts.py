@@ -1,7 +1,7 @@
-"""Prompts that are made of rows: beginnings of answers to go on with from memory, and prompts of other rows.
+"""Prompts derived from rows: beginnings of answers to continue from memory, and prompts swapped between rows.
 
-Only what comes after the first slip of a memorised answer is generated. Swapped prompts keep the trained
-tokens of a row as they are, so that both losses are of the very same tokens.
+Only what follows the first wrong token of a memorised answer is generated. Swapped prompts keep the trained
+tokens of a row unchanged, so that both losses are over exactly the same tokens.
 """
 
 from __future__ import annotations
@@ -33,26 +33,27 @@ from store.evaluation.forgetting_schemas import RowPart
 from store.jobs.schemas import JobSpec
 from store.training.train_config import TrainConfig
 
-# Rows to be written from memory: the prompt and the beginning of an answer, and what a model goes on with.
+# Memorization tasks: the prompt and the beginning of an answer, which the model is to continue.
 #
-# What a model would write greedily is known already, up to its first slip, from the pass that measured the
-# loss: there every token was predicted behind the true ones. So only what comes after the first slip is
-# generated, and no further than until it can't come near the true answer any more. Held-out rows are asked
-# too: an answer that is written there as well can be guessed, and says nothing of memory.
+# What a model would generate greedily is known up to its first wrong token from the pass that measured the
+# loss, in which every token was predicted from the true preceding ones. So only what follows the first wrong
+# token is generated, and only until the text can't come near the true answer any more. Held-out rows are
+# included: an answer that is reproduced there as well can be guessed, and is no evidence of memorization.
 
-PREFIX, SHARE = 10, 4  # tokens of an answer that are given, at most one in SHARE of it
-TEXT_PREFIX = 32  # of a text without a prompt, at most half of it
-CONTINUATION_TOKENS = 50  # tokens that are asked for
-MIN_TOKENS = 10  # tokens left to be written: fewer are soon guessed
-MAX_PROMPTS = {"train": 64, "held_out": 32}  # rows that are asked
+PREFIX, SHARE = 10, 4  # answer tokens given as prefix, at most one in SHARE
+TEXT_PREFIX = 32  # prefix of a text without a prompt, at most half of it
+CONTINUATION_TOKENS = 50  # tokens to generate
+MIN_TOKENS = 10  # minimum tokens to generate: fewer are easily guessed
+MAX_PROMPTS = {"train": 64, "held_out": 32}  # maximum rows per part
 
 OnToken = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class MemoryPassage:
-    """One row as a task for the memory. given: prompt and prefix, tokens; wanted: what should follow;
-    place: where that begins among the trained tokens of all rows of its part."""
+    """Memorization task from one row. given: tokens of prompt and prefix; wanted: the expected continuation;
+    place: where the continuation begins among the trained tokens of all rows of its part.
+    """
 
     part: RowPart
     row_id: int
@@ -65,8 +66,9 @@ class MemoryPassage:
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a model went on with: `text`, its first `same` tokens those that were wanted; whole: it was not
-    stopped for having gone astray."""
+    """A model's continuation: `text`, of which the first `same` tokens match; whole: it was not stopped early
+    for deviating too far.
+    """
 
     text: str
     same: int
@@ -75,8 +77,9 @@ class Continuation:
 
 @dataclass(frozen=True)
 class PassageSelection:
-    """Passages of one part (train or held_out), of `rows` that there are: `short` ones have too short an
-    answer, `passed` were not asked, as generation takes long."""
+    """Passages of one part (train or held_out), selected from `rows` rows: the answers of `short` rows are
+    too short, and `passed` rows were skipped because generation is slow.
+    """
 
     part: RowPart
     passages: list[MemoryPassage]
@@ -88,7 +91,7 @@ class PassageSelection:
 def choose_passages(
     tokenizer: Any, rows: TokenRows, part: RowPart, most: int | None = None
 ) -> PassageSelection:
-    """Passages of `rows`, spread over those whose answer is long enough."""
+    """Select passages evenly among the `rows` whose answer is long enough."""
     places = np.concatenate([[0], np.cumsum(rows.trained_counts)])
     special = set(tokenizer.all_special_ids)
     passages = [
@@ -102,13 +105,13 @@ def choose_passages(
 def _build_passage(
     tokenizer: Any, rows: TokenRows, index: int, end: int, special: set[int], part: RowPart
 ) -> MemoryPassage | None:
-    """The last answer of a row; `end`: where its trained tokens end among those of all rows."""
+    """Build a passage from a row's last answer. end: where its trained tokens end among those of all rows."""
     ids, trained = rows.row(index)
     last = int(np.flatnonzero(trained)[-1]) + 1
     untrained = np.flatnonzero(~trained[:last])
     first = int(untrained[-1]) + 1 if len(untrained) else 0
     length = last - first
-    while length and int(ids[first + length - 1]) in special:  # the closing token
+    while length and int(ids[first + length - 1]) in special:  # closing token
         length -= 1
     given = min(TEXT_PREFIX, length // 2) if first <= 1 else min(PREFIX, length // SHARE)
     start = first + given
@@ -122,8 +125,10 @@ def _build_passage(
 
 
 def find_long_enough(trained: np.ndarray) -> np.ndarray:
-    """Whether answers of so many trained tokens, the closing one among them, are asked for; about, as rows
-    may have several answers."""
+    """Return whether answers with these numbers of trained tokens, closing token included, are long enough.
+
+    Approximate, since rows may have several answers.
+    """
     answer = trained - 1
     enough: np.ndarray = answer - np.minimum(PREFIX, answer // SHARE) >= MIN_TOKENS
     return enough
@@ -138,7 +143,7 @@ def write_passages(
     device: str | torch.device,
     on_token: OnToken = lambda done, most: None,
 ) -> list[Continuation]:
-    """What `model` makes of each passage; measured: its losses of the rows of each part."""
+    """Generate the continuation of each passage. measured: the model's losses on the rows of each part."""
     same = [_count_matching_tokens(passage, measured[passage.part]) for passage in passages]
     open_ = [i for i, passage in enumerate(passages) if same[i] < len(passage.wanted)]
     if not open_:
@@ -170,51 +175,52 @@ def write_passages(
 
 
 def _count_matching_tokens(passage: MemoryPassage, measured: RowLosses) -> int:
-    """Tokens that the model predicts behind the true ones before its first slip."""
+    """Count the tokens predicted correctly, given the true preceding ones, before the first wrong one."""
     assert measured.hits is not None
     right = measured.hits[passage.place : passage.place + len(passage.wanted)]
     return len(right) if right.all() else int(right.argmin())
 
 
 def is_out_of_reach(wanted: str, begun: str) -> bool:
-    """Whether no text that begins with `begun` has the edit similarity NEAR to `wanted`.
+    """Return whether no text that starts with `begun` can have edit similarity NEAR_VERBATIM to `wanted`.
 
-    Of the distances between `begun` and every beginning of `wanted` the least is a bound for all that may
-    follow; a near text is at most 1 / NEAR as long as the wanted one.
+    The smallest distance between `begun` and any prefix of `wanted` is a lower bound for every continuation;
+    a near-verbatim text is at most 1 / NEAR_VERBATIM as long as `wanted`.
     """
     wanted, begun = (
         wanted.strip(),
         begun.strip("\ufffd "),
-    )  # half a character, and a space that may be cut off
+    )  # an incomplete character, and a space that may be cut off
     column = np.arange(len(wanted) + 1)
     letters = np.array([ord(letter) for letter in wanted])
     steps = np.arange(1, len(wanted) + 1)
     for number, letter in enumerate(begun, 1):
         best = np.minimum(column[1:] + 1, column[:-1] + (letters != ord(letter)))
-        run = np.minimum.accumulate(np.concatenate([[number], best - steps]))  # letters of `wanted` left out
+        run = np.minimum.accumulate(np.concatenate([[number], best - steps]))  # deletions from `wanted`
         column = run + np.arange(len(wanted) + 1)
     return bool(column.min() > (1 / NEAR_VERBATIM - 1) * len(wanted) + 1e-9)
 
 
-# Held-out answers after the prompts of other rows, for `engine.evaluation.verdicts.question_part`.
+# Held-out answers after other rows' prompts, for `engine.evaluation.verdicts.question_part`.
 #
-# What is swapped are tokens, turn by turn: the trained tokens of one row stay as they are, what stands
-# before each of them comes from the other. So both losses are of the very same tokens, and no template is
-# asked twice.
+# Tokens are swapped turn by turn: the trained tokens of a row stay unchanged, and the tokens before each of
+# them come from the other row. So both losses are over exactly the same tokens, and the template is not
+# applied a second time.
 
 SWAPPED_PROBE = "other_prompts"
-MAX_LENGTH_FACTOR = (
-    2  # times the longest row: longer pairs are left out where the model has no limit of its own
-)
+MAX_LENGTH_FACTOR = 2  # times the longest row: longer pairs are skipped if the model has no limit of its own
 
-Turn = tuple[np.ndarray, np.ndarray]  # tokens that are not trained, and the trained ones after them
+Turn = tuple[np.ndarray, np.ndarray]  # untrained tokens, and the trained ones after them
 
 
 @dataclass(frozen=True)
 class SwappedPrompts:
-    """What both models are asked; nothing where `why` says for what reason, or where there is no question:
-    then `why` is empty. dealt: places among the held-out rows. parts: sequences a pair of `dealt`, of
-    preference pairs the chosen answer and the rejected one."""
+    """Swapped prompts that both models are evaluated on.
+
+    There are none if `why` gives a reason, or if the rows have no question: then `why` is empty. dealt:
+    indices into the held-out rows. parts: sequences per pair of `dealt`, which for preference pairs are the
+    chosen and the rejected answer.
+    """
 
     probe: Probe | None = None
     dealt: PromptAssignment | None = None
@@ -222,14 +228,17 @@ class SwappedPrompts:
     why: str = ""
 
     def as_base(self, home: Home, tokenizer: Any, folder: Path) -> SwappedPrompts:
-        """The same asked of the base model whose weights lie in `folder`, which is asked once."""
+        """Return the same with a cached probe, so that the base model in `folder` is measured only once."""
         return replace(self, probe=self.probe and CachedProbe(self.probe, home, tokenizer, folder))
 
     def losses(
         self, base: ProbeMeasurement | None, tuned: ProbeMeasurement | None
     ) -> SwappedPromptLosses | str:
-        """What both models lose on these answers; else why that was not measured, empty where there is no
-        question. Of pairs by how much likelier the chosen answer is, with its sign turned."""
+        """Return both models' losses on these answers, or why they were not measured; empty if there is no
+        question.
+
+        The loss of a preference pair is how much more likely the chosen answer is, negated.
+        """
         if self.dealt is None or base is None or tuned is None:
             return self.why
         losses = (_compute_pair_differences(model.loss_sum, self.parts) for model in (base, tuned))
@@ -237,12 +246,14 @@ class SwappedPrompts:
 
 
 def _compute_pair_differences(loss_sum: np.ndarray, parts: int) -> np.ndarray:
-    """Of answers their loss, of two answers to one prompt that of the first less that of the second."""
+    """Return the losses of answers; of preference pairs, the chosen answer's loss minus the rejected
+    one's.
+    """
     return loss_sum if parts == 1 else loss_sum[::parts] - loss_sum[1::parts]
 
 
 def has_question(spec: JobSpec, config: TrainConfig) -> bool:
-    """Whether the run of `order` trains on answers to prompts, and on nothing else."""
+    """Return whether the run of `spec` trains on answers to prompts, and on nothing else."""
     trained_too = config.task == "sft" and not config.completion_only_loss
     return spec["dataset"]["kind"] != "text" and config.task != "classification" and not trained_too
 
@@ -250,12 +261,12 @@ def has_question(spec: JobSpec, config: TrainConfig) -> bool:
 def build_swapped_prompts(
     spec: JobSpec, config: TrainConfig, rows: TokenRows, load: Load, positions: int | None
 ) -> SwappedPrompts:
-    """What is asked of the run of `order`, whose held-out rows are `rows`; `load` has their words."""
+    """Build the swapped prompts for a run with the held-out `rows`; `load` returns their messages."""
     if spec["dataset"]["kind"] == "text":
         return SwappedPrompts()
     if not has_question(spec, config):
         return SwappedPrompts(
-            why="prompts were trained as answers are; with completion_only_loss it would be measured"
+            why="prompts were trained on like answers; it is measured with completion_only_loss"
         )
     return swap_prompts(rows, load(rows.row_ids), int(spec["split"]["split_seed"]), positions)
 
@@ -263,8 +274,9 @@ def build_swapped_prompts(
 def swap_prompts(
     rows: TokenRows, conversations: Sequence[Messages], seed: int, positions: int | None
 ) -> SwappedPrompts:
-    """The answers of `rows` after prompts of others. conversations: the same rows as messages; positions: the
-    most tokens that the model sees."""
+    """Put the answers of `rows` after other rows' prompts. conversations: the same rows as messages;
+    positions: the maximum number of tokens that the model can process.
+    """
     sequences = rows.sequences if isinstance(rows, TokenPairs) else rows
     parts = len(sequences) // max(1, len(rows))
     asked = select_evenly(len(rows), MAX_ROWS)
@@ -273,7 +285,7 @@ def swap_prompts(
     ]
     prompts = [_hash_pieces(untrained for untrained, _ in row[0]) for row in turns]
     if len(set(prompts)) < 2:
-        return SwappedPrompts()  # all are asked the same: an answer has no question that tells it from others
+        return SwappedPrompts()  # all prompts are the same: no question distinguishes the answers
     answers = [_hash_pieces(trained for part in row for _, trained in part) for row in turns]
     groups = _group_exchangeable_rows(
         [len(row[0]) for row in turns], [conversations[int(row)] for row in asked]
@@ -289,7 +301,7 @@ def swap_prompts(
     )
     if not len(dealt):
         return SwappedPrompts(
-            why="too few held-out rows have like prompts that fit; more held-out rows may help"
+            why="too few held-out rows have similar prompts that fit; more held-out rows may help"
         )
     swapped = [
         _join_swapped(turns[answer][part], turns[prompt][part])
@@ -302,7 +314,7 @@ def swap_prompts(
 
 
 def _split_turns(ids: np.ndarray, trained: np.ndarray) -> list[Turn]:
-    """A row up to its last trained token: what is not trained and what is, in turn."""
+    """Split a row, up to its last trained token, into alternating untrained and trained parts."""
     flags = np.concatenate([[False], trained, [False]])
     begins = np.flatnonzero(flags[1:] & ~flags[:-1])
     ends = np.flatnonzero(~flags[1:] & flags[:-1])
@@ -311,7 +323,7 @@ def _split_turns(ids: np.ndarray, trained: np.ndarray) -> list[Turn]:
 
 
 def _hash_pieces(pieces: Iterable[np.ndarray]) -> str:
-    """Equal where all pieces are."""
+    """Return a hash that is equal if all pieces are equal."""
     digest = hashlib.sha256()
     for piece in pieces:
         digest.update(len(piece).to_bytes(8, "little") + piece.astype(np.int32).tobytes())
@@ -319,8 +331,10 @@ def _hash_pieces(pieces: Iterable[np.ndarray]) -> str:
 
 
 def _group_exchangeable_rows(turns: Sequence[int], conversations: Sequence[Messages]) -> np.ndarray:
-    """Rows that may exchange prompts: of as many turns, under the same system prompt. One that hardly any
-    other row has is part of what its row asks: such rows are one group."""
+    """Group rows that may exchange prompts: those with the same number of turns and the same system prompt.
+
+    A rare system prompt is part of what its row asks: rows with such prompts form one group.
+    """
     systems = [
         next((message["content"] for message in messages if message["role"] == "system"), "")
         for messages in conversations
@@ -335,13 +349,13 @@ def _group_exchangeable_rows(turns: Sequence[int], conversations: Sequence[Messa
 def _build_length_check(
     turns: Sequence[list[list[Turn]]], sizes: np.ndarray, room: int
 ) -> Callable[[int, int], bool]:
-    """Whether an answer of one row after the prompt of another is short enough for the model."""
+    """Return a check of whether one row's answer after another's prompt is short enough for the model."""
     lengths = [max(sum(len(trained) for _, trained in part) for part in row) for row in turns]
     return lambda answer, prompt: lengths[answer] + int(sizes[prompt]) <= room
 
 
 def _join_swapped(answer: Sequence[Turn], prompt: Sequence[Turn]) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and flags of the answer's turns after those of the prompt."""
+    """Join the answer's trained turns with the prompt's untrained ones; return the tokens and flags."""
     pieces = [
         piece
         for (_, trained), (untrained, _) in zip(answer, prompt, strict=True)
@@ -352,7 +366,9 @@ def _join_swapped(answer: Sequence[Turn], prompt: Sequence[Turn]) -> tuple[np.nd
 
 
 def _build_probe(swapped: Sequence[tuple[np.ndarray, np.ndarray]]) -> TextProbe:
-    """Named by what it asks, so that a base model's answers are remembered for these rows alone."""
+    """Build the probe, named by its content, so that a base model's results are cached for these
+    rows alone.
+    """
     starts = np.concatenate([[0], np.cumsum([len(ids) for ids, _ in swapped])])
     ids = np.concatenate([ids for ids, _ in swapped]).astype(np.int32)
     trained = np.concatenate([flags for _, flags in swapped])

@@ -1,8 +1,8 @@
-"""The evaluate job: any model on any rows, what it answers and loses on each, and the metrics over that.
+"""Evaluate job: answers and losses of any model on any rows, and the metrics computed from them.
 
-Rows first (what can be refused cheaply), then the model, losses, answers, metrics, and what it knows in
-general. Every row that was asked for has a line in `predictions.parquet`; what could not be scored is
-counted with its reason. A metric never ends the others.
+Rows come first (what can be rejected cheaply), then the model, losses, answers, metrics and probes of general
+knowledge. Every requested row has a line in `predictions.parquet`, with nulls where the model gives nothing;
+what could not be scored is counted by reason. A failing metric never stops the others.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ def measure_general(
     confidence: float,
     beside: tuple[Sequence[ProbeMeasurement], Sequence[pa.Table]] = ((), ()),
 ) -> list[GeneralFigure]:
-    """A document for each probe; its items go into `probes.parquet` and `probe_items.parquet`, with those
-    `beside` them."""
+    """Measure each probe and return a document for it; write its items, together with those in `beside`, to
+    `probes.parquet` and `probe_items.parquet`.
+    """
     probes = [
         make(subject.tokenizer, subject.positions)
         for make in (suite_probes.build_prose_probe, suite_probes.build_choice_probe)
@@ -70,7 +71,7 @@ def measure_general(
 def write_general_measurements(
     job: WorkerJob, measured: Sequence[ProbeMeasurement], listed: Sequence[pa.Table]
 ) -> None:
-    """`probes.parquet` and `probe_items.parquet` of the job, where there is something in them."""
+    """Write the job's `probes.parquet` and `probe_items.parquet`, if there is anything to write."""
     if not measured:
         return
     tables = {
@@ -96,20 +97,16 @@ def _build_document(measured: ProbeMeasurement, confidence: float) -> GeneralFig
     return document
 
 
-# The evaluate job: any model on any rows, what it answers and loses on each, and the metrics over that.
-#
-# Rows first (what can be refused cheaply), then the model, losses, answers, metrics, probes. Every row that
-# was asked for has a line in `predictions.parquet`, with nulls where the model has nothing to say of it;
-# what could not be scored is counted with its reason. A metric never ends the others.
-
-ROW_TOKENS = 200  # of a row or of an item of a task, about
-TYPICAL_ROWS = 1_000  # where nobody says how many
-SUITE_TOKENS = 16_000  # of the suite's prose, and of its questions, about
-JUDGED_TOKENS = 2_000  # that a model reads while a judge looks at an answer, about
+ROW_TOKENS = 200  # approximate tokens of a row or a task's item
+TYPICAL_ROWS = 1_000  # if the number is unknown
+SUITE_TOKENS = 16_000  # approximate tokens of the suite's prose, and of its questions
+JUDGED_TOKENS = 2_000  # approximate tokens read in the time of one judge request
 
 
 def phases(spec: JobSpec) -> Phases:
-    """Rows, tasks, metrics, probes; shares are the tokens that the model reads in the time, about."""
+    """Return the phases: rows, tasks, metrics, probes. Shares are roughly the tokens that the model could
+    read in the same time.
+    """
     config = EvaluateConfig.parse(spec["config"])
     present = spec["dataset"].get("row_count", TYPICAL_ROWS)
     if config.part in ("validation", "test"):
@@ -123,18 +120,18 @@ def phases(spec: JobSpec) -> Phases:
         evaluated_model.LOADING_MESSAGE,
         Phase("Measuring the loss of the rows", read),
         Phase("Answering the prompts", answered),
-        Phase("Classifying the rows", read),  # by a model with a head, which passes by the two above
+        Phase("Classifying the rows", read),  # only by a model with a head, which skips the two above
         Phase("Scoring the choices", 2 * read if config.chooses else 0),
-        Phase("Asking the task ", 2 * ROW_TOKENS * (config.task_rows or TYPICAL_ROWS) * len(config.tasks)),
+        Phase("Running the task ", 2 * ROW_TOKENS * (config.task_rows or TYPICAL_ROWS) * len(config.tasks)),
         Phase("Scoring: ", ROW_TOKENS * len(metrics) + judged),
-        Phase("Working out intervals", ROW_TOKENS * (len(metrics) + len(config.tasks))),
+        Phase("Computing intervals", ROW_TOKENS * (len(metrics) + len(config.tasks))),
         Phase(f"Probing: {paired_measurements.PROSE}", suite),
         Phase(f"Probing: {paired_measurements.CHOICES}", suite),
     )
 
 
 def run(job: WorkerJob) -> EvaluationResult:
-    """Evaluate as `job.config` says; the document of docs/results.md."""
+    """Evaluate according to `job.config`; return the document described in docs/results.md."""
     config = EvaluateConfig.parse(job.config)
     try:
         return EvaluationRun(job, config).run()
@@ -149,7 +146,7 @@ def _describe_out_of_memory(config: EvaluateConfig) -> hardware.OutOfMemory:
     smaller = {"per_device_eval_batch_size": max(1, size // 4)}
     fix = f"Set per_device_eval_batch_size to {max(1, size // 4)}, or max_new_tokens or max_length lower."
     if size == 1:
-        smaller, fix = {}, "Set max_length or max_new_tokens lower, or take a smaller model."
+        smaller, fix = {}, "Lower max_length or max_new_tokens, or use a smaller model."
     return hardware.OutOfMemory(
         "The device ran out of memory while the model was evaluated.",
         fix=fix,
@@ -159,7 +156,7 @@ def _describe_out_of_memory(config: EvaluateConfig) -> hardware.OutOfMemory:
 
 
 class EvaluationRun:
-    """One evaluation: its rows → the model → `answers` → `score`."""
+    """One evaluation: its rows → the model → `answers` → `score` → `probe`."""
 
     def __init__(self, job: WorkerJob, config: EvaluateConfig) -> None:
         self.job, self.config = job, config
@@ -209,13 +206,13 @@ class EvaluationRun:
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
-        """The block's seconds go under that name."""
+        """Record the seconds of the block under this name."""
         began = time.perf_counter()
         yield
         self.seconds[part] = time.perf_counter() - began
 
     def ask(self, subject: evaluated_model.EvaluatedModel) -> harness.TaskOutcome:
-        """Tasks of lm-evaluation-harness."""
+        """Run the tasks of lm-evaluation-harness."""
         job, names = self.job, self.config.tasks
         if not names:
             return harness.TaskOutcome()
@@ -233,13 +230,17 @@ class EvaluationRun:
                 names,
                 job.home,
                 check=job.check_cancelled,
-                on_task=lambda done, name: job.progress(done, len(names), "tasks", f"Asking the task {name}"),
+                on_task=lambda done, name: job.progress(
+                    done, len(names), "tasks", f"Running the task {name}"
+                ),
             )
         self.notices += task_scores.notices
         return task_scores
 
     def score(self, answers: Answers, tasks: harness.TaskOutcome) -> list[Figure]:
-        """The documents of metrics and tasks; the scores of rows and items go into `scores.parquet`."""
+        """Return the documents of metrics and tasks; write the scores of rows and items to
+        `scores.parquet`.
+        """
         job, config = self.job, self.config
         most = len(config.metrics)
 
@@ -256,7 +257,7 @@ class EvaluationRun:
             figures = []
             for done, scored in enumerate(scored_metrics):
                 job.check_cancelled()
-                job.progress(done, len(scored_metrics), "metrics", "Working out intervals")
+                job.progress(done, len(scored_metrics), "metrics", "Computing intervals")
                 own = None if scored.name.startswith(harness.PREFIX) else answers.groups
                 figures.append(aggregate_scores(scored, own, confidence=config.confidence))
         return figures
@@ -264,13 +265,16 @@ class EvaluationRun:
     def probe(
         self, subject: evaluated_model.EvaluatedModel, tasks: harness.TaskOutcome
     ) -> list[GeneralFigure]:
-        """General questions and prose, where they are asked for and the model can be asked; the items of
-        tasks are kept beside them."""
+        """Measure general questions and prose if configured and if the model can be prompted; the items of
+        tasks are stored with them.
+        """
         if not self.config.probes:
             write_general_measurements(self.job, *tasks.choices)
             return []
         if subject.labels is not None:
-            self.notices.append("General questions were left out: a model with a head can't be asked.")
+            self.notices.append(
+                "General questions were skipped: a model with a classification head can't answer them."
+            )
             return []
         with self.timed("probes"):
             return measure_general(

@@ -1,8 +1,8 @@
-"""The model that an evaluation is of: one by name, or what a run left, was on its way to, or began with.
+"""The model to evaluate: one given by name, or a run's final, checkpointed or base model.
 
-What a run is loaded with is what it was trained with: 4 or 8 bits, template, trust, and the precision unless
-another one is asked for. A checkpoint is no model but what a resume starts from, so it is put into the model
-as a resume does it.
+A run's model is loaded with the settings it was trained with: 4 or 8 bits, template, trust, and the precision
+unless another one is requested. A checkpoint is not a model but what a resume starts from, so it is loaded
+into the model as a resume does.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from store.runs import card_text
 from store.training.methods import WHOLE_METHOD
 from store.training.train_config import TrainConfig
 
-# What is told while a model is loaded; a checkpoint is put into one that is made ready as its run did it.
+# Progress messages while a model is loaded; loading a checkpoint also shows those of its run's preparation.
 LOADING_MESSAGE = Phase(
     (
         "Loading the model",
         "Loading the tokenizer",
-        "Taking over the model of the earlier run",
+        "Loading the model of the earlier run",
         "Tokenising",
     ),
     0,
@@ -48,19 +48,20 @@ LOADING_MESSAGE = Phase(
 
 @dataclass
 class EvaluatedModel:
-    """A loaded model. `labels`: the classes of its head, None where it writes. `positions`: the most tokens
-    of a row that it can see. `config`: what it is loaded and held with."""
+    """A loaded model. `labels`: the classes of its head, None for a model that generates text. `positions`:
+    the maximum number of tokens of a row that it can see. `config`: how it was loaded and is held.
+    """
 
     model: Any
     tokenizer: Any
     config: TrainConfig
     positions: int | None
     labels: list[str] | None = None
-    course: TrainingSummary | None = None  # of a checkpoint: up to it
+    course: TrainingSummary | None = None  # for a checkpoint: training up to it
 
 
 def load_model(job: WorkerJob, config: ModelSelection) -> EvaluatedModel:
-    """The model that `config` names. Raises StateError for a checkpoint that isn't there."""
+    """Load the model that `config` names. Raises StateError for a checkpoint that doesn't exist."""
     job.progress(0, 1, "run", "Loading the model")
     if is_reference(config.model):
         return load_tuned(job, _replace_dtype(find_version(job, config.model), config.dtype))
@@ -80,47 +81,50 @@ def load_model(job: WorkerJob, config: ModelSelection) -> EvaluatedModel:
 
 
 def build_default_config(model: str, **changes: Any) -> TrainConfig:
-    """With which a model is loaded that no run is of."""
+    """Build the config for loading a model that doesn't come from a run."""
     return TrainConfig(model=model, dataset="none", method=WHOLE_METHOD, **changes)
 
 
 def _replace_dtype(run: EarlierRun, dtype: str) -> EarlierRun:
-    """The run as it is loaded in that precision; auto leaves it its own."""
+    """Return the run with its precision replaced; "auto" keeps the run's own."""
     if dtype == "auto":
         return run
     return replace(run, config=run.config.model_copy(update={"dtype": dtype}))
 
 
 def find_run(job: WorkerJob, run_id: str) -> EarlierRun:
-    """The run by its folder. Raises NotFoundError."""
+    """Find the run by its folder. Raises NotFoundError."""
     folder = JobDir(job.home.jobs / run_id)
     spec = read_json(folder.config) if folder.path.parent == job.home.jobs else None
     if not spec:
-        raise NotFoundError(f"There is no folder of the run {run_id}.", fix="It may have been deleted.")
+        raise NotFoundError(
+            f"The folder of the run {run_id} does not exist.", fix="It may have been deleted."
+        )
     return EarlierRun(folder, TrainConfig.parse(spec["config"]), spec["dataset"]["fingerprint"])
 
 
 def find_version(job: WorkerJob, reference: str) -> EarlierRun:
-    """The registered version NAME@3, whose folder is like that of a run. Raises ModelError where its files
-    are not those that were registered."""
+    """Find the registered version NAME@3, whose folder is like that of a run. Raises ModelError if its files
+    differ from those registered.
+    """
     folder = open_sealed_folder(job.home, reference)
     spec = read_json(folder.config)
     return EarlierRun(folder, TrainConfig.parse(spec["config"]), spec["dataset"]["fingerprint"])
 
 
 def find_trained_model(job: WorkerJob, config: ModelSelection) -> EarlierRun | None:
-    """The run or the version that `config` names; None for a model that nobody here trained."""
+    """Return the run or version that `config` names; None for a model that was not trained here."""
     if is_reference(config.model):
         return find_version(job, config.model)
     return find_run(job, config.run) if config.run else None
 
 
 def check_ended(run: EarlierRun, config: ModelSelection) -> None:
-    """Raise StateError unless what the run left is the checkpoint that is asked for."""
+    """Raise StateError unless the model that the run left is the requested checkpoint."""
     name, wanted = run.config.name, config.checkpoint
     if not (run.folder.model / "tunebench.json").exists():
         raise StateError(
-            f"{name!r} left no model, and {CHECKPOINTS[wanted]} is asked for.",
+            f"{name!r} has no saved model, and {CHECKPOINTS[wanted]} was requested.",
             fix="Resume the run, or set checkpoint to best, newest or base.",
             field="checkpoint",
         )
@@ -129,21 +133,24 @@ def check_ended(run: EarlierRun, config: ModelSelection) -> None:
     gone = {"best": not run.config.load_best_model_at_end, "newest": restored != last}
     if gone.get(wanted):
         raise StateError(
-            f"{name!r} has finished with the weights of step {restored} of {last}; its checkpoints are gone.",
+            f"{name!r} has finished with the weights of step {restored} of {last}; its checkpoints were"
+            " deleted.",
             fix="Set checkpoint to tuned.",
             field="checkpoint",
         )
 
 
 def resolve_source(job: WorkerJob, name: str) -> str:
-    """The folder or hub id of a model; a bundled one is made where it is not there yet. Raises ModelError."""
+    """Return a model's folder or hub ID; a bundled model is created if it doesn't exist yet. Raises
+    ModelError.
+    """
     if name in loading.BUNDLED:
         ensure_bundled_model(name, job.home)
     return loading.resolve_model(name, job.home)
 
 
 def load_untrained(job: WorkerJob, config: TrainConfig, folder: str) -> EvaluatedModel:
-    """A causal model as it came, from its folder or hub id."""
+    """Load a causal model unchanged from its folder or hub ID."""
     dtype = choose_dtype(config.dtype, torch.device(job.device))
     model = loading.load_model(config, folder, job.device, dtype)
     tokenizer = loading.load_tokenizer(folder, chat_template=config.chat_template)
@@ -151,7 +158,7 @@ def load_untrained(job: WorkerJob, config: TrainConfig, folder: str) -> Evaluate
 
 
 def _load_base(job: WorkerJob, run: EarlierRun) -> EvaluatedModel:
-    """What the run began with: of one that went on from another, that one's model."""
+    """Load the model that the run began with; for a run that continued another, that run's model."""
     config = run.config
     if config.init_from and (saved_models.continues_training(config) or not run.folder.base.exists()):
         return load_tuned(job, _replace_dtype(find_run(job, config.init_from), config.dtype))
@@ -159,15 +166,16 @@ def _load_base(job: WorkerJob, run: EarlierRun) -> EvaluatedModel:
 
 
 def resolve_base_source(job: WorkerJob, run: EarlierRun) -> str:
-    """The folder or hub id of the model that the run's adapter, or its training, began with."""
+    """Return the folder or hub ID of the model that the run's adapter, or its training, started from."""
     if run.folder.base.exists():
         return str(run.folder.base)
     return resolve_source(job, run.config.model)
 
 
 def load_tuned(job: WorkerJob, run: EarlierRun, on: Any = None, name: str = "default") -> EvaluatedModel:
-    """The model that the run left. on: where it is held already, the base model of its adapter, which may
-    have other adapters; `name` is this one's among them."""
+    """Load the model that the run left. on: the adapter's base model if it is already in memory, possibly
+    with other adapters; `name` is this adapter's name among them.
+    """
     config, folder = run.config, str(run.folder.model)
     if config.model in loading.BUNDLED:
         ensure_bundled_model(config.model, job.home)
@@ -180,7 +188,7 @@ def load_tuned(job: WorkerJob, run: EarlierRun, on: Any = None, name: str = "def
     positions = training_rows.count_positions(model.config, config)
     if run.adapter:
         model = saved_models.load_tuned_model(run.folder.model, model, name)
-        for parameter in model.parameters():  # as it was trained; peft reads some in fp32
+        for parameter in model.parameters():  # as in training; peft loads some in fp32
             if parameter.is_floating_point():
                 parameter.data = parameter.data.to(dtype)
         loading.keep_dtype(model, config, dtype)
@@ -189,12 +197,14 @@ def load_tuned(job: WorkerJob, run: EarlierRun, on: Any = None, name: str = "def
     upcast_head(model)
     note = read_json(run.folder.model / "tunebench.json") or {}
     if not note.get("labels"):
-        raise ConfigError(f"{config.name!r} left no list of its labels.", fix="Run it again.", field="run")
+        raise ConfigError(f"{config.name!r} has no saved list of labels.", fix="Run it again.", field="run")
     return EvaluatedModel(model, tokenizer, config, positions, note["labels"])
 
 
 class _ResumedJob(WorkerJob):
-    """The run's job as a resume would see it, with the device, progress and cancelling of this one."""
+    """The run's job as a resume would see it, with the device, progress and cancellation of the
+    current job.
+    """
 
     def __init__(self, job: WorkerJob, run: EarlierRun) -> None:
         vars(self).update(vars(job))
@@ -203,16 +213,16 @@ class _ResumedJob(WorkerJob):
         self.config = self.spec["config"]
 
     def facts(self, **facts: Any) -> None:
-        """Nothing new is found out about the run."""
+        """Do nothing: there are no new facts about the run."""
 
     def alert(self, message: str, level: str = "warning", **about: Any) -> None:
-        """It said so when it began."""
+        """Do nothing: the run raised its alerts when it began."""
 
 
 def _load_checkpoint(job: WorkerJob, run: EarlierRun, *, best: bool) -> EvaluatedModel:
-    """The weights that the run was at when it was stopped, or its best ones until then."""
+    """Load the weights at which the run was stopped, or its best ones up to then."""
     config = run.config.model_copy(update={"probes": False})
-    # What trains lies above evaluations: it is loaded by its name, as a worker loads it.
+    # Training is a layer above evaluation, so it is imported by name, as a worker does.
     training = importlib.import_module(JOB_KINDS["train"].module)
     began = training.RUN_CLASSES[config.task](_ResumedJob(job, run), config)
     began.open()
@@ -224,7 +234,7 @@ def _load_checkpoint(job: WorkerJob, run: EarlierRun, *, best: bool) -> Evaluate
     step = document["state"]["best_step"]
     if best and step is None:
         raise StateError(
-            f"{config.name!r} was stopped before its first validation: no checkpoint is the best.",
+            f"{config.name!r} was stopped before its first validation, so it has no best checkpoint.",
             fix="Set checkpoint to newest.",
             field="checkpoint",
         )

@@ -1,8 +1,8 @@
-"""A finished run's model at any share of the way from its base: opened once, moved, and measured alike.
+"""A finished run's model at any interpolation share between base and tuned weights, loaded once.
 
-On the target: the rows that judged the run. On what may be forgotten: the general probes, and where the run
-has them the base model's own texts and the data sets that are its probes. What the run's verdict measured of
-both ends is taken over from its folder, so that a share in between costs one pass and not three.
+Target: the rows that judged the run. What may be forgotten: the general probes and, if the run has them, the
+base model's own texts and the data sets that are its probes. The run's verdict measurements of both ends are
+reused from its folder, so that a share in between costs one pass instead of three.
 """
 
 from __future__ import annotations
@@ -34,19 +34,21 @@ from store.jobs.schemas import JobSpec
 from store.training.methods import METHODS
 from store.training.train_config import TrainConfig
 
-HELD_OUT = "held_out"  # the rows that judged the run, beside the probes
+HELD_OUT = "held_out"  # name of the rows that judged the run, among the probes
 ENDS = {0.0: "base", 1.0: "tuned"}
 
 
 class ModelInterpolation:
-    """One run's model on its way. Raises NotFoundError for a run that left none."""
+    """A run's model, movable between its base and its tuned weights. Raises NotFoundError if the run left
+    none.
+    """
 
     def __init__(self, job: WorkerJob, run_id: str) -> None:
         self.job, self.folder = job, JobDir(job.home.jobs / run_id)
         spec = read_json(self.folder.config)
         if not spec or not (self.folder.model / "tunebench.json").exists():
             raise NotFoundError(
-                f"The run {run_id} left no model in {self.folder.path}.",
+                f"The run {run_id} has no saved model in {self.folder.path}.",
                 fix="Choose a run that finished and was not deleted.",
                 field="run",
             )
@@ -62,7 +64,9 @@ class ModelInterpolation:
         self.probes = self._probes()
 
     def _held_out(self) -> tuple[JudgingSplit, TokenRows, np.ndarray]:
-        """The rows that judged the run, as it saw them, and the ids of those that it trained on."""
+        """Return the split and rows that judged the run, as it saw them, and the IDs of the rows it trained
+        on.
+        """
         table, dataset = pq.read_table(self.folder.split), self.spec["dataset"]
         names = table["split"].to_numpy(zero_copy_only=False)
         dealt = {part: table["row_id"].to_numpy()[names == part] for part in training_rows.PARTS}
@@ -82,7 +86,7 @@ class ModelInterpolation:
             make(self.tokenizer, self.positions)
             for make in (suite_probes.build_prose_probe, suite_probes.build_choice_probe)
         ]
-        if self.config.probes:  # then the base model has written them already
+        if self.config.probes:  # then the base model's texts have been generated
             self.line.go(0.0)
             folder = loading.find_weights_folder(self.run.base(self.job.home))
             probes.append(suite_probes.load_or_generate_texts(self.job, self.model, self.tokenizer, folder))
@@ -90,7 +94,7 @@ class ModelInterpolation:
         return probes
 
     def _data_sets(self) -> list[Probe]:
-        """The data sets that were probes of the run, the same rows of them."""
+        """Return the data sets that were probes of the run, with the same rows."""
         sources = self.spec.get("probes") or []
         probed = configured_probes.load_dataset_probes(
             self.job, self.config, self.tokenizer, self.positions, sources, trained=self.trained
@@ -99,11 +103,13 @@ class ModelInterpolation:
 
     @property
     def work(self) -> int:
-        """Tokens of one measurement, about."""
+        """Approximate tokens of one measurement."""
         return int(self.rows.lengths.sum()) + sum(probe.tokens for probe in self.probes)
 
     def measured_end(self, alpha: float) -> list[ProbeMeasurement] | None:
-        """What the run's verdict measured of one of the ends; None where it did not measure the same."""
+        """Return the run's verdict measurements of one of the ends; None if the verdict measured something
+        else.
+        """
         which, folder = ENDS.get(alpha, ""), self.folder
         if not which or not all(p.exists() for p in (folder.row_losses, folder.probes, folder.probe_items)):
             return None
@@ -123,7 +129,9 @@ class ModelInterpolation:
         return measurements
 
     def measure(self, alpha: float, tell: Callable[[int, str], None]) -> list[ProbeMeasurement]:
-        """Go to `alpha` and measure the held-out rows, then each probe. tell(tokens done, of what)."""
+        """Move to `alpha` and measure the held-out rows, then each probe. tell(tokens done, what is
+        measured).
+        """
         self.line.go(alpha)
         size, before = self.config.per_device_eval_batch_size, 0
 
@@ -149,7 +157,9 @@ class ModelInterpolation:
         return measurements
 
     def pace(self, alphas: list[float]) -> Callable[[float], Callable[[int, str], None]]:
-        """How far the measuring of all these shares is, told with the time that is left."""
+        """Return a function from a share to its `tell`, reporting progress and time left over all these
+        shares.
+        """
         report = RowProgressReporter(self.job, max(1, self.work * len(alphas)), "tokens", "")
 
         def of(alpha: float) -> Callable[[int, str], None]:
@@ -167,7 +177,9 @@ class ModelInterpolation:
 def build_weight_line(
     job: WorkerJob, run: saved_models.EarlierRun, model: Any, adapter: str = ""
 ) -> adapter_weights.WeightInterpolation:
-    """The way from the run's base to `model`, which it left; `adapter`: its name where there are several."""
+    """Build the interpolation from the run's base to `model`, which it left. adapter: its name if there are
+    several.
+    """
     method = METHODS[run.config.method]
     if method.adapter:
         return adapter_weights.interpolate_adapter(model, method, adapter)
@@ -180,7 +192,7 @@ def build_weight_line(
 
 
 def build_held_out_measurement(rows: RowLosses) -> ProbeMeasurement:
-    """Losses of rows in the shape of a probe."""
+    """Convert row losses to a probe measurement."""
     count = len(rows.row_ids)
     none = np.zeros(count, np.int32)
     items = [str(row_id) for row_id in rows.row_ids]

@@ -1,6 +1,6 @@
-"""The judge job: a language model says of each row which of two evaluations' answers is better.
+"""Judge job: a language model decides for each row which of two evaluations' answers is better.
 
-Every pair is asked in both orders. What could not be judged is counted with its reason.
+Every pair is judged in both orders. What could not be judged is counted by reason.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ phases = ONE_PHASE
 
 
 def run(job: WorkerJob) -> JudgingResult:
-    """Judge as `job.config` says; the document of docs/results.md."""
+    """Judge according to `job.config`; return the document described in docs/results.md."""
     config, began = JudgePairs.parse(job.config), time.perf_counter()
     first, second = (_read_answers(job, name) for name in (config.first, config.second))
     ids = np.intersect1d(first.row_ids, second.row_ids)
     if not len(ids):
         raise DataError(
-            "The two evaluations have no row in common.",
+            "The two evaluations have no rows in common.",
             fix="Evaluate both on the same rows.",
             field="second",
         )
@@ -42,7 +42,7 @@ def run(job: WorkerJob) -> JudgingResult:
         notices.append(f"A random {config.max_rows:,} of {plural(len(ids), 'pair')}.")
         ids = np.sort(np.random.default_rng([config.seed, 12]).choice(ids, config.max_rows, replace=False))
     first_rows, second_rows = (each.take(_find_positions(each, ids)) for each in (first, second))
-    tell = RowProgressReporter(job, len(ids), "pairs", "Asking the judge")
+    tell = RowProgressReporter(job, len(ids), "pairs", "Running the judge")
 
     def check(done: int) -> None:
         job.check_cancelled()
@@ -71,14 +71,16 @@ def _build_nothing_judged_error(pairs: int, reasons: dict[str, int], failed: str
     why = "; ".join(f"{reason} ({count:,})" for reason, count in list(reasons.items())[:3])
     return DataError(
         f"None of {plural(pairs, 'pair')} could be judged: {why or failed}",
-        fix="Try the judge on one pair (max_rows 1), then ask again.",
+        fix="Try the judge on one pair (max_rows 1), then run it again.",
     )
 
 
 def _read_answers(job: WorkerJob, evaluation_id: str) -> Answers:
     path = JobDir(job.home.jobs / evaluation_id).predictions
     if path.parent.parent != job.home.jobs or not path.exists():
-        raise DataError(f"The rows of the evaluation {evaluation_id} are gone.", fix="Evaluate it again.")
+        raise DataError(
+            f"The rows of the evaluation {evaluation_id} no longer exist.", fix="Evaluate it again."
+        )
     return Answers.of_table(pq.read_table(path))
 
 
@@ -88,7 +90,7 @@ def _find_positions(answers: Answers, ids: np.ndarray) -> np.ndarray:
 
 
 def _count_outcomes(scores: np.ndarray, orders: list[list[float | None]]) -> PairCounts:
-    """Pairs won and lost in both orders, ties, and those in which the order decided."""
+    """Count the pairs won and lost in both orders, ties, and pairs decided by the order."""
     split = sum(None not in (a, b) and a != b for a, b in orders)
     return PairCounts(
         first=int((scores == 1).sum()),
@@ -102,7 +104,7 @@ def _count_outcomes(scores: np.ndarray, orders: list[list[float | None]]) -> Pai
 def _write_judgements(
     job: WorkerJob, ids: np.ndarray, scored: RowScores, orders: list[list[float | None]]
 ) -> None:
-    """`judgements.parquet`: row_id, score (of the first), forth and back (in each order), reason."""
+    """Write `judgements.parquet`: row_id, score (of the first), forth and back (in each order), reason."""
     table = pa.table(
         {
             "row_id": pa.array(ids, pa.int64()),

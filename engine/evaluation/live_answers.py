@@ -1,8 +1,8 @@
-"""Answers to a few fixed validation rows while a run trains, scored by the metric that its config names.
+"""Answers to a few fixed validation rows during training, scored by the metric that the config names.
 
-They are greedy, so that they draw no random number, and every one is kept, so that it can be read later. A
-metric that can't be asked (a user's own file with an error in it) is left alone from then on, with an alert:
-training goes on.
+They are generated greedily, so that no random numbers are drawn, and all are stored for later reading. A
+metric that fails (such as a custom metric file with an error) is skipped from then on, with an alert;
+training continues.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from store.training.train_config import TrainConfig
 if TYPE_CHECKING:
     from engine.evaluation.row_questions import Prompt
 
-ROWS = 16  # answered together
-TOKEN_COST = 4  # tokens of a validation that a generated token of all rows together costs a row, about
+ROWS = 16  # batch size of generation
+TOKEN_COST = 4  # approximate cost per row of one generated token of the batch, in validation tokens
 
 
 class LiveAnswers:
-    """Of one run; name: a metric of `store.core.metrics_config`. weight: its part of the time for
-    probes, where other kinds have 1: less unless somebody asked for it."""
+    """Live answers of one run. name: a metric of `store.core.metrics_config`. weight: its share of the time
+    for probes, relative to 1 for other kinds; less unless the config names the metric.
+    """
 
     def __init__(
         self, job: WorkerJob, config: TrainConfig, tokenizer: Any, asked: Sequence[Prompt], name: str
@@ -49,12 +50,12 @@ class LiveAnswers:
 
     @property
     def tokens(self) -> int:
-        """Tokens of a validation that take as long, about."""
+        """Approximate number of validation tokens that take the same time."""
         read = sum(len(prompt.rendered) for prompt in self.asked) // 4
         return read + TOKEN_COST * self.config.max_new_tokens * len(self.asked)
 
     def measure(self, step: int, model: Any, tell: Callable[[str], None]) -> None:
-        """Answer and score at `step`."""
+        """Generate and score the answers at `step`."""
         if self.failed:
             return
         texts = generate_answers(
@@ -73,8 +74,8 @@ class LiveAnswers:
             self.job.metrics(step, {self.key: float(np.nanmean(scores))})
 
     def score(self, texts: Sequence[str]) -> tuple[np.ndarray, list[str | None]]:
-        """The score of each answer, NaN with a reason where there is none."""
-        # imported where it is needed: libraries of metrics take a second
+        """Return the score of each answer, NaN with a reason where there is none."""
+        # lazy: metric libraries take a second to import
         from engine.evaluation.metrics.answer_rows import Answers
         from engine.evaluation.metrics.measurement import measure
 
@@ -90,7 +91,7 @@ class LiveAnswers:
         if scored.failed:
             self.failed = True
             self.job.alert(
-                f"live_metric {self.config.live_metric or self.words}: {scored.failed} Training goes on"
+                f"live_metric {self.config.live_metric or self.words}: {scored.failed} Training continues"
                 " without it."
             )
         return scored.scores, [scored.reasons.get(place) for place in range(len(texts))]
@@ -113,7 +114,7 @@ class LiveAnswers:
         )
 
     def values_by_step(self) -> list[MetricValues]:
-        """The scores by step, of the rows that have one at each of them."""
+        """Return the scores by step, for the rows that have a score at every step."""
         if not self.tables:
             return []
         steps = sorted(self.tables)
@@ -129,7 +130,7 @@ class LiveAnswers:
         ]
 
     def rewind(self, last: int) -> None:
-        """Read what an earlier attempt wrote, up to a step."""
+        """Read what an earlier attempt wrote, up to step `last`."""
         self.tables = {}
         if self.job.dir.live_answers.exists():
             table = pq.read_table(self.job.dir.live_answers)
@@ -138,6 +139,6 @@ class LiveAnswers:
                     self.tables[step] = table.filter(pc.equal(table["step"], step)).combine_chunks()
 
     def write(self) -> None:
-        """Write all that was answered, by atomic rename."""
+        """Write all answers atomically."""
         with write_atomically(self.job.dir.live_answers, flush=False) as aside:
             pq.write_table(pa.concat_tables([self.tables[step] for step in sorted(self.tables)]), aside)

@@ -1,4 +1,4 @@
-"""What a model makes of each row of an evaluation: one that writes, and one with a classification head."""
+"""Outputs of a model for each row of an evaluation: a causal model, and one with a classification head."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ SCHEMA = pa.schema(
 
 
 class SkippedRows(TypedDict):
-    """Rows by what they lack, and those that were cut for the loss."""
+    """Counts of rows by what they lack, and of those truncated for the loss."""
 
     no_prompt: int
     no_reference: int
@@ -62,8 +62,10 @@ class SkippedRows(TypedDict):
 
 @dataclass
 class AnsweredRows:
-    """`table`: SCHEMA, a line for every row. asked: whether answers were generated. counts: rows by what they
-    lack; reasons: why, a word for each such row. log_probabilities [rows, classes]: of a head."""
+    """Outputs for all rows. `table`: SCHEMA, a line for every row. asked: whether answers were generated.
+    counts: rows by what they lack; reasons: one per such row. log_probabilities [rows, classes]: of a
+    head.
+    """
 
     table: pa.Table
     asked: bool
@@ -81,7 +83,9 @@ def evaluate_causal(
     row_ids: np.ndarray,
     timed: Timed,
 ) -> AnsweredRows:
-    """The losses of the rows' own answers, and the answers of the model where some metric looks at them."""
+    """Compute the losses of the rows' own answers, and generate the model's answers if a metric
+    needs them.
+    """
     fingerprint = asked_dataset["fingerprint"]
     asked = build_questions(subject.tokenizer, job.home, fingerprint, row_ids)
     with timed("losses"):
@@ -108,12 +112,12 @@ def evaluate_causal(
         "no_loss": len(row_ids) - len(part.rows),
         "cut": part.truncated,
     }
-    notices = [f"{plural(part.truncated, 'row')} cut for the loss: too long."] if part.truncated else []
+    notices = [f"{plural(part.truncated, 'row')} truncated for the loss: too long."] if part.truncated else []
     untold += [row.reason for row in chosen if row.reason]
     if tied := sum(row.is_tied for row in chosen):
         notices.append(
-            f"{plural(tied, 'row')} whose highest score several choices share, in fp32 too: the first of them"
-            " counts as chosen."
+            f"{plural(tied, 'row')} where several choices tie for the highest score, also in fp32: the first"
+            " of them counts."
         )
     return AnsweredRows(
         build_predictions_table(row_ids.tolist(), columns),
@@ -127,7 +131,7 @@ def evaluate_causal(
 def _score_choices(
     job: WorkerJob, config: EvaluateConfig, subject: EvaluatedModel, fingerprint: str, row_ids: np.ndarray
 ) -> list[ChoiceRow]:
-    """Every choice of the rows, scored."""
+    """Score every choice of the rows."""
     tell = RowProgressReporter(job, len(row_ids), "rows", "Scoring the choices")
     device = torch.device(job.device)
 
@@ -151,7 +155,7 @@ def _score_choices(
 
 
 def _build_question_columns(asked: list[RowQuestion]) -> dict[str, list[Any]]:
-    """What each row is asked and what is right; a model that writes gives it no probability."""
+    """Build the columns of prompts and references; a causal model has no probability column."""
     return {
         "prompt": [q.readable for q in asked],
         "reference": [q.reference for q in asked],
@@ -169,7 +173,7 @@ def _build_choice_columns(chosen: list[ChoiceRow]) -> dict[str, list[Any]]:
 
 
 def _pick_choice(row: ChoiceRow) -> str | None:
-    """The text of the choice with the highest sum."""
+    """Return the text of the choice with the highest sum."""
     if row.scores is None or row.options is None:
         return None
     return row.options[int(pick_options([row.scores])[0])]
@@ -206,7 +210,7 @@ def _find_max_length(config: EvaluateConfig, subject: EvaluatedModel, rows: Toke
 def _compute_losses(
     job: WorkerJob, config: EvaluateConfig, subject: EvaluatedModel, rows: TokenRows
 ) -> np.ndarray:
-    """Summed nats of each row."""
+    """Return the summed loss of each row in nats."""
     if not len(rows):
         return np.zeros(0)
     tell = RowProgressReporter(job, len(rows), "rows", "Measuring the loss of the rows")
@@ -223,7 +227,7 @@ def _compute_losses(
 def _predict_answers(
     job: WorkerJob, config: EvaluateConfig, subject: EvaluatedModel, asked: list[RowQuestion]
 ) -> list[str | None]:
-    """The answer of the model to each question, None for one that can't be asked."""
+    """Return the model's answer to each question, None for one that has no prompt."""
     generated = iter(
         generate_row_answers(job, config, subject, [q.rendered for q in asked if q.rendered is not None])
     )
@@ -233,8 +237,9 @@ def _predict_answers(
 def generate_row_answers(
     job: WorkerJob, config: AnswerSettings, subject: EvaluatedModel, rendered: list[str]
 ) -> list[str]:
-    """What the model goes on with from each rendered prompt, with progress; memory is looked at on the way.
-    Raises Cancelled and OutOfMemory."""
+    """Generate a continuation of each rendered prompt, reporting progress and checking memory. Raises
+    JobCancelled and OutOfMemory.
+    """
     report = RowProgressReporter(job, 0, "tokens", "Answering the prompts")
 
     def on_token(done: int, most: int) -> None:
@@ -256,8 +261,9 @@ def generate_row_answers(
 def _build_loss_columns(
     row_ids: np.ndarray, rows: TokenRows, losses: np.ndarray, tokenizer: Any
 ) -> dict[str, list[Any]]:
-    """loss_sum, tokens and bytes by row, None for a row that has no loss. Bytes are those of the text whose
-    tokens are counted, without special ones."""
+    """Build loss_sum, tokens and bytes per row, None for a row without a loss. Bytes are those of the text of
+    the counted tokens, without special ones.
+    """
     target_ids = [rows.row(i)[0][rows.row(i)[1]] for i in range(len(rows))]
     texts = (
         tokenizer.batch_decode([ids.tolist() for ids in target_ids], skip_special_tokens=True)
@@ -282,7 +288,7 @@ def evaluate_classifier(
     row_ids: np.ndarray,
     timed: Timed,
 ) -> AnsweredRows:
-    """The class that a head gives each row, and how sure it is of all classes."""
+    """Predict each row's class with the head, with the probabilities of all classes."""
     names, fingerprint = subject.labels or [], asked_dataset["fingerprint"]
     texts = classification.load_texts(job.home, fingerprint, row_ids)
     table = dataset_files.load_rows(job.home, fingerprint, columns=["label"], row_ids=row_ids)
@@ -300,7 +306,7 @@ def evaluate_classifier(
         logs[kept] = _compute_log_probabilities(job, config, subject, labels, rows.take(kept))
     columns: dict[str, list[Any]] = _build_class_columns(names, ids, logs)
     columns |= {"prompt": texts, "reference": truths}
-    # a row that can't be read has no probabilities: no metric may score it
+    # an unreadable row has no probabilities: no metric may score it
     columns["label"] = [
         None if prediction is None else label
         for label, prediction in zip(truths, columns["prediction"], strict=True)
@@ -312,7 +318,11 @@ def evaluate_classifier(
         "no_loss": sum(value is None for value in columns["loss_sum"]),
         "cut": cut,
     }
-    notices = [f"{plural(unseen, 'row')} with a label that training doesn't know: wrong."] if unseen else []
+    notices = (
+        [f"{plural(unseen, 'row')} with a label that is not in the training data: counted as wrong."]
+        if unseen
+        else []
+    )
     reasons = ["the row has no text"] * counts["no_prompt"]
     return AnsweredRows(
         build_predictions_table(row_ids.tolist(), columns), True, counts, reasons, notices, logs
@@ -322,7 +332,7 @@ def evaluate_classifier(
 def _compute_log_probabilities(
     job: WorkerJob, config: EvaluateConfig, subject: EvaluatedModel, labels: Labels, rows: TokenRows
 ) -> np.ndarray:
-    """[rows, classes], of a head."""
+    """Return the head's log-probabilities [rows, classes]."""
     tell = RowProgressReporter(job, len(rows), "rows", "Classifying the rows")
     objective = ClassObjective(labels, subject.tokenizer.pad_token_id)
     size, device = config.per_device_eval_batch_size, torch.device(job.device)
@@ -330,8 +340,9 @@ def _compute_log_probabilities(
 
 
 def _build_class_columns(names: list[str], ids: np.ndarray, logs: np.ndarray) -> dict[str, list[Any]]:
-    """The likeliest class of each row and its probability, and the loss of its own, which `ids` names. logs
-    [rows, classes]: NaN for a row that could not be read."""
+    """Build the columns of each row's most likely class, its probability, and the loss of the true class in
+    `ids`. logs [rows, classes]: NaN for a row that could not be read.
+    """
     asked = ~np.isnan(logs).any(axis=1)
     best = [int(row.argmax()) if is_read else None for row, is_read in zip(logs, asked, strict=True)]
     has_class = asked & (ids != UNSEEN_CLASS)
@@ -346,7 +357,7 @@ def _build_class_columns(names: list[str], ids: np.ndarray, logs: np.ndarray) ->
 
 
 def build_predictions_table(row_ids: list[int], columns: dict[str, list[Any]]) -> pa.Table:
-    """In SCHEMA; a column that is not given has nulls."""
+    """Build a table in SCHEMA; missing columns are filled with nulls."""
     nothing = [None] * len(row_ids)
     columns = {field.name: nothing for field in SCHEMA} | {"row_id": row_ids} | columns
     return pa.table([pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)

@@ -1,7 +1,8 @@
-"""A row as a question: what a model is asked, the answer that the row has, and its label.
+"""Rows as questions: the prompt for a model, the row's own answer as reference, and its label.
 
-It needs a row's content and a tokenizer, no data set: other environments ask rows too, so nothing heavy is
-imported here. A row that can't be asked keeps its place and says why.
+This needs only a row's content and a tokenizer, no data set: other environments build questions too, so
+nothing heavy is imported here. A row without a prompt keeps its place and has a reason: it is counted,
+never dropped.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from jinja2.exceptions import TemplateError
 from engine.models.tokenization.rendering import Messages, TokenRows, render_conversation, render_prompt
 from engine.models.tokenization.tool_turns import TOOLS
 
-PROMPT_TOKENS = 32  # of a plain text, whose continuation is asked for
+PROMPT_TOKENS = 32  # of a plain text, to be continued
 
 
 @dataclass
 class Prompt:
-    """A held-out row as a question: the rendered prompt, and the answer that the row has."""
+    """A held-out row as a question: the rendered prompt, and the row's own answer."""
 
     row_id: int
     readable: str
@@ -32,7 +33,7 @@ class Prompt:
 def choose_prompts(
     tokenizer: Any, rows: TokenRows, load: Callable[[np.ndarray], list[Any]], count: int, seed: int
 ) -> list[Prompt]:
-    """`count` of the rows, drawn by `seed`; a row without an answer is passed over."""
+    """Choose `count` of the rows by `seed`, skipping rows without an answer."""
     order = np.random.default_rng([seed, 7]).permutation(len(rows))
     prompts: list[Prompt] = []
     for index in order:
@@ -49,7 +50,7 @@ def choose_prompts(
 
 
 def build_chat_prompt(tokenizer: Any, row_id: int, messages: Messages) -> Prompt | None:
-    """The turns before the last answer; None without one."""
+    """Build the prompt of the turns before the last answer; None if there is no answer."""
     rendered = render_prompt(tokenizer, messages)
     if rendered is None:
         return None
@@ -58,7 +59,7 @@ def build_chat_prompt(tokenizer: Any, row_id: int, messages: Messages) -> Prompt
 
 
 def format_turns(messages: Messages) -> str:
-    """Turns as people read them, without those that set up the conversation."""
+    """Format turns for display, without those that set up the conversation."""
     turns = [m for m in messages if m["role"] not in ("system", TOOLS)]
     if len(turns) == 1:
         return turns[0]["content"]
@@ -66,7 +67,7 @@ def format_turns(messages: Messages) -> str:
 
 
 def build_text_prompt(tokenizer: Any, row_id: int, text: str) -> Prompt | None:
-    """The beginning of a text, to be continued; None where it is too short."""
+    """Build a prompt from the beginning of a text, to be continued; None if the text is too short."""
     offsets = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False).offset_mapping
     if len(offsets) < 4:
         return None
@@ -76,19 +77,16 @@ def build_text_prompt(tokenizer: Any, row_id: int, text: str) -> Prompt | None:
     return Prompt(row_id, text[:end], (bos if begins else "") + text[:end], text[end:].strip())
 
 
-# A row as a question: what it is asked as, what its reference is, and its label.
-#
-# It needs a row's content and a tokenizer, no data set: other environments ask rows too. A row that can't be
-# asked keeps its place, without a prompt, and says why: it is counted, never dropped.
-
-TOO_SHORT = "the text is too short to be continued"
-TEMPLATE_REFUSED = "the chat template refuses the row"
-NO_TURN_TO_ANSWER = "the row has no turn to answer"
+TOO_SHORT = "the text is too short to continue"
+TEMPLATE_REFUSED = "the chat template rejects the row"
+NO_TURN_TO_ANSWER = "the row has no message to answer"
 
 
 @dataclass
 class RowQuestion:
-    """`rendered`: as the model is asked it, None where it can't be, which `reason` explains."""
+    """A row as a question. `rendered`: the model's prompt, None if there is none, as explained by
+    `reason`.
+    """
 
     row_id: int
     readable: str | None
@@ -99,7 +97,7 @@ class RowQuestion:
 
 
 def build_question(tokenizer: Any, row_id: int, content: Any, label: str | None) -> RowQuestion:
-    """The question of a row's messages, or of its text."""
+    """Build the question from a row's messages or text."""
     reason = TOO_SHORT if isinstance(content, str) else NO_TURN_TO_ANSWER
     prompt: Prompt | None = None
     try:
@@ -110,7 +108,7 @@ def build_question(tokenizer: Any, row_id: int, content: Any, label: str | None)
             if prompt is None and content[-1]["role"] == "user":
                 text = render_conversation(tokenizer, content, generation_prompt=True)
                 return RowQuestion(row_id, content[-1]["content"], text, None, label)
-    except (TemplateError, TypeError):  # of a template that can't hold its tools
+    except (TemplateError, TypeError):  # raised by templates that don't support its tools
         reason = TEMPLATE_REFUSED
     if prompt is None:
         return RowQuestion(row_id, None, None, None, label, reason)

@@ -1,7 +1,9 @@
-"""Which rows an evaluation is of: of the run's own split, of the data set's, or those of another evaluation.
+"""Row selection of an evaluation: from the run's own split, the data set's, or another evaluation.
 
-A row's place is a seeded hash of itself: what is drawn hangs on the rows and never on how many others there
-were. The chosen rows become questions, in their order, with the groups that they are in.
+A filter may reduce the rows. If there are more than requested, rows are ordered by a seeded hash of
+themselves and the first ones are taken: the selection depends on the rows and never on how many others there
+are. So a model by name and a run that trained on the same split answer the same rows, whatever the run's own
+evaluation was limited to. The chosen rows become questions, in order, with their groups.
 """
 
 from __future__ import annotations
@@ -30,32 +32,28 @@ from store.evaluation.config import EvaluateConfig
 from store.jobs.schemas import JobSpec
 from store.training.split import Split
 
-# Which rows an evaluation is of: of the run's own split, of the data set's, or those of another evaluation.
-#
-# A filter leaves some of them. Where there are more than are asked for, each row has its place by a seeded
-# hash of itself, and the first ones are taken: what is drawn hangs on the rows and never on how many others
-# there were to draw from. So a model by name and a run that trained on the same split answer the same rows,
-# whatever the run's own evidence was cut to.
-
-ALL, EXAMPLES = 2**31, 2**32  # beyond every seed of a deal
-CHUNK = 256  # rows that are looked through at a time for questions
+ALL, EXAMPLES = 2**31, 2**32  # offsets beyond every split seed
+CHUNK = 256  # rows searched for questions at a time
 
 
 @dataclass(frozen=True)
 class RowSelection:
-    """`row_ids`: int64, sorted. notices: what a reader should know of them."""
+    """Selected rows. `row_ids`: int64, sorted. notices: what a reader should know about them."""
 
     row_ids: np.ndarray
     notices: list[str]
 
 
 def select_rows(job: WorkerJob, config: EvaluateConfig) -> RowSelection:
-    """The rows. Raises DataError for a part without rows, or where the other evaluation's are gone, and
-    ConfigError (where) for a filter that can't be, or that means none of them."""
+    """Select the rows.
+
+    Raises DataError for a part without rows, or if the other evaluation's rows are gone, and ConfigError
+    (where) for a filter that is invalid or matches none of them.
+    """
     fingerprint = job.spec["dataset"]["fingerprint"]
     own = _find_training_split(job, config, fingerprint)
     if config.rows_of:
-        ids = _read_evaluation_rows(job, config.rows_of)  # which its filter was held to when they were drawn
+        ids = _read_evaluation_rows(job, config.rows_of)  # already filtered when they were drawn
         return RowSelection(ids, _describe_trained_rows(ids, own))
     ids = _list_candidate_rows(job, config, fingerprint, own)
     if not len(ids):
@@ -69,21 +67,21 @@ def select_rows(job: WorkerJob, config: EvaluateConfig) -> RowSelection:
     if config.max_rows is not None and len(ids) > config.max_rows:
         notices.append(f"A random {config.max_rows:,} of {plural(len(ids), 'row')}.")
         digests = dataset_files.load_rows(job.home, fingerprint, columns=["digest"])["digest"].to_numpy()
-        # over all rows the hash of the deal would put the test rows first
+        # over all rows, the hash of the split would put the test rows first
         seed = config.seed + (ALL if config.part == "all" else 0)
         ids = partition.select_by_hash(digests, ids, config.max_rows, seed)
     return RowSelection(np.sort(ids).astype(np.int64), notices)
 
 
 def _apply_filter(job: WorkerJob, config: EvaluateConfig, ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Those of the rows that the filter means, and a line that says which these are."""
+    """Return the rows that match the filter, and a notice that describes them."""
     if not config.where:
         return ids, []
     meant = ids[np.isin(ids, find_matching_rows(job, job.spec["dataset"], config.where))]
     if not len(meant):
         raise ConfigError(
-            f"No row of the {'data set' if config.part == 'all' else f'{config.part} part'} is one where"
-            f" {describe_filter(config.where)}.",
+            f"No row of the {'data set' if config.part == 'all' else f'{config.part} part'} matches the"
+            f" filter: {describe_filter(config.where)}.",
             fix="Choose another filter, or another part.",
             field="where",
         )
@@ -94,8 +92,9 @@ def _apply_filter(job: WorkerJob, config: EvaluateConfig, ids: np.ndarray) -> tu
 def draw_choice_examples(
     job: WorkerJob, config: EvaluateConfig, row_ids: np.ndarray
 ) -> dict[int, list[ChoiceQuestion]]:
-    """Of each row `choice_examples` answered rows of the training part, never the row or a copy of it; the
-    same ones for a model and a run of one split. Raises ConfigError where there are too few."""
+    """Draw `choice_examples` answered rows of the training part for each row, never the row itself or a copy;
+    a model and a run on one split get the same ones. Raises ConfigError if there are too few.
+    """
     if not config.choice_examples:
         return {}
     fingerprint = job.spec["dataset"]["fingerprint"]
@@ -113,8 +112,9 @@ def draw_choice_examples(
             break
     if len(pool) <= config.choice_examples:
         raise ConfigError(
-            f"choice_examples is {config.choice_examples}, and the training part has {len(pool)} questions.",
-            fix="Set it lower: one more is needed than stands before a question.",
+            f"choice_examples is {config.choice_examples}, but there are only {len(pool)} training"
+            " questions.",
+            fix="Lower it: the questions must be one more than the examples per question.",
             field="choice_examples",
         )
     few = pool[: config.choice_examples + 1]
@@ -126,13 +126,13 @@ def draw_choice_examples(
 
 def _describe_trained_rows(ids: np.ndarray, own: dict[str, np.ndarray] | None) -> list[str]:
     count = int(np.isin(ids, own["train"]).sum()) if own else 0
-    return [f"{plural(count, 'row')} of these were trained on."] if count else []
+    return [f"{plural(count, 'row')} of these were used for training."] if count else []
 
 
 def _list_candidate_rows(
     job: WorkerJob, config: EvaluateConfig, fingerprint: str, own: dict[str, np.ndarray] | None
 ) -> np.ndarray:
-    """The rows that there are to draw from."""
+    """Return the rows to select from."""
     if config.part == "all":
         return np.arange(dataset_files.open_rows(job.home, fingerprint).metadata.num_rows)
     if own is not None and config.part == "train":
@@ -140,15 +140,18 @@ def _list_candidate_rows(
     dealt = _find_split(job, config, fingerprint, own)[config.part]
     if own is None:
         return dealt
-    # a run's `max_eval_rows` says how many its own evidence took of them: the others were held out as well
+    # a run's `max_eval_rows` limits how many of them its own evaluation used: the others were held out as
+    # well
     others = np.concatenate([own[part] for part in partition.PARTS if part != config.part])
-    return np.union1d(own[config.part], np.setdiff1d(dealt, others))  # duplicates may be known by now
+    return np.union1d(own[config.part], np.setdiff1d(dealt, others))  # duplicates may have been found since
 
 
 def _find_split(
     job: WorkerJob, config: EvaluateConfig, fingerprint: str, own: dict[str, np.ndarray] | None
 ) -> dict[str, np.ndarray]:
-    """Every row by its part: of the run's split where it was trained on this data, else the data set's."""
+    """Return all rows by part: of the run's split if it was trained on this data, otherwise of the data
+    set's.
+    """
     spec = job.spec
     run = evaluated_model.find_trained_model(job, config)
     if own is not None and run is not None:
@@ -159,7 +162,7 @@ def _find_split(
 def _find_training_split(
     job: WorkerJob, config: EvaluateConfig, fingerprint: str
 ) -> dict[str, np.ndarray] | None:
-    """Which rows the run or version had for what, where it was trained on this very data; else None."""
+    """Return which rows the run or version used for what, if it was trained on this data; otherwise None."""
     run = evaluated_model.find_trained_model(job, config)
     if run is None or run.fingerprint != fingerprint or not run.folder.split.exists():
         return None
@@ -172,7 +175,7 @@ def _read_evaluation_rows(job: WorkerJob, evaluation_id: str) -> np.ndarray:
     path = JobDir(job.home.jobs / evaluation_id).predictions
     if not path.exists():
         raise DataError(
-            f"The rows of the evaluation {evaluation_id} are gone.",
+            f"The rows of the evaluation {evaluation_id} no longer exist.",
             fix="Choose another evaluation, or a part.",
             field="rows_of",
         )
@@ -180,7 +183,7 @@ def _read_evaluation_rows(job: WorkerJob, evaluation_id: str) -> np.ndarray:
 
 
 def build_questions(tokenizer: Any, home: Home, fingerprint: str, row_ids: np.ndarray) -> list[RowQuestion]:
-    """One for each of the rows, in their order."""
+    """Build a question for each of the rows, in order."""
     rows = read_contents(home, fingerprint, row_ids)
     return [
         build_question(tokenizer, row_id, content, label)
@@ -189,7 +192,7 @@ def build_questions(tokenizer: Any, home: Home, fingerprint: str, row_ids: np.nd
 
 
 def read_contents(home: Home, fingerprint: str, row_ids: np.ndarray) -> list[tuple[Any, str | None]]:
-    """Of each row its messages or its text, and its label."""
+    """Return each row's messages or text, and its label."""
     table = dataset_files.load_rows(home, fingerprint, columns=["messages", "text", "label"], row_ids=row_ids)
     rows = zip(*(table[name].to_pylist() for name in ("messages", "text", "label")), strict=True)
     return [(messages or text, label or None) for messages, text, label in rows]
@@ -198,7 +201,9 @@ def read_contents(home: Home, fingerprint: str, row_ids: np.ndarray) -> list[tup
 def read_groups(
     home: Home, fingerprint: str, column: str | None, row_ids: np.ndarray
 ) -> list[int | None] | None:
-    """The group of each row by that column, None for one without a value. Raises ConfigError (group_by)."""
+    """Return each row's group by that column, None for a row without a value. Raises ConfigError
+    (group_by).
+    """
     if column is None:
         return None
     try:

@@ -1,6 +1,6 @@
-"""Base and tuned model of a run are asked the same: held-out losses, answers, probes, rows from memory.
+"""Evaluate a run's base and tuned model the same way: held-out losses, answers, probes, memorized rows.
 
-What both said is written item by item, and becomes the forgetting and the membership part of the verdict.
+The results are written item by item, and become the forgetting and membership parts of the verdict.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ from store.training.train_config import TrainConfig
 
 @dataclass
 class ModelEvaluation:
-    """What one model made of the held-out rows and probes: losses of the rows, answers to the prompts; what
-    it wrote of rows from memory, and what it loses on answers after prompts of other rows."""
+    """One model's results on held-out rows and probes: row losses, answers to the prompts, text generated
+    from memory, and losses on answers after the prompts of other rows.
+    """
 
     losses: RowLosses
     answers: list[str]
@@ -49,16 +50,16 @@ class ModelEvaluation:
 
     @property
     def seen(self) -> ProbeMeasurement | None:
-        """Rows that were trained on."""
+        """Measurement of trained rows."""
         return next((measured for measured in self.probes if measured.probe == TRAINED_ROWS), None)
 
     def probe_table(self, **same: Any) -> pa.Table:
-        """A row for each item of all probes."""
+        """Return a table with a row for each item of all probes."""
         return pa.concat_tables([measured.table(**same) for measured in self.probes])
 
 
 def drop_unpaired(tasks: TaskProbes | None, base: ModelEvaluation, tuned: ModelEvaluation) -> None:
-    """Both models were asked: what one of them could not be asked goes from both, and is told."""
+    """Drop tasks that could not be run on one of the models from both, and report them."""
     if not tasks:
         return
     paired = {probe.name for probe in tasks.probes}
@@ -70,7 +71,7 @@ def drop_unpaired(tasks: TaskProbes | None, base: ModelEvaluation, tuned: ModelE
 def write_evaluations(
     job: WorkerJob, split: str, base: ModelEvaluation, tuned: ModelEvaluation, prompts: list[Prompt]
 ) -> None:
-    """`row_losses.parquet`, `predictions.parquet` and `probes.parquet` of the job."""
+    """Write the job's `row_losses.parquet`, `predictions.parquet` and `probes.parquet`."""
     pq.write_table(
         pa.table(
             {
@@ -102,18 +103,18 @@ def write_evaluations(
 
 
 def write_probe_items(job: WorkerJob, probes: Sequence[Probe]) -> None:
-    """`probe_items.parquet` of the job: what the items of the probes are."""
+    """Write the job's `probe_items.parquet`, the listing of the probes' items."""
     if probes:
         pq.write_table(pa.concat_tables([probe.listing() for probe in probes]), job.dir.probe_items)
 
 
 def build_verdict_config(config: TrainConfig, parameters: int | None = None) -> VerdictConfig:
-    """What conclusions read of a config; `parameters`: of the base model, where known."""
+    """Return the config fields that verdicts read. `parameters`: number in the base model, if known."""
     fields = config.model_dump() | {"default_learning_rate": config.default_learning_rate(parameters)}
-    return cast(VerdictConfig, fields)  # those of a config have these names and types
+    return cast(VerdictConfig, fields)  # a config's fields have these names and types
 
 
-SHORTENING_FIELDS = {"num_train_epochs", "max_steps"}  # fields by which a run ends earlier
+SHORTENING_FIELDS = {"num_train_epochs", "max_steps"}  # fields that make a run end earlier
 
 
 def add_forgetting(
@@ -125,9 +126,11 @@ def add_forgetting(
     unasked: Mapping[str, str] | None = None,
     parameters: int | None = None,
 ) -> None:
-    """What the probes say of what was lost, into the verdict, with what to try. earlier: the advice to stop
-    at a step that was as good, in place of half the epochs. unasked: tasks that were not, and why.
-    parameters: of the base model."""
+    """Add what the probes show about forgetting to the verdict, with advice.
+
+    earlier: advice to stop at a step that was as good, replacing that of half the epochs. unasked: skipped
+    tasks, with the reasons. parameters: number in the base model.
+    """
     pairs = [(b, t) for b, t in zip(base.probes, tuned.probes, strict=True) if b.probe != TRAINED_ROWS]
     if not pairs:
         return
@@ -138,12 +141,12 @@ def add_forgetting(
     base_samples.add_top1_agreement(lost, base.probes, tuned.probes)
     shape = verdict.overfitting
     if verdict.state == "worse" or (shape and shape.state == "diverged"):
-        # nothing was gained that a remedy could keep
+        # there is no gain that a remedy could preserve
         lost.advice = [piece for piece in lost.advice if piece.kind == "learning_rate"]
     elif earlier and lost.state in ("some", "much"):
         others = [piece for piece in lost.advice if piece.kind != "epochs"]
         lost.advice = [earlier, *others]
-        # what the course shows comes before a guess at it
+        # what the training curve shows takes precedence over a guess
         verdict.advice = [piece for piece in verdict.advice if not SHORTENING_FIELDS & set(piece.change)]
     else:
         lost.advice = forgetting_text.drop_incompatible_advice(lost.advice, verdict.stopped)
@@ -159,17 +162,17 @@ def add_forgetting(
 
 
 class ExtractionProbe(Protocol):
-    """Who asks a model for rows from memory, with its losses of training rows and of held-out ones."""
+    """Protocol for probing a model for memorized rows, given its losses on training and held-out rows."""
 
     def ask(self, model: Any, seen: RowLosses, held: RowLosses, on_token: OnToken) -> list[Continuation]: ...
 
 
 EVALUATION_MESSAGES = (
     "Evaluating ",
-    "Asking ",
-    "Giving ",
+    "Generating ",
+    "Running ",
     "Probing ",
-)  # what begins messages of the judging
+)  # prefixes of the evaluation's messages
 EVALUATION_PARTS = (
     "losses",
     "swapped",
@@ -177,29 +180,31 @@ EVALUATION_PARTS = (
     "probes",
     "tasks",
     "memory",
-)  # parts of the judging, in order
+)  # parts of the evaluation, in order
 
 
 class EvaluationPace(JobProgressReporter):
-    """How long the judging takes, for an estimate: what one model took is what the next will take."""
+    """Time estimate of the evaluation, assuming that each model takes as long as the one before."""
 
     def __init__(self, job: WorkerJob, models: int = 2) -> None:
         super().__init__(job)
-        self.models = models  # still to be measured, the present one included
-        self.seconds: dict[str, float] = {}  # of each part, as the last model took it
-        self.probes: dict[str, float] = {}  # the same of each probe
+        self.models = models  # still to be measured, including the current one
+        self.seconds: dict[str, float] = {}  # by part, for the last model
+        self.probes: dict[str, float] = {}  # likewise by probe
         self.begin("losses")
 
     def begin(self, part: str) -> None:
-        """The present model's next part begins."""
+        """Start timing the current model's next part."""
         self.part, self.began = part, time.perf_counter()
 
     def end(self) -> None:
-        """The present part is done."""
+        """Record the time of the current part."""
         self.seconds[self.part] = time.perf_counter() - self.began
 
     def between(self, share: float) -> float:
-        """Seconds until all models are measured, with this share (above 0) done of what comes between two."""
+        """Return seconds until all models are measured, with this share (above 0) of the work between two
+        models done.
+        """
         taken = time.perf_counter() - self.began
         return taken / share * (1 - share) + self.models * sum(self.seconds.values())
 
@@ -209,11 +214,13 @@ class EvaluationPace(JobProgressReporter):
         return {"held_out": self.seconds["losses"], "other_prompts": self.seconds["swapped"]} | self.probes
 
     def left(self, share: float) -> float:
-        """Seconds until all models are measured, with this share (above 0) of the present part done."""
+        """Return seconds until all models are measured, with this share (above 0) of the current
+        part done.
+        """
         taken = time.perf_counter() - self.began
         seconds = self.seconds | {self.part: taken / share}
         here = seconds[self.part] - taken
-        # of what the first model's later parts take nothing is known yet
+        # the time of the first model's later parts is not known yet
         here += sum(
             self.seconds.get(part, 0.0) for part in EVALUATION_PARTS[EVALUATION_PARTS.index(self.part) + 1 :]
         )
@@ -222,9 +229,9 @@ class EvaluationPace(JobProgressReporter):
 
 @dataclass(frozen=True)
 class ModelEvaluator:
-    """Of one run: losses of `rows` under the objective, answers to `prompts`, `probes`, `tasks` where there
-    are any, rows from memory where `extraction` asks for them, and answers after the prompts of other
-    rows."""
+    """Evaluator of one run's models: losses of `rows` under the objective, answers to `prompts`, `probes`,
+    `tasks` if any, memorized rows if `extraction` is given, and answers after the prompts of other rows.
+    """
 
     job: WorkerJob
     config: TrainConfig
@@ -239,13 +246,14 @@ class ModelEvaluator:
     swapped: SwappedPrompts = field(default_factory=SwappedPrompts)
 
     def as_base(self, probes: Sequence[Probe], folder: Path) -> ModelEvaluator:
-        """The same of the base model, whose weights lie in `folder`: `probes` remember what it said before,
-        and so do tasks and answers after other prompts."""
+        """Return the same evaluator for the base model with weights in `folder`: `probes` cache its results,
+        and so do tasks and answers after other prompts.
+        """
         swapped = self.swapped.as_base(self.job.home, self.tokenizer, folder)
         return replace(self, probes=probes, tasks=self.tasks and self.tasks.of_base(folder), swapped=swapped)
 
     def of(self, model: Any, which: str) -> ModelEvaluation:
-        """What `model`, called `which` in the progress, makes of it. Raises Cancelled when asked to stop."""
+        """Evaluate `model`, called `which` in the progress. Raises JobCancelled."""
         pace, config, count = self.pace, self.config, len(self.rows)
 
         def on_batch(done: int) -> None:
@@ -253,8 +261,8 @@ class ModelEvaluator:
             self._tell(done, count, "rows", f"Evaluating {which} on held-out rows", done / count)
 
         def on_token(done: int, most: int) -> None:
-            asked = "rows from memory" if pace.part == "memory" else "held-out prompts"
-            self._tell(done, most, "tokens", f"Asking {which} {asked}", done / most)
+            asked = "training rows" if pace.part == "memory" else "held-out prompts"
+            self._tell(done, most, "tokens", f"Generating answers of {which}: {asked}", done / most)
 
         pace.begin("losses")
         size, device = config.per_device_eval_batch_size, torch.device(self.job.device)
@@ -284,7 +292,9 @@ class ModelEvaluator:
         return evidence
 
     def under_other_prompts(self, model: Any, which: str) -> ProbeMeasurement | None:
-        """What `model` loses on answers after the prompts of other rows; None where there are none."""
+        """Measure the losses of `model` on answers after the prompts of other rows; None if there
+        are none.
+        """
         self.pace.begin("swapped")
         probe = self.swapped.probe
         if probe is None:
@@ -293,7 +303,7 @@ class ModelEvaluator:
 
         def on_items(done: int) -> None:
             self._guard()
-            message = f"Giving {which} the answers after prompts of other rows"
+            message = f"Evaluating {which} with prompts of other rows"
             self._tell(done, len(probe), "answers", message, done / len(probe))
 
         size, device = self.config.per_device_eval_batch_size, torch.device(self.job.device)
@@ -321,7 +331,7 @@ class ModelEvaluator:
         hardware.guard_memory(self.config, torch.device(self.job.device))
 
     def _tell(self, done: int, total: int, unit: str, message: str, share: float) -> None:
-        """With an estimate; `share` of the present part is done. Raises Cancelled when asked to stop."""
+        """Report progress with a time estimate; `share` of the current part is done. Raises JobCancelled."""
         self.pace.report(done, total, unit, message, lambda: self.pace.left(share))
 
 
@@ -331,7 +341,7 @@ def infer_membership(
     seen: Sequence[Validation],
     validations: Sequence[Validation],
 ) -> Membership | None:
-    """Whether the rows that were trained on can be told from held-out ones; None where none were measured."""
+    """Assess whether training rows can be told from held-out ones; None if no training rows were measured."""
     if base.seen is None or tuned.seen is None:
         return None
     return infer_membership_from_losses(
@@ -345,8 +355,9 @@ def infer_membership_from_losses(
     seen: Sequence[Validation],
     validations: Sequence[Validation],
 ) -> Membership | None:
-    """`membership.assess` of (training rows, held-out rows) under both models, with its `path` over the steps
-    at which training and validation rows were measured; None where no training rows were."""
+    """Call `assess_membership` with (training rows, held-out rows) under both models, and add the `path` over
+    the steps at which training and validation rows were measured; None if no training rows were.
+    """
     if base[0] is None or tuned[0] is None:
         return None
     members: membership_inference.PairedScores = {"base": base[0].scores, "tuned": tuned[0].scores}

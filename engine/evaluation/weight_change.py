@@ -1,18 +1,18 @@
-"""How far tuning moved each weight matrix, over how many directions, and whether it put in new ones.
+"""How far tuning moved each weight matrix, over how many directions, and whether it added new ones.
 
-Per matrix: the norm of the change over that of the weight (Frobenius); its stable rank, the sum of the
-squared singular values over the largest; its effective rank, exp of the entropy of their shares (Roy and
-Vetterli 2007); and intruder dimensions (Shuttleworth et al. 2024): of the ten strongest left singular vectors
-of the tuned matrix those with no |cos| of .5 to any of the base's. A few matrices are held at a time, each on
-one thread, which is faster than all threads on each. Norms are cheap and known for all; spectra are worked
-out in an order drawn by a fixed seed until the time is used up, and the document says of how many.
+Per matrix: the norm of the change relative to that of the weight (Frobenius); its stable rank, the sum of
+the squared singular values over the largest; its effective rank, exp of the entropy of their shares (Roy
+and Vetterli 2007); and intruder dimensions (Shuttleworth et al. 2024): among the ten strongest left
+singular vectors of the tuned matrix, those with no |cos| of .5 to any of the base's. A few matrices are
+processed at a time, each on one thread, which is faster than all threads on each. Norms are cheap and
+computed for all; spectra are computed in a fixed random order until the time is used up, and the document
+says for how many.
 
-What tuning did to each weight matrix, one at a time: W of the base model and the change, in float64.
-
-Whole weights are read from two folders of safetensors. An adapter's change is what merging would do: each
-layer in turn merges into a copy of its own matrix, which keeps the model as it is and works for every method
-that can be merged. A base model in 4 or 8 bits is never asked for its weights, which an evaluation on a CPU
-may have packed anew: its matrix comes from the base model's folder, or only the change is known.
+The base model's weight W and the change are in float64. Full weights are read from two folders of
+safetensors. An adapter's change is what merging would do: each layer in turn merges into a copy of its own
+matrix, which leaves the model unchanged and works for every method that can be merged. A base model in 4
+or 8 bits is never asked for its weights, which an evaluation on a CPU may have repacked: its matrix comes
+from the base model's folder, or only the change is known.
 """
 
 from __future__ import annotations
@@ -51,20 +51,20 @@ from engine.models.adapter_weights import SafetensorsFolder
 from store.evaluation.forgetting_schemas import WeightChange
 
 PREFIX = "base_model.model."
-# What the layers over 4 and 8-bit matrices do in full precision; other methods have one layer for all.
+# Full-precision equivalents of the layers over 4 and 8-bit matrices; other methods have one layer for all.
 FULLY_TRAINED = ((AdaLoraLayer, SVDLinear), (LoraLayer, LoraLinear), (IA3Layer, IA3Linear))
 
 
 @dataclass(frozen=True)
 class MatrixSource:
-    """One matrix: `read` gives the base model's weight (None where it can't be known) and the change."""
+    """One matrix: `read` returns the base model's weight (None if unknown) and the change."""
 
     name: str
     read: Callable[[], tuple[torch.Tensor | None, torch.Tensor]]
 
 
 def list_folder_matrices(base: Path, tuned: Path) -> list[MatrixSource]:
-    """Every matrix that both folders hold in one shape."""
+    """List every matrix that both folders have in the same shape."""
     before, after = SafetensorsFolder(base), SafetensorsFolder(tuned)
 
     def reading(name: str) -> Callable[[], tuple[torch.Tensor | None, torch.Tensor]]:
@@ -80,8 +80,9 @@ def list_folder_matrices(base: Path, tuned: Path) -> list[MatrixSource]:
 
 
 def list_adapter_matrices(model: PeftModel, base: Path | None = None) -> list[MatrixSource]:
-    """Every matrix that an adapter changes; base: the folder of the base model's weights, for one that is
-    held in 4 or 8 bits. Empty for methods that leave the matrices alone."""
+    """List every matrix that an adapter changes; empty for methods that don't change matrices. base: the
+    folder of the base model's weights, for a model in 4 or 8 bits.
+    """
     files = SafetensorsFolder(base) if base else None
     sources = []
     for name, module in model.named_modules():
@@ -99,12 +100,12 @@ def _is_mergeable(layer: Any) -> bool:
 
 
 def _is_quantised(weight: torch.Tensor) -> bool:
-    """In 4 or 8 bits."""
+    """Return whether the weight is in 4 or 8 bits."""
     return hasattr(weight, "quant_state") or not weight.is_floating_point()
 
 
 def _list_replaced_matrices(name: str, module: Any) -> list[MatrixSource]:
-    """A head that is trained whole beside the adapter."""
+    """List the matrix of a head that is fully trained beside the adapter."""
     original, adapter = module.original_module, module.active_adapter
     trained = module.modules_to_save[adapter if isinstance(adapter, str) else adapter[0]]
     weight = getattr(original, "weight", None)
@@ -135,15 +136,15 @@ def _build_reader(
 
 
 def compute_merge_delta(layer: Any, weight: torch.Tensor | None) -> torch.Tensor:
-    """What merging the active adapters adds to `weight`; where that is None, for methods that only add.
+    """Return what merging the active adapters adds to `weight`, which may be None for additive methods.
 
-    Raises NotKnown where the change depends on a weight that is not known.
+    Raises UnknownWeightChange if the change depends on an unknown weight.
     """
     held = weight is None
     if weight is None:
         if not _is_additive(layer):
             raise UnknownWeightChange(
-                "the change depends on the base model's weights, which are held in 4 or 8 bits"
+                "the change depends on the base model's weights, which are in 4 or 8 bits"
             )
         inputs, outputs = layer.in_features, layer.out_features
         weight = torch.zeros(outputs, inputs, dtype=torch.float64)
@@ -154,7 +155,7 @@ def compute_merge_delta(layer: Any, weight: torch.Tensor | None) -> torch.Tensor
 
 
 class UnknownWeightChange(ValueError):
-    """The change of a matrix can't be worked out."""
+    """The change of a matrix can't be computed."""
 
 
 def _is_additive(layer: Any) -> bool:
@@ -163,7 +164,9 @@ def _is_additive(layer: Any) -> bool:
 
 @contextmanager
 def _dequantise_layer(layer: Any, weight: torch.Tensor) -> Iterator[Any]:
-    """The layer over a copy of its matrix, everything in float64; afterwards it is as it was."""
+    """Context manager that puts the layer over a copy of its matrix, in float64, and restores it
+    afterwards.
+    """
     held = layer.get_base_layer()
     plain = _build_plain_module(held, weight)
     own = [p for p in layer.parameters() if all(p is not q for q in held.parameters())]
@@ -175,7 +178,7 @@ def _dequantise_layer(layer: Any, weight: torch.Tensor) -> Iterator[Any]:
         layer.__dict__ |= {"merged_adapters": [], "_caches": {}, "quantization_backend": None}
         if _is_quantised(held.weight):
             layer.__class__ = next((full for base, full in FULLY_TRAINED if isinstance(layer, base)), kind)
-            layer.__dict__.setdefault("fan_in_fan_out", False)  # layers over 4 and 8 bits don't ask
+            layer.__dict__.setdefault("fan_in_fan_out", False)  # missing in layers over 4 and 8 bits
         layer.base_layer = plain
         yield plain
     finally:
@@ -188,7 +191,7 @@ def _dequantise_layer(layer: Any, weight: torch.Tensor) -> Iterator[Any]:
 
 
 def _build_plain_module(held: Any, weight: torch.Tensor) -> Any:
-    """A module like the one that is held, with parameters of its own."""
+    """Build a module like the given one, with its own parameters."""
     if _is_quantised(held.weight):
         plain: Any = nn.Linear(
             weight.shape[1], weight.shape[0], bias=held.bias is not None, dtype=torch.float64
@@ -205,12 +208,10 @@ def _build_plain_module(held: Any, weight: torch.Tensor) -> Any:
 
 TOP_DIRECTIONS = 10
 SIMILAR_COSINE = 0.5  # |cos|
-CANDIDATE_DIRECTIONS = (
-    40  # of the base's vectors, which nearly always hold the match; all are looked at only without one
-)
+CANDIDATE_DIRECTIONS = 40  # base vectors that nearly always contain the match; otherwise all are searched
 MAX_SECONDS = 25.0
 LAYER_PATTERN = re.compile(r"(?:^|\.)(\d+)\.(.+)$")
-NO_MATRICES = "This method leaves the base model's matrices as they are: there is no weight change to show."
+NO_MATRICES = "This method does not change the base model's matrices, so there is no weight change to show."
 
 MATRIX_SCHEMA = pa.schema(
     [
@@ -232,11 +233,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(kw_only=True)
 class MatrixMovement:
-    """A row of `weights.parquet`; what is not known is null. strongest: directions that were looked at."""
+    """Row of `weights.parquet`; unknown values are null. strongest: number of directions examined."""
 
     name: str
-    layer: int | None  # the first number of the name
-    module: str  # what follows it
+    layer: int | None  # first number in the name
+    module: str  # the part after it
     shape: list[int] | None
     weight_norm: float | None
     delta_norm: float | None
@@ -249,7 +250,7 @@ class MatrixMovement:
 
 @dataclass(kw_only=True)
 class MeasuredWeightChange(WeightChange):
-    """With a row for each matrix."""
+    """Weight change with a row for each matrix."""
 
     rows: list[MatrixMovement]
 
@@ -257,19 +258,21 @@ class MeasuredWeightChange(WeightChange):
 def measure_adapter(
     model: PeftModel, base: Path | None = None, *, seconds: float = MAX_SECONDS
 ) -> MeasuredWeightChange:
-    """The weight change of an adapter, which is left as it is. base: folder of the base model's weights,
-    without which one that is held in 4 or 8 bits has no ratios."""
+    """Measure the weight change of an adapter, which is left unchanged. base: folder of the base model's
+    weights, without which a model in 4 or 8 bits has no ratios.
+    """
     return measure(list_adapter_matrices(model, base), seconds=seconds)
 
 
 def measure_weights(base: Path, tuned: Path, *, seconds: float = MAX_SECONDS) -> MeasuredWeightChange:
-    """The weight change of a model that was trained whole, from both folders of safetensors."""
+    """Measure the weight change of a fully trained model, from both folders of safetensors."""
     return measure(list_folder_matrices(base, tuned), seconds=seconds)
 
 
 def measure(sources: Sequence[MatrixSource], *, seconds: float = MAX_SECONDS) -> MeasuredWeightChange:
-    """Norms of every matrix, and spectra of as many as `seconds` allow; notes say why something is not
-    known."""
+    """Compute the norms of every matrix, and spectra of as many as `seconds` allow; notes say why something
+    is unknown.
+    """
     begun = time.monotonic()
     order = np.random.default_rng(0).permutation(len(sources))
     rows: list[MatrixMovement | None] = [None] * len(sources)
@@ -288,7 +291,7 @@ def measure(sources: Sequence[MatrixSource], *, seconds: float = MAX_SECONDS) ->
 
 
 def _read_matrices(source: MatrixSource, reasons: dict[str, int]) -> tuple[str, Floats | None, Floats | None]:
-    """Name, weight and change; without a change where it isn't known, whose reason is counted."""
+    """Return name, weight and change; None for an unknown change, whose reason is counted."""
     try:
         weight, change = source.read()
         if change.isfinite().all():
@@ -301,7 +304,7 @@ def _read_matrices(source: MatrixSource, reasons: dict[str, int]) -> tuple[str, 
 
 
 def _build_empty_row(name: str) -> MatrixMovement:
-    """An empty row; the layer is the first number of the name, the module what follows it."""
+    """Build an empty row; the layer is the first number in the name, the module what follows it."""
     match = LAYER_PATTERN.search(name)
     layer, module = (int(match[1]), match[2]) if match else (None, name.rsplit(".", 1)[-1])
     return MatrixMovement(
@@ -339,7 +342,7 @@ def _build_row(name: str, base: Floats | None, delta: Floats | None, *, spectrum
 
 
 def singular_values(matrix: Floats) -> Floats:
-    """Largest first, by the smaller product of the matrix with itself."""
+    """Return the singular values, largest first, from the smaller of the Gram matrices."""
     squares = linalg.eigvalsh(_gram(matrix))[::-1]
     norms: Floats = np.sqrt(np.maximum(squares, 0))
     return norms
@@ -350,7 +353,7 @@ def _gram(matrix: Floats) -> Floats:
 
 
 def compute_ranks(values: Floats) -> tuple[float, float]:
-    """Stable and effective rank of a matrix with these singular values, not all 0."""
+    """Return the stable and effective rank for these singular values, not all 0."""
     shares = values / values.sum()
     shares = shares[shares > 0]
     stable = float(np.square(values).sum() / values.max() ** 2)
@@ -358,7 +361,7 @@ def compute_ranks(values: Floats) -> tuple[float, float]:
 
 
 def count_intruders(base: Floats, change: Floats, strongest: int = TOP_DIRECTIONS) -> int:
-    """How many of the strongest left singular vectors of base + change are unlike every one of the base's."""
+    """Count the strongest left singular vectors of base + change that are dissimilar to all of the base's."""
     count = min(strongest, *base.shape)
     tuned = _compute_left_vectors(base + change, count)
     near = _compute_max_cosines(_compute_left_vectors(base, min(CANDIDATE_DIRECTIONS, *base.shape)), tuned)
@@ -377,7 +380,7 @@ def _compute_max_cosines(vectors: Floats, others: Floats) -> Floats:
 
 
 def _compute_left_vectors(matrix: Floats, count: int) -> Floats:
-    """The strongest left singular vectors [rows, count], without those of a singular value of 0."""
+    """Return the strongest left singular vectors [rows, count], without those with a singular value of 0."""
     side = min(matrix.shape)
     chosen = None if count >= side else [side - count, side - 1]
     squares, vectors = linalg.eigh(_gram(matrix), subset_by_index=chosen, driver="evr" if chosen else "evd")
@@ -410,15 +413,18 @@ def _list_notes(rows: Sequence[MatrixMovement], reasons: dict[str, int]) -> list
     if not rows:
         return [NO_MATRICES]
     notes = [
-        f"Of {count:,} of {len(rows):,} matrices nothing is known: {why}." for why, count in reasons.items()
+        f"{count:,} of {len(rows):,} matrices could not be analyzed: {why}." for why, count in reasons.items()
     ]
     alone = sum(row.delta_norm is not None and row.weight_norm is None for row in rows)
     if alone:
         notes.append(
-            f"Of {alone:,} matrices only the size of the change is known: the base model is held in 4 or 8"
-            " bits, and its own weights were not at hand."
+            f"For {alone:,} matrices only the size of the change is known: the base model is in 4 or 8 bits,"
+            " and its full weights were not available."
         )
     left = sum(row.delta_norm is not None and row.delta_norm > 0 and row.stable_rank is None for row in rows)
     if left:
-        notes.append(f"Ranks and intruders are of {len(rows) - left:,} of {len(rows):,} matrices, for time.")
+        notes.append(
+            f"Ranks and intruder dimensions were computed for {len(rows) - left:,} of {len(rows):,}"
+            " matrices, to limit time."
+        )
     return notes

@@ -1,1 +1,1 @@
-"""Exported models: their forms, the files of each, and whether an export answers as its model does."""
+"""Model exports: their formats, the files of each, and the check of an export against its model."""

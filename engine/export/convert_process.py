@@ -1,8 +1,8 @@
-"""llama.cpp's converter, run as a script of its own with the converter's folder on its path (`python -P`).
+"""Run llama.cpp's converter as a separate script with the converter's folder on its path (`python -P`).
 
-The converter knows tokenizers by a checksum and stops at one that it doesn't know. Here such a tokenizer is
-taken to part words as GPT-2's does, which is said on standard error: the parity check that follows compares
-the tokens of every prompt, so that a wrong guess is never kept in silence.
+The converter recognizes tokenizers by a checksum and raises an error for an unknown one. Here an unknown
+tokenizer falls back to GPT-2 pre-tokenization, with a message on standard error: the parity check afterwards
+compares the tokens of every prompt, so a wrong guess doesn't go unnoticed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Commands about exported models: asking for an export, and deleting one."""
+"""Commands that create, verify and delete exports."""
 
 from __future__ import annotations
 
@@ -28,14 +28,17 @@ from store.training.methods import METHODS
 
 
 class NamedSubject(NamedTuple):
-    """fields: subject and data set by their ids; name: of the run or version."""
+    """Resolved subject of a request.
+
+    fields: ids of subject and data set; name: of the run or version.
+    """
 
     fields: dict[str, str]
     name: str
 
 
 class ExportCommands:
-    """The commands over one store; `launching` queues jobs."""
+    """Export commands of one store; `launching` queues jobs."""
 
     def __init__(
         self, database: Database, home: Home, launching: JobSubmission, evaluations: EvaluationCommands
@@ -43,7 +46,7 @@ class ExportCommands:
         self.database, self.home, self.launching, self.evaluations = database, home, launching, evaluations
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         return {
             "export_model": Command(ModelExport, self.export_model, CREATED, makes_work=True),
             "verify_model": Command(ModelVerify, self.verify_model, CREATED, makes_work=True),
@@ -51,7 +54,7 @@ class ExportCommands:
         }
 
     def export_model(self, config: ModelExport) -> JobQueued:
-        """Queue an export. Raises ConfigError and StateError that name the field at fault."""
+        """Queue an export. Raises ConfigError and StateError that name the invalid field."""
         with self.database.transaction() as tx:
             named = self._named(tx, config, config.form)
             config = config.model_copy(update=named.fields)
@@ -59,7 +62,7 @@ class ExportCommands:
             return {"job_id": self.launching.queue_job(tx, exports.KIND, title, config.document())}
 
     def verify_model(self, config: ModelVerify) -> JobQueued:
-        """Queue a check of a folder, a file or an export that is here. Raises as `export_model` does."""
+        """Queue the verification of a folder, a file or an existing export. Raises as `export_model` does."""
         with self.database.transaction() as tx:
             form = config.form
             if config.export:
@@ -67,7 +70,7 @@ class ExportCommands:
                     exports.get(tx, config.export).form,
                     job_queue.get_job(tx, config.export).config,
                 )
-                if not config.dataset:  # the rows that it was made with
+                if not config.dataset:  # the rows of its own parity check
                     rows = {"dataset": made["dataset"], "part": made["part"]}
                     config = config.model_copy(update=rows)
             named = self._named(tx, config, form)
@@ -77,7 +80,10 @@ class ExportCommands:
             return {"job_id": self.launching.queue_job(tx, exports.VERIFY, title, config.document())}
 
     def _named(self, tx: Transaction, config: ParityTarget, form: str) -> NamedSubject:
-        """The model, which can be had in that form, and the rows. form: empty where files will tell."""
+        """Resolve the model and the data set, checking that the format supports the model.
+
+        form: empty if it is detected from the files.
+        """
         try:
             order = build_export_order(tx, config.subject, config.checkpoint)
         except NotFoundError as error:
@@ -96,7 +102,7 @@ class ExportCommands:
         return NamedSubject(fields, subject if version else order.run_name or subject)
 
     def _checked_run(self, tx: Transaction, config: ParityTarget, spec: ExportSpec, form: str) -> Run | None:
-        """The run, which left what is asked for, in a form that can hold it."""
+        """Return the run, if any, checking that its model exists and that the format supports it."""
         if spec.version:
             if config.checkpoint != "tuned":
                 raise ConfigError(
@@ -116,7 +122,7 @@ class ExportCommands:
         return run
 
     def delete_export(self, body: ExportReference) -> EmptyAnswer:
-        """Forget an export and remove its files."""
+        """Delete an export and its files."""
         with self.database.transaction() as tx:
             export = exports.get(tx, body.export)
             check_not_served(tx, self.home, self.home.path / export.folder, "this export")
@@ -131,7 +137,7 @@ class ExportCommands:
 
 
 def check_form(run: Run, name: str) -> None:
-    """Raise ConfigError (form) for a form that can't hold what the run made."""
+    """Raise ConfigError (form) for a format that doesn't support the run's model."""
     form, method = FORMS[name], METHODS[run.config["method"]]
     headed = run.config.get("task") == "classification"
     if headed and not form.headed:
@@ -155,7 +161,7 @@ def check_form(run: Run, name: str) -> None:
 
 
 def find_export_subject(db: Queryable, body: Any) -> ActivitySubject:
-    """The run or version, and in which form it was exported."""
+    """Return the run or job of an export for the activity log, with its format."""
     export = exports.get(db, body.export)
     detail = f"as {FORMS[export.form].title}" if export.form in FORMS else ""
     if export.subject == "run" and export.run_id:

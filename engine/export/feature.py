@@ -1,4 +1,4 @@
-"""Exports in the engine: two kinds of job, their commands, and folders that stay."""
+"""The export feature of the engine: two kinds of job, their commands, and permanent folders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def build_commands(context: CommandContext) -> Mapping[str, Command]:
 
 
 def names_path(db: Queryable, path: str) -> bool:
-    """Whether an export is that folder, or the zip file of it: it takes a name that is free."""
+    """Whether an export owns that folder, or its zip file; exports take a free name."""
     return exports.is_named(db, path.removesuffix(".zip"))
 
 

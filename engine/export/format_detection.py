@@ -1,6 +1,6 @@
-"""A folder or file from elsewhere: whether something lies there, and in which form of export it is.
+"""Detection of the export format of an external folder or file.
 
-It is told by the files alone; nothing of them is run.
+The format is detected from the files only; no code of theirs is run.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from store.export.forms import FORMS, GGUF_FORMS, OLLAMA_GGUF
 
 
 class DetectedFormat(NamedTuple):
-    """gguf: of Ollama's file."""
+    """Detected format; gguf: format of Ollama's GGUF file."""
 
     form: str
     gguf: str
 
 
 def check_location(path: Path) -> None:
-    """Raise NotFoundError where nothing is, ModelError for links out of the folder and what is no file."""
+    """Raise NotFoundError for a missing path, ModelError for links out of the folder or special files."""
     if path.is_dir():
         list_plain_files(path)
     elif not path.is_file():
@@ -35,7 +35,7 @@ def check_location(path: Path) -> None:
 
 
 def detect_format(path: Path) -> DetectedFormat:
-    """The form. Raises ModelError for what is no export, ConfigError where files say two things."""
+    """Return the format. Raises ModelError for files that are no export, ConfigError for ambiguous ones."""
     if path.is_file():
         return DetectedFormat(_detect_gguf(path), OLLAMA_GGUF)
     files = sorted(path.glob("*.gguf"))

@@ -1,8 +1,8 @@
-"""The forms of weights as safetensors, and which function writes which form.
+"""Writers of the safetensors formats, and the table of writers by format.
 
-The adapter as peft reads it, whole weights, and those in 8 or 4 bits; compressed-tensors are made by
-llmcompressor in its own environment. Invariant: a writer fills an empty folder, notes its tensors, and
-answers what a reader should know.
+Formats are the adapter as peft reads it, full weights, and weights in 8 or 4 bits; compressed-tensors are
+written by llmcompressor in its own environment. Invariant: a writer fills an empty folder, records its
+tensors, and returns notices for the user.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from store.training.methods import Quantisation
 
 
 def write_merged(work: ExportTask) -> list[str]:
-    """Merge, round once, save."""
+    """Merge, round once, and save."""
     work.tell("Merging the adapter" if work.subject.adapter else "Loading the weights")
     model = export_subject.load_merged(work.job, work.subject)
     work.tell("Writing the weights")
@@ -44,7 +44,7 @@ def write_merged(work: ExportTask) -> list[str]:
 
 
 def write_quantised(work: ExportTask) -> list[str]:
-    """Merge into fp32, read that back in few bits, save."""
+    """Merge in fp32, reload quantized, and save."""
     work.tell("Merging the adapter" if work.subject.adapter else "Loading the weights")
     merged = work.aside / "merged"
     dtype = export_subject.read_stored_dtype(work.job, work.subject)
@@ -67,10 +67,10 @@ def _read_quantised(
     return auto.from_pretrained(folder, dtype=dtype, use_safetensors=True, **NO_CODE, **options)
 
 
-COMPRESSION_GROUPS = (128, 64, 32)  # columns that share a scale; the width must be a multiple
+COMPRESSION_GROUPS = (128, 64, 32)  # columns that share a scale; the hidden size must be a multiple
 W8A8 = "compressed-tensors-w8a8"
-# Rounded to the nearest: nothing has to be calibrated. A group of 0 columns: a scale for each row, and what
-# comes in is rounded to 8 bits too, token by token.
+# Round to nearest, which needs no calibration. Group 0: one scale per row, and activations are quantized to 8
+# bits too, per token.
 COMPRESSION_SCRIPT = """
 import sys
 from transformers import AutoModelForCausalLM
@@ -88,7 +88,7 @@ model.save_pretrained(target, save_compressed=True)
 
 
 def write_compressed(work: ExportTask) -> list[str]:
-    """Merge, and have it compressed apart. Raises ModelError or DataError with what went wrong there."""
+    """Merge, and compress in the separate environment. Raises ModelError or DataError with its failure."""
     version = COMPRESSOR.check()
     work.tell("Merging the adapter" if work.subject.adapter else "Loading the weights")
     merged = work.aside / "merged"
@@ -108,13 +108,13 @@ def write_compressed(work: ExportTask) -> list[str]:
         text=True,
         errors="replace",
     )
-    work.job.check_cancelled()  # a signal to the group reaches the other process first
+    work.job.check_cancelled()  # a signal to the process group reaches the other process first
     if ran.returncode or not (work.folder / "config.json").exists():
         lines = (ran.stderr.strip() or ran.stdout.strip()).splitlines()[-LAST_LINES:]
         print("\n".join(lines), file=sys.stderr)
         raise COMPRESSOR.ended("could not write the model", ran.returncode, lines, version)
     for file in work.folder.iterdir():
-        file.chmod(0o666 & ~_read_umask())  # it writes weights that its own user alone can read
+        file.chmod(0o666 & ~_read_umask())  # llmcompressor writes weights readable by the owner only
     work.write_tokenizer(work.folder)
     work.note_written()
     return []
@@ -144,12 +144,12 @@ MODEL_FILES = (
     ADAPTER_SETTINGS,
     "config.json",
     "generation_config.json",
-)  # a classifier's config has its labels
+)  # a classifier's config contains its labels
 ADAPTER_WEIGHTS = "*.safetensors"
 
 
 def write_adapter(work: ExportTask) -> list[str]:
-    """Copy the adapter. Raises ConfigError (form) for whole weights."""
+    """Copy the adapter. Raises ConfigError (form) for full weights."""
     subject = work.subject
     if not subject.adapter:
         raise ConfigError(
@@ -166,8 +166,11 @@ def write_adapter(work: ExportTask) -> list[str]:
 
 
 def write_adapter_settings(job: WorkerJob, subject: ExportSubject, folder: Path) -> BaseReference:
-    """All but the weights; the base as others know it. Nothing but a model's own files: beside those of a
-    registered version lie its split and its config, which are nobody else's business."""
+    """Copy all adapter files but the weights, with a public reference to the base model.
+
+    Only model files are copied: a registered version's folder also has its split and its config, which must
+    not be published.
+    """
     for name in MODEL_FILES:
         if (subject.folder / name).is_file():
             shutil.copyfile(subject.folder / name, folder / name)
@@ -182,7 +185,7 @@ def write_adapter_settings(job: WorkerJob, subject: ExportSubject, folder: Path)
 
 
 def describe_unpublished_base(subject: ExportSubject, base: BaseReference) -> str:
-    """What a reader has to know where no hub is known to have the base."""
+    """Return the notice for an adapter whose base model is not known to be on a hub."""
     if subject.own_base:
         return (
             "The base model was trained by an earlier run and is not on a hub. The adapter loads on no"
@@ -212,7 +215,7 @@ WRITERS = {
     "ollama": gguf_formats.write_ollama,
 }
 
-# Beginnings of what the writers tell.
+# Prefixes of the writers' progress messages.
 MESSAGES = (
     "Merging the adapter",
     "Loading the weights",
@@ -224,8 +227,9 @@ MESSAGES = (
 
 
 def write(work: ExportTask) -> tuple[list[str], WrittenWeights]:
-    """Fill the folder: what a reader should know, and the tensors as they were written. What lay between is
-    gone afterwards."""
+    """Write the export into the folder; return notices and the tensors as written. Intermediate files are
+    removed.
+    """
     notices = WRITERS[work.form.name](work)
     shutil.rmtree(work.aside / "merged", ignore_errors=True)
     if work.form.family not in ("gguf", "ollama"):

@@ -1,8 +1,8 @@
-"""A GGUF file, by llama.cpp's own converter in a process of its own and its quantisation, and one with a
+"""GGUF files, written by llama.cpp's own converter in a separate process and its quantization, also with a
 Modelfile.
 
-The Modelfile, which `ollama create` reads, has the model's chat template written anew as Ollama has them,
-where its turns are plain enough.
+The Modelfile, read by `ollama create`, has the model's chat template translated to Ollama's template language
+if its turns are regular.
 """
 
 from __future__ import annotations
@@ -21,14 +21,11 @@ from store.core.errors import ConfigError, ModelError
 from store.core.job_folder import read_json, write_json
 from store.export.forms import get_file_form
 
-# A GGUF file: llama.cpp's own converter in a process of its own, then its quantisation.
-#
-# The converter is given the merged weights in fp32, so that they are rounded once. Where the chat template
-# writes the token of the beginning itself, the file says that no reader is to add it: most do both.
+# The converter gets the merged weights in fp32, so that they are rounded once.
 
 LAST_LINES = 12
 SCRIPT = Path(__file__).with_name("convert_process.py")
-GUESSED = "tokenizer taken for GPT-2's"  # as the script says it
+GUESSED = "tokenizer taken for GPT-2's"  # printed by the script
 NOTICE = (
     "llama.cpp does not recognize this tokenizer and falls back to GPT-2 pre-tokenization. The prompts were"
     " compared token by token; other texts may be tokenized differently."
@@ -36,21 +33,23 @@ NOTICE = (
 
 
 def write_gguf(work: ExportTask) -> list[str]:
-    """The file MODEL.FORM.gguf in the folder."""
+    """Write the file MODEL-FORM.gguf into the folder."""
     notices = make_gguf(work, work.folder / build_file_name(work))
     work.note_written()
     return notices
 
 
 def build_file_name(work: ExportTask) -> str:
-    """As people name such files: model-Q8_0.gguf."""
+    """Return the file name in the usual form: model-Q8_0.gguf."""
     form = get_file_form(work.form.name, work.config.gguf)
     return f"{work.subject.name}-{form.name.removeprefix('gguf-').upper()}.gguf"
 
 
 def make_gguf(work: ExportTask, target: Path) -> list[str]:
-    """Merge, convert to F16, quantise; what a reader should know. Raises ConfigError for an encoder or a
-    classifier."""
+    """Merge, convert to F16 and quantize; return notices.
+
+    Raises: ConfigError for an encoder or a classifier.
+    """
     check_gguf(work)
     merged, form = work.aside / "merged", get_file_form(work.form.name, work.config.gguf)
     work.tell("Merging the adapter" if work.subject.adapter else "Loading the weights")
@@ -69,7 +68,7 @@ def make_gguf(work: ExportTask, target: Path) -> list[str]:
 
 
 def check_gguf(work: ExportTask) -> None:
-    """Raise ConfigError (form) for what llama.cpp has no place for."""
+    """Raise ConfigError (form) for models that llama.cpp does not support."""
     subject = work.subject
     if subject.labels is not None:
         what = "is an encoder with" if _is_encoder(subject.base(work.job)) else "has"
@@ -87,7 +86,7 @@ def check_gguf(work: ExportTask) -> None:
 
 
 def check_tools() -> None:
-    """Raise StateError where converter or library are missing, and say how to get them."""
+    """Raise StateError with install instructions if the converter or the library is missing."""
     external_tools.find_converter()
     llama_library.load_library()
 
@@ -97,7 +96,7 @@ def _is_encoder(source: str) -> bool:
 
 
 def _disable_bos(work: ExportTask, merged: Path) -> None:
-    """Where the template writes the token of the beginning, readers are told not to add it."""
+    """Disable adding a BOS token where the template writes it, as most readers would do both."""
     tokenizer = work.tokenizer()
     if not tokenizer.bos_token:
         return
@@ -109,8 +108,9 @@ def _disable_bos(work: ExportTask, merged: Path) -> None:
 
 
 def convert(folder: Path, target: Path, name: str) -> list[str]:
-    """The model in `folder` as an F16 file; what a reader should know of it. Raises ModelError with what the
-    converter said."""
+    """Convert the model in `folder` to an F16 file; return notices. Raises ModelError with the converter's
+    error.
+    """
     tool = external_tools.find_converter()
     command = [sys.executable, "-P", str(SCRIPT), str(folder), "--outtype", "f16"]
     command += ["--outfile", str(target), "--model-name", name]
@@ -129,14 +129,13 @@ def convert(folder: Path, target: Path, name: str) -> list[str]:
     )
 
 
-# A GGUF file with a Modelfile, which `ollama create` reads.
-#
-# Ollama renders prompts by Go templates, not by Jinja. A template whose renderings follow one shape (each
-# turn between the same two pieces of text, whatever its role) is written as a Go template that renders the
-# same; one that doesn't is left to Ollama, which takes the nearest of those that it knows, and the reader
-# is told so. What Ollama's parser drops or cuts (signs that don't print, three quotes) is no shape either.
+# Ollama renders prompts with Go templates, not with Jinja. A template whose renderings have a regular shape
+# (each turn between the same two pieces of text, by role) is translated to a Go template that renders the
+# same. An irregular one is left to Ollama, which chooses its most similar built-in template, with a notice to
+# the user. Text that Ollama's parser drops or cuts (unprintable characters, triple quotes) counts as
+# irregular.
 
-SYSTEM, USER, ANSWER = "Sy9#", "Us3%", "An7&"  # nothing that a template has of its own
+SYSTEM, USER, ANSWER = "Sy9#", "Us3%", "An7&"  # texts that no template contains
 UNSHAPED = (
     "The chat template can't be translated, so the Modelfile has no TEMPLATE. Ollama falls back to its most"
     " similar built-in template, which may render prompts differently, or to the model's own if none"
@@ -150,8 +149,11 @@ TRIMS = (
 
 @dataclass(frozen=True)
 class TurnShape:
-    """What stands before and after the text of a turn, and the beginning of an answer. begin: of every
-    conversation; unasked: of one without instructions, those that the template has by itself."""
+    """Text before and after the content of a turn, and the opening of a response.
+
+    begin: start of every conversation; unasked: default system turn of the template, for conversations
+    without one.
+    """
 
     begin: str
     unasked: str
@@ -162,12 +164,12 @@ class TurnShape:
 
     @property
     def pieces(self) -> tuple[str, ...]:
-        """All that stands around texts."""
+        """Return all text pieces around contents."""
         return (self.begin, self.unasked, *self.system, *self.user, *self.answer, self.opening)
 
 
 def write_ollama(work: ExportTask) -> list[str]:
-    """The file and its Modelfile."""
+    """Write the GGUF file and its Modelfile."""
     name = build_file_name(work)
     notices = make_gguf(work, work.folder / name)
     tokenizer = work.tokenizer()
@@ -180,13 +182,13 @@ def write_ollama(work: ExportTask) -> list[str]:
 
 
 def build_modelfile(tokenizer: Any, name: str, shape: TurnShape | None, work: ExportTask) -> str:
-    """FROM, TEMPLATE, stop tokens and parameters; greedy answers, as the evaluation's are."""
+    """Return FROM, TEMPLATE, stop tokens and parameters, for greedy decoding as in the evaluation."""
     lines = [f"FROM ./{name}"]
     if shape is not None:
         lines.append(f'TEMPLATE """{build_go_template(shape)}"""')
     stops = dict.fromkeys([tokenizer.eos_token, *_find_stop_tokens(tokenizer, shape)])
     lines += [f"PARAMETER stop {_quote(stop)}" for stop in stops if stop and stop.strip()]
-    # older releases punish what was written before, unless they are told not to
+    # older releases have a repeat penalty by default
     lines += [
         "PARAMETER temperature 0",
         "PARAMETER repeat_penalty 1",
@@ -201,7 +203,9 @@ def _quote(text: str) -> str:
 
 
 def _find_stop_tokens(tokenizer: Any, shape: TurnShape | None) -> list[str]:
-    """What closes an answer, where it is a token of its own: other texts may stand in the middle of one."""
+    """Return the text that closes a response, if it is a single token; other text may occur within a
+    response.
+    """
     closing = shape.answer[1].strip() if shape else ""
     return [closing] if closing in tokenizer.get_added_vocab() else []
 
@@ -214,7 +218,7 @@ def _read_context(work: ExportTask) -> int:
 
 
 def detect_turn_shape(tokenizer: Any) -> TurnShape | None:
-    """The shape of the template's turns, checked against a conversation of four; None where it has none."""
+    """Return the shape of the template's turns, checked on a conversation of four; None if irregular."""
     try:
         shape = _split_template(tokenizer)
     except ValueError:
@@ -228,7 +232,7 @@ def detect_turn_shape(tokenizer: Any) -> TurnShape | None:
 
 
 def _is_preserved(text: str) -> bool:
-    """Whether Ollama's parser of Modelfiles leaves the text as it is."""
+    """Whether Ollama's Modelfile parser leaves the text unchanged."""
     return '"""' not in text and all(sign.isprintable() or sign in "\t\r\n" for sign in text)
 
 
@@ -246,7 +250,7 @@ def _render(shape: TurnShape, turns: list[tuple[str, str]]) -> str:
 
 
 def _has_no_default_system(tokenizer: Any, shape: TurnShape) -> bool:
-    """Whether a conversation without instructions is rendered without any."""
+    """Whether a conversation without a system turn renders as the shape does."""
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": "C d"}], tokenize=False, add_generation_prompt=True
     )
@@ -280,7 +284,7 @@ def _split_template(tokenizer: Any) -> TurnShape | None:
 
 
 def build_go_template(shape: TurnShape) -> str:
-    """The same in Go's template language, over Ollama's messages."""
+    """Return the equivalent Go template over Ollama's messages."""
 
     def turn(role: str, around: tuple[str, str]) -> str:
         before, after = map(_escape_go, around)
@@ -296,5 +300,5 @@ def build_go_template(shape: TurnShape) -> str:
 
 
 def _escape_go(text: str) -> str:
-    """As text that Go doesn't take for the beginning of a command."""
+    """Escape text that Go would parse as an action."""
     return text.replace("{{", '{{ "{{" }}')

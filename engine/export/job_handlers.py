@@ -1,4 +1,4 @@
-"""What the jobs of exports are told beside their configs, and what one brings into the store."""
+"""Job specifications of exports, and the storage of their results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from store.runs import runs
 
 
 def specify_model_export(db: Queryable, job: Job) -> JobSpecDetails:
-    """Whose model it is, by run or version, and the rows that model and export both answer."""
+    """Return the model, by run or version, and the rows that model and export are compared on."""
     export = build_export_order(db, job.config["subject"], job.config["checkpoint"])
     dataset = datasets.get_dataset(db, job.config["dataset"])
     return {
@@ -36,7 +36,7 @@ def specify_model_export(db: Queryable, job: Job) -> JobSpecDetails:
 
 
 def specify_model_verification(db: Queryable, job: Job) -> JobSpecDetails:
-    """The same, where the files lie, and the manifests of what was exported of the same model."""
+    """Return the same as `specify_model_export`, with the path and the manifests of the model's exports."""
     config = ModelVerify.parse(job.config)
     row = exports.get(db, config.export) if config.export else None
     verify: VerifySpec = {
@@ -48,13 +48,13 @@ def specify_model_verification(db: Queryable, job: Job) -> JobSpecDetails:
 
 
 def build_export_order(db: Queryable, subject: str, checkpoint: str) -> ExportSpec:
-    """What is known of the subject of an export. Raises NotFoundError."""
+    """Return the specification of an export's subject. Raises NotFoundError."""
     if not is_reference(subject):
         run = runs.get_run(db, subject)
         card = version_facts.build_run_card(db, run, checkpoint)
         return ExportSpec(run_id=run.run_id, run_name=run.name, version=None, card=card)
     version = get_version(db, subject)
-    present = runs.find_run(db, version.run_id) if version.run_id else None  # it may be deleted
+    present = runs.find_run(db, version.run_id) if version.run_id else None  # None if it was deleted
     return ExportSpec(
         run_id=present.run_id if present else None,
         run_name=present.name if present else None,
@@ -74,12 +74,12 @@ def _build_exported_version(version: ModelVersion) -> ExportedVersion:
 
 
 def list_compared_datasets(tx: Transaction, job: Job) -> set[str]:
-    """Those on whose rows an export is held against its model."""
+    """Return the ids of data sets used by the parity check."""
     return {job.config.get("dataset") or ""} - {""}
 
 
 def store_model_export(tx: Transaction, home: Home, job: Job, result: ModelExportResult, at: float) -> None:
-    """The export, whose folder has its name already."""
+    """Store the export; its folder is already published. Raises DataError if the folder is missing."""
     if not (home.path / result.folder).is_dir():
         raise DataError(
             f"The export is missing from {home.path / result.folder}.", fix="Export the model again."

@@ -1,6 +1,6 @@
-"""llama.cpp as a library, in this process: quantisation, and a file's tokens and distributions.
+"""llama.cpp as a library in this process: quantization, tokens and distributions of a GGUF file.
 
-The reader of a parity check asks a GGUF file by its own template, tokenizer, positions and stop tokens.
+The parity check reads a GGUF file with the file's own template, tokenizer, positions and stop tokens.
 """
 
 from __future__ import annotations
@@ -21,16 +21,14 @@ from engine.models.forward import packed_forward
 from store.core.config import NO_CODE
 from store.core.errors import ModelError, StateError
 
-# llama.cpp as a library, in this process: quantisation, and a file's tokens and distributions.
-#
-# What it prints is kept aside but for the reason of an error. A call that it can't do is a Python error here,
-# never the end of the process: texts longer than its batch are given in parts.
+# Its output is captured and used only for error messages. A failing call raises a Python error rather than
+# aborting the process: texts longer than a batch are decoded in parts.
 
-BATCH = 512  # tokens that are decoded at a time
+BATCH = 512  # tokens decoded at a time
 
 
 def load_library() -> tuple[Any, Any]:
-    """cffi's library and types. Raises StateError where the package is not installed."""
+    """Return cffi's library and types. Raises StateError if the package is not installed."""
     try:
         from llama_cpp_py_sync._cffi_bindings import get_ffi, get_lib
     except ImportError as error:
@@ -41,7 +39,7 @@ def load_library() -> tuple[Any, Any]:
 
 
 def get_version() -> str:
-    """Of llama.cpp, as it names its builds."""
+    """Return llama.cpp's version by its build tag."""
     from llama_cpp_py_sync import __llama_cpp_tag__
 
     return f"llama.cpp {__llama_cpp_tag__}"
@@ -49,7 +47,7 @@ def get_version() -> str:
 
 @contextmanager
 def _capture_stderr() -> Iterator[Callable[[], str]]:
-    """Inside, what C code writes to standard error is kept aside: it gives the last line about an error."""
+    """Capture the standard error of C code; yield a function that returns its last line about an error."""
     kept = os.dup(2)
     with tempfile.TemporaryFile() as lines:
 
@@ -67,7 +65,7 @@ def _capture_stderr() -> Iterator[Callable[[], str]]:
 
 
 def quantise(source: Path, target: Path, ftype: int) -> None:
-    """Write `source`, an F16 file, in another of llama.cpp's file types. Raises ModelError."""
+    """Convert `source`, an F16 file, to another of llama.cpp's file types. Raises ModelError."""
     lib, _ = load_library()
     with _capture_stderr() as why:
         lib.llama_backend_init()
@@ -90,7 +88,7 @@ def _get_pointer(settings: Any) -> Any:
 
 
 class GgufModel:
-    """A GGUF file that is held; close it. `context`: tokens that one text may have here."""
+    """A loaded GGUF file; must be closed. `context`: maximum number of tokens of a text."""
 
     def __init__(self, path: Path, context: int, threads: int) -> None:
         from llama_cpp_py_sync import Llama
@@ -103,7 +101,7 @@ class GgufModel:
                 )
             except RuntimeError as error:
                 raise ModelError(f"llama.cpp can't load {path.name}: {why() or error}") from error
-            # it would give an output for every token
+            # embeddings would produce an output for every token
             self.lib.llama_set_embeddings(self.llama._ctx, False)
         self.model, self.held, self.vocab = self.llama._model, self.llama._ctx, self.llama._vocab
 
@@ -112,7 +110,7 @@ class GgufModel:
             self.llama.close()
 
     def text(self, key: str) -> str:
-        """A line of the file's metadata; empty where it has none."""
+        """Return a string of the file's metadata; empty if missing."""
         size = 65_536
         room = self.ffi.new(f"char[{size}]")
         length = self.lib.llama_model_meta_val_str(self.model, key.encode(), room, size)
@@ -127,21 +125,22 @@ class GgufModel:
 
     @property
     def begins(self) -> int | None:
-        """The token of the beginning."""
+        """Return the BOS token."""
         token = int(self.lib.llama_vocab_bos(self.vocab))
         return None if token < 0 else token
 
     def ends(self, token: int) -> bool:
-        """Whether the file says that an answer ends with it."""
+        """Whether the token ends a response, according to the file."""
         return bool(self.lib.llama_vocab_is_eog(self.vocab, token))
 
     def tokens(self, text: str) -> list[int]:
-        """As a server would: with what the file says is to be added, special tokens read as such."""
+        """Tokenize as a server would: add the tokens the file specifies, and parse special tokens."""
         return [int(token) for token in self.llama.tokenize(text, add_special=True, parse_special=True)]
 
     def forget(self, behind: int = 0) -> int:
-        """Begin a new text, or go on behind the first so many tokens of the last one, where the model can;
-        how many of them are held."""
+        """Reset the context, keeping the first `behind` tokens if the model supports it; return the number
+        kept.
+        """
         memory = self.lib.llama_get_memory(self.held)
         if behind and self.lib.llama_memory_seq_rm(memory, 0, behind, -1):
             return behind
@@ -149,8 +148,10 @@ class GgufModel:
         return 0
 
     def logits(self, ids: list[int], begin: int, wanted: list[int]) -> np.ndarray:
-        """[wanted, vocabulary] after the tokens at the places `wanted` of `ids`, which stand at `begin` and
-        after it in the text. Raises ModelError."""
+        """Return logits [wanted, vocabulary] after the tokens at indices `wanted` of `ids`.
+
+        `ids` are at position `begin` of the text. Raises ModelError.
+        """
         size = int(self.lib.llama_vocab_n_tokens(self.vocab))
         out = np.empty((len(wanted), size), np.float32)
         rows = {place: row for row, place in enumerate(wanted)}
@@ -177,14 +178,14 @@ class GgufModel:
         return out
 
 
-DEFAULT_ROPE_BASE = 10_000.0  # where a file says nothing
-SPARE_TOKENS = 64  # tokens of the context beside prompt and answer
+DEFAULT_ROPE_BASE = 10_000.0  # if the file has none
+SPARE_TOKENS = 64  # spare context tokens beyond prompt and response
 TIMED_PROMPTS = 2
-UNMERGED = 2  # dimensions of a matrix
+UNMERGED = 2  # number of dimensions of a matrix
 
 
 class LlamaReader:
-    """The file of one check. `tokenizer` renders with the file's template, and makes no ids."""
+    """Reader of one GGUF file. `tokenizer` only renders the file's template; ids come from the file."""
 
     def __init__(self, asked: ParityQuestions, tokenizer_folder: str) -> None:
         self.asked, self.file = asked, Path(asked.export)
@@ -195,12 +196,12 @@ class LlamaReader:
             *asked.prompt_ids,
         ]
         longest = max((len(ids) for ids in texts), default=0)
-        self.passed: list[int] = []  # the text whose tokens the model holds
+        self.passed: list[int] = []  # tokens in the model's context
         self.gguf = GgufModel(self.file, longest + asked.max_new_tokens + SPARE_TOKENS, _count_threads())
         self.tokenizer = self._renderer(tokenizer_folder)
 
     def _renderer(self, folder: str) -> Any:
-        """Jinja as transformers runs it, with the template and the special tokens that the file has."""
+        """Return a tokenizer that renders the file's template with Jinja as transformers does."""
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, **NO_CODE)
         tokenizer.chat_template = self.gguf.text("tokenizer.chat_template")
         return tokenizer
@@ -226,24 +227,24 @@ class LlamaReader:
         return self.gguf.tokens(text)
 
     def logits(self, ids: list[int], places: list[int]) -> np.ndarray:
-        """[places, vocabulary] of what stands before each of these places."""
+        """Return logits [places, vocabulary] that predict the tokens at these places."""
         alike = packed_forward.count_common_prefix([self.passed, ids]) if self.passed else 0
         begin = self.gguf.forget(min(alike, min(places) - 1))
-        self.passed = []  # where llama.cpp fails on the way, nobody knows what it holds
+        self.passed = []  # after a failed call the context is undefined
         logits = self.gguf.logits(ids[begin:], begin, [place - 1 - begin for place in places])
         self.passed = ids
         return logits
 
     def read(self, groups: Sequence[list[QuestionText]]) -> Iterator[list[np.ndarray]]:
-        """Of each group the logits [places, vocabulary] of its texts."""
+        """Yield, for each group, the logits [places, vocabulary] of its texts."""
         return read_separately(self.logits, groups)
 
     def ends_answer(self, token: int) -> bool:
-        """Whether an answer ends with it."""
+        """Whether the token ends a response."""
         return self.gguf.ends(token)
 
     def answers(self, prompts: list[list[int]], on_done: Callable[[int, int], None]) -> list[list[int]]:
-        """Greedy, one prompt at a time."""
+        """Generate greedy responses, one prompt at a time."""
         answers = []
         for done, prompt in enumerate(prompts, start=1):
             answers.append(self._answer(prompt))
@@ -251,7 +252,7 @@ class LlamaReader:
         return answers
 
     def pace(self, prompts: list[list[int]]) -> float | None:
-        """Tokens a second of a few prompts."""
+        """Return tokens per second over a few prompts."""
         began = time.perf_counter()
         made = sum(len(self._answer(prompt)) for prompt in prompts[:TIMED_PROMPTS])
         seconds = time.perf_counter() - began
@@ -272,11 +273,11 @@ class LlamaReader:
         return new
 
     def classes(self, texts: list[str], on_done: Callable[[int, int], None]) -> np.ndarray:
-        """A GGUF file of a language model has no head."""
+        """Raise ValueError: GGUF has no classification head."""
         raise ValueError("GGUF does not support classification heads.")
 
     def zeroed(self) -> list[str]:
-        """Matrices that are nothing but zeros, in whatever form they lie."""
+        """Return the names of all-zero matrices, whatever their storage type."""
         from gguf import GGUFReader
 
         tensors = GGUFReader(self.file).tensors

@@ -1,6 +1,7 @@
-"""README.md of an export: a card in the hub's form with what is known, and nothing that isn't.
+"""README.md of an export: a model card in the hub's format, with known facts only.
 
-License and languages are what the card of the base model states of itself.
+It states the origin of the model, its training, differences between export and evaluated model, and how to
+load it. License and languages are those stated by the base model's card.
 """
 
 from __future__ import annotations
@@ -38,25 +39,25 @@ UNKNOWN: BaseCard = {"license": None, "license_name": None, "license_link": None
 
 
 def read_base_card(job: WorkerJob, subject: ExportSubject) -> BaseCard:
-    """Of the model beneath, whose card lies beside its weights or on the hub."""
+    """Read the base model's card, from beside its weights or from the hub."""
     try:
         file = loading.find_file(_find_source(job, subject), CARD)
         if file is None or file.stat().st_size > MAX_BYTES:
             return UNKNOWN
         return parse_front_matter(metadata_load(file) or {})
     except (ModelError, OSError, ValueError, RecursionError, yaml.YAMLError):
-        return UNKNOWN  # a base that is gone, or a card that is none
+        return UNKNOWN  # a missing base model, or an invalid card
 
 
 def _find_source(job: WorkerJob, subject: ExportSubject) -> str:
-    """Of a model that an earlier run merged, and of whole weights, what all of it was made of."""
+    """Return the source of the base card: of merged models and full weights, the original model."""
     if subject.adapter and not subject.own_base:
         return subject.base(job)
     return loading.resolve_model(subject.config.model, job.home)
 
 
 def parse_front_matter(head: dict[str, object]) -> BaseCard:
-    """From the front matter of a card, as far as it is of the hub's form."""
+    """Parse a card's front matter, ignoring values that aren't in the hub's format."""
     license_ = _match(LICENSE, head.get("license"))
     other = license_ == "other"
     named = head.get("language")
@@ -74,18 +75,13 @@ def _match(form: re.Pattern[str], value: Any) -> str | None:
     return value if isinstance(value, str) and form.fullmatch(value) else None
 
 
-# README.md of an export: a card in the hub's form with what is known, and nothing that isn't.
-#
-# What the model is made of, what training did, how the export differs from the model that was evaluated, and
-# how to load it.
-
-EXACT = ("adapter", "merged", "merged-f32")  # the weights of the model, but for rounding
-FOLDER = "FOLDER"  # where the files lie, of an export that no hub has
+EXACT = ("adapter", "merged", "merged-f32")  # the model's weights up to rounding
+FOLDER = "FOLDER"  # placeholder for the folder of an export that is not on a hub
 
 
 @dataclass(frozen=True)
 class WrittenExport:
-    """What is exported, in which form, and where it lies. card: what is known of the model."""
+    """A written export: subject, format and folder. card: known facts of the model."""
 
     subject: ExportSubject
     config: ModelExport
@@ -98,12 +94,12 @@ class WrittenExport:
 
     @property
     def place(self) -> str:
-        """By which a reader's code finds it."""
+        """Return the repository or placeholder that code examples load from."""
         return self.config.hub or FOLDER
 
 
 def build_export_card(export: WrittenExport, parity: ParityReport, notices: list[str]) -> str:
-    """The text of README.md: the model card, and beside it what the export is."""
+    """Return the text of README.md: the model card and a description of the export."""
     text = model_card.format_card(export.card, _build_front_matter(export)).rstrip()
     exported = f"Exported as **{export.form.title}** by Tunebench."
     if export.card["evaluations"] and export.form.name not in EXACT:
@@ -124,7 +120,7 @@ def build_export_card(export: WrittenExport, parity: ParityReport, notices: list
 
 
 def _build_front_matter(export: WrittenExport) -> dict[str, object]:
-    """What the form makes of the model card's front matter."""
+    """Build the card's front matter for the export's format."""
     family, base = export.form.family, export.card["base"]
     trained = export.card["run"] is not None or export.card["adapter"]
     relation = "adapter" if family == "adapter" else "finetune" if trained else "quantized"

@@ -1,7 +1,8 @@
-"""The job `model_export`: a model in one form, held against the one that was evaluated, in a folder.
+"""The job `model_export`: write a model in one format and compare it with the evaluated model.
 
-All is made aside. What a form can't hold is refused before anything is written, and so is a disk that hasn't
-the room. The folder gets its name once files, card, parity and checksums are there.
+Everything is written to a temporary folder. A format that doesn't support the model, or too little disk
+space, is refused before anything is written. The folder is renamed once files, card, parity and checksums are
+complete.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ from store.export.forms import COMPRESSED, FORMS, get_file_form
 from store.jobs.schemas import JobSpec
 
 WEIGHTS = (".safetensors", ".gguf")
-FULL, HALF = 4, 2  # bytes of a weight in fp32, in 16 bits
+FULL, HALF = 4, 2  # bytes per weight in fp32 and in 16 bits
 BEGINNING = "Reading the model"
-STEPS = 9  # pieces of work that the job says it does, about
+STEPS = 9  # approximate number of progress messages
 
 
 def phases(spec: JobSpec) -> Phases:
-    """Written, read back, and given its name."""
+    """Return the phases: writing, reading back, publishing."""
     ending = Phase(("Computing checksums", "Writing the zip file", "Pushing to "), 0.05)
     asked = ModelExport.parse(spec["config"])
     return (
@@ -59,8 +60,11 @@ def phases(spec: JobSpec) -> Phases:
 
 
 def run(job: WorkerJob) -> ModelExportResult:
-    """Export what `job.config` says. Raises ConfigError for a form that can't hold the model, DataError for a
-    full disk, StateError for tools or a hub that aren't there."""
+    """Export as `job.config` says.
+
+    Raises: ConfigError for a format that doesn't support the model, DataError for a full disk, StateError for
+    missing tools or an unreachable hub.
+    """
     config = ModelExport.parse(job.config)
     began = time.monotonic()
     job.status("preparing")
@@ -71,7 +75,7 @@ def run(job: WorkerJob) -> ModelExportResult:
 
 
 class ModelExporter:
-    """One export: written, compared, described, given its name."""
+    """One export: write, compare, describe, publish."""
 
     def __init__(self, job: WorkerJob, config: ModelExport, aside: Path, began: float) -> None:
         self.job, self.config, self.aside, self.began = job, config, aside, began
@@ -118,13 +122,13 @@ class ModelExporter:
         )
 
     def tell(self, what: str) -> None:
-        """The next piece of work; raises Cancelled when asked to stop."""
+        """Report the next activity. Raises JobCancelled on a request to stop."""
         self.job.check_cancelled()
         self.done += 1
         self.job.progress(min(self.done, STEPS), STEPS, "steps", what)
 
     def _check(self, subject: ExportSubject) -> int:
-        """Bytes of the model's whole weights in 16 bits, once it is sure that the form can be written."""
+        """Check that the format can be written; return the bytes of the model's full weights in 16 bits."""
         work = self._work(subject)
         if subject.labels is not None and not self.form.headed and self.form.reader != "llama.cpp":
             raise ConfigError(
@@ -146,7 +150,7 @@ class ModelExporter:
         return HALF * parameters
 
     def _needed(self, parameters: int, subject: ExportSubject) -> int:
-        """Bytes on the disk while it is made."""
+        """Return the disk space needed during the export, in bytes."""
         form = get_file_form(self.config.form, self.config.gguf)
         if not self.form.needs_merge:
             made = sum(file.stat().st_size for file in subject.folder.iterdir() if file.is_file())
@@ -160,8 +164,11 @@ class ModelExporter:
         return ExportTask(self.job, subject, self.config, self.form, self.folder, self.aside, self.tell)
 
     def _card(self, subject: ExportSubject) -> ModelCard:
-        """What the engine knows of the model, with what its files alone say: the base by hub id and commit,
-        what that states of itself, and the course up to these very weights."""
+        """Return the card from the engine, completed from the model's files.
+
+        These add the base model by hub id and commit, facts of its own card, and the training up to these
+        weights.
+        """
         spec: ExportSpec = self.job.spec["export"]
         document, base = spec.card, describe_public_base(subject, self.job)
         course = subject.note.get("course") or document["course"]
@@ -170,7 +177,7 @@ class ModelExporter:
         return {**document, "base": None if untrained else base, "base_card": stated, "course": course}
 
     def _write_manifest(self, subject: ExportSubject, written: WrittenWeights) -> None:
-        """What was written, for whoever holds the files against it later."""
+        """Write the manifest of the tensors, for later verification."""
         beneath: BaseFingerprint | None = None
         if self.form.family == "adapter":
             base = describe_public_base(subject, self.job)
@@ -181,7 +188,10 @@ class ModelExporter:
         write_json(self.folder / tensor_manifest.FILE, document)
 
     def _push(self, parity: ParityReport, notices: list[str]) -> str | None:
-        """The repository's address; an export that failed, or that the hub didn't take, stays here."""
+        """Push to the hub and return the repository's address, or None.
+
+        An export that failed the check, or that the hub refused, stays local, with a notice.
+        """
         if not self.config.hub:
             return None
         if parity.status == "failed":
@@ -196,5 +206,5 @@ class ModelExporter:
 
 
 def _count_parameters(subject: ExportSubject, job: WorkerJob) -> int:
-    """Of the whole model."""
+    """Count the parameters of the full model."""
     return count_parameters(loading.find_weights_folder(subject.base(job)))

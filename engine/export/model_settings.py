@@ -1,7 +1,7 @@
-"""config.json, tokenizer_config.json and the like, as readers of different ages look for them.
+"""config.json, tokenizer_config.json and the like, for readers of different releases.
 
-What has another name in an older or a newer release is written under both, and where a model lay on this
-machine is left out. Invariant: light to import, as the parity check's process in other environments does.
+Settings with different names in older and newer releases are written under both, and local paths are removed.
+Invariant: light to import, as the parity check imports it in other environments.
 """
 
 from __future__ import annotations
@@ -14,17 +14,15 @@ from store.core.job_folder import read_json, write_json
 ModelSettings = dict[str, Any]
 
 
-# What readers of different ages look for under different names is written under both.
-#
-# transformers 5 writes `rope_parameters` and `dtype`; what reads `rope_theta` and `torch_dtype` would fall
-# back to 10,000 and to fp32 without a word. The chat template is looked for in a file of its own and in
-# tokenizer_config.json, the generation's tokens in generation_config.json and in config.json.
+# transformers 5 writes `rope_parameters` and `dtype`; code that reads `rope_theta` and `torch_dtype` would
+# silently fall back to 10,000 and to fp32. The chat template is read from its own file or from
+# tokenizer_config.json, generation tokens from generation_config.json or from config.json.
 
 MACHINE_KEYS = ("_name_or_path", "name_or_path")
 
 
 def complete_settings(folder: Path) -> None:
-    """Write what is missing of each pair, and leave out where the model lay on this machine."""
+    """Complete each pair of settings, and remove local paths."""
     for file in ("config.json", "generation_config.json", "tokenizer_config.json"):
         document = read_json(folder / file)
         if document is None:
@@ -63,7 +61,7 @@ def _add_chat_template(folder: Path, config: ModelSettings) -> None:
 
 
 def read_rope_base(config: ModelSettings) -> float | None:
-    """The base of the rotary positions that a config.json names; None where it names none."""
+    """Return the base of the rotary positions in a config.json; None if missing."""
     rope = config.get("rope_parameters")
     value = (rope.get("rope_theta") if isinstance(rope, dict) else None) or config.get("rope_theta")
     return None if value is None else float(value)

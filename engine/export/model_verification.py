@@ -1,7 +1,7 @@
-"""The job `model_verify`: a folder or file that is to be an export of a model, held against it again.
+"""The job `model_verify`: compare a folder or file, supposedly an export of a model, with that model.
 
-It may have been edited or come from somebody else. Nothing of it is loaded before its files are, by name and
-to the last tensor, what an export of that model has: what differs is told, and not asked anything.
+It may have been edited or come from elsewhere. It is loaded only if its files have, by name and to the last
+tensor, the content of an export of that model: otherwise the differences are reported, and no row is run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OURS, ANEW = (
 
 
 def phases(spec: JobSpec) -> Phases:
-    """Read, in some checks written anew, and held against the model."""
+    """Return the phases: reading, sometimes a new export, comparing with the model."""
     return (
         LOADING_MESSAGE,
         Phase((BEGINNING, *format_writers.MESSAGES), 0.1),
@@ -46,7 +46,9 @@ def phases(spec: JobSpec) -> Phases:
 
 
 def run(job: WorkerJob) -> ModelVerifyResult:
-    """Verify what `job.config` names. Raises NotFoundError, ModelError, ConfigError for what is no export."""
+    """Verify as `job.config` says. Raises NotFoundError, ModelError or ConfigError for invalid paths and
+    files.
+    """
     asked = ModelVerify.parse(job.config)
     spec: VerifySpec = job.spec["verify"]
     path, began = job.home.path / spec["path"], time.monotonic()
@@ -73,7 +75,7 @@ def _is_noted(file: Path, noted: StoredManifest) -> bool:
 
 
 class ExportVerifier:
-    """One check of `path`, which is to be what `config` would export."""
+    """Verification of `path` as an export according to `config`."""
 
     def __init__(self, job: WorkerJob, config: ModelExport, path: Path, aside: Path, began: float) -> None:
         self.job, self.config, self.path, self.aside, self.began = job, config, path, aside, began
@@ -98,8 +100,11 @@ class ExportVerifier:
         )
 
     def _noted(self) -> ExportManifest | None:
-        """The manifest of an export of this model in this form: the file beside, whichever of them it is of,
-        else that of a home folder, where its checksum is what the store has."""
+        """Return the manifest of an export of this model in this format, if its checksum is in the store.
+
+        The file beside the export is preferred, whichever export it belongs to, then those in the home
+        folder.
+        """
         spec: VerifySpec = self.job.spec["verify"]
         manifests = [
             noted
@@ -127,7 +132,7 @@ class ExportVerifier:
         self.job.progress(0, 1, "steps", what)
 
     def _other_base(self, subject: ExportSubject, noted: ExportManifest) -> list[str]:
-        """What to say where the model beneath an adapter isn't that any more with which it was exported."""
+        """Return a cause if the base model of an adapter has changed since the export."""
         base = noted["base"]
         if base is None:
             return []

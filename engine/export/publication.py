@@ -1,8 +1,6 @@
-"""The finished folder of an export: its checksums, its place, a zip of it, and its way to the Hugging Face
-hub.
+"""Publication of a finished export: checksums, folder, zip file, and push to the Hugging Face hub.
 
-Invariant: the job's folder names what it publishes before it does, so that the engine finds what belongs to
-nobody.
+Invariant: the job's folder records the names before they are taken, so that the engine can remove leftovers.
 """
 
 from __future__ import annotations
@@ -22,25 +20,23 @@ from store.core.home import SPARE_BYTES
 from store.core.job_folder import write_json
 from store.core.model_schemas import VersionFile
 
-# The finished folder of an export: its checksums, its place, and a zip of it.
-#
-# It gets its name by one rename once all is there; a name that is taken is never replaced. The job's folder
-# says before that which names it is about to give (`published.json`), so that what a kill leaves between the
-# rename and the end of the job is removed by the engine, as it belongs to nobody.
+# The folder is published by one rename once it is complete; an existing name is never replaced. The names are
+# recorded in the job's folder first (`published.json`), so that if the job is killed between the rename and
+# its end, the engine removes the files, as no export owns them.
 
 SUMS = "SHA256SUMS"
 CHUNK = 2**20
 
 
 class PublishedExport(NamedTuple):
-    """folder: beneath the home folder's exports; zip: the file's name there."""
+    """Names of a published export; folder: within the home folder's exports; zip: the file's name there."""
 
     folder: Path
     zip: str | None
 
 
 def check_space(job: WorkerJob, needed: int) -> None:
-    """Raise DataError with the size that is needed where the disk has less."""
+    """Raise DataError with the required size if the disk has less free."""
     free = shutil.disk_usage(job.home.path).free
     if free < needed + SPARE_BYTES:
         raise DataError(
@@ -55,7 +51,7 @@ def _format_size(count: int) -> str:
 
 
 def write_checksums(folder: Path, tell: Callable[[str], None]) -> list[VersionFile]:
-    """The files of the folder with their checksums, which are written into it for `sha256sum -c`."""
+    """Return the folder's files with checksums, and write these in the format of `sha256sum -c`."""
     tell("Computing checksums")
     files: list[VersionFile] = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SUMS):
@@ -72,7 +68,7 @@ def write_checksums(folder: Path, tell: Callable[[str], None]) -> list[VersionFi
 
 
 def compute_file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     whole = hashlib.sha256()
     with open(path, "rb") as file:
         while part := file.read(CHUNK):
@@ -81,7 +77,7 @@ def compute_file_digest(path: Path) -> str:
 
 
 def write_zip(folder: Path, target: Path, name: str, tell: Callable[[str], None]) -> None:
-    """The folder as one file; weights don't shrink, so nothing is compressed."""
+    """Write the folder as one uncompressed zip file, as weights hardly compress."""
     tell("Writing the zip file")
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(folder.rglob("*")):
@@ -90,7 +86,7 @@ def write_zip(folder: Path, target: Path, name: str, tell: Callable[[str], None]
 
 
 def publish(job: WorkerJob, folder: Path, archive: Path | None, name: str) -> PublishedExport:
-    """Give folder and zip file the first free name."""
+    """Rename folder and zip file to the first free name."""
     exports = job.home.exports
     exports.mkdir(exist_ok=True)
     for path in folder.rglob("*"):
@@ -102,17 +98,14 @@ def publish(job: WorkerJob, folder: Path, archive: Path | None, name: str) -> Pu
         number += 1
         plain = f"{name}-{number}"
     write_json(job.dir.published, {"exports": [plain, f"{plain}.zip"] if archive else [plain]})
-    os.rename(folder, exports / plain)  # refused where another export was first
+    os.rename(folder, exports / plain)  # fails if another export took the name first
     if archive:
         os.rename(archive, exports / f"{plain}.zip")
     return PublishedExport(exports / plain, f"{plain}.zip" if archive else None)
 
 
-# A finished export pushed to a repository of the Hugging Face hub.
-#
-# The token is the one that the environment (HF_TOKEN) or `hf auth login` has; it is never asked for, stored
-# or written anywhere by this project. All files become one commit: until it is made, the repository shows
-# none.
+# The token is that of the environment (HF_TOKEN) or of `hf auth login`; this project never asks for it,
+# stores it or writes it. All files are pushed as one commit: until it exists, the repository shows none.
 
 RETRY_FIX = "The export is in the home folder. Push it with `hf upload {repository} FOLDER .`"
 REFUSED: dict[int, str] = {
@@ -123,8 +116,11 @@ REFUSED: dict[int, str] = {
 
 
 def check_repository(repository: str, *, private: bool) -> None:
-    """Before anything is made: raise StateError (hub) where nobody is signed in, the hub can't be reached, or
-    what is to be private would become public."""
+    """Check the repository before any work.
+
+    Raises: StateError (hub) if not signed in, if the hub can't be reached, or if a private export would
+    become public.
+    """
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -139,7 +135,7 @@ def check_repository(repository: str, *, private: bool) -> None:
         api.whoami()
         there = api.repo_info(repository)
     except RepositoryNotFoundError:
-        return  # it is made by the push
+        return  # created by the push
     except Exception as error:
         raise _build_hub_error(
             repository, error, "Nothing was exported. Check the network, the token and the repository name."
@@ -157,15 +153,17 @@ def _check_private(repository: str, private: bool, there: Any) -> None:
 
 
 def push_to_hub(folder: Path, repository: str, *, private: bool) -> str:
-    """The address of the repository, with all files of the folder. Raises StateError with the reason, and
-    what of it is there."""
+    """Push all files of the folder and return the repository's address.
+
+    Raises: StateError with the reason, and whether the repository was created.
+    """
     from huggingface_hub import HfApi
 
     api, made = HfApi(), False
     try:
         address = api.create_repo(repository, private=private, exist_ok=True)
         made = True
-        _check_private(repository, private, api.repo_info(repository))  # it may have been opened since
+        _check_private(repository, private, api.repo_info(repository))  # it may have become public since
         api.upload_folder(
             repo_id=repository, folder_path=str(folder), commit_message="Model exported by Tunebench"
         )
@@ -178,7 +176,7 @@ def push_to_hub(folder: Path, repository: str, *, private: bool) -> str:
 
 
 def _build_hub_error(repository: str, error: Exception, fix: str) -> StateError:
-    """By its status where the hub answered; else by what the client says."""
+    """Return the error, by status code if the hub responded, otherwise with the client's message."""
     response: Any = getattr(error, "response", None)
     why = REFUSED.get(getattr(response, "status_code", 0), "")
     return StateError(

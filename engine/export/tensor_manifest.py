@@ -1,7 +1,7 @@
-"""An export's tensors by name, with shapes and checksums: noted as its writer wrote them, and compared later.
+"""Tensors of an export by name, with shapes and checksums, recorded when written and compared later.
 
-Files are read as bytes and nothing is loaded. A GGUF file's header is walked through before any reader sees
-it, and a file that lies about its sizes is refused.
+Files are read as bytes and nothing is loaded. A GGUF file's header is validated before the reader sees it,
+and a file with false sizes is refused.
 """
 
 from __future__ import annotations
@@ -23,20 +23,18 @@ from store.core.model_folders import MAX_HEADER, count_parameters
 if TYPE_CHECKING:
     from gguf import GGUFReader
 
-# A GGUF file from anybody: its header is walked through before any reader sees it.
-#
-# Its lengths must lie within the file: readers believe its counts, and one that names 2**60 entries would
-# keep them busy for ever.
+# GGUF files may be untrusted: all lengths must be within the file, as readers trust its counts, and one that
+# claims 2**60 entries would keep them busy forever.
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 STRING, ARRAY = 8, 9
-SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes of the plain types
+SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes of the scalar types
 MAX_DIMENSIONS = 4
 
 
 def check_header(file: Path) -> None:
-    """Raise ModelError for a file that is cut short or no GGUF file."""
+    """Raise ModelError for a file that is truncated or not a GGUF file."""
     try:
         with open(file, "rb") as source:
             _Header(source, file.stat().st_size).walk()
@@ -46,8 +44,11 @@ def check_header(file: Path) -> None:
 
 @contextmanager
 def open_gguf(file: Path) -> Iterator[GGUFReader]:
-    """The library's reader. Raises ModelError where it, or what is read of it within, breaks off: a whole
-    header may name tensors that lie beyond the end."""
+    """Open a file with the library's reader.
+
+    Raises: ModelError if opening it, or reading inside the context, fails: a valid header may list tensors
+    beyond the end of the file.
+    """
     check_header(file)
     from gguf import GGUFReader
 
@@ -64,13 +65,13 @@ def _build_file_error(file: Path, error: Exception) -> ModelError:
 
 
 class _Header:
-    """Raises ValueError for what can't be."""
+    """Validator of a GGUF header; raises ValueError for impossible values."""
 
     def __init__(self, source: BinaryIO, size: int) -> None:
         self.source, self.size = source, min(size, MAX_HEADER)
 
     def walk(self) -> None:
-        """Fields, then the list of tensors."""
+        """Read the fields, then the list of tensors."""
         if self.source.read(4) != MAGIC or self._number("<I") not in VERSIONS:
             raise ValueError("invalid header")
         tensors, fields = self._number("<Q"), self._number("<Q")
@@ -113,13 +114,13 @@ class _Header:
 
 
 FILE = "manifest.json"
-MAX_SHOWN = 200  # characters of a setting that are kept as they are
-MAX_LISTED = 4  # files too many, by name
+MAX_SHOWN = 200  # maximum characters of a setting stored verbatim
+MAX_LISTED = 4  # names listed in an error
 CONFIG, INDEX, MODELFILE = "config.json", "model.safetensors.index.json", "Modelfile"
 
 
 def read_weights(export: Path) -> WrittenWeights:
-    """Of a folder, or of a GGUF file. Raises ModelError for a file that can't be what its name says."""
+    """Read the tensors of a folder or a GGUF file. Raises ModelError for an invalid file."""
     if export.is_file():
         return _read_gguf(export)
     if file := find_gguf(export):
@@ -141,8 +142,10 @@ def read_weights(export: Path) -> WrittenWeights:
 
 
 def find_gguf(folder: Path) -> Path | None:
-    """The GGUF file of an export. Raises ModelError where there are several: which of them is read is up to
-    who reads it."""
+    """Return the GGUF file of an export, or None.
+
+    Raises: ModelError if there are several, as it is undefined which of them is read.
+    """
     files = sorted(folder.glob("*.gguf"))
     if len(files) > 1:
         raise ModelError(
@@ -154,7 +157,7 @@ def find_gguf(folder: Path) -> Path | None:
 
 
 def _read_object(file: Path) -> dict[str, Any]:
-    """Of JSON; nothing of a file that isn't, which is told where its content is compared."""
+    """Read a JSON object; return {} for an invalid file, which is reported when its content is compared."""
     try:
         document = read_json(file)
     except (ValueError, RecursionError):
@@ -210,6 +213,6 @@ def _format_value(value: object) -> str:
 
 
 def compute_fingerprint(weights: WrittenWeights) -> str:
-    """One checksum of all tensors, whatever the files in which they lie."""
+    """Return one checksum of all tensors, independent of how they are split into files."""
     lines = (f"{name} {tensor['sha256']}\n" for name, tensor in sorted(weights["tensors"].items()))
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,2 +1,1 @@
-"""Models: where they come from, how a method changes them, tokenization, forward passes, objectives,
-saving."""
+"""Models: sources, tuning methods, tokenization, forward passes, objectives and saving."""

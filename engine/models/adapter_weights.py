@@ -1,6 +1,6 @@
-"""The weights of adapters: what they start from, which ranks AdaLoRA keeps between steps, switching among
-several on one base, and any point on the line between the base's weights and the tuned ones. The base stays
-itself.
+"""Adapter weights: initialization, AdaLoRA's rank allocation, switching and interpolation.
+
+The base model itself is never changed.
 """
 
 from __future__ import annotations
@@ -24,21 +24,20 @@ from torch import Tensor
 from store.training.methods import TAKEN_APART, Method
 from store.training.train_config import TrainConfig
 
-# What a LoRA starts from, other than nothing: the base model's weights, what flows through them, or what was
-# lost when they were squeezed.
+# LoRA initializations from the base model's weights, its activations, or its quantisation error.
 #
-# pissa (Meng et al. 2024) and olora (Büyükakyüz 2024) begin with the strongest part of each weight in the
-# adapter. Their authors take that part out of the base model; here a second adapter, frozen, takes it off
-# again, so that the base stays itself: it can be evaluated, and the result is one LoRA of twice the rank.
-# eva (Paischer et al. 2024) begins A at the directions in which the inputs vary, with the same rank
-# everywhere. loftq (Li et al. 2024) begins with what 4-bit weights lost.
+# pissa (Meng et al. 2024) and olora (Büyükakyüz 2024) initialize the adapter with the dominant part of each
+# weight. Their authors subtract that part from the base model; here a second, frozen adapter subtracts it, so
+# that the base stays unchanged: it can still be evaluated, and the result is one LoRA of twice the rank. eva
+# (Paischer et al. 2024) initializes A with the directions of largest variance of the inputs, with the same
+# rank everywhere. loftq (Li et al. 2024) initializes the adapter with the error of 4-bit quantisation.
 
-TWIN = "start"  # the frozen adapter that takes the beginning off again
-OVERSAMPLING, ITERATIONS = 8, 4  # of the randomised decomposition (Halko et al. 2011)
+TWIN = "start"  # the frozen adapter that subtracts the initial weights
+OVERSAMPLING, ITERATIONS = 8, 4  # for the randomised SVD (Halko et al. 2011)
 
 
 class AdapterChanges(TypedDict, total=False):
-    """Fields of peft's config of an adapter that differ in the file."""
+    """Fields of the peft adapter config that differ in the saved file."""
 
     r: int
     lora_alpha: float
@@ -47,15 +46,18 @@ class AdapterChanges(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class InitSources:
-    """What a start is made from. rows: token ids of training rows, for eva; folder: with the model's weights
-    as safetensors, for loftq."""
+    """Inputs of an adapter initialization.
+
+    - rows: token ids of training rows, for eva
+    - folder: holds the model's weights as safetensors, for loftq
+    """
 
     rows: Sequence[torch.Tensor] = ()
     folder: Path | None = None
 
 
 def set_initial_weights(model: PeftModel, config: TrainConfig, sources: InitSources) -> None:
-    """Set the adapter's first weights as `init_lora_weights` says; random numbers follow torch's seed."""
+    """Set the adapter's initial weights by `init_lora_weights`; random numbers follow torch's seed."""
     if config.init_lora_weights in TAKEN_APART:
         _decompose_weights(model, config.init_lora_weights)
     elif config.init_lora_weights == "eva":
@@ -77,7 +79,7 @@ def _set(layer: Any, adapter: str, a: torch.Tensor, b: torch.Tensor) -> None:
 
 
 def _factor_low_rank(weight: torch.Tensor, r: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """B [out, r] and A [r, in] whose product is the best approximation of that rank, in equal shares."""
+    """Return the best rank-r approximation as B [out, r] and A [r, in], singular values split evenly."""
     u, s, v = torch.svd_lowrank(weight, q=min(r + OVERSAMPLING, *weight.shape), niter=ITERATIONS)
     root = s[:r].sqrt()
     return u[:, :r] * root, root[:, None] * v[:, :r].T
@@ -85,7 +87,7 @@ def _factor_low_rank(weight: torch.Tensor, r: int) -> tuple[torch.Tensor, torch.
 
 def _decompose_weights(model: PeftModel, start: str) -> None:
     alike: Any = copy(model.peft_config["default"])
-    heads, alike.modules_to_save = alike.modules_to_save, None  # they belong to the trained adapter alone
+    heads, alike.modules_to_save = alike.modules_to_save, None  # they belong to the trained adapter only
     if heads:
         alike.exclude_modules = rf"(.*\.)?({'|'.join(map(re.escape, heads))})(\..*)?"
     PeftModel.add_adapter(model, TWIN, alike)
@@ -100,13 +102,13 @@ def _decompose_weights(model: PeftModel, start: str) -> None:
         _set(layer, "default", a, b)
         layer.scaling[TWIN] = -scale
         for trained, twin in ((layer.lora_A, layer.lora_A[TWIN]), (layer.lora_B, layer.lora_B[TWIN])):
-            del twin.weight  # a buffer in its place: peft would make parameters trainable again
+            del twin.weight  # replaced by a buffer: peft would make a parameter trainable again
             twin.register_buffer("weight", trained["default"].weight.detach().clone())
         layer.set_adapter(["default", TWIN])
 
 
 def _init_from_inputs(model: PeftModel, rows: Sequence[torch.Tensor]) -> None:
-    """A begins at the leading eigenvectors of the inputs' products, summed over the rows; B at zero."""
+    """Set A to the leading eigenvectors of the inputs' summed outer products, and B to zero."""
     products: dict[str, torch.Tensor] = {}
     hooks = [
         layer.register_forward_pre_hook(_make_accumulator(products, name))
@@ -149,7 +151,7 @@ def _compensate_quantisation(model: PeftModel, folder: Path) -> None:
 
 
 class SafetensorsFolder:
-    """Single tensors out of a folder of safetensors; `files` says where each is."""
+    """Reader of single tensors from a folder of safetensors; `files` maps each tensor name to its file."""
 
     def __init__(self, folder: Path) -> None:
         self.files: dict[str, Path] = {}
@@ -158,20 +160,22 @@ class SafetensorsFolder:
                 self.files |= dict.fromkeys(file.keys(), path)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Its shape, without reading it."""
+        """Return the tensor's shape without reading its data."""
         with safe_open(self.files[name], "pt") as file:
             return tuple(file.get_slice(name).get_shape())
 
     def read(self, name: str) -> torch.Tensor:
-        """That tensor alone."""
+        """Read this tensor only."""
         with safe_open(self.files[name], "pt") as file:
             tensor: torch.Tensor = file.get_tensor(name)
             return tensor
 
 
 def join_adapter(model: PeftModel) -> tuple[dict[str, torch.Tensor], AdapterChanges]:
-    """The trained adapter with its frozen twin as one LoRA of twice the rank: its tensors by the names that
-    peft gives them in a file, and the fields of its config that differ."""
+    """Merge the trained adapter and its frozen twin into one LoRA of twice the rank.
+
+    Returns its tensors under the names that peft uses in a file, and the config fields that differ.
+    """
     tensors: dict[str, torch.Tensor] = {}
     for name, layer in _iterate_lora_layers(model):
         a: Any = layer.lora_A
@@ -185,33 +189,33 @@ def join_adapter(model: PeftModel) -> tuple[dict[str, torch.Tensor], AdapterChan
     return tensors, {"r": 2 * config.r, "lora_alpha": alpha}
 
 
-# AdaLoRA between the steps: which ranks live on (Zhang et al. 2023), on the fp32 masters.
+# AdaLoRA's rank allocation between steps (Zhang et al. 2023), on the fp32 masters.
 #
-# peft's own allocator reads weights and gradients of a model; here it reads the masters, which have both. Its
-# state is part of a checkpoint, so that a resumed run deals the same ranks.
+# peft's own allocator reads weights and gradients from a model; here it reads the masters, which have both.
+# Its state is part of a checkpoint, so that a resumed run allocates the same ranks.
 
-FIRST_SHARE, FINAL_SHARE = 0.1, 0.3  # of the steps, in which no rank goes: at the beginning, at the end
+FIRST_SHARE, FINAL_SHARE = 0.1, 0.3  # shares of the steps, at the start and the end, without pruning
 AVERAGES = ("exp_avg_ipt", "exp_avg_unc")
-PENALTY = 0.5  # weight of the term that keeps the singular vectors orthogonal, as the authors'
+PENALTY = 0.5  # weight of the orthogonality penalty on the singular vectors, as in the paper
 
 Tensors = dict[str, torch.Tensor]
 
 
 class RankAllocation:
-    """Deals rank among the matrices. `weights`: the masters by name."""
+    """AdaLoRA's allocation of rank among the matrices. `weights`: the fp32 masters by name."""
 
     def __init__(self, config: AdaLoraConfig, weights: dict[str, torch.nn.Parameter]) -> None:
         self.config = config
         self.weights = weights
-        self.pattern: dict[str, list[bool]] = {}  # which ranks of each matrix are left
+        self.pattern: dict[str, list[bool]] = {}  # which ranks of each matrix remain
         self.allocator = RankAllocator(self, config, "default")
 
     def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
-        """The masters, as the allocator asks for them."""
+        """Yield the masters through the interface that peft's allocator expects."""
         yield from self.weights.items()
 
     def regularise(self) -> None:
-        """Add the gradient of the penalty, once a step: the mean of |A Aᵀ - I| and |Bᵀ B - I|."""
+        """Add the gradient of the penalty, once per step: the mean of |A Aᵀ - I| and |Bᵀ B - I|."""
         parts = []
         for name, weight in self.weights.items():
             if "lora_A" in name or "lora_B" in name:
@@ -221,7 +225,7 @@ class RankAllocation:
         (PENALTY * torch.stack(parts).mean()).backward()
 
     def after_step(self, step: int) -> None:
-        """After optimiser step `step` (from 1), while the gradients are still there."""
+        """Update the allocation after optimiser step `step` (from 1), before the gradients are cleared."""
         last = (self.config.total_step or 0) - self.config.tfinal
         if step <= last:
             _, pattern = self.allocator.update_and_allocate(self, step, force_mask=step == last)
@@ -232,7 +236,7 @@ class RankAllocation:
             self.allocator.mask_using_rank_pattern(self, self.pattern)
 
     def tensors(self) -> Tensors:
-        """What a checkpoint must hold of it."""
+        """Return the state that a checkpoint must hold."""
         tensors = {
             f"allocation.{kind}.{name}": value
             for kind in AVERAGES
@@ -242,11 +246,11 @@ class RankAllocation:
         return tensors
 
     def load(self, tensors: Tensors) -> None:
-        """Put back what `tensors` gave."""
+        """Restore the state returned by `tensors`."""
         for kind in AVERAGES:
             prefix = f"allocation.{kind}."
             setattr(self.allocator, kind, _strip_prefix(tensors, prefix))
-        self.allocator.ipt = dict(self.allocator.exp_avg_ipt)  # names seen; their values are always made anew
+        self.allocator.ipt = dict(self.allocator.exp_avg_ipt)  # only the names count; values are recomputed
         self.pattern = {
             name: keep.tolist() for name, keep in _strip_prefix(tensors, "allocation.pattern.").items()
         }
@@ -256,16 +260,16 @@ def _strip_prefix(tensors: Tensors, prefix: str) -> Tensors:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
-# Several adapters around one base, one of them on at a time, switched in a fraction of a millisecond.
+# Several adapters on one base, one active at a time, switched in a fraction of a millisecond.
 #
-# peft's own way to switch goes through every parameter of every layer, 27 ms for SmolLM2-135M, and a layer
-# whose adapters are off still costs its detour. Here a layer is told the name of its adapter, and with none
-# it is taken out: the base's own layer stands in its place, so that the base is as fast as without
+# peft's own switching visits every parameter of every layer (27 ms for SmolLM2-135M), and a layer whose
+# adapters are disabled still adds the overhead of its wrapper. Here each layer only gets the adapter's name.
+# With no adapter the wrapper is replaced by the base's own layer, so that the base is as fast as without
 # adapters.
 
 
 class AdapterSwitch:
-    """The layers of one model that adapters have been put around."""
+    """Switch between the adapters of one model, with one active at a time."""
 
     def __init__(self, model: Any) -> None:
         self._places = [
@@ -276,35 +280,35 @@ class AdapterSwitch:
         ]
 
     def to(self, adapter: str) -> None:
-        """Switch that adapter on, and all others off; "" is the base alone."""
+        """Activate this adapter and deactivate all others; "" selects the base model alone."""
         for parent, name, layer in self._places:
             if adapter:
                 layer._active_adapter = [adapter]
             parent._modules[name] = layer if adapter else layer.get_base_layer()
 
     def open(self) -> None:
-        """Put all layers back, for peft to add another adapter."""
+        """Put all adapter layers back in place, so that peft can add another adapter."""
         for parent, name, layer in self._places:
             parent._modules[name] = layer
 
 
-# A model anywhere on the straight line between the base's weights and the tuned ones, without training.
+# Linear interpolation between the base's weights and the tuned ones, without training.
 #
-# Of an adapter one factor of each change is scaled, on which the change depends linearly: B of LoRA, the
-# singular values of AdaLoRA, the scales behind VeRA's random matrices; IA3's factors go from 1. Of whole
-# weights every one that tuning changed is interpolated, one matrix at a time: both ends stay on the disk, and
-# memory holds one model and two matrices.
+# For an adapter, only the factor on which the change depends linearly is scaled: B of LoRA, the singular
+# values of AdaLoRA, the scales after VeRA's random matrices; IA3's factors start from 1. For full weights,
+# every matrix that tuning changed is interpolated, one at a time: both ends stay on disk, and memory holds
+# one model and two matrices.
 
 
 class InterpolationEnd(Protocol):
-    """One end of the line, a tensor at a time."""
+    """One end of the interpolation, read one tensor at a time."""
 
     def read(self, name: str) -> Tensor:
-        """That parameter there."""
+        """Return this parameter's value at this end."""
 
 
 class InMemoryEnd(dict[str, Tensor]):
-    """An end in memory."""
+    """An interpolation end held in memory."""
 
     def read(self, name: str) -> Tensor:
         return self[name]
@@ -312,14 +316,14 @@ class InMemoryEnd(dict[str, Tensor]):
 
 @dataclass(frozen=True)
 class WeightInterpolation:
-    """Parameters of one model by name, and what they are at both ends."""
+    """Interpolation of a model's parameters, by name, between their base and their tuned values."""
 
     parameters: Mapping[str, Tensor]
     base: InterpolationEnd
     tuned: InterpolationEnd
 
     def go(self, alpha: float) -> None:
-        """Put the model at `alpha`: 0 is exactly the base, 1 exactly the tuned model."""
+        """Set the model to `alpha`: 0 is exactly the base, 1 exactly the tuned model."""
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 if alpha in (0.0, 1.0):
@@ -332,7 +336,7 @@ class WeightInterpolation:
 
 
 def interpolate_adapter(model: Any, method: Method, adapter: str = "") -> WeightInterpolation:
-    """From a tuned model with its adapter, or with that one among several."""
+    """Build the interpolation for a tuned model with its adapter, or with the named one of several."""
     own = f".{adapter}." if adapter else ""
     factors = {
         name: p.data for name, p in model.named_parameters() if method.factor in name and own in f"{name}."
@@ -348,8 +352,12 @@ def interpolate_adapter(model: Any, method: Method, adapter: str = "") -> Weight
 def interpolate_weights(
     model: Any, ends: tuple[Path, Path], load: Callable[[Path], Any], temporary: Path
 ) -> WeightInterpolation:
-    """From the folders of the base and of the tuned model; the line is in `model`, which has the weights of
-    the second. load: makes a model of a folder; temporary: where to put what a folder names otherwise."""
+    """Build the interpolation from the folders of the base and of the tuned model.
+
+    - model: holds the tuned weights, and is the one that is interpolated
+    - load: builds a model from a folder
+    - temporary: where weights are rewritten if a folder stores them under other names or shapes
+    """
     parameters = {name: parameter.data for name, parameter in model.named_parameters()}
     base, tuned = (
         _open_end(folder, parameters, load, temporary / side)
@@ -366,7 +374,7 @@ def interpolate_weights(
 def _open_end(
     folder: Path, parameters: Mapping[str, Tensor], load: Callable[[Path], Any], temporary: Path
 ) -> SafetensorsFolder:
-    """The files of `folder` where they have every parameter as it is in the model; else files made of it."""
+    """Open `folder` if it has every parameter in the model's shape; otherwise rewrite it to `temporary`."""
     files = SafetensorsFolder(folder)
     if all(name in files.files and files.shape(name) == tuple(p.shape) for name, p in parameters.items()):
         return files

@@ -1,8 +1,9 @@
-"""Which rows make up which optimiser step, general rows against forgetting beside them, and how they become
-tensors.
+"""Assignment of rows to optimiser steps, replay of general rows against forgetting, and collation to tensors.
 
-All of it is a pure function of seed and step or epoch, so that a resumed run continues with the very batch
-at which it stopped. Rows are padded on the right: under causal attention no token sees what follows it.
+The order is a pure function of the seed and the step or epoch, so that a resumed run continues with exactly
+the batch at which it stopped. Rows are shuffled; within windows of a few effective batches they are grouped
+by length, which removes most padding, and the groups are taken in random order. Rows are padded on the right:
+under causal attention no token sees what follows it, so padding needs no attention mask.
 """
 
 from __future__ import annotations
@@ -20,27 +21,25 @@ if TYPE_CHECKING:
     from engine.models.tokenization.rendering import TokenRows
     from store.training.train_config import TrainConfig
 
-# Which rows make up which optimiser step, and how they become tensors.
-#
-# The order is a pure function of (seed, epoch), so that a resumed run continues with the very batch at
-# which it stopped. Rows are shuffled; within windows of a few effective batches they are grouped by length,
-# which removes most padding, and the groups are dealt in random order. Rows are padded on the right: under
-# causal attention no token sees what follows it, so that padding needs no attention mask.
-
-# Tokens of a micro-batch on a CPU: enough for its matrix products to be fast, few enough for its caches and
-# its memory. Where all weights are trained, every micro-batch adds up all their gradients: fewer of them are
+# Tokens per micro-batch on a CPU: enough for fast matrix products, few enough for its caches and memory. In
+# full fine-tuning every micro-batch accumulates the gradients of all weights, so fewer, larger ones are
 # better.
 CPU_TOKENS = {"adapter": 1024, "full": 2048}
-WINDOW = 8  # effective batches among which rows of like length are put together
+WINDOW = 8  # effective batches within which rows are grouped by length
 
 StepRows = list[np.ndarray]  # row indices of each micro-batch of one optimiser step
 
 
 @dataclass
 class TokenBatch:
-    """inputs int64 [rows, longest]; picked bool, the same shape: where the next token is trained;
-    targets int64 [trained]: those tokens, in row-major order; tokens: of the rows, without padding;
-    lengths: of each row in `inputs`, where the rest is padding."""
+    """A batch of token rows.
+
+    - inputs: int64 [rows, longest]
+    - picked: bool, same shape: true where the next token is trained
+    - targets: int64 [trained]: those next tokens, in row-major order
+    - tokens: number of tokens in the rows, without padding
+    - lengths: length of each row in `inputs`; the rest is padding
+    """
 
     inputs: torch.Tensor
     picked: torch.Tensor
@@ -50,17 +49,17 @@ class TokenBatch:
 
     @property
     def units(self) -> int:
-        """What the loss sums over: trained tokens."""
+        """Number of units the loss sums over: trained tokens."""
         return len(self.targets)
 
 
 def compute_batch_shape(config: TrainConfig) -> tuple[int, int]:
-    """(rows of a micro-batch, micro-batches of a step)."""
+    """Return (rows per micro-batch, micro-batches per step)."""
     return config.per_device_train_batch_size, config.gradient_accumulation_steps
 
 
 def count_total_steps(config: TrainConfig, rows: int) -> int:
-    """Optimiser steps of the run, without early stopping; `config` is resolved."""
+    """Return the run's optimiser steps, ignoring early stopping; `config` must be resolved."""
     steps = math.ceil(
         count_steps_per_epoch(rows, *compute_batch_shape(config)) * (config.num_train_epochs or 1)
     )
@@ -68,14 +67,14 @@ def count_total_steps(config: TrainConfig, rows: int) -> int:
 
 
 def count_steps_per_epoch(rows: int, batch_size: int, accumulation: int) -> int:
-    """Optimiser steps that visit every row once; the last one may be smaller."""
+    """Return the optimiser steps that visit every row once; the last step may be smaller."""
     return math.ceil(rows / (batch_size * accumulation))
 
 
 def build_epoch_steps(
     lengths: np.ndarray, *, seed: int, epoch: int, batch_size: int, accumulation: int
 ) -> list[StepRows]:
-    """The steps of one epoch; every row is in exactly one micro-batch."""
+    """Return the steps of one epoch; every row is in exactly one micro-batch."""
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths))
     steps: list[StepRows] = []
@@ -92,9 +91,10 @@ def build_epoch_steps(
 
 
 def split_into_micro_batches(step: StepRows, lengths: np.ndarray, most: int) -> StepRows:
-    """The rows of a step, dealt anew into micro-batches of at most `most` tokens; a longer row is one alone.
+    """Regroup a step's rows into micro-batches of at most `most` tokens.
 
-    The step's loss is a sum over rows, so that this changes memory and speed and nothing else.
+    A longer row gets its own micro-batch. The step's loss is a sum over rows, so this changes memory use
+    and speed only.
     """
     rows = np.concatenate(step)
     micro_batches: StepRows = []
@@ -108,13 +108,16 @@ def split_into_micro_batches(step: StepRows, lengths: np.ndarray, most: int) -> 
 
 
 def compute_micro_batch_tokens(config: TrainConfig) -> int:
-    """The most tokens of a micro-batch of packed rows, where no single row has more."""
+    """Return the token limit of a micro-batch of packed rows; a single longer row may exceed it."""
     return CPU_TOKENS["adapter" if METHODS[config.method].adapter else "full"]
 
 
 def find_largest_micro_batch(lengths: np.ndarray, config: TrainConfig, *, packed: bool) -> np.ndarray:
-    """Indices of rows that make up the largest micro-batch that a step may be dealt into: what memory has to
-    hold. `lengths` of all training rows (of pairs: of both sequences); packed: whether rows are."""
+    """Return the row indices of the largest micro-batch that a step can contain, which memory must hold.
+
+    - lengths: of all training rows (for pairs: of both sequences together)
+    - packed: whether rows are packed
+    """
     batch_size, accumulation = compute_batch_shape(config)
     longest_first = np.argsort(-lengths, kind="stable")
     if not packed:
@@ -131,17 +134,20 @@ def find_largest_micro_batch(lengths: np.ndarray, config: TrainConfig, *, packed
 
 
 def batch_by_length(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Row indices in batches, longest first: the largest batch comes when memory is checked first."""
+    """Return row indices in batches, longest rows first, so that a lack of memory shows at once."""
     order = np.argsort(-lengths, kind="stable")
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
 def collate(rows: TokenRows, indices: np.ndarray, device: str | torch.device = "cpu") -> TokenBatch:
-    """One batch; what follows a row's last trained token has no effect on the loss and is left out."""
+    """Collate rows into one batch.
+
+    Tokens after a row's last trained one don't affect the loss and are dropped.
+    """
     parts = [rows.row(int(i)) for i in indices]
     used = [
         int(np.flatnonzero(trained)[-1]) for _, trained in parts
-    ]  # inputs of the row: before its last target
+    ]  # number of inputs per row: those before its last target
     inputs = np.zeros((len(parts), max(used)), np.int64)
     picked = np.zeros(inputs.shape, bool)
     targets = []
@@ -158,21 +164,24 @@ def collate(rows: TokenRows, indices: np.ndarray, device: str | torch.device = "
     )
 
 
-# General rows trained beside those of the data set, against forgetting: which rows, in which step.
+# Replay: general rows trained beside those of the data set, against forgetting.
 #
-# A step takes its rows of the data set as without replay, and beside them so many general ones that they
-# are `replay_share` of the whole effective batch. Where that is no whole number, steps take one row more or
-# less, so that after every step the rows replayed so far are the share to within half a row. Rows come in a
-# shuffled order of their own, pass after pass. All of it is a pure function of seed and step, so that a
-# resumed run replays what it would have replayed.
+# A step takes the same rows of the data set as without replay, plus general rows so that these make up
+# `replay_share` of the whole effective batch. If that isn't a whole number, steps take one row more or less,
+# so that after every step the number of replayed rows is within half a row of the exact share. General rows
+# come in their own shuffled order, pass after pass. All of it is a pure function of the seed and the step, so
+# that a resumed run replays the same rows.
 
-SEED_STREAM = 2  # beside the seed: another order than that of the data set's rows
+SEED_STREAM = 2  # combined with the seed, for an order independent of the data set's rows
 
 
 @dataclass(frozen=True)
 class Replay:
-    """The general rows of one run. rows: each with a trained token; train_rows: of the data set;
-    kl_beta: how much the distance to the base counts beside their loss."""
+    """The replayed general rows of one run.
+
+    - rows: general rows, each with a trained token
+    - train_rows: number of training rows in the data set
+    """
 
     rows: TokenRows
     config: TrainConfig
@@ -180,11 +189,11 @@ class Replay:
 
     @property
     def kl_beta(self) -> float:
-        """How much the distance to the base model on these rows counts."""
+        """Weight of the KL divergence from the base model on these rows, beside their loss."""
         return self.config.kl_beta
 
     def step(self, number: int) -> np.ndarray:
-        """Indices of the rows that step `number` (from 0) replays."""
+        """Return the indices of the rows that step `number` (from 0) replays."""
         first, end = (count_replayed_rows(self.config, self.train_rows, at) for at in (number, number + 1))
         return np.array([self._at(place) for place in range(first, end)], np.int64)
 
@@ -196,7 +205,7 @@ class Replay:
 
     @property
     def beside(self) -> TrainConfig:
-        """The config with batches as large as those of the general rows of a step."""
+        """The config with a batch size that matches the largest number of general rows in a step."""
         size, accumulation = compute_batch_shape(self.config)
         own, share = min(size * accumulation, self.train_rows), self.config.replay_share
         most = max(1, math.ceil(own * share / (1 - share)))
@@ -206,18 +215,18 @@ class Replay:
 
     @property
     def count(self) -> int:
-        """Rows that the run replays, with repeats."""
+        """Number of rows that the run replays, counting repeats."""
         return count_replay_rows(self.config, self.train_rows)
 
     @property
     def tokens(self) -> tuple[int, int]:
-        """Tokens and trained tokens that the run replays, with repeats."""
+        """Numbers of tokens and of trained tokens that the run replays, counting repeats."""
         passes = self.count / len(self.rows)
         return round(passes * len(self.rows.ids)), round(passes * int(self.rows.trained.sum()))
 
 
 def count_replayed_rows(config: TrainConfig, train_rows: int, step: int) -> int:
-    """Rows replayed before step number `step` (from 0)."""
+    """Return the number of rows replayed before step number `step` (from 0)."""
     batch_size, accumulation = compute_batch_shape(config)
     epoch, done = divmod(step, count_steps_per_epoch(train_rows, batch_size, accumulation))
     seen = epoch * train_rows + min(done * batch_size * accumulation, train_rows)
@@ -225,11 +234,11 @@ def count_replayed_rows(config: TrainConfig, train_rows: int, step: int) -> int:
 
 
 def count_replay_rows(config: TrainConfig, train_rows: int) -> int:
-    """Rows that the whole run replays, with repeats; `config` is resolved."""
+    """Return the number of rows that the whole run replays, counting repeats; `config` must be resolved."""
     return count_replayed_rows(config, train_rows, count_total_steps(config, train_rows))
 
 
 def build_replay_micro_batches(indices: np.ndarray, config: TrainConfig) -> StepRows:
-    """The rows that a step replays, in micro-batches as large as those of the data set."""
+    """Split a step's replayed rows into micro-batches of the same size as those of the data set."""
     size = config.per_device_train_batch_size
     return [indices[first : first + size] for first in range(0, len(indices), size)]

@@ -1,8 +1,11 @@
-"""Bottleneck adapters after Houlsby et al. 2019, as a method of peft.
+"""Bottleneck adapters (Houlsby et al. 2019) as a peft method.
 
-After the attention and after the MLP of every layer, before their outputs are added to the residual stream:
-y + W_up gelu(W_down y + b_down) + b_up, with W_up and b_up zero at first, so that training begins at the base
-model. peft saves, loads, disables and counts them as it does its own methods.
+They follow the attention and the MLP of every layer, before the output is added to the residual stream:
+
+y + W_up gelu(W_down y + b_down) + b_up
+
+W_up and b_up are initialized to zero, so that training starts at the base model. peft saves, loads, disables
+and counts them as it does its own methods.
 """
 
 from __future__ import annotations
@@ -22,14 +25,18 @@ from peft.mapping import (
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 
-NAME: Any = "BOTTLENECK"  # peft's enumeration of methods can't be added to, and compares as text
+NAME: Any = "BOTTLENECK"  # peft's enum of methods can't be extended, and its members compare as strings
 PREFIX = "bottleneck_"
 
 
 @dataclass
 class BottleneckConfig(PeftConfig):
-    """bottleneck_size: width of the small networks; target_modules: the blocks that they follow;
-    hidden_size: of the model."""
+    """Config of bottleneck adapters.
+
+    - bottleneck_size: width of the bottleneck
+    - hidden_size: hidden size of the model
+    - target_modules: blocks that the adapters follow
+    """
 
     bottleneck_size: int = 64
     hidden_size: int = 0
@@ -42,7 +49,7 @@ class BottleneckConfig(PeftConfig):
 
 
 class BottleneckLayer(nn.Module, BaseTunerLayer):
-    """A block with its adapter behind it. The block may answer a tensor or a tuple that begins with one."""
+    """A block followed by its adapter. The block may return a tensor or a tuple that starts with one."""
 
     adapter_layer_names = ("bottleneck_down", "bottleneck_up")
     other_param_names = ()
@@ -58,7 +65,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         self.update_layer(adapter_name, config)
 
     def update_layer(self, adapter_name: str, config: BottleneckConfig) -> None:
-        """Add an adapter that changes nothing yet, where and as wide as the block's weights are kept."""
+        """Add an adapter that is initially the identity, with the device and dtype of the block's weights."""
         near = next(p for p in self.base_layer.parameters())
         dtype = near.dtype if near.dtype.is_floating_point else torch.float32
         down = nn.Linear(config.hidden_size, config.bottleneck_size, device=near.device, dtype=dtype)
@@ -70,7 +77,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the block answers, changed by the active adapter."""
+        """Return the block's output, changed by the active adapter."""
         out = self.base_layer(*args, **kwargs)
         if self.disable_adapters:
             return out
@@ -84,7 +91,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
 
 
 class BottleneckModel(BaseTuner):
-    """Puts adapters behind the blocks that the config names."""
+    """Tuner that adds adapters after the blocks named in the config."""
 
     prefix: str = PREFIX
     tuner_layer_cls = BottleneckLayer
@@ -107,7 +114,7 @@ class BottleneckModel(BaseTuner):
 
 
 def register() -> None:
-    """Make peft know the method; again changes nothing."""
+    """Register the method with peft; repeated calls have no effect."""
     PEFT_TYPE_TO_CONFIG_MAPPING[NAME] = BottleneckConfig
     PEFT_TYPE_TO_TUNER_MAPPING[NAME] = BottleneckModel
     PEFT_TYPE_TO_PREFIX_MAPPING[NAME] = PREFIX

@@ -1,7 +1,7 @@
-"""Makes a bundled model usable: its GGUF file, dequantised once, as safetensors and a tokenizer.
+"""Conversion of a bundled model from its GGUF file to dequantised safetensors and a tokenizer.
 
-The folder is written aside and renamed, so that `home/models/NAME` is a whole model or absent. Two
-conversions at the same time do the work twice and end with one folder.
+The folder is written under a temporary name and then renamed, so that `home/models/NAME` is either complete
+or absent. Two concurrent conversions duplicate the work and end with one folder.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def run(job: WorkerJob) -> ConvertResult:
 
 
 def ensure_bundled_model(name: str, home: Home) -> Path:
-    """The folder of the bundled model `name`, converted now if it is not there (about 10 s).
+    """Return the folder of the bundled model `name`, converting it first if it doesn't exist (about 10 s).
 
-    Raises ModelError for a name that is not bundled and where its package is not installed.
+    Raises ModelError if the name isn't a bundled model or its package isn't installed.
     """
     from engine.models.loading import BUNDLED
 
@@ -50,7 +50,7 @@ def ensure_bundled_model(name: str, home: Home) -> Path:
         raise ModelError(
             f"{name} is not a bundled model.", fix=f"There are: {', '.join(BUNDLED)}.", field="model"
         )
-    for left in home.models.glob(f".{name}.*"):  # of a conversion that was killed
+    for left in home.models.glob(f".{name}.*"):  # left over from a killed conversion
         if not psutil.pid_exists(int(left.suffix[1:])):
             shutil.rmtree(left, ignore_errors=True)
     unfinished = home.models / f".{name}.{os.getpid()}"
@@ -59,7 +59,7 @@ def ensure_bundled_model(name: str, home: Home) -> Path:
             _convert(find_gguf_file(name), unfinished)
         os.rename(unfinished, folder)
     except OSError:
-        if not (folder / "config.json").exists():  # else another conversion was first
+        if not (folder / "config.json").exists():  # otherwise another conversion finished first
             raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -67,7 +67,7 @@ def ensure_bundled_model(name: str, home: Home) -> Path:
 
 
 def find_gguf_file(name: str) -> Path:
-    """The GGUF file in the package that carries the model; the package is never imported."""
+    """Return the GGUF file in the package that carries the model; the package is never imported."""
     from engine.models.loading import BUNDLED
 
     package, file = BUNDLED[name]
@@ -95,7 +95,7 @@ def _convert(source: Path, target: Path) -> None:
         gguf_file=source.name,
         dtype=torch.bfloat16,
         **NO_CODE,
-        # Without it the tensors stay GGUF blocks, which save_pretrained refuses.
+        # Without this the tensors stay GGUF blocks, which save_pretrained rejects.
         quantization_config=GgufConfig(dequantize=True),
     )
     model.generation_config = GenerationConfig(
@@ -108,7 +108,7 @@ def _convert(source: Path, target: Path) -> None:
 
 
 def count_parameters(folder: Path) -> int:
-    """Parameters of the safetensors files in `folder`, read from their headers alone."""
+    """Count the parameters of the safetensors files in `folder` from their headers alone."""
     from safetensors import safe_open
 
     total = 0

@@ -1,9 +1,10 @@
-"""Texts with labels for a classifier, and the objective of its head: cross-entropy from each row's last
-token.
+"""Labeled texts for a classifier, and the objective of a classification head: cross-entropy per row.
 
-A text is encoded as `tokenizer(text)` does it, and read at the last token that isn't padding, so that the
-saved model gives the same probabilities wherever it is loaded. Classes are those of the training rows,
-sorted.
+A text is encoded as `tokenizer(text)` does: no chat template, and no closing token that the tokenizer doesn't
+add itself. Every pipeline encodes texts this way and reads the last non-padding token, which is often the
+very token that closes a turn, so that the saved model gives the same probabilities wherever it is loaded. The
+classes are the labels of the training rows, sorted. A held-out row with any other label is kept: it always
+counts as wrong in accuracy, and it has no loss. A row without a label is dropped.
 """
 
 from __future__ import annotations
@@ -27,22 +28,13 @@ from store.core.errors import ConfigError, DataError
 from store.core.home import Home
 from store.data import dataset_files
 
-# Texts with labels for a classifier: token ids of the text alone, and the classes that training knows.
-#
-# A text is encoded as `tokenizer(text)` does it: no chat template, and no closing token that the tokenizer
-# doesn't add itself. Every pipeline encodes texts in this way and reads the last token that isn't padding,
-# which is often the very token that closes a turn; so the saved model gives the same probabilities wherever
-# it is loaded. The classes are those of the training rows, sorted. A held-out row whose label is none of
-# them is kept: it can't be right, which accuracy counts, and it has no loss. A row without a label is left
-# out.
-
 UNSEEN_CLASS = -1  # the class of a label that no training row has
-MAX_CLASSES = 10_000  # more labels than this are not classes but texts
+MAX_CLASSES = 10_000  # with more distinct labels, these are texts rather than classes
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a run's rows. `names`: the classes; `ids` of `row_ids` (sorted): each row's class."""
+    """Labels of a run's rows. `names`: the classes; `ids`: the class of each row in `row_ids` (sorted)."""
 
     names: list[str]
     row_ids: np.ndarray
@@ -52,24 +44,24 @@ class Labels:
 
     @property
     def all_names(self) -> list[str]:
-        """The classes, and after them the labels of held-out rows that training doesn't know."""
+        """The classes, followed by held-out labels that don't occur in the training rows."""
         return [*self.names, *sorted(set(self.texts) - set(self.names))]
 
     def place_of(self, row_ids: np.ndarray) -> np.ndarray:
-        """The place of each row's label in `all_names`."""
+        """Return the index of each row's label in `all_names`."""
         places = {name: i for i, name in enumerate(self.all_names)}
         return np.array([places[text] for text in self.text_of(row_ids)], np.int64)
 
     def of(self, row_ids: np.ndarray) -> np.ndarray:
-        """The class of each row, `UNSEEN_CLASS` for a label that training doesn't know."""
+        """Return the class of each row, or `UNSEEN_CLASS` for a label that no training row has."""
         return self.ids[np.searchsorted(self.row_ids, row_ids)]
 
     def text_of(self, row_ids: np.ndarray) -> list[str]:
-        """The label of each row as it stands in the data set."""
+        """Return the label of each row as written in the data set."""
         return [self.texts[i] for i in np.searchsorted(self.row_ids, row_ids)]
 
     def unseen(self, row_ids: np.ndarray) -> dict[str, int]:
-        """Labels of these rows that training doesn't know, with their rows."""
+        """Return the labels of these rows that no training row has, with their row counts."""
         rows_of: dict[str, int] = {}
         for row, text in zip(self.of(row_ids), self.text_of(row_ids), strict=True):
             if row == UNSEEN_CLASS:
@@ -80,10 +72,11 @@ class Labels:
 def load_labels(
     home: Home, fingerprint: str, dealt: Mapping[str, np.ndarray]
 ) -> tuple[Labels, dict[str, np.ndarray], int]:
-    """The labels of the dealt rows, those of the rows that have one, and how many have none.
+    """Load the labels of the rows in a split.
 
-    Raises ConfigError where no row has a label, DataError where training has one class alone, too many, or
-    where a part is left without a row.
+    Returns the labels, the split reduced to rows with a label, and the number of rows without one. Raises
+    ConfigError if no row has a label; DataError if the training rows have one class only or too many, or
+    if a part is left without a row.
     """
     all_ids = np.sort(np.concatenate(list(dealt.values())))
     texts = dataset_files.load_rows(home, fingerprint, columns=["label"], row_ids=all_ids)[
@@ -92,7 +85,7 @@ def load_labels(
     has_label = np.array([bool(text) for text in texts], bool)
     if not has_label.any():
         raise ConfigError(
-            "The data set has no labels, and text classification learns to tell labels apart.",
+            "The data set has no labels, which text classification needs.",
             fix="Import the file in the format Text and label, or choose Instruction tuning.",
             field="task",
         )
@@ -121,7 +114,7 @@ def load_labels(
 def _check(names: list[str], rows: int) -> None:
     if len(names) == 1:
         raise DataError(
-            f"The training rows have one class only, {names[0]!r}: there is nothing to tell apart.",
+            f"The training rows have one class only, {names[0]!r}; at least two are needed.",
             fix="Train on more rows, or choose a data set with several labels.",
             field="dataset",
         )
@@ -134,7 +127,7 @@ def _check(names: list[str], rows: int) -> None:
 
 
 def load_texts(home: Home, fingerprint: str, row_ids: np.ndarray) -> list[str]:
-    """What is to be classified: the turns before the answer, without roles."""
+    """Load the texts to classify: the turns before the answer, without roles."""
     rows = dataset_files.load_rows(home, fingerprint, columns=["messages", "text"], row_ids=row_ids)
     return [
         join_prompt_turns(messages) if messages else text
@@ -143,13 +136,13 @@ def load_texts(home: Home, fingerprint: str, row_ids: np.ndarray) -> list[str]:
 
 
 def join_prompt_turns(messages: Sequence[Mapping[str, str]]) -> str:
-    """The turns before the last answer as one text."""
+    """Join the turns before the last answer into one text."""
     last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=len(messages))
     return "\n\n".join(m["content"] for m in messages[:last])
 
 
 def encode_texts(tokenizer: Any, row_ids: Sequence[int] | np.ndarray, texts: Sequence[str]) -> TokenRows:
-    """Texts to token ids; no token of them is trained."""
+    """Encode texts as token ids; none of the tokens is trained."""
     ids = tokenizer(list(texts), return_attention_mask=False).input_ids if len(texts) else []
     lengths = np.fromiter((len(row) for row in ids), np.int64, len(ids))
     flat = np.concatenate([*(np.asarray(row, np.int32) for row in ids), np.zeros(0, np.int32)])
@@ -161,8 +154,11 @@ def encode_texts(tokenizer: Any, row_ids: Sequence[int] | np.ndarray, texts: Seq
 
 
 def truncate_texts(tokenizer: Any, rows: TokenRows, max_length: int) -> tuple[TokenRows, int, int]:
-    """Rows cut to `max_length` as the tokenizer cuts, the rows cut, and the tokens lost; a token that it
-    closes every text with stays the last."""
+    """Truncate rows to `max_length` as the tokenizer does.
+
+    A closing token that the tokenizer adds to every text stays last. Returns the rows, the number of
+    truncated rows, and the number of tokens lost.
+    """
     long = np.flatnonzero(rows.lengths > max_length)
     shorter, _, _ = rows.truncated(max_length)
     closing = tokenizer("a").input_ids[-1:]
@@ -172,19 +168,23 @@ def truncate_texts(tokenizer: Any, rows: TokenRows, max_length: int) -> tuple[To
     return shorter, len(long), len(rows.ids) - len(shorter.ids)
 
 
-# The objective of a classification head: cross-entropy of each row's class, from its last token.
-#
-# Which token a row is read at is decided here, not by the model: a hook on `score` shows the head the
-# hidden state of each row's last token that isn't padding, whatever an adapter has put before the row, and
-# spreads its answer over all positions, so that the pooling of transformers takes it from anywhere. That
-# head is in fp32 under any model: its probabilities are what people read. An encoder, whose head isn't
-# called `score`, pools by itself, in its own precision, and gets an attention mask.
+# The position at which a row is read is decided here, not by the model: a hook on `score` passes the head the
+# hidden state of each row's last non-padding token only, whatever an adapter has prepended to the row, and
+# broadcasts its output over all positions, so that the pooling of transformers can take it from any of them.
+# The head is in fp32 under any model, as users read its probabilities. An encoder, whose head isn't called
+# `score`, pools by itself, in its own precision, and gets an attention mask.
 
 
 @dataclass
 class ClassBatch:
-    """inputs int64 [rows, longest]; last int64 [rows]: where a row is read; targets int64 [rows]: classes;
-    lengths int64 [rows]; tokens: of the rows, without padding."""
+    """A batch of texts with their classes.
+
+    - inputs: int64 [rows, longest]
+    - last: int64 [rows]: position at which the head reads each row
+    - lengths: int64 [rows]
+    - targets: int64 [rows]: classes
+    - tokens: number of tokens in the rows, without padding
+    """
 
     inputs: torch.Tensor
     last: torch.Tensor
@@ -194,15 +194,15 @@ class ClassBatch:
 
     @property
     def units(self) -> int:
-        """What the loss sums over: rows."""
+        """Number of units the loss sums over: rows."""
         return len(self.targets)
 
 
 @dataclass
 class ClassLosses(RowLosses):
-    """Losses of rows; `tokens` is 1, or 0 for a row whose label training doesn't know, which has no loss.
+    """Losses per row; `tokens` is 1, or 0 for a label unseen in training, which has no loss.
 
-    truth, predicted: int64, indices of `classes` classes, labels that training doesn't know after the others.
+    `truth` and `predicted` are int64 indices into `classes` classes, with labels unseen in training last.
     """
 
     truth: np.ndarray
@@ -211,7 +211,7 @@ class ClassLosses(RowLosses):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Loss a row, share of rows right, and the mean F1 of the classes."""
+        """Loss per row, accuracy, and macro F1."""
         macro, _ = compute_f1_averages(*Confusion.of(self.truth, self.predicted, self.classes).sums())
         return {
             "eval/loss": self.loss,
@@ -221,10 +221,10 @@ class ClassLosses(RowLosses):
 
 
 class ClassObjective:
-    """The objective; `labels` are those of the run's rows, `pad_token_id` the tokenizer's.
+    """Classification objective. `labels`: of the run's rows; `pad_token_id`: the tokenizer's.
 
-    Rows are not grouped by length: labels often hang on it, as spam is longer than ham, and batches of one
-    class pull the head to and fro.
+    Rows are not grouped by length: labels often correlate with it, as spam is longer than ham, and batches of
+    a single class make the head oscillate.
     """
 
     grouped = False
@@ -245,7 +245,7 @@ class ClassObjective:
         return ClassBatch(**tensors, tokens=int(lengths.sum()))
 
     def _last(self, ids: np.ndarray) -> int:
-        """The last token that isn't the padding token, as transformers finds it."""
+        """Return the position of the last non-padding token, as transformers determines it."""
         real = np.flatnonzero(ids != self.pad)
         return int(real[-1]) if len(real) else len(ids) - 1
 
@@ -256,7 +256,7 @@ class ClassObjective:
         return {}
 
     def drop_metrics(self) -> None:
-        """There are none."""
+        """Do nothing: there are no step metrics."""
 
     def measure(
         self,
@@ -277,7 +277,7 @@ class ClassObjective:
         device: torch.device,
         on_batch: Callable[[int], None] = lambda done: None,
     ) -> np.ndarray:
-        """Log-probabilities [rows, classes]; the model is left in the mode in which it came."""
+        """Return log-probabilities [rows, classes]; the model's train or eval mode is restored."""
         log_probabilities = np.zeros((len(rows), len(self.labels.names)))
         training, done = model.training, 0
         model.eval()
@@ -293,13 +293,15 @@ class ClassObjective:
         return log_probabilities
 
     def baseline(self, rows: TokenRows) -> ClassLosses:
-        """Step 0: always the most frequent class, with the frequencies of the training rows as
-        probabilities. What an untrained head says is noise."""
+        """Return the losses at step 0, for always predicting the most frequent class.
+
+        The training rows' class frequencies are the probabilities. An untrained head would give noise.
+        """
         shares = self.labels.counts / self.labels.counts.sum()
         return self.judged(rows, np.tile(np.log(shares), (len(rows), 1)))
 
     def judged(self, rows: TokenRows, log_probabilities: np.ndarray) -> ClassLosses:
-        """Log-probabilities [rows, classes] against the rows' labels."""
+        """Compare log-probabilities [rows, classes] with the rows' labels."""
         classes = self.labels.of(rows.row_ids)
         has_class = classes != UNSEEN_CLASS
         losses = np.zeros(len(rows))
@@ -318,13 +320,13 @@ class ClassObjective:
 
 
 def find_head(model: Any) -> Any | None:
-    """The module `score` of a model or of the model under an adapter; None where it has none."""
+    """Return the module `score` of a model or of the model under an adapter; None if it has none."""
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     return getattr(base, "score", None)
 
 
 def upcast_head(model: Any) -> Any:
-    """The head's weights in fp32, so that probabilities have their digits; the rest stays as it is."""
+    """Convert the head's weights to fp32, for precise probabilities; the other weights are unchanged."""
     head = find_head(model)
     if head is not None:
         for parameter in head.parameters():
@@ -333,7 +335,7 @@ def upcast_head(model: Any) -> Any:
 
 
 def init_head(model: Any, seed: int) -> None:
-    """Give the head its first weights, by the seed alone."""
+    """Initialize the head's weights from the seed alone."""
     head = find_head(model)
     if head is None:
         return
@@ -345,7 +347,7 @@ def init_head(model: Any, seed: int) -> None:
 
 
 def compute_class_logits(model: Any, batch: ClassBatch) -> torch.Tensor:
-    """Logits [rows, classes] in fp32."""
+    """Return logits [rows, classes] in fp32."""
     head = find_head(model)
     if head is None:
         mask = torch.arange(batch.inputs.shape[1], device=batch.inputs.device) < batch.lengths[:, None]
@@ -358,13 +360,13 @@ def compute_class_logits(model: Any, batch: ClassBatch) -> torch.Tensor:
 
 @contextmanager
 def _read_at(head: Any, last: torch.Tensor, tokens: int) -> Iterator[None]:
-    """Inside, the head sees of each row the hidden state at `last` alone, of rows of `tokens` tokens."""
+    """Make the head read each row only at the hidden state at `last`, for rows of `tokens` tokens."""
     widths: list[int] = []
 
     def pick(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = inputs[0]
         widths.append(hidden.shape[1])
-        at = last + (hidden.shape[1] - tokens)  # virtual tokens of an adapter come first
+        at = last + (hidden.shape[1] - tokens)  # virtual tokens of an adapter precede the row
         picked = hidden[torch.arange(len(last), device=last.device), at]
         return (picked[:, None].to(next(head.parameters()).dtype), *inputs[1:])
 

@@ -1,4 +1,4 @@
-"""Counts of true and predicted classes, and the F1 averages that follow from them. Pure, light to import."""
+"""Counts of true and predicted classes, and F1 averages computed from them. Pure and light to import."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Confusion:
-    """The cells that occur: `truth`, `predicted` (indices of classes) and `count`, of `classes` classes."""
+    """The non-zero cells of a confusion matrix with `classes` classes.
+
+    `truth` and `predicted` are class indices.
+    """
 
     truth: Counts
     predicted: Counts
@@ -23,7 +26,10 @@ class Confusion:
 
     @classmethod
     def of(cls, truth: Any, predicted: Any, classes: int) -> Confusion:
-        """Count pairs of one index a row. Raises ValueError for lengths that differ, or no row at all."""
+        """Count pairs of true and predicted class, one per row.
+
+        Raises ValueError if lengths differ or there are no rows.
+        """
         true, guess = np.asarray(truth, np.int64), np.asarray(predicted, np.int64)
         if true.shape != guess.shape or not len(true):
             raise ValueError(f"{len(true)} true and {len(guess)} predicted labels are not one a row each.")
@@ -32,11 +38,14 @@ class Confusion:
 
     @property
     def n(self) -> int:
-        """Rows."""
+        """Number of rows."""
         return int(self.count.sum())
 
     def sums(self, count: Floats | Counts | None = None) -> tuple[Any, Any, Any]:
-        """Of each class: rows right, rows of it, rows predicted as it; for counts [draws, cells] too."""
+        """Return per class: rows predicted correctly, rows of the class, rows predicted as it.
+
+        `count` may also be an array [draws, cells]; each result has the shape [draws, classes].
+        """
         counts = np.atleast_2d(self.count if count is None else count)
         right = counts * (self.truth == self.predicted)
         return (
@@ -47,7 +56,7 @@ class Confusion:
 
 
 def _sum_by_group(counts: Any, group: Counts, groups: int) -> Any:
-    """Sums of the columns of `counts` [draws, cells] by group: [draws, groups]."""
+    """Sum the columns of `counts` [draws, cells] by group, giving [draws, groups]."""
     order = np.argsort(group, kind="stable")
     present, starts = np.unique(group[order], return_index=True)
     sums = np.zeros((len(counts), groups), counts.dtype)
@@ -56,7 +65,7 @@ def _sum_by_group(counts: Any, group: Counts, groups: int) -> Any:
 
 
 def compute_f1_averages(right: Any, support: Any, predicted: Any) -> tuple[Floats, Floats]:
-    """Macro and weighted F1 of each draw; arrays [draws, classes] as `Confusion.sums` gives them."""
+    """Return macro and weighted F1 of each draw, from arrays [draws, classes] of `Confusion.sums`."""
     below = support + predicted
     with np.errstate(invalid="ignore", divide="ignore"):
         f1 = np.where(below > 0, 2 * right / below, np.nan)

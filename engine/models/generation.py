@@ -1,8 +1,4 @@
-"""Answers to held-out prompts, the same way for base and tuned model: greedy, unless asked otherwise.
-
-Models with trained prompts answer token by token, from the very prompts that training sees, as peft's own
-`generate` does not agree with its training.
-"""
+"""Generation of answers to held-out prompts, the same way for base and tuned model; greedy by default."""
 
 from __future__ import annotations
 
@@ -16,23 +12,23 @@ import torch
 from peft import PeftModel, PeftType
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList, TopPLogitsWarper
 
-# Models with trained prompts: how many tokens they take, and answers from them.
+# Models with trained prompts: number of tokens, and generation.
 #
-# peft's own `generate` for prompts does not agree with its training under the present transformers, so
-# answers are made here, token by token with a cache, from the same prompts that training sees.
+# peft's own `generate` for trained prompts is inconsistent with its training under the current transformers,
+# so answers are generated here, token by token with a cache, from the same prompts as in training.
 
 PickToken = Callable[[torch.Tensor], torch.Tensor]  # logits [rows, vocabulary] -> a token for each row
 
 
 class PaddedPrompts(NamedTuple):
-    """Prompts, padded on the left. ids, mask: int64 [rows, width]; mask is 0 at padding."""
+    """Left-padded prompts. ids, mask: int64 [rows, width]; mask is 0 at padding."""
 
     ids: torch.Tensor
     mask: torch.Tensor
 
 
 class AnswerEnd(NamedTuple):
-    """When an answer is over. ends: tokens that close it; pad: the token that fills what follows."""
+    """When an answer ends. ends: tokens that close it; pad: token that fills the rest."""
 
     max_new_tokens: int
     ends: set[int]
@@ -40,23 +36,26 @@ class AnswerEnd(NamedTuple):
 
 
 def pick_likeliest(logits: torch.Tensor) -> torch.Tensor:
-    """The greedy choice."""
+    """Choose greedily."""
     return logits.argmax(-1)
 
 
 def has_prompt_tokens(model: Any) -> bool:
-    """Whether the model puts trained tokens before each row."""
+    """Return whether the model prepends trained tokens to each row."""
     return isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
 
 
 def count_prompt_tokens(model: Any) -> int:
-    """Tokens that the model puts before each row, which take room from its positions."""
+    """Return the number of tokens that the model prepends to each row, which use up positions."""
     return model.active_peft_config.num_virtual_tokens if has_prompt_tokens(model) else 0
 
 
 def forward_prompted(model: Any, ids: torch.Tensor) -> Any:
-    """What the model says of right-padded rows. A classifier with trained prefixes is called past peft, which
-    looks for another name of the cache than transformers has."""
+    """Return the model's output for right-padded rows.
+
+    With prefix tuning, a classifier's base model is called directly, as peft passes the cache under another
+    name than transformers expects.
+    """
     if has_prompt_tokens(model) and model.active_peft_config.peft_type == PeftType.PREFIX_TUNING:
         return model.get_base_model()(input_ids=ids, cache=model.get_prompt(batch_size=len(ids)))
     return model(input_ids=ids, use_cache=False)
@@ -70,7 +69,7 @@ def generate_prompted(
     on_token: Callable[[], None],
     pick: PickToken = pick_likeliest,
 ) -> torch.Tensor:
-    """Answers [rows, new tokens], filled with the ending's pad after their ends."""
+    """Return answers [rows, new tokens], padded after their end."""
     ids, mask = prompts
     base: Any = model.get_base_model()
     rows = len(ids)
@@ -106,8 +105,10 @@ def generate_prompted(
 def prepare_first_step(
     model: PeftModel, ids: torch.Tensor, positions: torch.Tensor
 ) -> tuple[dict[str, torch.Tensor], Any, torch.Tensor]:
-    """What the base model is given for the first token: its input, its cache, and the positions of the input.
-    A prefix lies in the cache, other trained prompts before the input. positions: of prompts and rows."""
+    """Return the base model's arguments for the first token: input, cache, and the input's positions.
+
+    A prefix is in the cache, other trained prompts precede the input. positions: of trained prompt and rows.
+    """
     rows = len(ids)
     if model.active_peft_config.peft_type == PeftType.PREFIX_TUNING:
         return (
@@ -122,15 +123,14 @@ def prepare_first_step(
     return {"inputs_embeds": embeds}, cache, positions
 
 
-MIN_PROMPT = 8  # tokens of a prompt that are always kept
-MIN_WIDTH = 32  # tokens to which prompts are padded at least, where shapes are steady
-CHECK_EVERY = 4  # tokens between two looks at whether more are wanted
+MIN_PROMPT = 8  # minimum number of prompt tokens that are kept
+MIN_WIDTH = 32  # minimum padded width of steady batches
+CHECK_EVERY = 4  # tokens between two calls of `enough`
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Answers drawn from the model's own distribution, sharpened below temperature 1, of its likeliest tokens
-    that have the probability top_p together."""
+    """Random sampling from the model's distribution, at this temperature and from the top_p nucleus."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -138,11 +138,11 @@ class Sampling:
 
     @property
     def options(self) -> dict[str, object]:
-        """For `generate` of transformers, whatever the model's own defaults are."""
+        """Arguments for `generate` of transformers, overriding the model's own defaults."""
         return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
 
     def pick(self, logits: torch.Tensor) -> torch.Tensor:
-        """One token for each row of logits."""
+        """Sample one token for each row of logits."""
         scaled = logits.float() / self.temperature
         if self.top_p < 1:
             scaled = TopPLogitsWarper(self.top_p)(None, scaled)
@@ -151,11 +151,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """How prompts are gone on with; greedy without `sampling`.
+    """Options of generation; greedy without `sampling`.
 
-    steady: each batch has the shape that its prompts alone call for (`_steady`), so that what a prompt goes
-    on with greedily does not hang on the others. Products of other shapes are rounded in other ways, and in
-    bf16 answers would end up elsewhere.
+    `steady`: a batch's shape depends on each prompt's own length only (`_build_steady_batches`), so that a
+    greedy continuation doesn't depend on the other prompts. Products of other shapes are rounded differently,
+    and in bf16 answers would diverge.
     """
 
     max_new_tokens: int
@@ -166,10 +166,11 @@ class GenerationOptions:
 
 
 class TokenCounter(StoppingCriteria):
-    """Calls `on_token(tokens done, tokens at most)` after each step of generation; it may raise to stop.
+    """Call `on_token(tokens done, tokens at most)` after each generation step; it may raise to stop.
 
-    done: of the batches before. enough: of a prompt of the batch, padded to `width` tokens, and the tokens it
-    went on with, whether no more are wanted; asked every few tokens.
+    - done: steps of earlier batches
+    - enough: called every few tokens with a row of the batch and its new tokens; returns whether it may end
+    - width: number of tokens to which the prompts are padded
     """
 
     def __init__(
@@ -185,7 +186,7 @@ class TokenCounter(StoppingCriteria):
         self.ended: set[int] = set()
 
     def count(self) -> None:
-        """A token more of every prompt is made."""
+        """Count one more token of every prompt."""
         self.done += 1
         self.on_token(self.done, self.most)
 
@@ -208,7 +209,7 @@ def generate_answers(
     how: GenerationOptions,
     on_token: Callable[[int, int], None] = lambda done, most: None,
 ) -> list[str]:
-    """One answer to each rendered prompt, without special tokens; as `continuations`."""
+    """Return one answer to each rendered prompt, without special tokens; as `generate_continuations`."""
     encoded = tokenizer(list(asked), add_special_tokens=False).input_ids if asked else []
     new_tokens = generate_continuations(model, tokenizer, encoded, how, on_token=on_token)
     return [text.strip() for text in tokenizer.batch_decode(new_tokens, skip_special_tokens=True)]
@@ -223,12 +224,14 @@ def generate_continuations(
     on_token: Callable[[int, int], None] = lambda done, most: None,
     enough: Callable[[int, list[int]], bool] | None = None,
 ) -> list[list[int]]:
-    """The tokens that each prompt goes on with, padded behind a closing one. enough: of the index of a prompt
-    and what it went on with so far, whether it may end there (trained prompts go on all the same).
+    """Return the tokens that continue each prompt, padded after a closing token.
 
-    Prompts are padded on the left, with an attention mask of their own, as pad and eos may be one token. A
-    prompt that leaves no room for the answer is cut at its beginning, and an answer that leaves no room for
-    `MIN_PROMPT` tokens of the prompt at its end.
+    `enough` is called with a prompt's index and its tokens so far, and returns whether it may end there
+    (ignored by models with trained prompts).
+
+    Prompts are padded on the left, with an explicit attention mask, as pad and eos may be the same token. A
+    prompt that leaves no room for the answer is truncated at its start, and an answer that leaves no room for
+    `MIN_PROMPT` tokens of the prompt is shortened.
     """
     if not encoded:
         return []
@@ -240,7 +243,7 @@ def generate_continuations(
     if how.sampling:
         torch.manual_seed(how.sampling.seed)
     try:
-        most = max_new_tokens * len(batches)  # steps, each a token of every prompt of a batch
+        most = max_new_tokens * len(batches)  # steps, each one token for every prompt of a batch
         for number, batch in enumerate(batches):
             kept = [encoded[i][-limit:] if limit else encoded[i] for i in batch.places]
             prompts = _pad_left(kept, batch.width, how.device)
@@ -258,15 +261,17 @@ def generate_continuations(
 
 @dataclass(frozen=True)
 class _PromptBatch:
-    """`places` of the prompts that are gone on with together, padded to `width` tokens."""
+    """Prompts, by their indices `places`, that are generated together, padded to `width` tokens."""
 
     places: list[int]
     width: int
 
 
 def _compute_limits(model: Any, most: int) -> tuple[int, int | None]:
-    """Tokens of an answer (no more than `most`) and of its prompt for which the model has positions together;
-    None where it names no limit."""
+    """Return the token limits of an answer (at most `most`) and of its prompt, by the model's positions.
+
+    The prompt's limit is None if the model states no maximum.
+    """
     room = getattr(model.config, "max_position_embeddings", None)
     if room:
         room -= count_prompt_tokens(model)
@@ -277,7 +282,7 @@ def _compute_limits(model: Any, most: int) -> tuple[int, int | None]:
 def _build_batches(
     encoded: Sequence[list[int]], how: GenerationOptions, limit: int | None
 ) -> list[_PromptBatch]:
-    """The prompts, cut to `limit` tokens, that are gone on with together."""
+    """Return the batches of prompts, each prompt cut to `limit` tokens."""
     lengths = [min(len(tokens), limit or len(tokens)) for tokens in encoded]
     return (
         _build_steady_batches(lengths, how.batch_size, limit)
@@ -287,21 +292,23 @@ def _build_batches(
 
 
 def _build_sorted_batches(lengths: Sequence[int], size: int) -> list[_PromptBatch]:
-    """Prompts of like length together, the shortest first."""
+    """Batch prompts of similar length, shortest first."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     chunks = [order[first : first + size] for first in range(0, len(order), size)]
     return [_PromptBatch(chunk, lengths[chunk[-1]]) for chunk in chunks]
 
 
 def _round_width(length: int) -> int:
-    """The least power of two, or three quarters of one, that is no less: 32, 48, 64, 96, 128 …"""
+    """Round up to a power of two, or three quarters of one (32, 48, 64, 96, 128, etc.)."""
     whole = max(MIN_WIDTH, 1 << (length - 1).bit_length())
     return whole * 3 // 4 if length <= whole * 3 // 4 >= MIN_WIDTH else whole
 
 
 def _build_steady_batches(lengths: Sequence[int], size: int, limit: int | None) -> list[_PromptBatch]:
-    """Batches of one size, filled up with a prompt of theirs, whose prompts are all padded to the width that
-    the length of each calls for."""
+    """Build batches of one size, filled up with copies of their first prompt.
+
+    All prompts of a batch are padded to the width that `_round_width` gives for their lengths.
+    """
     of_width: dict[int, list[int]] = {}
     for place, length in enumerate(lengths):
         of_width.setdefault(
@@ -316,12 +323,15 @@ def _build_steady_batches(lengths: Sequence[int], size: int, limit: int | None) 
 
 @contextmanager
 def pass_whole_rows_to_head(model: Any) -> Iterator[None]:
-    """Inside, the head of `model` is given its input in one piece. The last place of each prompt is a slice
-    with gaps, for which torch multiplies by a copy of the head's weights a row, where these are not trained:
-    3.6 GB and seconds for 64 rows of SmolLM2-135M, 50 ms before the first token of one."""
+    """Make the input of the model's head contiguous within the context.
+
+    The last position of each prompt is a strided slice, for which torch multiplies by one copy of the head's
+    weights per row if these aren't trained: 3.6 GB and seconds for 64 rows of SmolLM2-135M, 50 ms before the
+    first token of a single row.
+    """
 
     def compact(head: Any, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        # contiguous() leaves the gaps of a single row, which torch calls contiguous
+        # contiguous() doesn't copy a single row, whatever its strides
         return (given[0].clone(memory_format=torch.contiguous_format), *given[1:])
 
     hook = model.get_output_embeddings().register_forward_pre_hook(compact)
@@ -345,7 +355,7 @@ def _generate(
     counter: TokenCounter,
     sampling: Sampling | None,
 ) -> torch.Tensor:
-    """New tokens [rows, at most `most`] of each prompt."""
+    """Return the new tokens [rows, at most `most`] of each prompt."""
     ends = find_end_tokens(model, tokenizer)
     if has_prompt_tokens(model):
         return generate_prompted(
@@ -379,6 +389,6 @@ def _pad_left(rows: list[list[int]], width: int, device: str | torch.device) -> 
 
 
 def find_end_tokens(model: Any, tokenizer: Any) -> set[int]:
-    """Tokens that end an answer: chat models often name more than the tokenizer does."""
+    """Return the tokens that end an answer: chat models often name more than the tokenizer does."""
     named = model.generation_config.eos_token_id
     return {tokenizer.eos_token_id, *([named] if isinstance(named, int) else named or [])}

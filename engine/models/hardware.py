@@ -1,7 +1,4 @@
-"""What a device has: the precision it is fast in, its memory, and the best rates ever measured on it.
-
-A run stops with a clear error before the machine kills its process for memory. Rates are kept in the cache.
-"""
+"""Properties of a device: its fast precision, its memory, and the best rates measured on it."""
 
 from __future__ import annotations
 
@@ -30,7 +27,10 @@ VERSIONS = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "toke
 
 @cache
 def cpu_multiplies_bf16() -> bool:
-    """Whether this processor has bf16 matrix products (AVX-512 BF16 or AMX), 2 to 4 times as fast as fp32."""
+    """Return whether this CPU has bf16 matrix products (AVX-512 BF16 or AMX).
+
+    They are 2 to 4 times as fast as in fp32.
+    """
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -39,7 +39,7 @@ def cpu_multiplies_bf16() -> bool:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The precision that `dtype` of a config stands for; auto is bf16 where the device is fast at it."""
+    """Return the dtype for a config's `dtype`; auto is bf16 where the device is fast at it."""
     if name != "auto":
         return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]
     fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_multiplies_bf16()
@@ -47,12 +47,12 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def get_dtype_name(dtype: torch.dtype) -> str:
-    """`bfloat16` or `float32`."""
+    """Return `bfloat16` or `float32`."""
     return str(dtype).removeprefix("torch.")
 
 
 def get_device_name(device: torch.device) -> str:
-    """The GPU's name, or the processor's with its cores."""
+    """Return the GPU's name, or the CPU's with the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
@@ -64,34 +64,34 @@ def get_device_name(device: torch.device) -> str:
 
 
 def read_versions() -> dict[str, str]:
-    """Python and the libraries that decide the numbers of a run."""
+    """Return the versions of Python and of the libraries that affect a run's numbers."""
     return {"python": platform.python_version()} | {v: importlib.metadata.version(v) for v in VERSIONS}
 
 
-# Memory in use, and stopping with a clear error before the machine kills the process.
+# Memory in use, and a clear error before the system kills the process.
 #
-# On the CPU nothing raises when memory runs out: the kernel ends the process. So the loop asks, between
-# micro-batches, how much is left to this process, counting the limit of a container.
+# On the CPU nothing raises when memory runs out: the kernel kills the process. So the loop checks, between
+# micro-batches, how much memory is left to this process, taking a container's limit into account.
 
 RESERVE = 0.025  # share of the memory below which the loop stops
 CGROUP = Path("/sys/fs/cgroup")
 GIB = 2**30
-CONTEXT_GIB = 0.6  # of a GPU: context and kernels, which torch does not count
+CONTEXT_GIB = 0.6  # GPU context and kernels, which torch doesn't count
 
 
 class OutOfMemory(TunebenchError):
-    """The device has no room for the next batch."""
+    """Raised when the device has no room for the next batch."""
 
 
 def measure_peak_gib(device: torch.device) -> float:
-    """Peak so far: resident memory of this process, or what it holds of its GPU."""
+    """Return the peak memory so far: this process's resident memory, or its memory on the GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device) / GIB + CONTEXT_GIB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 
 def measure_available_gib(device: torch.device) -> tuple[float, float]:
-    """(free, total) of the device, for this process."""
+    """Return the device's (free, total) memory for this process."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return free / GIB, total / GIB
@@ -122,8 +122,10 @@ def _read_inactive_file() -> int:
 
 
 def guard_memory(config: TrainConfig, device: torch.device, *, dealt: bool = False) -> None:
-    """Raise OutOfMemory when the machine is about to run out; a GPU raises by itself. dealt: micro-batches
-    are dealt by tokens, whatever their configured size."""
+    """Raise OutOfMemory if the machine is about to run out of memory; a GPU raises by itself.
+
+    `dealt`: micro-batches are built by tokens, whatever their configured size.
+    """
     if device.type != "cpu":
         return
     free, total = measure_available_gib(device)
@@ -134,7 +136,7 @@ def guard_memory(config: TrainConfig, device: torch.device, *, dealt: bool = Fal
 def make_out_of_memory_error(
     config: TrainConfig, device: torch.device, *, dealt: bool = False
 ) -> OutOfMemory:
-    """The error, with the peak so far and the changes that would help this config most."""
+    """Build the error, with the peak so far and the changes that would help this config most."""
     free, total = measure_available_gib(device)
     fix, field, change = advise_change(config, device.type, dealt=dealt)
     return OutOfMemory(
@@ -147,7 +149,7 @@ def make_out_of_memory_error(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch or Python failed to allocate."""
+    """Return whether torch or Python failed to allocate memory."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error)
@@ -156,28 +158,32 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-# How fast a device works: the best rates ever measured on it, kept in the cache.
+# Rates of a device: the best ever measured on it, kept in the cache.
 #
-# Each call measures for a few hundredths of a second and keeps the better values, so that a measurement made
-# while the machine was busy does not last. Matrix products are measured at sizes of the model that is asked
-# about, since small matrices reach a fraction of what large ones do.
+# Each call measures for a few hundredths of a second and keeps the better values, so that a measurement on a
+# busy machine doesn't persist. Matrix products are measured at the sizes of the model in question, since
+# small matrices reach a fraction of the rate of large ones.
 
-SHAPE = (512, 1024, 2048)  # rows, inner, columns of products that are large for a CPU
-MAX_MEASURED_SIZE = 2048  # rows or columns that are measured; larger ones are no faster
-HEAD, HEADS = 64, 3  # width of an attention head, and how many share their keys
-ROWS, LONGEST = 16, 512  # of the rows that attention is measured on
-COLD = 24 * 2**20  # bytes that a measurement makes before any is met again: more than a core's cache holds
-BLOCK = 2**17  # numbers that packed layers work on at a time
-SECONDS, RUNS = 0.02, 12  # the most that a measurement takes: time, or runs
-# Of a GPU's products: what training reaches of them with all else, by published figures of model FLOPs
-# utilisation. Nothing else is measured there.
+SHAPE = (512, 1024, 2048)  # rows, inner and columns of products that are large for a CPU
+MAX_MEASURED_SIZE = 2048  # maximum rows or columns measured; larger ones are no faster
+HEAD, HEADS = 64, 3  # width of an attention head, and number of heads that share keys
+ROWS, LONGEST = 16, 512  # number and maximum length of the rows for attention
+COLD = 24 * 2**20  # bytes written before any is reused: more than a core's cache holds
+BLOCK = 2**17  # values that packed layers process at a time
+SECONDS, RUNS = 0.02, 12  # limits of a measurement: time or runs
+# Share of a GPU's matrix product rate that training reaches overall, by published figures of model FLOPs
+# utilisation. Nothing else is measured on GPUs.
 UTILISATION = 0.35
 
 
 @dataclass(frozen=True)
 class DeviceRates:
-    """Operations a second in matrix products and in those of attention, bytes a second of all else, and
-    seconds for every call of an operation."""
+    """Rates of a device.
+
+    - products, attention: operations per second in matrix products, and in those of attention
+    - moved: bytes per second of all other operations
+    - call: seconds per operation call
+    """
 
     products: float
     attention: float
@@ -185,19 +191,22 @@ class DeviceRates:
     call: float
 
     def seconds(self, done: np.ndarray) -> float:
-        """How long work (by operations.KINDS) takes."""
+        """Return how long this work (by operations.KINDS) takes."""
         return float(done @ self.each)
 
     @property
     def each(self) -> np.ndarray:
-        """Seconds of one unit of every kind."""
+        """Seconds per unit of each kind."""
         return np.array([1 / self.products, 1 / self.attention, 1 / self.moved, self.call])
 
 
 def measure_device_rates(
     home: Home, device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int], length: int
 ) -> DeviceRates:
-    """Of products of about `shape` (rows, inner, columns) and of attention over rows of about `length`."""
+    """Measure the device's rates.
+
+    Products are measured at about `shape` (rows, inner, columns), attention on rows of about `length`.
+    """
     kept = _BestRates(home, device, dtype)
     shape = (round_to_power(shape[0]), min(shape[1], MAX_MEASURED_SIZE), min(shape[2], MAX_MEASURED_SIZE))
     if device.type == "cuda":
@@ -213,7 +222,7 @@ def measure_device_rates(
 
 
 def measure_gflops(home: Home, device: torch.device, dtype: torch.dtype) -> float:
-    """Billions of floating-point operations a second of large matrix products in `dtype` on `device`."""
+    """Measure the GFLOP/s of large matrix products in `dtype` on `device`."""
     scale = 8 if device.type == "cuda" else 1
     shape = (SHAPE[0] * scale, SHAPE[1] * scale, SHAPE[2] * scale)
     return (
@@ -225,12 +234,12 @@ def measure_gflops(home: Home, device: torch.device, dtype: torch.dtype) -> floa
 
 
 def round_to_power(size: float) -> int:
-    """The power of two that is nearest, of those that are measured."""
+    """Round to the nearest power of two within the measured range."""
     return int(min(MAX_MEASURED_SIZE, 2 ** max(5, round(np.log2(max(1.0, size))))))
 
 
 class _BestRates:
-    """The best values so far of a device and precision."""
+    """Cache of the best rates so far for a device and precision."""
 
     def __init__(self, home: Home, device: torch.device, dtype: torch.dtype) -> None:
         self.path = home.cache / "rates.json"
@@ -246,8 +255,11 @@ class _BestRates:
 
 
 def _measure_products(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int]) -> float:
-    """Through one matrix after the other and back. What they give is kept, as layers keep it for backward:
-    products into memory that is used again are about a third faster."""
+    """Measure the FLOP/s of products through a series of matrix pairs.
+
+    The results are kept, as layers keep them for backward: products into reused memory are about a third
+    faster.
+    """
     rows, inner, columns = shape
     count = 1 if device.type == "cuda" else max(2, COLD // (rows * (inner + columns) * dtype.itemsize))
     given = torch.ones(rows, inner, device=device, dtype=dtype)
@@ -267,7 +279,7 @@ def _measure_products(device: torch.device, dtype: torch.dtype, shape: tuple[int
 
 
 def _measure_attention(device: torch.device, dtype: torch.dtype, length: int) -> float:
-    """Scores of a few heads that share their keys, and mixing."""
+    """Measure the FLOP/s of attention scores and outputs of a few heads that share their keys."""
     query = torch.ones(ROWS, HEADS * length, HEAD, device=device, dtype=dtype)
     key = torch.ones(ROWS, length, HEAD, device=device, dtype=dtype)
 
@@ -279,7 +291,7 @@ def _measure_attention(device: torch.device, dtype: torch.dtype, length: int) ->
 
 
 def _measure_memory_traffic(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int]) -> float:
-    """What layers do beside products: tensors of all tokens, block by block, in two precisions."""
+    """Measure the bytes per second of elementwise work as in layers, block by block, in two precisions."""
     rows, _, columns = shape
     size, block = dtype.itemsize, max(1, BLOCK // columns)
     count = max(2, COLD // (rows * columns * size))
@@ -298,13 +310,13 @@ def _measure_memory_traffic(device: torch.device, dtype: torch.dtype, shape: tup
             up.add_(out)
             yield
 
-    # silu, mul, widened, squared, narrowed, added: as operations.py counts them
+    # silu, mul, upcast, square, downcast, add: as operations.py counts them
     each = 2 * size + 3 * size + (size + 4) + 12 + (4 + size) + 3 * size
     return float(rows * columns * each) / _time_fastest(device, run)
 
 
 def _measure_calls(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second on next to nothing, with gradients to be kept in mind."""
+    """Measure the calls per second of tiny operations that record gradients."""
     few = torch.ones(8, device=device, dtype=dtype, requires_grad=True)
     count = 100
 
@@ -317,8 +329,10 @@ def _measure_calls(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _time_fastest(device: torch.device, run: Callable[[], Iterator[None]]) -> float:
-    """Seconds of the fastest part of a few runs, between two places where it yields: short parts are met
-    undisturbed on a busy machine too."""
+    """Return the seconds of the fastest part, between two yields, of a few runs.
+
+    Short parts have a good chance to run undisturbed even on a busy machine.
+    """
     best, begun = float("inf"), time.perf_counter()
     for i in range(RUNS):
         started = time.perf_counter()

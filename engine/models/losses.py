@@ -1,9 +1,4 @@
-"""What a model loses on each token and row, the numbers that every comparison rests on, and what a step
-makes smaller: how rows become a batch, its summed loss, and what validation measures.
-
-Logits are made for the trained tokens alone. A loss is a sum over units (trained tokens, rows, pairs),
-which a step divides by the units of the whole effective batch; the loop knows nothing else of a task.
-"""
+"""Losses per token and per row, on which every comparison rests, and the training objectives."""
 
 from __future__ import annotations
 
@@ -25,17 +20,19 @@ from engine.models.forward.operations import HEAD_ROWS, LOSS_ROWS, SummedLoss
 from engine.models.forward.packed_forward import compute_hidden_states
 from engine.models.tokenization.rendering import TokenRows
 
-# What a model loses on each token and row: the numbers that every comparison of models rests on.
-#
-# It is the cross-entropy of the trained tokens, with logits for those alone: most of a batch is prompt and
-# padding, and logits are the widest tensors of a step. A hook on the output layer picks the hidden states
-# that predict a trained token before they are multiplied with the vocabulary; what the architecture does to
-# logits afterwards (soft-capping, scaling) still happens, as it is elementwise.
+# Losses per token and row are the cross-entropy of the trained tokens, with logits for those only: most of a
+# batch is prompt and padding, and logits are the widest tensors of a step. A hook on the output layer picks
+# the hidden states that predict a trained token before they are multiplied with the vocabulary; what the
+# architecture does to logits afterwards (soft-capping, scaling) still applies, as it is elementwise.
 
 
 class ModelScores(TypedDict):
-    """Of each row the loss a token in nats, and where known the Min-K% value, of a pair of answers the margin
-    (0 under the base model); in the same order for both models."""
+    """Scores per row, in the same order for both models.
+
+    - loss: nats per token
+    - min_k: Min-K% value, if known
+    - margin: for pairs of answers (0 under the base model)
+    """
 
     loss: ArrayLike
     min_k: NotRequired[ArrayLike]
@@ -44,7 +41,10 @@ class ModelScores(TypedDict):
 
 @contextmanager
 def limit_output(model: Any, picked: torch.Tensor) -> Iterator[None]:
-    """Inside, logits are of the picked positions alone; trained prompts lengthen rows at their beginning."""
+    """Compute logits only for the picked positions within the context.
+
+    Trained prompts are prepended to the rows, so positions count from the end.
+    """
     head = model.get_output_embeddings()
     width = picked.shape[1]
     hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -width:][picked], *inputs[1:]))
@@ -56,9 +56,11 @@ def limit_output(model: Any, picked: torch.Tensor) -> Iterator[None]:
 
 @contextmanager
 def use_fp32_head(model: Any) -> Iterator[bool]:
-    """Inside, an output layer of less than 32 bits makes logits in fp32, a few entries of the vocabulary at a
-    time; in 16 bits logits lie up to 0.125 apart, and two that differ may be equal. False where the layer is
-    more than a matrix, or wide already: nothing is changed then."""
+    """Make a 16-bit output layer compute fp32 logits within the context, a few vocabulary entries at a time.
+
+    16-bit logits are up to 0.125 apart, so that two different ones may become equal. Yields False, without
+    any change, if the layer is more than a matrix, or already wide enough.
+    """
     head = model.get_output_embeddings()
     wider = type(head) is torch.nn.Linear and head.weight.dtype in (torch.bfloat16, torch.float16)
     if not wider:
@@ -82,7 +84,7 @@ def use_fp32_head(model: Any) -> Iterator[bool]:
 
 
 def compute_picked_logits(model: Any, batch: TokenBatch) -> torch.Tensor:
-    """Logits [trained tokens, vocabulary] in fp32, in the order of `batch.targets`."""
+    """Return logits [trained tokens, vocabulary] in fp32, in the order of `batch.targets`."""
     hidden = compute_hidden_states(model, batch)
     if hidden is not None:
         logits: torch.Tensor = model.get_output_embeddings()(hidden[: len(batch.targets)]).float()
@@ -93,7 +95,7 @@ def compute_picked_logits(model: Any, batch: TokenBatch) -> torch.Tensor:
 
 
 def compute_loss_sum(model: Any, batch: TokenBatch) -> torch.Tensor:
-    """The summed loss of the batch in nats; divide by the trained tokens of the whole effective batch."""
+    """Return the batch's summed loss in nats, to be divided by the trained tokens of the effective batch."""
     hidden = compute_plain_head_inputs(model, batch)
     if hidden is not None:
         losses: torch.Tensor = SummedLoss.apply(hidden, model.get_output_embeddings().weight, batch.targets)
@@ -102,7 +104,10 @@ def compute_loss_sum(model: Any, batch: TokenBatch) -> torch.Tensor:
 
 
 def compute_token_losses(model: Any, batch: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss in nats, and whether it is the likeliest token, of each of `batch.targets`; without gradients."""
+    """Return for each of `batch.targets` the loss in nats and whether it is the likeliest token.
+
+    No gradients are computed.
+    """
     hidden = compute_plain_head_inputs(model, batch)
     if hidden is None:
         logits = compute_picked_logits(model, batch)
@@ -120,30 +125,30 @@ def compute_token_losses(model: Any, batch: TokenBatch) -> tuple[torch.Tensor, t
 def _iterate_token_losses(
     logits: torch.Tensor, targets: torch.Tensor
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """As `compute_token_losses`, a few rows at a time, so that few logits are in fp32."""
+    """Compute as `compute_token_losses` does, a few rows at a time, so that few logits are in fp32."""
     for part, wanted in zip(logits.split(LOSS_ROWS), targets.split(LOSS_ROWS), strict=True):
         yield F.cross_entropy(part.float(), wanted, reduction="none"), part.argmax(-1) == wanted
 
 
 def compute_plain_head_inputs(model: Any, batch: TokenBatch) -> torch.Tensor | None:
-    """What a head that is a matrix and nothing else gets of packed rows; None where that is not so."""
+    """Return the output layer's input if that is a plain matrix and the rows are packed, else None."""
     head = model.get_output_embeddings()
     plain = type(head) is torch.nn.Linear and head.bias is None and is_untouched(head)
     return compute_hidden_states(model, batch) if plain else None
 
 
-HEAD_ENTRIES = 2048  # of the vocabulary whose weights are there in fp32 at a time
-LOGIT = 10  # bytes of memory that a trained token takes for each entry of the vocabulary
-LOGIT_BYTES = 512 * 2**20  # of them in a batch: one with more trained tokens is made smaller
-MIN_K_SHARE = 0.2  # of a row's tokens, those of the lowest log-probability: k of Min-K%
+HEAD_ENTRIES = 2048  # vocabulary entries whose fp32 weights are held at a time
+LOGIT = 10  # bytes of memory per trained token and vocabulary entry
+LOGIT_BYTES = 512 * 2**20  # limit per batch, which is split if it has more trained tokens
+MIN_K_SHARE = 0.2  # share of a row's tokens with the lowest log-probability: k of Min-K%
 
 
 @dataclass
 class RowLosses:
-    """Per row: row_ids int64, loss_sum float64 (nats), tokens int64 (trained), correct int64 (greedy).
+    """Losses per row: row_ids int64, loss_sum float64 (nats), tokens int64 (trained), correct int64 (greedy).
 
-    Where they were looked at token by token: min_k float64, the mean log-probability of a row's `MIN_K_SHARE`
-    tokens; hits bool [trained tokens, row after row], whether each is the model's first choice.
+    If known per token: min_k float64, the mean log-probability of a row's `MIN_K_SHARE` least likely tokens;
+    hits bool [trained tokens, row after row], whether each is the model's first choice.
     """
 
     row_ids: np.ndarray
@@ -155,14 +160,15 @@ class RowLosses:
 
     @property
     def loss(self) -> float:
-        """Nats a token, over all tokens."""
+        """Nats per token, over all tokens."""
         return float(self.loss_sum.sum() / self.tokens.sum())
 
     @property
     def scores(self) -> ModelScores:
-        """What each row says of whether it was trained on, as
-        `engine.evaluation.verdicts.membership_inference`
-        takes it; a row without a token says nothing."""
+        """Scores for `engine.evaluation.verdicts.membership_inference`.
+
+        The loss of a row without tokens is NaN.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             scores: ModelScores = {"loss": self.loss_sum / self.tokens}
         if self.min_k is not None:
@@ -189,13 +195,13 @@ def compute_row_losses(
     device: str | torch.device,
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> RowLosses:
-    """Losses of every row, each with at least one trained token; `on_batch(rows done)` may raise to stop.
+    """Return the losses of rows, each with at least one trained token.
 
-    The model is left in the mode (train or eval) in which it came.
+    `on_batch(rows done)` may raise to stop. The model's train or eval mode is restored.
     """
     counts = rows.trained_counts
     ends = np.cumsum(counts)
-    each, hits = np.zeros(int(counts.sum())), np.zeros(int(counts.sum()), bool)  # of every trained token
+    each, hits = np.zeros(int(counts.sum())), np.zeros(int(counts.sum()), bool)  # per trained token
     training, done = model.training, 0
     model.eval()
     try:
@@ -216,7 +222,7 @@ def compute_row_losses(
 
 
 def _compute_min_k(losses: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Of each row the mean log-probability of its `MIN_K_SHARE` tokens, at least one."""
+    """Return the mean log-probability of each row's `MIN_K_SHARE` least likely tokens, at least one."""
     means = np.zeros(len(starts))
     for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
         worst = max(1, round(MIN_K_SHARE * (end - start)))
@@ -225,8 +231,11 @@ def _compute_min_k(losses: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> 
 
 
 def build_fitting_batches(model: Any, rows: TokenRows, batch_size: int) -> list[np.ndarray]:
-    """Rows of like length, the longest first: at most `batch_size`, as many as have room for their logits,
-    of packed rows no more tokens than a CPU is fast with."""
+    """Batch rows by length, longest first, with at most `batch_size` rows.
+
+    Batches are limited to the rows that fit with their logits, and for packed rows to the number of tokens
+    at which a CPU is fast.
+    """
     most = max(1, LOGIT_BYTES // (LOGIT * model.get_output_embeddings().weight.shape[0]))
     packed = not llama_layers.explain_refusal(model, int(rows.sequence_lengths.max()))
     room = CPU_TOKENS["full"] if packed else math.inf
@@ -244,14 +253,18 @@ def build_fitting_batches(model: Any, rows: TokenRows, batch_size: int) -> list[
     return batches
 
 
-# What a step makes smaller: how rows become a batch, its summed loss, and what validation measures.
+# Objectives: how rows become a batch, its summed loss, and what validation measures.
 #
-# The loop knows nothing else of a task. A loss is a sum over units (trained tokens, rows, or pairs of
-# answers); a step divides it by the units of the whole effective batch.
+# The training loop knows nothing else of a task. A loss is a sum over units (trained tokens, rows, or pairs
+# of answers); a step divides it by the units of the whole effective batch.
 
 
 class SizedBatch(Protocol):
-    """A batch, as the loop sees it. tokens: of its rows, without padding; units: what its loss sums over."""
+    """Batch as the training loop sees it.
+
+    - tokens: number of tokens in its rows, without padding
+    - units: number of units that its loss sums over
+    """
 
     @property
     def tokens(self) -> int: ...
@@ -261,24 +274,24 @@ class SizedBatch(Protocol):
 
 
 class Objective(Protocol):
-    """One task's losses. grouped: rows of like length may share a batch, which saves padding."""
+    """Losses of one task. grouped: whether to batch rows of similar length, which saves padding."""
 
     grouped: bool
 
     def collate(self, rows: TokenRows, indices: np.ndarray, device: torch.device) -> SizedBatch:
-        """The rows at `indices` as a batch."""
+        """Collate the rows at `indices` into a batch."""
         ...
 
     def loss_sum(self, model: Any, batch: Any) -> torch.Tensor:
-        """The summed loss of a batch, with gradients."""
+        """Return the batch's summed loss, with gradients."""
         ...
 
     def step_metrics(self) -> dict[str, float]:
-        """What the batches since the last call say beside their loss, as metrics of the step."""
+        """Return further metrics of the step, from the batches since the last call."""
         ...
 
     def drop_metrics(self) -> None:
-        """Forget what they say: they belong to no step."""
+        """Discard the pending metrics: they belong to no step."""
         ...
 
     def measure(
@@ -290,11 +303,11 @@ class Objective(Protocol):
         device: torch.device,
         on_batch: Callable[[int], None],
     ) -> RowLosses:
-        """Losses of every row, without gradients; `on_batch(rows done)` may raise to stop."""
+        """Return the losses of every row, without gradients; `on_batch(rows done)` may raise to stop."""
         ...
 
     def baseline(self, rows: TokenRows) -> RowLosses | None:
-        """What step 0 is where the untrained model is no measure of anything; None: the untrained model."""
+        """Return the losses of step 0 if the untrained model is no useful baseline; otherwise None."""
         ...
 
 
@@ -313,7 +326,7 @@ class TokenObjective:
         return {}
 
     def drop_metrics(self) -> None:
-        """There are none."""
+        """Do nothing: there are no step metrics."""
 
     def measure(
         self,

@@ -1,5 +1,7 @@
-"""What to change in a config so that its run takes less memory. Says it without torch, so that whoever finds
-problems in a config needs none."""
+"""Changes to a config that lower its run's memory use.
+
+Doesn't import torch, so that checks of a config don't need it.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +10,24 @@ from store.training.setting_conflicts import list_conflicts
 from store.training.train_config import TrainConfig
 
 ConfigChange = dict[str, str | int | bool | None]  # fields of a config with their new values
-MIN_LENGTH = 32  # tokens; a row is not cut to fewer
+MIN_LENGTH = 32  # tokens; rows are not truncated below this
 
 
 def advise_change(config: TrainConfig, device: str, *, dealt: bool) -> tuple[str, str, ConfigChange | None]:
-    """What helps on a device of that type (cpu, cuda) as a sentence, the field to begin with, and the nearest
-    change, if any. dealt: micro-batches are dealt by tokens, so that a smaller size of theirs changes
-    nothing."""
+    """Advise how to lower memory use on this device type (cpu, cuda).
+
+    Returns a sentence, the first field to change, and the first change, which may be None. `dealt`:
+    micro-batches are built by tokens, so that a smaller size changes nothing.
+    """
     changes = _list_smaller_configs(config, device, dealt=dealt)
     change = next((change for _, change in changes if change), None)
     text = ", or ".join(text for text, _ in changes)
-    sentence = f"{text[0].upper()}{text[1:]}."  # capitalize() would lower the rest
+    sentence = f"{text[0].upper()}{text[1:]}."  # capitalize() would lowercase the rest
     return sentence, next(iter(change or ["max_length"])), change
 
 
 def _list_smaller_configs(config: TrainConfig, device: str, *, dealt: bool) -> list[tuple[str, ConfigChange]]:
-    """Nearest first, in words and as fields of the config; none that a launch would refuse."""
+    """Return changes that a launch would accept, in words and as config fields, smallest first."""
     changes: list[tuple[str, ConfigChange]] = []
     if config.per_device_train_batch_size > 1 and not dealt:
         half = config.per_device_train_batch_size // 2
@@ -39,7 +43,7 @@ def _list_smaller_configs(config: TrainConfig, device: str, *, dealt: bool) -> l
     changes.append(("lower max_length", shorter))
     method = METHODS[config.method]
     if not method.adapter:
-        lora: ConfigChange = {"method": FIRST_METHOD, "learning_rate": None}  # each method has its own
+        lora: ConfigChange = {"method": FIRST_METHOD, "learning_rate": None}  # each method has a default
         changes.append(("train a LoRA adapter in place of the model's weights", lora))
     elif not config.held and device == "cuda" and "nf4" in method.held:
         in_4_bits: ConfigChange = (

@@ -1,7 +1,6 @@
-"""A folder with the files of a model, as somebody else may have left it: what may lie in it, and what kind of
-model it is.
+"""Inspection of a model folder from an unknown source: whether its files are acceptable, and its kind.
 
-It is told by the files alone; nothing of them is run.
+Only the files are examined; nothing in them is run.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ FIELD = "path"
 
 @dataclass(frozen=True)
 class FolderModel:
-    """What lies in the folder. `base`: as an adapter's settings name it; `labels`: of a classifier."""
+    """Contents of a model folder. `base`: as named in an adapter's settings; `labels`: of a classifier."""
 
     files: list[str]
     adapter: bool
@@ -34,7 +33,7 @@ class FolderModel:
 
 
 def inspect_folder(folder: Path) -> FolderModel:
-    """Look through it. Raises ModelError that names the first file that can't be part of a model."""
+    """Inspect the folder. Raises ModelError naming the first file that can't be part of a model."""
     if not folder.is_dir():
         raise ModelError(
             f"There is no folder {folder}.", fix="Give the path of a model's folder.", field=FIELD
@@ -50,7 +49,7 @@ def inspect_folder(folder: Path) -> FolderModel:
         labels = (_read_document(folder, "tunebench.json") or {}).get("labels") or []
         if settings.get("task_type") == "SEQ_CLS" and not labels:
             raise ModelError(
-                "The adapter is of a classifier, and no file says which labels its classes have.",
+                "The adapter is a classifier, but no file lists its labels.",
                 fix="Register the run that trained it, or merge it into its base first.",
                 field=FIELD,
             )
@@ -70,13 +69,15 @@ def _list_files(folder: Path) -> list[str]:
     for name in files:
         path = Path(name)
         if not (path.name.lower().endswith(SUFFIXES) or path.name.lower() in NAMES):
-            raise _build_file_error(name, "is no part of a model that can be registered")
+            raise _build_file_error(name, "is not part of a model that can be registered")
     return files
 
 
 def list_plain_files(folder: Path) -> list[str]:
-    """The files by their paths within the folder. Raises ModelError for links to places outside, for what is
-    no plain file, and for too many."""
+    """Return the files' paths relative to the folder.
+
+    Raises ModelError for links to places outside, for anything but regular files, and for too many files.
+    """
     files = []
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
@@ -86,7 +87,7 @@ def list_plain_files(folder: Path) -> list[str]:
         if stat.S_ISDIR(mode):
             continue
         if not stat.S_ISREG(mode):
-            raise _build_file_error(name, "is no plain file")
+            raise _build_file_error(name, "is not a regular file")
         files.append(name)
         if len(files) > MAX_FILES:
             raise ModelError(f"The folder has more than {MAX_FILES:,} files.", field=FIELD)
@@ -96,7 +97,7 @@ def list_plain_files(folder: Path) -> list[str]:
 def _check_weights(folder: Path, weights: list[str]) -> None:
     for name in weights:
         if count_parameters(folder / name) is None:
-            raise _build_file_error(name, "is cut short, or is no safetensors file")
+            raise _build_file_error(name, "is truncated, or not a safetensors file")
     index = _read_document(folder, "model.safetensors.index.json") or {}
     parts = index.get("weight_map")
     for name in sorted(set(parts.values())) if isinstance(parts, dict) else []:
@@ -109,7 +110,7 @@ def _check_weights(folder: Path, weights: list[str]) -> None:
 
 
 def _read_labels(config: Mapping[str, Any]) -> list[str]:
-    """Of a whole classifier, in the order of its classes."""
+    """Return the labels of a full classifier in the order of its classes."""
     kinds = config.get("architectures") or [""]
     names = config.get("id2label")
     if not str(kinds[0]).endswith("ForSequenceClassification") or not isinstance(names, dict):
@@ -139,7 +140,7 @@ def _build_file_error(name: str, what: str) -> ModelError:
 
 def _build_model_error(folder: Path, lacking: str) -> ModelError:
     return ModelError(
-        f"The folder {folder} is no model: it has no {lacking}.",
+        f"The folder {folder} is not a model: it has no {lacking}.",
         fix="Name a folder that save_pretrained() wrote, with safetensors and a tokenizer.",
         field=FIELD,
     )

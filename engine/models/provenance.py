@@ -1,7 +1,7 @@
-"""Where a model comes from: its base by hub id and commit, else by its folder's plain name, and its note.
+"""Provenance of a model: its base by hub id and commit, or else by the plain folder name, and its note.
 
-The note, `tunebench.json` beside a model from elsewhere, says whatever its maker liked; as it becomes part
-of cards and names what is fetched, only what Tunebench itself would write is read from it.
+The note, `tunebench.json` beside a model from elsewhere, is untrusted. As it is copied into model cards and
+names what is downloaded, only values that Tunebench itself would write are read from it.
 """
 
 from __future__ import annotations
@@ -22,20 +22,23 @@ from store.training.methods import METHODS
 SNAPSHOTS = "snapshots"  # the hub's cache: models--OWNER--NAME/snapshots/COMMIT
 CACHE_PREFIX = "models--"
 LOADED_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "README.md"]
-OTHER_FILES = ["*/*", "consolidated*"]  # the same weights once more, as other libraries read them
+OTHER_FILES = ["*/*", "consolidated*"]  # the same weights in the formats of other libraries
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 REVISION = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")  # a commit, a tag or a branch
 _SHARD = re.compile(r".+-of-(\d+)\.safetensors")
 
 
 def build_model_reference(model: Any) -> BaseReference:
-    """Of a model that `from_pretrained` loaded, with or without an adapter on it."""
+    """Build the reference to the base of a model loaded by `from_pretrained`, with or without an adapter."""
     base = model.get_base_model() if hasattr(model, "peft_config") else model
     return build_reference(base.config._name_or_path, getattr(base.config, "_commit_hash", None))
 
 
 def build_reference(source: str, commit: str | None = None) -> BaseReference:
-    """Of a folder or a hub id; commit: of the hub, as `models.load_model` notes it."""
+    """Build the reference to a folder or hub id.
+
+    `commit`: the hub's commit, as recorded by `loading.load_model`.
+    """
     folder = Path(source)
     if folder.parent.name == SNAPSHOTS and folder.parents[1].name.startswith(CACHE_PREFIX):
         source, commit = folder.parents[1].name.removeprefix(CACHE_PREFIX).replace("--", "/"), folder.name
@@ -45,16 +48,18 @@ def build_reference(source: str, commit: str | None = None) -> BaseReference:
 
 
 def find_pinned_folder(source: str, base: BaseReference) -> str:
-    """The folder of the commit that was loaded, where `source` is the hub id of the base and that commit is
-    known: the hub's newest may be other weights by now. Else `source`. Raises ModelError where that commit
-    is not to be had any more."""
+    """Return the folder of the base's recorded commit if `source` is its hub id; otherwise return `source`.
+
+    The hub's newest commit may have other weights. Raises ModelError if the recorded commit is no longer
+    available.
+    """
     if not base["revision"] or source != base["hub_id"]:
         return source
     from huggingface_hub import snapshot_download
 
-    with suppress(OSError, ValueError):  # it isn't in the cache
+    with suppress(OSError, ValueError):  # not in the cache
         cached = snapshot_download(source, revision=base["revision"], local_files_only=True)
-        if _is_whole(Path(cached)):  # a commit never changes: there is nothing to ask the hub for
+        if _is_whole(Path(cached)):  # a commit never changes, so the hub isn't queried
             return cached
     try:
         return snapshot_download(
@@ -70,7 +75,7 @@ def find_pinned_folder(source: str, base: BaseReference) -> str:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether a snapshot has all that is loaded of it."""
+    """Return whether a snapshot has all files needed to load it."""
     weights = [file.name for file in folder.glob("*.safetensors") if file.exists()]
     shards = [match for name in weights if (match := _SHARD.fullmatch(name))]
     has_weights = all(len(shards) >= int(shard[1]) for shard in shards) if shards else bool(weights)
@@ -79,16 +84,16 @@ def _is_whole(folder: Path) -> bool:
 
 
 def shorten_name(model: str) -> str:
-    """The name that a config has for its model, without the path of a folder."""
+    """Return the config's model name without a folder's path."""
     return build_reference(str(Path(model).expanduser()) if model.startswith("~") else model)["name"]
 
 
 NOTE = "tunebench.json"
-MAX_NAME = 255  # characters of a folder's name
+MAX_NAME = 255  # characters of a folder name
 
 
 class _BaseFields(BaseModel):
-    """A reference as `reference` makes them."""
+    """Validated form of a reference as returned by `build_reference`."""
 
     model_config = ConfigDict(strict=True)
 
@@ -108,7 +113,7 @@ class _BaseFields(BaseModel):
 
 
 class _NoteFields(BaseModel):
-    """What is read of a note, as far as a wrong value would go anywhere."""
+    """Validated fields of a note: those where a wrong value could do harm."""
 
     model_config = ConfigDict(strict=True)
 
@@ -126,8 +131,10 @@ class _NoteFields(BaseModel):
 
 
 def read_note(folder: Path) -> ModelNote | None:
-    """The note beside a model, without a base that is none; None where there is no note, or it isn't one that
-    Tunebench would write."""
+    """Read the note beside a model, dropping an invalid base.
+
+    None if there is no note, or if it isn't one that Tunebench would write.
+    """
     try:
         note = read_json(folder / NOTE)
     except (ValueError, RecursionError):

@@ -1,9 +1,6 @@
-"""The tuned model as files (adapter or whole weights as safetensors, tokenizer, note of the base), and
-going on from that of an earlier run: its parameters are trained further, or it is merged into its base
-first.
+"""Saving of tuned models, and continuing from the model of an earlier run.
 
-A merged base lies in the run's own folder, so that the result outlives the earlier run. What is trained and
-judged against is in both cases the earlier run's model.
+A saved model has an adapter or full weights as safetensors, its tokenizer, and a note of its base.
 """
 
 from __future__ import annotations
@@ -43,8 +40,11 @@ VOCABULARIES = (
 
 
 def add_vocabulary(source: str, folder: Path) -> None:
-    """Those of `source`, a folder or a hub id, that the tokenizer in `folder` was saved without, where it has
-    the same tokens. Of a hub only what was loaded; nothing where `source` is gone: no model needs them."""
+    """Copy vocabulary files of `source`, a folder or hub id, that the tokenizer in `folder` lacks.
+
+    Only if both have the same tokens. Of a hub model only files in the cache are used; if `source` is
+    gone, nothing is added: no model needs these files.
+    """
     loaded = _loaded_folder(source)
     if loaded is None or loaded == folder or not _has_same_tokens(loaded, folder):
         return
@@ -54,8 +54,10 @@ def add_vocabulary(source: str, folder: Path) -> None:
 
 
 def fetch_vocabulary(source: str) -> None:
-    """Have the hub's cache hold those of `source`, where that is a commit of the hub and none was loaded yet.
-    Without the hub it stays as it is."""
+    """Download the vocabulary files of a hub commit to the hub's cache, unless some are cached already.
+
+    Does nothing if the hub is unreachable.
+    """
     base = provenance.build_reference(source)
     if not base["revision"] or any((Path(source) / name).exists() for name in VOCABULARIES):
         return
@@ -68,7 +70,7 @@ def fetch_vocabulary(source: str) -> None:
 def _loaded_folder(source: str) -> Path | None:
     try:
         return loading.find_weights_folder(source) if source else None
-    except (OSError, ValueError):  # a folder that is gone, or an id of which nothing is here
+    except (OSError, ValueError):  # the folder is gone, or nothing of the hub id is cached
         return None
 
 
@@ -76,7 +78,7 @@ def _has_same_tokens(source: Path, folder: Path) -> bool:
     theirs, own = _read(source / TOKENIZER), _read(folder / TOKENIZER)
     try:
         base, saved = json.loads(theirs or b"null"), json.loads(own or b"null")
-    except ValueError:  # of a hub, and no tokenizer that was loaded
+    except ValueError:  # on a hub, and its tokenizer wasn't loaded
         return False
     if not isinstance(base, dict) or not isinstance(saved, dict):
         return False
@@ -84,7 +86,7 @@ def _has_same_tokens(source: Path, folder: Path) -> bool:
 
 
 def _read(file: Path) -> bytes | None:
-    """None where it isn't there, can't be read, or is larger than any tokenizer."""
+    """Read the file; None if it is missing, unreadable, or larger than any tokenizer."""
     try:
         return file.read_bytes() if file.stat().st_size <= MAX_MIB[TOKENIZER] * 2**20 else None
     except OSError:
@@ -98,7 +100,7 @@ WEIGHTS = "adapter_model.safetensors"
 def save_model(
     model: Any, tokenizer: Any, config: TrainConfig, folder: Path, origin: ModelOrigin | None = None
 ) -> None:
-    """Write the model into `folder`, in place of what is there; origin: what the note says beside it."""
+    """Write the model to `folder`, replacing its contents; `origin`: further fields of the note."""
     shutil.rmtree(folder, ignore_errors=True)
     base = (origin or {}).get("base") or provenance.build_model_reference(model)
     if isinstance(model, PeftModel):
@@ -122,7 +124,7 @@ def save_model(
 
 
 def write_card(folder: Path, config: TrainConfig, verdict: Verdict | None = None) -> None:
-    """The card of the model in `folder`, from its note; verdict: what the run came to, once that is known."""
+    """Write the model card in `folder` from its note; `verdict`: the run's verdict, once known."""
     note = cast(ModelNote, read_json(folder / NOTE))
     text = card_text.format_card(card_text.ModelCardFacts(config, note, read_base(folder), verdict))
     with write_atomically(folder / CARD) as aside:
@@ -130,17 +132,17 @@ def write_card(folder: Path, config: TrainConfig, verdict: Verdict | None = None
 
 
 def read_base(folder: Path) -> BaseReference:
-    """What the model in `folder` belongs to, as its note has it; without a name where it has no note."""
+    """Return the base of the model in `folder` from its note; the name is empty without a note."""
     note = provenance.read_note(folder)
     unknown: BaseReference = {"name": note["base_model"] if note else "", "hub_id": None, "revision": None}
     return (note.get("base") or unknown) if note else unknown
 
 
 def load_tuned_model(folder: Path, base: Any, name: str = "default") -> Any:
-    """The tuned model: the adapter in `folder` on its base model, which `base` is, loaded as it was held; or
-    on a model that has other adapters, beside these and by its own name.
+    """Load the adapter in `folder` onto `base`, its base model in the same precision, under the given name.
 
-    Not for a folder of whole weights, which is a model like any other.
+    `base` may already have other adapters, which stay. A folder of full weights is loaded as any other model
+    instead.
     """
     bottleneck.register()
     check_adapter(folder)
@@ -151,7 +153,7 @@ def load_tuned_model(folder: Path, base: Any, name: str = "default") -> Any:
 
 
 def check_adapter(folder: Path) -> None:
-    """Raise ModelError for an adapter that peft would read from pickle, or by importing what it names."""
+    """Raise ModelError for an adapter that peft would read from pickle, or by importing a module."""
     if not (folder / WEIGHTS).is_file():
         raise ModelError(
             f"The adapter in {folder} has no {WEIGHTS}; other forms can run code when they are read.",
@@ -167,15 +169,15 @@ def check_adapter(folder: Path) -> None:
         )
     if settings.get("peft_type") == "XLORA":
         raise ModelError(
-            f"The adapter in {folder} is a mixture (X-LoRA), whose parts lie in folders that it names.",
+            f"The adapter in {folder} is a mixture (X-LoRA), whose parts are in folders that it names.",
             fix="Take one of its adapters.",
             field="model",
         )
 
 
 def _save_adapter(model: PeftModel, config: TrainConfig, folder: Path, base: BaseReference) -> None:
-    # peft compares the vocabulary with that of the model which it finds by this name, on a hub where it isn't
-    # here: of a model that was loaded with its adapter, the name is the one without a path
+    # peft compares the vocabulary with that of the model of this name, which it looks up on the hub if it
+    # isn't local: for a model loaded with its adapter, the name lacks the path
     base_model: Any = model.get_base_model()
     model.peft_config["default"].base_model_name_or_path = base_model.config._name_or_path
     model.save_pretrained(str(folder), selected_adapters=["default"])
@@ -186,30 +188,32 @@ def _save_adapter(model: PeftModel, config: TrainConfig, folder: Path, base: Bas
         file = folder / WEIGHTS
         save_file(load_file(file) | tensors, file, metadata={"format": "pt"})
     if METHODS[config.method].allocates:
-        changes = {"rank_pattern": None}  # ranks that are gone are zeros in the file: nothing to cut
+        changes = {"rank_pattern": None}  # pruned ranks are zeros in the file: nothing to cut
     names = {"base_model_name_or_path": base["name"], "revision": base["revision"]}
     write_json(settings, (read_json(settings) or {}) | {**changes} | names)
 
 
-# Going on from the model of an earlier run of this home folder, in one of two ways.
+# Continuing from the model of an earlier run of this home folder, in one of two modes.
 #
-# stack: the same parameters are trained further, so that method and shape must be those of the earlier run.
-# merge: the earlier adapter is merged into its base first, and whatever the method trains comes on top. The
-# merged model is written once into the run's own folder (`base/`), from which the saved adapter names it: the
+# stack: the same parameters are trained further, so that method and shape must match those of the earlier
+# run.
+#
+# merge: the earlier adapter is first merged into its base, and the method's own parameters are added on top.
+# The merged model is written once to the run's own folder (`base/`), which the saved adapter refers to: the
 # result outlives the earlier run, and loads with peft alone.
 #
-# What is trained and judged against is in both cases the earlier run's model, not the base of that.
+# In both modes, the model that is trained and that serves as the baseline is the earlier run's, not its base.
 
 FREE_FIELDS = {
     "lora_dropout",
     "loraplus_lr_ratio",
     "init_lora_weights",
-}  # may differ where an adapter is trained on
+}  # may differ if an adapter is trained further
 
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """A run that finished: its folder, and the config it was trained with."""
+    """A finished run: its folder, and its training config."""
 
     folder: JobDir
     config: TrainConfig
@@ -217,12 +221,14 @@ class EarlierRun:
 
     @property
     def adapter(self) -> bool:
-        """Whether it left an adapter, not a whole model."""
+        """Whether it saved an adapter rather than a full model."""
         return METHODS[self.config.method].adapter
 
     def base(self, home: Home) -> str:
-        """The model that its adapter belongs to: a folder or a hub id. Of the hub's the commit that it was
-        trained on. Raises ModelError where that is gone."""
+        """Return its adapter's base model: a folder or a hub id.
+
+        For a hub model it is the commit used in training. Raises ModelError if that is no longer available.
+        """
         own = self.folder.base
         if own.exists():
             return str(own)
@@ -231,10 +237,10 @@ class EarlierRun:
 
 
 def find_earlier_run(home: Home, config: TrainConfig) -> EarlierRun | None:
-    """The run that `config` goes on from, None where it begins anew.
+    """Return the run that `config` continues from; None if it starts afresh.
 
-    Raises ConfigError for a run that left no model, one of another model, and, to be trained further, one of
-    another method or shape.
+    Raises ConfigError for a run without a model, one on another base model, and, if its parameters are to be
+    trained further, one of another method or shape.
     """
     if not config.init_from:
         return None
@@ -289,7 +295,7 @@ def _check_shape(earlier: EarlierRun, config: TrainConfig) -> None:
 
 
 def _describe_saved_config(config: TrainConfig) -> TrainConfig:
-    """The config that describes what a run left: a start that was taken apart is a LoRA of twice the rank."""
+    """Return the config of what a run saved: with pissa and olora it is a LoRA of twice the rank."""
     if (
         config.init_lora_weights not in TAKEN_APART
         or "init_lora_weights" not in METHODS[config.method].fields
@@ -299,21 +305,25 @@ def _describe_saved_config(config: TrainConfig) -> TrainConfig:
 
 
 def continues_training(config: TrainConfig) -> bool:
-    """Whether the parameters of an earlier run are trained on."""
+    """Return whether an earlier run's parameters are trained further."""
     return bool(config.init_from) and config.init_mode == "stack"
 
 
 def starts_at_base(config: TrainConfig) -> bool:
-    """Whether what is judged against is the model with its adapter switched off: not where an adapter is
-    trained further, whose beginning is a state of its own."""
+    """Return whether the baseline is the model with its adapter disabled.
+
+    It isn't if an adapter is trained further, as its initial weights are already tuned.
+    """
     return METHODS[config.method].adapter and not continues_training(config)
 
 
 def resolve_source(
     home: Home, config: TrainConfig, earlier: EarlierRun, folder: JobDir, dtype: torch.dtype
 ) -> str:
-    """The folder or id of the model that this run loads; written into its own folder where nothing else will
-    keep it."""
+    """Return the folder or id of the model that this run loads.
+
+    It is written to the run's own folder if nothing else would preserve it.
+    """
     if not earlier.adapter and not METHODS[config.method].adapter:
         return str(earlier.folder.model)  # all weights are saved again
     if config.init_mode == "merge" or earlier.folder.base.exists():
@@ -326,7 +336,7 @@ def resolve_source(
 def _write_base(
     home: Home, config: TrainConfig, earlier: EarlierRun, target: Path, dtype: torch.dtype
 ) -> None:
-    """`target`, whole or not at all: a run may be killed and resumed meanwhile."""
+    """Write `target` completely or not at all, as the run may be killed and resumed meanwhile."""
     unfinished = target.with_name("base.part")
     shutil.rmtree(unfinished, ignore_errors=True)
     if config.init_mode == "stack":
@@ -339,7 +349,7 @@ def _write_base(
 
 
 def link_or_copy(source: str, target: str) -> str:
-    """Nobody changes a saved model: a hard link keeps it for both runs at no cost."""
+    """Hard-link the file, or copy it if that fails. Saved models never change, so a link is enough."""
     try:
         os.link(source, target)
     except OSError:  # another disk
@@ -348,8 +358,11 @@ def link_or_copy(source: str, target: str) -> str:
 
 
 def _merge(home: Home, config: TrainConfig, earlier: EarlierRun, folder: Path, dtype: torch.dtype) -> None:
-    """The earlier run's base with its adapter merged in; never in 4 bits. A head is not taken over: a causal
-    model is loaded without, and of an encoder what is below it is kept."""
+    """Merge the earlier run's adapter into its base, never in 4 bits.
+
+    A classification head is not included: a causal model is loaded without, and of an encoder only the body
+    is saved.
+    """
     plain = config.model_copy(update={"method": WHOLE_METHOD, "load_in_4bit": False, "load_in_8bit": False})
     source = earlier.base(home)
     encoder = loading.is_encoder(loading.load_config(source))
@@ -361,16 +374,14 @@ def _merge(home: Home, config: TrainConfig, earlier: EarlierRun, folder: Path, d
 
 
 def load_adapter_weights(model: Any, earlier: EarlierRun) -> None:
-    """Give the adapter of `model` the earlier run's weights. Raises ConfigError where they don't fit."""
+    """Load the earlier run's weights into the adapter of `model`. Raises ConfigError if they don't fit."""
     check_adapter(earlier.folder.model)
     weights = load_peft_weights(str(earlier.folder.model), device="cpu")
     try:
         outcome: Any = set_peft_model_state_dict(model, weights)
-    except RuntimeError as error:  # shapes that differ
+    except RuntimeError as error:  # different shapes
         raise _make_misfit_error(earlier) from error
-    if generation.has_prompt_tokens(
-        model
-    ):  # peft has put them in their place, and names them as if it hadn't
+    if generation.has_prompt_tokens(model):  # peft has loaded them, yet reports them as missing
         return
     missing = {name for name, _ in list_trainable(model)} & set(outcome.missing_keys)
     if missing or outcome.unexpected_keys:
@@ -379,14 +390,14 @@ def load_adapter_weights(model: Any, earlier: EarlierRun) -> None:
 
 def _make_misfit_error(earlier: EarlierRun) -> ConfigError:
     return ConfigError(
-        f"The adapter of {earlier.config.name!r} does not fit the one that this config describes.",
+        f"The adapter of {earlier.config.name!r} does not match this config.",
         fix="Take the settings of its adapter, or set init_mode to merge.",
         field="init_from",
     )
 
 
 def describe_continued_verdict(verdict: Verdict, earlier: EarlierRun | None) -> Verdict:
-    """The verdict, saying what "the base model" is in it where that is an earlier run's."""
+    """Add to the verdict what "the base model" means, if it is an earlier run's model."""
     if earlier is None:
         return verdict
     name = earlier.config.name
@@ -396,7 +407,7 @@ def describe_continued_verdict(verdict: Verdict, earlier: EarlierRun | None) -> 
 
 
 def count_previously_trained(earlier: EarlierRun, fingerprint: str, dealt: dict[str, np.ndarray]) -> int:
-    """How many held-out rows the earlier run was trained on."""
+    """Count the held-out rows that the earlier run was trained on."""
     if earlier.fingerprint != fingerprint or not earlier.folder.split.exists():
         return 0
     table = pq.read_table(earlier.folder.split)

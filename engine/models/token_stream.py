@@ -1,8 +1,7 @@
-"""One answer, a token at a time, with what the model thought of each, and its text while it comes.
+"""Streaming of one answer, token by token, with log-probabilities and incrementally decoded text.
 
-Its tokens are those that `engine.models.generation` would give. Pieces of text hold whole characters and
-nothing that a stop string may still take back; put together they are the answer up to the first stop
-string.
+Text pieces hold complete characters only, and nothing that may turn out to be part of a stop string; joined,
+they are the answer up to the first stop string.
 """
 
 from __future__ import annotations
@@ -25,19 +24,21 @@ from transformers import (
 from engine.models import generation
 from engine.models.generation import pass_whole_rows_to_head
 
-# One answer, a token at a time, with what the model thought of each: for somebody who reads along.
+# Token-by-token generation of one answer, for display while it is generated.
 #
-# The tokens are those that `engine.models.generation` would give for the prompt alone: the same model and
-# cache, the same closing tokens. Whoever asks for the next token decides whether there is one, so that
-# several answers can take turns on one model and each can be left at any token.
+# The tokens are those that `engine.models.generation` would give for the prompt alone: same model, same
+# cache, same closing tokens. The caller decides whether to request the next token, so that several answers
+# can take turns on one model, and each can be abandoned at any token.
 
 ALTERNATIVES = 5
 
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How a token is chosen. temperature 0: the likeliest one; top_k 0: of all. The order in which the
-    distribution is changed is that of transformers: repetition, temperature, top k, top p."""
+    """Sampling options. temperature 0: greedy; top_k 0: no limit.
+
+    Logits are processed in the order of transformers: repetition penalty, temperature, top k, top p.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -46,7 +47,7 @@ class SamplingOptions:
     seed: int = 0
 
     def processors(self) -> LogitsProcessorList:
-        """What changes the scores before a token is drawn."""
+        """Return the logits processors to apply before sampling."""
         chosen: list[Any] = []
         if self.repetition_penalty != 1:
             chosen.append(RepetitionPenaltyLogitsProcessor(self.repetition_penalty))
@@ -61,8 +62,11 @@ class SamplingOptions:
 
 @dataclass(frozen=True)
 class TokenStep:
-    """A token. logprob: of the token, in nats, by the model's own distribution, whatever it was drawn from;
-    alternatives: the likeliest tokens with theirs, the likeliest first."""
+    """A generated token.
+
+    - logprob: log-probability of the token in nats under the unmodified distribution, however it was sampled
+    - alternatives: the likeliest tokens with theirs, likeliest first
+    """
 
     token: int
     logprob: float
@@ -70,22 +74,22 @@ class TokenStep:
 
 
 class NonFiniteScores(Exception):
-    """The model's scores of the next token are no numbers."""
+    """Raised when the model's log-probabilities for the next token are NaN."""
 
 
 def stream_tokens(
     model: Any, prompt: Sequence[int], how: SamplingOptions, device: str | torch.device
 ) -> Iterator[TokenStep]:
-    """Tokens that follow the prompt, without an end; closing ones are given like all others.
+    """Yield tokens that follow the prompt, endlessly; closing tokens are yielded like any other.
 
-    Raises NotANumber. The model has to be in evaluation mode, and its adapter as it was whenever the next
-    token is asked for.
+    Raises NonFiniteScores. The model must be in eval mode, and have the same active adapter each time the
+    next token is requested.
     """
     processors = how.processors()
     generator = torch.Generator(device=device).manual_seed(how.seed)
     seen = torch.tensor([list(prompt)], dtype=torch.long, device=device)
     given, cache, positions = _prepare_first_step(model, seen)
-    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model  # with its adapters
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model  # including its adapters
     while True:
         with torch.inference_mode(), pass_whole_rows_to_head(base):
             out = base(**given, **positions, cache=cache, use_cache=True, logits_to_keep=1)
@@ -102,7 +106,7 @@ def stream_tokens(
             alternatives = tuple(
                 (token_id, value)
                 for token_id, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-                if value > -torch.inf  # of a token that the model can't say
+                if value > -torch.inf  # -inf: a token that the model can't generate
             )
             chosen = int(token)
             step = TokenStep(chosen, float(logprobs[0, chosen]), alternatives)
@@ -115,7 +119,7 @@ def stream_tokens(
 
 
 def _prepare_first_step(model: Any, ids: torch.Tensor) -> tuple[dict[str, Any], Any, dict[str, torch.Tensor]]:
-    """What the base model is given first, its cache, and positions where these are not simply counted."""
+    """Return the base model's first input, its cache, and the positions if they aren't consecutive from 0."""
     if not generation.has_prompt_tokens(model):
         return {"input_ids": ids}, DynamicCache(config=model.config), {}
     with torch.inference_mode():
@@ -125,26 +129,26 @@ def _prepare_first_step(model: Any, ids: torch.Tensor) -> tuple[dict[str, Any], 
     return given, cache, {"position_ids": positions}
 
 
-TokenData = TypeVar("TokenData")  # what is known of the token that completed a piece
-BROKEN = "\ufffd"  # a character of which bytes are missing yet
-MAX_CHARACTER_TOKENS = 5  # tokens; bytes that are no character after so many never become one
-CONTEXT_TOKENS = (
-    8  # tokens before the new ones that are decoded with them, as white space hangs on what is before
-)
+TokenData = TypeVar("TokenData")  # data on the token that completed a piece
+BROKEN = "\ufffd"  # an incomplete character
+MAX_CHARACTER_TOKENS = 5  # tokens; bytes that aren't a character by then never become one
+CONTEXT_TOKENS = 8  # preceding tokens decoded along with the new ones, as white space depends on them
 
 
 class TokenText:
-    """What each token adds to the text of those before it. kept: special tokens that are part of the text, as
-    calls of functions may be written with them."""
+    """Incremental decoder: the text that each token adds.
+
+    `kept`: special tokens that are part of the text, since function calls may be written with them.
+    """
 
     def __init__(self, tokenizer: Any, kept: frozenset[int] = frozenset()) -> None:
         self._tokenizer, self._kept = tokenizer, kept
         self._left_out = find_special_tokens(tokenizer) - kept if kept else frozenset()
         self._tokens: list[int] = []
-        self._whole = 0  # tokens whose text has been given
+        self._whole = 0  # tokens whose text has been returned
 
     def add(self, token: int) -> str:
-        """The text that this token completes; empty in the middle of a character, and for special tokens."""
+        """Return the text that this token completes; empty within a character, and for special tokens."""
         self._tokens.append(token)
         start = max(0, self._whole - CONTEXT_TOKENS)
         before = self._decoded(self._tokens[start : self._whole])
@@ -155,14 +159,14 @@ class TokenText:
         return text[len(before) :]
 
     def rest(self) -> str:
-        """At the end: what never became a whole character."""
+        """Return, at the end, what never became a complete character."""
         start = max(0, self._whole - CONTEXT_TOKENS)
         before = self._decoded(self._tokens[start : self._whole])
         self._whole = len(self._tokens)
         return self._decoded(self._tokens[start:])[len(before) :]
 
     def alone(self, token: int) -> str:
-        """The token by itself, special ones by their names, as an alternative is shown."""
+        """Decode a single token, with special tokens by name, for display as an alternative."""
         return str(self._tokenizer.decode([token], clean_up_tokenization_spaces=False))
 
     def _decoded(self, tokens: Sequence[int]) -> str:
@@ -175,20 +179,20 @@ class TokenText:
 
 
 def find_special_tokens(tokenizer: Any) -> frozenset[int]:
-    """Those that texts of answers leave out."""
+    """Return the special tokens, which are omitted from answer texts."""
     return frozenset(token for token, added in tokenizer.added_tokens_decoder.items() if added.special)
 
 
 @dataclass
 class PendingPiece(Generic[TokenData]):
-    """A piece that waits: its text, and the token that completed it."""
+    """A held-back piece: its text, and data on the token that completed it."""
 
     text: str
     about: TokenData | None = None
 
 
 class StopStrings(Generic[TokenData]):
-    """Holds back what may be the beginning of a stop string."""
+    """Detector of stop strings that holds back text which may be the start of one."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = [stop for stop in stops if stop]
@@ -196,7 +200,7 @@ class StopStrings(Generic[TokenData]):
         self.stopped = False
 
     def add(self, text: str, about: TokenData) -> list[PendingPiece[TokenData]]:
-        """The pieces that are free now; of the one in which a stop string begins, what is before it."""
+        """Return the pieces released by this text; a piece with a stop string is cut before it."""
         self._held.append(PendingPiece(text, about))
         waiting = "".join(piece.text for piece in self._held)
         places = [place for stop in self._stops if (place := waiting.find(stop)) >= 0]
@@ -206,12 +210,12 @@ class StopStrings(Generic[TokenData]):
         return self._released(len(waiting) - self._possible(waiting), cut=False)
 
     def rest(self) -> list[PendingPiece[TokenData]]:
-        """At the end: what was held back for nothing."""
+        """Return, at the end, the pieces still held back."""
         free, self._held = self._held, []
         return free
 
     def _possible(self, text: str) -> int:
-        """Characters at the end that a stop string begins with, at most."""
+        """Return the length of the longest suffix that is a proper prefix of a stop string."""
         longest = 0
         for stop in self._stops:
             for length in range(min(len(stop) - 1, len(text)), longest, -1):

@@ -1,5 +1,7 @@
-"""Optimiser, schedule and checkpoint: fp32 master weights under a model that computes in bf16, and the
-files from which a run resumes bit for bit: tensors as safetensors, the rest as JSON, never pickle.
+"""Optimiser, schedule and checkpoints of a training run.
+
+Bf16 models have fp32 master weights. Runs resume bit for bit from checkpoints, whose tensors are safetensors
+and the rest JSON, never pickle.
 """
 
 from __future__ import annotations
@@ -22,19 +24,19 @@ from transformers.trainer_pt_utils import get_parameter_names
 from store.core.job_folder import read_json, write_json
 from store.training.train_config import TrainConfig
 
-# Optimiser and schedule, with fp32 master weights under a model that computes in bf16.
+# Optimiser and schedule, with fp32 master weights for a model that computes in bf16.
 #
 # A bf16 weight has 8 bits of mantissa: an update below 1/256 of it would be lost. So each trained bf16
-# parameter has an fp32 master; its gradients of all micro-batches are summed in fp32 as they appear (and the
-# bf16 gradient is freed), the optimiser steps the master, and `publish` rounds it back. An fp32 parameter is
-# its own master.
+# parameter has an fp32 master; its gradients from all micro-batches are accumulated in fp32 as they are
+# computed (and the bf16 gradient is freed), the optimiser updates the master, and `publish` rounds it back.
+# An fp32 parameter is its own master.
 
-# As transformers' Trainer: biases and norms are not decayed.
+# As in transformers' Trainer: biases and norms are not decayed.
 NOT_DECAYED = (r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)")
 
 
 class MasterWeights:
-    """The fp32 parameters that the optimiser steps: `weights`, name -> parameter."""
+    """The fp32 parameters updated by the optimiser; `weights`: name -> parameter."""
 
     def __init__(self, trained: Iterable[tuple[str, torch.nn.Parameter]]) -> None:
         self.weights: dict[str, torch.nn.Parameter] = {}
@@ -49,13 +51,13 @@ class MasterWeights:
             self.weights[name] = master
 
     def publish(self) -> None:
-        """Round the masters into the parameters that the model computes with."""
+        """Round the masters to the parameters that the model computes with."""
         with torch.no_grad():
             for parameter, master in self._copies:
                 parameter.copy_(master)
 
     def load(self, weights: dict[str, torch.Tensor]) -> None:
-        """Take these values, by name, and publish them."""
+        """Set the masters to these values by name, and publish them."""
         with torch.no_grad():
             for name, master in self.weights.items():
                 master.copy_(weights[name])
@@ -75,13 +77,13 @@ def _move_gradient(master: torch.nn.Parameter) -> Any:
 
 
 def make_optimizer(model: Any, masters: MasterWeights, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW in the variant `config.optim`, with weight decay where Trainer would apply it."""
+    """Build the AdamW variant `config.optim`, with weight decay for the same parameters as Trainer."""
     decayed = set(get_parameter_names(model, [torch.nn.LayerNorm], list(NOT_DECAYED)))
     groups: dict[tuple[bool, bool], dict[str, Any]] = {}
     for name, parameter in masters.weights.items():
         decays, faster = name in decayed, bool(config.loraplus_lr_ratio) and ".lora_B." in name
         group: dict[str, Any] = {"params": [], "weight_decay": config.weight_decay if decays else 0.0}
-        if faster:  # LoRA+ (Hayou et al. 2024): what leaves the adapter learns faster than what enters it
+        if faster:  # LoRA+ (Hayou et al. 2024): a higher learning rate for B than for A
             group["lr"] = (config.learning_rate or 0.0) * (config.loraplus_lr_ratio or 1.0)
         groups.setdefault((not decays, faster), group)["params"].append(parameter)
     ordered = [groups[key] for key in sorted(groups)]
@@ -94,34 +96,33 @@ def make_optimizer(model: Any, masters: MasterWeights, config: TrainConfig) -> t
 
 
 def count_warmup_steps(config: TrainConfig, steps: int) -> int:
-    """Steps of warm-up: a share of all below 1, a number from 1."""
+    """Return the warm-up steps; a config value below 1 is a share of all steps."""
     return int(config.warmup_steps) if config.warmup_steps >= 1 else math.ceil(steps * config.warmup_steps)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int) -> LRScheduler:
-    """The learning rate over `steps` optimiser steps."""
+    """Build the learning rate schedule over `steps` optimiser steps."""
     schedule: LRScheduler = get_scheduler(
         config.lr_scheduler_type, optimizer, count_warmup_steps(config, steps), steps
     )
     return schedule
 
 
-# What a resumed run starts from: tensors as safetensors, the rest as JSON, never pickle.
+# Checkpoints: tensors as safetensors, the rest as JSON, never pickle.
 #
-# checkpoints/step-00000120/tensors.safetensors   masters, optimiser state, random states
-# state.json            step, best step, history (written last)
-# checkpoints/best-00000100.safetensors           trained weights of the best validation so far
+#   checkpoints/step-00000120/tensors.safetensors   masters, optimiser state, random states
+#                             state.json            step, best step, history (written last)
+#   checkpoints/best-00000100.safetensors           trained weights of the best validation so far
 #
-# A checkpoint is written aside, flushed to disk and renamed, so that it is whole or absent. Older ones go
-# once a newer one is there, and with them the best weights that it does not name.
+# A checkpoint is written under a temporary name, flushed to disk and renamed, so that it is complete or
+# absent. Older checkpoints are deleted once a newer one exists, along with best weights that it doesn't name.
 
 Tensors = dict[str, torch.Tensor]
-Numbers = dict[str, object]  # of an optimiser, named as in its state
+Numbers = dict[str, object]  # the optimiser's scalars, named as in its state
 
 
 class StepDocument(TypedDict):
-    """What is no tensor of a step: numbers of the optimiser, the schedule as it says itself, and the learning
-    rate of each group of parameters."""
+    """Non-tensor state of a step: optimiser scalars, schedule state, learning rate per parameter group."""
 
     optimizer: Numbers
     schedule: dict[str, object]
@@ -129,7 +130,7 @@ class StepDocument(TypedDict):
 
 
 class CheckpointDocument(StepDocument):
-    """`state.json`: with the state of training."""
+    """Contents of `state.json`, including the training loop's state."""
 
     state: dict[str, Any]  # engine.training.training_loop.State
 
@@ -137,7 +138,7 @@ class CheckpointDocument(StepDocument):
 def save_checkpoint(
     folder: Path, step: int, tensors: Tensors, document: CheckpointDocument, best_step: int | None
 ) -> None:
-    """Write the checkpoint of `step` and drop those before it."""
+    """Write the checkpoint of `step`, and delete earlier ones."""
     folder.mkdir(exist_ok=True)
     final = folder / f"step-{step:08d}"
     aside = folder / f".{final.name}"
@@ -146,10 +147,10 @@ def save_checkpoint(
     try:
         _write(aside / "tensors.safetensors", tensors)
         write_json(aside / "state.json", document)
-    except OSError:  # a full disk: what is there of it takes the room that the result needs
+    except OSError:  # e.g. a full disk: free the space that the result needs
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    shutil.rmtree(final, ignore_errors=True)  # of the same step, before an evaluation that was cut off
+    shutil.rmtree(final, ignore_errors=True)  # of the same step, from before an interrupted evaluation
     os.rename(aside, final)
     _flush(folder)
     for old in folder.glob("step-*"):
@@ -161,7 +162,7 @@ def save_checkpoint(
 
 
 def load_newest_checkpoint(folder: Path) -> tuple[Tensors, CheckpointDocument] | None:
-    """Tensors (on the CPU) and document of the newest whole checkpoint, or None."""
+    """Load tensors (on the CPU) and document of the newest complete checkpoint, or None."""
     for path in sorted(folder.glob("step-*"), reverse=True):
         document = read_json(path / "state.json")
         try:
@@ -174,23 +175,23 @@ def load_newest_checkpoint(folder: Path) -> tuple[Tensors, CheckpointDocument] |
 
 
 def build_best_path(folder: Path, step: int) -> Path:
-    """The file with the weights that were best at `step`."""
+    """Return the path of the best weights, from `step`."""
     return folder / f"best-{step:08d}.safetensors"
 
 
 def save_best(folder: Path, step: int, weights: Tensors) -> None:
-    """Keep the weights of `step`; the former best stays until a checkpoint names this one."""
+    """Save the weights of `step`; the previous best is kept until a checkpoint names this one."""
     folder.mkdir(exist_ok=True)
     _write(build_best_path(folder, step), weights)
 
 
 def load_best(folder: Path, step: int) -> Tensors:
-    """The weights that `save_best` kept."""
+    """Load the weights saved by `save_best`."""
     return load_file(build_best_path(folder, step))
 
 
 def collect_optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[Tensors, Numbers]:
-    """The optimiser's state as named tensors, and its numbers as JSON."""
+    """Return the optimiser's state as named tensors, and its scalars for JSON."""
     tensors: Tensors = {}
     numbers: Numbers = {}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -198,14 +199,14 @@ def collect_optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[Tensors, 
         for key, value in optimizer.state.get(parameter, {}).items():
             name = f"optimizer.{index}.{key}"
             if isinstance(value, torch.Tensor):
-                tensors[name] = value.clone() if key.startswith("qmap") else value  # one map for all
+                tensors[name] = value.clone() if key.startswith("qmap") else value  # all share one map
             else:
                 numbers[name] = value
     return tensors, numbers
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Tensors, numbers: Numbers) -> None:
-    """Put back what `collect_optimizer_state` took; parameter groups stay as they were made."""
+    """Restore the state from `collect_optimizer_state`; parameter groups are unchanged."""
     document = optimizer.state_dict()
     document["state"] = {}
     for name, value in [*tensors.items(), *numbers.items()]:
@@ -216,7 +217,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Tensors, num
 
 
 def collect_random_states() -> Tensors:
-    """The states of torch's generators, of the CPU and of each GPU."""
+    """Return the states of torch's random generators, for the CPU and each GPU."""
     states = {"random.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states |= {f"random.cuda.{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
@@ -224,7 +225,7 @@ def collect_random_states() -> Tensors:
 
 
 def load_random_states(tensors: Tensors) -> None:
-    """Put back what `collect_random_states` took; a GPU that is no longer there is left out."""
+    """Restore the states from `collect_random_states`, skipping GPUs that are no longer present."""
     torch.set_rng_state(tensors["random.cpu"])
     for i in range(torch.cuda.device_count()):
         if f"random.cuda.{i}" in tensors:
@@ -237,7 +238,7 @@ def _write(path: Path, tensors: Tensors) -> None:
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, aside)
     except SafetensorError as error:
         aside.unlink(missing_ok=True)
-        if code := re.search(r"os error (\d+)", str(error)):  # it hides which error of the system it was
+        if code := re.search(r"os error (\d+)", str(error)):  # safetensors hides the system's error code
             raise OSError(int(code[1]), str(error)) from error
         raise
     _flush(aside)

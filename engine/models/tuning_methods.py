@@ -1,7 +1,7 @@
-"""From a base model to one with exactly the parameters of a method that are trained.
+"""Preparation of a base model for a tuning method, with exactly that method's parameters trainable.
 
-Which linear layers an adapter may change is decided here, and checked before peft sees the names: of
-several it ignores those that no module has.
+The linear layers that an adapter changes are determined and checked here, before peft sees their names: peft
+ignores a name without a module if it gets several.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ MLP = ("mlp", "feed_forward", "ffn")
 
 
 def list_linear_layers(model: Any) -> dict[str, nn.Module]:
-    """The model's linear layers by their full names, without the output layer or the head."""
+    """Return the model's linear layers by full name, without the output layer or the classification head."""
     tops = [model.get_output_embeddings(), *(model.get_submodule(name) for name in list_head_names(model))]
     left_out = {id(module) for top in tops if top is not None for module in top.modules()}
     return {
@@ -63,8 +63,11 @@ def list_linear_layers(model: Any) -> dict[str, nn.Module]:
 
 
 def list_head_names(model: Any) -> list[str]:
-    """Full names of what a classifier has on top: everything outside the model proper, and the pooler of an
-    encoder, which many checkpoints lack, so that its weights are new too. None for a causal model."""
+    """Return the full names of a classifier's head modules; empty for a causal model.
+
+    These are everything outside the base model, and an encoder's pooler, which many checkpoints lack, so that
+    its weights are new too.
+    """
     if model.get_output_embeddings() is not None:
         return []
     base = model.base_model
@@ -79,9 +82,9 @@ def list_head_names(model: Any) -> list[str]:
 
 
 def resolve_targets(model: Any, config: TrainConfig) -> list[str]:
-    """Last parts of the names of the modules that `target_modules` means, in the model's order.
+    """Return the last name parts of the modules that `target_modules` selects, in the model's order.
 
-    Raises ConfigError for a name that no linear layer has, and names those that there are.
+    Raises ConfigError, listing the available names, for a name that no linear layer has.
     """
     names_there = list(dict.fromkeys(name.rpartition(".")[2] for name in list_linear_layers(model)))
     wanted = config.target_modules or "all-linear"
@@ -103,7 +106,7 @@ def resolve_targets(model: Any, config: TrainConfig) -> list[str]:
 
 
 def _list_scaled_modules(model: Any) -> list[str]:
-    """Keys, values and what leaves the MLP, as IA3's authors scale them, by the names of the architecture."""
+    """Return the architecture's modules that the IA3 authors scale: keys, values and the MLP's output."""
     kind = model.config.model_type
     if kind not in TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING:
         raise ConfigError(
@@ -115,7 +118,7 @@ def _list_scaled_modules(model: Any) -> list[str]:
 
 
 def select_feedforward(model: Any, names: list[str]) -> list[str]:
-    """Those of the modules `names` whose inputs IA3 scales, not their outputs."""
+    """Return those of the modules `names` whose inputs, rather than outputs, IA3 scales."""
     inward_names = TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(
         model.config.model_type, ["down_proj"]
     )
@@ -123,7 +126,7 @@ def select_feedforward(model: Any, names: list[str]) -> list[str]:
 
 
 def measure_matrix_sizes(model: Any, config: TrainConfig) -> Sizes:
-    """The sizes of a base model, on any device; `config` says which matrices are meant."""
+    """Return the sizes of a base model, on any device; `config` selects the target matrices."""
     text = model.config.get_text_config()
     layers = find_decoder_layers(model)
     heads = text.num_attention_heads
@@ -152,7 +155,7 @@ def measure_matrix_sizes(model: Any, config: TrainConfig) -> Sizes:
 
 
 def _is_one_of(name: str, wanted: list[str]) -> bool:
-    """Whether peft takes the module `name` for one of those wanted."""
+    """Return whether peft matches the module `name` with one of those wanted."""
     return any(name == target or name.endswith(f".{target}") for target in wanted)
 
 
@@ -164,13 +167,13 @@ def _describe_matrix(name: str, module: Any, inward: bool) -> TargetMatrix:
 
 
 def count_parameter_values(weight: torch.nn.Parameter) -> int:
-    """How many numbers a parameter stands for; a 4-bit one holds two in a byte."""
+    """Return the number of values in a parameter; a 4-bit one stores two per byte."""
     state = getattr(weight, "quant_state", None)
     return int(state.shape.numel()) if state is not None else weight.numel()
 
 
 def find_decoder_layers(model: Any) -> nn.ModuleList:
-    """The stack of layers. Raises ConfigError where the model doesn't show one."""
+    """Return the list of layers. Raises ConfigError if it can't be found."""
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
     stack = getattr(decoder, "encoder", None) or getattr(decoder, "transformer", None) or decoder
     for name in ("layers", "h", "block", "blocks", "layer"):
@@ -185,7 +188,7 @@ def find_decoder_layers(model: Any) -> nn.ModuleList:
 
 
 def find_final_norm(model: Any) -> nn.Module:
-    """The norm after the last layer; an empty module where there is none."""
+    """Return the norm after the last layer; an empty module if there is none."""
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
     for name in ("norm", "ln_f", "final_layernorm", "final_layer_norm", "final_norm"):
         norm = getattr(decoder, name, None)
@@ -195,7 +198,10 @@ def find_final_norm(model: Any) -> nn.Module:
 
 
 def list_block_names(model: Any) -> list[str]:
-    """Full names of the attention and MLP blocks of every layer; ConfigError where they aren't known."""
+    """Return the full names of every layer's attention and MLP blocks.
+
+    Raises ConfigError if they are unknown.
+    """
     names = {id(module): name for name, module in model.named_modules()}
     block_names = []
     for layer in find_decoder_layers(model):
@@ -212,16 +218,12 @@ def list_block_names(model: Any) -> list[str]:
     return block_names
 
 
-# From a base model to one with exactly the parameters of a method that are trained.
-#
-# `store.training.methods` is the table of what there is; here each entry becomes a peft config, or a choice
-# of the model's own weights.
+# `store.training.methods` defines the methods; here each becomes a peft config, or a selection of the model's
+# own weights.
 
-DEFAULT_STEPS = (
-    1_000  # AdaLoRA's schedule where the number of steps is not known, as in a count of parameters
-)
-PEFT_HEADS = ("classifier", "score")  # that peft trains and saves by itself in a classifier
-ALLOCATIONS = 100  # how often AdaLoRA deals rank anew over a run
+DEFAULT_STEPS = 1_000  # for AdaLoRA's schedule if the number of steps is unknown, as when counting parameters
+PEFT_HEADS = ("classifier", "score")  # heads that peft trains and saves by itself
+ALLOCATIONS = 100  # AdaLoRA's rank reallocations per run
 
 
 def make_trainable(
@@ -232,12 +234,14 @@ def make_trainable(
     steps: int = DEFAULT_STEPS,
     start: adapter_weights.InitSources | None = None,
 ) -> Any:
-    """The model with exactly the parameters that the method trains requiring gradients.
+    """Return the model with requires_grad set for exactly the method's parameters.
 
     Adapters are in `dtype`, not in peft's fp32: the optimiser keeps fp32 masters (`training_state.py`).
-    steps: of the whole run. start: what starts other than the default are made from; without it they are
-    left at the default, which has the same shapes. Raises ConfigError for target modules that the model
-    doesn't have.
+
+    - steps: of the whole run
+    - start: inputs for non-default initializations; without it the default is used, which has the same shapes
+
+    Raises ConfigError for target modules that the model doesn't have.
     """
     if METHODS[config.method].adapter:
         model = _add_adapter(model, config, dtype, steps)
@@ -262,7 +266,7 @@ def _add_adapter(model: Any, config: TrainConfig, dtype: torch.dtype, steps: int
             field="target_modules" if "target_modules" in METHODS[config.method].fields else "method",
         ) from error
     for name, parameter in model.named_parameters():
-        if ".ranknum." in name:  # AdaLoRA's count of ranks: not a weight
+        if ".ranknum." in name:  # AdaLoRA's rank count: not a weight
             parameter.requires_grad = False
         elif parameter.requires_grad:
             parameter.data = parameter.data.to(dtype)
@@ -271,14 +275,14 @@ def _add_adapter(model: Any, config: TrainConfig, dtype: torch.dtype, steps: int
 
 
 def _keep_head(model: Any, wanted: PeftConfig) -> None:
-    """Have the whole head trained and saved with the adapter: of its modules peft knows the last alone."""
+    """Have the whole head trained and saved with the adapter: peft knows only the last of its modules."""
     unknown = [name for name in list_head_names(model) if name not in PEFT_HEADS]
     if unknown and hasattr(wanted, "modules_to_save"):
         wanted.modules_to_save = unknown
 
 
 def build_adapter_config(model: Any, config: TrainConfig, steps: int = DEFAULT_STEPS) -> PeftConfig:
-    """peft's config of the adapter."""
+    """Build peft's config for the adapter."""
     return _CONFIGS[config.method](model, config, steps)
 
 
@@ -404,11 +408,11 @@ _CONFIGS: dict[str, Callable[[Any, TrainConfig, int], PeftConfig]] = {
 
 
 def _train_all(model: Any, config: TrainConfig) -> None:
-    """Every weight is trained as it came."""
+    """Leave every weight trainable, as loaded."""
 
 
 def check_layers(config: TrainConfig, layers: int) -> None:
-    """Raise ConfigError where the method is to change more layers than the model has."""
+    """Raise ConfigError if the method is to change more layers than the model has."""
     for field in ("trainable_layers", "adapter_layers"):
         wanted = getattr(config, field) or 0
         if field in METHODS[config.method].fields and wanted > layers:
@@ -420,7 +424,7 @@ def check_layers(config: TrainConfig, layers: int) -> None:
 
 
 def _freeze(model: Any, config: TrainConfig) -> None:
-    """Train the top layers and the norm after them alone, and the embeddings where that is asked for."""
+    """Train only the top layers and the norm after them, and the embeddings if the config says so."""
     layers = find_decoder_layers(model)
     check_layers(config, len(layers))
     model.requires_grad_(False)
@@ -439,19 +443,19 @@ _OWN_WEIGHTS: dict[str, Callable[[Any, TrainConfig], None]] = {"full": _train_al
 
 
 def list_trainable(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
-    """Names and parameters that are trained, in the model's order."""
+    """Return the trainable parameters with their names, in the model's order."""
     return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
 
 
 def count_parameters(model: Any) -> tuple[int, int]:
-    """(trainable, total) parameters; a 4-bit weight counts as what it stands for."""
+    """Return (trainable, total) parameters; a 4-bit weight counts with its number of values."""
     total = sum(count_parameter_values(p) for p in model.parameters())
     return sum(p.numel() for _, p in list_trainable(model)), total
 
 
 @contextmanager
 def use_base_model(model: Any) -> Iterator[Any]:
-    """The model as it was before training, its adapter switched off inside; `model` must have one."""
+    """Yield the model with its adapter disabled, as it was before training; `model` must have an adapter."""
     if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
         yield model.get_base_model()
         return

@@ -1,10 +1,11 @@
-"""A model folder's weights before they are loaded: whole, of the architecture's names and shapes, and finite.
+"""Checks of a model folder's weights before loading: complete, matching the architecture, and finite.
 
-transformers gives a tensor that a file lacks random values without a word, and one that is not a number shows
-as a loss that isn't one, hours later. So the headers are read first, then transformers itself "loads" the
-folder on the meta device, where it reads headers alone and says what it missed, by its own rules of prefixes,
-tied and converted weights; last every value is looked at, a piece of a tensor at a time. What was found is
-remembered by the files' sizes and times of change, file by file: looking goes on where it ran out of time.
+transformers silently fills a tensor that is missing from the files with random values, and a NaN shows
+only hours later as a NaN loss. So the headers are read first. Then transformers itself "loads" the folder
+on the meta device, where it reads headers only and reports missing names and other shapes, by its own
+rules for prefixes, tied and converted weights. Last, every value is checked, a piece of a tensor at a
+time. Results are cached per file by size and modification time, so that a check resumes where it ran out
+of time.
 """
 
 from __future__ import annotations
@@ -38,18 +39,21 @@ INVALID_JSON_ERRORS = (
     TypeError,
     AttributeError,
     RecursionError,
-)  # of JSON that is none
-MAX_HEADER_BYTES = 100_000_000  # bytes, as of safetensors itself
-PIECE = 2**24  # values looked at at a time
+)  # raised for unreadable or unexpected JSON
+MAX_HEADER_BYTES = 100_000_000  # bytes, the limit of safetensors itself
+PIECE = 2**24  # values checked at a time
 GIB = 2**30
-MAX_LISTED = 3  # tensors that a sentence names
+MAX_LISTED = 3  # tensors named in a message
 FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
 SAVE_AGAIN = "Copy the folder again, or save the model again with save_pretrained(folder)."
 
 
 class LoadingInfo(TypedDict):
-    """What transformers says of a loading, as far as it is read: parameters that the files lack, and those of
-    another shape, as name, shape in the file and shape of the architecture."""
+    """The used part of transformers' loading info.
+
+    Parameters missing from the files, and those of another shape, as (name, shape in the file, shape in the
+    architecture).
+    """
 
     missing_keys: Collection[str]
     mismatched_keys: Collection[tuple[str, Sequence[int], Sequence[int]]]
@@ -57,7 +61,7 @@ class LoadingInfo(TypedDict):
 
 @dataclass(frozen=True)
 class TensorHeader:
-    """As a header describes it."""
+    """A tensor as described by a file's header."""
 
     file: Path
     dtype: str
@@ -66,23 +70,25 @@ class TensorHeader:
 
 @dataclass(frozen=True)
 class WeightCheck:
-    """How much of the values was looked at, in bytes; `names`: why names could not be compared, if so."""
+    """Progress of a check in bytes of values; `names`: why names couldn't be compared, if so."""
 
     done: int
     of: int
     names: str = ""
 
 
-FULLY_CHECKED = WeightCheck(0, 0)  # nothing is left to look at
+FULLY_CHECKED = WeightCheck(0, 0)  # nothing left to check
 
 
 def check_weights(
     source: str, architecture: PreTrainedConfig, home: Home, *, headed: bool, seconds: float
 ) -> WeightCheck:
-    """Raise ModelError (field model) that names file and tensor where the weights of a folder are no good.
+    """Raise ModelError (field model), naming file and tensor, if a folder's weights are unusable.
 
-    headed: a new classification head is put on. seconds: for the values; the next call goes on. A hub id is
-    not looked at: its files may have to be fetched.
+    - headed: a new classification head is added
+    - seconds: time limit for the values; the next call resumes
+
+    A hub id is not checked: its files may have to be downloaded.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -95,7 +101,7 @@ def check_weights(
 
 
 def read_headers(folder: Path) -> dict[str, TensorHeader]:
-    """Name -> tensor, of the files that transformers would load. Raises ModelError."""
+    """Return name -> tensor for the files that transformers would load. Raises ModelError."""
     if (folder / SINGLE).exists():
         return _read_header(folder / SINGLE)
     if not (folder / INDEX).exists():
@@ -106,8 +112,10 @@ def read_headers(folder: Path) -> dict[str, TensorHeader]:
 
 
 def refuse_pickled(source: str, index: Path | None) -> None:
-    """Raise ModelError where an index names files that are not safetensors: transformers reads such from
-    pickle, even where it was told to take safetensors alone."""
+    """Raise ModelError if an index names files that aren't safetensors.
+
+    transformers reads those from pickle, even with use_safetensors.
+    """
     if index is None:
         return
     try:
@@ -138,7 +146,7 @@ def _read_index(folder: Path) -> dict[str, TensorHeader]:
     for name, file in named.items():
         if name not in tensors:
             raise ModelError(
-                f"{folder / file} lacks the tensor {name}, which {INDEX} says is in it.",
+                f"{folder / file} lacks the tensor {name}, which {INDEX} lists.",
                 fix=SAVE_AGAIN,
                 field="model",
             )
@@ -160,15 +168,17 @@ def _read_header(path: Path) -> dict[str, TensorHeader]:
         }
         end = 8 + length + max((int(entry["data_offsets"][1]) for entry in document.values()), default=0)
         if size == end:
-            safe_open(path, framework="pt").__exit__(None, None, None)  # refuses what else is wrong with it
+            safe_open(path, framework="pt").__exit__(None, None, None)  # raises for any other defect
     except (*INVALID_JSON_ERRORS, struct.error, SafetensorError) as error:
         raise ModelError(
-            f"{path} is no safetensors file: its header can't be read.", fix=SAVE_AGAIN, field="model"
+            f"{path} is not a safetensors file: its header can't be read.", fix=SAVE_AGAIN, field="model"
         ) from error
     if size != end:
         cut = "it is cut off" if size < end else "more follows its tensors"
         raise ModelError(
-            f"{path} has {size:,} bytes where its header says {end:,}: {cut}.", fix=SAVE_AGAIN, field="model"
+            f"{path} has {size:,} bytes, but its header requires {end:,}: {cut}.",
+            fix=SAVE_AGAIN,
+            field="model",
         )
     return tensors
 
@@ -178,7 +188,7 @@ def _read_header(path: Path) -> dict[str, TensorHeader]:
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """A folder of weights and what it is loaded as; headed: with a new classification head."""
+    """A folder of weights and the architecture to load it as; `headed`: with a new classification head."""
 
     source: str
     architecture: PreTrainedConfig
@@ -186,7 +196,10 @@ class LoadedWeights:
 
 
 def _compare(loaded: LoadedWeights, tensors: dict[str, TensorHeader], files: list[Path], home: Home) -> str:
-    """Raise ModelError where names or shapes are not the architecture's; why they could not be compared."""
+    """Raise ModelError if names or shapes differ from the architecture's.
+
+    Returns why they couldn't be compared, or "".
+    """
     source, architecture, headed = loaded.source, loaded.architecture, loaded.headed
     if getattr(architecture, "quantization_config", None):
         return "the weights are stored quantised"
@@ -209,7 +222,7 @@ def _compare(loaded: LoadedWeights, tensors: dict[str, TensorHeader], files: lis
     except (
         NotImplementedError,
         RuntimeError,
-    ) as error:  # code that decides by numbers, of which there are none
+    ) as error:  # its code depends on values, which meta tensors lack
         return f"it can't be built without numbers ({type(error).__name__})"
     before = count_own_labels(Path(source) / "config.json")
     refuse_misfits(source, model, loading_info, headed, tensors, before=before)
@@ -227,17 +240,18 @@ def refuse_misfits(
     *,
     before: int | None,
 ) -> None:
-    """Raise ModelError for tensors that the architecture has and the files lack or have in another shape.
+    """Raise ModelError for the architecture's tensors that the files lack or have in another shape.
 
-    A new head, and an encoder's pooler with it, may be missing; it takes the place of one for other labels.
-    before: for how many labels the source is a classifier; None of what is none.
+    A new head, including an encoder's pooler, may be missing, and may replace one for other labels.
+
+    - before: number of labels if the source is a classifier, otherwise None
     """
-    alone = not hasattr(model, model.base_model_prefix)  # what the model is without any head
+    alone = not hasattr(model, model.base_model_prefix)  # the model has no head
     body = "" if alone else f"{model.base_model_prefix}."
     parameters = {name for name, _ in model.named_parameters()}
     missing = sorted(
         name
-        for name in parameters & set(loading_info["missing_keys"])  # buffers are made anew
+        for name in parameters & set(loading_info["missing_keys"])  # buffers are recomputed
         if not headed or (name.startswith(body) and not name.startswith(f"{body}pooler."))
     )
     if missing:
@@ -265,15 +279,18 @@ def refuse_misfits(
 
 
 def count_own_labels(config_file: Path | None) -> int | None:
-    """How many labels a classifier has, by its config.json; None of what is no classifier, or has none."""
+    """Return a classifier's number of labels by its config.json.
+
+    None for other models or without that file.
+    """
     config = (read_json(config_file) if config_file else None) or {}
     if not any(str(name).endswith(HEADED) for name in config.get("architectures") or ()):
         return None
-    return len(config.get("id2label") or (0, 1))  # two labels are the default, and not written
+    return len(config.get("id2label") or (0, 1))  # two labels, the default, aren't written
 
 
 def _find_file(source: str, tensors: dict[str, TensorHeader] | None, name: str = "") -> str:
-    """The file that holds the tensor, or in which one would look for it."""
+    """Return the file that holds the tensor, or that would be expected to."""
     folder = Path(source)
     if tensors and name:
         for own, tensor in tensors.items():
@@ -306,12 +323,12 @@ def _check_values(
 
 
 def _check_finite(file: Path, tensors: list[tuple[str, TensorHeader]], end: float) -> bool:
-    """Whether all of the file was looked at in time. Raises ModelError for a value that is not finite."""
+    """Return whether the whole file was checked in time. Raises ModelError for a value that is not finite."""
     with safe_open(file, framework="pt") as opened:
         for name, tensor in tensors:
             if tensor.dtype not in FLOATS:
                 continue
-            whole = opened.get_tensor(name).reshape(-1)  # mapped from the file, not read
+            whole = opened.get_tensor(name).reshape(-1)  # memory-mapped, not read
             for piece in whole.split(PIECE):
                 if time.monotonic() > end:
                     return False
@@ -320,7 +337,7 @@ def _check_finite(file: Path, tensors: list[tuple[str, TensorHeader]], end: floa
 
 
 def _refuse_not_finite(file: Path, name: str, values: torch.Tensor) -> None:
-    low, high = torch.aminmax(values)  # not a number where one value is
+    low, high = torch.aminmax(values)  # NaN if any value is
     if not (torch.isfinite(low) and torch.isfinite(high)):
         kind = "not a number" if bool(values.isnan().any()) else "infinite"
         raise ModelError(
@@ -336,6 +353,6 @@ def _build_identity(file: Path) -> list[Any]:
 
 
 def _build_cache_path(home: Home, kind: str, about: list[Any]) -> Path:
-    """Where it is remembered that nothing was wrong."""
+    """Return the path that records a check without findings."""
     name = hashlib.sha256(json.dumps(about).encode()).hexdigest()
     return home.cache / "weights" / f"{kind}-{name[:40]}.json"

@@ -1,1 +1,1 @@
-"""The playground: a process that holds models ready and answers a token at a time, and its conversations."""
+"""The playground: conversations, and a process that keeps models loaded and streams their answers."""

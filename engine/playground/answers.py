@@ -1,8 +1,9 @@
-"""One answer as a stream of events, a token at a time: of a held model, or of an endpoint that speaks the
-OpenAI protocol.
+"""Answers as streams of events, token by token, from a loaded model or an OpenAI-compatible endpoint.
 
-What doesn't fit the model's context or its template is refused before the model runs. A key is sent to no
-other address, and cut out of all that a server says.
+A conversation that doesn't fit the model's context, or that its template rejects, is rejected before the
+model runs. Endpoint addresses and keys follow the rules of `engine.evaluation.metrics.judge_client`: the
+key is read when it is needed, sent to no other address, and removed from everything that the server
+returns.
 """
 
 from __future__ import annotations
@@ -37,16 +38,11 @@ from store.http.outgoing import create_checked_client
 from store.playground.config import ChatSampling
 from store.playground.schemas import ChatEvent, ChatFigures, ChatToken, EndReason, TokenAlternative
 
-# One answer of a held model, as events; whoever asks for the next event lets it make one token more.
-#
-# What can't be answered is refused before the model is run: a conversation that doesn't fit into what the
-# model can see, or that its template refuses.
-
-UNMEASURED: ChatToken = {"text": "", "logprob": None, "top": []}  # bytes at the end that are no character
+UNMEASURED: ChatToken = {"text": "", "logprob": None, "top": []}  # trailing bytes that form no character
 
 
 def encode_prompt(ready: ReadyModel, messages: Messages, sampling: ChatSampling) -> list[int]:
-    """The conversation as the model is asked it. Raises ConfigError (messages, max_new_tokens)."""
+    """Return the tokens of the conversation as a prompt. Raises ConfigError (messages, max_new_tokens)."""
     try:
         text = render_conversation(ready.tokenizer, messages, generation_prompt=True)
     except (TemplateError, TypeError, ValueError) as error:
@@ -57,12 +53,14 @@ def encode_prompt(ready: ReadyModel, messages: Messages, sampling: ChatSampling)
         ) from error
     tokens: list[int] = ready.tokenizer(text, add_special_tokens=False).input_ids
     if not tokens:
-        raise ConfigError("The conversation has no tokens for this model.", fix="Say more.", field="messages")
+        raise ConfigError(
+            "The conversation has no tokens for this model.", fix="Write more.", field="messages"
+        )
     room = ready.positions
     if room and len(tokens) >= room:
         raise ConfigError(
             f"The conversation has {len(tokens):,} tokens, and the model can see {room:,}.",
-            fix="Go on from an earlier turn, or say less.",
+            fix="Continue from an earlier message, or write less.",
             field="messages",
         )
     if room and len(tokens) + sampling.max_new_tokens > room:
@@ -76,7 +74,7 @@ def encode_prompt(ready: ReadyModel, messages: Messages, sampling: ChatSampling)
 
 
 class LocalAnswer:
-    """The answer while it is made."""
+    """An answer of a loaded model while it is generated."""
 
     def __init__(
         self,
@@ -92,7 +90,10 @@ class LocalAnswer:
         self._began = clock()
 
     def events(self) -> Iterator[ChatEvent]:
-        """`begin`, each token, `end`. Raises ModelError where the model's scores are no numbers."""
+        """Yield `begin`, each token and `end`; requesting the next event generates one more token.
+
+        Raises ModelError if the model's scores are not finite.
+        """
         self._began = self._clock()
         yield {"type": "begin", "prompt_tokens": len(self._prompt)}
         text = TokenText(self.ready.tokenizer)
@@ -114,7 +115,7 @@ class LocalAnswer:
         yield {"type": "end", "reason": reason, "figures": self._figures()}
 
     def _steps(self) -> Iterator[TokenStep | None]:
-        """Steps up to a closing token, for which None stands."""
+        """Yield steps up to a closing token, which is yielded as None."""
         asked = self._sampling
         drawn = SamplingOptions(
             asked.temperature, asked.top_p, asked.top_k, asked.repetition_penalty, asked.seed
@@ -140,7 +141,7 @@ class LocalAnswer:
             yield step
 
     def _chances(self, text: TokenText, step: TokenStep) -> ChatToken:
-        """The token with its alternatives; its text comes when it is known."""
+        """Return the token with its alternatives; its text is added when it is known."""
         top: list[TokenAlternative] = [
             {"text": text.alone(token), "logprob": logprob} for token, logprob in step.alternatives
         ]
@@ -162,17 +163,12 @@ def _build_token_events(pieces: list[PendingPiece[ChatToken]]) -> Iterator[ChatE
         yield {"type": "token", **(piece.about or UNMEASURED), "text": piece.text}
 
 
-# An answer of an endpoint that speaks the OpenAI protocol, streamed, with its probabilities if it has any.
-#
-# Addresses and keys are held to the judge's rules (`engine.evaluation.metrics.judge_client`): the key is
-# read when it is needed, sent to no other address, and cut out of all that the server says.
-
 REASONS: dict[str, EndReason] = {"stop": "end", "length": "length"}
-UNKNOWN_FIELD = (400, 422)  # how servers refuse a field that they don't know
+UNKNOWN_FIELD = (400, 422)  # status codes for an unknown field
 
 
 class RemoteAnswer:
-    """The answer while it comes; `stop` may be called by another thread."""
+    """An answer of an endpoint while it is received; `stop` may be called by another thread."""
 
     def __init__(
         self,
@@ -190,12 +186,14 @@ class RemoteAnswer:
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """No more is read; the connection is cut at the next piece."""
+        """Stop reading; the connection is closed at the next piece."""
         self._stopped.set()
 
     def events(self) -> Iterator[ChatEvent]:
-        """`begin`, each piece, `end`. Raises ModelError for what the endpoint refuses, ConfigError where its
-        address is refused."""
+        """Yield `begin`, each piece and `end`.
+
+        Raises ModelError for errors of the endpoint, and ConfigError if its address is not allowed.
+        """
         began = self._clock()
         yield {"type": "begin", "prompt_tokens": None}
         reason: EndReason = "end"
@@ -226,7 +224,7 @@ class RemoteAnswer:
         }
 
     def _pieces(self, http: httpx.Client, address: str) -> Iterator[dict[str, Any]]:
-        """With probabilities, or where the endpoint knows none of them, without."""
+        """Yield the pieces with probabilities, or without if the endpoint doesn't support them."""
         chances = {"logprobs": True, "top_logprobs": ALTERNATIVES}
         for body in (self._body() | chances, self._body()):
             headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
@@ -272,7 +270,9 @@ class RemoteAnswer:
             try:
                 yield from self._chunk(json.loads(document))
             except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-                raise self._trouble(f"sent what is no part of a chat completion: {document}") from error
+                raise self._trouble(
+                    f"sent something other than a chat completion chunk: {document}"
+                ) from error
 
     def _chunk(self, chunk: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if usage := chunk.get("usage"):

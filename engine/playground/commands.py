@@ -1,7 +1,7 @@
-"""The commands of the playground: conversations, and the rows that people keep of them.
+"""Commands of the playground: conversations, and the rows that people save from them.
 
-Kept rows go into a data set as all rows do, by the import of a file; to extend a data set, a cleaning mixes
-that import in, so that there is a new version with its lineage and the old one stays as it is.
+Saved rows enter a data set like all rows, by importing a file. To extend a data set, a cleaning mixes that
+import in, so that there is a new version with its lineage and the old one is unchanged.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from store.playground.config import (
 )
 from store.playground.schemas import KeptRow, SettingsDocument
 
-PARTS = {"test": "test", "training": "train"}  # kind of a kept row -> the part that its row is of
+PARTS = {"test": "test", "training": "train"}  # kind of a saved row -> its part of the split
 
 
 class PlaygroundCommands:
-    """The commands over one store; `launching` queues jobs and knows which names are taken."""
+    """Commands over one store; `launching` queues jobs and knows which names are taken."""
 
     def __init__(self, database: Database, launching: JobSubmission, clock: Callable[[], float]) -> None:
         self.database, self.launching, self.clock = database, launching, clock
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         return {
             "begin_conversation": Command(NewConversation, self.begin, PERSONAL, by_person=True),
             "edit_conversation": Command(ConversationEdit, self.edit, PERSONAL),
@@ -53,7 +53,7 @@ class PlaygroundCommands:
         }
 
     def begin(self, body: NewConversation, person: Person) -> StartedConversation:
-        """A conversation without a turn; what is said goes by the stream."""
+        """Create a conversation without turns; turns are sent through the stream."""
         at = self.clock()
         conversation_id = job_queue.create_id("talk", at)
         with self.database.transaction() as tx:
@@ -63,20 +63,20 @@ class PlaygroundCommands:
         return {"conversation_id": conversation_id}
 
     def edit(self, body: ConversationEdit) -> EmptyAnswer:
-        """Another title, or other models and settings for what is said from now on."""
+        """Change the title, or the models and settings of later turns."""
         settings = _dump_settings(body.settings) if body.settings else None
         with self.database.transaction() as tx:
             conversations.update_conversation(tx, body.conversation, title=body.title, settings=settings)
         return {}
 
     def delete(self, body: ConversationReference) -> EmptyAnswer:
-        """Forget a conversation; rows that were kept of it stay."""
+        """Delete a conversation; rows saved from it are kept."""
         with self.database.transaction() as tx:
             conversations.delete(tx, body.conversation)
         return {}
 
     def keep(self, body: KeptAnswer, person: Person) -> SavedRow:
-        """Keep a turn, with all before it, and the answer that is right for it."""
+        """Save a turn, with all earlier turns, and the right answer to it."""
         at = self.clock()
         kept_id = job_queue.create_id("kept", at)
         with self.database.transaction() as tx:
@@ -111,13 +111,13 @@ class PlaygroundCommands:
         return {"kept_id": kept_id}
 
     def forget(self, body: KeptRowReference) -> EmptyAnswer:
-        """Forget a kept row that is in no data set yet."""
+        """Delete a saved row that is not in a data set yet."""
         with self.database.transaction() as tx:
             conversations.forget_row(tx, body.kept)
         return {}
 
     def use(self, body: KeptRowsTarget) -> JobQueued:
-        """Queue the data set that the waiting rows of this kind become, or the version that they extend."""
+        """Queue a data set of the unused saved rows of this kind, or the version that they extend."""
         with self.database.transaction() as tx:
             rows = [
                 row
@@ -126,13 +126,13 @@ class PlaygroundCommands:
             ]
             if not rows:
                 raise StateError(
-                    f"No {body.kind} row waits for a data set.", fix="Keep an answer in the playground first."
+                    f"No {body.kind} row waits for a data set.", fix="Save an answer in the playground first."
                 )
             parent = datasets.get_dataset(tx, body.dataset) if body.dataset else None
             _check_extends(parent, body)
             name = body.name or self.launching.next_name(tx, parent.name if parent else "")
             self.launching.check_name(tx, name)
-            own_name = f"Rows kept for {name}"[:80] if parent else name
+            own_name = f"Rows saved for {name}"[:80] if parent else name
             job_id = self._queue_import(tx, own_name, body.kind, rows[::-1])
             if parent:
                 job_id = self._queue_version(tx, parent, name, (job_id, own_name, len(rows)))
@@ -161,7 +161,7 @@ class PlaygroundCommands:
         return self.launching.queue_import(tx, config)
 
     def _queue_version(self, tx: Transaction, parent: Dataset, name: str, rows: tuple[str, str, int]) -> str:
-        """rows: (job that imports them, the name of their data set, how many)."""
+        """Queue the version that adds `rows`: (id of their import job, name of their data set, count)."""
         import_job, own_name, count = rows
         share = count / (parent.row_count + count)
         steps = [{"step": "mix", "dataset": own_name, "share": share}]
@@ -173,7 +173,7 @@ class PlaygroundCommands:
             job_queue.NewJob(
                 job_id=job_id,
                 kind="clean",
-                title=f"Add {count:,} kept rows to {parent.name}",
+                title=f"Add {count:,} saved rows to {parent.name}",
                 config=document,
                 at=self.clock(),
                 after_jobs=[import_job],
@@ -188,19 +188,19 @@ def _find_conversation_subject(db: Queryable, body: ConversationReference) -> Ac
 
 
 def _check_extends(parent: Dataset | None, body: KeptRowsTarget) -> None:
-    """Raise ConfigError where the rows can't be rows of the data set that is to be extended."""
+    """Raise ConfigError if the rows can't be added to the data set to extend."""
     if parent is None:
         return
     if body.kind == "test":
         raise ConfigError(
-            "Test cases can't be added to a data set whose rows are dealt anew: they might be trained on.",
+            "Test cases can't be added to a data set that is split again: they might be trained on.",
             fix="Make a data set of them alone, and evaluate models on it.",
             field="dataset",
         )
     if parent.kind != "chat":
         raise ConfigError(
-            f"{parent.name} is of the kind {parent.kind}, and kept rows are conversations.",
-            fix="Choose a data set of conversations, or make one of the kept rows alone.",
+            f"{parent.name} has rows of the kind {parent.kind}, but saved rows are conversations.",
+            fix="Select a data set of conversations, or create one from the saved rows alone.",
             field="dataset",
         )
 

@@ -1,7 +1,14 @@
-"""The playground of the engine: who answers, what is waited for, what has the machine, and what is kept.
+"""The playground service of the engine: turns, answers, and sharing the machine with jobs.
 
-Models never take memory that a run is about to need; beside other jobs they wait. A turn is stored before the
-first token of its answers, and is answered to its end whoever reads along.
+One host process has the models loaded. Beside a run that declares its maximum memory, they answer with a
+share of the machine: at lower priority than its threads, and within the memory that it leaves. Before any
+other job of the device lane, and if memory is short, the process is ended before the job is claimed.
+Requests made meanwhile wait as long as they like, and are told which job has the machine and for how long.
+Endpoints need none of the machine, so they have a separate process that never gives way.
+
+A turn is stored before the first token of its answers. It is answered to the end regardless of readers,
+unless somebody stops it. Its answers are stored periodically and when they end, however they end. Answers
+that are not stored end with their reader.
 """
 
 from __future__ import annotations
@@ -43,31 +50,34 @@ from store.playground.config import (
 from store.playground.schemas import ChatCommand, ChatEvent, Conversation
 from store.runs import runs
 
-# What has the machine while somebody talks, how much memory it leaves, and how much talking slows it.
-#
-# A run says what it will take at most before it starts; what it doesn't hold yet of that is still its own.
-# So models may stand beside a run that has not reached its peak, and never take what it is about to need.
-# Of other jobs nobody knows what they will take: models wait for their end.
+# A run declares its maximum memory before it starts; what it has not allocated yet is reserved for it. So
+# models may run beside a run that has not reached its peak without taking memory that it will need. The needs
+# of other jobs are unknown: models wait for their end.
 
-RESERVE = GIB // 2  # that is left to everything else
-MIN_STEPS = 5  # of a run with answers, and without, before their times are compared
+RESERVE = GIB // 2  # reserved for other programs
+MIN_STEPS = 5  # minimum steps with and without answers to compare their times
 
 
 @dataclass(frozen=True)
 class MachineUse:
-    """A job that has the machine, or is about to. `seconds_left`: by its own count, None where it has none;
-    `spare`: bytes beyond what it may still take, None where nobody knows what that is."""
+    """A job that uses the machine, or is about to.
+
+    `seconds_left`: the job's own estimate, None if it has none. `spare`: bytes that the job will not need,
+    None if unknown.
+    """
 
     job_id: str
     title: str
     seconds_left: float | None
     spare: int | None
-    steps: float | None = None  # that it has trained
+    steps: float | None = None  # steps trained
 
 
 def find_machine_use(db: Queryable, devices: Sequence[str], held: int, gpu_held: int) -> MachineUse | None:
-    """The job that models share the machine with or give way to: one that has a device or may begin, while
-    none is free beside it. held: bytes of the models' process, which count as spare; gpu_held: of the GPU.
+    """Return the job that models share the machine with or give way to.
+
+    It is one that has a device or may start, when no device is free beside it. held: bytes used by the
+    models' process, which count as spare; gpu_held: the same on the GPU.
     """
     active = [job for job in job_queue.with_status(db, ACTIVE) if holds_device(job)]
     ready = [job for job in job_queue.list_waiting(db) if job.lane == "device" and job.ready]
@@ -98,16 +108,18 @@ def _estimate_spare_memory(db: Queryable, job: Job, device: str, held: int) -> i
 
 
 class Slowdown:
-    """How many times longer a step of one run takes while models answer, by the run's own steps."""
+    """How many times longer a run's steps take while models answer."""
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        self._last: tuple[float, float, bool] | None = None  # time, steps, whether models answered
+        self._last: tuple[float, float, bool] | None = None  # time, steps, whether models were answering
         self._seen = {True: (0.0, 0.0), False: (0.0, 0.0)}  # seconds and steps, with answers and without
 
     def note(self, at: float, steps: float | None, answering: bool) -> None:
-        """Take in how many steps the run has trained now, None while it does something else. What lies
-        between two looks counts where both found models answering, or both found them silent."""
+        """Record the number of steps that the run has trained, None while it does something else.
+
+        An interval counts if models were answering at both ends of it, or at neither.
+        """
         if steps is None:
             self._last = None
             return
@@ -121,32 +133,20 @@ class Slowdown:
 
     @property
     def times(self) -> float | None:
-        """None until enough steps were seen with answers and without."""
+        """Slowdown factor, None until there are enough steps with and without answers."""
         (with_seconds, with_steps), (seconds, steps) = self._seen[True], self._seen[False]
         if min(with_steps, steps) < MIN_STEPS or seconds <= 0:
             return None
         return (with_seconds / with_steps) / (seconds / steps)
 
 
-# The playground of the engine: who answers, what is waited for, and what is kept of it.
-#
-# Models are held by one talking process. Beside a run that says what memory it will take they answer with a
-# share of the machine: behind its threads, and within what it leaves. Before every other job of the device
-# lane, and where memory is short, the process is ended before the job is claimed, and whoever asks
-# meanwhile is told what has the machine and for how long, and waits for as long as they like. Endpoints
-# take nothing of the machine, so they have a process of their own that gives way to nobody.
-#
-# A turn is stored before the first token of its answers. It is answered to its end whoever reads along, or
-# until somebody stops it; its answers are stored now and then, and when they end, however they end. Answers
-# that are not kept end with their reader.
-
-IDLE_SECONDS = 300.0  # after which models that nobody talks to are put away
-POLL_SECONDS = 0.5  # between two looks at whether the machine is free
-WAIT_REPORT_SECONDS = 5.0  # between two times that whoever waits is told for how long
+IDLE_SECONDS = 300.0  # idle time after which models are unloaded
+POLL_SECONDS = 0.5  # interval of checks whether the machine is free
+WAIT_REPORT_SECONDS = 5.0  # interval of messages to waiting readers
 
 
 class ConversationService:
-    """Answers over one store."""
+    """Service that answers conversations over one store."""
 
     def __init__(
         self,
@@ -158,27 +158,26 @@ class ConversationService:
     ) -> None:
         self._database, self._devices, self._clock = database, list(devices), clock
         self._home = home
-        self.models = HostProcess(launcher, home, self._devices[-1], clock)  # jobs take the first free one
+        self.models = HostProcess(launcher, home, self._devices[-1], clock)  # jobs take the first free device
         self.endpoints = HostProcess(launcher, home, "cpu", clock)
         self._live: dict[str, LiveTurn] = {}  # turns that are being answered
-        self._running: set[asyncio.Task[None]] = set()  # held, or they would be collected
+        self._running: set[asyncio.Task[None]] = set()  # protects them from garbage collection
         self._slowdown = Slowdown("")
         self._closed = False
 
     # -- the processes -----------------------------------------------------------------------------
 
     def step(self, now: float | None = None) -> None:
-        """Before the scheduler claims jobs: share the machine with them or give way, and put away what nobody
-        uses."""
+        """Share the machine with jobs or give way, before the scheduler claims jobs; unload idle models."""
         at = self._clock() if now is None else now
         process = self.models
         if process.pid is not None and (use := self._use()):
             self._stand_beside(use, at)
         elif process.shares and not process.answering:
-            process.end(StateError("The run is over: the models are loaded anew, for the whole machine."))
+            process.end(StateError("The run has ended: the models are loaded again with all resources."))
         for held in (process, self.endpoints):
             if held.pid is not None and not held.answering and not is_recent(held.used_at, at, IDLE_SECONDS):
-                held.end(StateError("Nobody talked for some minutes, so the models were put away."))
+                held.end(StateError("Idle for some minutes, so the models were unloaded."))
 
     def _stand_beside(self, use: MachineUse, at: float) -> None:
         """Share the machine with a job, or give way to it."""
@@ -191,19 +190,19 @@ class ConversationService:
             return
         process.end(
             StateError(
-                f"“{use.title}” has the machine, so the models were put away.",
+                f"“{use.title}” is running, so the models were unloaded.",
                 fix="Ask again: the answer begins when that is over.",
             )
         )
 
     def close(self) -> None:
-        """End both processes, as the engine stops."""
+        """End both processes when the engine stops."""
         self._closed = True
         for process in (self.models, self.endpoints):
             process.end(_build_stopped_error())
 
     def state(self) -> PlaygroundState:
-        """How the process of the models stands."""
+        """Return the state of the models' process."""
         process, use = self.models, self._use()
         return PlaygroundState(
             state="away" if process.pid is None else "ready",
@@ -218,22 +217,25 @@ class ConversationService:
         )
 
     def _use(self) -> MachineUse | None:
-        """What the models share the machine with or give way to."""
+        """Return the job that the models share the machine with or give way to."""
         process = self.models
         return find_machine_use(
             self._database, self._devices, process.memory_bytes() or 0, process.gpu_bytes or 0
         )
 
-    # -- what is asked -----------------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------------
 
     async def generate(self, body: Mapping[str, object], person: Person) -> AsyncGenerator[bytes, None]:
-        """The lines of the stream: the next turn of a conversation, one that is being answered from its
-        beginning, or an answer to messages. Raises TunebenchError for what is refused before it begins."""
+        """Return the lines of the stream of a turn or of an answer to messages.
+
+        The turn is the next one of a conversation, or one that is being answered, from its beginning.
+        Raises TunebenchError for requests that are rejected before they begin.
+        """
         if "follow" in body:
             followed = FollowTurn.parse(dict(body)).follow
             if followed in self._live:
                 return self._live[followed].lines()
-            await asyncio.to_thread(conversations.turn_of, self._database, followed)  # NotFoundError
+            await asyncio.to_thread(conversations.turn_of, self._database, followed)  # raises NotFoundError
             return _stream_nothing()
         if "conversation" in body:
             next_turn = NextTurn.parse(dict(body))
@@ -248,7 +250,7 @@ class ConversationService:
         return _read_along(self._begin(LiveTurn("", asked)))
 
     async def stop(self, body: Mapping[str, object]) -> None:
-        """End a turn where it is; one that is over is left alone."""
+        """Stop a turn; does nothing if it has ended."""
         if turn := self._live.get(TurnReference.parse(dict(body)).turn):
             turn.stop()
 
@@ -266,7 +268,7 @@ class ConversationService:
         return turn
 
     def _say(self, turn: NextTurn, by: str) -> tuple[str, list[TurnModel]]:
-        """Store the turn; its id, and whom it is said to."""
+        """Store the turn; return its id and the models to answer it."""
         at = self._clock()
         turn_id = job_queue.create_id("turn", at)
         with self._database.transaction() as tx:
@@ -288,7 +290,7 @@ class ConversationService:
         return turn_id, asked
 
     def _asked(self, settings: ChatSettings, messages: list[Message]) -> list[TurnModel]:
-        """Each model with its run by id. One that is gone keeps its place, with its problem."""
+        """Return each model, with its run by id. A missing one stays in the list, with its problem."""
         choices, names, problems = list(settings.models), dict[str, str](), dict[int, TunebenchError]()
         for place, choice in enumerate(settings.models):
             try:
@@ -317,7 +319,7 @@ class ConversationService:
     # -- the stream --------------------------------------------------------------------------------
 
     async def _answer(self, turn: LiveTurn, asked: TurnModel) -> None:
-        """Tell what one model answers. Raises TunebenchError where it can't."""
+        """Stream the answer of one model. Raises TunebenchError if it can't answer."""
         if asked.problem:
             raise asked.problem
         if asked.choice.endpoint:
@@ -333,8 +335,10 @@ class ConversationService:
     async def _tell(
         self, turn: LiveTurn, asked: TurnModel, process: HostProcess, use: MachineUse | None
     ) -> bool:
-        """One answer of a process, beside the job of `use` where there is one; False where memory is too
-        short for the model beside that."""
+        """Stream one answer of a process, beside the job of `use` if given.
+
+        Returns False if there is too little memory for the model beside that job.
+        """
         order: ChatCommand = {
             "do": "answer",
             "id": "",
@@ -359,8 +363,10 @@ class ConversationService:
         return True
 
     async def _wait_for_machine(self, turn: LiveTurn, place: int, fits: bool) -> MachineUse | None:
-        """Until the machine is free, or shared with a run beside which models fit; that run. fits: False for
-        a model that was too large for that."""
+        """Wait until the machine is free, or can be shared with a job, which is returned.
+
+        fits: False for a model that turned out to be too large to share.
+        """
         told_at = float("-inf")
         while use := await asyncio.to_thread(self._use):
             if self._closed:
@@ -388,13 +394,13 @@ class ConversationService:
 
 
 async def _stream_nothing() -> AsyncGenerator[bytes, None]:
-    """The lines of a turn that nobody answers any more: what is kept of it is read elsewhere."""
+    """Yield the lines of a turn that is no longer being answered: none, as its answers are read elsewhere."""
     for line in list[bytes]():
         yield line
 
 
 async def _read_along(turn: LiveTurn) -> AsyncGenerator[bytes, None]:
-    """The lines of a turn that ends with its reader."""
+    """Yield the lines of a turn that is stopped when its reader leaves."""
     try:
         async with contextlib.aclosing(turn.lines()) as lines:
             async for line in lines:
@@ -404,7 +410,7 @@ async def _read_along(turn: LiveTurn) -> AsyncGenerator[bytes, None]:
 
 
 def _can_fit(use: MachineUse, process: HostProcess) -> bool:
-    """Whether models may stand beside a job: it leaves more than what their process holds."""
+    """Return whether models may run beside a job: it leaves more memory than their process uses."""
     held = process.gpu_bytes if process.on_gpu else process.memory_bytes()
     return use.spare is not None and use.spare > (held or 0)
 

@@ -1,4 +1,4 @@
-"""Playground in the engine: commands of conversations, and the service that has models answer in them."""
+"""Playground feature of the engine: commands of conversations, and the service that answers them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def build_service(context: ServiceContext) -> ConversationService:
 
 
 def list_sent_endpoints(db: Queryable) -> Iterator[Mapping[str, Any]]:
-    """Of each model elsewhere in a conversation the endpoint."""
+    """Yield the endpoint of every remote model in a conversation."""
     for settings in conversations.list_all_settings(db):
         for model in settings["models"]:
             if endpoint := model.get("endpoint"):

@@ -1,9 +1,9 @@
-"""The talking process: it holds models, and answers what the engine sends over a Unix socket, a line each.
+"""The host process of the playground: keeps models loaded and answers requests over a Unix socket.
 
-It belongs to the engine that started it: it ends when the connection does, however the engine ended, and the
-engine may kill it at any time, for it has nothing that would be lost. Answers that are under way take turns,
-a token each, so that one stops within a token of being told to, and several come at once. An answer whose
-reader lags behind rests until the reader has caught up.
+Requests and events are one per line. The process belongs to the engine that started it: it ends with the
+connection, however the engine ended, and the engine may kill it at any time, because it has no state to
+lose. Concurrent answers take turns of one token each, so that several stream at once and each stops within
+a token of the request. An answer pauses while its reader lags behind.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from store.core.address_policy import AddressPolicy
 from store.playground.config import ChatModel
 from store.playground.schemas import ChatCommand, ChatEvent, HostEvent
 
-NICENESS_BESIDE_RUN = 5  # niceness: beside a run, a thread gets a third of what one of the run's gets
-AUTOGROUP = Path("/proc/self/autogroup")  # by which Linux shares out where sessions are groups of their own
-MAX_READER_LAG = 64  # tokens that a reader may lag behind
+NICENESS_BESIDE_RUN = 5  # niceness: a thread gets a third of the time of a run's thread
+AUTOGROUP = Path("/proc/self/autogroup")  # Linux schedules by autogroup if each session has its own
+MAX_READER_LAG = 64  # tokens that a reader may be behind
 READER_POLL_SECONDS = 0.05  # seconds to wait for a reader
-GONE: ChatCommand = {"do": "stop", "id": ""}  # the engine
+GONE: ChatCommand = {"do": "stop", "id": ""}  # the engine disconnected
 
 
 class _AnswerProgress:
-    """An answer of a held model, and how far its reader is."""
+    """An answer of a loaded model, and the progress of its reader."""
 
     def __init__(self, answer: LocalAnswer) -> None:
         self.answer, self.events = answer, answer.events()
@@ -49,7 +49,7 @@ class _AnswerProgress:
 
 
 class Host:
-    """The process's work over its connection."""
+    """Request loop of the process over its connection."""
 
     def __init__(self, job: WorkerJob, connection: socket.socket) -> None:
         self._job, self._connection = job, connection
@@ -60,7 +60,7 @@ class Host:
         self._writing = threading.Lock()
 
     def serve(self) -> None:
-        """Until the engine is gone."""
+        """Serve requests until the engine disconnects."""
         threading.Thread(target=self._listen, name="orders", daemon=True).start()
         while True:
             for order in self._waiting():
@@ -81,7 +81,7 @@ class Host:
         self._orders.put(GONE)
 
     def _waiting(self) -> Iterator[ChatCommand]:
-        """Orders that have come; with nothing to go on with, the next one is waited for."""
+        """Yield the requests received; block for the next one if there is nothing to generate."""
         working = [turns for turns in self._turns.values() if not turns.rests]
         try:
             if not working:
@@ -146,7 +146,7 @@ class Host:
             del self._remote[answer_id]
 
     def _fail(self, answer_id: str, error: Exception) -> None:
-        traceback.print_exception(error)  # into the log of this process
+        traceback.print_exception(error)  # to the log of this process
         document = describe_error(error)
         document.pop("traceback", None)
         self._send(answer_id, {"type": "failed", "error": document})
@@ -168,20 +168,22 @@ class Host:
 
 
 def lower_priority(threads: int) -> None:
-    """Let a run go first: so many threads, each behind those of other processes. What a thread starts later
-    stands where it does."""
+    """Limit the process to `threads` threads at lower priority, so that a run goes first.
+
+    Threads started later inherit the priority.
+    """
     torch.set_num_threads(threads)
     tasks = Path("/proc/self/task")
     own = [int(task.name) for task in tasks.iterdir()] if tasks.exists() else [0]
     for task in own:
-        with contextlib.suppress(ProcessLookupError):  # a thread that has ended meanwhile
+        with contextlib.suppress(ProcessLookupError):  # the thread has ended
             os.setpriority(os.PRIO_PROCESS, task, NICENESS_BESIDE_RUN)
-    with contextlib.suppress(OSError):  # a kernel without them
+    with contextlib.suppress(OSError):  # the kernel has no autogroups
         AUTOGROUP.write_text(str(NICENESS_BESIDE_RUN))
 
 
 def run(job: WorkerJob) -> dict[str, Any]:
-    """Talk until the engine hangs up. config: `socket`, the path that the engine listens at."""
+    """Serve until the engine disconnects. config: `socket`, the path at which the engine listens."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(job.config["socket"])
     with connection:

@@ -1,7 +1,14 @@
-"""The engine's end of the talking process (`engine.playground.host`), and a turn while it is answered.
+"""The engine's side of the host process (`engine.playground.host`), and turns while they are answered.
 
-The process starts when somebody talks, is put away when nobody does or room is needed, and is started anew
-where it died. A turn belongs to the engine and not to a reader: whoever leaves may come back and is told all.
+The process is started on demand, ended when it is idle or room is needed, and restarted after it died. It
+is a worker like that of a query, with a folder, a job spec and `worker.json`, and in addition a Unix
+socket at which the engine listens, and over which requests are sent and events received. The process ends
+with that connection. Answers are requested in the event loop of the server; `end` and the figures may be
+called from any thread.
+
+A turn belongs to the engine, not to a reader: readers may leave and come back, even from another browser,
+and receive all events. Several readers may follow at their own pace, because events are stored until the
+turn has ended (max new tokens bounds their number).
 """
 
 from __future__ import annotations
@@ -41,36 +48,28 @@ from store.playground.schemas import (
     TurnAnswer,
 )
 
-# A turn while it is answered: whom it is said to, what has come so far, and who reads along.
-#
-# It belongs to the engine, not to a reader: whoever leaves may come back, from another browser too, and is
-# told all that came meanwhile. Several may read along at once; each has its own pace, for what has come is
-# held until the turn is over (a model's longest answer is what bounds it).
-
-KEEPALIVE_SECONDS = (
-    2.0  # of silence, after which a line says that nothing is wrong; a reader that left is noticed
-)
-KEEP_SECONDS = 5.0  # between two times that what has come is stored, for an engine that is killed
+KEEPALIVE_SECONDS = 2.0  # silence after which a keep-alive line is sent, which also detects readers that left
+KEEP_SECONDS = 5.0  # interval of storing partial answers, in case the engine is killed
 
 
 @dataclass
 class TurnModel:
-    """One model of a turn, and what came of it."""
+    """One model of a turn, and its answer."""
 
     place: int
     choice: ChatModel
-    name: str  # of the model
-    label: str  # of its answer, which tells it from the others
+    name: str  # name of the model
+    label: str  # label of its answer, distinct within the turn
     messages: list[Message]
     left_out: int
-    problem: TunebenchError | None = None  # that it can't be asked at all
+    problem: TunebenchError | None = None  # why it can't answer
     tokens: list[ChatToken] = field(default_factory=list)
     reason: EndReason = "stopped"
     figures: ChatFigures | None = None
     error: TunebenchError | None = None
 
     def note(self, event: HostEvent) -> None:
-        """Take in what the answer has come to."""
+        """Update the answer from an event."""
         if event["type"] == "token":
             token: ChatToken = {"text": event["text"], "logprob": event["logprob"], "top": event["top"]}
             self.tokens.append(token)
@@ -78,7 +77,7 @@ class TurnModel:
             self.reason, self.figures = event["reason"], event["figures"]
 
     def kept(self, turn_id: str) -> TurnAnswer:
-        """As it is stored."""
+        """Return the answer as it is stored."""
         return TurnAnswer(
             turn_id=turn_id,
             place=self.place,
@@ -93,32 +92,34 @@ class TurnModel:
 
 
 class LiveTurn:
-    """One turn, from when it is said until its answers are kept. `turn_id`: empty where nothing is kept.
-    Used in the event loop of the server alone."""
+    """A turn, from its start until its answers are stored.
+
+    `turn_id`: empty if nothing is stored. Only used in the event loop of the server.
+    """
 
     def __init__(self, turn_id: str, asked: list[TurnModel]) -> None:
         self.turn_id, self.asked = turn_id, asked
         self._events: list[ChatEvent] = []
         self._more = asyncio.Event()
         self._answers: list[asyncio.Task[None]] = []
-        self.is_over = False  # its answers are kept
+        self.is_over = False  # its answers are stored
         if turn_id:
             self.tell({"type": "turn", "turn": turn_id, "labels": [model.label for model in asked]})
 
     def tell(self, event: ChatEvent) -> None:
-        """Say something to all who read along, now and later."""
+        """Send an event to all current and future readers."""
         self._events.append(event)
         self._wake()
 
     def stop(self) -> None:
-        """No more of it is made; what had come is kept."""
+        """Stop generating; the partial answers are stored."""
         for answer in self._answers:
             answer.cancel()
 
     async def run(
         self, answer: Callable[[LiveTurn, TurnModel], Awaitable[None]], keep: Callable[[], None]
     ) -> None:
-        """Have all models answer, and keep what they say: now and then, and when the last one has ended."""
+        """Let all models answer, and store their answers periodically and when the last one has ended."""
         self._answers = [asyncio.create_task(self._ended(answer, model)) for model in self.asked]
         try:
             while (await asyncio.wait(self._answers, timeout=KEEP_SECONDS))[1]:
@@ -136,7 +137,7 @@ class LiveTurn:
                     self._wake()
 
     async def lines(self) -> AsyncGenerator[bytes, None]:
-        """All that was said, from the beginning, and what is said from now on, until the answers are kept."""
+        """Yield all events, from the first one, until the answers are stored."""
         sent = 0
         while True:
             more = self._more
@@ -155,7 +156,7 @@ class LiveTurn:
     async def _ended(
         self, answer: Callable[[LiveTurn, TurnModel], Awaitable[None]], model: TurnModel
     ) -> None:
-        """An answer, whose last event is `end` or `failed` however it ends."""
+        """Run one answer and make sure that its last event is `end` or `failed`."""
         try:
             await answer(self, model)
         except TunebenchError as error:
@@ -174,20 +175,13 @@ def _encode_event(event: ChatEvent) -> bytes:
     return to_json(event).encode() + b"\n"
 
 
-# The engine's end of a talking process (`engine.playground.host`): started when somebody talks, put away
-# when nobody does or when it is told to make room, and started anew where it died.
-#
-# A worker like that of an ask: a folder, an order, `worker.json`; the difference is a Unix socket, at which
-# the engine listens and over which orders go and events come. The process ends when that connection does.
-# Answers are asked for in the event loop of the server; `end` and the figures may be called by any thread.
-
 log = logging.getLogger(__name__)
 
-START_SECONDS = 120.0  # imports on a busy machine take some of this
+START_SECONDS = 120.0  # includes imports on a busy machine
 POLL = 0.02
-MAX_LINE_BYTES = 2**22  # bytes of an event
-ACKNOWLEDGE_EVERY = 16  # tokens after which the process is told how far the reader is
-SHARE_OF_CORES = 4  # beside a run one core of so many answers
+MAX_LINE_BYTES = 2**22  # maximum bytes of an event
+ACKNOWLEDGE_EVERY = 16  # tokens between acknowledgements of the reader's position
+SHARE_OF_CORES = 4  # beside a run, one of so many cores is used
 
 Events = asyncio.Queue[HostEvent]
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -195,13 +189,13 @@ _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass
 class _ConnectedProcess:
-    """A process that has connected."""
+    """A host process that has connected."""
 
     folder: JobDir
     worker: WorkerRecord
     writer: asyncio.StreamWriter
     loop: asyncio.AbstractEventLoop
-    shares: bool = False  # the machine with a run, and can't have the whole of it again
+    shares: bool = False  # shares the machine with a run, until it ends
     answers: dict[str, Events] = field(default_factory=dict)
     gpu_bytes: int | None = None
     loaded: list[str] = field(default_factory=list)
@@ -209,7 +203,7 @@ class _ConnectedProcess:
 
 
 class HostProcess:
-    """At most one process at a time, on one device."""
+    """At most one host process at a time, on one device."""
 
     def __init__(
         self,
@@ -222,21 +216,21 @@ class HostProcess:
         self._alive: _ConnectedProcess | None = None
         self._starting = asyncio.Lock()
         self._lock = threading.Lock()
-        self._reading: asyncio.Task[None] | None = None  # held, or it would be collected
+        self._reading: asyncio.Task[None] | None = None  # protects it from garbage collection
         self._number = 0
         self.used_at = clock()
 
-    # -- what any thread may ask -------------------------------------------------------------------
+    # -- callable from any thread ------------------------------------------------------------------
 
     @property
     def pid(self) -> int | None:
-        """Of the process, None where there is none."""
+        """Process id, None if no process is running."""
         alive = self._alive
         return alive.worker["pid"] if alive else None
 
     @property
     def loaded(self) -> list[str]:
-        """What it holds."""
+        """Names of the loaded models."""
         alive = self._alive
         return list(alive.loaded) if alive else []
 
@@ -251,30 +245,32 @@ class HostProcess:
 
     @property
     def answering(self) -> bool:
-        """Whether an answer is under way."""
+        """Whether an answer is being generated."""
         alive = self._alive
         return bool(alive and alive.answers)
 
     @property
     def shares(self) -> bool:
-        """Whether it has only a share of the machine."""
+        """Whether the process only has a share of the machine."""
         alive = self._alive
         return bool(alive and alive.shares)
 
     def share(self) -> None:
-        """Leave most of the machine to a run, from now on to the end of the process: nobody but root may take
-        back that its threads stand behind others."""
+        """Leave most of the machine to a run until the process ends.
+
+        The lower priority of its threads can't be undone, as only root may raise a priority.
+        """
         alive = self._alive
         if alive is None or alive.shares:
             return
         alive.shares = True
         threads = max(1, count_usable_cores() // SHARE_OF_CORES)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the engine stops
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the engine is stopping
             order: ChatCommand = {"do": "share", "id": "", "threads": threads}
             alive.loop.call_soon_threadsafe(_write, alive.writer, order)
 
     def memory_bytes(self) -> int | None:
-        """What the process takes of the machine's memory now."""
+        """Return the current memory usage of the process."""
         pid = self.pid
         if pid is None:
             return None
@@ -284,7 +280,7 @@ class HostProcess:
             return None
 
     def end(self, why: TunebenchError) -> None:
-        """Kill the process, where there is one; answers under way fail for that reason."""
+        """Kill the process, if any; running answers fail with the reason `why`."""
         with self._lock:
             alive = self._alive
             if alive is None:
@@ -295,10 +291,10 @@ class HostProcess:
     # -- an answer ---------------------------------------------------------------------------------
 
     async def answer(self, order: ChatCommand, *, shares: bool = False) -> AsyncGenerator[HostEvent, None]:
-        """The events of one answer up to `end` or `failed`. Closed before, the process makes no more of it.
-        shares: the machine, with a run.
+        """Yield the events of one answer up to `end` or `failed`; closing it earlier stops the generation.
 
-        Raises TunebenchError where the process can't be started or ends before the answer does.
+        shares: the machine is shared with a run. Raises TunebenchError if the process can't be started or
+        ends before the answer.
         """
         alive = await self._process()
         if shares:
@@ -324,7 +320,7 @@ class HostProcess:
                 _write(alive.writer, {"do": "stop", "id": answer_id})
 
     async def _send(self, alive: _ConnectedProcess, order: ChatCommand) -> None:
-        with contextlib.suppress(OSError):  # that it is gone is told by its events
+        with contextlib.suppress(OSError):  # a dead process is reported by its events
             alive.writer.write(_encode_order(order))
             await alive.writer.drain()
 
@@ -332,7 +328,7 @@ class HostProcess:
 
     async def _process(self) -> _ConnectedProcess:
         async with self._starting:
-            while self._alive and self._alive.ended_for:  # killed, and about to be gone
+            while self._alive and self._alive.ended_for:  # killed, and about to end
                 await asyncio.sleep(POLL)
             if self._alive is None:
                 self._alive = await self._start()
@@ -341,7 +337,7 @@ class HostProcess:
 
     async def _start(self) -> _ConnectedProcess:
         self._home.check_space()
-        place = Path(tempfile.mkdtemp(prefix="tunebench-talk-"))  # a socket's path may not be long
+        place = Path(tempfile.mkdtemp(prefix="tunebench-talk-"))  # the length of a socket's path is limited
         folder = create_spec_folder(self._home, TALK, self._device, {"socket": str(place / "s")})
         connected: asyncio.Future[_Streams] = asyncio.get_running_loop().create_future()
 
@@ -369,7 +365,7 @@ class HostProcess:
             if ended := self._launcher.last_exit(folder.path):
                 raise TunebenchError(
                     f"The process of the models ended (exit code {ended.code}) before it could talk.",
-                    fix="Try again; logs/engine.log may say more.",
+                    fix="Try again; see logs/engine.log for details.",
                 )
             if time.monotonic() > deadline:
                 raise TunebenchError(
@@ -380,9 +376,9 @@ class HostProcess:
         return connected.result()
 
     async def _read(self, alive: _ConnectedProcess, reader: asyncio.StreamReader) -> None:
-        """Deal out what the process says, until it is gone; then tell all who wait."""
+        """Dispatch the events of the process until it ends; then fail all running answers."""
         try:
-            with contextlib.suppress(OSError, ValueError):  # it was killed in the middle of a line
+            with contextlib.suppress(OSError, ValueError):  # killed in the middle of a line
                 async for line in reader:
                     event: HostEvent = json.loads(line)
                     if events := alive.answers.get(event["id"]):
@@ -399,7 +395,7 @@ class HostProcess:
         await asyncio.to_thread(self._forget, alive.folder)
 
     async def _died(self, alive: _ConnectedProcess) -> TunebenchError:
-        """Why nobody knows that the process is gone, with its exit code where that comes soon."""
+        """Return the error for an unexpected end, with the exit code if it is known soon."""
         for _ in range(50):
             if ended := self._launcher.last_exit(alive.folder.path):
                 code = f" (exit code {ended.code})"
@@ -414,7 +410,7 @@ class HostProcess:
         )
 
     def _forget(self, folder: JobDir) -> None:
-        """Nothing of the process stays."""
+        """Stop the process if it is still running and remove its folder."""
         worker: WorkerRecord | None = read_json(folder.worker)
         if worker:
             self._launcher.stop(_build_worker(folder, worker), force=True)
@@ -426,7 +422,7 @@ def _build_worker(folder: JobDir, record: WorkerRecord) -> Worker:
 
 
 def _write(writer: asyncio.StreamWriter, order: ChatCommand) -> None:
-    with contextlib.suppress(OSError):  # that it is gone is told by its events
+    with contextlib.suppress(OSError):  # a dead process is reported by its events
         writer.write(_encode_order(order))
 
 

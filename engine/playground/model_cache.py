@@ -1,8 +1,9 @@
-"""Models held ready to talk: one base for all its adapters, each adapter switched on when it is its turn.
+"""Cache of loaded models: one base model for all its adapters, each adapter activated when it is needed.
 
-LoRA adapters share their base, and so does the base itself, with all of them off. Everything else (other
-kinds of adapters, whole weights, checkpoints) is held by itself. A share of the way of an adapter is that
-adapter once more, scaled: a few megabytes. What was not used for longest goes first where memory is short.
+LoRA adapters share their base model, which itself answers with all of them off. Everything else (other
+kinds of adapters, full weights, checkpoints) is loaded separately. A scaled adapter (alpha) is a further
+copy of that adapter, of a few megabytes. The least recently used model is dropped first if memory is
+short.
 """
 
 from __future__ import annotations
@@ -35,13 +36,16 @@ from store.playground.config import MEMORY_SHORT, ChatModel, drop_defaults
 from store.runs.config import explain_refusal
 from store.training.train_config import TrainConfig
 
-MAX_HELD = 4  # sets of weights
-SHARED_KIND = "LORA"  # peft's kind of adapters, several of which one model holds
+MAX_HELD = 4  # loaded sets of weights
+SHARED_KIND = "LORA"  # peft type of which one model can have several adapters
 
 
 @dataclass(eq=False)
 class CachedWeights:
-    """A model in memory. switch: of its adapters, where it may have several; active: the one that is on."""
+    """A model in memory.
+
+    switch: of its adapters, if it may have several. active: the adapter in use.
+    """
 
     model: Any
     switch: AdapterSwitch | None = None
@@ -51,7 +55,7 @@ class CachedWeights:
 
 @dataclass(frozen=True)
 class ReadyModel:
-    """One that can talk. `adapter`: its name among those of `weights`; "" for the base beneath them."""
+    """A model that is ready to answer. `adapter`: its name in `weights`; "" for the base model."""
 
     weights: CachedWeights
     adapter: str
@@ -60,7 +64,10 @@ class ReadyModel:
     label: str = ""
 
     def switched_on(self) -> Any:
-        """The model, as this one; nobody else's answer may go on before it is switched on again."""
+        """Return the model with its adapter activated.
+
+        No other answer on the same weights may continue before it activates its own adapter again.
+        """
         weights = self.weights
         weights.used_at = time.monotonic()
         if weights.switch and weights.active != self.adapter:
@@ -70,22 +77,22 @@ class ReadyModel:
 
 
 class ModelCache:
-    """What talks, by what it was asked as."""
+    """Loaded models by their selection."""
 
     def __init__(self, job: WorkerJob) -> None:
         self._job = job
         self._ready: OrderedDict[str, ReadyModel] = OrderedDict()
         self._bases: dict[str, CachedWeights] = {}
         self._count = 0
-        self._spare: int | None = None  # bytes beside a run that has the machine
+        self._spare: int | None = None  # bytes available beside a run
 
     @property
     def names(self) -> list[str]:
-        """What is held, as it is called."""
+        """Labels of the loaded models."""
         return [ready.label for ready in self._ready.values()]
 
     def holds(self, choice: ChatModel) -> bool:
-        """Whether it can talk at once."""
+        """Return whether the model is loaded."""
         return self._key(choice) in self._ready
 
     def take(
@@ -95,9 +102,12 @@ class ModelCache:
         label: str = "",
         spare: int | None = None,
     ) -> ReadyModel:
-        """The model, loaded where it isn't held. spare: bytes that may be held in all, beside a run that has
-        the machine. Raises what loading it raises, NotFoundError for a run that was deleted, and StateError
-        (memory) where memory is short beside the weights `in_use`."""
+        """Return the model, loading it if necessary.
+
+        spare: bytes that all loaded models may use beside a run. Raises the errors of loading,
+        NotFoundError for a deleted run, and StateError (memory) if memory is short beside the weights
+        `in_use`.
+        """
         self._spare = spare
         key = self._key(choice)
         if key in self._ready:
@@ -111,7 +121,7 @@ class ModelCache:
         return ready
 
     def _key(self, choice: ChatModel) -> str:
-        """Tells a model from others, and from what a run left before it was resumed."""
+        """Return a key of the model, which changes when its run is resumed."""
         about: dict[str, object] = drop_defaults(choice)
         if choice.run:
             run = evaluated_model.find_run(self._job, choice.run)
@@ -119,8 +129,8 @@ class ModelCache:
                 _get_modified_time(run.folder.model / "tunebench.json"),
                 _get_modified_time(run.folder.checkpoints),
             )
-        elif not is_reference(choice.model):  # a version never changes, and is looked at when it is loaded
-            evaluated_model.resolve_source(self._job, choice.model)  # raises for one that is gone
+        elif not is_reference(choice.model):  # a version never changes and is checked when it is loaded
+            evaluated_model.resolve_source(self._job, choice.model)  # raises if it no longer exists
         return json.dumps(about, sort_keys=True)
 
     def _load(self, choice: ChatModel, in_use: Collection[CachedWeights]) -> ReadyModel:
@@ -157,7 +167,7 @@ class ModelCache:
     def _base(
         self, config: TrainConfig, in_use: Collection[CachedWeights], run: EarlierRun | None = None
     ) -> ReadyModel:
-        """A model as it came."""
+        """Return an untrained base model."""
         job = self._job
         source = (
             evaluated_model.resolve_base_source(job, run)
@@ -175,7 +185,7 @@ class ModelCache:
         return ReadyModel(weights, "", tokenizer, training_rows.count_positions(weights.model.config, config))
 
     def _tuned(self, choice: ChatModel, run: EarlierRun, in_use: Collection[CachedWeights]) -> ReadyModel:
-        """What a run left, or a share of the way to it."""
+        """Return the model of a run, or an interpolation towards it."""
         job = self._job
         source = evaluated_model.resolve_base_source(job, run) if run.adapter else str(run.folder.model)
         shared = _can_share_base(run)
@@ -204,19 +214,22 @@ class ModelCache:
         return ReadyModel(CachedWeights(loaded.model), "", loaded.tokenizer, loaded.positions)
 
     def _held_as(self, source: str, config: TrainConfig) -> str:
-        """Tells weights in memory from others: where they came from, and how they lie there."""
+        """Return a key of weights in memory: their source, data type and quantization."""
         dtype = choose_dtype(config.dtype, torch.device(self._job.device))
         return json.dumps([source, str(dtype), config.held])
 
     def _held_once(self, tokenizer: Any) -> Any:
-        """The tokenizer, or one that is held already and does the same: runs leave copies of their base's."""
+        """Return the tokenizer, or an equal one that is already loaded.
+
+        Runs save copies of the tokenizer of their base model.
+        """
         for ready in self._ready.values():
             if _get_tokenizer_key(ready.tokenizer) == _get_tokenizer_key(tokenizer):
                 return ready.tokenizer
         return tokenizer
 
     def _make_room(self, source: str, in_use: Collection[CachedWeights]) -> None:
-        """Let go of what was not used for longest until another model fits."""
+        """Drop the least recently used models until another one fits."""
         needed = _estimate_bytes(source)
         while True:
             idle = sorted(
@@ -236,7 +249,7 @@ class ModelCache:
             )
 
     def _free(self) -> int:
-        """Bytes for one more model: what is free, and of that what a run leaves beside what is held."""
+        """Return the bytes available for one more model: free memory, limited by what a run leaves."""
         free = _count_free_bytes(self._job.device)
         return (
             free
@@ -259,8 +272,7 @@ class ModelCache:
 
 
 def _can_share_base(run: EarlierRun) -> bool:
-    """Whether the run left an adapter that may stand beside others: one that has put nothing in the base's
-    place."""
+    """Return whether the run's adapter can share a base model: it replaces none of its modules."""
     settings = read_json(run.folder.model / "adapter_config.json") if run.adapter else None
     return bool(settings and settings.get("peft_type") == SHARED_KIND and not settings.get("modules_to_save"))
 
@@ -278,10 +290,10 @@ def _get_modified_time(path: Path) -> float:
 
 
 def _estimate_bytes(source: str) -> int:
-    """Memory that a model takes at most: its files, which may be read in twice their precision."""
+    """Return the maximum memory of a model: its files, which may be loaded in twice their precision."""
     try:
         folder = loading.find_weights_folder(source)
-    except OSError:  # on its way from the hub: nobody knows yet
+    except OSError:  # not downloaded yet: size unknown
         return 0
     return 2 * sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 

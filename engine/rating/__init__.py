@@ -1,2 +1,1 @@
-"""Rating rounds: what is rated by whom, ratings from elsewhere, data sets made of ratings, and their
-statistics."""
+"""Rating rounds: tasks and raters, imported ratings, data sets built from ratings, and rating statistics."""

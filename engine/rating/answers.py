@@ -1,4 +1,4 @@
-"""What a rater may answer, by the protocol of the round."""
+"""Validate a rater's answer by the protocol of the round."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from store.core.errors import ConfigError
 from store.core.rating_schemas import RatingAnswer, TextSpan
 from store.rating.config import RoundConfig
 
-MAX_CHARACTERS = 200_000  # of a corrected answer
+MAX_CHARACTERS = 200_000  # of a corrected or written answer
 MAX_REASON = 500
-MAX_SPANS = 1_000  # of one text
+MAX_SPANS = 1_000  # per text
 
 
 def check_answer(
     config: RoundConfig, answer: Mapping[str, Any], answers_seen: int, text: str = ""
 ) -> RatingAnswer:
-    """The answer, with the fields of its protocol alone; `answers_seen`: answers that the rater saw; `text`:
-    of spans, that in which they lie.
+    """Return the answer with only the fields of its protocol.
+
+    `answers_seen` is the number of answers shown to the rater; `text` is the text that spans refer to.
 
     Raises ConfigError that names the field.
     """
@@ -77,7 +78,7 @@ def _check_passed(config: RoundConfig, answer: Mapping[str, Any], answers_seen: 
 def _check_correction(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, object]:
     text = _check_text(answer, "text", MAX_CHARACTERS)
     if not text.strip():
-        raise _build_error("text", text, "an answer that is not empty; skip it where there is none")
+        raise _build_error("text", text, "an answer that is not empty; skip the item if there is none")
     return {"text": text}
 
 
@@ -105,7 +106,7 @@ def _check_labels(config: RoundConfig, answer: Mapping[str, Any], answers_seen: 
 
 
 def _check_spans(config: RoundConfig, answer: Mapping[str, Any], text: str) -> list[TextSpan]:
-    """By start, end and label."""
+    """Return the spans sorted by start, end and label."""
     given = answer.get("spans")
     if not isinstance(given, list) or len(given) > MAX_SPANS:
         raise _build_error(
@@ -139,7 +140,7 @@ def _check_span(config: RoundConfig, field: str, span: object, characters: int) 
 def _check_free_text(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, object]:
     written = _check_text(answer, "written", MAX_CHARACTERS).strip()
     if not written:
-        raise _build_error("written", written, "an answer that is not empty; skip it where there is none")
+        raise _build_error("written", written, "an answer that is not empty; skip the item if there is none")
     return {"written": written}
 
 

@@ -1,10 +1,10 @@
-"""The check items of a round, made before it opens: gold and qualification items out of known answers, and
-attention items out of the round's own.
+"""Build a round's check items before it opens: gold and qualification items from known answers, and attention
+items from the round's own.
 
-Known answers are rows of a data set (preference pairs of pairwise, labelled texts of label), or of a file: in
-each row `prompt` or `messages`, the answers to rate (`answers`, a list; `answer`, where one is rated), what
-is `expected`, and a `reference` where the round's own items have one. An attention item is one of the round
-whose prompt ends with what to answer, so that nothing tells it from others but reading it.
+Known answers are rows of a data set (preference pairs for pairwise, labeled texts for label), or of a file
+with `prompt` or `messages`, the answers to rate (`answers`, a list, or a single `answer`), what is
+`expected`, and a `reference` if the round's own items have one. An attention item is an item of the round
+whose prompt ends with the answer to give, so that only reading it tells it from others.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from store.data import dataset_files
 from store.rating.config import MARKING, RoundConfig
 
 FIELD = "gold_file"
-MAX_ROWS = 100_000  # of a file of known answers
-MAX_ATTENTION = 50  # items of a round
+MAX_ROWS = 100_000  # in a file of known answers
+MAX_ATTENTION = 50  # items per round
 PASS_VALUES = {"true": True, "pass": True, "yes": True, "1": True,
           "false": False, "fail": False, "no": False, "0": False}  # fmt: skip
 ATTENTION_PROMPT = "This is an attention check. Ignore the answers and {ask}."
 
 
 class KnownAnswer(NamedTuple):
-    """A prompt with answers to rate, and what a rater is expected to say of them."""
+    """Prompt with answers to rate, and the expected rating."""
 
     turns: list[PromptTurn]
     answers: list[str]
@@ -50,7 +50,7 @@ class KnownAnswer(NamedTuple):
 
 
 class KnownAnswers(NamedTuple):
-    """All that a source has. left_out: why other rows are none, and how many."""
+    """Usable known answers of a source, and the number of unusable rows by reason."""
 
     usable: list[KnownAnswer]
     left_out: Counter[str]
@@ -62,7 +62,7 @@ class KnownAnswers(NamedTuple):
 def read_dataset_answers(
     home: Home, fingerprint: str, config: RoundConfig, systems: int, random: np.random.Generator
 ) -> KnownAnswers:
-    """The rows of a data set whose answer is known: its better answer, or its label."""
+    """Read the data set rows with a known answer: a preferred answer or a label."""
     columns = ["messages", "rejected", "label"]
     rows = dataset_files.load_rows(home, fingerprint, columns=columns).to_pylist()
     left_out: Counter[str] = Counter()
@@ -106,7 +106,7 @@ def _read_label(
 def _draw_label_answers(
     label: str, config: RoundConfig, systems: int, random: np.random.Generator
 ) -> list[str]:
-    """Labels as models may have given them, where raters see those: right and wrong alike."""
+    """Return random labels for the models, right and wrong alike, where raters see models' labels."""
     return [label if random.integers(2) else str(random.choice(config.labels)) for _ in range(systems)]
 
 
@@ -118,7 +118,7 @@ def read_file_answers(
     random: np.random.Generator,
     check: Callable[[int], None] = lambda rows: None,
 ) -> KnownAnswers:
-    """The rows of a file whose answer is known. Raises DataError (gold_file) where it can't be read."""
+    """Read the file rows with a known answer. Raises DataError (gold_file) if the file can't be read."""
     usable: list[KnownAnswer] = []
     left_out: Counter[str] = Counter()
     try:
@@ -156,7 +156,7 @@ def _read_row(
 
 
 def _read_answers(row: FileRow, config: RoundConfig, systems: int) -> list[str]:
-    """As many as an item of the round shows."""
+    """Return as many answers as an item of the round shows."""
     given = parse_texts(row.get("answers"))
     if given is None and row.get("answer") is not None:
         given = [row["answer"]]
@@ -167,8 +167,10 @@ def _read_answers(row: FileRow, config: RoundConfig, systems: int) -> list[str]:
 
 
 def _read_expected(value: Any, config: RoundConfig, systems: int, text: str = "") -> RatingAnswer:
-    """What a row expects, in the form of the protocol's answers; text: that which spans mark. Raises
-    RowSkipped for what raters can't answer in this round."""
+    """Return a row's expected answer in the form of the protocol; `text` is the text that spans refer to.
+
+    Raises RowSkipped if raters can't give that answer in this round.
+    """
     value = parse_texts(value)
     if value is None or value == "" or value != value:
         raise RowSkipped("it has no expected answer")
@@ -195,7 +197,10 @@ def _read_expected(value: Any, config: RoundConfig, systems: int, text: str = ""
 
 
 def _read_expected_scores(value: Any, config: RoundConfig) -> RatingAnswer:
-    """Scores of some criteria, or one number where there is one criterion; what others are given is free."""
+    """Return expected scores of some criteria, or a single number if there is one criterion.
+
+    Criteria that aren't listed may have any score.
+    """
     names = [criterion.name for criterion in config.criteria]
     scores = value if isinstance(value, dict) else {names[0]: value} if len(names) == 1 else None
     if not scores or not set(scores) <= set(names) or not _are_whole(list(scores.values())):
@@ -206,7 +211,7 @@ def _read_expected_scores(value: Any, config: RoundConfig) -> RatingAnswer:
 
 
 def _are_whole(values: Any) -> bool:
-    """Whether these are whole numbers, as tables without types write them too."""
+    """Return whether all values are integers, also as floats or text from untyped tables."""
     try:
         return isinstance(values, list) and all(float(value) == int(float(value)) for value in values)
     except (TypeError, ValueError, OverflowError):
@@ -228,8 +233,10 @@ def draw_known_items(
     first_id: int,
     random: np.random.Generator,
 ) -> list[RoundItem]:
-    """Items drawn at random, each known answer at most once; those of a kind that comes first are sure to be
-    there. Raises DataError where nothing is usable."""
+    """Draw items at random, using each known answer at most once; kinds listed first are filled first.
+
+    Raises DataError if no known answer is usable.
+    """
     if not source.usable:
         why = "; ".join(f"{reason} ({count:,})" for reason, count in source.left_out.most_common(3))
         raise DataError(
@@ -251,7 +258,7 @@ def draw_known_items(
 def draw_attention_items(
     config: RoundConfig, items: Sequence[RoundItem], systems: int, first_id: int, random: np.random.Generator
 ) -> list[RoundItem]:
-    """Items of the round with what to answer at the end of their prompts: as many as one rater can get."""
+    """Build attention items from the round's items: as many as one rater can get."""
     rated = min(config.per_rater or MAX_ROWS, len(items) * len(list_model_groups(systems, config.protocol)))
     count = min(int(np.ceil(config.attention_share * rated)), MAX_ATTENTION, len(items))
     chosen = random.permutation(len(items))[:count].tolist()
@@ -277,7 +284,7 @@ def _add_instruction(
 def _draw_shown_answers(
     config: RoundConfig, item: RoundItem, systems: int, random: np.random.Generator
 ) -> list[str]:
-    """Of as many models as an item of the round shows, drawn."""
+    """Return the answers of as many randomly chosen models as an item of the round shows."""
     if config.protocol in ("rank", "label"):
         return [text or "" for text in item.answers]
     count = 2 if config.protocol == "pairwise" else 1
@@ -287,14 +294,16 @@ def _draw_shown_answers(
 def _draw_instruction(
     config: RoundConfig, answers: int, marked: str, random: np.random.Generator
 ) -> tuple[str, RatingAnswer]:
-    """What to answer, in words and as an answer: drawn, so that no habit is right. marked: that of spans."""
+    """Return a random instruction and its expected answer, so that no habit is right; `marked` is the text of
+    spans.
+    """
     first = bool(random.integers(2))
     if config.protocol == "pairwise":
         choice: Literal["A", "B"] = "A" if first else "B"
         return f"choose answer {choice}", {"choice": choice}
     if config.protocol == "rank":
         ranks = list(range(1, answers + 1))
-        way = "in the order in which they stand, the first best" if first else "in reverse, the last best"
+        way = "in their order, the best first" if first else "in reverse, the last best"
         return f"rank the answers {way}", {"ranks": ranks if first else ranks[::-1]}
     if config.protocol == "rubric":
         names = [criterion.name for criterion in config.criteria]
@@ -319,7 +328,7 @@ def _draw_instruction(
 def _draw_span_instruction(
     config: RoundConfig, marked: str, random: np.random.Generator
 ) -> tuple[str, RatingAnswer]:
-    """The first word of the text, with a label that is drawn."""
+    """Return an instruction to mark the first word of the text with a random label."""
     word = re.search(r"\w+", marked)
     if word is None:
         return "mark nothing", {"spans": []}
@@ -343,6 +352,6 @@ def _build_item(item_id: int, kind: CheckKind, known_answer: KnownAnswer) -> Rou
 
 
 def describe_left_out(source: KnownAnswers) -> Iterator[str]:
-    """Why rows with known answers are not used."""
+    """Yield notices on why rows with known answers are not used."""
     for reason, count in source.left_out.most_common(3):
         yield f"Known answers left out: {count:,}, as {reason}."

@@ -1,8 +1,8 @@
-"""The commands that turn logged requests into a round, and a round into a data set to train on.
+"""Commands that create a round from logged requests, and a training data set from a round.
 
-Requests are drawn and ranked as the screen shows it and held in the job's folder; with which chance they
-were drawn stays with the round. A round's rows go the way of every import, split by prompt, and name
-their round.
+Requests are sampled and ranked as the page shows them, and stored in the job's folder; their sampling
+probabilities are stored with the round. A round's rows go through the regular import, split by prompt, and
+name their round.
 """
 
 from __future__ import annotations
@@ -57,11 +57,9 @@ from store.rating.config import MAX_LABELS, SERVED, RequestRound, RoundConfig, R
 from store.registry import model_versions
 from store.runs import runs
 
-# The command that has logged requests rated: what was served is asked about, nothing is generated.
-#
-# Requests are drawn and ranked as the screen shows it (`engine.monitoring.labelling`), held in the
-# folder of the round's job, and linked with its items when the round is there. Which of them may judge, and
-# with which chance they were drawn, stays with the round when the log is gone.
+# Rounds of requests ask about what was served; nothing is generated. Requests are linked with the round's
+# items (`engine.monitoring.labelling`). Which of them may judge a version, and their sampling probabilities,
+# stay with the round after the log is deleted.
 
 HELD_SCHEMA = pa.schema(
     [("turns", pa.string()), ("answers", pa.list_(pa.string())), ("weight", pa.float64())]
@@ -69,13 +67,13 @@ HELD_SCHEMA = pa.schema(
 
 
 class RequestRoundCommands:
-    """The command over one store."""
+    """Command that creates a round from logged requests."""
 
     def __init__(self, database: Database, home: Home, clock: Callable[[], float]) -> None:
         self.database, self.home, self.clock = database, home, clock
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         return {
             "round_of_requests": Command(
                 RequestRound, self.round_of_requests, CREATED, makes_work=True, by_person=True
@@ -83,8 +81,11 @@ class RequestRoundCommands:
         }
 
     def round_of_requests(self, body: RequestRound, person: Person) -> RequestRoundQueued:
-        """Queue a round of requests. Raises ConfigError that names the field, and StateError where no request
-        can be asked about, or another such round is just being made."""
+        """Queue a round of requests.
+
+        Raises ConfigError that names the field, and StateError if no request can be rated or another round
+        of the endpoint is still being created.
+        """
         check_scales(body)
         endpoint = monitors.endpoint(self.database, body.endpoint)
         body = body.model_copy(update={"endpoint": endpoint.endpoint_id})
@@ -119,7 +120,7 @@ class RequestRoundCommands:
     def _held(
         self, round_id: str, body: RequestRound, chosen: Sequence[tuple[PickedCandidate, LabelCandidate]]
     ) -> Iterator[None]:
-        """Hold what is asked while the block queues the round; where that raises, nothing is held."""
+        """Store the items in the job's folder while the block queues the round; delete them if it raises."""
         folder = JobDir(self.home.jobs / round_id)
         asked = [
             {"turns": json.dumps(candidate.turns, ensure_ascii=False), "answers": candidate.answers,
@@ -157,7 +158,7 @@ def _pick_requests(db: Queryable, body: RequestRound, looked: CandidateSet) -> l
 def _list_links(
     body: RequestRound, item_id: int, entry: PickedCandidate, candidate: LabelCandidate
 ) -> Iterator[dict[str, object]]:
-    """Each logged answer that an item stands for."""
+    """Yield a link for each logged answer that an item represents."""
     for row in candidate.rows:
         yield {
             "item_id": item_id,
@@ -171,7 +172,7 @@ def _list_links(
 
 
 def _build_config(db: Queryable, body: RequestRound, looked: CandidateSet) -> RoundConfig:
-    """The round as it is kept: what is asked, and whose answers they are."""
+    """Return the round's config: what is asked, and whose answers they are."""
     rated = body.rated
     if body.protocol == "label":
         rated = rated.model_copy(update={"labels": body.labels or list_labels(db, looked)})
@@ -188,14 +189,16 @@ def _build_config(db: Queryable, body: RequestRound, looked: CandidateSet) -> Ro
 
 
 def _add_all_versions(db: Queryable, config: RoundConfig, looked: CandidateSet) -> RoundConfig:
-    """The round as if it named every version that answered: raters see its name beside all answers."""
+    """Return the config with all versions that answered, as raters see the round's name beside all
+    answers.
+    """
     answered = sorted({row["version"] for candidate in looked.candidates for row in candidate.rows})
     named = [RoundModel.parse(_build_model(db, name)) for name in answered]
     return config.model_copy(update={"models": [*config.models, *named]})
 
 
 def _build_model(db: Queryable, name: str) -> dict[str, str]:
-    """A version as a model of the round, with the run that it came from where that is still there."""
+    """Return a version as a model of the round, with its run if that still exists."""
     if is_reference(name):
         with suppress(NotFoundError):
             run_id = model_versions.get_version(db, name).run_id
@@ -205,8 +208,10 @@ def _build_model(db: Queryable, name: str) -> dict[str, str]:
 
 
 def list_labels(db: Queryable, looked: CandidateSet) -> list[str]:
-    """Those that the versions can give, and what else was given. Raises ConfigError (labels) where that is no
-    choice."""
+    """Return the labels that the versions can give, and others that were given.
+
+    Raises ConfigError (labels) for fewer than two or too many labels.
+    """
     named: list[str] = []
     rows = [row for candidate in looked.candidates for row in candidate.rows]
     for version in sorted({row["version"] for row in rows}):
@@ -239,7 +244,7 @@ def _build_nothing_to_ask_error(looked: CandidateSet) -> StateError:
 def _list_notices(
     looked: CandidateSet, picked: Sequence[PickedCandidate], total: int, body: RequestRound
 ) -> list[str]:
-    """What to know of the items; people read it while they rate, so that it names no version."""
+    """Return notices about the items; raters read them, so they name no version."""
     random = sum(entry.random for entry in picked)
     of = plural(len(looked.candidates) + len(looked.reached), "different request")
     lines = [f"{random:,} of {of} drawn at random."]
@@ -257,23 +262,23 @@ def _list_notices(
     return lines
 
 
-# The command that makes a data set out of a rating round: preferences for DPO, corrections or labelled texts
-# to train on.
-#
-# The rows go the way of every import, so that they are counted, split and measured as all others; rows of one
-# prompt stay on one side of the split. The source of the data set names the round.
+# Rows for training go through the regular import so that they are counted, split and measured like all
+# others; rows of one prompt stay in one split.
 
 PROMPT_COLUMN = "source.prompt_id"
 ROWS_BY_PROTOCOL = {
     "correction": "corrections",
     "label": "labels",
     "free_text": "written",
-}  # by protocol; all others preferences
-MIN_ROWS = 2  # of which one may train and one may judge
+}  # other protocols give preferences
+MIN_ROWS = 2  # at least one row to train on and one to evaluate on
 
 
 class RoundRowsOptions(Config):
-    """agreement: share of the votes on a pair, or a text, that say the same, at least."""
+    """Options of a data set from a round.
+
+    agreement: minimum share of equal votes on a pair or text.
+    """
 
     round: str = Field(min_length=1, max_length=120)
     rows: Literal["preferences", "corrections", "labels", "written"] | None = Field(
@@ -288,17 +293,17 @@ class RoundRowsOptions(Config):
 
 
 class RoundDataCommands:
-    """Rounds of one store as data sets."""
+    """Command that creates data sets from rounds."""
 
     def __init__(self, database: Database, home: Home, launching: JobSubmission) -> None:
         self.database, self.home, self.launching = database, home, launching
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         return {"rows_from_round": Command(RoundRowsOptions, self.rows_from_round, CREATED, makes_work=True)}
 
     def rows_from_round(self, body: RoundRowsOptions) -> RoundRowsQueued:
-        """Queue the making of a data set. Raises StateError where the round gives no such rows."""
+        """Queue the import of a data set. Raises StateError if the round has no such rows."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
             if is_text_round(round):
@@ -359,7 +364,7 @@ _COLUMNS = {
     "labels": {"text": "text", "label": "label"},
     "written": {"messages": "messages"},
 }
-_VOTE_COLUMNS = {  # how the rows were rated, which is kept with them and not trained
+_VOTE_COLUMNS = {  # how the rows were rated: metadata that isn't trained on
     "preferences": ["agreement", "votes", "raters", "chosen_shown_first"],
     "corrections": ["rater", "changed"],
     "labels": ["agreement", "votes", "raters"],
@@ -370,7 +375,7 @@ _VOTE_COLUMNS = {  # how the rows were rated, which is kept with them and not tr
 def _build_rows(
     tx: Transaction, round: Round, body: RoundRowsOptions, wanted: str
 ) -> tuple[RoundRows, RatingCounts]:
-    """The rows, and whose ratings they rest on."""
+    """Return the rows, and the ratings they are based on."""
     tasks, listed = ratings.dealt(tx, round.round_id), rounds.items(tx, round.round_id)
     by_hand = {rater.person_id for rater in ratings.left_out(tx, round.round_id)}
     checks = compute_rater_checks(round, tasks, listed)

@@ -1,8 +1,7 @@
-"""Ratings for other tools: all of a round as one table, a row a rating, and labels and spans of texts as
-lines of JSON.
+"""Export ratings for other tools: a round's ratings as a table, and labels and spans of texts as JSON lines.
 
-A label is kept that more than half of a text's raters gave; of spans each rater's are a row of their own.
-Items by which raters are checked name no model.
+A label is kept if more than half of a text's raters gave it; spans have one row per rater. Check items
+name no model, as their answers are no model's.
 """
 
 from __future__ import annotations
@@ -20,13 +19,11 @@ from engine.rating.training_rows import RoundRows, find_judged_text, find_last_q
 from store.core.errors import StateError
 from store.core.rating_schemas import COUNTING, AssignedTask, RatingCounts, Round, RoundItem
 
-# All ratings of a round as one table, a row a rating: what was shown, who said what of it, and when.
-#
-# Each field of an answer has a column of its own: scores one for each criterion, ranks one for each place at
-# which an answer was shown. Lists (labels, reasons, spans) are JSON, so that they are the same in CSV and in
-# Parquet. Items by which raters are checked name no model, as theirs are no model's answers. Pure.
+# The table has one row per rating. Each answer field has its own column: one per criterion for scores, one
+# per position of an answer for ranks. Lists (labels, reasons, spans) are JSON, so that they are the same in
+# CSV and Parquet.
 
-LIST_FIELDS = ("labels", "reasons", "spans")  # fields of answers that are written as JSON
+LIST_FIELDS = ("labels", "reasons", "spans")  # answer fields that are written as JSON
 FIELD_TYPES: Mapping[str, pa.DataType] = {
     "preference": pa.float64(),
     "passed": pa.bool_(),
@@ -38,7 +35,9 @@ TIMESTAMP_TYPE = pa.timestamp("us")
 def build_rating_table(
     round: Round, tasks: Sequence[AssignedTask], items: Sequence[RoundItem], left_out: Collection[str] = ()
 ) -> pa.Table:
-    """Rated and skipped tasks, in their order. left_out: ids of raters who don't count, whose rows say so."""
+    """Return rated and skipped tasks, in order; `left_out` are ids of excluded raters, whose rows
+    are marked.
+    """
     rated = [task for task in tasks if task.answer]
     by_id, names, raters = (
         {item.item_id: item for item in items},
@@ -94,7 +93,7 @@ def build_rating_table(
 
 
 def _build_answer_columns(round: Round, rated: Sequence[AssignedTask], width: int) -> dict[str, pa.Array]:
-    """A column for each field that answers have, in the order in which they come up."""
+    """Return one column per answer field, in order of first occurrence."""
     rows: list[dict[str, object]] = []
     for task in rated:
         row: dict[str, Any] = {}
@@ -116,7 +115,7 @@ def _find_type(field: str) -> pa.DataType:
 
 
 def _format_prompt(item: RoundItem) -> str:
-    """What was asked; of a conversation all turns, each with its role."""
+    """Return the prompt's text; a conversation has all turns, each with its role."""
     turns = item.prompt
     if len(turns) == 1:
         return turns[0]["content"]
@@ -127,11 +126,9 @@ def _format_letter(place: int) -> str:
     return chr(ord("a") + place)
 
 
-# What people said of texts as rows for other tools: several labels, and spans. No data set holds a list of
-# labels or of spans, as no run trains on them here, so that they are lines of JSON.
-#
-# A label is kept that more than half of a text's raters gave. Of spans each rater's are a row of their own:
-# where people part, which of them is right is not for this file to say.
+# Several labels and spans are exported as JSON lines: data sets have no lists of labels or spans, as training
+# doesn't support them. Spans have one row per rater, as this export doesn't decide who is right where raters
+# disagree.
 
 
 def build_text_rows(
@@ -144,8 +141,10 @@ def build_text_rows(
     least_votes: int = 1,
     include_flagged: bool = False,
 ) -> tuple[RoundRows, RatingCounts]:
-    """The rows of a round of several labels or of spans, and whose ratings they rest on. by_hand: ids of
-    raters whom somebody left out. Raises StateError for any other round."""
+    """Return the rows of a round of several labels or spans, and the ratings they are based on.
+
+    `by_hand` are ids of raters excluded by hand. Raises StateError for any other round.
+    """
     listed = list(items)
     by_id = {item.item_id: item for item in listed}
     counted = count_ratings(
@@ -166,12 +165,12 @@ def build_text_rows(
 
 
 def format_json_lines(rows: RoundRows) -> str:
-    """The rows as a file, a line each."""
+    """Return the rows as JSON lines."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.rows)
 
 
 def is_text_round(round: Round) -> bool:
-    """Whether its rows are lines of JSON rather than a data set."""
+    """Return whether the round's rows are JSON lines rather than a data set."""
     return round.protocol == "spans" or bool(round.config.get("several_labels"))
 
 
@@ -183,7 +182,11 @@ def _build_label_set_rows(
     agreement: float,
     least_votes: int,
 ) -> RoundRows:
-    """agreement: share of a text's raters that say the same of each label, at least so high, above half."""
+    """Return the label set of each text.
+
+    `agreement` is the minimum share of a text's raters who agree on each label; it must also be above
+    half.
+    """
     names = assign_rater_names(tasks)
     given: dict[int, list[AssignedTask]] = defaultdict(list)
     for task in tasks:

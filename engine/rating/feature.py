@@ -1,4 +1,4 @@
-"""Rating in the engine: rounds of answers, and the people who rate them."""
+"""Rating feature of the engine: rounds of answers, and the people who rate them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a round's jobs are told and bring into the store, and which runs and data sets they need."""
+"""Job handlers of rating rounds: specs for the worker, storing of results, and the runs and data sets they
+need.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,7 @@ from store.runs import runs
 
 
 def specify_round(db: Queryable, job: Job) -> JobSpecDetails:
-    """Whose answers they are, which the config names by evaluation, or to the prompts of a file, or to
-    requests; and the pairs that are gold."""
+    """Return the round's systems, from evaluations, a file's prompts or requests, and its gold data set."""
     config = RoundConfig.parse(job.config["round"])
     details: JobSpecDetails = {}
     if config.prompts_file or config.requests:
@@ -61,7 +62,9 @@ def _build_system(db: Queryable, evaluation: Evaluation) -> RoundSystem:
 
 
 def _build_declared_system(db: Queryable, model: RoundModel) -> RoundSystem:
-    """Of a model whose answers are to a file's prompts: what the round says of it, and of its run."""
+    """Build the system of a model that answers a file's prompts, from the round's config and the
+    model's run.
+    """
     run = runs.get_run(db, model.run) if model.run else None
     name, of_run = model.model, run if model.checkpoint != "base" else None
     if run:
@@ -79,11 +82,11 @@ def _format_model_name(run: str, checkpoint: Checkpoint) -> str:
     return run if checkpoint == "tuned" else f"{run}, {CHECKPOINTS[checkpoint].removeprefix('the ')}"
 
 
-# -- what is kept -----------------------------------------------------------------------------------
+# -- stored results ---------------------------------------------------------------------------------
 
 
 def store_round(tx: Transaction, home: Home, job: Job, result: RoundResult, at: float) -> None:
-    """The round, open, with its items, those who are named for it, and the requests that its items are."""
+    """Store the round as open, with its items, assigned raters, and the requests behind its items."""
     row = _build_round(job, result, "open", at)
     rounds.insert(tx, row, _read_items(home, job))
     raters = RoundConfig.parse(row.config).raters
@@ -94,7 +97,7 @@ def store_round(tx: Transaction, home: Home, job: Job, result: RoundResult, at: 
 
 
 def store_imported_round(tx: Transaction, home: Home, job: Job, result: RoundResult, at: float) -> None:
-    """A round from elsewhere with what people said in it: it is closed."""
+    """Store an imported round, which is closed, with its ratings."""
     row = _build_round(job, result, "closed", at)
     rounds.insert(tx, row, _read_items(home, job))
     votes = pq.read_table(home.jobs / job.job_id / "votes.parquet")
@@ -105,7 +108,7 @@ def _read_items(home: Home, job: Job) -> pa.Table:
     items = pq.read_table(home.jobs / job.job_id / "items.parquet")
     if "better" not in items.column_names:
         return items
-    better = items["better"].to_pylist()  # a worker of the version before left it
+    better = items["better"].to_pylist()  # written by a worker of the previous version
     sides = [None if each is None else json.dumps({"choice": "AB"[each]}) for each in better]
     kinds = [None if each is None else "gold" for each in better]
     items = items.drop_columns(["better"])
@@ -137,17 +140,17 @@ def _build_round(job: Job, result: RoundResult, state: RoundState, at: float) ->
     )
 
 
-# -- what can't be deleted meanwhile ----------------------------------------------------------------
+# -- dependencies that can't be deleted -------------------------------------------------------------
 
 
 def list_rated_datasets(tx: Transaction, job: Job) -> set[str]:
-    """Those whose prompts are to be rated, and whose pairs are gold."""
+    """Return the ids of the data sets with the round's prompts and gold pairs."""
     config = job.config["round"]
     return {config.get("dataset") or "", config.get("gold_dataset") or ""} - {""}
 
 
 def check_not_rated(tx: Transaction, home: Home, job: Job) -> None:
-    """Raise StateError where a round that is being made needs this run or evaluation."""
+    """Raise StateError if a round that is being created needs this run or evaluation."""
     for field in ("run", "evaluation"):
         if titles := rounds.list_dependent_titles(tx, field, job.job_id):
             raise StateError(

@@ -1,7 +1,7 @@
-"""Where the prompts of a rating round come from, and what each model answered to them: rows of a data set,
-whose answers are those of evaluations, a file, which may hold answers itself, or requests that were answered.
+"""Sources of a round's prompts and answers: data set rows answered in evaluations, a file (which may have
+answers itself), or answered requests.
 
-Rows go by a number in all: the row of the data set, or the place in the file, or among the requests.
+Rows are identified by an integer: the data set row, or the position in the file or among the requests.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from store.data.cleaning_text import describe_filter
 from store.data.filters import Filter
 from store.rating.config import RoundConfig
 
-REQUESTS = "requests.parquet"  # held for a round of requests: turns (JSON), answers, weight
+REQUESTS = "requests.parquet"  # stored for a round of requests: turns (JSON), answers, weight
 
 
 class GivenAnswer(NamedTuple):
-    """What one model answered to one prompt; prompt: as it was put to it, where that is known."""
+    """A model's answer to a prompt; `prompt` is the rendered prompt, if known."""
 
     prompt: str | None
     prediction: str
@@ -41,30 +41,33 @@ AnswersByRow = dict[int, GivenAnswer]
 
 
 class PromptSource(Protocol):
-    """The prompts of one round. dataset_id: None for a file. notices: what to know of them; they name no
-    model, as they are read while people rate."""
+    """Prompts of a round.
+
+    dataset_id: None unless the rows are of a data set. notices: information about the prompts; they name
+    no model, as raters can read them.
+    """
 
     dataset_id: str | None
     notices: list[str]
 
     def answered(self) -> list[AnswersByRow]:
-        """Of each model of the round by row: the prompts that it answered."""
+        """Return each model's answers by row."""
 
     def meant(self, row_ids: np.ndarray) -> np.ndarray:
-        """Those of the rows that the round is to be of. Raises ConfigError (where) for none."""
+        """Return the rows that the round's filter matches. Raises ConfigError (where) if there are none."""
 
     def digests(self) -> np.ndarray:
-        """uint64 by row number, equal for equal prompts: by them rows are drawn."""
+        """Return uint64 digests by row number, equal for equal prompts, for sampling."""
 
     def turns(self, row_ids: np.ndarray, answers: AnswersByRow) -> list[list[PromptTurn]]:
-        """What is asked in each of the rows."""
+        """Return the prompt turns of each row."""
 
     def weights(self, row_ids: np.ndarray) -> np.ndarray:
-        """1 / the chance that each row had to be here at all."""
+        """Return 1 / the sampling probability of each row."""
 
 
 def open_prompt_source(job: WorkerJob, config: RoundConfig) -> PromptSource:
-    """The prompts that the round's config names. Raises DataError where a file can't be read."""
+    """Open the source in the round's config. Raises DataError if a file can't be read."""
     if config.requests:
         return RequestPrompts(job, config)
     return FilePrompts(job, config) if config.prompts_file else DatasetPrompts(job, config)
@@ -121,7 +124,7 @@ class DatasetPrompts:
 
 
 class FilePrompts:
-    """Rows of a file, answered in it or by jobs that the round has waited for."""
+    """Rows of a file, answered in it or by jobs that the round waited for."""
 
     def __init__(self, job: WorkerJob, config: RoundConfig) -> None:
         self.job, self.config = job, config
@@ -176,8 +179,10 @@ class FilePrompts:
 
 
 class RequestPrompts:
-    """Requests that an endpoint answered, as the engine drew them: all are asked, in their order, so that an
-    item's number is its request's place."""
+    """Requests that an endpoint answered, as sampled by the engine.
+
+    All are used, in order, so an item's id is its request's index.
+    """
 
     def __init__(self, job: WorkerJob, config: RoundConfig) -> None:
         self.dataset_id: str | None = None
@@ -208,7 +213,7 @@ class RequestPrompts:
 
 
 def read_answers(job: WorkerJob, job_id: str, name: str) -> AnswersByRow:
-    """What a job of that id wrote as its predictions. Raises DataError where that is gone."""
+    """Read a job's predictions. Raises DataError if they no longer exist."""
     path = JobDir(job.home.jobs / job_id).predictions
     if path.parent.parent != job.home.jobs or not path.exists():
         raise DataError(f"The answers of {name} no longer exist.", fix="Run the evaluation again.")
@@ -221,7 +226,7 @@ def read_answers(job: WorkerJob, job_id: str, name: str) -> AnswersByRow:
 
 
 def build_prompt_turns(messages: Sequence[Mapping[str, str]] | None, prompt: str | None) -> list[PromptTurn]:
-    """The conversation up to the answer that was asked for; of plain text the text that was gone on with."""
+    """Return the conversation up to the generated answer; for plain text, the text that was continued."""
     if not messages:
         return [{"role": "user", "content": prompt or ""}]
     end = len(messages)

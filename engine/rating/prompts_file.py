@@ -1,9 +1,9 @@
-"""A file of prompts for a rating round: what is asked in each row, and what models have answered already.
+"""Read a file of prompts for a rating round, with answers that models may have given already.
 
-A row has `prompt` (a text) or `messages` (a conversation; an answer at its end is kept as the reference), and
-may have `reference` and answers: `answers`, an object with a text for each name, or a column `answer:NAME`
-each. Of plain text each line or paragraph is a prompt. What can't be asked is counted with its reason; the
-number of a row is its place in the file, so that every job that reads it means the same one.
+A row has `prompt` (a text) or `messages` (a conversation; a final answer is used as the reference), and
+may have `reference` and answers: `answers`, an object of texts by name, or a column `answer:NAME` each. In
+plain text files each line or paragraph is a prompt. Unusable rows are counted by reason. A row's id is its
+position in the file, so that all jobs that read it agree.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from store.core.job_folder import JobDir
 from store.core.rating_schemas import PromptTurn
 
 FIELD = "prompts_file"
-ANSWER_PREFIX = "answer:"  # a column of these and a name has that model's answers
+ANSWER_PREFIX = "answer:"  # prefix of columns with a model's answers
 MAX_ROWS = 100_000
-MAX_READ = 1_000_000  # rows, prompts or not: a small compressed file may hold billions that are none
-MAX_TEXT = 2**28  # characters of all rows together
+MAX_READ = 1_000_000  # rows, prompts or not: a small compressed file may have billions of other rows
+MAX_TEXT = 2**28  # total characters of all rows
 MAX_NAME = 120
-LOOK_EVERY = 256  # rows between two looks at a request to stop
+LOOK_EVERY = 256  # rows between checks for cancellation
 
 
 class FilePrompt(NamedTuple):
-    """One prompt. row_id: its place in the file, from 0. answers: by the name of the model."""
+    """Prompt of a file; `row_id` is its position from 0, and `answers` are by model name."""
 
     row_id: int
     turns: list[PromptTurn]
@@ -44,8 +44,10 @@ class FilePrompt(NamedTuple):
 
 
 class PromptsFileContent(NamedTuple):
-    """All of a file. answered: how many prompts each name has answers to. left_out: why rows are no prompts,
-    and how many."""
+    """Content of a prompts file.
+
+    answered: number of answered prompts by model name. left_out: number of unusable rows by reason.
+    """
 
     prompts: list[FilePrompt]
     answered: Counter[str]
@@ -53,8 +55,10 @@ class PromptsFileContent(NamedTuple):
 
 
 def locate_held_file(round_folder: JobDir, of: str = "") -> Path:
-    """The file that a round's folder keeps for its jobs: of its prompts, or of its field `of`. Raises
-    DataError where it is gone."""
+    """Return the file in a round's folder with its prompts, or that of the config field `of`.
+
+    Raises DataError if it no longer exists.
+    """
     files = sorted(
         path
         for path in (round_folder.held / of).glob("*")
@@ -71,9 +75,10 @@ def locate_held_file(round_folder: JobDir, of: str = "") -> Path:
 def read_prompts(
     home: Home, path: Path, check: Callable[[int], None] = lambda rows: None
 ) -> PromptsFileContent:
-    """The prompts of a file; `check` is called with the number of rows now and then, and may raise to stop.
+    """Read the prompts of a file; `check` is called periodically with the number of rows and may raise to
+    stop.
 
-    Raises DataError (prompts_file) for a file that can't be read, or in which nothing is asked.
+    Raises DataError (prompts_file) for a file that can't be read or has no prompts.
     """
     try:
         with closing(open_file(home, path, has_header=True)) as reader:
@@ -121,7 +126,7 @@ def _read(reader: Reader, name: str, check: Callable[[int], None]) -> PromptsFil
         size += len(content)
         if size > MAX_TEXT or len(prompts) == MAX_ROWS:
             raise DataError(
-                f"{name} holds more than {MAX_ROWS:,} prompts, or more text than people can rate.",
+                f"{name} has more than {MAX_ROWS:,} prompts, or more text than people can rate.",
                 fix="Give a part of it.",
             )
         prompts.append(prompt)
@@ -129,7 +134,7 @@ def _read(reader: Reader, name: str, check: Callable[[int], None]) -> PromptsFil
 
 
 def _check_columns(reader: Reader, name: str, column: str) -> None:
-    """Raise DataError where the columns are known beforehand and none of them is asked."""
+    """Raise DataError if the columns are known in advance and none of them has prompts."""
     if reader.columns and not {column, "messages"} & set(reader.columns):
         raise DataError(
             f"{name} has no column prompt or messages; it has {', '.join(reader.columns[:20])}.",
@@ -152,12 +157,12 @@ def _read_prompt(row_id: int, row: FileRow, column: str) -> FilePrompt:
     try:
         "".join(texts).encode()
     except UnicodeEncodeError as error:
-        raise RowSkipped("it holds half a character (a surrogate without its other half)") from error
+        raise RowSkipped("it contains an unpaired surrogate") from error
     return FilePrompt(row_id, turns, reference, answers)
 
 
 def split_prompt_and_answer(row: FileRow, column: str) -> tuple[list[PromptTurn], str | None]:
-    """The turns up to the answer that is asked for, and the answer that the row itself ends with."""
+    """Return the turns up to the answer to generate, and the answer that the row itself ends with."""
     if not _is_missing(row.get("messages")):
         turns = read_turns(row["messages"], "messages")
         reference = None
@@ -175,18 +180,21 @@ def split_prompt_and_answer(row: FileRow, column: str) -> tuple[list[PromptTurn]
 
 
 def _read_answers(row: FileRow) -> Iterator[tuple[str, str]]:
-    """An answer that is there and empty is one; a cell of a table with nothing in it is none. What is wrong
-    is said without the name of the model: it is read while people rate."""
+    """Yield the model name and text of each answer.
+
+    An empty answer counts, an empty table cell doesn't. Error messages don't name the model, as raters can
+    read them.
+    """
     for column, value in row.items():
         if column.startswith(ANSWER_PREFIX) and not _is_missing(value):
             yield _check_model_name(column.removeprefix(ANSWER_PREFIX)), format_value(value, "an answer")
     given = parse_texts(row.get("answers"))
     if _is_missing(given):
         return
-    if isinstance(given, list):  # of a map, as Parquet has it
+    if isinstance(given, list):  # a Parquet map column
         given = dict(pair for pair in given if isinstance(pair, tuple) and len(pair) == 2)
     if not isinstance(given, dict):
-        raise RowSkipped("answers is no object with a text for each model")
+        raise RowSkipped("answers is not an object with a text for each model")
     for name, value in given.items():
         if value is not None:
             yield _check_model_name(str(name)), format_value(value, "an answer")

@@ -1,7 +1,7 @@
-"""The commands of those who rate: which rounds there are, the next tasks, and a rating.
+"""Commands for raters: list rounds, fetch the next tasks, and submit a rating.
 
-Nothing that a rater is answered says which model wrote what, or what others said. A rating is stored in one
-transaction and once, however often it is sent.
+No response reveals which model wrote what, or what others answered. A rating is stored in one transaction
+and only once, however often it is sent.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ from store.rating import ratings, rounds, tasks
 from store.rating.config import MARKING, REPEATED, RoundConfig
 from store.rating.ratings import OwnTask
 
-HELD_TASKS = 4  # tasks that lie with a rater: what the page shows, and a few next
-REFILLED_BELOW = 3  # so many are dealt at once, rather than one with each rating
-LAST_RATINGS = 20  # own ratings that a rater can go back to at once
+HELD_TASKS = 4  # tasks held by a rater: the one shown and the next few
+REFILLED_BELOW = 3  # refill in batches rather than after each rating
+LAST_RATINGS = 20  # own ratings that a rater can go back to
 NOT_QUALIFIED = (
     "Thank you for your answers. You did not pass the qualification for this round, so it "
     "has no more items for you."
 )
-MIN_TIMED = 3  # own ratings, before they say how long one takes
+MIN_TIMED = 3  # minimum own ratings for an estimate of the time per rating
 
 
 class TaskRequest(RoundName):
@@ -73,31 +73,33 @@ class NewRating(TaskRequest):
 
 
 class TaskRelease(RoundName):
-    """The tasks of a page that is left; keep: of them, those that another page shows."""
+    """Release of the tasks of a page that is left, except those in `keep`, which another page shows."""
 
     keep: list[str] = Field(default_factory=list, max_length=20)
 
 
 class EmptyBody(Config):
-    """A body without fields."""
+    """Body without fields."""
 
 
 def _find_first_rating_subject(db: Queryable, body: NewRating, person: Person) -> ActivitySubject | None:
-    """The round with a person's first rating: a line for each would hide all others."""
+    """Return the round for a person's first rating, else None: one activity per rating would hide
+    all others.
+    """
     if ratings.has_rated(db, body.round, person.person_id):
         return None
     return find_round_subject(db, body)
 
 
 class RatingCommands:
-    """The commands over one store."""
+    """Commands for raters."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self.database, self.clock = database, clock
-        self._random = random.Random(secrets.randbits(64))  # which task comes next can't be guessed
+        self._random = random.Random(secrets.randbits(64))  # the next task must be unpredictable
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         return {
             "rounds_to_rate": Command(EmptyBody, self.rounds_to_rate, PERSONAL, by_person=True),
             "next_rating_tasks": Command(TaskRequest, self.next_tasks, PERSONAL, by_person=True),
@@ -106,15 +108,17 @@ class RatingCommands:
         }
 
     def rounds_to_rate(self, _: EmptyBody, person: Person) -> RatableRounds:
-        """What this person can rate, or has rated: of rounds with people who are named, their own alone."""
+        """Return the open rounds that this person may rate; rounds with assigned raters only if assigned."""
         with self.database.transaction() as tx:
             raters = [find_rater(tx, round, person) for round in rounds.list_open_rounds(tx)]
             listed = [_build_round_to_rate(tx, rater) for rater in raters if rater]
         return {"rounds": listed}
 
     def next_tasks(self, body: TaskRequest, person: Person) -> RatingTasks:
-        """The person's tasks that are not rated, filled up to as many as are wanted; those that the page has
-        stay with it. Raises StateError where the round is others'."""
+        """Return the person's unrated tasks, filled up to `want`, without those that the page has.
+
+        Raises StateError if others are assigned to the round.
+        """
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
             rater = require_rater(tx, round, person)
@@ -139,16 +143,18 @@ class RatingCommands:
         }
 
     def release_tasks(self, body: TaskRelease, person: Person) -> ReleasedTaskCounts:
-        """The person's page is left: what it held goes to whoever asks next."""
+        """Release the tasks of the page that the person left, so that other raters can get them."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
             return {"released": tasks.release_holds(tx, round.round_id, person.person_id, body.keep)}
 
     def rate(self, body: NewRating, person: Person) -> RatingReceipt:
-        """Keep a rating; what was sent before is not kept again. Raises StateError (409) where the round is
-        closed, or others have rated meanwhile what the page had let go.
+        """Store a rating, unless this revision is already stored, and return the next tasks.
 
-        What comes next is read after the rating is stored, so that others store theirs meanwhile.
+        Raises StateError (409) if the round is closed, or if others completed an item whose task had
+        expired.
+
+        The next tasks are read after the rating is stored, so that others can store theirs meanwhile.
         """
         with self.database.transaction() as tx:
             rater, revision, already = self._keep(tx, body, person)
@@ -167,7 +173,7 @@ class RatingCommands:
         }
 
     def _keep(self, tx: Transaction, body: NewRating, person: Person) -> tuple[RoundRater, int, bool]:
-        """Who rates, the revision that is stored now, and whether it was stored before."""
+        """Store the rating; return the rater, the stored revision, and whether it was stored before."""
         task = ratings.find_own_task(tx, body.round, body.task, person.person_id)
         if task is None and ratings.is_assigned(tx, body.task):
             raise ForbiddenError("This task is assigned to another rater.", fix="Sign in with that account.")
@@ -199,14 +205,16 @@ class RatingCommands:
 
 
 def _find_judged_text(db: Queryable, rater: RoundRater, task: OwnTask) -> str:
-    """That in which spans lie."""
+    """Return the text that spans refer to."""
     item = rounds.some_items(db, rater.ids[0], [task.item_id])[task.item_id]
     return find_judged_text(rater.config.subject, item, task.systems)
 
 
 def _check_not_graded(db: Queryable, rater: RoundRater, task: OwnTask) -> None:
-    """Raise StateError for another answer of a qualification that has been graded: whoever knows how it ended
-    would try until it passes."""
+    """Raise StateError for a changed answer once the qualification has been graded.
+
+    Raters who know the result could otherwise try until they pass.
+    """
     if task.purpose == "qualification" and task.revision and is_qualified(db, rater) is not None:
         raise StateError(
             "Qualification items are already graded, so their answers can't be changed.",
@@ -215,7 +223,7 @@ def _check_not_graded(db: Queryable, rater: RoundRater, task: OwnTask) -> None:
 
 
 def _check_still_wanted(db: Queryable, rater: RoundRater, task_id: str, task: OwnTask) -> None:
-    """Raise StateError for a task that the page had let go, where others have filled its unit since."""
+    """Raise StateError for an expired task whose unit others have completed since."""
     if tasks.is_held(db, task_id) or task.purpose != "first":
         return
     if tasks.is_full(db, rater.ids[0], task.item_id, task.bits, rater.config.overlap):
@@ -226,7 +234,7 @@ def _check_still_wanted(db: Queryable, rater: RoundRater, task_id: str, task: Ow
 
 
 def _list_waiting(held: Sequence[AssignedTask], body: TaskRequest) -> list[AssignedTask]:
-    """Tasks that the page does not hold, so that it holds as many as it wants."""
+    """Return as many tasks that the page doesn't have as it wants in addition."""
     have = set(body.have)
     room = body.want - sum(task.task_id in have for task in held)
     return [task for task in held if task.task_id not in have][: max(room, 0)]
@@ -257,7 +265,7 @@ def _build_round_for_rater(round: Round) -> RaterRound:
 def _build_task(config: RoundConfig, task: AssignedTask, items: Mapping[int, RoundItem]) -> RatingTask:
     item = items[task.item_id]
     answers = [item.answers[system] or "" for system in task.systems]
-    is_label = config.protocol == "label"  # of which the right one is not shown, nor, if blind, the model's
+    is_label = config.protocol == "label"  # hides the reference, and models' labels if blind
     of_prompt = config.protocol in MARKING and config.subject == "prompt"
     return {
         "task_id": task.task_id,
@@ -280,7 +288,7 @@ def _build_stored_rating(
 
 
 def _compute_progress(db: Queryable, rater: RoundRater) -> RatingProgress:
-    """How far one rater is. total: what the person may rate at most; others may take some of it."""
+    """Return a rater's progress; `total` is the maximum for this rater, and others may take part of it."""
     pace, config, round = tasks.compute_own_pace(db, *rater.ids), rater.config, rater.round
     everything = round.item_count * len(list_model_groups(len(round.systems), config.protocol))
     if config.protocol in REPEATED:
@@ -296,8 +304,11 @@ def _compute_progress(db: Queryable, rater: RoundRater) -> RatingProgress:
 def _describe_end(
     db: Queryable, rater: RoundRater, progress: RatingProgress
 ) -> tuple[RatingProgress, str | None]:
-    """What a rater is told who is given nothing: that this is all, and where it is not by having rated all,
-    why. None where others hold something, which they may leave."""
+    """Return the progress and notice for a rater without tasks.
+
+    The total becomes what is done if nothing is left. There is no notice unless the rater failed the
+    qualification. If others hold tasks, which may be released, the progress is unchanged.
+    """
     if rater.round.state != "open":
         return progress, None
     if is_qualified(db, rater) is False:

@@ -1,7 +1,6 @@
-"""What is said of raters, in sentences: whether they agree, what each is like, check items, and measures
-beside them.
+"""Describe raters in sentences: agreement, profiles, check items, and comparisons with other measures.
 
-Pure.
+Pure functions.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from engine.rating.results_text import format_number, format_share, join_names
 from store.core import formatting
 from store.core.rating_schemas import CheckKind
 
-GOOD, TENTATIVE = 0.8, 0.667  # of alpha (Krippendorff 2004)
+GOOD, TENTATIVE = 0.8, 0.667  # thresholds of alpha (Krippendorff 2004)
 
 
 def describe_alpha(alpha: Alpha) -> str:
-    """How far raters agree beyond chance."""
+    """Describe agreement beyond chance."""
     at = alpha.interval
     if math.isnan(at.value):
         return f"Whether raters agree can't be determined: {at.why}."
@@ -53,7 +52,7 @@ def _grade_alpha(at: Interval) -> str:
 
 
 def describe_kappa(kappa: Kappa) -> str:
-    """How far two raters agree."""
+    """Describe the agreement of two raters."""
     pair = f"{kappa.first} and {kappa.second}"
     items = formatting.plural(kappa.share.n, "common item")
     return (
@@ -63,7 +62,7 @@ def describe_kappa(kappa: Kappa) -> str:
 
 
 def describe_kappas(kappas: PairwiseKappas) -> list[str]:
-    """How far each two raters agree; of many pairs how many there are."""
+    """Describe the agreement of each pair of raters, and how many pairs there are if not all are listed."""
     lines = [describe_kappa(kappa) for kappa in kappas.of_pairs]
     if len(kappas.of_pairs) < kappas.pairs:
         pairs = f"{len(kappas.of_pairs)} of {formatting.plural(kappas.pairs, 'pair')} of raters"
@@ -72,7 +71,7 @@ def describe_kappas(kappas: PairwiseKappas) -> list[str]:
 
 
 def describe_rater(profile: RaterProfile) -> list[str]:
-    """What a rater is like; a reason to doubt comes first."""
+    """Describe a rater; reasons for doubt come first."""
     lines = []
     if profile.reasons:
         lines.append(f"{profile.rater}: review these ratings: {'; '.join(profile.reasons)}.")
@@ -97,7 +96,9 @@ def describe_rater(profile: RaterProfile) -> list[str]:
 
 
 def describe_reliabilities(reliabilities: Reliabilities) -> list[str]:
-    """Who gives the likely true label less or more often than others, and what that does not say."""
+    """Describe who gives the likely true label less or more often than others, and the model's
+    limitations.
+    """
     if reliabilities.why:
         return [f"Rater reliability can't be determined: {reliabilities.why}."]
     lines = []
@@ -123,19 +124,19 @@ def _format_raters(raters: Sequence[RaterReliability]) -> str:
 
 
 def describe_disputed_item(disputed: DisputedItem) -> str:
-    """How people part on an item."""
+    """Describe the votes on a disputed item."""
     given = join_names([f"{count} for {name}" for name, count in disputed.votes.items()])
     return f"{disputed.item}: {formatting.plural(disputed.n, 'vote')}, {given}."
 
 
 def describe_human_agreement(measure: HumanAgreement) -> str:
-    """How far a metric or a judge agrees with people, beside how far they do with each other."""
+    """Describe how often a metric or judge agrees with people, compared with people among themselves."""
     if not measure.n:
         return f"Whether {measure.name} agrees with people can't be determined: no item has both."
     votes = formatting.plural(measure.n, "vote")
     lead = f"{measure.name} agrees with people in {format_share(measure.share)} of {votes}"
     beyond = f"kappa {format_number(measure.kappa)}"
-    missing = f" It says nothing of {measure.missing:,} more." if measure.missing else ""
+    missing = f" It does not cover {measure.missing:,} more." if measure.missing else ""
     if not measure.between_people.n:
         return f"{lead}, {beyond}; agreement between raters is not known.{missing}"
     among = f"two people agree in {format_share(measure.between_people)}"
@@ -155,7 +156,7 @@ def _describe_inter_rater_agreement(measure: HumanAgreement) -> str:
 
 
 def describe_corrected_estimate(corrected: CorrectedEstimate, what: str = "The figure") -> str:
-    """A judge's figure, corrected by people."""
+    """Describe a judge's estimate corrected with people's ratings."""
     at = corrected.corrected
     if at.low is None or at.high is None:
         return f"{what} can't be corrected with people's ratings: {at.why}."
@@ -177,7 +178,7 @@ def describe_corrected_estimate(corrected: CorrectedEstimate, what: str = "The f
 
 
 def describe_prompt_selection(choice: PromptSelection) -> str:
-    """What prompts were chosen and what that costs."""
+    """Describe the selected prompts and their effective number."""
     prompts, every = formatting.plural(len(choice.places), "prompt"), f"{len(choice.score):,}"
     return (
         f"{prompts} of {every}, sampled more often where models and measures disagree. Weighted for "
@@ -194,8 +195,10 @@ CHECK_ITEM_NOUNS: dict[CheckKind, str] = {
 
 
 def describe_rater_checks(checks: RaterChecks) -> list[str]:
-    """How a rater did on each kind of check; what the rater is flagged as comes first. Too fast is said with
-    the seconds where a rater's pace is told."""
+    """Describe a rater's results by kind of check, with flags first.
+
+    The flag "too fast" is left out, as it is described with the rater's pace.
+    """
     failing = [flag for flag in checks.flags if flag != TOO_FAST]
     lines = [f"{checks.rater}: flagged as {' and '.join(checks.flags)}."] if failing else []
     for kind, share in checks.shares.items():
@@ -207,14 +210,14 @@ def describe_rater_checks(checks: RaterChecks) -> list[str]:
 
 
 def describe_all_rater_checks(checks: Sequence[RaterChecks], left_out: Collection[str]) -> list[str]:
-    """Of all raters who saw a check, and of those who are flagged and still count."""
+    """Describe the raters who saw a check item, and flagged raters whose ratings still count."""
     lines = [line for each in checks if each.shares for line in describe_rater_checks(each)]
     flagged = [each for each in checks if each.flags and each.ratings and each.person_id not in left_out]
     return [*lines, *([describe_flagged_raters(flagged)] if flagged else [])]
 
 
 def describe_flagged_raters(flagged: Sequence[RaterChecks]) -> str:
-    """How many ratings are of flagged raters, and what can be done."""
+    """Describe how many ratings are of flagged raters, and how to exclude them."""
     ratings = formatting.plural(sum(each.ratings for each in flagged), "rating")
     who = join_names([f"{each.rater} ({' and '.join(each.flags)})" for each in flagged])
     return (

@@ -1,8 +1,8 @@
-"""What a round says of models, in sentences: who is better and by how much, the side's effect, scores,
-what lacks.
+"""Describe a round's results in sentences: which model is better and by how much, side effects, scores, and
+ratings still needed.
 
-Every sentence has its interval and n, and where something can't be told it says why. A strength is told
-as the share of decided ratings that a system would win. Pure.
+Every sentence has its interval and n, and says why if something can't be determined. Strengths are given
+as the share of decided ratings that a system would win. Pure functions.
 """
 
 from __future__ import annotations
@@ -28,16 +28,11 @@ from engine.rating.analysis.round_ratings import RoundRatings
 from engine.rating.analysis.strengths import Coefficient, StrengthDifference, Strengths
 from store.core import formatting
 
-# What a rating round says in words: who is better, by how much, what the side did, how many more ratings.
-#
-# Every sentence has its interval and n, and where something can't be told it says why. A strength is told as
-# what it means: the share of decided ratings that a system would win. Pure.
-
-MAX_NAMES = 8  # in one sentence
+MAX_NAMES = 8  # names in one sentence
 
 
 def format_share(share: Interval) -> str:
-    """ "68% (57 to 78%)", or the share with the reason for which it has no interval."""
+    """Format a share as "68% (57 to 78%)", or with the reason why it has no interval."""
     if math.isnan(share.value):
         return f"no share ({share.why})"
     if share.low is None or share.high is None:
@@ -47,7 +42,7 @@ def format_share(share: Interval) -> str:
 
 
 def format_number(at: Interval) -> str:
-    """ "0.31 (0.12 to 0.50)", or the number with the reason for which it has no interval."""
+    """Format a number as "0.31 (0.12 to 0.50)", or with the reason why it has no interval."""
     if math.isnan(at.value):
         return f"can't be determined ({at.why})"
     if at.low is None or at.high is None:
@@ -57,29 +52,29 @@ def format_number(at: Interval) -> str:
 
 
 def format_rank(ranked: RankedSystem) -> str:
-    """ "3 to 9", or one rank."""
+    """Format a rank range as "3 to 9", or a single rank."""
     return str(ranked.best) if ranked.best == ranked.worst else f"{ranked.best} to {ranked.worst}"
 
 
 def join_names(names: Sequence[str]) -> str:
-    """ "A, B and C"."""
+    """Join names as "A, B and C"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def join_some_names(names: Sequence[str]) -> str:
-    """ "A, B and 47 others", of many."""
+    """Join names, abbreviating many as "A, B and 47 others"."""
     if len(names) <= MAX_NAMES:
         return join_names(names)
     return join_names([*names[: MAX_NAMES - 1], f"{len(names) - MAX_NAMES + 1:,} others"])
 
 
 def describe_strengths(strengths: Strengths) -> list[str]:
-    """A headline, then each further pair that can be told apart, then what the figures are about."""
+    """Describe strengths: a headline, other pairs that differ clearly, and caveats."""
     if len(strengths.systems) < 2:
         return ["There is nothing to compare: the round has only one system."]
     if not strengths.n:
         bad = f", as both were bad in all {strengths.left_out:,}" if strengths.left_out else ""
-        return [f"Which is better can't be determined: there is no comparison{bad}."]
+        return [f"Which is better can't be determined: there are no comparisons{bad}."]
     lines = [_format_headline(strengths)]
     if len(strengths.systems) > 2:
         lines += _describe_lower_pairs(strengths)
@@ -110,7 +105,7 @@ def _format_headline(strengths: Strengths) -> str:
 
 
 def _describe_lower_pairs(strengths: Strengths) -> list[str]:
-    """Pairs that can be told apart, strongest first; of many how many, as the ranking says which."""
+    """Describe the pairs that differ clearly, strongest first; only their number if there are many."""
     names = [strengths.systems[place] for place in strengths.order]
     pairs = [strengths.difference(a, b) for k, a in enumerate(names) for b in names[k + 1 :]]
     apart = [pair for pair in pairs if pair.verdict in ("better", "worse")]
@@ -120,7 +115,7 @@ def _describe_lower_pairs(strengths: Strengths) -> list[str]:
 
 
 def describe_caveats(strengths: Strengths) -> list[str]:
-    """What the intervals hold for, what was left out, and what can't be compared."""
+    """Describe what the intervals generalize to, what was left out, and what can't be compared."""
     lines = []
     has_interval = any(not pair.interval.why for pair in strengths.differences)
     if strengths.over == "items" and has_interval:
@@ -145,7 +140,7 @@ def describe_caveats(strengths: Strengths) -> list[str]:
 
 
 def describe_difference(pair: StrengthDifference) -> str:
-    """Which of two is better, or that it can't be told."""
+    """Describe which of two systems is better, or that it is unclear."""
     if pair.verdict == "worse":
         return describe_difference(pair.turned())
     first, second, at = pair.first, pair.second, pair.interval
@@ -163,7 +158,7 @@ def describe_difference(pair: StrengthDifference) -> str:
 
 
 def _describe_one_sided_difference(pair: StrengthDifference, n: str) -> str:
-    """Of two of which one won all that bears on both."""
+    """Describe a pair of which one system won every relevant comparison."""
     winner, share = pair.first, pair.share
     if pair.unbounded == "below":
         winner, share = pair.second, pair.turned().share
@@ -178,7 +173,9 @@ def _describe_one_sided_difference(pair: StrengthDifference, n: str) -> str:
 
 
 def describe_adjusted_difference(plain: StrengthDifference, equal: StrengthDifference, held: str) -> str:
-    """Whether a difference is still there once `held` ("length") is held equal; both of the same two."""
+    """Describe whether a difference remains once `held` (such as "length") is held equal; both are of the
+    same pair.
+    """
     if plain.verdict == "worse":
         return describe_adjusted_difference(plain.turned(), equal.turned(), held)
     first, second = equal.first, equal.second
@@ -190,7 +187,7 @@ def describe_adjusted_difference(plain: StrengthDifference, equal: StrengthDiffe
         return f"{first} is still better than {second} once {held_equal}: it {share}."
     if plain.verdict == "better" and equal.verdict == "unclear":
         apart = f"{first} and {second} show no clear difference once {held_equal} ({first} {share})"
-        return f"{apart}: {held} alone may be what raters prefer."
+        return f"{apart}: {held} alone may explain the preference."
     if equal.verdict == "better":
         return f"Once {held_equal}, {first} is better than {second}: it {share}."
     if equal.verdict == "worse":
@@ -201,22 +198,24 @@ def describe_adjusted_difference(plain: StrengthDifference, equal: StrengthDiffe
 
 
 def describe_length_effect(coefficient: Coefficient) -> str:
-    """What twice the length does, of a coefficient of the difference of log lengths."""
+    """Describe the effect of twice the length, from a coefficient of the difference of log lengths."""
     leads = ("Longer answers are preferred", "Shorter answers are preferred")
     unclear = "Whether longer answers are preferred can't be determined"
     return _describe_doubling(coefficient, "length", (*leads, unclear), "twice as long")
 
 
 def describe_formatting_effect(coefficient: Coefficient) -> str:
-    """What twice the Markdown does, of a coefficient of the difference of the logarithms of one more than the
-    marks: near enough to twice from a few marks on."""
+    """Describe the effect of twice the Markdown formatting.
+
+    The coefficient is for the difference of log(1 + marks), close to doubling from a few marks on.
+    """
     leads = ("More formatting is preferred", "Less formatting is preferred")
     unclear = "Whether more formatting is preferred can't be determined"
     return _describe_doubling(coefficient, "formatting", (*leads, unclear), "with twice as much")
 
 
 def _describe_doubling(coefficient: Coefficient, what: str, leads: tuple[str, str, str], twice: str) -> str:
-    """leads: more is preferred, less is, can't be told."""
+    """Describe the effect of doubling; `leads` are for more preferred, less preferred, and unclear."""
     at = coefficient.interval
     if at.low is None or at.high is None:
         return f"What {what} does can't be determined: {at.why}."
@@ -227,7 +226,7 @@ def _describe_doubling(coefficient: Coefficient, what: str, leads: tuple[str, st
 
 
 def describe_win_rates(system: str, rates: WinRates, other: str = "the others") -> str:
-    """Wins, ties, losses and both bad, each of all ratings."""
+    """Describe wins, ties, losses and "both bad", each as a share of all ratings."""
     if not rates.n:
         return f"{system} was not compared with {other}."
     bad = f"; both are bad in {format_share(rates.both_bad)}" if rates.both_bad.value else ""
@@ -238,14 +237,14 @@ def describe_win_rates(system: str, rates: WinRates, other: str = "the others") 
 
 
 def describe_both_bad_rate(rate: Interval) -> str:
-    """How often neither answer is any good."""
+    """Describe how often both answers are bad."""
     if not rate.n:
         return "No ratings yet."
     return f"Both answers are bad in {format_share(rate)} of {formatting.plural(rate.n, 'rating')}."
 
 
 def describe_position_effect(effect: PositionEffect) -> str:
-    """What being shown left does."""
+    """Describe the effect of being shown on the left."""
     share = effect.share
     if not share.n:
         return "The position effect can't be determined: no rating was decided."
@@ -256,26 +255,26 @@ def describe_position_effect(effect: PositionEffect) -> str:
         )
     lead = "Whether the side matters can't be determined"
     if share.low is not None and share.low > 0.5:
-        lead = "The left side is preferred, whatever stands there"
+        lead = "The left side is preferred regardless of its answer"
     elif share.high is not None and share.high < 0.5:
-        lead = "The right side is preferred, whatever stands there"
+        lead = "The right side is preferred regardless of its answer"
     decided = formatting.plural(share.n, "decided rating")
     return f"{lead}: the left one won {format_share(share)} of {decided}."
 
 
 def describe_ratings_needed(first: str, second: str, more: RatingsNeeded) -> str:
-    """How many more ratings it takes until two are told apart."""
+    """Describe how many more ratings would show a clear difference between two systems."""
     if more.count is None:
-        return f"How many more ratings {first} and {second} need can't be said: {more.why}."
+        return f"How many more ratings {first} and {second} need can't be determined: {more.why}."
     if not more.count:
-        return f"{first} and {second} need no more ratings to be told apart."
+        return f"{first} and {second} can already be distinguished; no more ratings needed."
     if more.equal:
         margin = f"{formatting.percent(0.5 - EQUAL_WITHIN)} to {formatting.percent(0.5 + EQUAL_WITHIN)}"
         return f"Take {first} and {second} as equal: either would win {margin} of decided ratings."
     if more.at_least:
         return (
-            f"It would take more than {more.count:,} more ratings to tell {first} and {second} apart, if "
-            "they differ by as much as it looks now; whether they are equal can't be determined either."
+            f"More than {more.count:,} more ratings would be needed to distinguish {first} and {second}, if"
+            " the true difference is as observed; whether they are equal can't be determined either."
         )
     return (
         f"About {more.count:,} more ratings would show a clear difference between {first} and {second} "
@@ -284,7 +283,7 @@ def describe_ratings_needed(first: str, second: str, more: RatingsNeeded) -> str
 
 
 def describe_peek(peek: Peek) -> str:
-    """Whether enough is known of two systems; may be looked at any time."""
+    """Describe whether there are enough ratings of two systems to stop; valid at any time."""
     waiting = ""
     if peek.waiting:
         lack = "lacks" if peek.waiting == 1 else "lack"
@@ -308,12 +307,12 @@ def describe_peek(peek: Peek) -> str:
 
 
 def _format_preference(at: Interval) -> str:
-    """On a scale of -1 to 1, with two decimals, as a limit near 0 decides."""
+    """Format a preference from -1 to 1 with two decimals, as a limit near 0 matters."""
     return f"{formatting.format_number(at.value, 2)} ({formatting.format_interval(at.low, at.high, 2)})"
 
 
 def describe_criterion_differences(differences: Mapping[str, Interval], first: str, second: str) -> list[str]:
-    """Which system scores higher by each criterion."""
+    """Describe which system scores higher on each criterion."""
     lines = []
     for criterion, at in differences.items():
         if at.low is None or at.high is None:
@@ -331,18 +330,23 @@ def describe_criterion_differences(differences: Mapping[str, Interval], first: s
 
 
 def describe_pass_rate(system: str, rate: Interval) -> str:
-    """How many of a system's answers passed."""
+    """Describe how many of a system's answers passed."""
     return f"{system} passes in {format_share(rate)} of {formatting.plural(rate.n, 'rating')}."
 
 
 def list_score_tables(ratings: RoundRatings) -> list[CriterionScores]:
-    """The scores by criterion, and those over all of them where that was chosen; none without a score."""
+    """Return the scores by criterion, and the overall scores if the round has them; empty ones are
+    left out.
+    """
     return [table for table in (ratings.scores, ratings.overall) if table is not None and len(table)]
 
 
 def describe_differences(ratings: RoundRatings) -> list[str]:
-    """Of each two models by each criterion; of three models or more those that can be told apart, and how
-    many others there are. Then for whom this holds, and that it is corrected."""
+    """Describe the differences of each pair of models on each criterion.
+
+    For three or more models, only clear differences are listed and the others counted. Notes on the
+    Bonferroni correction and the population follow.
+    """
     tables = list_score_tables(ratings)
     rated = {name for table in tables for name in _list_present_systems(table)}
     pairs = list(combinations([name for name in ratings.systems if name in rated], 2))
@@ -364,7 +368,7 @@ def describe_differences(ratings: RoundRatings) -> list[str]:
 
 
 def describe_means(ratings: RoundRatings) -> list[str]:
-    """Of each model by each criterion."""
+    """Describe each model's mean on each criterion."""
     return [
         f"{name}, {criterion}: {format_number(at)}."
         for table in list_score_tables(ratings)
@@ -373,7 +377,7 @@ def describe_means(ratings: RoundRatings) -> list[str]:
 
 
 def describe_population(ratings: RoundRatings) -> str:
-    """Whose opinion the intervals hold for; empty where there is none."""
+    """Describe whose opinion the intervals generalize to; empty without intervals."""
     tables = list_score_tables(ratings)
     has_interval = any(
         at.low is not None for table in tables for at in compute_criterion_means(table).values()

@@ -1,9 +1,8 @@
-"""The commands of rating rounds for those who make them: start, import, close, open again, leave a rater
-out.
+"""Commands to manage rating rounds: start, import, close, reopen, and exclude a rater.
 
-A round takes the answers of evaluations, or of a file of prompts; those that lack are queued with it, in
-one transaction. Files it is started with are held in the folder of its job, whatever becomes of upload or
-path.
+A round uses the answers of evaluations, or of a file of prompts; missing ones are queued with it, in one
+transaction. Its input files are copied to the folder of its job, so that it doesn't depend on the upload
+or path.
 """
 
 from __future__ import annotations
@@ -52,16 +51,17 @@ from store.runs import runs
 from store.runs.schemas import Run
 
 FIELD, GOLD_FILE = "prompts_file", "gold_file"
-MAX_NAME = 50  # characters at its end: with its ending, and short of what a file system takes
+MAX_NAME = 50  # characters from the end: keeps the extension, within file system limits
 
 
 @contextmanager
 def hold_files(home: Home, config: RoundConfig, round_id: str) -> Iterator[None]:
-    """Hold the files that the round names, of prompts and of known answers, while the block queues it. An
-    upload is given up once it has; where it raises, the uploads are still there and nothing is held.
+    """Copy the round's files of prompts and known answers to its folder while the block queues it.
 
-    The scheduler removes what is held when the round is in the store, and it goes with a round that is
-    deleted. Raises DataError and ConfigError, which name the field, for a file that can't be held.
+    Uploads are deleted afterwards; if the block raises, the uploads remain and the copies are deleted.
+
+    The scheduler removes the copies when the round is in the store, and they are deleted with the round.
+    Raises DataError and ConfigError, which name the field, for a file that can't be copied.
     """
     named = [("", FIELD, config.prompts_file), (GOLD_FILE, GOLD_FILE, config.gold_file)]
     files = [(folder, field, file, _locate_file(home, file, field)) for folder, field, file in named if file]
@@ -98,16 +98,11 @@ def _locate_file(home: Home, file: RowFile, field: str) -> Path:
 
 
 def _make_held_name(name: str) -> str:
-    """The name under which a file is held: no point at its beginning, as half-written ones have."""
+    """Return the name of a file's copy: without a leading dot, which marks unfinished files."""
     return name[-MAX_NAME:].lstrip(".") or "prompts"
 
 
-# The commands of rating rounds for those who make them: start, import, close, open again, leave a rater out.
-#
-# A round takes the answers of evaluations, or of a file of prompts; those that lack are queued with it, in
-# one transaction.
-
-ANSWERS_METRIC = "chrf"  # the cheapest that looks at answers
+ANSWERS_METRIC = "chrf"  # the cheapest metric that needs answers
 
 
 class RoundName(Config):
@@ -119,20 +114,20 @@ class RaterOfRound(RoundName):
 
 
 def find_round_subject(db: Queryable, body: RoundName, *_: Person) -> ActivitySubject:
-    """Of a body that names a round."""
+    """Return the activity subject of a body that names a round."""
     round = rounds.get(db, body.round)
     return ActivitySubject("round", round.round_id, round.name)
 
 
 def _find_rater_subject(db: Queryable, body: RaterOfRound, *_: Person) -> ActivitySubject:
-    """The round, and which rater of it."""
+    """Return the round as the activity subject, with the rater's name as detail."""
     subject = find_round_subject(db, body)
     tasks = ratings.dealt(db, subject.id, body.person)
     return subject._replace(detail=tasks[0].person_name if tasks else body.person)
 
 
 class RoundCommands:
-    """The commands over one store."""
+    """Commands to manage rating rounds."""
 
     def __init__(
         self,
@@ -144,7 +139,7 @@ class RoundCommands:
         self.database, self.launching, self.evaluating, self.clock = database, launching, evaluating, clock
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         return {
             "start_round": Command(RoundConfig, self.start_round, CREATED, makes_work=True, by_person=True),
             "import_round": Command(ImportRound, self.import_round, CREATED, makes_work=True, by_person=True),
@@ -158,11 +153,13 @@ class RoundCommands:
         }
 
     def start_round(self, config: RoundConfig, person: Person) -> RoundQueued:
-        """Queue the gathering of answers, after the jobs that make those that lack. Raises ConfigError that
-        names the field."""
+        """Queue the round's job, after the jobs that generate missing answers.
+
+        Raises ConfigError that names the field.
+        """
         if config.requests:
             raise ConfigError(
-                "start_round takes no requests of an endpoint.",
+                "start_round does not accept requests of an endpoint.",
                 fix="Use round_of_requests, which draws them.",
                 field="requests",
             )
@@ -181,7 +178,7 @@ class RoundCommands:
             return self._queue(tx, round_id, config, made, person)
 
     def _of_dataset(self, tx: Transaction, config: RoundConfig) -> tuple[RoundConfig, list[str]]:
-        """The round with an evaluation of each model, and those of them that are queued here."""
+        """Return the round with an evaluation for each model, and the ids of those queued here."""
         made: list[str] = []
         models: list[RoundModel] = []
         present = [self._evaluation(tx, config, place) for place, _ in enumerate(config.models)]
@@ -195,8 +192,9 @@ class RoundCommands:
         return config.model_copy(update={"models": models, "dataset": dataset}), made
 
     def _of_file(self, tx: Transaction, config: RoundConfig, round_id: str) -> tuple[RoundConfig, list[str]]:
-        """The round with runs by their ids, and of each model the job in which it answers; empty for one
-        whose answers the file has."""
+        """Return the round with run ids, and the id of each model's answering job; empty if the file has its
+        answers.
+        """
         models: list[RoundModel] = []
         answering: list[str] = []
         for place, model in enumerate(config.models):
@@ -211,7 +209,7 @@ class RoundCommands:
         return config.model_copy(update={"models": models}), answering
 
     def _run(self, tx: Transaction, model: RoundModel) -> Run | None:
-        """The run that answers, or has written the answers of the file."""
+        """Return the run that answers, or that wrote the answers in the file."""
         if not model.run:
             return None
         if not model.answers:
@@ -224,7 +222,7 @@ class RoundCommands:
     def _answer(
         self, tx: Transaction, config: RoundConfig, model: RoundModel, run: Run | None, round_id: str
     ) -> str:
-        """Queue the answers of a model to the prompts of the file."""
+        """Queue a model's answers to the prompts of the file; return the job id."""
         if run and run.config.get("task") == "classification" and model.checkpoint != "base":
             raise ConfigError(
                 f"{run.name} is a classifier: it assigns classes and generates no text.",
@@ -264,14 +262,16 @@ class RoundCommands:
         return {"round_id": round_id, "job_ids": list(made)}
 
     def _evaluation(self, tx: Transaction, config: RoundConfig, place: int) -> Evaluation | None:
-        """The evaluation that a model of the round names; None for a run or a model."""
+        """Return the evaluation that a model of the round names; None for a run or a model."""
         name = config.models[place].evaluation
         if not name:
             return None
         return get_answered_evaluation(tx, name, f"models.{place}.evaluation")
 
     def _dataset(self, tx: Transaction, config: RoundConfig, of: Sequence[Evaluation]) -> str:
-        """The id of the data set that the prompts are of. Raises ConfigError where evaluations differ."""
+        """Return the id of the data set with the prompts. Raises ConfigError if evaluations use different
+        rows.
+        """
         if not config.dataset and not of:
             raise ConfigError(
                 "The round has no data set with prompts.", fix="Choose a data set.", field="dataset"
@@ -296,7 +296,7 @@ class RoundCommands:
         dataset: str,
         of: Sequence[Evaluation],
     ) -> str:
-        """Queue the answers of a model: to the very prompts that others answered, where some did."""
+        """Queue a model's answers, to the same prompts as an existing evaluation if there is one."""
         rows = {"rows_of": of[0].evaluation_id} if of else {"part": config.part, "where": config.where}
         document = {
             **_build_answer_settings(config, model),
@@ -309,7 +309,7 @@ class RoundCommands:
             return self.evaluating.queue(tx, EvaluateConfig.parse(document))
 
     def import_round(self, config: ImportRound, person: Person) -> JobQueued:
-        """Queue the reading of a round that was rated elsewhere."""
+        """Queue the import of a round that was rated elsewhere."""
         if not config.name:
             config = config.model_copy(update={"name": suggest_name({"path": config.path or config.upload})})
         work = {"round": config.model_dump(exclude_none=True), "created_by": vars(person)}
@@ -317,7 +317,7 @@ class RoundCommands:
             return {"job_id": self.launching.queue_job(tx, "import_round", f"Import {config.name}", work)}
 
     def close_round(self, body: RoundName, person: Person) -> EmptyAnswer:
-        """Nobody rates any more, and the results can be seen."""
+        """Close a round, which ends rating and shows the results."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
             if round.state == "closed":
@@ -328,7 +328,7 @@ class RoundCommands:
         return {}
 
     def open_round(self, body: RoundName) -> EmptyAnswer:
-        """Have a closed round rated further."""
+        """Reopen a closed round for rating."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
             if round.state == "open":
@@ -339,7 +339,7 @@ class RoundCommands:
         return {}
 
     def leave_rater_out(self, body: RaterOfRound, person: Person) -> EmptyAnswer:
-        """Have what a rater said not count; it is kept, and said so."""
+        """Exclude a rater's ratings from the results; they stay in the store, marked as excluded."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
             if not ratings.dealt(tx, round.round_id, body.person):
@@ -348,13 +348,13 @@ class RoundCommands:
         return {}
 
     def take_rater_in(self, body: RaterOfRound) -> EmptyAnswer:
-        """Have it count again."""
+        """Include an excluded rater's ratings again."""
         with self.database.transaction() as tx:
             ratings.include_rater(tx, rounds.get(tx, body.round).round_id, body.person)
         return {}
 
     def let_rater_in(self, body: RaterOfRound, person: Person) -> EmptyAnswer:
-        """Have a rater who failed the qualification go on all the same; it is kept who said so."""
+        """Let a rater who failed the qualification continue; who allowed it is recorded."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
             if not ratings.dealt(tx, round.round_id, body.person):
@@ -366,7 +366,7 @@ class RoundCommands:
 
 
 def check_name(tx: Transaction, config: RoundConfig) -> None:
-    """Raise ConfigError (name) where what the round is called, which raters see, names a model of it."""
+    """Raise ConfigError (name) if the round's name, which raters see, contains one of its models."""
     names: list[str] = []
     for model in config.models:
         run_id = model.run
@@ -387,8 +387,9 @@ def check_name(tx: Transaction, config: RoundConfig) -> None:
 
 
 def check_scales(config: RatingSettings) -> None:
-    """Raise ConfigError (criteria) where an end of a new round's scale has no words: a point between two ends
-    can do without."""
+    """Raise ConfigError (criteria) if an end of a scale has no description; points in between don't
+    need one.
+    """
     for place, criterion in enumerate(config.criteria):
         for end, words in ((0, criterion.anchors[0]), (criterion.points - 1, criterion.anchors[-1])):
             if not words.strip():
@@ -401,7 +402,7 @@ def check_scales(config: RatingSettings) -> None:
 
 @contextmanager
 def _prefix_model_errors(place: int) -> Iterator[None]:
-    """What is wrong with a model of the round is named by its place."""
+    """Prefix the field of errors about a model with its index."""
     try:
         yield
     except (ConfigError, StateError) as error:
@@ -411,7 +412,7 @@ def _prefix_model_errors(place: int) -> Iterator[None]:
 
 
 def _build_answer_settings(config: RoundConfig, model: RoundModel) -> dict[str, object]:
-    """Which model answers, and how."""
+    """Return the settings of the model and of its generation."""
     document: dict[str, Any] = {
         **({"run": model.run, "checkpoint": model.checkpoint} if model.run else {"model": model.model}),
         "seed": config.seed,
@@ -424,7 +425,7 @@ def _build_answer_settings(config: RoundConfig, model: RoundModel) -> dict[str, 
 
 
 def _find_gold_dataset(tx: Transaction, config: RoundConfig) -> str:
-    """The id of the data set of known answers. Raises ConfigError where it has none for the protocol."""
+    """Return the id of the data set of known answers. Raises ConfigError if it doesn't fit the protocol."""
     dataset = datasets.get_dataset(tx, config.gold_dataset)
     if config.protocol == "label":
         if not dataset.stats.get("labels"):

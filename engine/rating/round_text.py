@@ -1,7 +1,6 @@
-"""What a round came to, all of it in sentences, for its report and the command line: comparisons, labels,
-spans, texts.
+"""Describe all results of a round in sentences, for its report and the command line.
 
-Pure.
+Pure functions.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ from store.core.rating_schemas import AnsweredTask, AssignedTask, Round, RoundIt
 
 
 class RoundDescription(NamedTuple):
-    """verdict: the headline first."""
+    """Sentences about a round; `verdict` starts with the headline."""
 
     verdict: list[str]
     agreement: list[str]
@@ -54,8 +53,10 @@ class RoundDescription(NamedTuple):
 
 
 def summarize_round(ratings: RoundRatings, compared: ModelComparison | None = None) -> RoundDescription:
-    """Of any protocol; of one without figures, or without ratings, that it has none. compared: of these
-    ratings, where it is there already."""
+    """Summarize a round of comparisons, scores or passes, or say that there are no ratings.
+
+    `compared` is the comparison of these ratings, if already computed.
+    """
     comparisons, scores, passes = ratings.comparisons, ratings.scores, ratings.passes
     if comparisons is not None and len(comparisons):
         alpha = (
@@ -78,11 +79,14 @@ def summarize_round(ratings: RoundRatings, compared: ModelComparison | None = No
             results_text.describe_pass_rate(name, rate) for name, rate in compute_pass_rates(passes).items()
         ]
         return RoundDescription(rates, [raters_text.describe_alpha(compute_pass_alpha(passes))], [])
-    return RoundDescription(["There are no ratings to summarize."], [], [])
+    return RoundDescription(["No ratings to summarize."], [], [])
 
 
 def describe_wins(comparisons: Comparisons, names: Sequence[str]) -> list[str]:
-    """Wins, ties and losses of these systems, of two by the other one's name; and how often both are bad."""
+    """Describe wins, ties and losses of these systems, and how often both answers are bad.
+
+    With two systems, the opponent is named.
+    """
     every = comparisons.systems
     others = dict(zip(every, every[::-1], strict=True)) if len(every) == 2 else {}
     lines = [
@@ -97,7 +101,7 @@ def describe_wins(comparisons: Comparisons, names: Sequence[str]) -> list[str]:
 def _describe_comparison(comparisons: Comparisons, compared: ModelComparison) -> list[str]:
     plain = compared.plain
     lines = results_text.describe_strengths(plain)
-    first_ones = sorted(plain.order[:MAX_PAIRS])  # in the order of the round
+    first_ones = sorted(plain.order[:MAX_PAIRS])  # in the round's order
     lines += describe_wins(comparisons, [plain.systems[place] for place in first_ones])
     best = find_best_two(plain)
     if compared.equal is not None and best is not None:
@@ -105,13 +109,13 @@ def _describe_comparison(comparisons: Comparisons, compared: ModelComparison) ->
         lines.append(
             results_text.describe_adjusted_difference(best, equal, " and ".join(comparisons.covariates))
         )
-    if comparisons.differences is not None:  # of ranks the sides mean nothing
+    if comparisons.differences is not None:  # sides have no meaning in rankings
         lines.append(results_text.describe_position_effect(measure_position_effect(comparisons)))
     return lines
 
 
 def _describe_raters(profiles: Sequence[RaterProfile]) -> list[str]:
-    """All of a few; of many those against whom something speaks, and how many there are."""
+    """Describe all raters if there are few; otherwise only suspect ones, and the number of the others."""
     listed = [profile for profile in profiles if profile.suspect or len(profiles) <= MAX_PAIRS]
     lines = [line for profile in listed for line in raters_text.describe_rater(profile)]
     if len(listed) < len(profiles):
@@ -124,7 +128,7 @@ CHOSEN_AS_HARD = "selected because they are hard: not used for figures about all
 
 
 def describe_settled_texts(figures: LabelStatistics) -> str:
-    """How many texts have a label by now."""
+    """Describe how many texts have a majority label."""
     settled, disputed = len(figures.majority), len(figures.disputed)
     line = f"{formatting.plural(settled, 'text')} of {settled + disputed:,} have a label"
     line += f" by {formatting.plural(figures.ratings, 'rating')}"
@@ -132,7 +136,7 @@ def describe_settled_texts(figures: LabelStatistics) -> str:
 
 
 def describe_version_accuracy(accuracy: VersionAccuracy) -> str:
-    """How often a version gave the label of people."""
+    """Describe how often a version gave people's label."""
     share, parts = accuracy.random, []
     if share.n and not math.isnan(share.value):
         texts = formatting.plural(share.n, "text")
@@ -149,10 +153,10 @@ def describe_version_accuracy(accuracy: VersionAccuracy) -> str:
 
 
 def summarize_labels(figures: LabelStatistics) -> RoundDescription:
-    """All that is said of a round of labels."""
+    """Summarize the statistics of a round of labels."""
     if not figures.ratings:
         return RoundDescription(
-            ["There are no ratings to count: every item was skipped, or its raters are excluded."], [], []
+            ["No ratings to count: every item was skipped, or its raters are excluded."], [], []
         )
     versions = [describe_version_accuracy(each) for each in figures.accuracy]
     return RoundDescription(
@@ -161,7 +165,7 @@ def summarize_labels(figures: LabelStatistics) -> RoundDescription:
 
 
 def describe_people_agreement(figures: LabelStatistics) -> list[str]:
-    """Whether people agree, and each with themselves."""
+    """Describe whether people agree with each other, and with themselves."""
     lines = [describe_alpha(figures.alpha)]
     if figures.same_again.n:
         again = formatting.plural(figures.same_again.n, "text")
@@ -169,14 +173,14 @@ def describe_people_agreement(figures: LabelStatistics) -> list[str]:
     return lines
 
 
-NOTHING_RATED = "There are no ratings to count: every item was skipped, or its raters are excluded."
+NOTHING_RATED = "No ratings to count: every item was skipped, or its raters are excluded."
 
 
 TEXT_PROTOCOLS = (
     "label",
     "spans",
     "free_text",
-)  # protocols whose ratings are texts: of them no table of figures
+)  # protocols with text ratings, which have no table of numbers
 
 
 def summarize_text_round(
@@ -187,8 +191,10 @@ def summarize_text_round(
     weights: Mapping[int, float],
     left_out: Collection[str] = (),
 ) -> RoundDescription | None:
-    """Of a round of labels, spans or free text; None for other protocols. weights: as
-    `compute_sampling_weights` has them."""
+    """Summarize a round of labels, spans or free text; None for other protocols.
+
+    `weights` are those of `compute_sampling_weights`.
+    """
     if round.protocol == "spans":
         return summarize_spans(compute_span_statistics(round, tasks, items, left_out))
     if round.protocol == "free_text":
@@ -210,13 +216,13 @@ def summarize_single_labels(
     weights: Mapping[int, float],
     left_out: Collection[str] = (),
 ) -> RoundDescription:
-    """Of a round in which a text has one label; weights as for `summarize_text_round`."""
+    """Summarize a round with one label per text; weights as for `summarize_text_round`."""
     served = list_served_labels(round, items, requests)
     return summarize_labels(compute_label_statistics(tasks, served, weights, left_out))
 
 
 def summarize_label_sets(figures: LabelSetStatistics) -> RoundDescription:
-    """Which labels texts have, and whether people agree."""
+    """Summarize a round of label sets."""
     if not figures.ratings:
         return RoundDescription([NOTHING_RATED], [], [])
     labels = [describe_label_agreement(each) for each in figures.labels if each.alpha]
@@ -226,7 +232,7 @@ def summarize_label_sets(figures: LabelSetStatistics) -> RoundDescription:
 
 
 def describe_settled_label_sets(figures: LabelSetStatistics) -> str:
-    """How many texts have their labels by now."""
+    """Describe how many texts have settled label sets."""
     settled, disputed = len(figures.settled), len(figures.disputed)
     line = f"{formatting.plural(settled, 'text')} of {settled + disputed:,} have their labels by"
     line += f" {formatting.plural(figures.ratings, 'rating')}"
@@ -234,7 +240,7 @@ def describe_settled_label_sets(figures: LabelSetStatistics) -> str:
 
 
 def describe_label_set_agreement(figures: LabelSetStatistics) -> list[str]:
-    """Whether people give the same sets, and each the same again."""
+    """Describe whether people give the same sets, and repeat their own."""
     lines = [f"For whole sets of labels (MASI distance): {describe_alpha(figures.alpha)}"]
     if (again := figures.same_again) is not None:
         texts = formatting.plural(again.n, "text")
@@ -243,13 +249,13 @@ def describe_label_set_agreement(figures: LabelSetStatistics) -> list[str]:
 
 
 def describe_label_agreement(label: LabelUsage) -> str:
-    """Whether people agree on when to give one label."""
+    """Describe whether people agree on one label."""
     assert label.alpha is not None
     return f"{label.label}, {formatting.plural(label.texts, 'text')}: {describe_alpha(label.alpha)}"
 
 
 def summarize_spans(figures: SpanStatistics) -> RoundDescription:
-    """How much was marked, and whether people mark the same."""
+    """Summarize a round of spans."""
     if not figures.ratings:
         return RoundDescription([NOTHING_RATED], [], [])
     return RoundDescription(
@@ -260,7 +266,7 @@ def summarize_spans(figures: SpanStatistics) -> RoundDescription:
 
 
 def describe_marked_texts(figures: SpanStatistics) -> str:
-    """How many spans in how many texts."""
+    """Describe how many spans were marked in how many texts."""
     spans = formatting.plural(sum(each.spans for each in figures.labels), "span")
     texts, ratings = (
         formatting.plural(figures.texts, "text"),
@@ -270,7 +276,7 @@ def describe_marked_texts(figures: SpanStatistics) -> str:
 
 
 def describe_spans_of_label(label: SpanLabelCounts) -> str:
-    """Of one label."""
+    """Describe the number of spans and texts of a label."""
     spans, texts = (
         formatting.plural(label.spans, "span"),
         formatting.plural(label.texts, "text"),
@@ -279,7 +285,7 @@ def describe_spans_of_label(label: SpanLabelCounts) -> str:
 
 
 def describe_span_agreement(figures: SpanStatistics) -> list[str]:
-    """Character by character beyond chance, then the share of spans that are exactly the same."""
+    """Describe agreement by character beyond chance, then exact span matches."""
     lines = [
         f"Character by character, each text counting the same: {describe_alpha(figures.alpha)}",
         describe_span_match("All raters", figures.match),
@@ -292,7 +298,7 @@ def describe_span_agreement(figures: SpanStatistics) -> list[str]:
 
 
 def describe_span_match(who: str, match: Interval) -> str:
-    """How often the very same span was marked; for these raters, as texts alone vary."""
+    """Describe how often exactly the same span was marked, for these raters, as only texts are resampled."""
     if math.isnan(match.value):
         return f"{who}: exact span agreement can't be determined: {match.why}."
     texts = formatting.plural(match.n, "text")
@@ -301,7 +307,7 @@ def describe_span_match(who: str, match: Interval) -> str:
 
 
 def list_written_tasks(tasks: Sequence[AssignedTask], left_out: Collection[str] = ()) -> list[AssignedTask]:
-    """Those answered in words, without raters that are left out."""
+    """Return tasks with free-text answers, without those of excluded raters."""
     return [
         task
         for task in tasks
@@ -312,14 +318,14 @@ def list_written_tasks(tasks: Sequence[AssignedTask], left_out: Collection[str] 
 
 
 def summarize_written(written: Sequence[AssignedTask]) -> RoundDescription:
-    """How much was written: what it says no figure tells."""
+    """Summarize how much was written; the content has no statistics."""
     if not written:
         return RoundDescription([NOTHING_RATED], [], [])
     return RoundDescription([describe_written(written)], [], [])
 
 
 def describe_written(written: Sequence[AssignedTask]) -> str:
-    """By how many people, and how long."""
+    """Describe the number of answers and raters, and the median length."""
     answers = formatting.plural(len(written), "answer")
     raters = formatting.plural(len({task.person_id for task in written}), "rater")
     words = sorted(len(get_task_answer(task)["written"].split()) for task in written)

@@ -1,9 +1,7 @@
-"""Who rates what: the people assigned to a round, a language model as a rater named as such, and each
-rater's tasks.
+"""Assign raters and tasks: people assigned to a round, an LLM judge as a named rater, and each rater's tasks.
 
-Tasks are held, renewed and filled up in the transaction of the caller, from what the store has counted. A
-judge is not asked anew: what it said in both orders is taken over; where the order decided, it says a
-tie.
+Tasks are held, renewed and filled up in the caller's transaction, from counts in the store. A judge's
+ratings are copied from an existing judging of both orders; where the order decided, it is a tie.
 """
 
 from __future__ import annotations
@@ -57,7 +55,7 @@ from store.rating.tasks import OpenUnit, OwnTasks
 
 
 def ensure_units(tx: Transaction, round: Round, config: RoundConfig) -> None:
-    """Have the units of a round counted."""
+    """Make sure that the units of a round are counted."""
     groups = list_model_groups(len(round.systems), config.protocol)
     size = compute_calibration_size(round.item_count, config.calibration_share)
     tasks.ensure_units(tx, round.round_id, groups, size, config.seed)
@@ -67,7 +65,7 @@ def build_selection_state(
     tx: Transaction, round: Round, config: RoundConfig, person: Person, own: OwnTasks, *,
     quota: int | None, most: int, random: Random,
 ) -> SelectionState:  # fmt: skip
-    """What the dealer sees, of a rater who may rate so many in all, to deal `most` new tasks."""
+    """Build the state from which `most` new tasks are selected for a rater with this quota."""
     round_id, person_id = round.round_id, person.person_id
     calibration: list[OpenUnit] = []
     if config.calibration_share:
@@ -96,7 +94,7 @@ def build_selection_state(
 def _list_check_units(
     db: Queryable, round: Round, config: RoundConfig, person_id: str
 ) -> dict[CheckKind, CheckUnits]:
-    """Items by which raters are checked in between, that the person has not had."""
+    """Return the gold and attention items that the person hasn't had."""
     shares: dict[CheckKind, float] = {"gold": config.gold_share, "attention": config.attention_share}
     ids = rounds.list_check_ids(db, round.round_id)
     if not any(ids[kind] for kind in shares):
@@ -111,14 +109,14 @@ def _list_check_units(
 
 
 def build_check_units(round: Round, config: RoundConfig, item_ids: Sequence[int]) -> list[Unit]:
-    """What is rated of check items."""
+    """Return the units of check items."""
     return [build_check_unit(item_id, len(round.systems), config.protocol) for item_id in item_ids]
 
 
 def _list_repeatable(
     db: Queryable, round_id: str, person_id: str, config: RoundConfig, own: OwnTasks, most: int
 ) -> list[RatedTask]:
-    """Only read where one of the next tasks is to come again."""
+    """Return tasks that can be repeated; read only if one of the next tasks is due to be a repeat."""
     due = int((own.dealt.total() + most) * config.repeat_share)
     if config.protocol not in REPEATED or own.dealt["repeat"] >= due:
         return []
@@ -134,7 +132,7 @@ def _build_units(open_units: list[OpenUnit]) -> list[Unit]:
 
 @dataclass(frozen=True)
 class RoundRater:
-    """A person who may rate a round. quota: so many ratings in all; None for all that there are."""
+    """Person who may rate a round; `quota` is the maximum number of ratings, None for no limit."""
 
     round: Round
     config: RoundConfig
@@ -143,12 +141,12 @@ class RoundRater:
 
     @property
     def ids(self) -> tuple[str, str]:
-        """Of the round and of the person."""
+        """Ids of the round and of the person."""
         return self.round.round_id, self.person.person_id
 
 
 def find_rater(db: Queryable, round: Round, person: Person) -> RoundRater | None:
-    """None where others are named for the round."""
+    """Return the rater, or None if others are assigned to the round."""
     named = workload.list_assignments(db, round.round_id)
     own = next((each for each in named if each.person_id == person.person_id), None)
     if named and own is None:
@@ -160,7 +158,7 @@ def find_rater(db: Queryable, round: Round, person: Person) -> RoundRater | None
 
 
 def require_rater(db: Queryable, round: Round, person: Person) -> RoundRater:
-    """Raises StateError where others are named for the round."""
+    """Return the rater. Raises StateError if others are assigned to the round."""
     rater = find_rater(db, round, person)
     if rater is None:
         raise StateError(
@@ -171,7 +169,7 @@ def require_rater(db: Queryable, round: Round, person: Person) -> RoundRater:
 
 
 def is_qualified(db: Queryable, rater: RoundRater) -> bool | None:
-    """Whether the person may rate what the round is about; None while the qualification is not answered."""
+    """Return whether the person may rate the round's items; None until the qualification is answered."""
     if not rater.config.qualification_items:
         return True
     round_id, person_id = rater.ids
@@ -182,7 +180,7 @@ def is_qualified(db: Queryable, rater: RoundRater) -> bool | None:
 
 
 def renew_tasks(tx: Transaction, rater: RoundRater, have: Sequence[str], at: datetime) -> None:
-    """Renew what the person's page has; what it had let go, it holds again where nobody took it."""
+    """Renew the tasks on the person's page; expired ones are held again unless someone else took them."""
     holds.release_silent(tx, rater.ids[0], at)
     if have and holds.renew_holds(tx, *rater.ids, have, at) < len(have):
         holds.hold_again(tx, *rater.ids, at, overlap=rater.config.overlap, limit=len(have), task_ids=have)
@@ -191,7 +189,7 @@ def renew_tasks(tx: Transaction, rater: RoundRater, have: Sequence[str], at: dat
 def fill_tasks(
     tx: Transaction, rater: RoundRater, want: int, at: datetime, random: Random
 ) -> list[AssignedTask]:
-    """What the person holds in the end: what they held, what they had let go, and new tasks up to `want`."""
+    """Return the person's held tasks, filled up to `want` with expired tasks and new ones."""
     ensure_units(tx, rater.round, rater.config)
     holds.release_silent(tx, rater.ids[0], at)
     held = holds.list_held_tasks(tx, *rater.ids)
@@ -218,7 +216,7 @@ def fill_tasks(
 
 
 def _count_against_quota(own: OwnTasks) -> int:
-    """Tasks that are rated or held, but those by which raters are checked."""
+    """Return the number of rated or held tasks, without check items."""
     return sum(count for purpose, count in own.dealt.items() if purpose not in CHECKS)
 
 
@@ -234,7 +232,7 @@ def _select_new_tasks(
 def _select_qualification_tasks(
     tx: Transaction, rater: RoundRater, own: OwnTasks, most: int, random: Random
 ) -> list[NewTask]:
-    """Items of the qualification that the person has not had."""
+    """Return tasks for qualification items that the person hasn't had."""
     had = own_tasks.list_own_items(tx, *rater.ids, ["qualification"])
     ids = [each for each in rounds.list_check_ids(tx, rater.ids[0])["qualification"] if each not in had]
     units = build_check_units(rater.round, rater.config, ids)
@@ -259,7 +257,7 @@ def _insert(
 
 
 class RoundAssignment(RoundName):
-    """Who rates a round from now on: these and nobody else, or whoever may rate."""
+    """Assignment of a round to these raters only, or to everybody who may rate."""
 
     raters: list[AssignedRater] = Field(default_factory=list, max_length=MAX_RATERS)
     everybody: bool = Field(False, description="Everyone who can rate, with no assignments")
@@ -272,27 +270,29 @@ class RoundAssignment(RoundName):
 
 
 class AssignmentRelease(RoundName):
-    """Whose tasks go to whoever asks next; everybody's where nobody is named."""
+    """Release of a person's held tasks, or of everybody's if no person is given."""
 
     person: str = Field("", max_length=200)
 
 
 class AssignmentCommands:
-    """The commands over one store."""
+    """Commands to assign and release tasks."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self.database, self.clock = database, clock
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         return {
             "assign_round": Command(RoundAssignment, self.assign_round, find_round_subject, by_person=True),
             "release_round": Command(AssignmentRelease, self.release_round, find_round_subject),
         }
 
     def assign_round(self, body: RoundAssignment, person: Person) -> ReleasedTaskCounts:
-        """Have these people rate a round, and nobody else; what others hold goes to them. Raises ConfigError
-        that names the rater."""
+        """Restrict a round to these people; tasks held by others are released.
+
+        Raises ConfigError that names the rater.
+        """
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
             if is_imported_round(round):
@@ -305,41 +305,41 @@ class AssignmentCommands:
             return {"released": tasks.release_others(tx, round_id, [each.person for each in named])}
 
     def release_round(self, body: AssignmentRelease) -> ReleasedTaskCounts:
-        """Have what a person holds, or everybody, go to whoever asks next; a rating of it is still taken, as
-        long as nobody else has given one."""
+        """Release the held tasks of a person or of everybody.
+
+        A rating of a released task is still accepted as long as nobody else has rated the item.
+        """
         with self.database.transaction() as tx:
             round_id = rounds.get(tx, body.round).round_id
             tasks.release_silent(
                 tx, round_id, job_queue.to_utc(self.clock())
-            )  # which nobody holds any more: not counted
+            )  # expired already, so not counted
             return {"released": tasks.release_holds(tx, round_id, body.person or None)}
 
 
-# The command that lets a language model be one of the raters of a round, named as such.
-#
-# It does not ask the judge anew: what a judging of the round's two evaluations said, in both orders, is taken
-# over prompt by prompt. Where the order decided, the judge says a tie.
+# An LLM judge can be one of the round's raters, named as a judge. It isn't queried again: the verdicts of a
+# judging of the round's two evaluations, in both orders, are copied by prompt.
 
 
 class JudgeRatingRequest(Config):
-    """`judging`: the job in which a judge compared the round's two evaluations."""
+    """Request to copy a judge's ratings; `judging` is the job that compared the round's two evaluations."""
 
     round: str = Field(min_length=1, max_length=120)
     judging: str = Field(min_length=1, max_length=120)
 
 
 class JudgeRatingCommands:
-    """The command over one store."""
+    """Command to add a judge as a rater."""
 
     def __init__(self, database: Database, home: Home, clock: Callable[[], float]) -> None:
         self.database, self.home, self.clock = database, home, clock
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         return {"judge_rates": Command(JudgeRatingRequest, self.judge_rates, find_round_subject)}
 
     def judge_rates(self, body: JudgeRatingRequest) -> EmptyAnswer:
-        """Take what the judge said as its ratings. Raises ConfigError (judging) and StateError."""
+        """Store the judge's verdicts as ratings. Raises ConfigError (judging) and StateError."""
         with self.database.transaction() as tx:
             round = rounds.get(tx, body.round)
             job = job_queue.get_job(tx, body.judging)
@@ -351,7 +351,9 @@ class JudgeRatingCommands:
         return {}
 
     def _preferences(self, round: Round, job: Job) -> dict[int, float]:
-        """row id -> 1 where the first model's answer is preferred, 0 the second's, 0.5 a tie."""
+        """Return the preference by row id: 1 for the first model's answer, 0 for the second's, 0.5
+        for a tie.
+        """
         if not all(system.evaluation_id for system in round.systems):
             raise StateError(
                 f"The answers in {round.name} come from no evaluation, and a judge compares evaluations.",

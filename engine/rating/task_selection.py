@@ -1,9 +1,9 @@
-"""What a rater is given next, as a pure function of what was given so far, and which check items are
-among it.
+"""Select a rater's next tasks, including check items, as a pure function of earlier tasks.
 
-First come the units (a pair of answers, all, or one) that everybody rates, then, of the models that the
-rater has had least often, the unit with the fewest ratings; sides are balanced and kept. Repeats and
-check items don't show that they are such.
+A unit is a pair of answers to one prompt, all answers to it, or one answer. First come the units that
+everybody rates, so that agreement can be estimated early; then, for the models that the rater has had
+least often, the unit with the fewest ratings. Sides are balanced for each rater and pair, and stored. Some
+units come again with swapped sides, or have a known answer; raters can't tell them apart.
 """
 
 from __future__ import annotations
@@ -20,35 +20,29 @@ from engine.rating.analysis.rater_checks import has_passed_qualification
 from store.core.rating_schemas import AssignedTask, CheckKind, Purpose, RatingProtocol, RoundItem
 from store.rating.config import RoundConfig
 
-# What a rater is given next, as a pure function of what was dealt so far.
-#
-# What is rated is a unit: a pair of answers to one prompt, all answers to it, or one answer. First come the
-# units that everybody rates, so that agreement can be told early; then, of the models that the rater has
-# had least often, the unit with the fewest ratings. Sides are balanced for each rater and pair, and kept.
-# Every so often a unit that the rater has had comes again with its sides swapped, or one whose right answer
-# is known; neither shows that it is one.
-
-REPEAT_AFTER = 6  # tasks at least between a pair and its repeat
-MIN_CALIBRATION = 5  # prompts that everybody rates, where it is half of the round at most
+REPEAT_AFTER = 6  # minimum distance in tasks between a pair and its repeat
+MIN_CALIBRATION = 5  # minimum number of calibration prompts, up to half of the round
 
 
 class Unit(NamedTuple):
-    """What is rated: a prompt, and the answers of these models (places in the round's list, rising)."""
+    """Unit of rating: a prompt and the answers of these models (indices into the round's models,
+    ascending).
+    """
 
     item_id: int
     systems: tuple[int, ...]
 
 
 class RatedTask(NamedTuple):
-    """A task that the rater has rated, and which may come again."""
+    """Task that the rater has rated and that can be repeated."""
 
     task_id: str
     unit: Unit
-    order: tuple[int, ...]  # the systems as the rater saw them
+    order: tuple[int, ...]  # systems in the order shown to the rater
 
 
 class NewTask(NamedTuple):
-    """A task to be dealt."""
+    """Task to be assigned."""
 
     unit: Unit
     order: tuple[int, ...]
@@ -57,7 +51,7 @@ class NewTask(NamedTuple):
 
 
 class CheckUnits(NamedTuple):
-    """Items of a kind by which raters are checked."""
+    """Check items of one kind."""
 
     units: Sequence[Unit]
     share: float  # of all tasks
@@ -65,13 +59,13 @@ class CheckUnits(NamedTuple):
 
 @dataclass(frozen=True)
 class SelectionState:
-    """What the dealer sees, of one rater.
+    """Inputs of the task selection for one rater.
 
-    calibration: what everybody rates and the rater has not had, in its order. wanting: what needs ratings and
-    the rater has not had, the least rated first; disputed: what is settled by one more, likewise. had: of the
-    rater's tasks, how often which models came, with which of them first. dealt: how many of each purpose.
-    repeatable: what may come again, none of it lately. checks: by kind, those that the rater has not had, and
-    the share of tasks that are such.
+    calibration: units that everybody rates and the rater hasn't had, in order. wanting: units that need
+    ratings and the rater hasn't had, least rated first. disputed: units that one more rating would settle,
+    likewise. had: counts of the rater's tasks by models and the first model shown. dealt: counts by
+    purpose. repeatable: tasks that can be repeated, none of them recent. checks: check items by kind that
+    the rater hasn't had, and their share of tasks.
     """
 
     calibration: Sequence[Unit] = ()
@@ -85,7 +79,7 @@ class SelectionState:
 
 
 def list_model_groups(systems: int, protocol: RatingProtocol) -> list[tuple[int, ...]]:
-    """The models of each unit of a prompt, in a round of so many."""
+    """Return the models of each unit of a prompt, for a round of this many systems."""
     if protocol in ("rank", "label"):
         return [tuple(range(systems))]
     if protocol == "pairwise":
@@ -94,14 +88,14 @@ def list_model_groups(systems: int, protocol: RatingProtocol) -> list[tuple[int,
 
 
 def compute_calibration_size(prompts: int, share: float) -> int:
-    """How many prompts of a round everybody rates."""
+    """Return how many prompts of a round everybody rates."""
     if not share:
         return 0
     return min(max(MIN_CALIBRATION, math.ceil(prompts * share)), prompts // 2)
 
 
 def select_tasks(table: SelectionState, most: int, random: Random) -> list[NewTask]:
-    """At most so many new tasks, in the order in which the rater gets them."""
+    """Return at most `most` new tasks, in the order in which the rater gets them."""
     sides = _AnswerOrder(table.had, random)
     fresh = _NewUnits(table)
     checks = _CheckQueue(table)
@@ -114,7 +108,7 @@ def select_tasks(table: SelectionState, most: int, random: Random) -> list[NewTa
             earlier = repeatable.pop(random.randrange(len(repeatable)))
             task = NewTask(earlier.unit, earlier.order[::-1], "repeat", earlier.task_id)
         elif chosen := checks.next(place, purposes) or fresh.next():
-            unit, purpose = chosen  # an attention item names the side to choose
+            unit, purpose = chosen  # an attention item names the side to choose, so its order is fixed
             task = NewTask(
                 unit, unit.systems if purpose == "attention" else sides.next(unit.systems), purpose
             )
@@ -126,8 +120,8 @@ def select_tasks(table: SelectionState, most: int, random: Random) -> list[NewTa
 
 
 def count_repeats(count: int, repeat_share: float) -> int:
-    """How many come again, at most, to a rater who is given so many units, by the end of them."""
-    most = count if count >= REPEAT_AFTER else 0  # else none lies far enough back
+    """Return the maximum number of repeats for a rater who gets `count` units."""
+    most = count if count >= REPEAT_AFTER else 0  # fewer units leave none old enough
     repeats = 0
     while repeats < min(int((count + repeats + 1) * repeat_share), most):
         repeats += 1
@@ -135,13 +129,13 @@ def count_repeats(count: int, repeat_share: float) -> int:
 
 
 class _CheckQueue:
-    """Items by which the rater is checked, in among the others, none of them first."""
+    """Check items mixed in among other tasks, never first."""
 
     def __init__(self, table: SelectionState) -> None:
         self._left = {kind: (list(checks.units), checks.share) for kind, checks in table.checks.items()}
 
     def next(self, place: int, purposes: Mapping[Purpose, int]) -> tuple[Unit, Purpose] | None:
-        """One of a kind that is due; None where none is."""
+        """Return an item of a kind that is due, or None."""
         for kind, (units, share) in self._left.items():
             if units and purposes[kind] < int(place * share):
                 return units.pop(0), kind
@@ -149,7 +143,7 @@ class _CheckQueue:
 
 
 class _NewUnits:
-    """Units that the rater has not had: everybody's, then those that need ratings, then the disputed."""
+    """Units that the rater hasn't had: calibration, then those that need ratings, then disputed ones."""
 
     def __init__(self, table: SelectionState) -> None:
         self._calibration, self._disputed = iter(table.calibration), iter(table.disputed)
@@ -164,7 +158,7 @@ class _NewUnits:
             self._had[systems] += count
 
     def next(self) -> tuple[Unit, Purpose] | None:
-        """None where there is nothing for this rater."""
+        """Return the next unit and its purpose, or None if nothing is left for this rater."""
         if unit := next(self._calibration, None):
             self._had[unit.systems] += 1
             return unit, "first"
@@ -182,7 +176,9 @@ class _NewUnits:
 
 
 class _AnswerOrder:
-    """The order in which answers are seen: each is first about as often, for this rater and these models."""
+    """Order in which answers are shown, so that each is first about equally often for this rater and these
+    models.
+    """
 
     def __init__(self, had: Mapping[tuple[tuple[int, ...], int], int], random: Random) -> None:
         self._random = random
@@ -197,15 +193,13 @@ class _AnswerOrder:
         return (first, *rest)
 
 
-# The items of a round by which raters are checked: how they are dealt, and who passed the qualification.
-#
-# A rater must not know them by how they look, so they hold as many answers as the round's own items. A gold
-# item is shown as any other, its sides drawn; an attention item names the side to choose in its prompt, so
-# that it is shown in its own order.
+# Check items must not be recognizable, so they have as many answers as the round's own items. A gold item is
+# shown like any other, with random sides; an attention item names the side to choose in its prompt, so it is
+# shown in its own order.
 
 
 def build_check_unit(item_id: int, systems: int, protocol: RatingProtocol) -> Unit:
-    """What is rated of a check item in a round of so many models: a pair, all answers, or one."""
+    """Return the unit of a check item: a pair, all answers, or one answer."""
     if protocol == "pairwise":
         return Unit(item_id, (0, 1))
     return Unit(item_id, tuple(range(systems)) if protocol in ("rank", "label") else (0,))
@@ -214,8 +208,10 @@ def build_check_unit(item_id: int, systems: int, protocol: RatingProtocol) -> Un
 def has_qualified(
     config: RoundConfig, tasks: Sequence[AssignedTask], items: Iterable[RoundItem], *, let_in: bool = False
 ) -> bool | None:
-    """Whether a rater may rate the round, by their tasks; None until every qualification item is answered.
-    let_in: whoever leads the round let the rater in."""
+    """Return whether a rater passed the qualification, by their tasks; None until every item is answered.
+
+    `let_in` means that the round's manager admitted the rater.
+    """
     if let_in:
         return True
     return has_passed_qualification(tasks, items, config.qualification_pass, config.gold_tolerance)

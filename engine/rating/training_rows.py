@@ -1,8 +1,8 @@
-"""What people said in a round, as rows to train on, and which text of an item they said it of.
+"""Build training rows from a round's ratings, and find the text that a rating is about.
 
-A preference is a pair of answers to one prompt of which more people preferred one than all else that was
-said of it, a label what more people gave a text than all else. What is left out is counted. Light to
-import.
+A preference row is a pair of answers to one prompt of which one got more votes than all other outcomes
+together; a label row has a label that more people gave than all others together. What is left out is
+counted. Light to import.
 """
 
 from __future__ import annotations
@@ -18,44 +18,40 @@ from store.core.rating_schemas import COUNTING, AssignedTask, PromptTurn, Rating
 
 
 def find_last_question(prompt: Sequence[PromptTurn]) -> str:
-    """What the user said last."""
+    """Return the last user turn."""
     return next((turn["content"] for turn in prompt[::-1] if turn["role"] == "user"), "")
 
 
 def find_judged_text(subject: RatingSubject, item: RoundItem, systems: Sequence[int]) -> str:
-    """The answer that was shown, or what was asked; `systems`: of the task."""
+    """Return the text that was rated: the shown answer or the prompt; `systems` are those of the task."""
     return item.answers[systems[0]] or "" if subject == "answer" else find_last_question(item.prompt)
 
 
-# What people said in a round, as rows to train on.
-#
-# A preference is a pair of answers to one prompt of which more people preferred one than all else that was
-# said of it. A label is what more people gave a text than all else. What is left out (ties, too little
-# agreement, too few votes, equal texts) is counted.
+# Left out and counted are ties, pairs and texts with too little agreement or too few votes, and equal texts.
 
-FURTHER_TURN = "\n\nUser: "  # in an answer of elsewhere that goes on for several turns
-NOTE = "note"  # the role of a turn that stands for a prompt whose text is not in the file
+FURTHER_TURN = "\n\nUser: "  # separator in an imported answer with several turns
+NOTE = "note"  # role of a placeholder turn for a prompt whose text is not in the file
 
 
 class PairVote(NamedTuple):
-    """One person's word on two answers: the number of the better model, or tie or both_bad."""
+    """One person's vote on two answers; `verdict` is the index of the better model, or tie or both_bad."""
 
     item_id: int
     pair: tuple[int, int]
     verdict: int | str
     rater: str
-    order: tuple[int, ...]  # as the rater saw them
+    order: tuple[int, ...]  # as shown to the rater
 
 
 class RoundRows(NamedTuple):
-    """Rows to train on; left_out: why others are none, and how many."""
+    """Training rows, and the number of those left out by reason."""
 
     rows: list[dict[str, Any]]
     left_out: Counter[str]
 
 
 def list_pair_votes(tasks: Iterable[AssignedTask], left_out: Collection[str] = ()) -> Iterator[PairVote]:
-    """The votes of a round of pairs or of ranks, without those of raters that are left out."""
+    """Yield the votes of a round of pairs or ranks, without those of excluded raters."""
     for task in tasks:
         answer: Mapping[str, Any] = task.answer or {"skipped": True}
         if "skipped" in answer or task.purpose not in COUNTING or task.person_id in left_out:
@@ -84,8 +80,10 @@ def build_preference_rows(
     agreement: float,
     least_votes: int = 1,
 ) -> RoundRows:
-    """Rows with chosen and rejected conversations. agreement: share of the votes on a pair that prefer the
-    chosen answer, at least so high and above half."""
+    """Return rows with chosen and rejected conversations.
+
+    `agreement` is the minimum share of a pair's votes for the chosen answer; it must also be above half.
+    """
     by_pair: dict[tuple[int, tuple[int, int]], list[PairVote]] = defaultdict(list)
     for vote in votes:
         by_pair[vote.item_id, vote.pair].append(vote)
@@ -111,7 +109,7 @@ def build_preference_rows(
 
 
 def _find_fault(item: RoundItem, chosen: str | None, rejected: str | None) -> str:
-    """Why two answers are no pair to train on; empty where they are one."""
+    """Return why two answers can't be a training pair; an empty string if they can."""
     if any(turn["role"] == NOTE for turn in item.prompt):
         return "the prompt's text is not in the file"
     if chosen is None or rejected is None:
@@ -120,7 +118,7 @@ def _find_fault(item: RoundItem, chosen: str | None, rejected: str | None) -> st
         return "both answers are the same"
     if not chosen.strip() or not rejected.strip():
         return "an answer is empty"
-    return "an answer goes on for several turns" if FURTHER_TURN in chosen + rejected else ""
+    return "an answer has several turns" if FURTHER_TURN in chosen + rejected else ""
 
 
 def _build_preference(
@@ -141,7 +139,7 @@ def _build_preference(
 def build_correction_rows(
     tasks: Iterable[AssignedTask], items: Mapping[int, RoundItem], left_out: Collection[str] = ()
 ) -> RoundRows:
-    """Conversations that end with the answer as a person corrected it, each text once."""
+    """Return conversations that end with a corrected answer, without duplicates."""
     rows: list[dict[str, object]] = []
     reasons, seen = Counter[str](), set()
     for task in tasks:
@@ -177,8 +175,11 @@ def build_label_rows(
     agreement: float = 0.5,
     least_votes: int = 1,
 ) -> RoundRows:
-    """Texts with the label that more people gave them than all else: the last thing that was asked, which is
-    what a classifier reads. agreement: share of the people who gave it, at least so high and above half."""
+    """Return texts with their majority label.
+
+    The text is the last user turn, which is what a classifier reads. `agreement` is the minimum share of
+    people who gave the label; it must also be above half.
+    """
     given: dict[int, list[tuple[str | None, str]]] = defaultdict(list)
     skipped: set[int] = set()
     for task in tasks:
@@ -219,8 +220,10 @@ def build_written_rows(
     items: Mapping[int, RoundItem],
     left_out: Collection[str] = (),
 ) -> RoundRows:
-    """Conversations that end with what a person wrote: to the prompt, or, of a round about answers, to the
-    round's question about the answer that was given."""
+    """Return conversations that end with what a person wrote.
+
+    It answers the prompt or, in rounds about answers, the round's question about the given answer.
+    """
     rows: list[dict[str, object]] = []
     reasons = Counter[str]()
     for task in tasks:
@@ -243,8 +246,10 @@ def build_written_rows(
 
 
 def _find_prompt_id(item: RoundItem) -> str:
-    """What keeps the rows of one prompt together when a data set is split: its row, or else its very words,
-    as a file may ask the same several times."""
+    """Return an id that groups the rows of one prompt when a data set is split.
+
+    It is based on the row id, or on the prompt's text, as a file may repeat prompts.
+    """
     if item.row_id is not None:
         return f"prompt-{item.row_id}"
     words = json.dumps(item.prompt, ensure_ascii=False)

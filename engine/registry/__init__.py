@@ -1,1 +1,1 @@
-"""Registered models: versions, aliases that move through a gate, and what a gate decides."""
+"""Registered models: versions, aliases that move through a gate, and gate reports."""

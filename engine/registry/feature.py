@@ -1,4 +1,4 @@
-"""Registry in the engine: versions get their number, aliases move through gates."""
+"""Registry feature of the engine: version numbers, and aliases that move through gates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of gates: what a version has to pass, and the evaluations that are still missing for it."""
+"""Commands of gates: set the checks a version has to pass, and queue missing evaluations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROW_CHECKS = ("not_worse_than", "better_on_task", "calibration_under")
 
 
 class GateCommands:
-    """The commands over one store; `evaluating` queues evaluations."""
+    """Commands of gates; `evaluating` queues evaluations."""
 
     def __init__(
         self, database: Database, evaluating: EvaluationCommands, clock: Callable[[], float]
@@ -36,7 +36,7 @@ class GateCommands:
         self.database, self.evaluating, self.clock = database, evaluating, clock
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         return {
             "set_gate": Command(SetGate, self.set_gate, _find_gate_subject, by_person=True),
             "gather_gate_evidence": Command(
@@ -45,7 +45,7 @@ class GateCommands:
         }
 
     def set_gate(self, body: SetGate, person: Person) -> EmptyAnswer:
-        """Another gate for an alias; data sets are kept by their ids. Raises ConfigError at the check."""
+        """Set the gate of an alias, with data sets by id. Raises ConfigError at the invalid check."""
         with self.database.transaction() as tx:
             model = model_versions.get_model(tx, body.model)
             document = _resolve_ids(tx, body.gate)
@@ -54,14 +54,17 @@ class GateCommands:
         return {}
 
     def gather(self, body: GateReference) -> EvaluationsQueued:
-        """Queue the evaluations that the gate lacks: of the version and of what it is held against, on the
-        same rows. Those that are under way already are not queued again."""
+        """Queue the evaluations that the gate needs, of the version and of what it is compared with, on the
+        same rows.
+
+        Evaluations already in progress are not queued again.
+        """
         with self.database.transaction() as tx:
             candidate = gate_candidates.get_candidate(tx, body.version, body.alias)
             return {"job_ids": self.gather_for(tx, candidate, gate_checks.get_gate(tx, candidate))}
 
     def gather_for(self, tx: Transaction, candidate: Candidate, gate: GateConfig) -> list[str]:
-        """The same for any gate, within a transaction that does more; the ids of the jobs."""
+        """Queue the missing evaluations of any gate within the caller's transaction; return the job ids."""
         checks = [check for check in gate.document()["checks"] if check["check"] in ROW_CHECKS]
         queued: dict[str, None] = {}
         for config in _list_missing_evaluations(tx, candidate, checks):
@@ -84,7 +87,7 @@ def _resolve_ids(tx: Transaction, gate: GateConfig) -> dict[str, object]:
 def _list_missing_evaluations(
     tx: Transaction, candidate: Candidate, checks: list[dict[str, Any]]
 ) -> list[EvaluateConfig]:
-    """The evaluations that lack, one for all metrics on the same rows of a model."""
+    """Return the missing evaluations, one for all metrics on the same rows of a model."""
     asked: dict[str, dict[str, Any]] = {}
     for check in checks:
         if not check.get("dataset"):
@@ -113,7 +116,9 @@ def _list_missing_evaluations(
 def _find_evaluations(
     sides: list[tuple[dict[str, str], Any]], check: dict[str, object], fingerprint: str, metric: str
 ) -> list[Evaluation | None]:
-    """The evaluation of each side; None where there is none, or none that was asked as the other's was."""
+    """Return the evaluation of each side, or None if there is none with settings matching the other
+    side's.
+    """
     other = gate_evidence.find_on_rows(sides[-1][1], check, fingerprint, metric)
     present: list[Evaluation | None] = []
     for _, candidates in sides[:-1]:
@@ -127,7 +132,9 @@ def _find_evaluations(
 def _list_sides(
     tx: Transaction, candidate: Candidate, check: dict[str, object]
 ) -> list[tuple[dict[str, str], Any]]:
-    """Who is to be measured, as an evaluation names it, and the evaluations of it that there are."""
+    """Return the models to evaluate, in the form of an evaluation config, each with its existing
+    evaluations.
+    """
     version, holder = candidate.version, candidate.holder
     own = ({"model": candidate.reference}, gate_evidence.evaluations_of(tx, version))
     if check["check"] == "not_worse_than" and holder is None:
@@ -141,18 +148,20 @@ def _list_sides(
 
 
 def _find_base(tx: Transaction, version: ModelVersion) -> dict[str, str]:
-    """What it was tuned from, as an evaluation names it: of a run that went on from another that is no model
-    of a name. Empty where nobody knows."""
+    """Return the base of a version, in the form of an evaluation config; empty if unknown.
+
+    It is given as a run's base checkpoint, as the base of a run that continued another has no model name.
+    """
     if version.run_id and runs.find_run(tx, version.run_id):
         return {"run": version.run_id, "checkpoint": "base"}
     return {"model": version.base_model} if version.base_model else {}
 
 
 def _find_running_job(tx: Transaction, config: EvaluateConfig) -> str | None:
-    """The job that measures the same already."""
+    """Return the id of an unfinished job that evaluates the same, or None."""
     wanted = config.document()
     fields = ["model", "run", "checkpoint", "dataset", "rows_of", *evaluation_pairs.SETTINGS]
-    fields += [] if wanted["rows_of"] else ["part"]  # which is that of those rows
+    fields += [] if wanted["rows_of"] else ["part"]  # with rows_of, the part is that of those rows
     for job in evaluations.unfinished(tx):
         if job.status not in ALIVE or any(job.config.get(name) != wanted.get(name) for name in fields):
             continue

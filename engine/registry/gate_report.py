@@ -1,4 +1,4 @@
-"""A gate's report: each check judged by its evidence, with its interval, its limit and a sentence."""
+"""Gate report: the outcome of each check with its interval, its limit and a sentence."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from store.core.figure_schemas import BiasFigure, Estimate, Gain, get_measure_ti
 from store.registry.gate_checks import GATE_CHECKS
 from store.registry.schemas import CheckAnswer, CheckInputs, CheckReport, GateReport, GateRow
 
-Check = Mapping[str, Any]  # store.registry.config, as it is stored
+Check = Mapping[str, Any]  # store.registry.config, in its stored form
 SHARE = "share"
 
 
 class CheckOutcome(NamedTuple):
-    """What came of a check: `fact` is its evidence in words, before the answer; `lifted`, by how much leaks
-    may have lifted the value."""
+    """Outcome of a check.
+
+    fact: the evidence in words, before the answer. lifted: how much leaked rows may have inflated the
+    value.
+    """
 
     answer: CheckAnswer
     fact: str
@@ -38,7 +41,7 @@ def build_gate_report(
     holder: str | None,
     checks: Sequence[tuple[Check, str, CheckInputs]],
 ) -> GateReport:
-    """checks: each with its title and its evidence, in the order of the gate."""
+    """Build the report from each check with its title and evidence, in the order of the gate."""
     judged = [_report_check(check, title, evidence) for check, title, evidence in checks]
     answer = gate_statistics.combine_answers([line.answer for line in judged])
     return GateReport(
@@ -105,8 +108,11 @@ def _format_ordinal(number: int) -> str:
 
 
 def count_looks(tries: int) -> int:
-    """Among how many a measurement counts, so that however often one is made again until it passes, a version
-    beyond its limit passes with a chance of 5% at most: the first takes 2.5, and all later ones together."""
+    """Return the number of comparisons to correct the given measurement for.
+
+    However often a measurement is repeated until it passes, a version beyond its limit then passes with a
+    probability of at most 5%: 2.5% for the first, and 2.5% for all later ones together.
+    """
     return max(1, tries * (tries - 1))
 
 
@@ -205,8 +211,8 @@ def _judge_forgetting(check: Check, evidence: CheckInputs) -> CheckOutcome:
     few = " These rows are not conclusive." if answer == "cant_tell" else ""
     if prose is not None and (least := gate_statistics.estimate_unseen_rise(prose)) >= check["nats"]:
         few = (
-            f" So few texts can't rule out a rise above {formatting.format_point_value(least)}, because "
-            "other kinds of text may have got worse. Set a higher limit."
+            f" Too few texts to rule out a rise above {formatting.format_point_value(least)}, because other"
+            " kinds of text may be worse. Set a higher limit."
         )
     value, limit = (prose, check["nats"]) if prose is not None else (answers, -check["share"])
     return CheckOutcome(answer, f"{_capitalize('; '.join(facts))}.{few}", value, limit, "nats a token")
@@ -242,7 +248,9 @@ def _judge_bias(check: Check, evidence: CheckInputs) -> CheckOutcome:
 
 
 def _format_bias_change(figure: BiasFigure, against: str) -> str:
-    """ "+1.0 points (−2.0 to 4.0, n 90) against tiny": shares in points, all else in its own unit."""
+    """Format a change as "+1.0 points (−2.0 to 4.0, n 90) against tiny": shares in points, others in their
+    own unit.
+    """
     change = figure.change
     if change is None:
         return "its change was not measured"
@@ -350,7 +358,7 @@ def _judge_latency(check: Check, evidence: CheckInputs) -> CheckOutcome:
 
 
 def _format_gap(gap: Estimate, unit: str = "") -> str:
-    """ "0.031 better (0.01 to 0.05 better, n 200)"; an interval says by how much it is better."""
+    """Format a gap as "0.031 better (interval 0.01 to 0.05, n 200)"; positive limits are better."""
     side = "better" if gap.value > 0 else "worse" if gap.value < 0 else "no better"
     places = formatting.compute_decimals(gap.low, gap.high)
     size = formatting.format_number(abs(gap.value), places) + (f" {unit}" if unit else "")
@@ -387,7 +395,7 @@ def _describe_few_rows(answer: CheckAnswer, estimate: Estimate) -> str:
     if answer != "cant_tell":
         return ""
     if why := estimate.why:
-        return f" There is no interval: {why}."
+        return f" No interval: {why}."
     return " These rows are not conclusive."
 
 

@@ -1,9 +1,8 @@
-"""Three answers out of an interval and a limit: passed, failed, can't be told; also where repeats slipped
-into training.
+"""Decide checks from an interval and a limit: passed, failed or inconclusive, also with leaked training rows.
 
-A check passes where the whole 95% interval lies on the good side of the limit and fails where all of it
-lies on the other. Rows that are right or wrong have Tango's interval. Of rows that were perhaps learned,
-the difference is taken without those that lift it most. Simulated in `bench/truths`.
+A check passes if the whole 95% interval lies on the good side of the limit, fails if all of it lies on the
+other side, and is inconclusive in between. If rows may have been learned, the difference is computed
+without those that raise it most. Simulated in `bench/truths`.
 """
 
 from __future__ import annotations
@@ -30,24 +29,20 @@ from engine.evaluation.statistics.proportions import estimate_answer_change
 from store.core.figure_schemas import Estimate
 from store.registry.schemas import CheckAnswer, GateRow
 
-# Three answers out of an interval and a limit: passed, failed, can't be told with these rows.
-#
-# A check passes where the whole 95% interval lies on the good side of the limit and fails where all of it
-# lies on the other; between them it can't be told. So a version that is truly at the limit or beyond it
-# passes in at most 5 of 100 cases (2.5 where an interval is exact), and one that is truly within it fails
-# as seldom. Rows that are right or wrong are held by Tango's interval, which stays honest where no row
-# differs; everything else by the intervals of `statistics.scored`. Simulated in
+# A version that is truly at the limit or beyond it passes in at most 5 of 100 cases (2.5 if an interval is
+# exact), and one that is truly within it fails as rarely. Binary rows use Tango's interval, which stays valid
+# if no row differs; everything else uses the intervals of `statistics.metric_estimates`. Simulated in
 # `bench/truths/models/gates.py`.
 
-BROKEN_TEXT = 2.5  # nats a token, by which a text may get worse
-BYTES_PER_TOKEN = 4.0  # about, of English
-MIN_TIMINGS = 6  # under which no two ranks hold a median in 95 of 100 cases
-BINS, MIN_BINS, IN_BIN = 15, 5, 30  # of the calibration error: of equal mass, and rows of each
+BROKEN_TEXT = 2.5  # nats per token by which a text may get worse
+BYTES_PER_TOKEN = 4.0  # approximately, for English
+MIN_TIMINGS = 6  # with fewer, no two ranks contain the median in 95 of 100 cases
+BINS, MIN_BINS, IN_BIN = 15, 5, 30  # calibration error: maximum and minimum number of bins, and rows per bin
 DRAWS = 1_000
 
 
 def check_above(estimate: Estimate | None, limit: float) -> CheckAnswer:
-    """Whether the truth surely lies above the limit; failed: surely not."""
+    """Return "passed" if the interval lies above the limit, "failed" if it lies at or below it."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return "cant_tell"
     if estimate.low > limit:
@@ -56,8 +51,10 @@ def check_above(estimate: Estimate | None, limit: float) -> CheckAnswer:
 
 
 def check_above_despite_lift(estimate: Estimate | None, limit: float, lifted: float | None) -> CheckAnswer:
-    """As `above`, of a figure that something may have lifted by as much: it passes where it would without,
-    and nowhere where nobody knows by how much (None)."""
+    """Return `check_above` for an estimate that may be inflated by `lifted`.
+
+    It passes only if it would without that amount, and never if the amount is unknown (None).
+    """
     answer = check_above(estimate, limit)
     if answer != "passed" or estimate is None or estimate.low is None:
         return answer
@@ -65,7 +62,7 @@ def check_above_despite_lift(estimate: Estimate | None, limit: float, lifted: fl
 
 
 def check_below(estimate: Estimate | None, limit: float) -> CheckAnswer:
-    """Whether the truth surely lies under the limit; failed: surely not."""
+    """Return "passed" if the interval lies below the limit, "failed" if it lies at or above it."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return "cant_tell"
     if estimate.high < limit:
@@ -74,38 +71,43 @@ def check_below(estimate: Estimate | None, limit: float) -> CheckAnswer:
 
 
 def extrapolate_to_all_texts(rise: Estimate) -> Estimate:
-    """The rise of the loss on some texts as one of all such texts: its limits allow for a kind of text that
-    is not among them and that is broken (`allow_for_unseen`).
+    """Generalize the rise of the loss on some texts to all such texts.
 
-    A rise of 0.1, as 2% of texts rise by 2 nats, passed a limit of 0.1 in 57, 57 and 26 of 100 cases at 20,
-    30 and 67 texts; at a size of 2.5 in none (`bench/truths/models/gates.py`).
+    The limits allow for a kind of text that isn't in the sample and that is broken (`allow_for_unseen`).
+
+    A rise of 0.1, as 2% of texts rise by 2 nats, passed a limit of 0.1 in 57, 57 and 26 of 100 cases at
+    20, 30 and 67 texts; at a size of 2.5 in none (`bench/truths/models/gates.py`).
     """
     return extrapolate_to_all_rows(rise, BROKEN_TEXT)
 
 
 def extrapolate_to_all_rows(estimate: Estimate, size: float) -> Estimate:
-    """An estimate of some rows as one of all of them: with limits that allow for a kind of row that is not
-    among these and differs by `size`."""
+    """Generalize an estimate from some rows to all rows.
+
+    The limits allow for a kind of row that isn't in the sample and differs by `size`.
+    """
     low, high, n = estimate.low, estimate.high, estimate.n
     seen = Interval(estimate.value, low, high, n, why=(estimate.why or ""))
     return allow_for_unseen(seen, size).to_estimate()
 
 
 def estimate_unseen_rise(rise: Estimate) -> float:
-    """What a kind of text that is not among so many may add, however little these rose."""
+    """Return how much an unseen kind of text may add, however small the rise on these texts is."""
     return BROKEN_TEXT * bound_unseen_share(rise.n)
 
 
 def combine_answers(answers: Sequence[CheckAnswer]) -> CheckAnswer:
-    """Of several: one that fails fails all, and all have to pass."""
+    """Combine answers: one failed check fails all, and all have to pass."""
     if "failed" in answers:
         return "failed"
     return "cant_tell" if "cant_tell" in answers else "passed"
 
 
 def estimate_advantage(first: GateRow, second: GateRow) -> Estimate | None:
-    """How much better the first is than the second over the rows of both: above 0 is better, whichever way
-    the metric goes. None where no row is in both."""
+    """Estimate how much better the first is than the second on their common rows.
+
+    Positive is better, whichever direction the metric has. Returns None without common rows.
+    """
     own, other = convert_to_scored(first), convert_to_scored(second)
     _, mine, theirs = np.intersect1d(own.row_ids, other.row_ids, return_indices=True)
     groups = first.groups
@@ -126,8 +128,9 @@ def estimate_advantage(first: GateRow, second: GateRow) -> Estimate | None:
 
 
 def _compute_broken_row_difference(own: RowScores, other: RowScores) -> float:
-    """By how much a row of a kind that is not among these may differ between two models; 0 where the figure
-    is no mean of rows."""
+    """Return how much an unseen kind of row may differ between two models; 0 if the metric is no mean of
+    rows.
+    """
     if own.estimator == "perplexity":
         return BROKEN_ROW * max(aggregate_scores(own).value or 0.0, aggregate_scores(other).value or 0.0)
     if own.estimator == "bits_per_byte":
@@ -142,7 +145,7 @@ def _is_binary(own: RowScores, first: NDArray[np.float64], second: NDArray[np.fl
 
 
 def convert_to_scored(row: GateRow) -> RowScores:
-    """The rows of a gate as those of a metric."""
+    """Convert a gate's rows to those of a metric."""
     figure = row.figure
     scores = np.array([np.nan if score is None else score for score in row.scores], float)
     statistics = None
@@ -175,11 +178,12 @@ def _negate_estimate(gap: Estimate) -> Estimate:
 
 
 def estimate_preference(outcomes: Sequence[float], items: Sequence[str], raters: Sequence[str]) -> Estimate:
-    """The share of ratings that prefer the version, ties as half, over prompts and raters; each prompt counts
-    once, however many rated it, as in the figures of its round.
+    """Estimate the share of ratings that prefer the version, ties as half, over prompts and raters.
 
-    A few raters say little of what others would, and hardly show how far people part: under five the interval
-    is as wide as Student's t over the raters' own shares at least, and one rater gives none.
+    Each prompt counts once regardless of its number of ratings, as in the round's statistics.
+
+    A few raters say little about others, and hardly show how much people disagree: with fewer than five,
+    the interval is at least as wide as Student's t over the raters' own shares, and one rater gives none.
     """
     places = [np.unique(np.array(names), return_inverse=True)[1] for names in (items, raters)]
     each = 1 / np.bincount(places[0])[places[0]]
@@ -203,11 +207,12 @@ def estimate_preference(outcomes: Sequence[float], items: Sequence[str], raters:
 
 
 def estimate_median_seconds(seconds: Sequence[float], looks: int = 1) -> Estimate:
-    """The median over repeated measurements, between two of them by rank, as sure as one of so many looks.
+    """Estimate the median over repeated measurements, with rank-based limits corrected for `looks`
+    comparisons.
 
-    Which values lie under a median is a coin's matter whatever they are distributed like (Thompson 1936), so
-    that neither skew nor a few that are ten times as slow mislead it, as they do Student's t of a mean: among
-    ten such values none may be slow. Fewer than MIN_TIMINGS have no two ranks that are far enough apart.
+    Which values lie below a median is binomial for any distribution (Thompson 1936), so neither skew nor a
+    few values that are ten times as slow affect it, unlike Student's t of a mean: a sample of ten may
+    contain no slow value. Fewer than MIN_TIMINGS have no two ranks that are far enough apart.
     """
     values = np.sort(np.array(seconds, float))
     n = len(values)
@@ -222,12 +227,12 @@ def estimate_median_seconds(seconds: Sequence[float], looks: int = 1) -> Estimat
 
 
 def estimate_calibration_error(probability: ArrayLike, right: ArrayLike) -> Estimate:
-    """The calibration error over 5 to 15 bins of equal mass, each of 30 rows at least.
+    """Estimate the calibration error over 5 to 15 bins of equal mass with at least 30 rows each.
 
-    On finitely many rows it lies above the truth: chance alone parts how sure and how often right. The upper
-    limit is that of resamples as they are, which is on the careful side; the lower one takes what chance adds
-    off, as much as a resample adds once more. Fewer bins would not see a model that is too sure of some
-    answers and too unsure of others, so fewer than 150 rows give no interval.
+    On finite samples it is biased upward: chance alone separates confidence and accuracy. The upper limit
+    is that of uncorrected resamples, which is conservative; the lower one subtracts the bias, estimated by
+    how much resamples add again. Fewer bins would miss a model that is overconfident on some answers and
+    underconfident on others, so there is no interval below 150 rows.
     """
     sure, hit = np.asarray(probability, np.float64), np.asarray(right, np.float64)
     n = len(sure)
@@ -239,7 +244,7 @@ def estimate_calibration_error(probability: ArrayLike, right: ArrayLike) -> Esti
     order = np.argsort(sure, kind="stable")
     value = _gap((sure - hit)[order][None], bins)[0]
     rng = np.random.default_rng(0)
-    drawn = np.sort(rng.integers(0, n, (DRAWS, n)), axis=1)  # in the order of how sure it was
+    drawn = np.sort(rng.integers(0, n, (DRAWS, n)), axis=1)  # sorted by confidence
     resampled = _gap((sure - hit)[order][drawn], bins)
     high = float(np.quantile(resampled, 0.975))
     reach = max(high, value) - value
@@ -254,22 +259,23 @@ def _gap(differences: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
     return cast("NDArray[np.float64]", sums / differences.shape[1])
 
 
-# By how much repeats that slipped into training may have lifted a difference that judges.
-#
-# Nobody knows which rows were learned, but of a number of them at most: so the difference is taken without as
-# many rows, those without which it is least. Whatever was learned, it is no less than that over the rows that
-# were not, however long they are. Of scores without bounds that is not enough, as the rows that were learned
-# may be just those on which the new version is far worse. Simulated in `bench/truths/monitoring/slipped.py`.
+# Inflation by leaked repeats. It isn't known which rows were learned, only their maximum number, so the
+# difference is computed without that many rows, those without which it is smallest. Whatever was learned,
+# this is at most the difference over the rows that were not, however long they are. For unbounded scores that
+# isn't enough, as the new version may be far worse on just the rows that were learned. Simulated in
+# `bench/truths/monitoring/slipped.py`.
 
 Floats = NDArray[np.float64]
-STEP = 1e-6  # of a row's sums, by which the slope of a figure is measured
-MAX_PASSES = 10  # each takes the rows that speak most for the first where the ones before are gone
+STEP = 1e-6  # fraction of a row's sums for the metric's numerical gradient
+MAX_PASSES = 10  # each removes the rows that favor the first most, given the previous ones are removed
 
 
 def estimate_lift(first: GateRow, second: GateRow, rows: int) -> float | None:
-    """By how much so many of the rows may have lifted `decide.advantage`, in the metric's unit: its value
-    less that without them. Of the rows that count there: of both, with a score in both. None where nobody
-    knows."""
+    """Return how much `rows` of the common rows may have inflated `estimate_advantage`, in the metric's unit.
+
+    It is the value minus the value without those rows. Only rows with a score on both sides count. Returns
+    None if it can't be determined.
+    """
     if not rows:
         return 0.0
     if _is_unbounded(first):
@@ -279,7 +285,7 @@ def estimate_lift(first: GateRow, second: GateRow, rows: int) -> float | None:
         return None
     whole = sums.sum(axis=0)
     value = float(advantage(whole[None])[0])
-    speaks = value - advantage(whole - sums)  # for the first: how far the difference falls without each row
+    speaks = value - advantage(whole - sums)  # how much the difference drops without each row
     least = value
     for _ in range(MAX_PASSES):
         left = whole - sums[np.argsort(-speaks, kind="stable")[:rows]].sum(axis=0)
@@ -287,12 +293,12 @@ def estimate_lift(first: GateRow, second: GateRow, rows: int) -> float | None:
         if without >= least:
             break
         least = without
-        speaks = (advantage(left + STEP * sums) - without) / STEP  # of one sum over another this is exact
+        speaks = (advantage(left + STEP * sums) - without) / STEP  # exact for a ratio of sums
     return value - least
 
 
 def explain_unknown_lift(first: GateRow) -> str:
-    """Why `lift` has no answer, half a sentence."""
+    """Return why `estimate_lift` has no value, as a clause."""
     return "as the score of a row has no bounds" if _is_unbounded(first) else "as it may be all of them"
 
 
@@ -301,7 +307,9 @@ def _is_unbounded(row: GateRow) -> bool:
 
 
 def _pair_rows(own: RowScores, other: RowScores) -> tuple[Floats, Callable[[Floats], Floats]]:
-    """What each row adds to the sums of both [rows, counts], and the advantage by such sums."""
+    """Return each row's contribution to the sums of both sides [rows, counts], and the advantage as a
+    function of such sums.
+    """
     _, mine, theirs = np.intersect1d(own.row_ids, other.row_ids, return_indices=True)
     both = np.flatnonzero(own.take(mine).usable & other.take(theirs).usable)
     (first, figure), (second, other_figure) = (
@@ -317,5 +325,5 @@ def _pair_rows(own: RowScores, other: RowScores) -> tuple[Floats, Callable[[Floa
 
 
 def _convert_to_dense(counts: Any) -> Floats:
-    """Of figures over classes they are sparse."""
+    """Convert counts to a dense array; those of metrics over classes are sparse."""
     return np.asarray(counts.toarray() if sparse.issparse(counts) else counts, np.float64)

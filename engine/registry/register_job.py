@@ -1,8 +1,8 @@
-"""The job `register`: the files of a new version of a registered model, copied aside from a run or a
-folder.
+"""Job `register`: create the files of a new version of a registered model, from a run or a folder.
 
-Everything is copied, never linked, with how the model was trained and the split of its run, and has
-checksums. The engine gives the version its number and place, so that numbers have no gaps and no race.
+Everything is copied, never linked, including how the model was trained and its run's split, and gets
+checksums. The files are created in the job's folder; the engine assigns their number and place
+(`engine.registry.version_keeping`), so that numbers have no gaps or races.
 """
 
 from __future__ import annotations
@@ -28,20 +28,15 @@ from store.registry.config import RegisterConfig
 from store.training.methods import METHODS, WHOLE_METHOD
 from store.training.train_config import TrainConfig
 
-# A version's folder being made, aside: from what a run left, or from a folder as it is.
-#
-# Everything is copied, never linked: whatever becomes of the run, the version keeps its own. With the model's
-# files go `training.json` (how it was trained, on which rows) and the split of the run, so that a version is
-# loaded and evaluated as its run would be.
+# A version is independent of its run. It includes `training.json` (how and on which rows the model was
+# trained) and the split of the run, so that it is loaded and evaluated as its run would be.
 
 CHUNK = 2**22
-MODEL_CARD = (
-    "README.md"  # a run's is a library's template; that of a version is written of what is known of it
-)
+MODEL_CARD = "README.md"  # a run's is a library template; a version's is generated from its data
 
 
 def fill_version_folder(job: WorkerJob, config: RegisterConfig, folder: Path) -> RegisteredFiles:
-    """Fill the empty `folder`. Raises ModelError and StateError for what is no model."""
+    """Fill the empty `folder`. Raises ModelError and StateError if there is no model."""
     take = _copy_run if config.run else _copy_model_folder
     base, adapter, notices = take(job, config, VersionDir(folder))
     files = _hash_files(job, folder)
@@ -81,7 +76,7 @@ def _copy_run(
 
 
 def _save_checkpoint(job: WorkerJob, run: EarlierRun, asked: ModelSelection, folder: Path) -> None:
-    """The weights that a stopped run was at, as the run itself would have left them."""
+    """Save the weights of a stopped run's checkpoint as the run itself would have saved them."""
     loaded = evaluated_model.load_model(job, asked)
     origin: ModelOrigin = {"own_base": run.folder.base.exists()}
     if loaded.course:
@@ -142,7 +137,7 @@ def _build_note(base: str, config: TrainConfig, labels: list[str]) -> ModelNote:
 
 
 def _find_base_folder(job: WorkerJob, base: str) -> str:
-    """The model that an adapter belongs to. Raises ModelError (base) where it isn't here."""
+    """Return the base model of an adapter. Raises ModelError (base) if it isn't available."""
     if not base:
         raise ModelError("The adapter does not name its base model.", fix="Set its base model.", field="base")
     try:
@@ -156,7 +151,7 @@ def _find_base_folder(job: WorkerJob, base: str) -> str:
 
 
 class FolderCopy(NamedTuple):
-    """These files of `source` are copied to `target`."""
+    """Files to copy from `source` to `target`."""
 
     source: Path
     target: Path
@@ -164,7 +159,7 @@ class FolderCopy(NamedTuple):
 
 
 def _copy_folders(job: WorkerJob, copied: list[FolderCopy]) -> None:
-    """Copy the files of all folders, and say how far it is."""
+    """Copy the files of all folders, with progress."""
     files = [(source / name, target / name) for source, target, names in copied for name in names]
     whole = sum(source.stat().st_size for source, _ in files)
     if whole > shutil.disk_usage(job.home.path).free:
@@ -183,7 +178,7 @@ def _copy_folders(job: WorkerJob, copied: list[FolderCopy]) -> None:
 
 
 def _hash_files(job: WorkerJob, folder: Path) -> list[VersionFile]:
-    """Every file with its size, time and checksum."""
+    """Return every file with its size, modification time and checksum."""
     names = list_files_below(folder)
     whole = sum((folder / name).stat().st_size for name in names)
     done = 0
@@ -203,12 +198,7 @@ def _hash_files(job: WorkerJob, folder: Path) -> list[VersionFile]:
     return files
 
 
-# The job `register`: the files of a new version of a registered model, with their checksums.
-#
-# They are made aside, in the job's folder; the engine gives them their number and their place
-# (`engine.registry.version_keeping`), so that numbers have no gaps and no race.
-
-# estimated: what is copied is written and waited for, and read once more for its checksum
+# Estimated: copying writes and syncs the files, and they are read once more for checksums.
 phases = build_fixed_phases(
     LOADING_MESSAGE,
     Phase("Copying the files", 2),
@@ -217,7 +207,9 @@ phases = build_fixed_phases(
 
 
 def run(job: WorkerJob) -> RegisteredFiles:
-    """Copy, check and hash. Raises ModelError, StateError and NotFoundError for what is no model."""
+    """Copy, check and hash the files. Raises ModelError, StateError and NotFoundError if there is no
+    model.
+    """
     config = RegisterConfig.parse(job.config["register"])
     with use_temporary_folder(job, what="the version", again="register again") as folder:
         made = folder / "version"

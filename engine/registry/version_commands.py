@@ -1,8 +1,7 @@
-"""The commands of registered models: make and delete versions, and move aliases through the gate, each
-with its reason.
+"""Commands of registered models: create and delete versions, and move aliases through the gate, with reasons.
 
-Checksums are taken and the gate is judged before the store is locked; in the transaction that moves the
-alias it is looked at whether somebody else has moved it, or has changed the gate, meanwhile.
+Checksums are verified and the gate is evaluated before the store is locked; the transaction that moves the
+alias checks whether the alias or the gate has changed in the meantime.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ from store.retraining.improvements import check_not_improving
 
 
 class VersionName(Config):
-    """`version`: NAME@NUMBER or NAME@ALIAS."""
+    """Body that names a version as NAME@NUMBER or NAME@ALIAS."""
 
     version: Line = Field(min_length=1, max_length=200)
 
 
 class RegisterCommands:
-    """The commands over one store; `launching` queues jobs."""
+    """Commands of versions; `launching` queues jobs."""
 
     def __init__(
         self,
@@ -57,7 +56,7 @@ class RegisterCommands:
         self.home = launching.home
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         return {
             "register_model": Command(
                 RegisterConfig, self.register, CREATED, makes_work=True, by_person=True
@@ -67,17 +66,18 @@ class RegisterCommands:
         }
 
     def register(self, config: RegisterConfig, person: Person) -> JobQueued:
-        """Queue the copying of what a run left, or of a folder. Raises ConfigError and StateError that name
-        the field."""
+        """Queue the registration of a run's model or a folder. Raises ConfigError and StateError that name
+        the field.
+        """
         with self.database.transaction() as tx:
             return {"job_id": self.queue(tx, config, person)}
 
     def queue(self, tx: Transaction, config: RegisterConfig, person: Person) -> str:
-        """The same within a transaction that does more; the id of the job."""
+        """Queue the registration within the caller's transaction; return the job id."""
         if config.run:
             chosen = ModelSelection(run=config.run, checkpoint=config.checkpoint)
             run = self.evaluating.checked_run(tx, chosen)
-            assert run is not None  # a name was given
+            assert run is not None  # a run was named
             config = config.model_copy(update={"run": run.run_id})
         if config.base:
             base = registered_versions.pin_version(tx, self.home, config.base, "base")
@@ -86,7 +86,7 @@ class RegisterCommands:
         return self.launching.queue_job(tx, KIND, f"Register {config.name}", document)
 
     def describe(self, body: DescribeModel) -> EmptyAnswer:
-        """Say what a model is meant for. Raises ConflictError where somebody else has said so meanwhile."""
+        """Set a model's intended use. Raises ConflictError if it was changed in the meantime."""
         with self.database.transaction() as tx:
             model = model_versions.get_model(tx, body.model)
             if body.seen is not None and model.description not in (body.seen, body.description):
@@ -99,8 +99,9 @@ class RegisterCommands:
         return {}
 
     def delete(self, body: VersionName) -> EmptyAnswer:
-        """Forget a version and its files. Raises StateError where an alias, another version or an endpoint
-        needs it."""
+        """Delete a version and its files. Raises StateError if an alias, another version or an endpoint needs
+        it.
+        """
         with self.database.transaction() as tx:
             version = model_versions.get_version(tx, body.version)
             reference = registered_versions.format_reference(version)
@@ -134,19 +135,13 @@ def _find_model_subject(db: Queryable, body: DescribeModel) -> ActivitySubject:
 
 
 def find_version_subject(db: Queryable, body: VersionName, *_: Person) -> ActivitySubject:
-    """Of a body that names a version."""
+    """Return the activity subject of a body that names a version."""
     version = model_versions.get_version(db, body.version)
     return ActivitySubject("model", version.model_id, version.name, f"version {version.version}")
 
 
-# The commands that move aliases: promote through the gate, back, and take away; each with its reason.
-#
-# Checksums are taken and the gate is judged before the store is locked; in the transaction that moves the
-# alias it is looked at whether somebody else has moved it, or has changed the gate, meanwhile.
-
-
 class AliasChange(NamedTuple):
-    """One move of an alias, from the version of a number to that of another; None for none."""
+    """Move of an alias from one version number to another, None for no version."""
 
     alias: str
     kind: MoveKind
@@ -157,13 +152,13 @@ class AliasChange(NamedTuple):
 
 
 class AliasCommands:
-    """The commands over one store."""
+    """Commands of aliases."""
 
     def __init__(self, database: Database, home: Home, clock: Callable[[], float]) -> None:
         self.database, self.home, self.clock = database, home, clock
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         return {
             "promote": Command(Promote, self.promote, _find_promotion_subject, by_person=True),
             "move_back": Command(AliasReference, self.back, _find_alias_subject, by_person=True),
@@ -178,9 +173,12 @@ class AliasCommands:
         *,
         decided: bool = False,
     ) -> AliasMoved:
-        """Give a version an alias, if the gate lets it, or an admin does though it doesn't. Raises StateError
-        with what the gate says, and ConflictError where somebody was quicker. beside: what else goes into the
-        transaction. decided: the version's improvement was decided on, by its own checks."""
+        """Give a version an alias if its gate passes or an admin overrides it.
+
+        `beside` runs in the same transaction. `decided` means that the version's improvement was decided
+        by its own checks. Raises StateError with the gate's outcome, and ConflictError if the alias or the
+        gate was changed in the meantime.
+        """
         asked = model_versions.get_version(self.database, body.version)
         held = model_versions.alias_standing(self.database, asked.model_id, body.alias)
         gate = model_versions.gate(self.database, asked.model_id, body.alias)
@@ -193,11 +191,11 @@ class AliasCommands:
             _check_override(unpassed or report.sentence, body, person)
             kind = "overridden"
         with self.database.transaction() as tx:
-            version = model_versions.get_version(tx, case.reference)  # it may have been deleted
+            version = model_versions.get_version(tx, case.reference)  # may have been deleted
             model = model_versions.get_model(tx, version.model_id)
             current = model_versions.alias_standing(tx, model.model_id, body.alias)
             self._check_seen(tx, model, body.alias, body.seen, current)
-            if current != held:  # by which the gate was judged
+            if current != held:  # the gate was evaluated against it
                 raise _build_conflict(tx, model, body.alias, current)
             _check_same_gate(gate, model_versions.gate(tx, model.model_id, body.alias), body.alias)
             if current == version.version:
@@ -209,7 +207,7 @@ class AliasCommands:
         return {"alias": body.alias, "reference": case.reference, "replaced": replaced}
 
     def back(self, body: AliasReference, person: Person) -> AliasMoved:
-        """Give the alias back to the version that had it before. Raises StateError where there is none."""
+        """Move the alias back to the version that had it before. Raises StateError if there is none."""
         earlier = self._earlier(self.database, body)
         version_keeping.check_whole_files(self.home, earlier)
         with self.database.transaction() as tx:
@@ -239,7 +237,7 @@ class AliasCommands:
         return version
 
     def remove(self, body: AliasReference, person: Person) -> AliasMoved:
-        """Take an alias away, so that no version has it."""
+        """Remove an alias, so that no version has it."""
         with self.database.transaction() as tx:
             model = model_versions.get_model(tx, body.model)
             current = model_versions.alias_standing(tx, model.model_id, body.alias)
@@ -259,7 +257,7 @@ class AliasCommands:
         seen: AliasSnapshot | None,
         current: int | None,
     ) -> None:
-        """Raise ConflictError where the alias stands elsewhere by now than the person saw."""
+        """Raise ConflictError if the alias moved since the person saw it."""
         if seen is not None and seen.version != current:
             raise _build_conflict(tx, model, alias, current)
 
@@ -283,8 +281,10 @@ class AliasCommands:
 
 
 def _describe_unpassed_improvement(db: Queryable, version: ModelVersion, alias: str, held: int | None) -> str:
-    """Why the improvement that made a version doesn't let it take the place of the version `held`; "" where
-    it does, or none made it. What was stopped or declined passes no easier than what is under way."""
+    """Return why the version's improvement doesn't allow it to replace the version `held`, or "".
+
+    An improvement that was stopped or declined has the same requirements as one in progress.
+    """
     improvement = improvements.find_unpromoted(db, version, alias)
     if improvement is None or held == version.version:
         return ""
@@ -300,16 +300,16 @@ def _describe_unpassed_improvement(db: Queryable, version: ModelVersion, alias: 
     if report.answer != "passed":
         return f"{who}: {report.sentence}"
     beside, now = report.holder, f"{version.name}@{held}" if held is not None else None
-    if beside == now:  # not the fact `holder`, which is set before anything is measured beside it
+    if beside == now:  # not the fact `holder`, which is set before anything is compared with it
         return ""
     return (
-        f"{who}{', and' if ended else ''} has measured {reference} against "
-        f"{beside or 'no other version'}, but {now or 'no version'} is {alias} now."
+        f"{who}{', and' if ended else ''} compared {reference} with {beside or 'no other version'}, but"
+        f" {now or 'no version'} is {alias} now."
     )
 
 
 def _check_override(sentence: str, body: Promote, person: Person) -> None:
-    """Raise StateError for a gate that is not passed, unless an admin says why it may be."""
+    """Raise an error for a gate that isn't passed, unless an admin overrides it with a reason."""
     if not body.override:
         raise StateError(
             sentence, fix="Check the gate for what is missing. An admin can override it with a reason."
@@ -321,13 +321,13 @@ def _check_override(sentence: str, body: Promote, person: Person) -> None:
     if len(body.reason.split()) < 2:
         raise ConfigError(
             f"The reason {body.reason!r} is too short to override a gate.",
-            fix="Give a one-sentence reason; it is kept in the log.",
+            fix="Give a one-sentence reason; it is recorded in the log.",
             field="reason",
         )
 
 
 def _check_same_gate(judged: GateRecord | None, present: GateRecord | None, alias: str) -> None:
-    """Raise ConflictError where the gate is another by now than the version was judged by."""
+    """Raise ConflictError if the gate changed since the version was evaluated."""
     if present and (judged is None or present.config != judged.config):
         raise ConflictError(
             f"{present.changed_by_name} changed the gate of {alias} in the meantime.",
@@ -339,7 +339,7 @@ def _check_same_gate(judged: GateRecord | None, present: GateRecord | None, alia
 def _find_current_version(
     tx: Transaction, model: ModelSummary, alias: str, current: int | None
 ) -> ReplacedVersion | None:
-    """The version that has an alias, and who gave it; read before the alias moves on."""
+    """Return the version that has an alias, and who moved it; call before the alias moves."""
     last = next(iter(model_versions.alias_moves(tx, model.model_id, alias, limit=1)), None)
     if current is None or last is None:
         return None
@@ -351,7 +351,7 @@ def _find_current_version(
 
 
 def _build_conflict(tx: Transaction, model: ModelSummary, alias: str, current: int | None) -> ConflictError:
-    """That somebody moved the alias since it was looked at: who, when, why."""
+    """Return an error that someone moved the alias in the meantime: who, when and why."""
     last = next(iter(model_versions.alias_moves(tx, model.model_id, alias, limit=1)), None)
     where = f"{model.name}@{current} is {alias}" if current is not None else f"No version is {alias}"
     who = "Someone"

@@ -1,5 +1,5 @@
-"""What the engine makes of the result of the job `register`: a new version gets its number and its place,
-where its files are not to change.
+"""Store the result of the job `register`: assign the version's number and move its files to their final
+place.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from store.runs import runs
 
 
 def store_version(tx: Transaction, home: Home, job: Job, result: RegisteredFiles, at: float) -> None:
-    """The new version: its folder gets the next number, then its row is written. Content that a version has
-    already makes no other one; who registered it finds that version by the fingerprint."""
+    """Store the new version: move its folder to the next number, then insert its row.
+
+    Content equal to an existing version creates no new one; it is found by the fingerprint.
+    """
     config = RegisterConfig.parse(job.config["register"])
     model_id, made = find_model_id(config.name), JobDir(home.jobs / job.job_id).version
     if model_versions.find_fingerprint(tx, model_id, result["fingerprint"]):
@@ -56,15 +58,18 @@ def store_version(tx: Transaction, home: Home, job: Job, result: RegisteredFiles
 
 
 def _move_into_registry(tx: Transaction, home: Home, job: Job, name: str, result: RegisteredFiles) -> int:
-    """Move the folder to its place, with its seal; its number. An engine that was killed between the move and
-    the commit has moved it: the seal says so."""
+    """Move the folder to its place, with its seal; return its number.
+
+    If an engine was killed between the move and the commit, the folder was already moved and its seal says
+    so.
+    """
     model_id, made = find_model_id(name), JobDir(home.jobs / job.job_id).version
     above = home.registry / model_id
     if not made.exists():
         return _find_moved_number(above, job)
     number = model_versions.get_last_number(tx, model_id) + 1
     while (seal := _read_seal(above, number)) and seal["job_id"] != job.job_id:
-        number += 1  # another job's, whose row is about to come
+        number += 1  # another job's, whose row will follow
     folder = VersionDir(above / str(number))
     above.mkdir(mode=0o700, parents=True, exist_ok=True)
     new: VersionSeal = {
@@ -73,7 +78,7 @@ def _move_into_registry(tx: Transaction, home: Home, job: Job, name: str, result
         "files": result["files"],
     }
     write_json(folder.seal, new)
-    remove_tree(folder.path)  # of an attempt before, whose row could not be written
+    remove_tree(folder.path)  # from an earlier attempt whose row could not be written
     os.rename(made, folder.path)
     return number
 
@@ -105,7 +110,7 @@ def _build_source(tx: Transaction, config: RegisterConfig) -> VersionSource:
 
 
 def check_whole_files(home: Home, version: ModelVersion) -> None:
-    """Hash every file again, and hold it against what the store has. Raises ModelError that names it."""
+    """Hash every file again and compare with the store. Raises ModelError that names a differing file."""
     folder = home.path / version.folder
     if not folder.is_dir():
         raise NotFoundError(

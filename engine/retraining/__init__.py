@@ -1,1 +1,1 @@
-"""Retraining: feedback gathered as rows, a new version trained, judged by a gate and put into use."""
+"""Retraining: turn feedback into rows, train a new version, evaluate it with a gate, and promote it."""

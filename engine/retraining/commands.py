@@ -1,4 +1,4 @@
-"""The commands about improvements: begin, decide, go on, stop, and put on a schedule."""
+"""Commands of improvements: begin, decide, resume, stop and schedule."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from store.retraining.config import (
 )
 from store.retraining.schemas import AT_WORK, RESUMED, Improvement, ImprovementFacts, ImprovementState
 
-JOB_FACTS_BY_STATE: dict[ImprovementState, tuple[str, ...]] = {  # the facts that name the jobs of a step
+JOB_FACTS_BY_STATE: dict[ImprovementState, tuple[str, ...]] = {  # facts with the job ids of each step
     "gathering": ("gather_job",),
     "joining": ("join_job",),
     "training": ("run_id",),
     "registering": ("register_job",),
     "measuring": ("evaluation_jobs",),
 }
-OWN_FACTS = {"evaluation_jobs": "own_evaluation_jobs"}  # others are somebody else's, and only waited for
+OWN_FACTS = {"evaluation_jobs": "own_evaluation_jobs"}  # other jobs are only awaited
 
 
 class ImproveCommands:
-    """The commands over one store. requeue: puts a job that ended badly back into the queue."""
+    """Commands of improvements; `requeue` puts a failed job back into the queue."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class ImproveCommands:
         self.requeue, self.clock = requeue, clock
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         named = ImprovementReference
         return {
             "begin_improvement": Command(
@@ -74,16 +74,19 @@ class ImproveCommands:
         }
 
     def begin(self, config: ImproveConfig, person: Person) -> StartedImprovement:
-        """Begin an improvement; the engine does its steps. Raises ConfigError that names the field."""
+        """Begin an improvement, whose steps the engine runs. Raises ConfigError that names the field."""
         with self.database.transaction() as tx:
             improvement = self.beginning.begin(tx, config, (person.person_id, person.name))
         return {"improvement_id": improvement.improvement_id, "improvement": improvement.name}
 
-    # -- a person's word ----------------------------------------------------------------------------
+    # -- decision -----------------------------------------------------------------------------------
 
     def decide(self, body: DecideImprovement, person: Person) -> EmptyAnswer:
-        """Promote its version, through the gate of the alias too, or decline it. Raises StateError with what
-        the checks say, ConfigError for a reason that is missing, and ConflictError where the alias moved."""
+        """Promote the improvement's version, subject to the alias's gate too, or decline it.
+
+        Raises StateError with the outcome of failed checks, ConfigError for a missing reason, and
+        ConflictError if the alias moved.
+        """
         improvement = improvements.get(self.database, body.improvement)
         if not body.promote:
             return self._decline(body, improvement, person)
@@ -138,7 +141,9 @@ class ImproveCommands:
             )
 
     def _check_measured(self, improvement: Improvement, body: DecideImprovement, person: Person) -> bool:
-        """Whether the checks are overridden; raises StateError where they are not passed and may not be."""
+        """Return whether the checks are overridden. Raises an error if they failed and can't be
+        overridden.
+        """
         report = improvement.facts["gate"]
         if report.answer == "passed":
             return False
@@ -166,12 +171,13 @@ class ImproveCommands:
         at = job_queue.to_utc(self.clock())
         improvements.end(tx, improvement.improvement_id, state, at, person.name, note[:2_000])
 
-    # -- go on, and stop ----------------------------------------------------------------------------
+    # -- resume and stop ----------------------------------------------------------------------------
 
     def resume(self, body: ImprovementReference, person: Person) -> EmptyAnswer:
-        """Go on with a failed one from the step at which it failed, or gather anew for one that waits for
-        rows; a job that ended badly is done again. Whoever goes on with it answers for what it does from
-        then on."""
+        """Resume a failed improvement at the step that failed, or gather again for one that waits for rows.
+
+        Failed jobs run again. From then on, the improvement acts on behalf of the person who resumed it.
+        """
         with self.database.transaction() as tx:
             improvement = improvements.get(tx, body.improvement)
             step = improvement.failed_at
@@ -200,8 +206,11 @@ class ImproveCommands:
         return {}
 
     def _again(self, tx: Transaction, improvement: Improvement, fact: str) -> None:
-        """The jobs of a step that ended badly go back into the queue; those that are gone are made anew, and
-        so is a gathering, as the alias may have moved since, or a run be gone that it is to compare with."""
+        """Requeue the failed jobs of a step; deleted ones are created again.
+
+        Gathering is always repeated, as the alias may have moved, or a run that it compares with may be
+        deleted.
+        """
         job_ids = _list_job_ids(improvement.facts, fact)
         present = {job.job_id: job for job in job_queue.with_ids(tx, job_ids)}
         if fact == "gather_job":
@@ -213,7 +222,7 @@ class ImproveCommands:
             improvements.drop_facts(tx, improvement.improvement_id, fact)
 
     def stop(self, body: ImprovementReference, person: Person) -> EmptyAnswer:
-        """End one that is under way, or has failed; its own jobs are cancelled, and what it made stays."""
+        """Stop an active or failed improvement; its own jobs are cancelled, and what they made is kept."""
         at = self.clock()
         with self.database.transaction() as tx:
             improvement = improvements.get(tx, body.improvement)
@@ -229,7 +238,7 @@ class ImproveCommands:
     # -- schedule -----------------------------------------------------------------------------------
 
     def schedule(self, config: ImproveSchedule, person: Person) -> EmptyAnswer:
-        """Have improvements of a model begin by themselves. Raises ConfigError that names the field."""
+        """Schedule improvements of a model. Raises ConfigError that names the field."""
         with self.database.transaction() as tx:
             model = model_versions.get_model(tx, config.model)
             _, dataset = find_run_and_dataset(tx, model.model_id, config)
@@ -240,7 +249,7 @@ class ImproveCommands:
         return {}
 
     def unschedule(self, body: UnscheduleImprovement, person: Person) -> EmptyAnswer:
-        """None begins by itself any more. Raises StateError where none did."""
+        """Remove the schedule of a model. Raises StateError if there is none."""
         with self.database.transaction() as tx:
             model = model_versions.get_model(tx, body.model)
             if not improvements.end_schedule(tx, model.model_id):

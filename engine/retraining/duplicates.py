@@ -1,7 +1,6 @@
-"""New rows beside each other and beside the rows that a run was trained and judged on, here and elsewhere:
-which repeat what, and which can't be used for that.
+"""Compare new rows with each other and with training and held-out rows, of the run and elsewhere.
 
-Rows that judge must not be trained on, in the same or in other words.
+Held-out rows must not be trained on, neither verbatim nor paraphrased.
 """
 
 from __future__ import annotations
@@ -39,13 +38,16 @@ BATCH_ROWS = 10_000
 ELSEWHERE_TEXTS = {
     "judge": "held out elsewhere",
     "train": "trained elsewhere",
-}  # parts of rows beside the run's own
+}  # parts of rows that are not the run's own
 
 
 class ComparedRows(NamedTuple):
-    """Rows as they are compared. digests: uint64, equal where texts are equal when folded. prompts: of all
-    turns but the last, 0 for plain texts. asked: what they ask, however the caller put it. texts: what is
-    looked at for near duplicates. answered: what is looked at for repeats in other words."""
+    """Rows in the form in which they are compared.
+
+    digests: uint64, equal for equal folded texts. prompts: uint64 digests of all turns but the last, 0 for
+    plain texts. asked: keys of the questions, independent of system turns. texts: for near duplicates.
+    answered: for paraphrases.
+    """
 
     digests: np.ndarray
     prompts: np.ndarray
@@ -56,46 +58,50 @@ class ComparedRows(NamedTuple):
 
 
 class OldRows(NamedTuple):
-    """The run's own rows, then those beside them. `parts`: object, of each row train, validation or test,
-    one of `ELSEWHERE_TEXTS`, or None where the run did not take it. questions: the keys of what is asked
-    and is no instruction among the rows of its own data set. own: how many rows are the run's. origins: of
-    each row the fingerprint of its data set and its number there."""
+    """The run's rows, followed by rows from elsewhere.
+
+    parts: object array of train, validation, test, a value of `ELSEWHERE_TEXTS`, or None if the run did
+    not use the row. questions: keys of real questions (not instructions), judged within each data set.
+    own: number of the run's rows. origins: fingerprint of the data set and row number of each row.
+    """
 
     rows: ComparedRows
     parts: np.ndarray
-    labels: list[str]  # of the run's training rows, sorted
+    labels: list[str]  # labels of the run's training rows, sorted
     questions: np.ndarray
     own: int
     origins: list[tuple[str, int]]
 
     @property
     def held(self) -> np.ndarray:
-        """Which rows have judged the run: bool."""
+        """Boolean mask of the run's held-out rows (validation and test)."""
         return np.isin(self.parts.astype(str), ["validation", "test"])
 
     @property
     def held_elsewhere(self) -> np.ndarray:
-        """Which others judge: bool."""
+        """Boolean mask of rows held out elsewhere."""
         judged: np.ndarray = self.parts.astype(str) == ELSEWHERE_TEXTS["judge"]
         return judged
 
     @property
     def trained(self) -> np.ndarray:
-        """Which rows the run was trained on: bool."""
+        """Boolean mask of the run's training rows."""
         trained: np.ndarray = self.parts.astype(str) == "train"
         return trained
 
     @property
     def learned(self) -> np.ndarray:
-        """Which rows the model was trained on, by this run or before: bool."""
+        """Boolean mask of rows that the model was trained on, by this run or earlier."""
         return np.isin(self.parts.astype(str), ["train", ELSEWHERE_TEXTS["train"]])
 
 
 def read_old_rows(
     home: Home, fingerprint: str, parts: np.ndarray, beside: Sequence[ComparisonRows] = ()
 ) -> OldRows:
-    """The rows of the run's data set, and those beside. A row that the run did not take may be one of these
-    too; what it took stays what it is."""
+    """Read the rows of the run's data set, and those of other data sets.
+
+    Rows of the data set that the run did not use may get a part from elsewhere; used rows keep theirs.
+    """
     rows = _read_rows(home, fingerprint)
     origins = [(fingerprint, number) for number in range(len(rows))]
     labels = {
@@ -131,7 +137,7 @@ def _read_rows(home: Home, fingerprint: str) -> list[CanonicalRow]:
 
 
 def mask_selected_rows(home: Home, other: ComparisonRows) -> np.ndarray:
-    """Which rows of its data set: bool."""
+    """Return the boolean mask of the selected rows of the data set."""
     if other.part == "all":
         return np.ones(open_rows(home, other.fingerprint).metadata.num_rows, bool)
     parts = compute_parts_by_split(home, other.fingerprint, Split.parse(other.split))
@@ -139,7 +145,7 @@ def mask_selected_rows(home: Home, other: ComparisonRows) -> np.ndarray:
 
 
 def build_compared_rows(rows: Sequence[CanonicalRow]) -> ComparedRows:
-    """What of these rows is compared."""
+    """Convert rows to the form in which they are compared."""
     digests = b"".join(hash_folded_text(row.text) for row in rows)
     prompts = [
         0 if row.roles is None else int.from_bytes(hash_folded_text("\n\n".join(row.contents[:-1])), "little")
@@ -162,20 +168,22 @@ def build_compared_rows(rows: Sequence[CanonicalRow]) -> ComparedRows:
 
 
 def _extract_compared_text(row: CanonicalRow) -> str:
-    """Its text without what is said with every row, and without an answer that is a label: one word of
-    another class makes no other question."""
+    """Return the row's text without system and tool turns, and without an answer that is a label.
+
+    A different class label doesn't make it a different question.
+    """
     if row.roles is None:
         return row.text
     return _extract_question(row) if _is_labelled(row) else "\n\n".join(_list_spoken_turns(row))
 
 
 def _extract_question(row: CanonicalRow) -> str:
-    """What it asks, with the turns before; "" of plain texts."""
+    """Return the question with the turns before it; "" for plain texts."""
     return "" if row.roles is None else "\n\n".join(_list_spoken_turns(row)[:-1])
 
 
 def _list_spoken_turns(row: CanonicalRow) -> list[str]:
-    """Its turns without those of system and tools; the last one is the answer."""
+    """Return the turns without system and tool turns; the last one is the answer."""
     turns = list(zip(row.roles or (), row.contents, strict=True))
     last = len(turns) - 1
     return [
@@ -184,18 +192,16 @@ def _list_spoken_turns(row: CanonicalRow) -> list[str]:
 
 
 def _is_labelled(row: CanonicalRow) -> bool:
-    """Whether its answer is its label."""
+    """Return whether the answer is the row's label."""
     return row.label is not None and row.roles is not None and row.contents[-1].strip() == row.label
 
 
-# New rows beside each other and beside those that the run has: which repeat what, and which may judge.
-#
-# A new row that repeats one that has judged is neither trained on nor judged by: a figure on the old rows
-# would rise for it. That holds for rows that judge elsewhere too, as earlier new rows and golden sets do. A
-# row that asks what a training row asks and answers it otherwise is a correction: it is trained on and
-# never judges, as the old answer was taught.
+# A new row that repeats a held-out row is neither trained on nor held out: it would raise the metric on the
+# old rows. That includes rows held out elsewhere, such as earlier new rows and golden sets. A row that
+# answers the question of a training row differently is a correction: it is trained on and never held out, as
+# the old answer was trained on.
 
-THRESHOLD = 0.7  # Jaccard similarity of word 5-grams, as everywhere
+THRESHOLD = 0.7  # Jaccard similarity of word 5-grams, as elsewhere
 BATCH = 4_000
 COMPARING_ROWS = "Comparing with the old rows"
 HELD_TEXT = "duplicate of a held-out old row"
@@ -215,8 +221,11 @@ HELD_REASONS = (HELD_TEXT, HELD_PROMPT, HELD_SIMILAR, HELD_ANSWER, HELD_REWORDED
 
 
 class IncomingRow(NamedTuple):
-    """A new row. from_people: somebody said it of one answer; a row of a data set is not. earlier: it was put
-    aside to judge an earlier improvement, and may be among the rows that judge elsewhere."""
+    """New row to compare.
+
+    from_people: a person wrote or chose it about an answer, unlike rows of a data set. earlier: it was
+    held out for an earlier improvement, so it may be among the rows held out elsewhere.
+    """
 
     row: CanonicalRow
     from_people: bool
@@ -224,10 +233,13 @@ class IncomingRow(NamedTuple):
 
 
 class NewRowComparison(NamedTuple):
-    """Of each new row: `reasons`, why it is left out, "" where it is not; whether another one answers it
-    otherwise, whatever the reason; whether it may only be trained on; whether it corrects an old row;
-    `groups`: int64, equal where rows must not be parted; `partners`: int64, of a row that repeats one that
-    judges the place of that among the old ones, else -1."""
+    """Result of the comparison, per new row.
+
+    reasons: why it is left out, "" if it isn't. disputed: another row has a different answer, whatever the
+    reason. only_train: it can't be held out. corrects: it corrects an old row. groups: int64, equal for
+    rows that must stay in one part. partners: int64, index of the held-out old row that it repeats, else
+    -1.
+    """
 
     reasons: list[str]
     disputed: np.ndarray
@@ -240,9 +252,11 @@ class NewRowComparison(NamedTuple):
 def compare_new_rows(
     rows: Sequence[IncomingRow], old: OldRows, kind: Kind, folder: Path, progress: Progress
 ) -> NewRowComparison:
-    """How the new rows stand to each other and to the old ones. `folder` takes a spool file. Where a new row
-    answers otherwise what an earlier one asks, neither is right for sure, and both are left out. `progress`
-    may raise to stop."""
+    """Compare the new rows with each other and with the old ones.
+
+    If new rows answer the same question differently, neither is certainly right, and both are left out.
+    `folder` is for a spool file; `progress` may raise to stop.
+    """
     new = build_compared_rows([each.row for each in rows])
     from_people = np.array([each.from_people for each in rows], bool)
     within, across = _find_similar_pairs(new.texts, old.rows.texts, folder, progress)
@@ -278,9 +292,10 @@ def _find_held_partners(
     first_time: np.ndarray,
     progress: Progress,
 ) -> list[np.ndarray]:
-    """For each way of `HELD_REASONS` the old row, of those in `held`, that a new row repeats in this way,
-    -1 where
-    none. Rows that judged before are not looked at for repeats in other words: they are not trained on."""
+    """Return, for each of `HELD_REASONS`, the row in `held` that each new row repeats in this way, else -1.
+
+    Rows that were held out before are not checked for paraphrases, as they are not trained on.
+    """
     places = np.flatnonzero(held)
     text, prompt, nearly, copied, reworded = (np.full(len(new.digests), -1) for _ in HELD_REASONS)
     by_digest = dict(zip(old.rows.digests[places].tolist(), places.tolist(), strict=True))
@@ -310,7 +325,7 @@ def _leave_out(reasons: list[str], rows: np.ndarray, reason: str) -> None:
 def _find_similar_pairs(
     new: list[str], old: list[str], folder: Path, progress: Progress
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Near duplicates among the new texts, the earlier one first; and (new, old) across the two."""
+    """Return near-duplicate pairs among the new texts, the earlier one first, and (new, old) pairs."""
 
     def tell(done: int, total: int) -> None:
         progress(done, total, "bands", COMPARING_ROWS)
@@ -336,14 +351,14 @@ def _add_sketches(sketches: Sketches, texts: list[str]) -> None:
 
 
 def _mask_similar(pairs: list[tuple[int, int]], old: np.ndarray, count: int) -> np.ndarray:
-    """Which new rows are nearly one of these old ones."""
+    """Return the mask of new rows that are near duplicates of these old ones."""
     near = np.zeros(count, bool)
     near[[new for new, other in pairs if old[other]]] = True
     return near
 
 
 def _mask_contradicting(new: ComparedRows) -> np.ndarray:
-    """Rows with labels whose prompt another row has with another label: bool."""
+    """Return the mask of labeled rows whose prompt has another label in another row."""
     labels: dict[int, set[str]] = defaultdict(set)
     for prompt, answer in zip(new.prompts.tolist(), new.answers, strict=True):
         if prompt and answer[2] is not None:
@@ -352,7 +367,7 @@ def _mask_contradicting(new: ComparedRows) -> np.ndarray:
 
 
 def _mask_conflicting_answers(new: ComparedRows, kind: Kind, from_people: np.ndarray) -> np.ndarray:
-    """Rows whose question another row answers otherwise, where people said one of the answers: bool."""
+    """Return the mask of rows whose question has a different answer in another row, if one is from people."""
     rows: dict[int, list[int]] = defaultdict(list)
     for number in np.flatnonzero(np.isin(new.prompts, find_questions(new.prompts))).tolist():
         rows[int(new.prompts[number])].append(number)
@@ -365,14 +380,16 @@ def _mask_conflicting_answers(new: ComparedRows, kind: Kind, from_people: np.nda
 
 
 def _is_disputed(kind: Kind, answers: list[Answer]) -> bool:
-    """Whether answers to one question can't all be right."""
+    """Return whether answers to the same question can't all be right."""
     if kind == "preference":
         return bool({answer[0] for answer in answers} & {answer[1] for answer in answers})
     return any(contradicts(kind, answers[0], answer) for answer in answers[1:])
 
 
 def _mask_training_repeats(new: ComparedRows, old: OldRows, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
-    """New rows that an old training row is already, and those that answer one's question otherwise: bool."""
+    """Return masks of new rows that equal an old training row, and of those that answer its question
+    differently.
+    """
     places = np.flatnonzero(old.trained)
     by_prompt: dict[int, list[int]] = defaultdict(list)
     by_text: dict[int, list[int]] = defaultdict(list)
@@ -392,7 +409,7 @@ def _mask_training_repeats(new: ComparedRows, old: OldRows, kind: Kind) -> tuple
 
 
 def _leave_out_repeats(reasons: list[str], new: ComparedRows, near: list[tuple[int, int]]) -> None:
-    """Of rows that are equal, or nearly so with the same label, the first stays."""
+    """Keep the first of rows that are equal, or near duplicates with the same answer."""
     seen: set[tuple[int, str, str | None]] = set()
     for number, (text_digest, answer) in enumerate(zip(new.digests.tolist(), new.answers, strict=True)):
         if reasons[number]:
@@ -407,8 +424,7 @@ def _leave_out_repeats(reasons: list[str], new: ComparedRows, near: list[tuple[i
 
 
 def _group_rows(new: ComparedRows, near: list[tuple[int, int]], progress: Progress) -> np.ndarray:
-    """Rows with equal questions, or nearly equal, or that repeat each other in other words, belong together,
-    and so do the turns of a conversation."""
+    """Group rows with equal or near-duplicate questions, paraphrases, and the turns of a conversation."""
     groups = new.asked.grouped(np.arange(len(new.prompts)))
     if near:
         groups = merge_groups(groups, *np.array(near, np.int64).T)

@@ -1,4 +1,4 @@
-"""Retraining in the engine: improvements of registered models, and the rows that they gather."""
+"""Retraining feature of the engine: improvements of registered models, and the rows that they gather."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def build_commands(context: CommandContext) -> Mapping[str, Command]:
 
 
 def build_loop(context: CommandContext) -> ImprovementLoop:
-    """The chain of improvements, whose work is queued as by commands."""
+    """Build the loop that runs improvements, which queues work as the commands do."""
     database, clock, launching = context.database, context.clock, context.launching
     work = ImprovementQueues(
         launching,
@@ -39,8 +39,11 @@ def build_loop(context: CommandContext) -> ImprovementLoop:
 
 
 def build_loops(context: CommandContext) -> Sequence[Loop]:
-    """In a thread of its own: a launch asks for its preview, which takes seconds that the queue has not.
-    As the engine stops its asks end too, so that a step under way is soon over."""
+    """Return the loop, for a thread of its own: previewing a launch takes seconds, which would block the
+    queue.
+
+    When the engine stops, its asks end too, so a running step finishes soon.
+    """
     return (Loop(build_loop(context).step, "improving"),)
 
 

@@ -1,7 +1,7 @@
-"""What people said of answers, as rows of the kind that a run is trained on, or the reason why it is none,
-and which of them judge: new ones drawn by a hash, and those that judged earlier retrainings.
+"""Convert people's feedback on answers to rows of the kind a run is trained on, or to a reason why it can't
+be, and choose the rows to hold out: new ones by hash, and those held out for earlier improvements.
 
-Of one request several people may have spoken: where they agree it is one row, where they don't it is none.
+Feedback of several people on one request gives one row if they agree, and none otherwise.
 """
 
 from __future__ import annotations
@@ -39,8 +39,11 @@ UNKNOWN = "a label that the model doesn't have; launch a run yourself to add a c
 
 
 class RowRequirements(NamedTuple):
-    """What kind of rows. labels: those that the old training rows have; without any no answer may be a label.
-    classifier: every answer is one of them, and nothing else."""
+    """Required kind of rows.
+
+    labels: those of the old training rows; if empty, no answer may be a label. classifier: every answer is
+    exactly a label.
+    """
 
     kind: Kind
     labels: Collection[str] = ()
@@ -48,32 +51,35 @@ class RowRequirements(NamedTuple):
 
 
 class FeedbackRow(NamedTuple):
-    """A row that may be trained on or judge. `random`: drawn at random of all requests; `reason`: why it is
-    none, and then `row` is None; `from_people`: somebody said it of an answer; not so a row of a data set."""
+    """Row to train on or hold out.
+
+    random: sampled at random from all requests. reason: why it is unusable; `row` is None if it couldn't
+    be built. from_people: feedback on an answer, unlike rows of a data set.
+    """
 
     row: CanonicalRow | None
-    source: bytes  # as JSON, whose fields are columns
+    source: bytes  # JSON object, with fields as columns
     random: bool = False
     reason: str = ""
     from_people: bool = True
 
 
 def build_new_rows(candidates: Iterable[RowCandidate], wanted: RowRequirements) -> Iterator[FeedbackRow]:
-    """A row for each request, in the order of sources and times."""
+    """Yield one row per request, in order of source and time."""
     ordered = sorted(candidates, key=lambda each: (each["source"], each["asked_at"] or 0.0, each["request"]))
     for _, words in groupby(ordered, key=lambda each: (each["source"], each["asked_at"], each["request"])):
         yield _build_row(list(words), wanted)
 
 
 def explain_unfit(row: CanonicalRow, wanted: RowRequirements) -> str:
-    """Why a row that has its answer can't be taken; "" where it can."""
+    """Return why a complete row can't be used, or ""."""
     if row.label is None:
         return UNLABELLED if wanted.classifier else ""
     return UNKNOWN if wanted.labels and row.label not in wanted.labels else ""
 
 
 def _build_row(words: list[RowCandidate], wanted: RowRequirements) -> FeedbackRow:
-    """What was said of one request."""
+    """Build the row of one request from its feedback."""
     first = words[0]
     fields = _build_fields(first)
     try:
@@ -91,11 +97,11 @@ def _build_row(words: list[RowCandidate], wanted: RowRequirements) -> FeedbackRo
 
 
 def _find_agreed_feedback(words: list[RowCandidate], wanted: RowRequirements) -> RowCandidate:
-    """The one word that counts. Raises RowSkipped where there is none."""
+    """Return the entry to use. Raises RowSkipped if there is none."""
     fitting = [word for kind in _list_kinds(wanted) for word in words if word["kind"] == kind]
     if not fitting:
         raise RowSkipped(_explain_misfit(words[0], wanted))
-    if not wanted.classifier:  # whose labels and corrections say the same thing
+    if not wanted.classifier:  # for classifiers, labels and corrections are equivalent
         fitting = [word for word in fitting if word["kind"] == fitting[0]["kind"]]
     answered = [word for word in fitting if (word["answer"] or "").strip()]
     if not answered:
@@ -106,18 +112,18 @@ def _find_agreed_feedback(words: list[RowCandidate], wanted: RowRequirements) ->
 
 
 def _list_kinds(wanted: RowRequirements) -> tuple[str, ...]:
-    """The kinds of words that make such rows, the better ones first."""
+    """Return the kinds of feedback that give the required rows, preferred ones first."""
     if wanted.kind == "text":
         return ()
     if wanted.kind == "preference":
         return ("preference", "correction")
     if wanted.classifier:
-        return ("label", "correction")  # of its answer, which is a label
+        return ("label", "correction")  # a correction of the answer, which is a label
     return ("correction", "label") if wanted.labels else ("correction",)
 
 
 def _explain_misfit(word: RowCandidate, wanted: RowRequirements) -> str:
-    """Why what was said makes no such row."""
+    """Return why the feedback can't give the required row."""
     if word["kind"] == "none":
         return word["answer"] or "it was not answered"
     if wanted.kind == "text":
@@ -174,8 +180,11 @@ CONTINUED = "continues earlier answers of the model that nobody corrected and th
 
 
 def find_continued_rows(rows: Sequence[CanonicalRow]) -> list[bool]:
-    """Which rows have earlier answers of the model. Turns before the last question that many rows share were
-    put there by the caller as examples, and are none."""
+    """Return which rows contain earlier answers of the model.
+
+    Turns before the last question that many rows share are examples put there by the caller and don't
+    count.
+    """
     before = [_hash_earlier_turns(row) for row in rows]
     often = Counter(before)
     few = max(FEW_PROMPTS, SHARED_PROMPT * len(rows))
@@ -183,7 +192,7 @@ def find_continued_rows(rows: Sequence[CanonicalRow]) -> list[bool]:
 
 
 def _hash_earlier_turns(row: CanonicalRow) -> bytes | None:
-    """A hash of the turns through the last answer before the row's own; None where there is none."""
+    """Return a hash of the turns through the last answer before the row's own, or None if there is none."""
     turns = list(zip(row.roles or (), row.contents, strict=False))[:-1]
     answers = [place for place, (role, _) in enumerate(turns) if role == "assistant"]
     return (
@@ -191,19 +200,19 @@ def _hash_earlier_turns(row: CanonicalRow) -> bytes | None:
     )
 
 
-MIN_JUDGING_ROWS = 10  # rows that judge, where there are `ENOUGH`
+MIN_JUDGING_ROWS = 10  # minimum held-out rows if there are `ENOUGH` rows
 ENOUGH = 40
 
 
 class JudgingSelection(NamedTuple):
-    """judges: bool of each row. at_random: all of these were drawn at random."""
+    """Boolean mask of held-out rows, and whether all of them were sampled at random."""
 
     judges: np.ndarray
     at_random: bool
 
 
 def count_judging_rows(count: int, share: float) -> int:
-    """How many of so many rows are to judge: never more than half."""
+    """Return how many of `count` rows to hold out, at most half."""
     least = MIN_JUDGING_ROWS if count >= ENOUGH else 1
     return min(max(least, round(share * count)), count // 2)
 
@@ -216,8 +225,11 @@ def choose_judging_rows(
     share: float,
     seed: int = 0,
 ) -> JudgingSelection:
-    """digests: uint64; groups: int64, equal where rows must not be parted; may_judge, random: bool. A group
-    judges as a whole, where all of its rows may."""
+    """Choose the rows to hold out.
+
+    digests: uint64. groups: int64, equal for rows that must stay in one part. may_judge, random: bool. A
+    group is held out as a whole, and only if all of its rows may be; groups sampled at random come first.
+    """
     count = len(digests)
     most, left = count // 2, count_judging_rows(count, share)
     names, place = np.unique(groups, return_inverse=True)
@@ -237,7 +249,7 @@ def choose_judging_rows(
 
 
 def _hash_digests(values: np.ndarray, seed: int) -> np.ndarray:
-    """SplitMix64 of the digests, moved by the seed: the same rows for the same seed on every machine."""
+    """Hash the digests and seed with SplitMix64, so that a seed selects the same rows on every machine."""
     with np.errstate(over="ignore"):
         x = values + np.uint64(0x9E3779B97F4A7C15) * np.uint64(seed + 1)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -245,12 +257,11 @@ def _hash_digests(values: np.ndarray, seed: int) -> np.ndarray:
         return x ^ (x >> np.uint64(31))
 
 
-# Rows that were put aside to judge earlier improvements, as they judge the next one again.
-#
-# No version that is compared may have been trained on one of them, nor on what it asks: such a row judges no
-# more, nor does one that has judged often enough, as those in use are chosen by what has judged them.
+# Rows held out for earlier improvements are held out again for the next one. None of the compared versions
+# may have been trained on such a row or its question; otherwise it is no longer used. Neither is a row that
+# was used often enough, as versions in use were selected by their results on it.
 
-JUDGED, AT_RANDOM = "judged_before", "drawn_at_random"  # fields of the source of a row that judges again
+JUDGED, AT_RANDOM = "judged_before", "drawn_at_random"  # fields in the source of a reused row
 JUDGED_TOO_OFTEN = f"held out for {MAX_JUDGED} improvements already, which is the limit"
 TRAINED_ON = "same question as a training row of a compared version"
 DISPUTED = "answered differently since"
@@ -260,8 +271,11 @@ Key = tuple[bytes, str, str | None]
 
 
 class EarlierRow(NamedTuple):
-    """judged: how many improvements it has. random: drawn at random of what was asked then. reason: why it
-    judges no more; "" where it does."""
+    """Row that was held out for earlier improvements.
+
+    judged: number of improvements it was used for. random: sampled at random at the time. reason: why it
+    is no longer held out, or "".
+    """
 
     row: CanonicalRow
     source: bytes
@@ -277,9 +291,11 @@ def read_earlier_rows(
     unknown: str,
     disputed: Collection[str] = (),
 ) -> list[EarlierRow]:
-    """Each row once: those that may judge, then those that don't, of the newest improvement first. unknown:
-    why nobody knows what a version was trained on, and so whether it knows these rows. disputed: the keys of
-    rows that earlier improvements have found to be."""
+    """Return each row once, usable ones first, in order of the newest improvement.
+
+    `unknown` says why a version's training data is unknown, so that it may contain these rows. `disputed`
+    are keys of rows that earlier improvements found disputed.
+    """
     rows: dict[Key, EarlierRow] = {}
     judged: Counter[Key] = Counter()
     awaited: Counter[Key] = Counter()
@@ -308,7 +324,7 @@ def _build_key(row: CanonicalRow) -> Key:
 
 
 def _encode_key(key: Key) -> str:
-    """As it is kept of disputed rows."""
+    """Return the key in the form in which disputed rows are stored."""
     text, *answer = key
     return hash_folded_text(json.dumps([text.hex(), *answer])).hex()
 
@@ -322,7 +338,7 @@ def _read_rows(home: Home, other: ComparisonRows) -> Iterator[tuple[CanonicalRow
 
 
 def _build_earlier_row(row: CanonicalRow, source: str, improvement: EarlierImprovement) -> EarlierRow:
-    """As one improvement had it: new to that, or judging again already, as its source says."""
+    """Build the row from an improvement's data: new there, or reused already, as its source says."""
     fields = json.loads(source)
     fields = fields if isinstance(fields, dict) else {"source": fields}
     before, random = fields.get(JUDGED), fields.get(AT_RANDOM)
@@ -341,14 +357,16 @@ def _explain_unfit_earlier_row(each: EarlierRow, wanted: RowRequirements) -> str
 
 
 def list_comparable_rows(rows: Sequence[EarlierRow]) -> list[CanonicalRow]:
-    """Those that can be compared with new ones. Those that judge no more are among them: that somebody
-    answers one otherwise has to be seen now, as it may be fit to judge again later."""
+    """Return the rows that can be compared with new ones.
+
+    Rows that are no longer held out are included: a different answer must be detected now, as the row may
+    be usable again later.
+    """
     return [each.row for each in rows if each.reason != OTHER_KIND]
 
 
 def apply_comparison(rows: Sequence[EarlierRow], stand: NewRowComparison, first: int) -> list[EarlierRow]:
-    """With the reasons that comparing has given them; those that are comparable lie from `first` on in
-    `stand`."""
+    """Add the reasons from the comparison; the comparable rows start at index `first` in `stand`."""
     places = iter(range(first, len(stand.reasons)))
     return [
         each if each.reason == OTHER_KIND else each._replace(reason=_find_reason(each, stand, next(places)))
@@ -363,19 +381,22 @@ def _find_reason(each: EarlierRow, stand: NewRowComparison, place: int) -> str:
 
 
 def list_disputed_keys(rows: Sequence[EarlierRow]) -> list[str]:
-    """Of those that somebody has answered otherwise: they judge no later improvement either, though what was
-    answered may be in none of its sources."""
+    """Return the keys of rows that were answered differently since.
+
+    They are not held out for later improvements either, even if those sources don't contain the other
+    answer.
+    """
     return sorted(_encode_key(_build_key(each.row)) for each in rows if each.reason == DISPUTED)
 
 
 def mark_earlier(each: EarlierRow) -> bytes:
-    """Its source, which says from now on that it has judged before, how often, and how it was drawn."""
+    """Return the row's source with how often it was held out before, and whether it was sampled at random."""
     fields = {**json.loads(each.source), JUDGED: each.judged, AT_RANDOM: each.random}
     return json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def count_earlier(rows: Sequence[EarlierRow]) -> ReusedJudgingRows:
-    """How many judge again, and why others don't."""
+    """Count the rows that are held out again, and the others by reason."""
     judging = [each for each in rows if not each.reason]
     times = Counter(each.judged for each in judging)
     return ReusedJudgingRows(

@@ -1,5 +1,6 @@
-"""What a retrained version is measured by: it has to be not worse than the version in use, on the old rows
-that judge and on the new ones. Whoever has trained on a row that judges is favoured there, which is said.
+"""Gate of a retrained version: it must not be worse than the version in use, on old and new held-out rows.
+
+If a version may have been trained on held-out rows, it is favored there, and the report says so.
 """
 
 from __future__ import annotations
@@ -36,14 +37,16 @@ class TrainingFields(TypedDict):
 
 
 def find_version_in_use(db: Queryable, model_id: str, alias: str) -> ModelVersion | None:
-    """The version that has the alias; None where none has it."""
+    """Return the version that has the alias, or None."""
     number = model_versions.alias_standing(db, model_id, alias)
     return None if number is None else model_versions.find_version(db, model_id, number)
 
 
 def find_training_run(db: Queryable, version: ModelVersion | None, run_id: str) -> TrainingFields:
-    """The run that made the version in use, where it is another than `run_id`, whose config is launched; and
-    why nobody knows all rows that they and the runs that they go on from were trained on."""
+    """Return the run of the version in use, unless it is `run_id`, whose config is launched.
+
+    Also returns why the training data of these runs and their ancestors isn't fully known.
+    """
     launched = leakage.trace_lineage(db, run_id)
     unknown = "" if launched.whole else _format_gone(launched.runs[0].name if launched.runs else run_id)
     if version is None or version.run_id == run_id:
@@ -64,14 +67,17 @@ def _format_gone(name: str) -> str:
 
 
 def list_compared_runs(db: Queryable, by: TrainingFields, run_id: str) -> list[str]:
-    """Those whose rows are compared with new ones: none may be deleted until that is done."""
+    """Return the ids of runs whose rows are compared with new ones; they must not be deleted until then."""
     ends = [end for end in (run_id, by["in_use_run"]) if end]
     return sorted({run.run_id for end in ends for run in leakage.trace_lineage(db, end).runs})
 
 
 def build_gate(db: Queryable, improvement: Improvement) -> GateConfig:
-    """Two checks: on the rows that judged the old run, which keep their part in the new version of its data,
-    and on the new rows that nobody trained on."""
+    """Build a gate with two checks.
+
+    One uses the old run's held-out rows, which keep their part in the new version of its data; the other
+    uses new rows that no compared version was trained on.
+    """
     facts, config = improvement.facts, improvement.config
     dataset = datasets.get_dataset(db, facts["dataset_id"])
     check = {"check": "not_worse_than", "metric": choose_metric(db, improvement), "margin": config["margin"]}
@@ -86,26 +92,29 @@ def build_gate(db: Queryable, improvement: Improvement) -> GateConfig:
 
 
 def choose_old_part(dataset: Dataset) -> str:
-    """Test; validation where the run had no test rows."""
+    """Return "test", or "validation" if the run had no test rows."""
     return "test" if dataset.stats.get("parts", {}).get("test") else "validation"
 
 
 def choose_metric(db: Queryable, improvement: Improvement) -> str:
-    """As it was asked for, or else that of the run's task."""
+    """Return the requested metric, or the default of the run's task."""
     run = runs.get_run(db, improvement.config["run"])
     rows = datasets.get_dataset(db, improvement.facts["old_dataset_id"])
     return resolve_metric(improvement.config["metric"], run, rows)
 
 
 def resolve_metric(chosen: str, run: Run, rows: Dataset) -> str:
-    """The one that was chosen, or else that of the run's task."""
+    """Return the chosen metric, or the default of the run's task."""
     return chosen or choose_comparison_metric(task=run.config.get("task", "sft"), format=rows.format)
 
 
 def judge_candidate(
     db: Queryable, improvement: Improvement, candidate: Candidate, config: GateConfig
 ) -> GateReport:
-    """The report, with titles that say which rows; what an evaluation lacks, the improvement itself makes."""
+    """Return the gate report, with titles that name the rows.
+
+    Missing evaluations are queued by the improvement itself, so the report offers no commands for them.
+    """
     reference, alias, holder, checks = gate_checks.build_case(db, candidate, config)
     slipped = (_count_leaked_rows(improvement), 0)
     titled: list[tuple[Check, str, CheckInputs]] = [
@@ -128,16 +137,18 @@ def judge_candidate(
 
 
 def _count_leaked_rows(improvement: Improvement) -> int:
-    """Old rows that judge and that the new version may have learned from repeats, as many as the check allows
-    for; 0 where nobody counted, or none can."""
+    """Return how many old held-out rows the check assumes were learned from repeats; 0 if not estimated."""
     rows = improvement.facts.get("rows")
     slips = rows.slipping if rows else None
     return slips.allowed if isinstance(slips, LeakageEstimate) else 0
 
 
 def explain_leakage(db: Queryable, run_id: str, candidate: Candidate) -> str:
-    """Why the version in use may have been trained on old rows that judge, which keep the part that the run
-    of `run_id` dealt them; "" where its run dealt the same rows alike."""
+    """Return why the version in use may have been trained on old held-out rows, or "".
+
+    Those rows are held out by the split of the run `run_id`; "" if the version's own run has the same
+    split.
+    """
     holder = candidate.holder
     if holder is None or holder.run_id == run_id:
         return ""
@@ -157,8 +168,10 @@ def explain_leakage(db: Queryable, run_id: str, candidate: Candidate) -> str:
 
 
 def explain_leakage_on_new_rows(improvement: Improvement, candidate: Candidate) -> str:
-    """Why the version in use may have been trained on new rows that judge, which were compared with what
-    trained the one that was in use when they were gathered; "" where that is it."""
+    """Return why the version in use may have been trained on new held-out rows, or "".
+
+    New rows were only compared with the training data of the version in use when they were gathered.
+    """
     holder, beside = candidate.holder, improvement.facts.get("gathered_beside")
     if holder is None or beside in (None, gate_candidates.format_version_reference(holder)):
         return ""
@@ -177,8 +190,10 @@ def _find_split(db: Queryable, run: Run) -> tuple[str, SplitFields]:
 
 
 def adjust_for_leakage(report: GateReport, favours: Sequence[str]) -> GateReport:
-    """Where the version in use is favoured on the rows of a check, a worse figure there tells nothing; one
-    that passes all the same has passed. favours: why, of each check; "" where it is not."""
+    """Change failed checks on which the version in use is favored to inconclusive; passed checks stay passed.
+
+    `favours` has the reason for each check, or "".
+    """
     checks: list[CheckReport] = []
     for check, why in zip(report.checks, favours, strict=True):
         answer: CheckAnswer = "cant_tell" if why and check.answer == "failed" else check.answer

@@ -1,6 +1,8 @@
-"""How a retraining begins, by a person or by a schedule: what it names is looked up and kept by ids, and what
-can't work is refused. Who answers for it needs the right to when something is done, and not only when they
-asked. What it needs can't be deleted while it is under way.
+"""Start of a retraining, by a person or by a schedule.
+
+Names in the config are resolved to ids, and invalid configs are rejected. The responsible person needs the
+right whenever something is done, not only at the start. What it depends on can't be deleted while it is in
+progress.
 """
 
 from __future__ import annotations
@@ -45,15 +47,18 @@ from store.serving.schemas import EndpointRow
 
 
 def find_actor(improvement: Improvement) -> tuple[str, str]:
-    """Id and name."""
+    """Return the id and name of the person on whose behalf the improvement acts."""
     facts = improvement.facts
     began = improvement.begun_by, improvement.begun_by_name
     return facts.get("resumed_by", began[0]), facts.get("resumed_by_name", began[1])
 
 
 def check_actor(db: Queryable, person_id: str, name: str) -> Person:
-    """The person with the role that they have now. Raises ForbiddenError where they may not sign in any more
-    or may not work. The owner of the home folder is in no table, and always may."""
+    """Return the person with their current role.
+
+    Raises ForbiddenError if they can no longer sign in or lack the right to work. The owner of the home
+    folder has no account and always may.
+    """
     if person_id == OWNER.person_id:
         return OWNER
     try:
@@ -84,7 +89,7 @@ NAME_LENGTH = 80
 
 
 class ImprovementStarter:
-    """Begins improvements in a transaction of the caller."""
+    """Starter of improvements in the caller's transaction."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
@@ -92,7 +97,10 @@ class ImprovementStarter:
     def begin(
         self, tx: Transaction, config: ImproveConfig, by: tuple[str, str], *, scheduled: bool = False
     ) -> Improvement:
-        """by: a person's id and name. Raises ConfigError, NotFoundError and StateError, with the field."""
+        """Begin an improvement; `by` is a person's id and name.
+
+        Raises ConfigError, NotFoundError and StateError, with the field.
+        """
         at = job_queue.to_utc(self.clock())
         model = model_versions.get_model(tx, config.model)
         for other in improvements.of_model(tx, model.model_id):
@@ -146,8 +154,10 @@ class ImprovementStarter:
 
 
 def find_run_and_dataset(db: Queryable, model_id: str, config: ImproveSettings) -> tuple[Run, Dataset]:
-    """The run whose config is launched, and its data set: that of the version in use, or the one named.
-    Raises ConfigError (run) where there is none that can be launched again."""
+    """Return the run whose config is launched, by default that of the version in use, and its data set.
+
+    Raises ConfigError (run) if there is none that can be launched again.
+    """
     run_id = config.run
     if not run_id:
         number = model_versions.alias_standing(db, model_id, config.alias)
@@ -185,7 +195,7 @@ def find_run_and_dataset(db: Queryable, model_id: str, config: ImproveSettings) 
 
 
 def resolve_sources(db: Queryable, config: ImproveSettings, dataset: Dataset) -> list[RowSource]:
-    """The sources with ids in place of names. Raises ConfigError at the one that can't be used."""
+    """Return the sources with ids instead of names. Raises ConfigError for an unusable one."""
     return [
         _resolve_source(db, _set_model(source, config.model), dataset, f"rows.{place}")
         for place, source in enumerate(config.rows)
@@ -197,8 +207,10 @@ def _set_model(source: RowSource, model: str) -> RowSource:
 
 
 def _check_answers(db: Queryable, endpoint: EndpointRow, model: str, field: str) -> None:
-    """Raise ConfigError for an endpoint that neither serves the model nor has ever answered as it: what was
-    said there is of other models' answers."""
+    """Raise ConfigError if the endpoint neither serves the model nor ever answered as it.
+
+    Its feedback would be about other models' answers.
+    """
     choices = EndpointSettings.parse(endpoint.settings).models
     subjects = list(dict.fromkeys(route.subject for choice in choices for route in choice.routes))
     own = model_versions.map_run_names(db, model)
@@ -243,8 +255,7 @@ def _resolve_source(db: Queryable, source: RowSource, dataset: Dataset, field: s
 
 
 def _check_metric(metric: str, run: Run, dataset: Dataset) -> None:
-    """Raise ConfigError (metric) for one by which such a model can't be measured: it would be refused only
-    once all is trained."""
+    """Raise ConfigError (metric) if the model can't be evaluated by it, before any training is done."""
     heads = run.config.get("task") == "classification"
     lacking = {"bytes", "choices"} if heads else {"probabilities"}
     if dataset.format != MULTIPLE_CHOICE:
@@ -258,7 +269,7 @@ def _check_metric(metric: str, run: Run, dataset: Dataset) -> None:
 
 
 def _check_margin(margin: float, metric: str) -> None:
-    """Raise ConfigError (margin) for a share of which so much may be lost that a check says nothing."""
+    """Raise ConfigError (margin) if a share may drop so much that the check is meaningless."""
     if METRICS[metric].bounds == SHARE and margin > MAX_MARGIN:
         raise ConfigError(
             f"The margin {margin:g} lets a version pass that is {100 * margin:g} points of"
@@ -291,13 +302,13 @@ def _resolve_dataset_source(
     return source.model_copy(update={"dataset": other.dataset_id})
 
 
-ALERT_SUBJECT = "improvement"  # of the alert that one could not begin
+ALERT_SUBJECT = "improvement"  # subject of the alert that an improvement could not begin
 
 
 def begin_when_due(
     database: Database, beginning: ImprovementStarter, schedule: ImprovementSchedule, at: float
 ) -> None:
-    """Where it is due, count what was said since the last improvement began, and begin the next one."""
+    """If due, count the feedback since the last improvement began, and begin the next one."""
     last = schedule.last_at
     config = ImproveSchedule.parse(schedule.config)
     if last is not None and is_recent(job_queue.to_epoch(last), at, config.every_hours * 3_600):
@@ -311,7 +322,7 @@ def begin_when_due(
         rows = count_new_rows(database, model_id, config)
         with database.acting(by[0], lambda tx: None), database.transaction() as tx:
             if improvements.schedule(tx, model_id) != schedule:
-                return  # somebody has changed it meanwhile
+                return  # changed by someone in the meantime
             if rows >= config.least_rows:
                 asked = {name: getattr(config, name) for name in ImproveSettings.model_fields}
                 beginning.begin(tx, ImproveConfig.model_validate(asked), by, scheduled=True)
@@ -323,8 +334,10 @@ def begin_when_due(
 
 
 def count_new_rows(db: Queryable, model_id: str, config: ImproveSettings) -> int:
-    """Requests of which something was said since the last improvement of the model began. Raises
-    NotFoundError where an endpoint is gone."""
+    """Return the number of requests with feedback since the model's last improvement began.
+
+    Raises NotFoundError if an endpoint was deleted.
+    """
     since, count = improvements.find_last_start(db, model_id), 0
     for source in config.rows:
         if isinstance(source, FeedbackRowSource):
@@ -335,7 +348,7 @@ def count_new_rows(db: Queryable, model_id: str, config: ImproveSettings) -> int
 
 
 def _warn(tx: Transaction, config: ImproveSchedule, error: TunebenchError, at: float) -> None:
-    """On the endpoint whose feedback was to be brought back, as far as it is still there."""
+    """Raise an alert on the endpoints whose feedback was to be used, if they still exist."""
     for source in config.rows:
         if isinstance(source, FeedbackRowSource):
             reason = f"The scheduled improvement of {config.model} can't start. {error.message}"
@@ -343,5 +356,5 @@ def _warn(tx: Transaction, config: ImproveSchedule, error: TunebenchError, at: f
             try:
                 endpoint_id = job_spec.resolve_feedback(tx, source).endpoint_id
             except TunebenchError:
-                continue  # the schedule's own trouble says so
+                continue  # reported in the schedule's own error
             raise_alert(tx, endpoint_id, AlertDetails("quality", ALERT_SUBJECT, reason, advice, at), at)

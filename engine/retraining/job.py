@@ -1,8 +1,8 @@
-"""The job `gather_rows`: what people said of a model in use, as a data set of new rows.
+"""Job `gather_rows`: build a data set of new rows from feedback on a model in use.
 
-Each row is in one part, training or judging; rows that are none are kept as skipped rows with their reason.
-How many repeats may have slipped through is bounded from above (Clopper and Pearson 1934) by how many were
-recognised.
+New rows are for training or held out; reused held-out rows of earlier improvements follow. Unusable rows
+are skipped rows with their reason, so that rows and skipped rows together are all rows of the sources and
+earlier improvements.
 """
 
 from __future__ import annotations
@@ -67,23 +67,25 @@ from store.retraining.schemas import (
     TooFewRowsResult,
 )
 
-# How many repeats of rows that judge may have slipped through, by how many were recognised.
+# Unrecognized repeats of held-out rows are bounded by the number of recognized ones. Each repeat is
+# recognized with a probability that `bench/detection/reworded.py` measures. The upper bound is that of the
+# exact interval of a share (Clopper and Pearson 1934): the largest number of repeats of which so few, or
+# fewer, would be recognized in 5 of 100 cases.
 #
-# Each repeat is recognised by chance, at a rate that `bench/detection/reworded.py` measures. How many there
-# were in all is then bounded from above as the exact interval of a share is (Clopper and Pearson 1934): by
-# the largest number of which so few, or fewer, would be recognised in 5 of 100 cases.
-#
-# A check has an interval of its own, and both seldom err together: so it allows for what is exceeded in 30 of
-# 100 cases, with which it keeps its level (`bench/truths/monitoring/slipped.py`). With 5 of 100 next to none
-# would pass that is truly beyond its limit, and too few that are within.
+# A check has an interval of its own, and both rarely err together, so it allows for the number exceeded in 30
+# of 100 cases, with which it keeps its level (`bench/truths/monitoring/slipped.py`). With 5 of 100, almost
+# nothing truly beyond its limit would pass, but too little of what is within it.
 
-LEVEL = 0.05  # of the cases, in which more may have slipped through
-ALLOWED = 0.3  # of the cases, in which more may have than a check allows for: its interval has its own 5
+LEVEL = 0.05  # share of cases with more unrecognized repeats
+ALLOWED = 0.3  # share of cases with more than a check allows for: its interval has its own 5%
 
 
 class RepeatCounts(NamedTuple):
-    """Of rows that judge and whose answers are alike in length: how many there are, how many new rows were
-    recognised as repeats of them, and which share of such repeats is not, at most."""
+    """Counts for held-out rows with answers of similar length.
+
+    judging: number of held-out rows. recognised: new rows recognized as their repeats. missed: upper bound
+    on the share of repeats that aren't recognized.
+    """
 
     judging: int
     recognised: int
@@ -91,7 +93,7 @@ class RepeatCounts(NamedTuple):
 
 
 def bound_missed_repeats(recognised: int, missed: float, level: float = LEVEL) -> int:
-    """The upper limit of repeats that were not recognised, beside so many that were."""
+    """Return the upper limit of unrecognized repeats, given the number of recognized ones."""
     every = recognised
     while special.bdtr(recognised, every + 1, 1 - missed) >= level:
         every += 1
@@ -99,8 +101,10 @@ def bound_missed_repeats(recognised: int, missed: float, level: float = LEVEL) -
 
 
 def bound_learned_rows(kinds: Sequence[RepeatCounts], trained: int, level: float = LEVEL) -> int:
-    """Rows that judge and may have been learned from such repeats, of all kinds together: no more than judge,
-    nor than there are new rows that train. Each kind takes its part of the level."""
+    """Return the upper limit of held-out rows that may have been learned from unrecognized repeats.
+
+    It is at most the number of held-out rows and of new training rows. The level is split among the kinds.
+    """
     there = [kind for kind in kinds if kind.judging]
     limits = [
         min(kind.judging, bound_missed_repeats(kind.recognised, kind.missed, level / len(there)))
@@ -110,9 +114,12 @@ def bound_learned_rows(kinds: Sequence[RepeatCounts], trained: int, level: float
 
 
 def estimate_leakage(partners: Sequence[int], old: OldRows, trained: int) -> LeakageEstimate | None:
-    """What may have slipped through to the `trained` new rows of those old ones that judge: of the test part,
-    or of the validation rows where there is none. partners: of each recognised repeat the old row. None where
-    answers are labels: what asks in other words for one label is no repeat, and is in no bound."""
+    """Estimate how many old held-out rows the `trained` new rows may repeat unrecognized.
+
+    The rows are those of the test part, or validation rows without one. `partners` has the old row of each
+    recognized repeat. Returns None if answers are labels: a paraphrase with the same label isn't a repeat
+    and isn't bounded.
+    """
     judging = old.parts == "test"
     places = np.flatnonzero(judging if judging.any() else old.held)
     answered = old.rows.answered
@@ -135,26 +142,20 @@ def estimate_leakage(partners: Sequence[int], old: OldRows, trained: int) -> Lea
     )
 
 
-# The job `gather_rows`: what people said of a model in use, as a data set of new rows.
-#
-# Each row is in one part: training, or those that judge. Rows that judged earlier improvements come after
-# the new ones, and judge. Rows that are none are in the data set's skipped rows with their reason, so that
-# rows and skipped rows are all that the sources and the earlier improvements had.
-
 CANDIDATES = "candidates.jsonl"
 TEST_ROW = "a test row of its own data set"
-FORMATS: dict[Kind, tuple[str, dict[str, str]]] = {  # the rows as JSON: format, and role -> column
+FORMATS: dict[Kind, tuple[str, dict[str, str]]] = {  # format and columns by role of the rows as JSON
     "chat": ("messages", {"messages": "messages"}),
     "preference": ("preference", {"chosen": "messages", "rejected": "rejected"}),
     "text": ("text", {"text": "text"}),
 }
-MAX_LISTED = 200  # rows that repeat one that judges
-MAX_NAMED = 4  # reasons that a sentence names
+MAX_LISTED = 200  # maximum number of listed repeats of held-out rows
+MAX_NAMED = 4  # reasons named in a sentence
 CONTINUE_NOTE = "then resume; everything collected by then is included."
-PLACEHOLDER = re.compile("|".join(rf"\[{kind.upper()}\]" for kind in PII_KINDS))  # of what was redacted
+PLACEHOLDER = re.compile("|".join(rf"\[{kind.upper()}\]" for kind in PII_KINDS))  # marks redacted text
 
 
-phases = build_fixed_phases(  # shares of 20,000 rows beside as many; estimated but for the last two
+phases = build_fixed_phases(  # time shares for 20,000 new and old rows; only the last two are measured
     Phase("Reading rows of", 0.2),
     Phase(duplicates.COMPARING_ROWS, 0.3),
     Phase(paraphrases.COMPARING_ANSWERS, 0.12),
@@ -163,12 +164,12 @@ phases = build_fixed_phases(  # shares of 20,000 rows beside as many; estimated 
 
 
 def run(job: WorkerJob) -> GatherResult | TooFewRowsResult:
-    """Gather what the job's GatherConfig says."""
+    """Gather rows as the job's GatherConfig says."""
     config = GatherConfig.parse(job.config)
     try:
         with use_temporary_folder(job, what="the new rows", again="gather them again") as folder:
             return _gather(job, config, folder)
-    finally:  # what people wrote stays in the rows alone; another attempt is brought it anew
+    finally:  # feedback texts are kept only in the rows; a retry stages them again
         (job.dir.path / CANDIDATES).unlink(missing_ok=True)
 
 
@@ -212,14 +213,14 @@ def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult 
 
 
 class RowWithReason:
-    """A new row with why it is left out ("": it is not), and its place among the compared ones."""
+    """New row, why it is left out ("" if it isn't), and its index among the compared rows."""
 
     def __init__(self, made: FeedbackRow, reason: str, place: int) -> None:
         self.made, self.reason, self.place = made, reason, place
 
 
 class RowSplit(NamedTuple):
-    """What is written: the new rows, which of those that are not left out judge, and the earlier ones."""
+    """Rows to write: new rows, which of the usable ones are held out, and reused rows."""
 
     new: list[RowWithReason]
     parts: feedback_rows.JudgingSelection
@@ -240,7 +241,7 @@ def _add_reasons(
 def _choose_judging(
     rows: list[RowWithReason], standing: NewRowComparison, config: GatherConfig
 ) -> feedback_rows.JudgingSelection:
-    """Which of the rows that are not left out judge, in their order."""
+    """Choose which of the usable rows are held out, in their order."""
     kept = [row for row in rows if not row.reason]
     places = np.array([row.place for row in kept], np.int64)
     texts = [row.made.row for row in kept if row.made.row is not None]
@@ -278,8 +279,7 @@ def _count_rows(
 
 
 def _find_partners(rows: list[RowWithReason], standing: NewRowComparison) -> dict[int, int]:
-    """Of those that are left out as they repeat a row that judges, by their lines: the place of that row
-    among the old ones."""
+    """Return the index of the repeated old row by line, for rows left out as repeats of held-out rows."""
     return {
         line: int(standing.partners[row.place])
         for line, row in enumerate(rows)
@@ -292,7 +292,7 @@ def _find_partners(rows: list[RowWithReason], standing: NewRowComparison) -> dic
 def _list_repeating_rows(
     rows: list[RowWithReason], partners: dict[int, int], old: OldRows
 ) -> list[RepeatedRow]:
-    """These, each with that row."""
+    """List rows left out as repeats, each with the row it repeats."""
     return [
         RepeatedRow(
             line=line,
@@ -305,7 +305,7 @@ def _list_repeating_rows(
 
 
 def _check_enough_rows(counted: GatheredRows) -> TooFewRowsResult | None:
-    """Why no run can be trained and judged with these rows yet; None where one can."""
+    """Return why these rows aren't enough to train and evaluate a run, or None."""
     usable = counted.train + counted.held_out
     reasons = [f"{count:,} {reason}" for reason, count in counted.left_out.items()]
     more = f" and {len(reasons) - MAX_NAMED} more reasons" if len(reasons) > MAX_NAMED else ""
@@ -335,7 +335,7 @@ def _build_requirements(job: WorkerJob, config: GatherConfig, old: OldRows) -> R
 
 
 def _mark_continued_rows(made: list[FeedbackRow]) -> list[FeedbackRow]:
-    """With the reason at those that would teach earlier answers; in rows of data sets those are meant."""
+    """Set the reason of rows that would teach earlier answers; in rows of data sets, these are intended."""
     places = [place for place, each in enumerate(made) if each.from_people and each.row is not None]
     rows = [row for place in places if (row := made[place].row) is not None]
     for place, goes_on in zip(places, find_continued_rows(rows), strict=True):
@@ -347,7 +347,7 @@ def _mark_continued_rows(made: list[FeedbackRow]) -> list[FeedbackRow]:
 def _read_all_rows(
     job: WorkerJob, config: GatherConfig, wanted: RowRequirements, folder: Path
 ) -> Iterator[FeedbackRow]:
-    """What people said, then the rows of data sets."""
+    """Yield rows from feedback, then rows of data sets."""
     path = job.dir.path / CANDIDATES
     with open(path, encoding="utf-8") as lines:
         yield from build_new_rows((json.loads(line) for line in lines), wanted)

@@ -1,4 +1,4 @@
-"""What a gathering of new rows brings into the store, and what improvements under way need."""
+"""Job handlers of gathered rows: storing of results, and what improvements in progress need."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from store.retraining.schemas import GatherResult, TooFewRowsResult
 def store_feedback_rows(
     tx: Transaction, home: Home, job: Job, result: GatherResult | TooFewRowsResult, at: float
 ) -> None:
-    """The data set of new rows, and the jobs that measure it; nothing where they are too few."""
+    """Store the data set of new rows and queue the jobs that measure it; do nothing if there are too few
+    rows.
+    """
     if "too_few" in result:
         return
     config = GatherConfig.parse(job.config)
@@ -38,7 +40,7 @@ def store_feedback_rows(
             split_seed=config.seed,
             split_by="given",
             split_column=None,
-            validation_size=0.0,  # the old rows validate
+            validation_size=0.0,  # the old rows are used for validation
             test_size=config.held_out,
             parent_id=None,
             recipe=None,
@@ -51,11 +53,11 @@ def store_feedback_rows(
 
 
 def list_feedback_datasets(tx: Transaction, job: Job) -> set[str]:
-    """Those that new rows are compared with, and those that they come from."""
+    """Return the ids of the data sets that new rows are compared with or come from."""
     config = job.config
     return {config["dataset"], *(rows["dataset"] for rows in config["rows"] if rows["source"] == "dataset")}
 
 
 def check_job_not_improving(tx: Transaction, home: Home, job: Job) -> None:
-    """Raise StateError where an improvement under way needs the job, or its run."""
+    """Raise StateError if an improvement in progress needs the job or its run."""
     improvements.check_not_improving(tx, job.job_id, job.title)

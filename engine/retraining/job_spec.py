@@ -1,5 +1,6 @@
-"""What a gathering of new rows is told: the data set of the run, the data sets that rows come from, and what
-people said of a model in use."""
+"""Spec of a job that gathers rows: the run's data set, the data sets that rows come from, and people's
+feedback on a model in use.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ from store.serving import endpoints
 
 
 def build_feedback_spec(db: Queryable, job: Job) -> JobSpecDetails:
-    """Raises NotFoundError where a data set is gone."""
+    """Build the job's spec. Raises NotFoundError if a data set was deleted."""
     return {
         **datasets.work_order(db, job.config),
         "beside": leakage.list_comparison_rows(db, job.config),
@@ -37,14 +38,16 @@ def build_feedback_spec(db: Queryable, job: Job) -> JobSpecDetails:
 
 
 def stage_candidates(db: Queryable, home: Home, job: Job) -> None:
-    """Put what people said into the job's folder, a line each. Raises NotFoundError where an endpoint or a
-    round is gone."""
+    """Write the feedback to the job's folder as JSON lines.
+
+    Raises NotFoundError if an endpoint or a round was deleted.
+    """
     config = GatherConfig.parse(job.config)
     path = JobDir(home.jobs / job.job_id).path / "candidates.jsonl"
     with write_atomically(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
         for place, source in enumerate(config.rows):
             for candidate in _list_candidates(db, place, source):
-                line = json.dumps(candidate)  # ASCII: a text may hold half of a surrogate pair
+                line = json.dumps(candidate)  # ASCII: texts may contain unpaired surrogates
                 file.write(f"{line}\n")
 
 
@@ -61,7 +64,9 @@ def _list_candidates(
 
 
 def resolve_feedback(db: Queryable, source: FeedbackRowSource) -> feedback.FeedbackFilter:
-    """Which feedback a source means. Raises NotFoundError where the endpoint or the alert is gone."""
+    """Return the filter of a feedback source. Raises NotFoundError if the endpoint or the alert was
+    deleted.
+    """
     endpoint_id = endpoints.get(db, source.endpoint).endpoint_id
     which = feedback.FeedbackFilter(
         endpoint_id, source.start, source.end, group=source.group, model=source.model
@@ -78,7 +83,7 @@ def resolve_feedback(db: Queryable, source: FeedbackRowSource) -> feedback.Feedb
 
 
 def _list_feedback_candidates(db: Queryable, place: int, source: FeedbackRowSource) -> Iterator[RowCandidate]:
-    """What people wrote of their own accord: no random draw of what was asked."""
+    """Yield feedback that people gave unprompted, so it is no random sample of requests."""
     for word in feedback.list_entries(db, resolve_feedback(db, source)):
         yield {
             "source": place,
@@ -94,7 +99,9 @@ def _list_feedback_candidates(db: Queryable, place: int, source: FeedbackRowSour
 
 
 def _parse_turns(messages: str | None) -> list[Message] | None:
-    """What was asked, where all of it is text: parts of a content are joined, as the model was shown them."""
+    """Return the prompt's turns as text, or None; parts of a content are joined, as they were for
+    the model.
+    """
     turns = json.loads(messages) if messages else None
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         return None
@@ -115,7 +122,7 @@ def _list_round_candidates(db: Queryable, place: int, round: Round) -> Iterator[
     items = {item.item_id: item for item in rounds.items(db, round.round_id)}
     by_hand = {rater.person_id for rater in ratings.left_out(db, round.round_id)}
     counted = count_ratings(compute_rater_checks(round, tasks, items.values()), by_hand)
-    out = {rater["person_id"] for rater in counted["left_out"]}  # by hand, or flagged
+    out = {rater["person_id"] for rater in counted["left_out"]}  # excluded by hand, or flagged
     asked = _RoundSource(place, round, rounds.requests_of_round(db, round.round_id))
     if round.protocol in ("spans", "free_text") or round.config.get("several_labels"):
         yield asked.nothing("protocol") | {"answer": "its ratings can't be used for training"}
@@ -135,7 +142,9 @@ def _list_round_candidates(db: Queryable, place: int, round: Round) -> Iterator[
 
 
 class _RoundSource:
-    """A round as a source: its items as requests, when they were asked, and whether they were drawn."""
+    """A round as a source: its items as requests, with their times and whether they were sampled at
+    random.
+    """
 
     def __init__(self, place: int, round: Round, requests: Sequence[RoundRequest]) -> None:
         self.place, self.round_id = place, round.round_id
@@ -148,7 +157,7 @@ class _RoundSource:
                 self.random.add(request.item_id)
 
     def nothing(self, name: str) -> RowCandidate:
-        """Something of the round that is no row."""
+        """Return an entry of the round that gives no row."""
         return {
             "source": self.place,
             "request": f"{self.round_id}/{name}",
@@ -162,7 +171,7 @@ class _RoundSource:
         }
 
     def item(self, item: RoundItem, name: str = "") -> RowCandidate:
-        """An item of which something was said; name: what of it."""
+        """Return an entry for a rated item; `name` tells several entries of an item apart."""
         prompt: list[Message] = [{"role": turn["role"], "content": turn["content"]} for turn in item.prompt]
         return self.nothing(f"{item.item_id}{name}") | {
             "prompt": prompt,
@@ -174,7 +183,7 @@ class _RoundSource:
 def _list_corrections(
     asked: _RoundSource, tasks: Sequence[AssignedTask], items: Mapping[int, RoundItem], out: set[str]
 ) -> Iterator[RowCandidate]:
-    """Of the answer of one model; two people who wrote otherwise disagree."""
+    """Yield corrections by model answer; two people with different corrections disagree."""
     for task in tasks:
         answer: Any = task.answer or {}
         if task.purpose not in COUNTING or task.person_id in out or "text" not in answer:
@@ -189,12 +198,12 @@ def _list_corrections(
 
 
 def _build_label_candidate(asked: _RoundSource, item: RoundItem, label: str) -> RowCandidate:
-    """The label that more than half gave it."""
+    """Return the item with its majority label."""
     return asked.item(item) | {"kind": "label", "answer": label}
 
 
 def _list_preferences(asked: _RoundSource, made: RoundRows) -> Iterator[RowCandidate]:
-    """Pairs of answers of which more than half preferred one."""
+    """Yield answer pairs with a majority preference."""
     for number, row in enumerate(made.rows):
         yield asked.nothing(f"pair-{number}") | {
             "kind": "preference",

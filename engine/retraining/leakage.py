@@ -1,6 +1,8 @@
-"""Rows beside those of a run with which new ones are compared: what judges elsewhere must not be trained on,
-and what the model has learned before must not judge it. Data sets that are gone are left out, as nothing can
-be judged on them any more."""
+"""Rows from elsewhere that new rows are compared with.
+
+Rows held out elsewhere must not be trained on, and rows that the model was trained on before must not be
+held out. Deleted data sets are left out, as nothing can be evaluated on them any more.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,13 @@ from store.runs import runs
 from store.runs.schemas import Run
 from store.training.split import Split
 
-ALL_IMPROVEMENTS = 1_000_000  # improvements of a model: none is left out
+ALL_IMPROVEMENTS = 1_000_000  # no limit: all improvements of a model
 
 RowUse = Literal["judge", "train"]
 
 
 def list_comparison_rows(db: Queryable, config: Mapping[str, Any]) -> list[ComparisonRows]:
-    """For a gathering; each data set and part once."""
+    """Return the rows to compare with, each data set and part once."""
     gather = GatherConfig.parse(config)
     named = [*_list_monitor_parts(db), *_list_run_parts(db, gather.run)]
     if gather.in_use_run:
@@ -64,14 +66,14 @@ def list_comparison_rows(db: Queryable, config: Mapping[str, Any]) -> list[Compa
 
 
 def read_disputed_keys(db: Queryable, config: Mapping[str, Any]) -> list[str]:
-    """Keys of rows that any other improvement of the model has found to be, a stopped one too."""
+    """Return keys of rows that any other improvement of the model found disputed, including stopped ones."""
     own = improvements.find(db, GatherConfig.parse(config).improvement)
     others = improvements.of_model(db, own.model_id, limit=ALL_IMPROVEMENTS) if own is not None else []
     return sorted({key for each in others for key in each.facts.get("disputed", [])})
 
 
 class DatasetPart(NamedTuple):
-    """A part of a data set, by name or id; `earlier`: whose new rows these are."""
+    """Part of a data set, by name or id; `earlier` is the improvement whose new rows these are."""
 
     why: RowUse
     dataset: str
@@ -80,8 +82,10 @@ class DatasetPart(NamedTuple):
 
 
 def _list_improvement_parts(db: Queryable, own: Improvement) -> Iterator[DatasetPart]:
-    """New rows that judge earlier versions, and judge again. Those of an improvement that was stopped before
-    it had a version have judged nothing, and are as good as new."""
+    """Yield new rows held out for earlier improvements, which are held out again.
+
+    Those of an improvement that was stopped before it had a version were never used, and count as new.
+    """
     for earlier in improvements.of_model(db, own.model_id, limit=ALL_IMPROVEMENTS):
         facts = earlier.facts
         unused = earlier.state == "stopped" and "version" not in facts
@@ -97,13 +101,13 @@ def _list_improvement_parts(db: Queryable, own: Improvement) -> Iterator[Dataset
 
 
 def _find_gathered_split(dataset: Dataset) -> SplitFields:
-    """As the rows were put aside, however they are dealt by now."""
+    """Return the split with which the rows were held out, even if the data set's split has changed."""
     dealt = datasets.get_split_fields(dataset)
     return {**dealt, "split_by": "given", "split_column": None, "validation_size": 0.0}
 
 
 def _list_gate_parts(db: Queryable, model_id: str) -> Iterator[DatasetPart]:
-    """What the gates of a model's aliases judge by."""
+    """Yield the rows that the gates of a model's aliases use."""
     for gate in model_versions.list_gates(db, model_id):
         for check in gate.config["checks"]:
             if check.get("dataset"):
@@ -111,7 +115,7 @@ def _list_gate_parts(db: Queryable, model_id: str) -> Iterator[DatasetPart]:
 
 
 def _list_monitor_parts(db: Queryable) -> Iterator[DatasetPart]:
-    """What versions in use are evaluated on again and again."""
+    """Yield the rows on which versions in use are evaluated regularly."""
     for monitor in monitors.list_monitors(db):
         golden = monitors.get_settings(monitor).golden
         if golden:
@@ -120,7 +124,7 @@ def _list_monitor_parts(db: Queryable) -> Iterator[DatasetPart]:
 
 
 def _find_evaluated_part(db: Queryable, evaluate: EvaluateConfig) -> DatasetPart:
-    """The rows of an evaluation. Raises NotFoundError where that which it names is gone."""
+    """Return the rows of an evaluation. Raises NotFoundError if what it names was deleted."""
     if evaluate.rows_of:
         earlier = evaluations.get(db, evaluate.rows_of)
         return DatasetPart("judge", earlier.dataset_id, earlier.config.get("part", "test"))
@@ -130,7 +134,7 @@ def _find_evaluated_part(db: Queryable, evaluate: EvaluateConfig) -> DatasetPart
 
 
 def _list_run_parts(db: Queryable, run_id: str) -> Iterator[DatasetPart]:
-    """The run's probes; what it replayed, and what it and the runs that it goes on from were trained on."""
+    """Yield the run's probes, what it replayed, and what its ancestors were trained on."""
     for place, run in enumerate(trace_lineage(db, run_id).runs):
         if place:
             yield DatasetPart("train", run.dataset_id, "all")
@@ -146,15 +150,17 @@ def _find_replayed_dataset(run: Run) -> str:
 
 
 class RunLineage(NamedTuple):
-    """A run and those that it goes on from, the newest first. whole: all they were trained on is there."""
+    """A run and its ancestors, newest first; `whole` tells if all their training data still exists."""
 
     runs: list[Run]
     whole: bool
 
 
 def trace_lineage(db: Queryable, run_id: str) -> RunLineage:
-    """Of a run; empty and not whole where it is gone itself. A run on a registered model goes on from the run
-    that made that one; one that was imported is a base as any other."""
+    """Return the lineage of a run; empty and not whole if the run was deleted.
+
+    A run on a registered model continues the run that made it; an imported model counts as any base model.
+    """
     present: dict[str, Run] = {}
     whole = True
     while run_id and run_id not in present:

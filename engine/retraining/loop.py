@@ -1,8 +1,8 @@
-"""The chain of an improvement as one function of the time: `Improving.step(now)`.
+"""Loop that advances improvements, as a function of time: `ImprovementLoop.step(now)`.
 
-Every move is one transaction: a job is queued, or its end is taken in, together with the facts that say so.
-So a step that is done again, by the next engine or after it was killed, does nothing twice. What an
-improvement can't go on with fails it at its step, in a sentence; one of them never holds up the others.
+Every action is one transaction: a job is queued, or its result is recorded, together with the facts that
+say so. A step that runs again, in the next engine or after a crash, therefore does nothing twice. An
+improvement that can't continue fails at its step with a message and never blocks the others.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from store.retraining.schemas import Improvement
 
 log = logging.getLogger(__name__)
 
-BUSY_SECONDS = 1.0  # between two steps while an improvement is under way
+BUSY_SECONDS = 1.0  # between steps while an improvement is in progress
 IDLE_SECONDS = 10.0
-REPEATS = 30  # steps in turn that go wrong unforeseen, until an improvement fails by that
-WAITING = ("labelling", "deciding")  # for people: nothing is queued for anybody
-SCHEDULE_SECONDS = 60.0  # between two looks at the schedules
+REPEATS = 30  # consecutive unexpected errors after which an improvement fails
+WAITING = ("labelling", "deciding")  # for people: nothing is queued on anyone's behalf
+SCHEDULE_SECONDS = 60.0  # between checks of the schedules
 
 
 class ImprovementQueues(NamedTuple):
-    """What queues the work of each step."""
+    """Services that queue the work of each step."""
 
     launching: JobSubmission
     gates: GateCommands
@@ -44,7 +44,7 @@ class ImprovementQueues(NamedTuple):
 
 
 class ImprovementLoop:
-    """The improvements of one store. `wake` tells the scheduler that there may be a job for it."""
+    """Loop over the improvements of one store; `wake` tells the scheduler that there may be a job."""
 
     def __init__(
         self,
@@ -59,10 +59,10 @@ class ImprovementLoop:
         self.links = StepContext(database, work.launching, work.gates, work.registering)
         self._looked_at = float("-inf")
         self._troubled: dict[str, str] = {}
-        self._held_up: dict[str, int] = {}  # steps in turn that went wrong
+        self._held_up: dict[str, int] = {}  # consecutive failed steps
 
     def step(self, now: float | None = None) -> float:
-        """Bring each improvement as far as it can go; the seconds that may pass until the next step."""
+        """Advance each improvement; return the seconds until the next step is needed."""
         at = self.clock() if now is None else now
         under_way = improvements.in_states(self.database)
         for improvement in under_way:
@@ -78,11 +78,11 @@ class ImprovementLoop:
         return BUSY_SECONDS if any(each.state != "deciding" for each in under_way) else IDLE_SECONDS
 
     def _guarded(self, owner: str, act: Callable[[], None]) -> None:
-        """One behind the border: what goes wrong with it must not hold up the others."""
+        """Run an action and catch its errors, so that they don't block other improvements."""
         try:
             act()
         except Exception as error:
-            if self._troubled.get(owner) != repr(error):  # once, not at every step
+            if self._troubled.get(owner) != repr(error):  # log once, not at every step
                 log.error("The improvement of %s is held up", owner, exc_info=error)
             self._troubled[owner] = repr(error)
             self._held_up[owner] = self._held_up.get(owner, 0) + 1
@@ -91,7 +91,7 @@ class ImprovementLoop:
         self._held_up.pop(owner, None)
 
     def _give_up(self, improvement: Improvement, at: float) -> None:
-        """What goes wrong at every step nobody would see otherwise."""
+        """Fail an improvement with repeated unexpected errors, which nobody would notice otherwise."""
         problem = self._troubled[improvement.improvement_id]
         trouble: ErrorDocument = {
             "error": "UnexpectedError",
@@ -101,7 +101,7 @@ class ImprovementLoop:
         self._fail(improvement, trouble, at)
 
     def _advance(self, improvement: Improvement, at: float) -> None:
-        """One move, or none; what it can't go on with fails it."""
+        """Run the current step once; an error of a job or of the step fails the improvement."""
         try:
             person_id, name = find_actor(improvement)
             if improvement.state not in WAITING:
@@ -117,7 +117,7 @@ class ImprovementLoop:
     def _fail(self, improvement: Improvement, trouble: ErrorDocument, at: float) -> None:
         with self.database.transaction() as tx:
             present = improvements.find(tx, improvement.improvement_id)
-            if present and present.state == improvement.state:  # else somebody has stopped it meanwhile
+            if present and present.state == improvement.state:  # else it was stopped in the meantime
                 improvements.set_state(
                     tx,
                     improvement.improvement_id,

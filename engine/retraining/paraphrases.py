@@ -1,5 +1,5 @@
-"""New rows that repeat a row that judges in other words: pairs of questions that may ask the same, by rare
-trigrams and by meaning, and answers, or parts of them, that say the same.
+"""Find new rows that paraphrase a held-out row: similar questions, by rare trigrams and by meaning, and
+answers that copy another or parts of it.
 """
 
 from __future__ import annotations
@@ -18,35 +18,33 @@ from engine.data.signals.protocol import Progress
 from engine.data.similarity.text_overlap import TrigramProducts, TrigramWeights, split_words
 from engine.data.split.dataset_split import FEW_PROMPTS
 
-# Pairs of a new and a held-out question that may ask the same, by rare trigrams and by meaning.
-#
-# Every new question is held against every held-out one, a block of them at a time: what a block takes of the
-# memory is bounded, however many are held out. Of a pair both cosines are looked at, so that the products are
-# most of the time; `engine.data.similarity.text_overlap` has the sparse one.
+# Every new question is compared with every held-out one, in blocks, so that memory is bounded however many
+# are held out. Both cosines are computed for each pair, and these products take most of the time;
+# `engine.data.similarity.text_overlap` has the sparse one.
 
-TEMPLATE_SHARE = 0.1  # of the questions; a word that more have says nothing of what one means
-MIN_OWN_WORDS = 3  # of a question, for its meaning to be looked at
-NEAREST = 8  # held-out rows that are looked at, by each measure
-BLOCK_BYTES = 16 * 2**20  # of the cosines of a block by one measure
-MAX_ROWS = 1_024  # new questions of a block
-TIE = 1e-6  # cosines that differ by less are equal: the sums of a block are in no order of their own
+TEMPLATE_SHARE = 0.1  # share of questions; a more frequent word doesn't carry meaning
+MIN_OWN_WORDS = 3  # minimum number of a question's own words to compare its meaning
+NEAREST = 8  # held-out rows compared, by each measure
+BLOCK_BYTES = 16 * 2**20  # bytes of a block's cosines by one measure
+MAX_ROWS = 1_024  # new questions per block
+TIE = 1e-6  # smaller differences are ties: the summation order varies by block
 COMPARING_QUESTIONS = "Comparing questions"
 
 
 class QuestionThresholds(NamedTuple):
-    """How alike two questions have to be: by trigrams or by meaning."""
+    """Thresholds of question similarity, by trigrams or by meaning."""
 
     trigrams: float
     meaning: float
 
     def reached(self, trigrams: np.ndarray, meaning: np.ndarray) -> np.ndarray:
-        """Of pairs: bool."""
+        """Return a boolean array of the pairs that reach either threshold."""
         enough: np.ndarray = (trigrams >= self.trigrams) | (meaning >= self.meaning)
         return enough
 
 
 class QuestionPairs(NamedTuple):
-    """Places among the new and among the held-out questions, int64, and both cosines, float32."""
+    """Indices of the new and held-out questions, int64, and both cosines, float32."""
 
     first: np.ndarray
     second: np.ndarray
@@ -62,8 +60,11 @@ def find_similar_questions(
     *,
     itself: bool = False,
 ) -> QuestionPairs:
-    """Pairs that reach `least` and are among the `NEAREST` of their new question by one of the measures.
-    There is a question on either side. itself: both are the same, and none is its own pair."""
+    """Find pairs that reach `least` and are among the `NEAREST` of their new question by one of the measures.
+
+    Neither side may be empty. With `itself`, both sides are the same, and questions aren't paired with
+    themselves.
+    """
     count = len(new)
     progress(0, count, "questions", COMPARING_QUESTIONS)
     texts = [text[:EMBEDDED_CHARACTERS] for text in (*new, *held)]
@@ -89,9 +90,12 @@ def find_similar_questions(
 def _find_nearest(
     trigrams: np.ndarray, meaning: np.ndarray, least: QuestionThresholds
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the pairs. Where no more than `NEAREST` of a row reach `least`, each of them is
-    among the largest by the measure by which it does, and nothing has to be put in order."""
-    places = np.flatnonzero(least.reached(trigrams, meaning))  # which is faster than `nonzero` of two axes
+    """Return rows and columns of the nearest pairs.
+
+    If at most `NEAREST` pairs of a row reach `least`, all of them are among the nearest and no sorting is
+    needed.
+    """
+    places = np.flatnonzero(least.reached(trigrams, meaning))  # faster than `nonzero` on two axes
     rows, columns = np.divmod(places, trigrams.shape[1])
     crowded = np.flatnonzero(np.bincount(rows, minlength=len(trigrams)) > NEAREST)
     if not len(crowded):
@@ -107,8 +111,10 @@ def _find_nearest(
 
 
 def strip_template_words(texts: Sequence[str]) -> list[str]:
-    """Each question without the words of a template, which would make all of them mean the same, and without
-    numbers, whose vectors are all alike; "" where too few words are left to tell what is meant."""
+    """Remove template words and numbers from each question; "" if too few words are left to compare meaning.
+
+    Template words would make all questions similar, and the vectors of numbers are all alike.
+    """
     words = [split_words(text) for text in texts]
     often = Counter(word for own in words for word in set(own))
     most = max(FEW_PROMPTS, TEMPLATE_SHARE * len(texts))
@@ -116,37 +122,36 @@ def strip_template_words(texts: Sequence[str]) -> list[str]:
     return [" ".join(each) if len(set(each)) >= MIN_OWN_WORDS else "" for each in own]
 
 
-# New rows that repeat a row that judges in other words: its answer, or a part of it, and its question by
-# what it means.
+# Answers are compared by runs of words that both have, counted in bits: a word that occurs in one of a
+# thousand answers has ten bits. Frequent phrases ("Yes", a label, a closing phrase) therefore never match,
+# and half a unique sentence does. Questions are compared by rare character trigrams and by the row vectors
+# used elsewhere (`embeddings`); lower thresholds apply if the answers are equal and rare.
 #
-# Answers are compared by runs of words that both have, counted in bits: a word that one in a thousand
-# answers has tells ten. So what many answers say ("Yes", a label, a closing phrase) never makes a match,
-# and half a sentence that only one has does. Questions are compared by rare trigrams of their characters
-# and by the vectors that rows have elsewhere (`embeddings`); less is enough where the answer is the same
-# too, and one that few rows have.
-#
-# `bench/detection/reworded.py` measures what is found, what is left out for nothing and what slips through.
+# `bench/detection/reworded.py` measures recall, false positives and misses.
 
-RUN = 4  # words of a run
-RARE = 20  # answers; a run that more have is no sign
-MIN_BITS, MIN_SHARE = 40.0, 0.4  # of the held-out answer, to be copied in part
-MANY_BITS = 100.0  # whatever its share
-WHOLE_BITS, WHOLE_SHARE = 18.0, 0.9  # of an answer that is copied as a whole
-MIN_ANSWER_BITS = 6.0  # of a whole answer, to count as the same: at most one in 64 old rows has it
-DIGITS = 5  # of a cosine; of equal ones the last row is taken, whatever block it was in
-STEP = 500  # answers between two looks at a request to stop
+RUN = 4  # words per run
+RARE = 20  # answers; a more frequent run is ignored
+MIN_BITS, MIN_SHARE = 40.0, 0.4  # minimum bits and share of a held-out answer that is copied in part
+MANY_BITS = 100.0  # regardless of the share
+WHOLE_BITS, WHOLE_SHARE = 18.0, 0.9  # minimum bits and share of an answer that is copied as a whole
+MIN_ANSWER_BITS = 6.0  # minimum bits of equal answers: at most one in 64 old rows has it
+DIGITS = 5  # decimals of a cosine; among ties the last row is taken, regardless of its block
+STEP = 500  # answers between checks for cancellation
 COMPARING_ANSWERS = "Comparing the answers"
 
-ALONE = QuestionThresholds(0.6, 0.9)  # whatever is answered
+ALONE = QuestionThresholds(0.6, 0.9)  # regardless of the answers
 SAME_ANSWER = QuestionThresholds(0.3, 0.6)
-# Other words of one class are what a classifier is to learn: no leak.
+# Paraphrases within one class are what a classifier should learn, so they are no leak.
 OF_LABELS = QuestionThresholds(0.8, 2.0)
 
 
 @dataclass(frozen=True)
 class AnsweredQuestions:
-    """Rows as they are compared here. questions: without system turns; "" of plain texts. answers: folded.
-    labelled: bool, the answer is a label."""
+    """Rows in the form in which they are compared here.
+
+    questions: without system turns, "" for plain texts. answers: folded. labelled: bool, the answer is a
+    label.
+    """
 
     questions: Sequence[str]
     answers: Sequence[str]
@@ -156,7 +161,7 @@ class AnsweredQuestions:
         return len(self.questions)
 
     def chosen(self, rows: np.ndarray) -> AnsweredQuestions:
-        """Some of them, by their places."""
+        """Select rows by index."""
         places = rows.tolist()
         return AnsweredQuestions(
             [self.questions[place] for place in places],
@@ -166,8 +171,10 @@ class AnsweredQuestions:
 
 
 class RepeatMatches(NamedTuple):
-    """Of each new row: `copied`, int64, the held-out row whose answer it copies, and `reworded`, the one
-    whose question it asks, by their places; -1 where there is none."""
+    """Held-out partners of each new row, int64 indices, -1 for none.
+
+    copied: the row whose answer it copies. reworded: the row whose question it paraphrases.
+    """
 
     copied: np.ndarray
     reworded: np.ndarray
@@ -176,8 +183,10 @@ class RepeatMatches(NamedTuple):
 def find_repeated(
     new: AnsweredQuestions, held: AnsweredQuestions, others: Sequence[str], progress: Progress
 ) -> RepeatMatches:
-    """What of the new rows repeats which of the held-out ones; of two equal arguments which other one of
-    them. others: further answers, folded, that say how rare a word is. `progress` may raise to stop."""
+    """Find which held-out row each new row repeats; if both arguments are the same object, which other row.
+
+    `others` are further folded answers, used for word frequencies. `progress` may raise to stop.
+    """
     copied = np.full(len(new), -1)
     if not len(new) or not len(held):
         return RepeatMatches(copied, copied.copy())
@@ -192,8 +201,10 @@ def find_repeated(
 def _find_copied_answers(
     new: Sequence[str], held: Sequence[str], others: Sequence[str], progress: Progress
 ) -> Iterator[tuple[int, int]]:
-    """New answers that copy a held-out one, with the one of which they have most; with nothing held out those
-    that copy another new one."""
+    """Yield new answers that copy a held-out one, with the one they share most with.
+
+    If `held` is empty, new answers are compared with each other.
+    """
     every = (*new, *held, *others)
     telling = _ProgressReporter(progress, len(held or new) + len(every) + len(new))
     partners = [split_words(text) for text in telling.each(held or new)]
@@ -203,7 +214,7 @@ def _find_copied_answers(
             holders[run].append(partner)
     often: Counter[str] = Counter()
     shared: Counter[int] = Counter()
-    for text in telling.each(every):  # one after the other, as there may be many
+    for text in telling.each(every):  # one at a time, as there may be many
         words = split_words(text)
         often.update(set(words))
         shared.update({run for run in _hash_runs(words) if run in holders})
@@ -221,13 +232,13 @@ def _find_copied_answers(
 
 
 class _ProgressReporter:
-    """Tells how far several passes over texts are, every so many texts."""
+    """Reporter of progress over several passes through texts."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self.progress, self.total, self.done = progress, total, 0
 
     def each(self, texts: Sequence[str]) -> Iterator[str]:
-        """One pass."""
+        """Iterate over the texts of one pass."""
         for text in texts:
             if self.done % STEP == 0:
                 self.progress(self.done, self.total, "answers", COMPARING_ANSWERS)
@@ -236,12 +247,12 @@ class _ProgressReporter:
 
 
 def _hash_runs(words: Sequence[str]) -> Iterator[int]:
-    """A hash of each run, as the runs of many long answers would fill the memory."""
+    """Yield a hash of each run of words; storing the runs of many long answers would fill the memory."""
     return (hash(tuple(words[at : at + RUN])) for at in range(len(words) - RUN + 1))
 
 
 def _sum_shared_bits(words: Sequence[str], runs: set[int], bits: Mapping[str, float]) -> float:
-    """Bits of the words that stand in these runs; 0 where they are few, and a small part of all."""
+    """Return the bits of the words in these runs, or 0 if they are too few and too small a part of all."""
     covered = {
         word for at, run in enumerate(_hash_runs(words)) if run in runs for word in words[at : at + RUN]
     }
@@ -266,16 +277,17 @@ def _find_reworded(
     first, second, strength = first[reached], second[reached], np.maximum(trigrams, meaning)[reached]
     order = np.argsort(strength.round(DIGITS), kind="stable")
     partner = np.full(len(new), -1)
-    partner[first[order]] = second[order]  # the last assignment, the most alike, wins
+    partner[first[order]] = second[order]  # the last assignment, of the most similar, wins
     return partner
 
 
 def _encode_answers(new: Sequence[str], held: Sequence[str], others: Sequence[str]) -> np.ndarray:
-    """Of each new and held-out row a number of its answer, -1 where the old rows have it so often that it
-    says little."""
+    """Return an integer code of each new and held-out row's answer, -1 if it is too frequent in old rows to
+    matter.
+    """
     old = Counter([*held, *others])
     total = old.total()
-    least = min(MIN_ANSWER_BITS, log2(1 + total) - 0.5)  # of few rows an answer that one has
+    least = min(MIN_ANSWER_BITS, log2(1 + total) - 0.5)  # with few rows, an answer that occurs once
     numbers: dict[str, int] = {}
     return np.array(
         [

@@ -1,5 +1,5 @@
-"""The steps of a retraining, one for each state: what it queues, what it waits for, what it leaves, and what
-the webhook is told when a person is waited for.
+"""Steps of a retraining, one per state: queue the work, wait for it, record the result, and notify the
+webhook when a person has to act.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ def notify_webhook(
     *,
     answer: CheckAnswer | None = None,
 ) -> None:
-    """That it waits for a yes or no, or has failed. answer: of its checks, once it is measured."""
+    """Queue a webhook message that the improvement waits for a person or has failed.
+
+    `answer` is that of its checks, once it is evaluated.
+    """
     if not monitor_alerts.webhook(tx):
         return
     message = {
@@ -70,7 +73,7 @@ def notify_webhook(
 
 
 class StepContext(NamedTuple):
-    """What the links work with."""
+    """Services that the steps use."""
 
     database: Database
     launching: JobSubmission
@@ -79,7 +82,7 @@ class StepContext(NamedTuple):
 
 
 class JobFailed(Exception):
-    """A job of the chain has ended, and not well; why."""
+    """A job of the improvement ended without success, with its error."""
 
     def __init__(self, error: ErrorDocument) -> None:
         super().__init__(error["message"])
@@ -91,7 +94,7 @@ StepAction = Callable[[StepContext, Transaction, Improvement, float], None]
 
 
 def _run_in_state(state: ImprovementState, act: StepAction) -> StepFunction:
-    """One transaction, if the improvement is still in that state."""
+    """Return a step that runs in one transaction, if the improvement is still in that state."""
 
     def link(links: StepContext, improvement_id: str, at: float) -> None:
         with links.database.transaction() as tx:
@@ -107,8 +110,10 @@ def _advance_state(tx: Transaction, improvement: Improvement, state: Improvement
 
 
 def check_job_finished(db: Queryable, job_id: str, what: str) -> Job | None:
-    """The job, once it has finished; None while it is under way. Raises JobEnded where it ended otherwise,
-    and StateError where it was deleted."""
+    """Return the job once it has finished, or None while it is in progress.
+
+    Raises JobFailed if it ended otherwise, and StateError if it was deleted.
+    """
     try:
         job = job_queue.get_job(db, job_id)
     except NotFoundError:
@@ -158,7 +163,7 @@ def _gather(links: StepContext, tx: Transaction, improvement: Improvement, at: f
             **by,
         )
         document = gather.model_dump(mode="json")
-        datasets.work_order(tx, document)  # NotFoundError where a data set is gone
+        datasets.work_order(tx, document)  # raises NotFoundError if a data set was deleted
         job_id = links.launching.queue_job(tx, "gather_rows", f"Gather {name}", document)
         improvements.set_facts(
             tx,
@@ -187,7 +192,7 @@ def _gather(links: StepContext, tx: Transaction, improvement: Improvement, at: f
 
 
 def _wait_for_rows(tx: Transaction, improvement: Improvement, gathered: TooFewRowsResult, at: float) -> None:
-    """Until somebody goes on with it, once more was said."""
+    """Wait until someone resumes it once there is more feedback."""
     improvements.set_facts(tx, improvement.improvement_id, rows=gathered["rows"])
     trouble: ErrorDocument = {
         "error": "TooFewRows",
@@ -206,8 +211,10 @@ def _wait_for_rows(tx: Transaction, improvement: Improvement, gathered: TooFewRo
 
 
 def _is_another_gathering(db: Queryable, improvement: Improvement) -> bool:
-    """Whether another one of the model does, for another alias: how often its rows will have judged is known
-    only once it has put them aside."""
+    """Return whether another improvement of the model, for another alias, is gathering.
+
+    How often rows will have been held out is known only once it has chosen its own.
+    """
     return any(
         other.model_id == improvement.model_id and "gather_job" in other.facts
         for other in improvements.in_states(db, ["gathering"])
@@ -216,7 +223,7 @@ def _is_another_gathering(db: Queryable, improvement: Improvement) -> bool:
 
 
 def _join(links: StepContext, tx: Transaction, improvement: Improvement, at: float) -> None:
-    """A version of the run's data with the new rows, in which every row keeps its part."""
+    """Create a version of the run's data with the new rows, in which every row keeps its part."""
     facts = improvement.facts
     if "join_job" not in facts:
         old = datasets.get_dataset(tx, facts["old_dataset_id"])
@@ -248,7 +255,7 @@ def _truncate_name(name: str, ending: str, most: int) -> str:
 
 
 def _train(links: StepContext, improvement_id: str, at: float) -> None:
-    """Launch once, then wait. The preview of a launch takes seconds, so it stands in no transaction."""
+    """Launch the run once, then wait. Previewing a launch takes seconds, so it runs outside a transaction."""
     improvement = improvements.find(links.database, improvement_id)
     if improvement is None or improvement.state != "training":
         return
@@ -274,8 +281,10 @@ def _launch(links: StepContext, improvement: Improvement) -> None:
 
 
 def _build_training_config(db: Database, improvement: Improvement) -> TrainConfig:
-    """The config of the run whose version is in use, on the new version of its data. The rows that it had
-    drawn are those that the version has, so none are drawn again."""
+    """Return the config of the run, for the new version of its data.
+
+    The new version has the rows that the run sampled, so none are sampled again.
+    """
     run = runs.get_run(db, improvement.config["run"])
     dataset = datasets.get_dataset(db, improvement.facts["dataset_id"])
     stem = run.name.partition(", improved ")[0]
@@ -320,11 +329,11 @@ def _register(links: StepContext, tx: Transaction, improvement: Improvement, at:
     _advance_state(tx, improvement, "measuring", at)
 
 
-# -- measured, and decided --------------------------------------------------------------------------
+# -- evaluation and decision -----------------------------------------------------------------------
 
 
 def _measure(links: StepContext, tx: Transaction, improvement: Improvement, at: float) -> None:
-    """Both versions on old and new rows; against whoever has the alias now."""
+    """Evaluate both versions on old and new rows, compared with the version that has the alias now."""
     candidate = gate_candidates.get_candidate(tx, improvement.facts["version"], improvement.alias)
     if _is_promoted(tx, improvement, candidate, at):
         return
@@ -353,12 +362,12 @@ def _measure(links: StepContext, tx: Transaction, improvement: Improvement, at: 
 
 
 def describe_current_version(candidate: Candidate) -> str:
-    """Who has the alias: NAME@3; empty for nobody."""
+    """Return the version that has the alias as NAME@3, or an empty string."""
     return format_version_reference(candidate.holder) if candidate.holder else ""
 
 
 def _is_promoted(tx: Transaction, improvement: Improvement, candidate: Candidate, at: float) -> bool:
-    """Whether the version has the alias already: somebody gave it, and the improvement ends with that."""
+    """Return whether the version already has the alias; if so, the improvement ends as promoted."""
     version = candidate.version
     if model_versions.alias_standing(tx, version.model_id, improvement.alias) != version.version:
         return False
@@ -374,7 +383,7 @@ def _is_promoted(tx: Transaction, improvement: Improvement, candidate: Candidate
 
 
 def _decide(links: StepContext, tx: Transaction, improvement: Improvement, at: float) -> None:
-    """A person's word is waited for. Where the alias moves meanwhile, all is measured against who has it."""
+    """Wait for a person's decision; if the alias moves meanwhile, evaluate against its new version."""
     candidate = gate_candidates.get_candidate(tx, improvement.facts["version"], improvement.alias)
     if not _is_promoted(tx, improvement, candidate, at) and (
         describe_current_version(candidate) != improvement.facts.get("holder")

@@ -1,1 +1,1 @@
-"""The engine process: commands, people, the queue, and what a finished job brings into the store."""
+"""The engine process: commands, people, the job queue, and storage of job results."""

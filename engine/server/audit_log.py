@@ -1,8 +1,9 @@
-"""Which thing a command is about, and the line of the activity that the command leaves.
+"""Subjects of commands, and the activity entry that each command writes.
 
-The thing is looked up before the command acts, as a deleted one has no name afterwards; what a command
-makes, in its transaction. Invariant: the line is written in the transaction of the change, so that there is
-no change without its line and no line without its change, whatever is killed when.
+The subject is looked up before the command runs, as a deleted one has no name afterwards; a created one is
+looked up in its transaction. Invariant: the entry is written in the transaction of the change, so that
+neither exists without the other, even after a crash. A command without a change in the store writes its entry
+afterwards.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ SAVED: tuple[Literal["recipe", "slice"], ...] = ("recipe", "slice")
 
 
 def find_job(db: Queryable, name: str) -> Job:
-    """The job with this id, or that of the run with this name. Raises NotFoundError, and StateError where
-    several runs have it."""
+    """Return the job with this id, or of the run with this name.
+
+    Raises: NotFoundError, or StateError if several runs have that name.
+    """
     try:
         return job_queue.get_job(db, name)
     except NotFoundError:
@@ -40,7 +43,7 @@ def find_job(db: Queryable, name: str) -> Job:
 
 
 def build_job_subject(job: Job, detail: str = "") -> ActivitySubject:
-    """What a job works for: a run, a data set that is to be, an evaluation, or the job itself."""
+    """Return the subject of a job: a run, a data set to be created, an evaluation, or the job itself."""
     kind = JOB_KINDS[job.kind]
     if kind.is_run:
         return ActivitySubject("run", job.job_id, job.title, detail)
@@ -54,8 +57,10 @@ def build_job_subject(job: Job, detail: str = "") -> ActivitySubject:
 
 
 def find_created_subject(tx: Transaction) -> ActivitySubject | None:
-    """What a transaction has made: the last of its jobs, as those before are what that one waits for, or what
-    somebody saved to share it. None where that is nothing."""
+    """Return what a transaction created, or None.
+
+    This is its last job, which may wait for those before, or a saved recipe or slice if it is shared.
+    """
     for kind in SAVED:
         for saved_id in tx.made[kind]:
             rows = tx.query(f"SELECT name FROM {kind} WHERE {kind}_id = ? AND shared", [saved_id]).to_pylist()
@@ -77,36 +82,36 @@ def _describe_job(job: Job) -> str:
 
 
 def find_job_subject(db: Queryable, body: Any) -> ActivitySubject:
-    """Of a body that names a job, or a run."""
+    """Return the subject of a body that names a job or a run."""
     return build_job_subject(find_job(db, body.job))
 
 
 def find_deleted_job_subject(db: Queryable, body: Any) -> ActivitySubject:
-    """And how many comments go with it."""
+    """Return the same with the number of comments deleted with it."""
     job = find_job(db, body.job)
     return build_job_subject(job, _format_comment_count(activity.count_comments_of_job(db, job.job_id)))
 
 
 def find_run_subject(db: Queryable, body: Any) -> ActivitySubject:
-    """Of a body that names a run."""
+    """Return the subject of a body that names a run."""
     run = runs.get_only_run(db, body.run)
     return ActivitySubject("run", run.run_id, run.name)
 
 
 def find_dataset_subject(db: Queryable, body: Any) -> ActivitySubject:
-    """Of a body that names a data set."""
+    """Return the subject of a body that names a data set."""
     dataset = datasets.get_dataset(db, body.dataset)
     return ActivitySubject("dataset", dataset.dataset_id, dataset.name)
 
 
 def find_deleted_dataset_subject(db: Queryable, body: Any) -> ActivitySubject:
-    """And how many comments on its rows go with it."""
+    """Return the same with the number of comments on its rows deleted with it."""
     subject = find_dataset_subject(db, body)
     return subject._replace(detail=_format_comment_count(activity.count_comments_of_dataset(db, subject.id)))
 
 
 def build_team_subject(db: Queryable, body: Any, *_: Person) -> ActivitySubject:
-    """The team as a whole, and in a few words what of it."""
+    """Return the team as the subject, with the change in a few words."""
     words = {"role": "as {}", "on": "sign-in {}"}
     details = [
         words[name].format(_format_value(getattr(body, name))) for name in words if hasattr(body, name)
@@ -115,7 +120,7 @@ def build_team_subject(db: Queryable, body: Any, *_: Person) -> ActivitySubject:
 
 
 def find_person_subject(db: Queryable, body: Any, *_: Person) -> ActivitySubject:
-    """Of a body that names a person."""
+    """Return the subject of a body that names a person."""
     account = accounts.get_account(db, body.person)
     details = [
         f"{name} {_format_value(getattr(body, name))}" for name in ("role", "active") if hasattr(body, name)
@@ -128,12 +133,12 @@ def _format_value(value: object) -> str:
 
 
 def find_profile_subject(db: Queryable, body: ProfileConfig) -> ActivitySubject:
-    """The data set, and what is measured of it."""
+    """Return the data set, with the measured group of signals."""
     return find_dataset_subject(db, body)._replace(detail=GROUPS[body.group].title)
 
 
 def find_dataset_export_subject(db: Queryable, body: ExportConfig) -> ActivitySubject:
-    """The data set, and as what it is written."""
+    """Return the data set, with the format of the export."""
     return find_dataset_subject(db, body)._replace(detail=f"as {body.format}")
 
 
@@ -141,16 +146,8 @@ def _format_comment_count(count: int) -> str:
     return f"{plural(count, 'comment')} went with it" if count else ""
 
 
-# The line of the activity that a command leaves, written in the transaction of its change.
-#
-# So there is no change without its line, and no line without its change, whatever is killed when. The thing
-# is looked up before the command acts, as a deleted one has no name afterwards; what the command makes, in
-# its transaction, before that is committed. A command whose change is not in the store leaves its line
-# after it.
-
-
 class ActivityEntry:
-    """The line of one command. `write` is called with each of its transactions and writes once."""
+    """Activity entry of one command. `write` is called with each of its transactions and writes once."""
 
     def __init__(self, name: str, command: Command, person: Person, at: datetime) -> None:
         self._name, self._command, self._person, self._at = name, command, person, at
@@ -158,13 +155,13 @@ class ActivityEntry:
         self._due = command.subject is not PERSONAL
 
     def look(self, database: Database, *body: Any) -> None:
-        """Before the command acts: which thing it is about."""
+        """Look up the subject before the command runs."""
         if callable(self._command.subject):
             self._before = self._command.subject(database, *body)
             self._due = self._before is not None
 
     def write(self, tx: Transaction) -> None:
-        """Add the line to the change, once there is one."""
+        """Add the entry to the transaction, once its subject is known."""
         if not self._due:
             return
         subject = find_created_subject(tx) if self._command.subject is CREATED else self._before
@@ -187,7 +184,7 @@ class ActivityEntry:
         )
 
     def finish(self, database: Database) -> None:
-        """After the command: its line, where it opened no transaction that could hold it."""
+        """Write the entry after a command that opened no transaction."""
         if self._due and self._before is not None:
             with database.transaction() as tx:
                 self.write(tx)

@@ -1,5 +1,7 @@
-"""What a command is: the model of its body, what it does, and which thing it is about. Who may ask for it is
-said in `store.core.rights`."""
+"""Definition of a command: model of its body, action, and subject.
+
+`store.core.rights` defines who may run it.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,10 @@ from store.http.schemas import CommandAnswer
 
 
 class ActivitySubject(NamedTuple):
-    """The thing that a command is about, as the activity names it; detail: a few words of what changed.
-    comment_id: where it is about a comment on the thing."""
+    """Subject of a command in the activity log.
+
+    detail: the change in a few words. comment_id: for a command about a comment on the subject.
+    """
 
     kind: SubjectKind
     id: str
@@ -22,17 +26,19 @@ class ActivitySubject(NamedTuple):
     comment_id: str | None = None
 
 
-# What a command makes, which is there after it; and nothing that others see.
+# Subject created by the command; and no subject, for changes that others don't see.
 CREATED: Literal["made"] = "made"
 PERSONAL: Literal["personal"] = "personal"
 
 
 class Command(NamedTuple):
-    """body: the model that it is checked by. act takes what `body` parses, and with `by_person` who asks.
-    makes_work: refused where the disk has no room for what a job writes.
+    """A command.
 
-    subject: a function of the store and of what `act` takes, for a thing that is there before: it is looked
-    up then, as after the command it may be gone or have another name; None of it is what others don't see.
+    body: model that validates the request body. act: takes the parsed `body`, and with `by_person` the
+    person. makes_work: refused if the disk has no space for a job's files.
+
+    subject: function of the store and the arguments of `act`, for a subject that exists before. It is called
+    then, as the command may delete or rename the subject; it returns None for what others don't see.
     """
 
     body: type[Config]

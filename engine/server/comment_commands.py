@@ -1,6 +1,6 @@
-"""The commands about comments: what people say of runs, rows, evaluations and comparisons.
+"""Commands for comments on runs, rows, evaluations and comparisons.
 
-@names are resolved when a comment is written, by the names that there are then.
+@names are resolved when a comment is written, with the names at that time.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ from store.jobs import job_queue
 from store.people import activity, activity_text
 from store.runs import runs
 
-MAX_CHARACTERS = 10_000  # characters
+MAX_CHARACTERS = 10_000  # maximum length of a comment
 Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
 
 
 class NewComment(Config):
-    """subject_id: of a run or an evaluation its id, of a row DATASET_ID/ROW_ID, of a comparison `runs=` and
-    the ids of its runs."""
+    """Body of `comment`.
+
+    subject_id: id of a run or an evaluation; DATASET_ID/ROW_ID of a row; `runs=` and the ids of the runs of a
+    comparison.
+    """
 
     subject_kind: CommentSubjectKind
     subject_id: str
@@ -45,13 +48,13 @@ class CommentName(Config):
 
 
 class CommentCommands:
-    """The commands over one store."""
+    """Comment commands of one store."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self.database, self.clock = database, clock
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         return {
             "comment": Command(NewComment, self.comment, _find_commented_subject, by_person=True),
             "edit_comment": Command(CommentEdit, self.edit_comment, _find_comment_subject, by_person=True),
@@ -61,7 +64,7 @@ class CommentCommands:
         }
 
     def comment(self, body: NewComment, person: Person) -> CreatedComment:
-        """Say something of a thing that is there."""
+        """Add a comment to an existing subject."""
         at = self.clock()
         comment_id = job_queue.create_id("comment", at)
         with self.database.transaction() as tx:
@@ -81,12 +84,12 @@ class CommentCommands:
         return {"comment_id": comment_id}
 
     def edit_comment(self, body: CommentEdit, person: Person) -> EmptyAnswer:
-        """Another text of one's own comment."""
+        """Change the text of one's own comment."""
         with self.database.transaction() as tx:
             comment = activity.get_comment(tx, body.comment)
             if comment.person_id != person.person_id:
                 raise ForbiddenError(
-                    f"The comment is {comment.person_name}’s: nobody else may change its words.",
+                    f"The comment is by {comment.person_name}, who alone can change it.",
                     fix="Write one of your own.",
                 )
             resolved = activity_text.resolve_mentions(body.text, activity.names(tx))
@@ -94,7 +97,7 @@ class CommentCommands:
         return {}
 
     def delete_comment(self, body: CommentName, person: Person) -> EmptyAnswer:
-        """Take back one's own comment; an admin takes back any."""
+        """Delete one's own comment; an admin can delete any."""
         with self.database.transaction() as tx:
             comment = activity.get_comment(tx, body.comment)
             if comment.person_id != person.person_id and person.role != "admin":
@@ -106,7 +109,7 @@ class CommentCommands:
 
 
 def _find_commented_subject(db: Queryable, body: NewComment, _: Person) -> ActivitySubject:
-    """The thing that is commented on. Raises NotFoundError, ConfigError (subject_id)."""
+    """Return the subject of a comment. Raises NotFoundError, ConfigError (subject_id)."""
     return _find_subject(db, body.subject_kind, body.subject_id)
 
 
@@ -145,7 +148,9 @@ def _find_comparison_subject(db: Queryable, subject_id: str) -> ActivitySubject:
     names = [name for name in subject_id.removeprefix("runs=").split(",") if name]
     if not subject_id.startswith("runs=") or len(set(names)) < 2:
         raise ConfigError(
-            f"{subject_id!r} is no comparison.", fix="Give runs= and the ids of its runs.", field="subject_id"
+            f"{subject_id!r} is not a comparison.",
+            fix="Give runs= and the ids of its runs.",
+            field="subject_id",
         )
     compared = runs.get_runs(db, sorted(set(names)))
     return ActivitySubject(

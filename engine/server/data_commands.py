@@ -1,4 +1,4 @@
-"""The commands about the quality of data: measure, clean, export, and what people save of their work."""
+"""Commands for data quality: measure, clean, export, and saved recipes and slices."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ from store.jobs import job_queue
 
 
 class SavedRecipe(Recipe):
-    """shared: with everybody, else the owner's alone. seen: the revision that the person knows of, 0 for
-    none; left out, one's own of that name is replaced."""
+    """Body of `save_recipe`.
+
+    shared: visible to everybody, otherwise to the owner only. seen: revision that the person last read, 0 for
+    none; if omitted, one's own recipe of that name is overwritten.
+    """
 
     name: Line
     shared: bool = True
@@ -33,14 +36,16 @@ class SavedRecipe(Recipe):
 
 
 class RecipeName(Config):
-    """One's own of that name, or else the shared one; by its id, where several share the name."""
+    """Reference to one's own recipe of that name, or else the shared one; recipe_id: if several share the
+    name.
+    """
 
     name: Line
     recipe_id: str = ""
 
 
 class SliceName(Config):
-    """As RecipeName, of a data set."""
+    """Reference to a slice of a data set; otherwise as RecipeName."""
 
     dataset: str
     name: Line
@@ -48,7 +53,7 @@ class SliceName(Config):
 
 
 class NewSlice(Config):
-    """As SavedRecipe, of a data set."""
+    """Body of `save_slice`; otherwise as SavedRecipe, for a data set."""
 
     dataset: str
     name: Line
@@ -58,13 +63,13 @@ class NewSlice(Config):
 
 
 class DataCommands:
-    """The commands over one store; `launching` queues light jobs and knows which names are taken."""
+    """Data commands of one store; `launching` queues light jobs and checks names."""
 
     def __init__(self, database: Database, launching: JobSubmission, clock: Callable[[], float]) -> None:
         self.database, self.launching, self.clock = database, launching, clock
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         return {
             "profile": Command(ProfileConfig, self.profile, audit_log.find_profile_subject, makes_work=True),
             "clean": Command(CleanConfig, self.clean, CREATED, makes_work=True),
@@ -82,23 +87,23 @@ class DataCommands:
         }
 
     def profile(self, config: ProfileConfig) -> JobQueued:
-        """Queue the measuring of one group of signals; the job that does so already where there is one."""
+        """Queue the measurement of one group of signals; return the existing job if there is one."""
         with self.database.transaction() as tx:
             return {"job_id": queue_profile(tx, config, self.clock())}
 
     def clean(self, config: CleanConfig) -> JobQueued:
-        """Queue the making of a new version. Raises ConfigError for a name that is taken."""
+        """Queue the creation of a new version. Raises ConfigError for a name in use."""
         with self.database.transaction() as tx:
             dataset = datasets.get_dataset(tx, config.dataset)
             name = config.name or self.launching.next_name(tx, dataset.name)
             self.launching.check_name(tx, name)
             changed = config.model_copy(update={"dataset": dataset.dataset_id, "name": name})
             document = changed.model_dump(exclude_none=True)
-            datasets.work_order(tx, document)  # NotFoundError where a data set to mix in is not there
+            datasets.work_order(tx, document)  # NotFoundError if a data set to mix in doesn't exist
             return {"job_id": self.launching.queue_job(tx, "clean", f"Clean {dataset.name}", document)}
 
     def export(self, config: ExportConfig) -> JobQueued:
-        """Queue the writing of a file; the job's result names it."""
+        """Queue the export to a file, which the job's result names."""
         with self.database.transaction() as tx:
             dataset = datasets.get_dataset(tx, config.dataset)
             config = config.model_copy(update={"dataset": dataset.dataset_id})
@@ -106,7 +111,7 @@ class DataCommands:
             return {"job_id": self.launching.queue_job(tx, "export", f"Export {dataset.name}", document)}
 
     def save_recipe(self, body: SavedRecipe, person: Person) -> RecipeSaved:
-        """Keep a recipe under a name."""
+        """Save a recipe under a name."""
         at = self.clock()
         saving = saved_recipes.SaveRequest(body.name, person, job_queue.to_utc(at), body.shared, body.seen)
         with self.database.transaction() as tx:
@@ -114,7 +119,7 @@ class DataCommands:
             return {"recipe_id": saved_recipes.save_recipe(tx, new_id, Recipe(steps=body.steps), saving)}
 
     def delete_recipe(self, body: RecipeName, person: Person) -> EmptyAnswer:
-        """Forget a saved recipe."""
+        """Delete a saved recipe."""
         with self.database.transaction() as tx:
             saved_recipes.delete_recipe(
                 tx, saved_recipes.find_recipe(tx, body.name, person, body.recipe_id), person
@@ -122,7 +127,7 @@ class DataCommands:
         return {}
 
     def save_slice(self, body: NewSlice, person: Person) -> SliceSaved:
-        """Name rows of a data set."""
+        """Save a slice of a data set under a name."""
         if not body.where:
             raise ConfigError("The filter is empty: a slice of all rows is the data set.", field="where")
         at = self.clock()
@@ -133,7 +138,7 @@ class DataCommands:
             return {"slice_id": saved_recipes.save_slice(tx, new_id, dataset_id, body.where, saving)}
 
     def delete_slice(self, body: SliceName, person: Person) -> EmptyAnswer:
-        """Forget a slice."""
+        """Delete a slice."""
         with self.database.transaction() as tx:
             saved_recipes.delete_slice(tx, _find_slice(tx, body, person), person)
         return {}
@@ -145,13 +150,13 @@ def _find_slice(db: Queryable, body: SliceName, person: Person) -> SliceRow:
 
 
 def _find_deleted_recipe_subject(db: Queryable, body: RecipeName, person: Person) -> ActivitySubject | None:
-    """None for what its owner alone saw."""
+    """Return the subject; None for a recipe that only its owner could see."""
     recipe = saved_recipes.find_recipe(db, body.name, person, body.recipe_id)
     return ActivitySubject("recipe", recipe.recipe_id, recipe.name) if recipe.shared else None
 
 
 def _find_deleted_slice_subject(db: Queryable, body: SliceName, person: Person) -> ActivitySubject | None:
-    """None for what its owner alone saw."""
+    """Return the subject; None for a slice that only its owner could see."""
     named_slice = _find_slice(db, body, person)
     if not named_slice.shared:
         return None
@@ -159,7 +164,7 @@ def _find_deleted_slice_subject(db: Queryable, body: SliceName, person: Person) 
 
 
 def check_unused(tx: Transaction, dataset_id: str, handlers: JobHandlers) -> None:
-    """Raise StateError where a job that is not over reads or makes a version of the data set."""
+    """Raise StateError if an unfinished job reads the data set or creates a version of it."""
     for job in job_queue.with_status(tx, ALIVE):
         if dataset_id in handlers.list_datasets(tx, job):
             raise StateError(f"{job.title} is not over.", fix="Let it finish, or cancel it.")

@@ -1,4 +1,4 @@
-"""The command that asks for an evaluation, and what keeps data and runs that evaluations need."""
+"""Commands that queue evaluations, and checks of data sets and runs that evaluations need."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from store.runs import runs
 from store.runs.schemas import Run
 from store.training import setting_conflicts
 
-MAX_TITLE_CHARACTERS = 120  # characters that the title of an evaluation has for its rows
+MAX_TITLE_CHARACTERS = 120  # maximum characters for the rows in an evaluation's title
 NEED = {
     "probabilities": "the probabilities of a classification head",
     "bytes": "the bytes of an answer",
@@ -35,25 +35,25 @@ NEED = {
 
 
 class EvaluationCommands:
-    """The commands over one store; `launching` queues jobs."""
+    """Evaluation commands of one store; `launching` queues jobs."""
 
     def __init__(self, database: Database, home: Home, launching: JobSubmission) -> None:
         self.database, self.home, self.launching = database, home, launching
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         return {
             "evaluate": Command(EvaluateConfig, self.evaluate, CREATED, makes_work=True),
             "judge": Command(JudgePairs, self.judge, CREATED, makes_work=True),
         }
 
     def evaluate(self, config: EvaluateConfig) -> JobQueued:
-        """Queue an evaluation. Raises ConfigError and StateError that name the field at fault."""
+        """Queue an evaluation. Raises ConfigError and StateError that name the invalid field."""
         with self.database.transaction() as tx:
             return {"job_id": self.queue(tx, config)}
 
     def queue(self, tx: Transaction, config: EvaluateConfig) -> str:
-        """The same within a transaction that queues more; the id of the job."""
+        """Do the same within an existing transaction; return the job's id."""
         config = config.model_copy(
             update={"model": registered_versions.pin_version(tx, self.home, config.model)}
         )
@@ -61,7 +61,7 @@ class EvaluationCommands:
         _check_of_model(config)
         like = _find_source_evaluation(tx, config)
         owner = like or run
-        assert owner or config.dataset  # a model by name needs a data set, says the config
+        assert owner or config.dataset  # the config requires a data set for a model by name
         named = config.dataset or (owner.dataset_id if owner else "")
         dataset = datasets.get_dataset(tx, named)
         changes: dict[str, object] = {"dataset": dataset.dataset_id, "run": run.run_id if run else ""}
@@ -69,7 +69,7 @@ class EvaluationCommands:
             _check_same_data(like, dataset)
             changes |= {"rows_of": like.evaluation_id, "part": like.part}
             changes |= {"max_rows": like.config["max_rows"], "where": _resolve_filter(config, like)}
-        # a copy is not validated, and each of these fields was
+        # the copy is not validated, but each of these fields was
         config = config.model_copy(update=changes)
         heads = self._heads(run, config)
         if not config.metrics:
@@ -83,7 +83,10 @@ class EvaluationCommands:
         return self.launching.queue_job(tx, evaluations.KIND, title, config.document())
 
     def judge(self, body: JudgePairs) -> JobQueued:
-        """Queue a judging of two evaluations' answers. Raises ConfigError for other rows, or no answers."""
+        """Queue the pairwise judging of two evaluations' responses.
+
+        Raises: ConfigError if they are of different rows, or have no responses.
+        """
         with self.database.transaction() as tx:
             first, second = (
                 get_answered_evaluation(tx, name, field)
@@ -102,14 +105,17 @@ class EvaluationCommands:
             return {"job_id": self.launching.queue_job(tx, evaluation_pairs.KIND, title, document)}
 
     def _heads(self, run: Run | None, config: EvaluateConfig) -> bool:
-        """Whether the model that is evaluated has a classification head."""
+        """Whether the evaluated model has a classification head."""
         if is_reference(config.model):
             return registered_versions.read_training_config(self.home, config.model).task == "classification"
         return bool(run and run.config.get("task") == "classification" and config.checkpoint != "base")
 
     def checked_run(self, tx: Transaction, config: ModelSelection) -> Run | None:
-        """The run whose model is asked for, and is there; None for a model. Raises ConfigError and StateError
-        that name the field."""
+        """Return the run whose model is to be evaluated, checking that the model exists; None for a model by
+        name.
+
+        Raises: ConfigError and StateError that name the field.
+        """
         if not config.run:
             return None
         try:
@@ -141,14 +147,14 @@ class EvaluationCommands:
 
 
 def get_answered_evaluation(tx: Transaction, name: str, field: str) -> Evaluation:
-    """The evaluation of that id or name, which has answers. Raises ConfigError at `field`."""
+    """Return the evaluation with that id or name, with responses. Raises ConfigError at `field`."""
     try:
         evaluation = evaluations.get(tx, name)
     except NotFoundError as error:
         raise ConfigError(error.message, fix=error.fix, field=field) from error
     if not EvaluateConfig.of_past(evaluation.config).generates:
         raise ConfigError(
-            f"{evaluation.name} has no answers: none of its metrics looks at them.",
+            f"{evaluation.name} has no answers, because none of its metrics uses them.",
             fix="Evaluate it with a metric of answers, such as chrf.",
             field=field,
         )
@@ -156,18 +162,21 @@ def get_answered_evaluation(tx: Transaction, name: str, field: str) -> Evaluatio
 
 
 def _check_of_model(config: EvaluateConfig) -> None:
-    """Raise ConfigError for what a run brings itself; not checked by the config, as kept ones may have it."""
+    """Raise ConfigError for settings that the run determines.
+
+    Parsing doesn't check this, as stored configs may have them.
+    """
     if (config.run or is_reference(config.model)) and config.chat_template:
         raise ConfigError(
-            "chat_template is read for a model by name alone: a run, and what was registered, is loaded with"
-            " what it was trained with.",
-            fix="Leave it out.",
+            "chat_template applies only to a model given by name: runs and registered models use the"
+            " template of their training.",
+            fix="Remove it.",
             field="chat_template",
         )
 
 
 def _find_source_evaluation(tx: Transaction, config: EvaluateConfig) -> Evaluation | None:
-    """The evaluation whose rows are asked for. Raises ConfigError (rows_of)."""
+    """Return the evaluation whose rows are to be used, if any. Raises ConfigError (rows_of)."""
     if not config.rows_of:
         return None
     try:
@@ -177,29 +186,29 @@ def _find_source_evaluation(tx: Transaction, config: EvaluateConfig) -> Evaluati
 
 
 def _check_same_data(like: Evaluation, dataset: Dataset) -> None:
-    """Raise ConfigError where the rows of that evaluation are not rows of the data set."""
+    """Raise ConfigError if that evaluation is of a different data set."""
     if like.data_fingerprint != dataset.fingerprint:
         raise ConfigError(
-            f"{like.name} is of rows of {like.dataset_name}, which {dataset.name} doesn't hold.",
+            f"{like.name} uses rows of {like.dataset_name}, which {dataset.name} does not contain.",
             fix="Leave dataset out, or name an evaluation of this data set.",
             field="rows_of",
         )
 
 
 def _resolve_filter(config: EvaluateConfig, like: Evaluation) -> Filter | None:
-    """The filter that the rows of that evaluation were drawn with. Raises ConfigError (where) for another."""
+    """Return the filter of that evaluation's rows. Raises ConfigError (where) for a different one."""
     its = EvaluateConfig.of_past(like.config).where
     if config.where and config.where != its:
         raise ConfigError(
             f"rows_of asks for the very rows of {like.name}, and where for some of them.",
-            fix="Leave one of the two out.",
+            fix="Remove one of the two.",
             field="where",
         )
     return its
 
 
 def _list_metrics(heads: bool, dataset: Dataset) -> list[str]:
-    """Those of the task and of the rows."""
+    """Return the default metrics of the task and the rows."""
     return list_default_metrics(
         head=heads,
         labelled=bool(dataset.stats.get("label_count")),
@@ -208,7 +217,7 @@ def _list_metrics(heads: bool, dataset: Dataset) -> list[str]:
 
 
 def _check_metrics(heads: bool, dataset: Dataset, config: EvaluateConfig) -> None:
-    """Raise ConfigError for a metric that this kind of model, or these rows, can't have."""
+    """Raise ConfigError for a metric that does not apply to this kind of model, or to these rows."""
     lacking = {"bytes", "choices"} if heads else {"probabilities"}
     if dataset.format != MULTIPLE_CHOICE:
         lacking.add("choices")
@@ -217,13 +226,13 @@ def _check_metrics(heads: bool, dataset: Dataset, config: EvaluateConfig) -> Non
         if missing:
             raise ConfigError(
                 f"{choice.metric} needs {NEED[missing[0]]}, which there is not.",
-                fix="Leave it out.",
+                fix="Remove it.",
                 field=f"metrics.{place}.metric",
             )
 
 
 def _check_tasks(heads: bool, config: EvaluateConfig) -> None:
-    """Raise ConfigError where no task can be asked: lm-evaluation-harness is optional."""
+    """Raise ConfigError if tasks can't be run: lm-evaluation-harness is optional."""
     if not config.tasks:
         return
     if not setting_conflicts.has_harness():
@@ -247,7 +256,7 @@ def _build_title(run: Run | None, dataset: Dataset, config: EvaluateConfig) -> s
 
 
 def check_not_evaluated(tx: Transaction, column: str, value: str, name: str) -> None:
-    """Raise StateError where an evaluation needs the data set (`dataset_id`) or the run (`run_id`)."""
+    """Raise StateError if an evaluation uses the data set (`dataset_id`) or the run (`run_id`)."""
     titles = evaluations.list_dependent_titles(tx, column, value)
     if titles:
         more = f" and {len(titles) - 1} more" if len(titles) > 1 else ""

@@ -1,4 +1,4 @@
-"""What a feature declares to the engine: its kinds of job, its commands, and what it has a say in."""
+"""Declarations of a feature to the engine: job handlers, commands, and hooks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from store.db.database import Database, Queryable, Transaction
 
 @dataclass(frozen=True)
 class CommandContext:
-    """What commands are made of: one store, and who queues jobs in it. requeue: puts a job that ended badly
-    back into the queue. wake: tells the scheduler that there may be a job for it."""
+    """Dependencies of a feature's commands.
+
+    requeue: puts a job that ended without finishing back into the queue. wake: notifies the scheduler of new
+    jobs.
+    """
 
     database: Database
     home: Home
@@ -34,7 +37,7 @@ class CommandContext:
 
 @dataclass(frozen=True)
 class ServiceContext:
-    """What a service is made of, which lives as long as the engine."""
+    """Dependencies of a service, which runs as long as the engine."""
 
     database: Database
     home: Home
@@ -44,10 +47,11 @@ class ServiceContext:
 
 @dataclass(frozen=True)
 class Loop:
-    """What is done again and again as long as the engine lives. step: the seconds that may pass until the
-    next one. thread: the name of its own, where a step takes seconds that the queue does not have; else it
-    is stepped beside the queue. stop: tells a step under way to end soon. patience: seconds that are waited
-    for that, as the engine stops.
+    """Repeated work while the engine runs.
+
+    step: does it once and returns the maximum seconds until the next step. thread: name of its own thread,
+    for steps that take too long for the queue's; without one it is stepped with the queue. stop: asks a
+    running step to end soon. patience: seconds to wait for that when the engine stops.
     """
 
     step: Callable[[], float]
@@ -57,14 +61,14 @@ class Loop:
 
 
 class Service(Protocol):
-    """What lives as long as the engine, which steps it each time before jobs are claimed."""
+    """Service that runs as long as the engine, which steps it each time before jobs are claimed."""
 
     def step(self) -> float | None:
-        """The seconds that may pass until the next step; None: for as long as nothing else wants one."""
+        """Do one step; return the maximum seconds until the next, or None if it needs none by itself."""
         ...
 
     def close(self) -> None:
-        """End, as the engine stops; it may be ended already."""
+        """Stop, when the engine stops; may be called when already stopped."""
         ...
 
 
@@ -77,7 +81,7 @@ def _build_no_loops(context: CommandContext) -> Sequence[Loop]:
 
 
 def _do_nothing(tx: Transaction, job: Job, at: float) -> None:
-    """The end of a run asks for nothing more."""
+    """Default: nothing is queued at the end of a run."""
 
 
 def _name_nothing(db: Queryable, path: str) -> bool:
@@ -85,11 +89,11 @@ def _name_nothing(db: Queryable, path: str) -> bool:
 
 
 def _allow_dataset(tx: Transaction, dataset_id: str, name: str) -> None:
-    """Nothing of the feature needs it."""
+    """Default: the feature uses no data set."""
 
 
 def _allow_job(tx: Transaction, home: Home, job: Job) -> None:
-    """Nothing of the feature needs it."""
+    """Default: the feature uses no job."""
 
 
 def _name_no_jobs(job: Job) -> Iterable[str]:
@@ -106,18 +110,24 @@ def _send_nothing(db: Queryable) -> Iterable[Mapping[str, Any]]:
 
 @dataclass(frozen=True)
 class EngineFeature:
-    """As `FEATURE` in `engine/<name>/feature.py`. handlers: by the kinds of job that it has declared in the
-    store. build_commands: by their names. store_run: what it asks for in the transaction that ends a run.
-    names_path: whether a row of its names a path within the home folder, which then stays. services: by the
-    name that the server knows them by. list_sent_endpoints: the documents of those that it has sent keys to
-    (`store.core.metric_options.Endpoint`), which others may then use with the same keys. queue_scheduled: the
-    check that a monitor's schedule asks for (`StoreFeature.scheduled_check`); the id of its job.
-    check_dataset_unused, check_split_unchanged, check_job_unused: raise StateError where something of its
-    needs a data set or a job that is to be deleted, or the parts of a data set that is to be dealt anew.
-    list_dependent_jobs: ids of the jobs that end and go with a job of its, as nobody else needs them.
-    query_bodies: of its asks that name files or models, what their bodies are checked by.
-    build_loops: what it does again and again, with commands at hand. find_created_subject: of what it has
-    made in a transaction, where that is no job.
+    """Declaration of a feature, `FEATURE` in `engine/<name>/feature.py`.
+
+    - handlers: by kind of job, as declared in the store
+    - build_commands: returns the commands by name
+    - store_run: what the feature queues in the transaction that ends a run
+    - names_path: whether one of its rows refers to a path within the home folder, which is then kept
+    - services: by the name that the server knows them by
+    - list_sent_endpoints: endpoints that it has sent keys to (`store.core.metric_options.Endpoint`), which
+      others may then use with the same keys
+    - queue_scheduled: queues the check of a monitor's schedule (`StoreFeature.scheduled_check`); returns the
+      job's id
+    - check_dataset_unused, check_split_unchanged, check_job_unused: raise StateError if the feature needs a
+      data set or a job that is to be deleted, or the parts of a data set that is to be split again
+    - list_dependent_jobs: ids of jobs that end and are deleted with one of its jobs, as nothing else needs
+      them
+    - query_bodies: models of the bodies of its queries that name files or models
+    - build_loops: repeated work, with access to commands
+    - find_created_subject: what it created in a transaction, if that is no job
     """
 
     handlers: Mapping[str, JobHandler] = field(default_factory=dict)
@@ -127,7 +137,7 @@ class EngineFeature:
     services: Mapping[str, Callable[[ServiceContext], Service]] = field(default_factory=dict)
     list_sent_endpoints: Callable[[Queryable], Iterable[Mapping[str, Any]]] = _send_nothing
     queue_scheduled: Callable[[CommandContext, Transaction, Config], str] | None = None
-    check_dataset_unused: Callable[[Transaction, str, str], None] = _allow_dataset  # its id and name
+    check_dataset_unused: Callable[[Transaction, str, str], None] = _allow_dataset  # called with id and name
     check_split_unchanged: Callable[[Transaction, str, str], None] = _allow_dataset
     check_job_unused: Callable[[Transaction, Home, Job], None] = _allow_job
     list_dependent_jobs: Callable[[Job], Iterable[str]] = _name_no_jobs
@@ -137,11 +147,11 @@ class EngineFeature:
 
 
 def load_engine_features() -> Mapping[str, EngineFeature]:
-    """What the features declare to the engine, by their names."""
+    """Return the features' declarations to the engine, by name."""
     features: Mapping[str, EngineFeature] = load_features("engine")
     return features
 
 
 def is_path_named(db: Queryable, path: str) -> bool:
-    """Whether a row of some feature names the path within the home folder."""
+    """Whether a row of any feature refers to the path within the home folder."""
     return any(feature.names_path(db, path) for feature in load_engine_features().values())

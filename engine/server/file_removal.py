@@ -1,5 +1,8 @@
-"""Removes the files of what was deleted: noted with the deletion, and done again at the next start where the
-engine was killed in between (`store.jobs.job_queue`); and what was held for a job that nobody queued."""
+"""Removal of deleted files, and of files kept for jobs that were never queued.
+
+Removals are recorded with the deletion, and repeated at the next start if the engine was killed in between
+(`store.jobs.job_queue`).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from store.jobs import job_queue
 
 
 def remove_noted(database: Database, home: Home) -> None:
-    """Remove all that is noted, but what has been made anew under the same name meanwhile."""
+    """Remove all recorded paths, except those created again under the same name since."""
     noted = job_queue.list_noted_removals(database)
     if not noted:
         return
@@ -38,12 +41,12 @@ def _remove(path: Path) -> None:
 
 
 def _is_there(database: Database, home: Home, path: str) -> bool:
-    """Whether it is still to be removed."""
+    """Whether the path still has to be removed."""
     return (home.path / path).exists() and not _is_named(database, home, path)
 
 
 def _is_named(database: Database, home: Home, path: str) -> bool:
-    """Whether a row names it: the same rows are the same folder, and features take names that are free."""
+    """Whether a row refers to the path: equal rows share a folder, and features take free names."""
     folder, _, name = path.partition("/")
     if folder == home.datasets.name:
         return datasets.is_named(database, name)
@@ -51,7 +54,7 @@ def _is_named(database: Database, home: Home, path: str) -> bool:
 
 
 def _list_claimed(database: Database, home: Home) -> set[str]:
-    """What jobs that are not over have given its place, or are about to: their end decides on it."""
+    """Return paths that unfinished jobs have published or are about to: their end decides on these."""
     claimed = set()
     for job in job_queue.with_status(database, ALIVE):
         published = read_json(JobDir(home.jobs / job.job_id).published) or {}
@@ -62,8 +65,11 @@ def _list_claimed(database: Database, home: Home) -> set[str]:
 
 
 def remove_stale_held(db: Queryable, home: Home) -> None:
-    """At the start: what an engine that was killed held for a job that it did not live to queue, or whose
-    result it had just stored; and logged requests of a round that is not made."""
+    """Remove files, at the start, that a killed engine left behind.
+
+    These are inputs kept for a job that was never queued, or whose result was just stored, and logged
+    requests of a round that ended without finishing.
+    """
     for held in home.jobs.glob("*/held"):
         folder = JobDir(held.parent)
         job = job_queue.statuses(db, [folder.path.name]).get(folder.path.name)

@@ -1,7 +1,6 @@
-"""Who asks: the owner of the home folder, or a person by a session or a token.
+"""Authentication of requests: the owner of the home folder, or a person by a session or a token.
 
-It is looked up at every request. A signed cookie says in which browsers somebody has signed in before; it
-lets nobody in.
+Every request is checked. A signed cookie identifies browsers that have signed in before; it grants no access.
 """
 
 from __future__ import annotations
@@ -25,23 +24,21 @@ from store.jobs import job_queue
 from store.people import accounts, settings
 from store.people.accounts import Account
 
-# Who asks: the owner of the home folder, or a person by a session or a token. Looked up at each request.
-#
-# Four secrets lead here. `token` is the owner's: whoever can read it owns the home folder. `screens.token`
-# is that of the screens: where people sign in it stands for nobody, and a person's session has to come with
-# it, so that no fault of a page can act as the owner; without a team it stands for the owner, as the
-# screens' own door has asked for a secret already. The last two are people's sessions and API tokens. What
-# was looked up is kept in memory until anything about people changes, and the engine alone changes it.
+# Four secrets authenticate. `token` is the owner's: whoever can read it owns the home folder. `screens.token`
+# is that of the screens: with a team it stands for nobody, and a person's session is required with it, so
+# that no bug of a page can act as the owner; without a team it stands for the owner, as the screens' own
+# login has already asked for a secret. The other two are people's sessions and API tokens. Lookups are cached
+# in memory until anything about people changes, and only the engine changes it.
 
-IDLE_SECONDS = 7 * 24 * 3600.0  # without a request, and a session has ended
-SESSION_SECONDS = 30 * 24 * 3600.0  # and in any case after this
-SEEN_SECONDS = 60.0  # how exactly it is kept when a session or token was used
+IDLE_SECONDS = 7 * 24 * 3600.0  # idle time after which a session ends
+SESSION_SECONDS = 30 * 24 * 3600.0  # maximum lifetime of a session
+SEEN_SECONDS = 60.0  # resolution of the last use of a session or token
 MAX_CACHED = 10_000
 SIGN_IN = "Sign in again."
 
 
 class _CachedIdentity(NamedTuple):
-    """A person by a session or token, until when, and when that was seen last."""
+    """Person of a session or token, with its end and the time of the last lookup."""
 
     person: Person
     ends_at: float
@@ -49,7 +46,10 @@ class _CachedIdentity(NamedTuple):
 
 
 class Identity:
-    """Answers who asks. `forget()` is called after every change of people, sessions, tokens or settings."""
+    """Identify the person of a request.
+
+    `forget()` is called after every change of people, sessions, tokens or settings.
+    """
 
     def __init__(
         self, database: Database, token: str, screens_token: str, clock: Callable[[], float] = time.time
@@ -59,14 +59,12 @@ class Identity:
         self._entrants: dict[str, _CachedIdentity] = {}
         self._lock = threading.Lock()
         self._changes = 0
-        with (
-            database.transaction() as tx
-        ):  # those that have ended don't come back with a clock that is set back
+        with database.transaction() as tx:  # so that ended sessions don't come back if the clock is set back
             end_old_sessions(tx, clock())
         self.forget()
 
     def forget(self) -> None:
-        """Look everything up anew."""
+        """Clear the cache."""
         team, name = settings.has_team(self._database), settings.get_owner_name(self._database)
         with self._lock:
             self.team = team
@@ -75,7 +73,10 @@ class Identity:
             self._entrants = {}
 
     async def who(self, headers: Mapping[bytes, bytes]) -> Person:
-        """Who asks, by the headers. Raises SignedOutError, and WrongTokenError for a secret that is none."""
+        """Return the person of a request by its headers.
+
+        Raises: SignedOutError, or WrongTokenError for an invalid secret.
+        """
         bearer = headers.get(b"authorization", b"")
         if hmac.compare_digest(bearer, self._token):
             return self.owner
@@ -91,13 +92,13 @@ class Identity:
         raise WrongTokenError()
 
     def is_door(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether the screens ask."""
+        """Whether the request comes from the screens."""
         return hmac.compare_digest(headers.get(b"authorization", b""), self._screens)
 
     async def _by_session(self, headers: Mapping[bytes, bytes]) -> Person:
         secret = headers.get(SESSION_HEADER.lower().encode(), b"").decode("latin-1")
         if not secret:
-            raise SignedOutError("Nobody is signed in.", fix="Sign in first.")
+            raise SignedOutError("Not signed in.", fix="Sign in first.")
         return await self._entrant(secret)
 
     async def _entrant(self, secret: str) -> Person:
@@ -110,7 +111,7 @@ class Identity:
         return entrant.person
 
     def session(self, secret: str) -> Person:
-        """The person of a session. Raises SignedOutError."""
+        """Return the person of a session. Raises SignedOutError."""
         entrant = self._look_up(hash_secret(secret), False)
         if self._clock() >= entrant.ends_at:
             raise SignedOutError("The session has ended.", fix=SIGN_IN)
@@ -159,34 +160,34 @@ class Identity:
 
 
 def end_old_sessions(tx: Transaction, now: float) -> None:
-    """Remove the sessions whose time is over."""
+    """Remove expired sessions."""
     accounts.end_old_sessions(
         tx, job_queue.to_utc(now - SESSION_SECONDS), job_queue.to_utc(now - IDLE_SECONDS)
     )
 
 
-# Browsers in which somebody has signed in before: a signed cookie that says so, of one account.
+# A signed cookie of one account identifies browsers that have signed in before.
 #
-# It opens nothing. Attempts from a browser that brings one are counted by themselves, so that nobody's wrong
-# guesses elsewhere make the right person wait. The signature covers the hash of the password: with another
-# password no earlier cookie counts, and whoever collected some while they knew the old one has none.
+# It grants no access. Attempts from such a browser are throttled separately, so that wrong guesses elsewhere
+# don't make the legitimate person wait. The signature covers the password hash: a new password invalidates
+# all earlier cookies, including any collected by somebody who knew the old one.
 
 BROWSER_COOKIE_SECONDS = 365 * 24 * 3600.0
 
 
 class BrowserCookies:
-    """Makes the cookies and reads them; `secret` is known to the engine alone."""
+    """Create and verify browser cookies; `secret` is known to the engine only."""
 
     def __init__(self, secret: str) -> None:
         self._key = hashlib.sha256(b"known browsers\n" + secret.encode()).digest()
 
     def cookie(self, account: Account, at: float) -> str:
-        """For a browser in which the person has signed in at that time."""
+        """Create a cookie for a browser in which the person has signed in at that time."""
         claim = f"{create_secret()}.{int(at)}"
         return f"{claim}.{self._signature(account, claim)}"
 
     def name(self, cookie: str, account: Account | None, at: float) -> str | None:
-        """By what attempts from this browser on the account are counted; None where it is not known."""
+        """Return the throttle key of this browser's attempts on the account; None for an unknown browser."""
         claim, _, signature = cookie.rpartition(".")
         if account is None or not hmac.compare_digest(
             signature.encode("utf-8", "replace"), self._signature(account, claim).encode()

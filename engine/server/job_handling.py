@@ -1,4 +1,4 @@
-"""What the engine does for a kind of job, and the table of all kinds as the scheduler asks it."""
+"""Handlers of the kinds of job, and the table of all kinds that the scheduler uses."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def _add_no_details(db: Queryable, job: Job) -> JobSpecDetails:
 
 
 def _store_nothing(tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
-    """The result stays in the row of its job."""
+    """Default: the result stays in the row of its job."""
 
 
 def _stage_nothing(db: Queryable, home: Home, job: Job) -> None:
-    """All that the worker needs lies in the home folder already."""
+    """Default: all inputs of the worker are already in the home folder."""
 
 
 def _list_no_datasets(tx: Transaction, job: Job) -> set[str]:
@@ -37,7 +37,7 @@ class JobHandler:
     """What the engine does for one kind of job.
 
     build_spec: return what config.json has in addition to the fields of every job. store_result: store the
-    result of a finished job, parsed by the annotation of its parameter `result`; raise where it is not as
+    result of a finished job, parsed by the annotation of its parameter `result`; raise if it is not as
     described in docs/results.md. list_datasets: ids of data sets that must not be deleted before the job
     ends, unless something else protects them. stage_inputs: write inputs that only the store has into the
     job's folder.

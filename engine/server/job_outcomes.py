@@ -1,8 +1,8 @@
-"""How a job ended: by its `result.json`, or without one because its worker is gone, and what is tidied up
-then.
+"""Endings of jobs: by `result.json`, or without one because the worker is gone, and the cleanup afterwards.
 
-Of a lost worker it is said what is known of its end and what to do. Invariant: tidying is done before the
-end is recorded, so that an engine which is killed in between finds the job alive and does it again.
+For a lost worker the known facts about its end are reported, with a suggested fix. Invariant: cleanup is done
+before the end is recorded, so that if the engine is killed in between, the job still counts as alive and it
+is repeated.
 """
 
 from __future__ import annotations
@@ -31,59 +31,50 @@ from store.jobs.job_queue import to_epoch
 from store.jobs.schemas import Outcome, WorkerRecord
 from store.training.train_config import TrainConfig
 
-# How a job ended by its `result.json` or without one, and what is tidied up then.
-#
-# That is done before the end is recorded: an engine that is killed in between finds the job alive and does it
-# again.
-
 
 @dataclass(frozen=True)
 class Ending:
-    """The status that a job ends with, and its result or its error document."""
+    """Final status of a job, with its result or error document."""
 
     status: Literal["finished", "failed", "cancelled", "lost"]
-    result: dict[str, object] | None = None  # as its kind's `keep` reads it
+    result: dict[str, object] | None = None  # as its handler's `store_result` reads it
     error: ErrorDocument | None = None
 
 
 def build_ending(outcome: Outcome) -> Ending:
-    """What the worker itself wrote last."""
+    """Return the ending that the worker itself wrote."""
     return Ending(outcome["status"], outcome.get("result"), outcome.get("error"))
 
 
 def clear_partial_files(home: Home, job: Job) -> None:
-    """Remove what the worker of a job that has ended left half-made, here or in the cache: one that was
-    killed could not do so itself."""
+    """Remove unfinished files of an ended job, here or in the cache, as a killed worker can't do so."""
     folder = JobDir(home.jobs / job.job_id)
     shutil.rmtree(folder.temporary, ignore_errors=True)
-    if (
-        job.pid is not None
-    ):  # files that are written aside are named by it (`store.core.job_folder.written_aside`)
+    if job.pid is not None:  # temporary files of `write_atomically` end with it
         for place in (folder.path, home.cache):
             for left in place.rglob(f".*.{job.pid}"):
                 left.unlink(missing_ok=True)
 
 
 def clear_logged(home: Home, job: Job) -> None:
-    """Remove texts of a log that the job was given: it gets them again where it is resumed."""
+    """Remove logged texts given to the job; they are written again if it is resumed."""
     if name := JOB_KINDS[job.kind].logged_texts:
         (home.jobs / job.job_id / name).unlink(missing_ok=True)
 
 
 def clear_logged_requests(home: Home, job: Job) -> None:
-    """Remove the logged requests that a round would have asked about, which is not made. It can't be resumed
-    then."""
+    """Remove the logged requests of a round that ended without finishing. It can't be resumed afterwards."""
     if is_from_request_log(job):
         shutil.rmtree(JobDir(home.jobs / job.job_id).held, ignore_errors=True)
 
 
 def is_from_request_log(job: Job) -> bool:
-    """Whether it is a round of requests that an endpoint has logged."""
+    """Whether the job creates a round from requests that an endpoint has logged."""
     return job.kind == "round" and bool(job.config.get("round", {}).get("requests"))
 
 
 def clear_unfinished_output(db: Queryable, home: Home, job: Job) -> None:
-    """Remove what a job made whole that has not finished: the store will never name it."""
+    """Remove the complete output of a job that has not finished: the store will never refer to it."""
     folder = JobDir(home.jobs / job.job_id)
     if JOB_KINDS[job.kind].leaves_columns:
         for sidecar in folder.path.glob("*.parquet"):
@@ -102,31 +93,32 @@ def clear_unfinished_output(db: Queryable, home: Home, job: Job) -> None:
     clear_logged_requests(home, job)
 
 
-# A worker that is gone and left no result: what is known of its end, and what to do.
-#
-# Known are its exit code or signal where this engine saw its end, what the kernel has counted since it began,
-# when it last wrote an event and at which step, its last checkpoint, and what the interpreter wrote into the
-# log as it crashed. Of the log nothing else is quoted: its last lines are of whatever came before.
+# Facts about a lost worker: its exit code or signal if this engine saw its end, the kernel's count of kills
+# since it began, its last event and step, its last checkpoint, and the interpreter's crash report in the log.
+# Nothing else of the log is quoted: its last lines may be unrelated.
 
-TRAIN = "train"  # the kind of job that leaves checkpoints
-TAIL_BYTES = 65_536  # of events and log that are looked at
+TRAIN = "train"  # kind of job that writes checkpoints
+TAIL_BYTES = 65_536  # bytes read at the end of events and log
 MAX_REPORT_LINES = 60
-MAX_LINES_BETWEEN = 5  # between what C++ says of an abort and what the interpreter says of it
-MAX_MOMENT = datetime.max.replace(tzinfo=UTC).timestamp() - 1  # of an event; what is later was never written
-MAX_STEPS = 10**15  # no run has as many
-END_OTHERS = "End other jobs and programs, or give it less to hold."
+MAX_LINES_BETWEEN = 5  # between C++'s message of an abort and the interpreter's
+MAX_MOMENT = datetime.max.replace(tzinfo=UTC).timestamp() - 1  # latest valid time of an event
+MAX_STEPS = 10**15  # more than any run has
+END_OTHERS = "Stop other jobs and programs, or reduce its memory use."
 FAULTS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS")
 STOPS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
 
 _CRASH = re.compile(r"^(Fatal Python error: |terminate called )", re.MULTILINE)
 _CHECKPOINT = re.compile(r"step-([0-9]{8,18})")
 _TRACEBACK = "Traceback (most recent call last):"
-_RAISED = re.compile(r"[\w.]+(: .*)?")  # the line that ends a traceback
+_RAISED = re.compile(r"[\w.]+(: .*)?")  # last line of a traceback
 
 
 @dataclass(frozen=True)
 class _Cause:
-    """Why the worker is gone, as a sentence; what to do beside resuming, and as fields of a run's config."""
+    """Why the worker is gone, as a sentence.
+
+    before: what to do before resuming; change: the same as fields of a run's config.
+    """
 
     text: str
     before: str = ""
@@ -134,7 +126,7 @@ class _Cause:
 
 
 def build_lost_ending(job: Job, folder: JobDir, exit_code: int | None) -> Ending:
-    """The end of a job whose worker is gone; `exit_code` where its end was seen, negative for a signal."""
+    """Return the ending of a job whose worker is gone; `exit_code`: if known, negative for a signal."""
     record: WorkerRecord | None = read_json(folder.worker)
     report = find_crash_report(folder, record)
     cause = _find_cause(job, folder, record, exit_code)
@@ -154,7 +146,7 @@ def build_lost_ending(job: Job, folder: JobDir, exit_code: int | None) -> Ending
 
 
 def build_external_stop_error(job: Job, folder: JobDir) -> ErrorDocument:
-    """A worker that stopped as it is asked to by SIGTERM, though nobody has cancelled its job."""
+    """Return the error of a worker that stopped on a SIGTERM although nobody cancelled its job."""
     step = find_checkpoint_step(folder)
     return {
         "error": "WorkerStopped",
@@ -165,7 +157,7 @@ def build_external_stop_error(job: Job, folder: JobDir) -> ErrorDocument:
     }
 
 
-# -- why it is gone ---------------------------------------------------------------------------------
+# -- cause of the end -------------------------------------------------------------------------------
 
 
 def _find_cause(job: Job, folder: JobDir, record: WorkerRecord | None, exit_code: int | None) -> _Cause:
@@ -195,23 +187,23 @@ def _find_cause(job: Job, folder: JobDir, record: WorkerRecord | None, exit_code
 def _get_signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:  # those for real-time uses have none
+    except ValueError:  # real-time signals have no name
         return f"signal {number}"
 
 
 def _explain_never_started(exit_code: int | None) -> _Cause:
     if exit_code is None:
-        return _Cause("No worker came to take the job.", "The machine may be too busy to start one.")
+        return _Cause("No worker started for the job.", "The machine may be too busy to start one.")
     end = f"exit code {exit_code}" if exit_code >= 0 else _get_signal_name(-exit_code)
-    return _Cause(f"Its worker ended ({end}) before it could begin.", "Its log may tell why.")
+    return _Cause(f"Its worker ended ({end}) before it could begin.", "See its log for the cause.")
 
 
 def _explain_kill(worker: str, job: Job, record: WorkerRecord) -> _Cause:
-    """By SIGKILL, which the kernel sends where memory runs out, and so may anybody."""
+    """Explain a SIGKILL, which the kernel sends if memory runs out, and anybody else may send."""
     kills = _count_kills_since(record)
     text = f"{worker} was killed by SIGKILL"
     if kills is None:
-        return _Cause(f"{text}: the machine may have run out of memory, or somebody killed it.")
+        return _Cause(f"{text}: the machine may have run out of memory, or it was killed.")
     if kills == 0:
         return _Cause(
             f"{text}. The kernel has killed no process for want of memory since it began; a memory daemon may"
@@ -231,22 +223,24 @@ def _explain_kill(worker: str, job: Job, record: WorkerRecord) -> _Cause:
 
 
 def _propose_smaller_config(document: Mapping[str, object], device: str) -> tuple[str, ConfigChange | None]:
-    """What would take less memory. A smaller micro-batch isn't proposed: where rows are dealt by tokens it
-    changes nothing."""
+    """Propose settings that take less memory.
+
+    A smaller micro-batch isn't proposed, as it changes nothing if rows are split by tokens.
+    """
     try:
         config = TrainConfig.of_past(document)
-    except ConfigError:  # of another version: the worker is lost all the same
+    except ConfigError:  # config of another version
         return END_OTHERS, None
     fix, _, change = advise_change(config, device.partition(":")[0], dealt=True)
     return f"{fix} Or end other jobs and programs.", change
 
 
 def _explain_unseen_exit(worker: str, folder: JobDir, record: WorkerRecord) -> _Cause:
-    """Not a child of this engine, so that nobody could be told its exit code."""
+    """Explain the end of a worker that was no child of this engine, so that its exit code is unknown."""
     if is_restarted(record.get("boot", ""), record["started"]):
         return _Cause(
-            f"{worker} is gone: the machine or its container was restarted since it began, or this home"
-            " folder was brought here from another one."
+            f"{worker} is gone: the machine or its container was restarted, or this home folder was copied"
+            " from another machine."
         )
     if find_live_process(record["pid"], record["started"], None):
         return _Cause(
@@ -254,7 +248,7 @@ def _explain_unseen_exit(worker: str, folder: JobDir, record: WorkerRecord) -> _
             "Resume it here only if both are to be worked on.",
         )
     kills = _count_kills_since(record)
-    text = f"{worker} is gone without a result, and it ended while no engine was there to see how"
+    text = f"{worker} is gone without a result; it ended while no engine was running"
     if kills:
         return _Cause(f"{text}. Memory ran out in the meantime: the kernel killed {kills} for it.")
     counted = ". The kernel has killed no process for want of memory in the meantime" if kills == 0 else ""
@@ -262,17 +256,17 @@ def _explain_unseen_exit(worker: str, folder: JobDir, record: WorkerRecord) -> _
 
 
 def _count_kills_since(record: WorkerRecord) -> int | None:
-    """How many processes the kernel has killed for want of memory since the worker began."""
+    """Count the processes that the kernel has killed for lack of memory since the worker began."""
     noted = record.get("memory_kills")
     count = read_kill_count(Path(noted["path"])) if noted else None
     return None if noted is None or count is None else max(0, count - noted["count"])
 
 
-# -- how far it was ---------------------------------------------------------------------------------
+# -- last progress ----------------------------------------------------------------------------------
 
 
 def _describe_last_event(job: Job, folder: JobDir) -> str:
-    """When this attempt last wrote an event, and what it was at."""
+    """Describe the time and step of the last event of this attempt."""
     at, step, total = None, None, None
     for event in _read_newest_events(folder):
         moment = event.get("at")
@@ -291,7 +285,9 @@ def _describe_last_event(job: Job, folder: JobDir) -> str:
 
 
 def _is_older(moment: float, job: Job) -> bool:
-    """Whether it is of an attempt before; both times are of this machine's clock, a second apart at most."""
+    """Whether the event is of an earlier attempt; both times are of this machine's clock, at most a second
+    apart.
+    """
     return job.started_at is not None and moment < to_epoch(job.started_at) - 1
 
 
@@ -302,7 +298,7 @@ def _read_newest_events(folder: JobDir) -> list[Mapping[str, object]]:
 
 
 def find_checkpoint_step(folder: JobDir) -> int | None:
-    """The step of the newest whole checkpoint (`engine.models.training_state`), told without torch."""
+    """Return the step of the newest complete checkpoint (`engine.models.training_state`), without torch."""
     steps = [
         int(name[1])
         for path in folder.checkpoints.glob("step-*")
@@ -318,15 +314,17 @@ def _describe_checkpoint(job: Job, step: int | None) -> str:
 
 
 def _describe_resume(job: Job, step: int | None) -> str:
-    return f"Resume it: it goes on from {'its start' if step is None else f'step {step:,}'}."
+    return f"Resume it: it continues from {'its start' if step is None else f'step {step:,}'}."
 
 
-# -- what it wrote as it crashed --------------------------------------------------------------------
+# -- crash report -----------------------------------------------------------------------------------
 
 
 def find_crash_report(folder: JobDir, record: WorkerRecord | None) -> str:
-    """What this attempt's log ends with where that is a report of its crash: of the interpreter at a fatal
-    signal, or a traceback after which nothing more was written. Else empty."""
+    """Return the crash report at the end of this attempt's log, or an empty string.
+
+    This is the interpreter's report of a fatal signal, or a traceback after which nothing was written.
+    """
     text = _read_tail(folder, record.get("log_bytes", 0) if record else 0)
     crashes = list(_CRASH.finditer(text))
     if crashes:

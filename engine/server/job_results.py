@@ -1,4 +1,4 @@
-"""What a finished job brings into the store, in the transaction that makes it finished."""
+"""Storage of job results, in the transaction that marks the job as finished."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from store.runs.schemas import RunResult
 
 
 def build_dataset_id(job_id: str) -> str:
-    """The id of the data set that an import job makes, known before it is made."""
+    """Return the id of an import job's data set, known before it exists."""
     return f"data-{job_id.removeprefix('job-')}"
 
 
 def select_rows_fields(result: RowsResult) -> RowsResult:
-    """What an import and a cleaning have in common, and nothing else of theirs."""
+    """Return the fields that the results of an import and a cleaning have in common."""
     return {
         "fingerprint": result["fingerprint"],
         "kind": result["kind"],
@@ -45,7 +45,7 @@ def select_rows_fields(result: RowsResult) -> RowsResult:
 
 
 def store_dataset(tx: Transaction, home: Home, job: Job, result: ImportResult, at: float) -> None:
-    """The data set that an import made, and the jobs that measure it."""
+    """Store the data set of an import, and queue the jobs that measure it."""
     config = ImportConfig.parse(job.config)
     if not home.rows(result["fingerprint"]).exists():
         raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Import it again.")
@@ -65,15 +65,14 @@ def store_dataset(tx: Transaction, home: Home, job: Job, result: ImportResult, a
     if by := result.get("split_by"):
         row.split_by = by
     datasets.insert_dataset(tx, row)
-    tx.execute(  # runs that were launched while the rows were still being read
+    tx.execute(  # runs launched during the import
         "UPDATE run SET data_fingerprint = ? WHERE dataset_id = ?", [result["fingerprint"], dataset_id]
     )
     queue_automatic(tx, dataset_id, at)
 
 
 def store_signals(tx: Transaction, home: Home, job: Job, result: ProfileResult, at: float) -> None:
-    """The sidecar that the worker wrote goes to the rows that it measured; a data set deleted meanwhile needs
-    none."""
+    """Move the worker's sidecar file to the rows it measured, unless the data set was deleted."""
     dataset, group = datasets.find_dataset(tx, job.config["dataset"]), job.config["group"]
     made = home.jobs / job.job_id / f"{group}.parquet"
     if dataset is None:
@@ -81,14 +80,14 @@ def store_signals(tx: Transaction, home: Home, job: Job, result: ProfileResult, 
         return
     fingerprint = dataset.fingerprint
     final = home.signals(fingerprint, group)
-    if made.exists():  # else an engine that was killed between the move and the commit has moved it
+    if made.exists():  # otherwise moved by an engine that was killed before the commit
         final.parent.mkdir(exist_ok=True)
         os.replace(made, final)
     datasets.record_signals(tx, fingerprint, group, result, job_queue.to_utc(at))
 
 
 def store_version(tx: Transaction, home: Home, job: Job, result: CleanResult, at: float) -> None:
-    """The new version; split and source are those of the old one."""
+    """Store the new version with split and source of the old one."""
     config = CleanConfig.parse(job.config)
     if not home.rows(result["fingerprint"]).exists():
         raise DataError(f"The rows of {config.name} are gone from {home.datasets}.", fix="Clean it again.")
@@ -112,7 +111,10 @@ def store_version(tx: Transaction, home: Home, job: Job, result: CleanResult, at
 
 
 def _build_version_split(old: Dataset, result: CleanResult) -> SplitFields:
-    """That of the old one; where every row has its part it is kept, and a part without a row stays empty."""
+    """Return the split of the old version.
+
+    If every row has an assigned part, it is kept, and a part without rows stays empty.
+    """
     fields = datasets.get_split_fields(old)
     parts = result.get("parts")
     if parts is None:
@@ -128,7 +130,7 @@ def _build_version_split(old: Dataset, result: CleanResult) -> SplitFields:
 
 
 def store_verdict(tx: Transaction, home: Home, job: Job, result: RunResult, at: float) -> None:
-    """The verdict of a run, and the prompts that it answered."""
+    """Store the verdict of a run, and its responses to sample prompts."""
     run_id, folder = job.job_id, JobDir(home.jobs / job.job_id)
     runs.update(tx, run_id, verdict=result["verdict"])
     if folder.predictions.exists():
@@ -136,7 +138,7 @@ def store_verdict(tx: Transaction, home: Home, job: Job, result: RunResult, at: 
 
 
 def store_evaluation(tx: Transaction, home: Home, job: Job, result: EvaluationResult, at: float) -> None:
-    """The figures of an evaluation."""
+    """Store the results of an evaluation."""
     config = job.config
     model = config["model"] or runs.get_run(tx, config["run"]).model
     evaluations.insert(tx, job, result, datasets.get_dataset(tx, config["dataset"]), model, at)

@@ -1,5 +1,7 @@
-"""What a worker is told: `config.json` of a job's folder (`store.core.schemas.JobOrder`), which is
-all that it knows of the world. Here is what each kind of job adds to what every order has.
+"""Job specifications: `config.json` of a job's folder (`store.core.schemas.JobOrder`), the only input of a
+worker.
+
+This module builds the fields of every specification, and the details of each kind of job.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from store.training.split import Split, get_split
 
 
 def build_spec(home: Home, job: Job, networks: list[str], details: JobSpecDetails) -> JobSpec:
-    """What the worker of a claimed job is told."""
+    """Build the specification of a claimed job."""
     return {
         "job_id": job.job_id,
         "kind": job.kind,
@@ -38,16 +40,16 @@ def build_spec(home: Home, job: Job, networks: list[str], details: JobSpecDetail
 
 
 def specify_run(db: Queryable, job: Job) -> JobSpecDetails:
-    """Raises NotFoundError where the run's data set is gone."""
+    """Return the details of a run. Raises NotFoundError if its data set was deleted."""
     run = runs.get_run(db, job.job_id)
     config = job.config
     details: JobSpecDetails = {
         "run_id": job.job_id,
         "dataset": _build_spec_dataset(datasets.get_dataset(db, run.dataset_id)),
-        "split": get_split(config, Split().fields()),  # runs of before know fewer fields
+        "split": get_split(config, Split().fields()),  # older runs have fewer fields
     }
     if replayed := config.get("replay_dataset"):
-        general = datasets.find_dataset(db, replayed)  # a resumed run has kept what it needs of it
+        general = datasets.find_dataset(db, replayed)  # a resumed run has stored what it needs of it
         details["replay"] = build_named_dataset(general) if general else None
     if names := config.get("probe_datasets"):
         present = [datasets.find_dataset(db, name) for name in names]
@@ -58,14 +60,13 @@ def specify_run(db: Queryable, job: Job) -> JobSpecDetails:
 
 
 def specify_variant(db: Queryable, job: Job) -> JobSpecDetails:
-    """As of a run, with what it is mixed from."""
+    """Return the details of a run, with the run it is interpolated from."""
     facts = runs.get_run(db, job.job_id).facts
     return {**specify_run(db, job), "mixed_from": facts["mixed_from"], "alpha": facts["alpha"]}
 
 
 def specify_evaluation(db: Queryable, job: Job) -> JobSpecDetails:
-    """The data set with its own split, and with what was measured of it; the run that is evaluated is known
-    by its folder."""
+    """Return the data set with its split and measurements; the evaluated run is known by its folder."""
     dataset = datasets.get_dataset(db, job.config["dataset"])
     return {
         "dataset": load_measured_dataset(db, dataset.dataset_id),
@@ -74,17 +75,17 @@ def specify_evaluation(db: Queryable, job: Job) -> JobSpecDetails:
 
 
 def specify_data_job(db: Queryable, job: Job) -> JobSpecDetails:
-    """The data with what was measured of it, for a profile and a cleaning."""
+    """Return the data set with its measurements, for a profile or a cleaning."""
     return {**datasets.work_order(db, job.config)}
 
 
 def specify_data_export(db: Queryable, job: Job) -> JobSpecDetails:
-    """The data, and what its card tells of the versions before."""
+    """Return the data set, and facts about earlier versions for its card."""
     return {**specify_data_job(db, job), **dataset_versions.read_card_facts(db, job.config["dataset"])}
 
 
 def build_named_dataset(dataset: Dataset) -> NamedDataset:
-    """The data set as a worker has to know it."""
+    """Return the fields of a data set that a worker needs."""
     return {
         "dataset_id": dataset.dataset_id,
         "name": dataset.name,
@@ -98,12 +99,12 @@ def _build_spec_dataset(dataset: Dataset) -> OrderDataset:
 
 
 def load_measured_dataset(db: Queryable, dataset: str) -> OrderDataset:
-    """With what was measured of it, which a filter may ask for."""
+    """Return the data set with its measurements, which a filter may use."""
     return datasets.work_order(db, {"dataset": dataset})["dataset"]
 
 
 def archive_attempt(folder: JobDir, attempt: int) -> None:
-    """Before a resume: what the ended attempt said of itself must not be taken for the next one's."""
+    """Rename the files of an ended attempt before a resume, so that they aren't taken for the next one's."""
     for path in (folder.result, folder.worker):
         if path.exists():
             os.replace(path, path.with_name(f"{path.stem}.attempt-{attempt}{path.suffix}"))

@@ -1,8 +1,8 @@
-"""What puts jobs into the queue: imports, runs, and what the sample experiment needs.
+"""Queueing of jobs: imports, runs, and the sample experiment.
 
-A question about costs is completed here too with what a worker can't look up: how past runs turned out,
-which data sets are replayed or probes, and how old rows were read. Screens, command line and the launch
-itself all ask through here, so that one config has one answer.
+Queries about costs are completed here with what a worker can't look up: measured past runs, data sets for
+replay or probes, and how old rows were imported. Screens, command line and the launch itself all go through
+here, so that one config has one answer.
 """
 
 from __future__ import annotations
@@ -36,18 +36,13 @@ from store.training.run_switches import list_run_switches
 from store.training.split import Split, get_split
 from store.training.train_config import BUNDLED_MODEL, SAMPLE_DATASET, TrainConfig, build_sample_experiment
 
-# What the engine adds to a question about costs and a worker can't look up: how runs of the past turned out,
-# which data set is to be replayed, which are probes, and how old rows were read.
-#
-# Screens, command line and the launch itself all ask through here, so that one config has one answer.
-
 ON_DEVICES = [kind.name for kind in JOB_KINDS.values() if kind.lane == "device"]
-READERS = ("csv", "tsv", "json", "jsonl", "parquet")  # of files with columns
-Body = Mapping[str, object]  # of an ask, which nobody has checked yet
+READERS = ("csv", "tsv", "json", "jsonl", "parquet")  # readers of files with columns
+Body = Mapping[str, object]  # unvalidated body of a query
 
 
 def make_body_completer(database: Queryable, home: Home) -> Callable[[str, Body], Body]:
-    """A function that completes the body of an ask."""
+    """Return a function that completes the body of a query."""
 
     def complete(name: str, body: Body) -> Body:
         if not JOB_KINDS[name].needs_past:
@@ -73,8 +68,10 @@ def make_body_completer(database: Queryable, home: Home) -> Callable[[str, Body]
 
 
 def find_import_settings(database: Queryable, fingerprint: str) -> ImportReading | None:
-    """How rows were read of which nobody was asked what their columns are: those of imports before there was
-    such a question. None for rows that were asked about, and for those that come from no file."""
+    """Return how rows were imported before imports asked for the meaning of columns.
+
+    None for rows of later imports, and for rows that don't come from a file.
+    """
     dataset = datasets.find_imported_dataset(database, fingerprint)
     stats = dataset.stats if dataset else None
     if not dataset or not stats or "left_out" in stats or stats.get("reader") not in READERS:
@@ -85,14 +82,13 @@ def find_import_settings(database: Queryable, fingerprint: str) -> ImportReading
 
 
 def find_replay_dataset(database: Queryable, config: Mapping[str, object]) -> NamedDataset | None:
-    """The data set whose rows a run replays; None where it is none. Raises ConfigError for one that isn't
-    there."""
+    """Return the data set that a run replays, or None. Raises ConfigError if it doesn't exist."""
     name = config.get("replay_dataset") or ""
     return _get_dataset(database, name, "replay_dataset") if name and isinstance(name, str) else None
 
 
 def find_probe_datasets(database: Queryable, config: Mapping[str, object]) -> list[NamedDataset]:
-    """The data sets that are probes of a run, each once. Raises ConfigError for one that isn't there."""
+    """Return the data sets used as probes of a run, each once. Raises ConfigError for an unknown one."""
     names = split_commas(config.get("probe_datasets") or [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"probe_datasets is {names!r}: give names of data sets.", field="probe_datasets")
@@ -107,16 +103,14 @@ def _get_dataset(database: Queryable, name: str, field: str) -> NamedDataset:
         raise ConfigError(error.message, fix=error.fix, field=field) from error
 
 
-# What puts jobs into the queue: imports, runs, and what the sample experiment needs.
-#
-# A run is refused here or it is queued: its config is resolved, its preview had no error, and job and run
+# A run is either refused or queued here: its config is resolved, its preview had no error, and job and run
 # are inserted in one transaction.
 
 RunSaver = Callable[[Transaction, str], RunFacts]
 
 
 class RunRows(NamedTuple):
-    """The data set of a run, as it is named now; fingerprint: None until its import is done."""
+    """Data set of a run under its current name; fingerprint: None until its import has finished."""
 
     dataset_id: str
     name: str
@@ -124,7 +118,7 @@ class RunRows(NamedTuple):
 
 
 class JobSubmission:
-    """Queues jobs of one store. `run_query` answers a preview."""
+    """Queue jobs of one store. `run_query` answers a preview."""
 
     def __init__(
         self,
@@ -141,25 +135,25 @@ class JobSubmission:
     # -- data sets and models -----------------------------------------------------------------------
 
     def import_dataset(self, config: ImportConfig) -> JobQueued:
-        """Queue an import. Raises ConfigError where the name is taken."""
+        """Queue an import. Raises ConfigError if the name is in use."""
         with self.database.transaction() as tx:
             return {"job_id": self.queue_import(tx, config)}
 
     def check_name(self, tx: Transaction, name: str) -> None:
-        """Raise ConfigError where a data set has this name, or one that is being imported will have it."""
+        """Raise ConfigError if a data set has this name, or an import will create one with it."""
         if name in self.taken_names(tx):
             raise ConfigError(
                 f"There is a data set named {name!r} already.", fix="Choose another name.", field="name"
             )
 
     def taken_names(self, tx: Transaction) -> set[str]:
-        """Of data sets, and of those that are being made."""
+        """Return the names of data sets, including those being created."""
         kinds = [kind.name for kind in JOB_KINDS.values() if kind.makes_dataset]
         making = {job.config["name"] for job in job_queue.with_status(tx, ALIVE, kinds=kinds)}
         return making | {row.name for row in datasets.list_datasets(tx)}
 
     def next_name(self, tx: Transaction, name: str) -> str:
-        """The name of the next version: "Sums" gives "Sums v2", that gives "Sums v3"."""
+        """Return the name of the next version: "Sums" gives "Sums v2", which gives "Sums v3"."""
         stem, _, number = name.rpartition(" v")
         stem, count = (stem, int(number)) if stem and number.isdecimal() else (name, 1)
         while True:
@@ -172,13 +166,13 @@ class JobSubmission:
                 continue
 
     def queue_import(self, tx: Transaction, config: ImportConfig) -> str:
-        """Queue an import; its id. Raises ConfigError where the name is taken."""
+        """Queue an import and return its id. Raises ConfigError if the name is in use."""
         self.check_name(tx, config.name)
         document = config.model_dump(exclude_none=True)
         return self.queue_job(tx, "import", f"Import {config.name}", document)
 
     def queue_job(self, tx: Transaction, kind: str, title: str, config: dict[str, Any]) -> str:
-        """Queue a job that is not a run; its id."""
+        """Queue a job other than a run and return its id."""
         at = self.clock()
         job_id = job_queue.create_id("job", at)
         job_queue.insert(tx, job_queue.NewJob(job_id=job_id, kind=kind, title=title, config=config, at=at))
@@ -187,8 +181,11 @@ class JobSubmission:
     # -- runs ---------------------------------------------------------------------------------------
 
     def launch(self, config: TrainConfig, add_facts: RunSaver = lambda tx, run_id: {}) -> RunQueued:
-        """Queue a run. Raises ConfigError with the first problem that the preview calls an error. add_facts:
-        what else goes into the transaction; facts of the run."""
+        """Queue a run.
+
+        add_facts: writes more within the transaction and returns facts of the run. Raises ConfigError with
+        the first error of the preview.
+        """
         dataset = self._dataset(config.dataset)
         earlier = {
             "model": registered_versions.pin_whole_model(self.database, self.home, config.model),
@@ -200,7 +197,7 @@ class JobSubmission:
         if config.live_metric.startswith(metrics_config.LIVE_OWN):
             self.check_own_metric(config.live_metric.removeprefix(metrics_config.LIVE_OWN), "live_metric")
         replay = find_replay_dataset(self.database, config.model_dump())
-        if replay:  # by its id, as a data set may get another name while the run waits
+        if replay:  # by id, as a data set may be renamed while the run waits
             config = config.model_copy(update={"replay_dataset": replay["dataset_id"]})
         probes = find_probe_datasets(self.database, config.model_dump())
         config = config.model_copy(update={"probe_datasets": [probe["dataset_id"] for probe in probes]})
@@ -209,7 +206,7 @@ class JobSubmission:
             "fingerprint": dataset.fingerprint,
             "split": _parse_split(config).fields(),
             "row": 0,
-            "launch": True,  # more time for a look at the weights
+            "launch": True,  # allows more time for checking the weights
         }
         answer = parse_document(Preview, self.run_query("preview", question))
         for problem in answer.problems:
@@ -221,26 +218,26 @@ class JobSubmission:
                 )
         resolved = TrainConfig.parse(answer.config)
         with self.database.transaction() as tx:
-            dataset = datasets.get_dataset(tx, dataset.dataset_id)  # it may be gone by now
+            dataset = datasets.get_dataset(tx, dataset.dataset_id)  # may have been deleted
             rows = RunRows(dataset.dataset_id, dataset.name, dataset.fingerprint)
             run_id = self._queue_run(tx, resolved, rows)
-            estimates = _build_estimates(answer)  # to be held against what is measured
+            estimates = _build_estimates(answer)  # compared with the measured costs later
             runs.update(tx, run_id, facts={**estimates, **add_facts(tx, run_id)})
         return {"run_id": run_id}
 
     def check_own_metric(self, file: str, field: str) -> None:
-        """Raise ConfigError at `field` where the home folder has no such metric."""
+        """Raise ConfigError at `field` if the home folder has no such metric."""
         files = sorted(path.stem for path in self.home.metrics.glob("*.py"))
         if file not in files:
             there = f"There are {', '.join(files)}." if files else "There is none yet."
             raise ConfigError(
                 f"There is no metric {file}.py in {self.home.metrics}.",
-                fix=f"Put it there. {there}",
+                fix=f"Add the file. {there}",
                 field=field,
             )
 
     def interpolate(self, body: Interpolate) -> JobQueued:
-        """Queue the scoring of a finished run's model at shares of the way from its base."""
+        """Queue the scoring of a finished run's model at several interpolation weights α from its base."""
         run, _ = self._mixable(body.run)
         with self.database.transaction() as tx:
             document = {"run_id": run.run_id, "alphas": body.alphas}
@@ -248,20 +245,20 @@ class JobSubmission:
             return {"job_id": self.queue_job(tx, "interpolate", title, document)}
 
     def keep_variant(self, body: Variant) -> RunQueued:
-        """Queue a run whose model lies a share of the way from the base of a finished one to its own."""
+        """Queue a run whose model is interpolated between a finished run's base and its tuned model."""
         run, config = self._mixable(body.run)
         name = body.name or f"{run.name[:105]} at α {body.alpha:g}"
         off = {switch.name: False for switch in list_run_switches()}
         config = config.model_copy(update={"name": name, "notes": "", "parent": run.run_id} | off)
         rows = RunRows(run.dataset_id, run.dataset_name, run.data_fingerprint)
         with self.database.transaction() as tx:
-            datasets.get_dataset(tx, run.dataset_id)  # NotFoundError where it was deleted
+            datasets.get_dataset(tx, run.dataset_id)  # NotFoundError if it was deleted
             run_id = self._queue_run(tx, config, rows, kind="variant")
             runs.update(tx, run_id, facts={"mixed_from": run.run_id, "alpha": body.alpha})
         return {"run_id": run_id}
 
     def _mixable(self, name: str) -> tuple[Run, TrainConfig]:
-        """A finished run between whose base and tuned model there are others. Raises ConfigError."""
+        """Return a finished run that can be interpolated with its base. Raises ConfigError."""
         run = self._finished(name, "run")
         config = TrainConfig.parse(run.config)
         if why := explain_refusal(config, run.facts):
@@ -281,7 +278,7 @@ class JobSubmission:
             raise
 
     def _earlier(self, name: str) -> str:
-        """The id of the finished run to continue from; empty where there is none."""
+        """Return the id of the finished run to continue from; empty for none."""
         if is_reference(name):
             raise ConfigError(
                 f"A run can't continue from the registered model {name}.",
@@ -291,7 +288,7 @@ class JobSubmission:
         return str(self._finished(name, "init_from").run_id) if name else ""
 
     def _parent(self, name: str) -> str:
-        """The id of the run that a run is a change of; empty where it is of none."""
+        """Return the id of the run that this run is a change of; empty for none."""
         if not name:
             return ""
         try:
@@ -301,14 +298,14 @@ class JobSubmission:
             raise ConfigError(error.message, fix=fix, field="parent") from error
 
     def _finished(self, name: str, field: str) -> Run:
-        """The run of that id or name, which left a model. Raises ConfigError at `field`."""
+        """Return the finished run with that id or name. Raises ConfigError at `field`."""
         try:
             run = runs.get_run(self.database, name)
         except NotFoundError as error:
             raise ConfigError(error.message, fix=error.fix, field=field) from error
         if run.status != "finished":
             raise ConfigError(
-                f"The run {run.name!r} is {run.status}: there is no model to go on with.",
+                f"The run {run.name!r} is {run.status}: there is no model to continue from.",
                 fix="Wait until it has finished, or choose another run.",
                 field=field,
             )
@@ -351,13 +348,13 @@ class JobSubmission:
     # -- the sample ---------------------------------------------------------------------------------
 
     def prepare_sample(self, _: object = None) -> SampleQueued:
-        """Queue what is missing of the bundled model and the sample data set; the jobs that make it."""
+        """Queue the creation of the bundled model and the sample data set if missing; return the jobs."""
         with self.database.transaction() as tx:
             model, rows = self._prepare(tx)
         return {"job_ids": [job_id for job_id in (model, rows) if job_id]}
 
     def _prepare(self, tx: Transaction) -> tuple[str | None, str | None]:
-        """Jobs that make the bundled model and the sample data set; None for what is there."""
+        """Return the jobs that create the bundled model and the sample data set; None for existing ones."""
         model = rows = None
         if not (self.home.models / BUNDLED_MODEL / "config.json").exists():
             model = _find_first_id(
@@ -376,7 +373,7 @@ class JobSubmission:
         return model, rows
 
     def launch_sample(self, _: object = None) -> RunQueued:
-        """Queue the sample experiment; it waits for the model and the rows where they are being made."""
+        """Queue the sample experiment, which waits for model and rows if they are being created."""
         config = build_sample_experiment()
         with self.database.transaction() as tx:
             model, rows = self._prepare(tx)
@@ -388,13 +385,13 @@ class JobSubmission:
         self, tx: Transaction, config: TrainConfig, after_jobs: list[str], importing: str | None
     ) -> str:
         train_rows = config.max_train_rows
-        assert train_rows is not None  # known before its data set is there
+        assert train_rows is not None  # known before its data set exists
         if importing is None:
             dataset = datasets.get_dataset(tx, SAMPLE_DATASET)
             config = _fill_split(config, datasets.get_split_fields(dataset))
             rows = RunRows(dataset.dataset_id, SAMPLE_DATASET, dataset.fingerprint)
         else:
-            config = _fill_split(config, Split().fields())  # as its import is queued
+            config = _fill_split(config, Split().fields())  # defaults, with which its import is queued
             rows = RunRows(build_dataset_id(importing), SAMPLE_DATASET, None)
         return self._queue_run(tx, config.resolved(train_rows), rows, after_jobs)
 
@@ -409,18 +406,18 @@ def _find_first_id(candidates: Iterator[Job]) -> str | None:
 
 
 def _fill_split(config: TrainConfig, of: SplitFields) -> TrainConfig:
-    """The config with the split of `of` where it leaves it open."""
+    """Return the config with unset split fields taken from `of`."""
     return config.model_copy(update={**get_split(config.model_dump(), of)})
 
 
 def _build_estimates(preview: Preview) -> RunFacts:
-    """What the preview said the run would take, as facts of the run."""
+    """Return the preview's cost estimates as facts of the run."""
     memory, time = preview.memory, preview.time
     return {
         "estimated_memory_gib": memory.peak_gib,
         "estimated_memory_low_gib": memory.low_gib,
         "estimated_memory_high_gib": memory.high_gib,
-        "counted_memory_gib": memory.counted_gib,  # before the correction by earlier runs
+        "counted_memory_gib": memory.counted_gib,  # before the correction from past runs
         "process_memory_gib": memory.process_gib,
         "estimated_seconds": time.seconds,
         "estimated_low_seconds": time.low_seconds,

@@ -1,8 +1,8 @@
-"""Starts workers on this machine, by a fork of the zygote, or as fresh processes where it can't.
+"""Launcher of workers on this machine, by forks of the zygote, or as new processes if that fails.
 
-Starting is fire and forget: the worker announces itself in `worker.json`, and from then on whoever has pid
-and start time can follow it, this engine or the next one. The engine of a copied home folder has them too,
-of the original's workers: only the one that holds the lock of the folder is the folder's own.
+Starting doesn't wait: the worker announces itself in `worker.json`, and from then on this engine or the next
+one can follow it by pid and start time. The engine of a copied home folder has these too, of the original's
+workers: only the process that holds the lock of the folder is the folder's own.
 """
 
 from __future__ import annotations
@@ -26,22 +26,16 @@ from store.core.job_folder import JobDir
 from store.core.job_kinds import JOB_KINDS
 from store.core.processes import find_live_process
 
-# Where workers start. A launcher starts one for a job folder, and knows it by folder, pid and start time.
-#
-# Starting is fire and forget: the worker announces itself in `worker.json`, and from then on whoever has
-# pid and start time can follow it, this engine or the next one. The engine of a copied home folder has them
-# too, of the original's workers: only the one that holds the lock of the folder is the folder's own.
-
 
 class WorkerExit(NamedTuple):
-    """How a worker that this launcher started has ended. `code` is negative where a signal ended it."""
+    """Exit of a worker that this launcher started; `code` is negative for a signal."""
 
     pid: int
     code: int
 
 
 class Worker(NamedTuple):
-    """A process that has announced itself in its folder."""
+    """A worker process that has announced itself in its folder."""
 
     folder: Path
     pid: int
@@ -49,60 +43,61 @@ class Worker(NamedTuple):
 
 
 class Launcher(Protocol):
-    """What scheduler and asks need of a launcher."""
+    """Interface of a launcher for the scheduler and queries."""
 
     def start(self, job_dir: Path, kind: str) -> None:
-        """Have a worker take the job or ask of this kind in this folder; returns at once."""
+        """Start a worker for the job or query of this kind in this folder; returns at once."""
 
     def alive(self, worker: Worker) -> bool:
-        """Whether that process still works in this folder (`store.core.processes`)."""
+        """Whether the process still works in this folder (`store.core.processes`)."""
 
     def halted(self, worker: Worker) -> bool:
-        """Whether that process is there and halted by a signal (SIGSTOP, Ctrl-Z), so that it does nothing."""
+        """Whether the process exists but is stopped by a signal (SIGSTOP, Ctrl-Z)."""
 
     def stop(self, worker: Worker, force: bool = False) -> None:
-        """Send SIGTERM, or SIGKILL with `force`, to the worker's process group if it is still that worker."""
+        """Send SIGTERM, or SIGKILL with `force`, to the worker's process group if the pid is still that
+        worker.
+        """
 
     def last_exit(self, job_dir: Path) -> WorkerExit | None:
-        """How the last worker of this folder ended, where this launcher saw it end."""
+        """Return the exit of this folder's last worker, if this launcher saw it."""
 
-
-# Starts workers on this machine, by a fork of the zygote, or as fresh processes where it has failed.
-#
-# A worker is the leader of its own session and process group: it outlives the engine, and a signal to the
-# group reaches whatever it started. A process is known by pid, start time and the lock of its folder, so
-# that neither a pid that the system gave to someone else is taken for it nor, where the folder was copied,
-# the original's worker.
 
 log = logging.getLogger(__name__)
 
-SHORT_LIFE = 10.0  # seconds; a zygote that dies sooner after it was ready is not started again
+SHORT_LIFE = 10.0  # seconds; a zygote that ends sooner after being ready is not restarted
 REMEMBERED_EXITS = 1000
 
 WORKER = (sys.executable, "-m", "engine.worker")
 
 
 class ZygoteReport(TypedDict, total=False):
-    """One line of the zygote: that it is ready, that a worker started, or that one ended."""
+    """One line of the zygote's output: it is ready, a worker started, or a worker ended."""
 
     ready: bool
-    seconds: float  # that its imports took
+    seconds: float  # seconds of its imports
     problems: list[str]  # modules that could not be imported, each with its reason
     started: str  # path of the job's folder
     ended: str  # path of the job's folder
     pid: int
-    code: int  # negative where a signal ended it
+    code: int  # negative for a signal
 
 
 class LocalLauncher:
-    """Workers on this machine. `preload=False` starts each as a fresh process, by `command` + its folder."""
+    """Launcher of workers on this machine.
+
+    With `preload=False` each is a new process, started by `command` and its folder. A worker leads its own
+    session and process group: it outlives the engine, and a signal to the group reaches its child processes.
+    It is identified by pid, start time and the lock of its folder, so that neither a reused pid nor, in a
+    copied folder, the original's worker is mistaken for it.
+    """
 
     def __init__(self, preload: bool = True, command: Sequence[str] = WORKER) -> None:
         self.command = list(command)
         self._lock = threading.RLock()
         self._zygote: subprocess.Popen[bytes] | None = None
-        self._ready = False  # the zygote has its imports done
-        self._waiting: list[str] = []  # given to the zygote, not yet started by it
+        self._ready = False  # the zygote has finished its imports
+        self._waiting: list[str] = []  # sent to the zygote, not yet started
         self._fresh: dict[str, subprocess.Popen[bytes]] = {}
         self._exits: OrderedDict[str, WorkerExit] = OrderedDict()
         self._closed = False
@@ -110,7 +105,7 @@ class LocalLauncher:
             self._start_zygote()
 
     def start(self, job_dir: Path, kind: str) -> None:
-        """Have a worker take the job or ask of this kind in this folder; returns at once."""
+        """Start a worker for the job or query of this kind in this folder; returns at once."""
         path = str(job_dir)
         with self._lock:
             self._exits.pop(path, None)
@@ -121,12 +116,12 @@ class LocalLauncher:
             self._order(path)
 
     def alive(self, worker: Worker) -> bool:
-        """Whether the process with this pid started then and holds the folder; a zombie is not alive."""
+        """Whether the process with this pid and start time holds the folder; a zombie is not alive."""
         self._reap_fresh()
         return find_live_process(worker.pid, worker.started, JobDir(worker.folder).lock) is not None
 
     def halted(self, worker: Worker) -> bool:
-        """Whether that process is there and halted by a signal (SIGSTOP, Ctrl-Z), so that it does nothing."""
+        """Whether the process exists but is stopped by a signal (SIGSTOP, Ctrl-Z)."""
         process = find_live_process(worker.pid, worker.started, JobDir(worker.folder).lock)
         try:
             return process is not None and process.status() == psutil.STATUS_STOPPED
@@ -134,8 +129,10 @@ class LocalLauncher:
             return False
 
     def stop(self, worker: Worker, force: bool = False) -> None:
-        """SIGTERM, or SIGKILL with `force`, to the worker's group, if this pid is still that worker. One that
-        is halted goes on, so that it can leave its checkpoint."""
+        """Send SIGTERM, or SIGKILL with `force`, to the worker's group, if the pid is still that worker.
+
+        A stopped process is continued, so that it can write its checkpoint.
+        """
         if not self.alive(worker):
             return
         try:
@@ -145,16 +142,16 @@ class LocalLauncher:
                 else:
                     os.kill(worker.pid, number)
         except ProcessLookupError:
-            return  # it ended in between
+            return  # it has ended since
 
     def last_exit(self, job_dir: Path) -> WorkerExit | None:
-        """How the last worker of this folder ended, where this launcher saw it end."""
+        """Return the exit of this folder's last worker, if this launcher saw it."""
         self._reap_fresh()
         with self._lock:
             return self._exits.get(str(job_dir))
 
     def close(self) -> None:
-        """End the zygote; workers go on. One that still imports, for nobody, does not import to its end."""
+        """End the zygote; workers continue. A zygote still importing, with no worker waiting, is killed."""
         with self._lock:
             self._closed = True
             zygote, idle = self._zygote, not self._ready and not self._waiting
@@ -171,7 +168,7 @@ class LocalLauncher:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=build_worker_environment(),
-            start_new_session=True,  # Ctrl-C in the engine's terminal is not for it
+            start_new_session=True,  # protects it from Ctrl-C in the engine's terminal
         )
         threading.Thread(target=self._listen, args=(self._zygote,), name="zygote", daemon=True).start()
 
@@ -182,10 +179,10 @@ class LocalLauncher:
             stdin.write(json.dumps({"path": path}).encode() + b"\n")
             stdin.flush()
         except (BrokenPipeError, ValueError):
-            log.warning("The zygote is gone; %s starts once that is noticed.", path)  # by _listen
+            log.warning("The zygote is gone; %s starts once this is detected.", path)  # noticed by _listen
 
     def _listen(self, zygote: subprocess.Popen[bytes]) -> None:
-        """Take what the zygote reports, until it ends; then see to the jobs that it did not start."""
+        """Process the zygote's reports until it ends, then start the jobs that it did not start."""
         assert zygote.stdout is not None
         ready_at: float | None = None
         for line in zygote.stdout:
@@ -211,7 +208,7 @@ class LocalLauncher:
                 self._remember(document["ended"], document["pid"], document["code"])
 
     def _replace(self, code: int, lived: float) -> None:
-        """Another zygote, or fresh processes where it would only die again; nothing ordered is lost."""
+        """Start another zygote, or new processes if it would only fail again; no ordered job is lost."""
         self._zygote, self._ready = None, False
         if lived >= SHORT_LIFE:
             log.warning("The zygote ended (exit code %s); another is started.", code)
@@ -220,8 +217,8 @@ class LocalLauncher:
                 self._order(path)
             return
         log.error(
-            "The zygote ended (exit code %s) after %.0f s; every job now starts as a fresh process, which"
-            " takes some seconds more. Its reason stands above.",
+            "The zygote ended (exit code %s) after %.0f s; every job now starts as a new process, which"
+            " takes some seconds longer. See above for the reason.",
             code,
             lived,
         )
@@ -229,7 +226,7 @@ class LocalLauncher:
             self._start_fresh(path)
         self._waiting.clear()
 
-    # -- fresh processes ----------------------------------------------------------------------------
+    # -- new processes ------------------------------------------------------------------------------
 
     def _start_fresh(self, path: str) -> None:
         self._fresh[path] = subprocess.Popen(
@@ -253,20 +250,20 @@ class LocalLauncher:
 
 
 def build_worker_environment() -> dict[str, str]:
-    """This process's environment, with the package on the path and OpenMP told of the usable cores."""
+    """Return this process's environment, with the package on the path and OpenMP limited to usable cores."""
     environment = dict(os.environ)
     root = str(Path(__file__).resolve().parents[2])
     inherited = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = root + (os.pathsep + inherited if inherited else "")
     environment.setdefault("OMP_NUM_THREADS", str(count_usable_cores()))
-    # Threads that wait for each other spin. The default spins so long that any other work on the machine
-    # (the screens, a browser) halves a step; a short spin costs a few per cent on a quiet one.
+    # Waiting threads spin. The default spins so long that any other work on the machine (the screens, a
+    # browser) halves the speed of a step; a short spin costs a few per cent on a quiet machine.
     environment.setdefault("GOMP_SPINCOUNT", "1000")
     return environment
 
 
 def count_usable_cores() -> int:
-    """Cores that this process may run on: its affinity, and the quota of its control group."""
+    """Return the number of cores this process may use, by its affinity and the quota of its control group."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS

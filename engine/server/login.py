@@ -1,7 +1,7 @@
-"""What the door of the screens asks for somebody who is not in yet: sign in, accept an invitation, sign out.
+"""Requests of the screens' login for people not signed in yet: sign in, accept an invitation, sign out.
 
-Reached with the screens' own secret alone. A refusal never tells whether an address has an account: not by
-its words, nor by its time.
+They require the screens' own secret. A refusal never reveals whether an address has an account, neither by
+its words nor by its time.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from store.people.config import (
     VerifiedSignIn,
 )
 
-TRIES_OF_ACCOUNT, TRIES_OF_ADDRESS = 5, 30  # before waits begin; many may come from one address
-EXPIRED_INVITATION_SECONDS = 30 * 24 * 3600.0  # so long an invitation's page says that it has expired
+TRIES_OF_ACCOUNT, TRIES_OF_ADDRESS = 5, 30  # attempts before waits begin; many people may share an address
+EXPIRED_INVITATION_SECONDS = 30 * 24 * 3600.0  # how long an expired invitation is reported as such
 ASK_ADMIN = "Ask an admin of your team for a new link."
 
 LoginReply = LoginState | CreatedSession | InvitationOffer | Person | dict[str, str]
 
 
 class LoginRequests:
-    """The requests of the door, by name."""
+    """Login requests by name."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class LoginRequests:
         self._database, self._identity, self._passwords, self._clock = database, identity, passwords, clock
         self._accounts = Throttle(TRIES_OF_ACCOUNT, clock)
         self._addresses = Throttle(TRIES_OF_ADDRESS, clock)
-        self._by_browser = Throttle(TRIES_OF_ACCOUNT, clock)  # a counter for each known browser
+        self._by_browser = Throttle(TRIES_OF_ACCOUNT, clock)  # one counter per known browser
 
     def table(self) -> dict[str, Callable[[Mapping[str, object]], LoginReply]]:
-        """name -> function of a body that nobody has checked yet."""
+        """Return name -> function of an unvalidated body."""
         return {
             "state": lambda body: {"team": self._identity.team},
             "who": self._checked(SessionSecret, lambda asked: self._identity.session(asked.session)),
@@ -73,7 +73,10 @@ class LoginRequests:
         return checked
 
     def sign_in(self, asked: SignIn) -> CreatedSession:
-        """By e-mail address and password. Raises SignedOutError, and BusyError where tries come too often."""
+        """Sign in by e-mail address and password.
+
+        Raises: SignedOutError, or BusyError for too many attempts.
+        """
         account = accounts.find_account_by_email(self._database, asked.email)
         browser = self._browsers.name(asked.browser_cookie, account, self._clock())
         self._begin_try(asked, browser)
@@ -89,7 +92,7 @@ class LoginRequests:
             return self._session(tx, account, asked)
 
     def _begin_try(self, asked: SignIn, browser: str | None) -> None:
-        """Count an attempt. A known browser has a counter of its own, and shares no other."""
+        """Count an attempt. A known browser has its own counter only."""
         if browser:
             self._by_browser.begin(browser)
             return
@@ -102,7 +105,7 @@ class LoginRequests:
             raise
 
     def _end_try(self, asked: SignIn, browser: str | None) -> None:
-        """The attempt was a right one. From a known browser it takes nothing back that others have tried."""
+        """Take back a successful attempt. From a known browser this doesn't affect attempts of others."""
         if browser:
             self._by_browser.forget(browser)
             return
@@ -110,8 +113,11 @@ class LoginRequests:
         self._addresses.take_back(get_throttle_key(asked.address))
 
     def verified_sign_in(self, asked: VerifiedSignIn) -> CreatedSession:
-        """By an address that the provider has verified: of an account, or of an open invitation, which it
-        accepts. Raises ForbiddenError where there is neither."""
+        """Sign in by an address that the provider has verified.
+
+        It must be of an account, or of an open invitation, which is then accepted. Raises ForbiddenError
+        otherwise.
+        """
         with self._database.transaction() as tx:
             account = accounts.find_account_by_email(tx, asked.email)
             if account is None:
@@ -120,7 +126,7 @@ class LoginRequests:
                 )
                 if invitation is None:
                     raise ForbiddenError(
-                        f"Nobody here has the address {asked.email}.",
+                        f"No account has the address {asked.email}.",
                         fix="Ask an admin of your team to invite it.",
                     )
                 name = asked.name or asked.email.partition("@")[0]
@@ -129,15 +135,17 @@ class LoginRequests:
                 raise ForbiddenError(
                     f"The account of {asked.email} is switched off.", fix="Ask an admin of your team."
                 )
-            if not account.verified:  # somebody else may have typed this address, and know the password
+            if not account.verified:  # somebody else may have entered this address and know the password
                 accounts.transfer_account(tx, account.person_id)
             signed_in = self._session(tx, account, asked)
         self._identity.forget()
         return signed_in
 
     def invitation(self, asked: InvitationSecret) -> InvitationOffer:
-        """What a link offers. Raises NotFoundError for one that is used, taken back or unknown, StateError
-        for one that has expired."""
+        """Return the details of an invitation link.
+
+        Raises: NotFoundError if it is used, revoked or unknown, StateError if it has expired.
+        """
         invitation = self._open(self._database, asked.secret)
         return {
             "role": invitation.role,
@@ -147,13 +155,13 @@ class LoginRequests:
         }
 
     def accept(self, asked: AcceptInvitation) -> CreatedSession:
-        """Make the account, or set the password of the one that is there; the link is used by that."""
+        """Create the account, or set the password of an existing one; the link can't be used again."""
         invitation = self._open(self._database, asked.secret)
         email = self._address(invitation, asked)
         check_password(asked.password, email)
         password = self._passwords.hash(asked.password)
         with self._database.transaction() as tx:
-            invitation = self._open(tx, asked.secret)  # somebody may have used it meanwhile
+            invitation = self._open(tx, asked.secret)  # it may have been used since
             ended = 0
             if invitation.person_id:
                 account, ended = self._new_password(tx, invitation, password)
@@ -174,7 +182,7 @@ class LoginRequests:
         return signed_in
 
     def sign_out(self, asked: SessionSecret) -> dict[str, str]:
-        """End the session; one that has ended already is no error."""
+        """End the session; no error if it has already ended."""
         with self._database.transaction() as tx:
             accounts.end_session_by_secret(tx, hash_secret(asked.session))
         self._identity.forget()
@@ -183,9 +191,7 @@ class LoginRequests:
     def _open(self, db: Database | Transaction, secret: str) -> Invitation:
         invitation = accounts.find_invitation_by_secret(db, hash_secret(secret))
         if invitation is None:
-            raise NotFoundError(
-                "This invitation was used already, was taken back, or never was.", fix=ASK_ADMIN
-            )
+            raise NotFoundError("This invitation is invalid, already used, or revoked.", fix=ASK_ADMIN)
         if invitation.expires_at <= self._clock():
             raise StateError("This invitation has expired.", fix=ASK_ADMIN)
         return invitation
@@ -225,7 +231,7 @@ class LoginRequests:
         return account
 
     def _new_password(self, tx: Transaction, invitation: Invitation, password: str) -> tuple[Account, int]:
-        """The account with it, and how many API tokens that ended."""
+        """Set the password; return the account and the number of API tokens revoked."""
         person_id = invitation.person_id
         assert person_id is not None
         accounts.remove_invitations_of(tx, person_id)

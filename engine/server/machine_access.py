@@ -1,9 +1,10 @@
-"""What requests may reach on and from the engine's machine: paths, addresses, and secrets sent to addresses.
+"""Restrictions on what requests may access: paths on the engine's machine, addresses, and secrets sent to
+these.
 
-Only the machine's owner names any path or file with a key; others name what the store knows, and use the
-pairs of address and key that were used before. Addresses are checked by their text before anything is
-queued, with the private networks that an admin has allowed by the command here; what a name leads to is
-seen by who connects.
+Only the machine's owner may name arbitrary paths or key files; others name what the store knows, and use
+pairs of address and key that were used before. Addresses are checked by their text before anything is queued,
+with the private networks that an admin has allowed by the command here; what a name resolves to is checked
+when connecting.
 """
 
 from __future__ import annotations
@@ -33,13 +34,11 @@ from store.people import settings
 from store.people.config import NetworkName
 from store.training.train_config import BUNDLED_MODEL, TrainConfig
 
-# Who may name what lies on the engine's machine: its owner any path, everybody else what the store knows.
-#
-# A path that a request brings has the engine read files with the rights of its user, and tells whoever asks
-# whether they are there. So only whoever has the home folder names paths; for others a model is one of the
-# home folder's models, a registered version, a run, or an id of a hub, and a file is one that was uploaded.
+# A path in a request makes the engine read files with the rights of its user, and reveals whether they exist.
+# So only the owner of the home folder may name paths; for others a model is one of the home folder's models,
+# a registered version, a run, or a hub id, and a file is an uploaded one.
 
-# Of each ask of the core that names something, what its body is checked by.
+# Models of the bodies of the core's queries that name files or models.
 QUERY_BODIES: Mapping[str, type[Config]] = {
     "preview": CostQuery,
     "advice": CostQuery,
@@ -51,19 +50,19 @@ ADDRESSES = ("https://", "http://")
 
 
 def load_query_bodies() -> Mapping[str, type[Config]]:
-    """With those of the features."""
+    """Return the models of query bodies, including those of the features."""
     own = {name: body for each in load_engine_features().values() for name, body in each.query_bodies.items()}
     return {**QUERY_BODIES, **own}
 
 
 def check_named_sources(body: BaseModel, person: Person, home: Home) -> None:
-    """Raise ForbiddenError, with the field, where somebody who isn't the machine's owner names a path."""
+    """Raise ForbiddenError, with the field, if somebody other than the machine's owner names a path."""
     if not is_owner(person):
         _check(list_sources(body), home)
 
 
 def make_query_check(home: Home) -> Callable[[str, Mapping[str, object], Person], None]:
-    """The same for bodies of asks, which nobody has checked yet. Raises ConfigError for a bad one."""
+    """Return the same check for unvalidated bodies of queries. It raises ConfigError for an invalid body."""
 
     bodies = load_query_bodies()
 
@@ -88,11 +87,12 @@ def _check(named: Iterable[SourceReference], home: Home) -> None:
 
 
 def _check_local_model(named: Iterable[SourceReference], home: Home) -> None:
-    """Raise ForbiddenError for a model that would be fetched from a hub."""
+    """Raise ForbiddenError for a model that would be downloaded from a hub."""
     for each in named:
         if each.kind == "model" and each.value and not _is_local_model(each.value, home):
             raise ForbiddenError(
-                f"{each.value[:200]} is none of the models here; to fetch it from the hub takes a member.",
+                f"{each.value[:200]} is not a model on this machine; downloading it from the hub requires a"
+                " member.",
                 fix="Choose one of the models of the home folder.",
                 field=each.field,
             )
@@ -103,7 +103,7 @@ def _is_local_model(model: str, home: Home) -> bool:
 
 
 def _can_name(named: SourceReference, home: Home) -> bool:
-    """Whether it is no path, or that of a file which people have brought."""
+    """Whether the value is no path, or the path of a file that people have uploaded."""
     if named.kind == "folder":
         return False
     if named.kind == "file":
@@ -143,20 +143,20 @@ def _build_error(named: SourceReference, home: Home) -> ForbiddenError:
     )
 
 
-# Addresses in a body that people choose: refused before anything is queued, as far as their text tells.
+# User-chosen addresses in a body are refused before anything is queued, as far as their text tells.
 #
-# What a name leads to is seen by whoever connects (`store.http.outgoing`). Routes and webhooks are checked by
-# their own commands, as those are no `Endpoint`.
+# What a name resolves to is checked when connecting (`store.http.outgoing`). Routes and webhooks are checked
+# by their own commands, as those are no `Endpoint`.
 
 
 def check_addresses(db: Queryable, home: Home, body: BaseModel) -> None:
-    """Raise ConfigError (base_url) for the first that is refused."""
+    """Raise ConfigError (base_url) for the first address that is not allowed."""
     for endpoint in find_endpoints(body):
         settings.get_address_policy(db, home).check(endpoint.base_url, "base_url")
 
 
 def find_endpoints(part: Any) -> Iterator[Endpoint]:
-    """All within a body, however deep."""
+    """Yield all endpoints within a body, at any depth."""
     if isinstance(part, Endpoint):
         yield part
     elif isinstance(part, BaseModel):
@@ -170,19 +170,18 @@ def find_endpoints(part: Any) -> Iterator[Endpoint]:
             yield from find_endpoints(entry)
 
 
-# Secrets of the engine's machine that a body has sent to an address: who may ask for that.
-#
-# Whoever chooses both the address and the variable (or file) that goes there as the key can read the
-# secret. So only admins choose a variable anew, and the machine's owner alone a file; others use the pairs
-# with which a judge was asked before, or that a feature has kept, as every body that brings such a pair
-# comes by here.
+# Whoever chooses both the address and the variable (or file) sent there as the key can read the secret. So
+# only admins choose a new variable, and only the machine's owner a file; others use pairs with which a judge
+# was called before, or that a feature has stored, as every body with such a pair is checked here.
 
 _JUDGE_KINDS = (evaluations.KIND, evaluation_pairs.KIND)
 
 
 def check_keys_sent(db: Queryable, body: BaseModel, person: Person) -> None:
-    """Raise ForbiddenError where somebody has a secret of this machine sent to an address that nobody had it
-    sent to before: a variable who is no admin, a file who isn't the machine's owner."""
+    """Raise ForbiddenError if a secret of this machine would be sent to an address it was never sent to.
+
+    An admin may send a variable anywhere, and the machine's owner also a file.
+    """
     if is_owner(person):
         return
     governs = "govern" in RIGHTS[person.role]
@@ -202,8 +201,11 @@ def check_keys_sent(db: Queryable, body: BaseModel, person: Person) -> None:
 
 
 def _list_sent_keys(db: Queryable) -> Iterator[tuple[str, str, str]]:
-    """Address, variable and file of each judge that was asked and each endpoint of a feature. Read where they
-    stand by their schema alone: a field that takes any text may hold something that looks like one."""
+    """Yield address, variable and file of each judge used so far and each endpoint of a feature.
+
+    They are read only from fields that the schema defines: a free-text field may contain something that looks
+    like one.
+    """
     for kind in _JUDGE_KINDS:
         for job in job_queue.list_of_kind(db, kind):
             config = job.config
@@ -223,26 +225,26 @@ MAX_NETWORKS = 100
 
 
 class NetworkCommands:
-    """The commands over one store."""
+    """Network commands of one store."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         return {
             "allow_network": Command(NetworkName, self.allow_network, _find_network_subject),
             "refuse_network": Command(NetworkName, self.refuse_network, _find_network_subject),
         }
 
     def allow_network(self, body: NetworkName) -> EmptyAnswer:
-        """Judges, routes, webhooks and models elsewhere may be in it from now on."""
+        """Allow judges, routes, webhooks and remote models in a private network."""
         with self.database.transaction() as tx:
             allowed = settings.networks(tx)
             if len(allowed) >= MAX_NETWORKS:
                 raise ConfigError(
                     f"{len(allowed)} networks are allowed, as many as there may be.",
-                    fix="Allow one network that holds several of them.",
+                    fix="Allow one network that contains several of them.",
                     field="network",
                 )
             if body.network not in allowed:
@@ -250,7 +252,7 @@ class NetworkCommands:
         return {}
 
     def refuse_network(self, body: NetworkName) -> EmptyAnswer:
-        """No longer. Raises ConfigError (network) where it was not allowed."""
+        """Remove a network from the allowed ones. Raises ConfigError (network) if it was not allowed."""
         with self.database.transaction() as tx:
             allowed = settings.networks(tx)
             if body.network not in allowed:

@@ -1,7 +1,7 @@
-"""Two people who change the same thing: the second is told what the first changed, and overwrites nothing
-unseen.
+"""Optimistic locking: when two people change the same thing, the second is told of the first change and
+overwrites nothing unseen.
 
-Who changes something says what it was when they read it. Without that, as scripts do, the change is made.
+A change includes the values as they were read. Without these, as from scripts, it is made unconditionally.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from store.people import activity
 from store.runs.schemas import Run
 
 CHANGES = ("edit_run", "rename_dataset", "set_split")
-SHORT = 200  # characters of a present value in a message; the screens have it whole
+SHORT = 200  # characters of a current value in a message; the screens show all of it
 
 
 def check_unchanged(
@@ -28,14 +28,17 @@ def check_unchanged(
     present: Dataset | Run,
     wanted: Mapping[str, Any],
 ) -> None:
-    """Raise ConflictError where a field of `seen` is another by now, and not what is wanted anyway; it says
-    who changed it, when, and what it is. Raise ConfigError (seen) for a field that is not changed."""
+    """Check that the fields in `seen` still have these values, or already the wanted ones.
+
+    Raises: ConflictError with who changed a field, when, and its value now; ConfigError (seen) for a field
+    that is not changed.
+    """
     if seen is None:
         return
     if unknown := sorted(set(seen) - set(wanted)):
         raise ConfigError(
             f"seen has {unknown[0]}, which is not to be changed.",
-            fix="Say what was seen of the fields that change.",
+            fix="Send the previous values of the fields that change.",
             field="seen",
         )
     changed = [
@@ -49,13 +52,13 @@ def check_unchanged(
     change = activity.find_last(db, subject.kind, subject.id, CHANGES)
     raise ConflictError(
         f"{_describe_author(change)} changed {subject.name}.",
-        fix=f"By now: {values}. Keep that, or save again to take yours.",
+        fix=f"Current values: {values}. Keep them, or save again to overwrite them with yours.",
         field=changed[0],
     )
 
 
 def _describe_author(change: Activity | None) -> str:
-    """ "On 27 Nov 2026 at 13:02 UTC Ada"; of a time before there was an activity nobody knows."""
+    """Return, for example, "On 27 Nov 2026 at 13:02 UTC Ada", or "Somebody" without a recorded change."""
     if change is None:
         return "Somebody"
     return f"On {change.done_at:%d %b %Y at %H:%M} UTC {change.person_name}"

@@ -1,6 +1,6 @@
-"""Passwords: what one has to be, argon2id hashes, and how often somebody may try.
+"""Passwords: requirements, argon2id hashes, and throttling of attempts.
 
-How much work on hashes is done at once is bounded; after a few tries at once come waits that double.
+Concurrent hashing is limited; after a few free attempts, waits double.
 """
 
 from __future__ import annotations
@@ -19,17 +19,15 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from store.core.errors import BusyError, ConfigError
 from store.people.config import MAX_PASSWORD, MIN_PASSWORD
 
-# Passwords: what one has to be, argon2id hashes, and how much work on them is done at once.
-#
-# A hash takes 64 MiB and a tenth of a second of a core, on purpose. Whoever sends thousands of attempts must
-# not have all cores with it: one is worked on at a time, a few wait, and the others are told to come back.
+# A hash takes 64 MiB and a tenth of a second of a core, on purpose. Somebody who sends thousands of attempts
+# must not get all cores: one is hashed at a time, a few wait, and the others are told to retry.
 
-MAX_WAITING = 8  # attempts that may wait for their turn
+MAX_WAITING = 8  # maximum number of waiting attempts
 TURN_SECONDS = 10.0
 
 
 def check_password(password: str, email: str) -> None:
-    """Raise ConfigError (field password) for one that is too short, too long, or the address itself."""
+    """Raise ConfigError (field password) for a password too short, too long, or equal to the address."""
     if len(password) < MIN_PASSWORD:
         raise ConfigError(
             f"The password has {len(password)} characters.",
@@ -47,7 +45,7 @@ def check_password(password: str, email: str) -> None:
 
 
 class Passwords:
-    """Makes hashes and holds passwords against them. May be used by several threads."""
+    """Hash and verify passwords. Thread-safe."""
 
     def __init__(self, hasher: PasswordHasher | None = None, turn_seconds: float = TURN_SECONDS) -> None:
         self._hasher = hasher or PasswordHasher(parallelism=1)
@@ -56,13 +54,16 @@ class Passwords:
         self._waiting = threading.BoundedSemaphore(MAX_WAITING)
 
     def hash(self, password: str) -> str:
-        """The argon2id hash. Raises BusyError where too many wait."""
+        """Return the argon2id hash. Raises BusyError if too many are waiting."""
         with self._work():
             return self._hasher.hash(password)
 
     def is_right(self, kept: str | None, password: str) -> bool:
-        """Whether `kept` was made of the password. With nothing kept it takes as long, so that the time does
-        not tell which addresses have an account. Raises BusyError where too many wait."""
+        """Whether `kept` is the hash of the password.
+
+        Without a hash it takes as long, so that the time does not reveal which addresses have an account.
+        Raises BusyError if too many are waiting.
+        """
         with self._work():
             if kept is None:
                 self._hasher.hash(password)
@@ -73,7 +74,7 @@ class Passwords:
                 return False
 
     def is_outdated(self, kept: str) -> bool:
-        """Whether it was made with less work than is asked for now."""
+        """Whether the hash was made with weaker parameters than now."""
         return self._hasher.check_needs_rehash(kept)
 
     @contextmanager
@@ -97,25 +98,24 @@ class Passwords:
         )
 
 
-# How often somebody may try: a few times at once, then after waits that double.
-#
-# Kept in memory: an engine that starts anew forgets, which gives a few more tries. An attempt counts from its
-# beginning, so that many at once are not more than many in turn; one that succeeds is taken back.
+# Throttle state is in memory: a restarted engine forgets it, which gives a few more attempts. An attempt
+# counts from its start, so that parallel attempts are no more than sequential ones; a successful one is taken
+# back.
 
 MAX_SECONDS = 600.0
 FORGET_SECONDS = 3600.0
-MAX_KEYS = 10_000  # keys; the oldest go first
+MAX_KEYS = 10_000  # maximum number of keys; the oldest are dropped first
 
 
 @dataclass
 class _Attempts:
     count: int = 0
-    open_at: float = 0.0  # no try before
+    open_at: float = 0.0  # no attempt allowed before
     last: float = 0.0
 
 
 class Throttle:
-    """Counts tries by a key; `free` of them are let through without a wait."""
+    """Count attempts by key; the first `free` ones need no wait."""
 
     def __init__(self, free: int, clock: Callable[[], float]) -> None:
         self._free, self._clock = free, clock
@@ -123,7 +123,9 @@ class Throttle:
         self._lock = threading.Lock()
 
     def begin(self, key: str) -> None:
-        """Count a try. Raises BusyError, with the seconds to wait, where it comes too early: that is none."""
+        """Count an attempt. Raises BusyError with the seconds to wait if it is too early; it is not counted
+        then.
+        """
         now = self._clock()
         with self._lock:
             tries = self._tries.get(key)
@@ -140,21 +142,24 @@ class Throttle:
                 self._tries.popitem(last=False)
 
     def take_back(self, key: str) -> None:
-        """The last try was a right one: it doesn't count."""
+        """Take back the last attempt, which succeeded."""
         with self._lock:
             if tries := self._tries.get(key):
                 tries.count = max(0, tries.count - 1)
                 tries.open_at = 0.0
 
     def forget(self, key: str) -> None:
-        """Nothing is held against this key any more."""
+        """Reset the counter of this key."""
         with self._lock:
             self._tries.pop(key, None)
 
 
 def get_throttle_key(address: str) -> str:
-    """By what tries from an address are counted: itself, and in IPv6 the network of 64 bits, all of whose
-    addresses one machine may have; a text that is no address as it is."""
+    """Return the throttle key of an address.
+
+    The address itself; for IPv6 its 64-bit network, as one machine may have all of its addresses; any other
+    text unchanged.
+    """
     try:
         return str(ipaddress.IPv6Network((address.partition("%")[0], 64), strict=False))
     except ValueError:
@@ -162,7 +167,7 @@ def get_throttle_key(address: str) -> str:
 
 
 def build_throttle_error(seconds: float) -> BusyError:
-    """What a try that comes too early is told."""
+    """Return the error for an attempt that is too early."""
     wait = max(1, math.ceil(seconds))
     when = f"{wait} s" if wait < 120 else f"{math.ceil(wait / 60)} minutes"
     return BusyError("There were too many wrong attempts.", fix=f"Try again in {when}.", retry_after=wait)

@@ -1,7 +1,6 @@
-"""The commands about people: invitations, roles, who may sign in; one's own name, password, tokens and
-sessions.
+"""Commands for people: invitations, roles, sign-in; one's own name, password, tokens and sessions.
 
-`People` puts them together with identity and login, as `store.http.server` takes them.
+`People` combines them with identity and login, as `store.http.server` expects.
 """
 
 from __future__ import annotations
@@ -45,18 +44,16 @@ from store.people.config import (
     TeamSetting,
 )
 
-# The commands about people: invitations, roles, who may sign in; one's own name, password, sessions, tokens.
-#
-# Every change ends what must not outlive it (sessions, invitations) in its own transaction, and has
-# `Identity` look everything up anew. The last admin stays one.
+# Every change ends what must not outlive it (sessions, invitations) in its own transaction, and clears the
+# cache of `Identity`. The last admin can't be removed.
 
 DAY = 24 * 3600.0
-MAX_TOKENS = 50  # of one person
-TRIES_OF_CURRENT = 5  # of the current password in one session, before waits begin
+MAX_TOKENS = 50  # per person
+TRIES_OF_CURRENT = 5  # attempts at the current password per session before waits begin
 
 
 class PeopleCommands:
-    """The commands over one store, and what is read of people."""
+    """People commands of one store, and the queries about people."""
 
     def __init__(
         self, database: Database, identity: Identity, passwords: Passwords, clock: Callable[[], float]
@@ -65,7 +62,7 @@ class PeopleCommands:
         self._tries = Throttle(TRIES_OF_CURRENT, clock)
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         commands = {
             "set_team": Command(TeamSetting, self.set_team, audit_log.build_team_subject, by_person=True),
             "invite": Command(Invite, self.invite, audit_log.build_team_subject, by_person=True),
@@ -105,7 +102,7 @@ class PeopleCommands:
     # -- the team -----------------------------------------------------------------------------------
 
     def team(self) -> Team:
-        """Everybody, where they are signed in, and the invitations that are open."""
+        """Return all members, their sessions, and open invitations."""
         invited = accounts.list_open_invitations(self.database, job_queue.to_utc(self.clock()))
         for invitation in invited:
             if invitation.made_by == OWNER.person_id:
@@ -117,7 +114,7 @@ class PeopleCommands:
         )
 
     def set_team(self, body: TeamSetting, person: Person) -> EmptyAnswer:
-        """Have people sign in, or no longer: for whoever has the home folder alone."""
+        """Turn sign-in on or off; for the owner of the home folder only."""
         if not is_owner(person):
             raise ForbiddenError(
                 "Sign-in is turned on and off on the machine alone.",
@@ -128,7 +125,7 @@ class PeopleCommands:
         return {}
 
     def invite(self, body: Invite, person: Person) -> CreatedInvitation:
-        """A link that makes one account."""
+        """Create an invitation link for one account."""
         with self.database.transaction() as tx:
             if body.email and accounts.find_account_by_email(tx, body.email):
                 raise ConfigError(
@@ -139,7 +136,7 @@ class PeopleCommands:
             return self._invitation(tx, person, body.role, body.email, None, body.days)
 
     def reset_password(self, body: PersonId, person: Person) -> CreatedInvitation:
-        """A link by which somebody sets a new password for the account that they have."""
+        """Create a link to set a new password for an existing account."""
         with self.database.transaction() as tx:
             account = accounts.get_account(tx, body.person)
             if not account.active:
@@ -169,14 +166,14 @@ class PeopleCommands:
         return {"invitation_id": invitation_id, "secret": secret, "expires_at": expires_at}
 
     def take_back_invitation(self, body: InvitationId, person: Person) -> EmptyAnswer:
-        """Its link opens nothing from now on."""
+        """Revoke an invitation."""
         with self.database.transaction() as tx:
             if not accounts.remove_invitation(tx, body.invitation):
-                raise NotFoundError("This invitation was used or taken back already.")
+                raise NotFoundError("This invitation was already used or revoked.")
         return {}
 
     def set_role(self, body: PersonRole, person: Person) -> EmptyAnswer:
-        """Another role; whoever gets it has to sign in again."""
+        """Change a person's role; they have to sign in again."""
         with self.database.transaction() as tx:
             account = accounts.get_account(tx, body.person)
             if account.role == body.role:
@@ -189,8 +186,11 @@ class PeopleCommands:
         return {}
 
     def set_active(self, body: PersonActive, person: Person) -> RevokedAccess:
-        """Whether somebody may sign in. What they did stays, with their name; what acts for them does not, so
-        that nothing comes back with the account."""
+        """Activate or deactivate an account.
+
+        A deactivated person's work stays, with their name; sessions, tokens and invitations are removed, so
+        that none of them comes back with the account.
+        """
         ended = RevokedAccess(ended_sessions=0, ended_tokens=0)
         with self.database.transaction() as tx:
             account = accounts.get_account(tx, body.person)
@@ -205,10 +205,10 @@ class PeopleCommands:
 
     def _check_not_last(self, tx: Transaction, active: bool, name: str) -> None:
         if active and accounts.count_admins(tx) < 2:
-            raise StateError(f"{name} is the last admin.", fix="Make somebody else an admin first.")
+            raise StateError(f"{name} is the last admin.", fix="Make another person an admin first.")
 
     def end_sessions(self, body: PersonId, person: Person) -> EmptyAnswer:
-        """Sign somebody out everywhere."""
+        """Sign a person out everywhere."""
         with self.database.transaction() as tx:
             accounts.get_account(tx, body.person)
             accounts.end_sessions(tx, body.person)
@@ -217,7 +217,7 @@ class PeopleCommands:
     # -- one's own account --------------------------------------------------------------------------
 
     def account(self, person: Person) -> OwnAccount:
-        """What a person sees of themselves."""
+        """Return a person's own account."""
         account = OwnAccount(
             person=person,
             team=self.identity.team,
@@ -235,7 +235,7 @@ class PeopleCommands:
         return account
 
     def set_own_name(self, body: OwnName, person: Person) -> EmptyAnswer:
-        """The name that others see."""
+        """Change one's own displayed name."""
         with self.database.transaction() as tx:
             if is_owner(person):
                 settings.set_owner_name(tx, body.name)
@@ -244,7 +244,7 @@ class PeopleCommands:
         return {}
 
     def set_own_password(self, body: OwnPassword, person: Person) -> RevokedAccess:
-        """Another password; all other sessions and all API tokens end."""
+        """Change one's own password; all other sessions and all API tokens end."""
         self._check_account(person)
         account = accounts.get_account(self.database, person.person_id)
         if account.password:
@@ -256,8 +256,11 @@ class PeopleCommands:
             return _end_access(tx, person.person_id, but=person.session_id)
 
     def _check_current(self, kept: str, current: str, person: Person) -> None:
-        """Counted by session (all tokens of a person as one), not by account: guesses at the door don't hold
-        up whoever is in, and whoever found an open session can't guess without end."""
+        """Verify the current password, throttled by session (all tokens of a person as one), not by account.
+
+        So guesses at the login don't block somebody who is signed in, and somebody who found an open session
+        can't guess without limit.
+        """
         key = person.session_id or person.person_id
         self._tries.begin(key)
         if not self.passwords.is_right(kept, current):
@@ -265,7 +268,7 @@ class PeopleCommands:
         self._tries.forget(key)
 
     def end_session(self, body: SessionId, person: Person) -> EmptyAnswer:
-        """Sign out elsewhere; an admin, anybody's."""
+        """End one of one's own sessions; an admin can end anybody's."""
         anybody = "govern" in RIGHTS[person.role]
         with self.database.transaction() as tx:
             if not accounts.end_session(tx, body.session, None if anybody else person.person_id):
@@ -273,7 +276,7 @@ class PeopleCommands:
         return {}
 
     def make_token(self, body: NewApiToken, person: Person) -> CreatedApiToken:
-        """A token for scripts; it does what the person may do."""
+        """Create an API token with the person's rights."""
         self._check_account(person)
         now, secret = self.clock(), API_TOKEN + create_secret()
         token_id = job_queue.create_id("token", now)
@@ -296,7 +299,7 @@ class PeopleCommands:
         return {"token_id": token_id, "token": secret}
 
     def revoke_token(self, body: ApiTokenId, person: Person) -> EmptyAnswer:
-        """Nothing acts by it any more."""
+        """Revoke an API token."""
         with self.database.transaction() as tx:
             if not accounts.revoke_token(tx, body.token, person.person_id):
                 raise NotFoundError("This token was revoked already.")
@@ -319,12 +322,12 @@ def _end_access(tx: Transaction, person_id: str, but: str | None = None) -> Revo
 
 
 def is_owner(person: Person) -> bool:
-    """Whether it is whoever has the home folder, who needs no account."""
+    """Whether the person is the owner of the home folder, who needs no account."""
     return person.person_id == OWNER.person_id
 
 
 class People:
-    """Puts identity, door and commands together, as `store.http.server` takes them."""
+    """Identity, login and commands combined, as `store.http.server` expects."""
 
     def __init__(
         self,
@@ -343,17 +346,17 @@ class People:
         self.door = LoginRequests(database, self.identity, work, browsers, clock).table()
 
     async def who(self, headers: Mapping[bytes, bytes]) -> Person:
-        """Who asks. Raises SignedOutError and WrongTokenError."""
+        """Return the person of a request. Raises SignedOutError and WrongTokenError."""
         return await self.identity.who(headers)
 
     def is_door(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether the door of the screens asks."""
+        """Whether the request comes from the screens."""
         return self.identity.is_door(headers)
 
     def account(self, person: Person) -> OwnAccount:
-        """What a person sees of themselves."""
+        """Return a person's own account."""
         return self.commands.account(person)
 
     def team(self) -> Team:
-        """Everybody, as admins see them."""
+        """Return the team, as admins see it."""
         return self.commands.team()

@@ -1,8 +1,8 @@
-"""Which groups of signals are measured of a data set, and the jobs that do so.
+"""Jobs that measure groups of signals of a data set.
 
-What is automatic is queued in the transaction that brings a new version into the store, so that no crash
-leaves one unmeasured. Nobody waits for it: the scheduler starts it only where nothing else is to do in the
-light lane, and a data set is deleted over it.
+Automatic groups are queued in the transaction that stores a new version, so that no crash leaves one
+unmeasured. Nobody waits for them: the scheduler starts them only if there is nothing else to do in the light
+lane, and a data set can be deleted meanwhile.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from store.jobs import job_queue
 
 
 def queue_profile(tx: Transaction, config: ProfileConfig, at: float) -> str:
-    """Queue the measuring of one group; the id of the job that does so already, where there is one.
+    """Queue the measurement of one group; return the job's id, or that of an existing job.
 
-    Raises NotFoundError for a data set that is not there.
+    Raises: NotFoundError for an unknown data set.
     """
     dataset = datasets.get_dataset(tx, config.dataset)
     config = config.model_copy(update={"dataset": dataset.dataset_id})
@@ -44,7 +44,7 @@ def queue_profile(tx: Transaction, config: ProfileConfig, at: float) -> str:
 
 
 def queue_automatic(tx: Transaction, dataset_id: str, at: float) -> list[str]:
-    """Queue every automatic group that these rows have no measure of yet; the jobs, in their order."""
+    """Queue every automatic group not yet measured for these rows; return the jobs in order."""
     measured = datasets.signals(tx, datasets.get_dataset(tx, dataset_id).fingerprint)
     missing = [
         name
@@ -52,14 +52,13 @@ def queue_automatic(tx: Transaction, dataset_id: str, at: float) -> list[str]:
         if group.automatic and (name not in measured or measured[name].outdated)
     ]
     return [
-        queue_profile(tx, ProfileConfig(dataset=dataset_id, group=name), at + place / 1000)  # a place in time
+        queue_profile(tx, ProfileConfig(dataset=dataset_id, group=name), at + place / 1000)  # keeps the order
         for place, name in enumerate(missing)
     ]
 
 
 def queue_outdated(tx: Transaction, at: float) -> list[str]:
-    """Queue anew the automatic groups that were measured in an older way: their columns meant something else.
-    The jobs."""
+    """Queue the automatic groups measured by an older version, with other columns, again; return the jobs."""
     return [
         job_id
         for dataset in datasets.list_datasets(tx)
@@ -69,7 +68,7 @@ def queue_outdated(tx: Transaction, at: float) -> list[str]:
 
 
 def cancel_profiles(tx: Transaction, dataset_id: str, at: float) -> None:
-    """Of a data set that is about to go: what is queued ends, what runs is asked to stop."""
+    """Cancel the profiles of a data set to be deleted: queued ones end, running ones are asked to stop."""
     for job in _list_profiles(tx, dataset_id):
         if job.status == "queued":
             job_queue.finish(tx, job.job_id, "cancelled", at)

@@ -1,4 +1,4 @@
-"""Registered models as commands name them: NAME@ALIAS is fixed to NAME@NUMBER before anything is queued."""
+"""References to registered models: NAME@ALIAS is resolved to NAME@NUMBER before anything is queued."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from store.training.train_config import TrainConfig
 
 
 def find_version(db: Queryable, reference: str) -> ModelVersion:
-    """The version that NAME@NUMBER or NAME@ALIAS means now. Raises NotFoundError, also where no feature
-    registers models."""
+    """Return the version that NAME@NUMBER or NAME@ALIAS refers to now.
+
+    Raises: NotFoundError, also if no feature registers models.
+    """
     for feature in load_store_features().values():
         if feature.find_version:
             version: ModelVersion = resolve_name(feature.find_version)(db, reference)
@@ -23,13 +25,15 @@ def find_version(db: Queryable, reference: str) -> ModelVersion:
 
 
 def format_reference(version: ModelVersion) -> str:
-    """NAME@NUMBER."""
+    """Return NAME@NUMBER."""
     return f"{version.name}@{version.version}"
 
 
 def pin_version(db: Queryable, home: Home, model: str, field: str = "model") -> str:
-    """The model's name, where it is NAME@ALIAS or NAME@NUMBER the fixed NAME@NUMBER, whose files are as they
-    were registered. Raises ConfigError at `field`."""
+    """Resolve NAME@ALIAS or NAME@NUMBER to NAME@NUMBER, verifying its files; return other names unchanged.
+
+    Raises: ConfigError at `field`.
+    """
     if not is_reference(model):
         return model
     try:
@@ -41,13 +45,16 @@ def pin_version(db: Queryable, home: Home, model: str, field: str = "model") -> 
 
 
 def read_training_config(home: Home, reference: str) -> TrainConfig:
-    """How a fixed version was trained, which says what kind of model it is."""
+    """Return the training config of a pinned version, which determines the kind of model."""
     spec = read_json(open_sealed_folder(home, reference).config)
     return TrainConfig.parse(spec["config"])
 
 
 def pin_whole_model(db: Queryable, home: Home, model: str, field: str = "model") -> str:
-    """As `fixed`, for what needs a whole model that writes: to train on it. Raises ConfigError at `field`."""
+    """Do the same as `pin_version` for training, which requires full weights of a language model or encoder.
+
+    Raises: ConfigError at `field`.
+    """
     reference = pin_version(db, home, model, field)
     if reference == model and not is_reference(model):
         return model

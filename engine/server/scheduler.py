@@ -1,12 +1,12 @@
-"""What the engine does with jobs, as one function of the time: `Scheduler.step(now)`.
+"""Scheduling of jobs, as one function of the time: `Scheduler.step(now)`.
 
-A step takes what workers have reported, ends jobs whose worker has ended, stops those that were
-cancelled, and starts what may start. It never waits. All that it must remember is in the store and in
-the job folders, so that a step of the next engine goes on where this one was killed: a living worker is
-followed by folder, pid and start time, an ended one is judged by its folder, and a job that was claimed but
-whose worker never came to be is started again (a folder's lock makes a second worker harmless).
+A step reads what workers have reported, ends jobs whose worker has ended, stops cancelled ones, and starts
+what can start. It never waits. All its state is in the store and in the job folders, so that the next engine
+continues where this one was killed: a live worker is followed by folder, pid and start time, an ended one is
+judged by its folder, and a claimed job whose worker never started is started again (the folder's lock makes a
+second worker harmless).
 
-Invariant: a job is ended only after its events.jsonl has been taken to the end.
+Invariant: a job is ended only after its events.jsonl was read to the end.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ from store.runs import runs
 
 log = logging.getLogger(__name__)
 
-ANNOUNCE_SECONDS = 180.0  # a worker says who it is; imports on a busy machine take some of this
-CANCEL_SECONDS = 60.0  # from SIGTERM to SIGKILL: time to write a checkpoint
+ANNOUNCE_SECONDS = 180.0  # time for a worker to announce itself, including imports on a busy machine
+CANCEL_SECONDS = 60.0  # from SIGTERM to SIGKILL, to write a checkpoint
 
-DRAINED = 4  # pieces of one ended job's report that a step takes: others get their turn between
-BUSY_SECONDS = 0.5  # between two steps while there are jobs
-IDLE_SECONDS = 10.0  # and while there are none; a command wakes the scheduler anyway
+DRAINED = 4  # maximum reads of one ended job's events per step, so that others get their turn
+BUSY_SECONDS = 0.5  # between steps while there are jobs
+IDLE_SECONDS = 10.0  # between steps without jobs; a command wakes the scheduler anyway
 
-MIN_FREE_MEMORY_SHARE = 0.5  # of the machine's memory, for what works beside a training
+MIN_FREE_MEMORY_SHARE = 0.5  # share of the machine's memory, for jobs beside a training
 
 
 class Scheduler:
-    """Claims, follows and ends jobs. `devices`: where jobs of the device lane run, one at a time each."""
+    """Claim, follow and end jobs. `devices`: for jobs of the device lane, one at a time each."""
 
     def __init__(
         self,
@@ -74,14 +74,14 @@ class Scheduler:
         self.devices = list(devices)
         self.handlers = handlers
         self.clock = clock
-        self._launched: dict[str, float] = {}  # job -> when this engine started a worker for it
-        self._terminated: dict[str, float] = {}  # jobs whose worker this engine has asked to stop, and when
-        self._troubled: dict[str, str] = {}  # jobs that the last step failed at, and how
-        self._halted: dict[str, str | None] = {}  # jobs whose worker a signal halted, and its last words
-        self._behind: set[str] = set()  # jobs of which the last step did not take all that they report
+        self._launched: dict[str, float] = {}  # job -> time when this engine started its worker
+        self._terminated: dict[str, float] = {}  # job -> time when this engine asked its worker to stop
+        self._troubled: dict[str, str] = {}  # job -> error of the last step
+        self._halted: dict[str, str | None] = {}  # job with a stopped worker -> its last progress message
+        self._behind: set[str] = set()  # jobs with more events than the last step read
 
     def step(self, now: float | None = None) -> float:
-        """Bring store and workers up to date; the seconds that may pass until the next step."""
+        """Synchronize store and workers; return the maximum seconds until the next step."""
         at = self.clock() if now is None else now
         active = job_queue.with_status(self.database, ACTIVE)
         self._forget({job.job_id for job in active})
@@ -95,14 +95,14 @@ class Scheduler:
         return 0.0 if self._behind else BUSY_SECONDS if active or waiting else IDLE_SECONDS
 
     def _guarded(self, act: Callable[[Job, float], None], job: Job, at: float) -> None:
-        """One job at a time behind the border: what goes wrong with one must not hold up the others."""
+        """Handle one job; its errors must not affect the others."""
         try:
             act(job, at)
         except Exception as error:  # noqa: BLE001 (one of the three borders)
             self._note_trouble(job, error)
 
     def _note_trouble(self, job: Job, error: Exception) -> None:
-        if self._troubled.get(job.job_id) != repr(error):  # once, not twice a second
+        if self._troubled.get(job.job_id) != repr(error):  # log once, not twice a second
             log.error("%s (%s) could not be handled", job.title, job.job_id, exc_info=error)
         self._troubled[job.job_id] = repr(error)
 
@@ -112,20 +112,20 @@ class Scheduler:
         self._halted = {job: message for job, message in self._halted.items() if job in active}
         self._troubled = {job: error for job, error in self._troubled.items() if job in active}
 
-    # -- what workers report ------------------------------------------------------------------------
+    # -- reports of workers -------------------------------------------------------------------------
 
     def _folder(self, job: Job) -> JobDir:
         return JobDir(self.home.jobs / job.job_id)
 
     def _worker_of(self, job: Job) -> Worker:
-        """A worker that has announced itself."""
+        """Return the job's worker, which has announced itself."""
         pid, started = job.pid, job.process_started
         assert pid is not None
-        assert started is not None  # they are written together
+        assert started is not None  # written together
         return Worker(self._folder(job).path, pid, started)
 
     def _take_events(self, active: list[Job]) -> set[str]:
-        """Read on in every active folder, once; those that had more than that."""
+        """Read new events of every active folder once; return the jobs that have more."""
         batches, behind = [], set()
         for job in active:
             old = job.event_offset
@@ -143,7 +143,7 @@ class Scheduler:
         return behind
 
     def _drain(self, job: Job) -> bool:
-        """Take what is left of a folder whose worker has ended; whether that was all of it."""
+        """Read the remaining events of an ended worker's folder; return whether these were all."""
         offset = job_queue.get_job(self.database, job.job_id).event_offset
         for _ in range(DRAINED):
             events, new = read_events(self._folder(job).events, offset)
@@ -155,7 +155,7 @@ class Scheduler:
         return False
 
     def _follow(self, job: Job, at: float) -> None:
-        """One active job: ended with its worker, and stopped where that was asked for."""
+        """Follow one active job: end it with its worker, and stop it if cancelled."""
         folder = self._folder(job)
         if (outcome := read_json(folder.result)) is not None:
             self._end(job, at, _build_ending(job, folder, outcome))
@@ -169,17 +169,17 @@ class Scheduler:
             else:
                 self._note_halt(job)
             return
-        outcome = read_json(folder.result)  # it may have come between the two looks
+        outcome = read_json(folder.result)  # may have been written between the two checks
         if outcome is not None:
             self._end(job, at, _build_ending(job, folder, outcome))
         else:
             self._end(job, at, build_lost_ending(job, folder, self._last_exit(job)))
 
     def _note_halt(self, job: Job) -> None:
-        """Say of a worker that a signal has halted that it does nothing, until it goes on."""
+        """Report that a worker is stopped by a signal, until it continues."""
         job_id, message = job.job_id, job.progress_message
         halted = self.launcher.halted(self._worker_of(job))
-        if halted == (message == _describe_halt(job)):  # an engine before this one may have said so
+        if halted == (message == _describe_halt(job)):  # an earlier engine may have reported it
             return
         if halted:
             self._halted[job_id], message = message, _describe_halt(job)
@@ -189,7 +189,7 @@ class Scheduler:
             job_queue.update(tx, job_id, progress_message=message, eta_seconds=None)
 
     def _notice(self, job: Job, folder: JobDir) -> bool:
-        """Take down who the worker is, once it has said so."""
+        """Record the worker's pid and start time once it has announced itself."""
         worker: WorkerRecord | None = read_json(folder.worker)
         if worker is None:
             return False
@@ -199,7 +199,7 @@ class Scheduler:
         return True
 
     def _await_worker(self, job: Job, folder: JobDir, at: float) -> None:
-        """A claimed job without a worker yet: started now if this engine has not done so; lost in the end."""
+        """Handle a claimed job without a worker: start it once per engine; in the end it is lost."""
         launched = self._launched.get(job.job_id)
         if launched is None:
             if job.cancel_requested_at:
@@ -209,20 +209,22 @@ class Scheduler:
             return
         if self._last_exit(job) is None and is_recent(launched, at, ANNOUNCE_SECONDS):
             return
-        if folder.worker.exists() or folder.result.exists():  # it came between the two looks
+        if folder.worker.exists() or folder.result.exists():  # written between the two checks
             return
         self._end(job, at, build_lost_ending(job, folder, self._last_exit(job)))
 
     def _last_exit(self, job: Job) -> int | None:
-        """Exit code of the job's own worker, where it was seen; of one that has not announced itself 3 says
-        that another worker has the folder."""
+        """Return the exit code of the job's own worker, if known.
+
+        Code 3 of a worker that has not announced itself is ignored: another worker has the folder.
+        """
         seen = self.launcher.last_exit(self._folder(job).path)
         if seen is None or job.pid not in (None, seen.pid) or (job.pid is None and seen.code == 3):
             return None
         return seen.code
 
     def _stop(self, job: Job, requested_at: datetime, at: float) -> None:
-        """SIGTERM once, SIGKILL when the grace is over."""
+        """Send SIGTERM once, and SIGKILL when the grace period is over."""
         asked_at = self._terminated.get(job.job_id)
         over = at - job_queue.to_epoch(requested_at) >= CANCEL_SECONDS
         over = over or (asked_at is not None and not is_recent(asked_at, at, CANCEL_SECONDS))
@@ -231,12 +233,14 @@ class Scheduler:
             self._terminated.setdefault(job.job_id, at)
 
     def _end(self, job: Job, at: float, ending: Ending) -> None:
-        """Drain, then one transaction: status, cause, and what the result brings. Where there is more to
-        drain than a step takes, the next one finds the job as it is."""
+        """End a job: read its remaining events, then store status, error and result in one transaction.
+
+        If there are more events than a step reads, the next step continues.
+        """
         if not self._drain(job):
             return
         if ending.status == "lost" and job.cancel_requested_at:
-            ending = Ending("cancelled")  # it was killed because the user asked it to stop
+            ending = Ending("cancelled")  # killed because the user cancelled it
         clear_partial_files(self.home, job)
         clear_logged(self.home, job)
         if ending.status == "finished":
@@ -244,7 +248,7 @@ class Scheduler:
                 with self.database.transaction() as tx:
                     job_queue.finish(tx, job.job_id, "finished", at, result=ending.result)
                     self.handlers.store_result(tx, self.home, job, ending.result or {}, at)
-                    # Until the result is in the store, a resume may need them.
+                    # A resume may need these until the result is stored.
                     needed = (self._folder(job).checkpoints, self._folder(job).held)
                     job_queue.note_removals(tx, self.home, [path for path in needed if path.exists()])
             except Exception as error:
@@ -257,15 +261,15 @@ class Scheduler:
         with self.database.transaction() as tx:
             job_queue.finish(tx, job.job_id, ending.status, at, error=ending.error)
 
-    # -- what may start -----------------------------------------------------------------------------
+    # -- starting jobs ------------------------------------------------------------------------------
 
     def _claim(self, at: float) -> list[Job]:
-        """Claim queued jobs, oldest first, for every lane that is free; jobs that can't ever run fail.
+        """Claim queued jobs, oldest first, for every free lane; jobs that can never run fail.
 
-        Measuring data may take long and is waited for by nobody: in the light lane it starts last, and does
-        not hold up what comes while it works. An export is read back beside the others: it takes a device
-        that is left over, else the processor, so that no training waits for it there; nor does it take the
-        memory that a training is about to need.
+        Measuring data may take long and nobody waits for it: in the light lane it starts last, and does not
+        block later jobs while it runs. An export is read back in a lane beside the others: it uses a free
+        device, otherwise the processor, so that no training waits for it, and only if it leaves the memory
+        that a training is about to need.
         """
         claimed: list[Job] = []
         with self.database.transaction() as tx:
@@ -294,7 +298,7 @@ class Scheduler:
         return claimed
 
     def _ready(self, tx: Transaction, at: float) -> list[WaitingJob]:
-        """Queued jobs for which all that they wait for is finished; those for which that can't come fail."""
+        """Return queued jobs whose dependencies have finished; fail those whose dependencies can't finish."""
         waiting = job_queue.list_waiting(tx)
         others = {name for job in waiting if not job.ready for name in job.after_jobs}
         before = job_queue.statuses(tx, others)
@@ -304,23 +308,23 @@ class Scheduler:
                 if other is None or other.status in ("failed", "cancelled", "lost"):
                     error = _build_blocked_error(other, job_id)
                     job_queue.finish(tx, job.job_id, "failed", at, error=error)
-                    if own := before.get(job.job_id):  # others may wait for it in turn
+                    if own := before.get(job.job_id):  # others may depend on it in turn
                         own.status, own.error = "failed", error
                     break
         return [job for job in waiting if job.ready]
 
     def _launch(self, job: Job, at: float) -> None:
-        """Write the order and start a worker, which is yet to be seen alive."""
+        """Write the job specification and start a worker, which is not yet known to be alive."""
         try:
             folder = self.handlers.write_spec(self.database, self.home, job)
             self.launcher.start(folder.path, job.kind)
-        except (OSError, TunebenchError) as error:  # a full disk, a data set that was deleted
+        except (OSError, TunebenchError) as error:  # a full disk, a deleted data set
             self._end(job, at, Ending("failed", error=describe_error(error)))
         self._launched[job.job_id] = at
 
 
 def _build_ending(job: Job, folder: JobDir, outcome: Outcome) -> Ending:
-    """What the worker wrote last; where it stopped though nobody cancelled the job, with what made it."""
+    """Return the worker's own ending; if it stopped although nobody cancelled the job, with the cause."""
     ending = build_ending(outcome)
     if ending.status == "cancelled" and not ending.error and not job.cancel_requested_at:
         return Ending("cancelled", error=build_external_stop_error(job, folder))
@@ -332,12 +336,12 @@ def _describe_halt(job: Job) -> str:
 
 
 def holds_device(job: Job) -> bool:
-    """Whether it has the device that it works on for itself; the processor is shared with jobs beside."""
+    """Whether the job has its device for itself; the processor is shared with jobs of the lane beside."""
     return job.lane == "device" or (job.lane == "beside" and job.device != PROCESSOR)
 
 
 def measure_memory(pid: int | None) -> int:
-    """Bytes that a process holds; 0 where there is none."""
+    """Return the resident memory of a process in bytes; 0 if there is none."""
     if pid is None:
         return 0
     try:
@@ -347,8 +351,11 @@ def measure_memory(pid: int | None) -> int:
 
 
 def _has_room(db: Queryable, active: Sequence[Job]) -> bool:
-    """Whether a job may load models on the processor beside these: what they may take yet, by what they said
-    before they began, leaves MIN_LEFT of the machine's memory."""
+    """Whether another job may load models on the processor beside these.
+
+    The memory that these may still allocate, by their estimates, must leave MIN_FREE_MEMORY_SHARE of the
+    machine's memory available.
+    """
     if not active:
         return True
     most = [(runs.get_max_memory_gib(db, job.job_id) or 0.0) * GIB for job in active]
@@ -358,7 +365,7 @@ def _has_room(db: Queryable, active: Sequence[Job]) -> bool:
 
 
 def _get_priority(job: WaitingJob) -> tuple[bool, bool]:
-    """What gives way to others comes after them."""
+    """Return the sort key that puts lanes and kinds which give way last."""
     return job.lane == "beside", _is_in_background(job)
 
 
@@ -373,6 +380,6 @@ def _build_blocked_error(other: JobState | None, job_id: str) -> ErrorDocument:
     return {
         "error": "StateError",
         "message": f"It waited for “{title}”, which was {what}.{because}".replace("was failed", "failed"),
-        "fix": "Put that right, then resume this.",
+        "fix": "Fix that, then resume this.",
         "field": "",
     }

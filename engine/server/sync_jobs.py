@@ -1,7 +1,7 @@
-"""Questions that need a worker and are answered while someone waits: `inspect`, `split`, `preview`, ….
+"""Queries that need a worker and are answered while the client waits: `inspect`, `split`, `preview`, ….
 
-An ask is a job without a row in the store: a folder under home/asks, an order, a worker, a result. The
-folder is always removed; a worker that is still at it when the time is up is killed.
+A query is a job without a row in the store: a folder under home/asks, a specification, a worker, a result.
+The folder is always removed; a worker still running at the timeout is killed.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 150.0  # the first preview of a large data set counts its tokens
 POLL = 0.02
-Body = Mapping[str, object]  # of an ask; its worker checks it
+Body = Mapping[str, object]  # body of a query, validated by its worker
 
 
 class QueryRunner:
-    """`await asks(name, body, person)` gives the answer, or raises the error that the worker met. `complete`
-    adds to a body what a worker needs of the store, whoever asks; `check` raises where a person may not ask
-    for what a body names."""
+    """Run queries: `await asks(name, body, person)` returns the result, or raises the worker's error.
+
+    complete: adds what a worker needs from the store to a body. check: raises if the person may not name what
+    the body names.
+    """
 
     def __init__(
         self,
@@ -53,7 +55,10 @@ class QueryRunner:
         self.check = check
 
     async def __call__(self, name: str, body: Body, person: Person) -> Any:
-        """Ask a worker; NotFoundError for an unknown name, TunebenchError where no answer comes in time."""
+        """Run a query with a worker.
+
+        Raises: NotFoundError for an unknown name, TunebenchError on timeout.
+        """
         if name not in ASKS:
             raise NotFoundError(f"There is no ask {name!r}.", fix=f"There are: {', '.join(ASKS)}.")
         await asyncio.to_thread(self.check, name, body, person)
@@ -70,11 +75,11 @@ class QueryRunner:
         raise from_dict(outcome.get("error") or stopped)
 
     def run(self, name: str, body: Body) -> Any:
-        """The same for a thread that may wait, of the engine itself."""
+        """Run a query of the engine itself, blocking the thread."""
         return asyncio.run(self(name, body, OWNER))
 
     def remove_stale(self) -> None:
-        """At the start: folders of asks that an engine before this one did not live to remove."""
+        """Remove, at the start, query folders that an earlier engine left behind."""
         for path in self.home.asks.iterdir():
             if path.is_dir():
                 self._end(JobDir(path))
@@ -82,15 +87,15 @@ class QueryRunner:
     async def _outcome(self, name: str, folder: JobDir) -> Outcome:
         deadline = time.monotonic() + self.seconds
         while time.monotonic() < deadline:
-            ended = self.launcher.last_exit(folder.path)  # looked at before the result, which comes first
+            ended = self.launcher.last_exit(folder.path)  # read first, as the result precedes the exit
             outcome: Outcome | None = read_json(folder.result)
             if outcome is not None:
                 return outcome
             if ended is not None:
-                self.home.check_space()  # the likeliest reason why there is no answer
+                self.home.check_space()  # the most likely reason for a missing result
                 raise TunebenchError(
                     f"The worker of the {name} ended (exit code {ended.code}) without an answer.",
-                    fix="Try again; logs/engine.log may say more.",
+                    fix="Try again; see logs/engine.log for details.",
                 )
             await asyncio.sleep(POLL)
         raise TunebenchError(
@@ -99,7 +104,7 @@ class QueryRunner:
         )
 
     def _end(self, folder: JobDir) -> None:
-        """Kill a worker that is still at it, and remove the folder."""
+        """Kill a worker that is still running, and remove the folder."""
         worker: WorkerRecord | None = read_json(folder.worker)
         if worker and not folder.result.exists():
             self.launcher.stop(Worker(folder.path, worker["pid"], worker["started"]), force=True)
@@ -107,7 +112,7 @@ class QueryRunner:
 
 
 def create_spec_folder(home: Home, kind: str, device: str, config: Body) -> JobDir:
-    """A folder with the order for a worker that has no row in the store; whoever makes it removes it."""
+    """Create a folder with the specification for a worker without a row; the caller removes it."""
     job_id = create_id("ask", time.time())
     folder = JobDir(home.asks / job_id)
     folder.path.mkdir()
@@ -125,7 +130,7 @@ def create_spec_folder(home: Home, kind: str, device: str, config: Body) -> JobD
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder; what could not be removed is logged, as nobody can do more about it here."""
+    """Remove a folder; failures are only logged, as nothing more can be done here."""
     shutil.rmtree(path, ignore_errors=True)
     if path.exists():
         log.warning("%s could not be removed", path)

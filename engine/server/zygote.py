@@ -1,13 +1,13 @@
-"""A process that has torch and transformers imported and forks itself for every job.
+"""A process that has imported torch and transformers and forks itself for every job.
 
-`python -m engine.server.zygote` reads one JSON object a line from stdin, {"path": job folder}, and
-writes one a line to stdout: {"ready": …} once, then {"started": path, "pid": …} and {"ended": path,
-"pid": …, "code": …}. A job so starts in milliseconds. It ends when stdin does (the engine is gone); its
-children are sessions of their own and go on.
+`python -m engine.server.zygote` reads one JSON object per line from stdin, {"path": job folder}, and writes
+one per line to stdout: {"ready": …} once, then {"started": path, "pid": …} and {"ended": path, "pid": …,
+"code": …}. So a job starts in milliseconds. It ends when stdin does (the engine is gone); its children have
+sessions of their own and continue.
 
-Invariant: nothing before the fork may run a parallel region or initialise CUDA. GNU OpenMP hangs in a
-child whose parent has a pool of threads, and CUDA can't be used after a fork. That is why peft, which
-imports bitsandbytes, which asks every GPU for its capability, is left out where there is a GPU.
+Invariant: nothing before the fork may run a parallel region or initialise CUDA. GNU OpenMP hangs in a child
+whose parent has a thread pool, and CUDA can't be used after a fork. That is why peft, which imports
+bitsandbytes, which queries every GPU's capability, is left out if there is a GPU.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ WITHOUT_GPU = (
 
 
 def preload() -> list[str]:
-    """Import what jobs need; the names of modules that could not be imported, each with its reason."""
-    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # so that asking for a GPU does not initialise CUDA
+    """Import what jobs need; return the names of modules that failed to import, each with the reason."""
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # so that checking for a GPU does not initialise CUDA
     for name in FORK_SAFE:
         importlib.import_module(name)
     import torch
@@ -49,7 +49,7 @@ def preload() -> list[str]:
     for name in WITHOUT_GPU:
         try:
             importlib.import_module(name)
-        except ImportError as error:  # the job that needs it will fail, and say why
+        except ImportError as error:  # the job that needs it will fail with the reason
             problems.append(f"{name}: {error}")
     if not problems:
         _rehearse()
@@ -57,7 +57,7 @@ def preload() -> list[str]:
 
 
 def _rehearse() -> None:
-    """So that a preview's first rehearsal is not its process's first; on one thread, which leaves no pool."""
+    """Rehearse once, so that a preview's first rehearsal is fast; on one thread, which leaves no pool."""
     import torch
 
     from engine.training.costs import footprint
@@ -69,13 +69,13 @@ def _rehearse() -> None:
 
 
 def report(**document: Any) -> None:
-    """One line to the launcher, in a single write; to nobody where the engine was killed."""
+    """Write one line to the launcher, in a single write; ignored if the engine was killed."""
     with contextlib.suppress(BrokenPipeError):
         os.write(1, json.dumps(document).encode() + b"\n")
 
 
 def fork(path: str) -> int:
-    """Start a worker for the job folder `path` in a session of its own; its pid."""
+    """Start a worker for the job folder `path` in a session of its own; return its pid."""
     pid = os.fork()
     if pid:
         return pid
@@ -84,7 +84,7 @@ def fork(path: str) -> int:
         os.setsid()
         _reset_child_process()
         code = process.main([path])
-    finally:  # an error shows in the job's log, and the child never returns into the loop of its parent
+    finally:  # errors go to the job's log, and the child never returns into its parent's loop
         if sys.exc_info()[1] is not None:
             sys.excepthook(*sys.exc_info())
         sys.stdout.flush()
@@ -111,7 +111,7 @@ def _reset_child_process() -> None:
 
 
 def make_reaper(running: dict[int, str]) -> Callable[..., None]:
-    """A SIGCHLD handler that takes ended children and reports how each ended."""
+    """Return a SIGCHLD handler that reaps ended children and reports their exit codes."""
 
     def reap(*_: object) -> None:
         while running:
@@ -129,7 +129,7 @@ def serve() -> None:
     signal.signal(signal.SIGCHLD, make_reaper(running))
     for line in sys.stdin:
         path = json.loads(line)["path"]
-        # Held back until the child is noted, so that "ended" can't come before "started".
+        # Blocked until the child is recorded, so that "ended" can't come before "started".
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         pid = fork(path)
         running[pid] = path
@@ -138,11 +138,11 @@ def serve() -> None:
 
 
 def main() -> int:
-    """Import, then serve. 3: an import initialised CUDA, so that no fork could use the GPU."""
+    """Import, then serve. Returns 3 if an import initialised CUDA, so that no fork could use the GPU."""
     began = time.monotonic()
     with pause_garbage_collection():
         problems = preload()
-        gc.freeze()  # leaves the pages of imported modules shared with the children
+        gc.freeze()  # keeps the pages of imported modules shared with the children
     import torch
 
     if torch.cuda.is_initialized():

@@ -1,1 +1,1 @@
-"""Endpoints: the gateway that speaks OpenAI's protocol, and the processes that answer behind it."""
+"""Endpoints: the gateway with the OpenAI API, and the backend processes that generate the answers."""

@@ -1,8 +1,8 @@
-"""`python -m engine.serving.backend SPEC.json`: one backend of an endpoint, at a Unix socket of its own.
+"""`python -m engine.serving.backend SPEC.json`: run one backend of an endpoint on its own Unix socket.
 
-It writes `ready.json` beside the spec once it can be asked, or `failed.json` with the error and ends with 1.
-SIGTERM ends it in order: no new connections, answers under way are finished. With the process that it works
-for gone, it ends at once, however that one ended.
+It writes `ready.json` beside the spec once it accepts requests, or `failed.json` with the error before
+exiting with code 1. On SIGTERM it shuts down gracefully: no new connections, requests in progress are
+finished. If its parent process is gone, for whatever reason, it exits immediately.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from store.core.version_folders import check_sealed
 from store.serving.backend_config import BackendConfig
 from store.serving.schemas import BackendReady, BackendSpec
 
-POLL_SECONDS = 0.5  # between two looks at the parent
+POLL_SECONDS = 0.5  # between checks for the parent process
 FAILED = 1
 
 
 def read_spec(path: Path) -> BackendSpec:
-    """Raises ConfigError where it is no spec, naming the field."""
+    """Read the spec. Raises ConfigError, naming the field, if it is invalid."""
     try:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -49,24 +49,24 @@ def read_spec(path: Path) -> BackendSpec:
 
 
 def exit_with_parent(pid: int, path: str) -> None:
-    """From now on this process ends when that one is gone. Raises StateError where it is gone already."""
+    """Exit this process once the parent is gone. Raises StateError if it is gone already."""
     try:
         parent = ProcessRecord("", pid, get_process_start(pid))
     except psutil.NoSuchProcess as error:
-        raise StateError(f"The process {pid}, for which this backend works, is gone.") from error
+        raise StateError(f"The process {pid}, which owns this backend, is gone.") from error
 
     def look() -> None:
         while parent.process() is not None:
             time.sleep(POLL_SECONDS)
         with contextlib.suppress(OSError):
             os.unlink(path)
-        os._exit(FAILED)  # nothing that it does is wanted any more
+        os._exit(FAILED)  # no pending work is needed any more
 
     threading.Thread(target=look, name="parent", daemon=True).start()
 
 
 def check_registered(spec: BackendSpec) -> None:
-    """Raise ModelError where files of a registered version are not those that were registered."""
+    """Raise ModelError if files of a registered version differ from those that were registered."""
     registry = Home(spec["home"]).registry.resolve()
     named = [spec["model"], *(adapter.folder for adapter in spec["adapters"])]
     paths = [Path(path).resolve() for path in named if Path(path).is_absolute()]
@@ -80,7 +80,7 @@ def check_registered(spec: BackendSpec) -> None:
 
 
 def open_engine(spec: BackendSpec) -> Answerer:
-    """The engine of the spec, its model loaded. Raises what loading raises."""
+    """Load the spec's model and return its engine. Raises whatever loading raises."""
     check_registered(spec)
     if spec["engine"] == "llama.cpp":
         from engine.serving.llama_backend import LlamaAnswerer
@@ -92,11 +92,11 @@ def open_engine(spec: BackendSpec) -> Answerer:
 
 
 class BackendServer(uvicorn.Server):
-    """Ends in order at SIGTERM and Ctrl-C, with code 0."""
+    """Server that shuts down gracefully on SIGTERM and Ctrl-C, with exit code 0."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """In the place of uvicorn's own, which raises the signal once more at the end."""
+        """Replace uvicorn's own handling, which raises the signal again at the end."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
@@ -107,7 +107,7 @@ class BackendServer(uvicorn.Server):
 
 
 def bind_unix_socket(path: str) -> socket.socket:
-    """A socket at the path, for this user alone."""
+    """Bind a Unix socket at the path, accessible to this user only."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -121,7 +121,7 @@ def bind_unix_socket(path: str) -> socket.socket:
 
 
 def serve(spec: BackendSpec, ready: Path) -> None:
-    """Load, say so, answer until asked to end."""
+    """Load the model, report readiness, and serve until asked to stop."""
     began = time.monotonic()
     exit_with_parent(spec["parent"], spec["socket"])
     engine = open_engine(spec)
@@ -141,10 +141,10 @@ def serve(spec: BackendSpec, ready: Path) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """0 asked to end, 1 it could not begin."""
+    """Run the backend; return 0 if asked to stop, 1 if it couldn't start."""
     os.environ.setdefault(
         "GOMP_SPINCOUNT", "1000"
-    )  # before torch is loaded: else other work costs ten times its time
+    )  # must precede importing torch: otherwise other work takes ten times as long
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     path = Path(argv[0])
     ready, failed = path.with_name("ready.json"), path.with_name("failed.json")

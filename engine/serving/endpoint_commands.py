@@ -1,5 +1,8 @@
-"""The commands about endpoints and their keys. What they want is done by the supervisor's next step, but a
-key opens, or opens nothing any more, from the moment that its command has answered."""
+"""Commands on endpoints and their API keys.
+
+The supervisor's next step carries them out, except that a key is valid, or revoked, as soon as its command
+returns.
+"""
 
 from __future__ import annotations
 
@@ -32,19 +35,19 @@ from store.serving.config import (
 )
 from store.serving.schemas import EndpointRow
 
-KEY = "tbe_"  # what keys of endpoints begin with
+KEY = "tbe_"  # prefix of endpoint keys
 MAX_KEYS = 1000
 PORTS = 200
 
 
 class EndpointCommands:
-    """The commands over one store."""
+    """Endpoint commands on one store."""
 
     def __init__(self, database: Database, home: Home, clock: Callable[[], float]) -> None:
         self.database, self.home, self.clock = database, home, clock
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         by_endpoint = _find_endpoint_subject
         return {
             "make_endpoint": Command(
@@ -59,7 +62,7 @@ class EndpointCommands:
         }
 
     def make_endpoint(self, body: MakeEndpoint, person: Person) -> CreatedEndpoint:
-        """A new endpoint, refused where one of its subjects can't be served."""
+        """Create an endpoint; rejected if one of its subjects can't be served."""
         now = self.clock()
         settings = EndpointSettings.parse(body.model_dump(exclude={"name", "start", "with_key"}))
         _check_keys_sent(settings, None, person)
@@ -87,7 +90,7 @@ class EndpointCommands:
         return {"endpoint_id": row.endpoint_id, "name": row.name, "key": key["key"] if key else None}
 
     def change_endpoint(self, body: ChangeEndpoint, person: Person) -> EmptyAnswer:
-        """Other settings. What runs goes on until all that is new is ready."""
+        """Change the settings. The running config stays in use until everything new is ready."""
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
             old = EndpointSettings.parse(row.settings)
@@ -104,7 +107,7 @@ class EndpointCommands:
         return {}
 
     def start_endpoint(self, body: EndpointReference) -> EmptyAnswer:
-        """Have it run; of one that runs, what did not start is tried again."""
+        """Start the endpoint; if it is running, retry the backends that failed to start."""
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
             build_gateway_config(tx, self.home, row)
@@ -112,14 +115,14 @@ class EndpointCommands:
         return {}
 
     def stop_endpoint(self, body: EndpointReference) -> EmptyAnswer:
-        """Have it finish what is under way, and end."""
+        """Stop the endpoint once the requests in progress are finished."""
         with self.database.transaction() as tx:
             endpoint_id = endpoints.get(tx, body.endpoint).endpoint_id
             endpoints.set_running(tx, endpoint_id, "stopped", self.clock())
         return {}
 
     def delete_endpoint(self, body: EndpointReference) -> EmptyAnswer:
-        """Remove one that has ended, with its keys, its log, and what the monitor keeps of it."""
+        """Delete a stopped endpoint with its keys, its log and its monitoring data."""
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
             folder = EndpointFolder(self.home, row.endpoint_id)
@@ -129,7 +132,7 @@ class EndpointCommands:
                     fix=f"Stop it first: tunebench endpoint stop {shlex.quote(row.name)}",
                 )
             endpoints.delete(tx, row.endpoint_id)
-            monitors.forget(tx, row.endpoint_id)  # and its log is not taken in any more
+            monitors.forget(tx, row.endpoint_id)  # its log is no longer read either
             job_queue.note_removals(tx, self.home, [folder.path])
         remove_noted(self.database, self.home)
         return {}
@@ -137,7 +140,7 @@ class EndpointCommands:
     # -- keys ---------------------------------------------------------------------------------------
 
     def make_key(self, body: NewKey, person: Person) -> CreatedEndpointKey:
-        """A key in the name of whoever asks."""
+        """Create a key in the name of the requesting person."""
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
             made = self._new_key(
@@ -174,7 +177,7 @@ class EndpointCommands:
         return {"key_id": key_id, "key": secret}
 
     def revoke_key(self, body: KeyReference, person: Person) -> EmptyAnswer:
-        """It opens nothing from now on, and what it has under way ends."""
+        """Revoke the key; its requests in progress are ended."""
         with self.database.transaction() as tx:
             key = endpoints.get_key(tx, body.key)
             if key.person_id != person.person_id and "govern" not in RIGHTS[person.role]:
@@ -186,7 +189,7 @@ class EndpointCommands:
         return {}
 
     def _tell_keys(self, endpoint_id: str) -> None:
-        """To a gateway that runs. Where its folder can't be written, the supervisor says so and tries on."""
+        """Write the keys for a running gateway. If that fails, the supervisor reports it and retries."""
         folder = EndpointFolder(self.home, endpoint_id)
         if folder.process():
             with suppress(OSError):
@@ -194,7 +197,7 @@ class EndpointCommands:
 
 
 def find_created_subject(tx: Transaction) -> ActivitySubject | None:
-    """The endpoint that a transaction has made; None where it made none."""
+    """Return the endpoint that a transaction created; None if it created none."""
     return next((_build_subject(endpoints.get(tx, made)) for made in tx.made["endpoint"]), None)
 
 
@@ -209,14 +212,13 @@ def _find_endpoint_subject(
 
 
 def _find_key_subject(db: Queryable, body: KeyReference, *_: Person) -> ActivitySubject:
-    """The endpoint, and what the key was for."""
+    """Return the key's endpoint, with the key's name as the detail."""
     key = endpoints.get_key(db, body.key)
     return _build_subject(endpoints.get(db, key.endpoint_id))._replace(detail=key.name)
 
 
 def _check_keys_sent(settings: EndpointSettings, old: EndpointSettings | None, person: Person) -> None:
-    """Raise ForbiddenError where somebody who is no admin has a variable of this machine's environment sent
-    to an address that did not get it before."""
+    """Raise ForbiddenError if an environment variable would be sent to a new address without an admin."""
     new = settings.keys_sent - (old.keys_sent if old else frozenset())
     if new and "govern" not in RIGHTS[person.role]:
         address, variable = sorted(new)[0]
@@ -228,7 +230,7 @@ def _check_keys_sent(settings: EndpointSettings, old: EndpointSettings | None, p
 
 
 def _find_free_port(db: Queryable, host: str) -> int:
-    """The first port that neither another endpoint nor another program has."""
+    """Return the first port that neither another endpoint nor another program uses."""
     taken = {row.settings.get("port") for row in endpoints.listed(db)}
     for port in range(FIRST_PORT, FIRST_PORT + PORTS):
         if port not in taken and _is_free(host, port):

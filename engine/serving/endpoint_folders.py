@@ -1,7 +1,7 @@
-"""The folders of endpoints: what the engine writes into them, and what gateways say in them.
+"""Endpoint folders: the files that the engine writes and those that gateways write.
 
-What people wrote becomes what a gateway is told: subjects become files, adapters of one base share a backend.
-Invariant: a gateway knows its folder alone, and goes on without the engine.
+Settings are turned into a gateway config: subjects become files, and adapters of one base share a backend.
+Invariant: a gateway depends on its folder only, and keeps running without the engine.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class EndpointFolder:
         self.path = home.endpoints / endpoint_id
 
     def create(self) -> None:
-        """Readable by this user alone."""
+        """Create the folder, readable by this user only."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def process(self) -> ProcessRecord | None:
-        """The gateway's process, where it is there."""
+        """Return the gateway's process, if it is running."""
         try:
             record = read_record(self.path / "gateway.json")
         except (OSError, ValueError):
@@ -68,7 +68,7 @@ class EndpointFolder:
         return record if record and record.process() else None
 
     def tell(self, name: str, document: Any) -> bool:
-        """Replace a document where it is another; whether it was."""
+        """Write a document if it differs from the current one; return whether it did."""
         path = self.path / name
         if _read(path) == json.loads(json.dumps(document, default=as_json)):
             return False
@@ -78,21 +78,21 @@ class EndpointFolder:
         return True
 
     def config(self) -> EndpointConfig | None:
-        """What the gateway is told; None before it was told anything."""
+        """Return the gateway's config; None if none was written yet."""
         config = parse_optional_document(EndpointConfig, _read(self.path / "config.json"))
         return config
 
     def state(self) -> EndpointState | None:
-        """How the gateway stands, or stood last."""
+        """Return the gateway's current or last state."""
         state = parse_optional_document(EndpointState, _read(self.path / "state.json"))
         return state
 
     def failure(self) -> Any:
-        """Why a gateway could not start: {"at", "error"}."""
+        """Return why a gateway couldn't start: {"at", "error"}."""
         return _read(self.path / "failed.json")
 
     def last_requests(self, count: int) -> list[RequestLine]:
-        """The newest lines of the log, newest first, as far as the end of its newest file has them."""
+        """Return the newest log lines, newest first, as far as they are in the tail of the newest file."""
         files = sorted((self.path / "log").glob("requests-*.jsonl"))
         if not files:
             return []
@@ -104,7 +104,7 @@ class EndpointFolder:
         return [json.loads(line) for line in reversed(whole[-count:])]
 
     def log_tail(self) -> str:
-        """The last line of what the gateway said."""
+        """Return the last line of the gateway's output."""
         try:
             text = (self.path / "gateway.log").read_bytes()[-4000:].decode("utf-8", "replace").strip()
         except OSError:
@@ -120,7 +120,7 @@ def _read(path: Path) -> Any:
 
 
 def check_not_served(db: Queryable, home: Home, folder: Path, what: str) -> None:
-    """Raise StateError where an endpoint that is to run uses files in a folder, with the endpoint's name."""
+    """Raise StateError, naming the endpoint, if an endpoint that should be running uses files in a folder."""
     for row in endpoints.listed(db):
         config = EndpointFolder(home, row.endpoint_id).config()
         if row.wanted != "running" or config is None:
@@ -135,31 +135,34 @@ def check_not_served(db: Queryable, home: Home, folder: Path, what: str) -> None
 
 
 def sync_keys(database: Queryable, folder: EndpointFolder) -> None:
-    """Have the gateway take the keys that the store has now. Commands and the supervisor do so, one after the
-    other: else one that read before a key was made, or revoked, could write after."""
+    """Write the store's current keys for the gateway.
+
+    Commands and the supervisor do so under a lock: otherwise one that read the keys before a key was created
+    or revoked could write them afterwards.
+    """
     with _keys_lock:
         keys = endpoints.list_gateway_keys(database, folder.path.name)
         folder.tell("keys.json", {"keys": keys})
 
 
 WILDCARD_HOSTS = ("0.0.0.0", "::")
-SHARED_METHODS = ("lora", "dora", "rslora", "pissa", "qlora")  # whose adapters one base holds several of
+SHARED_METHODS = ("lora", "dora", "rslora", "pissa", "qlora")  # methods whose adapters can share one base
 
 
 @dataclass(frozen=True)
 class ServedSubject:
-    """What a subject is now: how it is called, its weights, and its adapter where it has one."""
+    """A resolved subject: its version name, its weights, and its adapter if it has one."""
 
     version: str
     engine: Literal["worker", "llama.cpp", "remote"]
     model: str
     adapter: str | None = None
-    shared: bool = False  # its base may hold other adapters too
-    choice: RouteChoice | None = None  # of an address
+    shared: bool = False  # its base may have other adapters too
+    choice: RouteChoice | None = None  # if the subject is an address
 
 
 def resolve_subject(db: Queryable, home: Home, route: RouteChoice) -> ServedSubject:
-    """What a route's subject is. Raises NotFoundError, StateError and ConfigError that name it."""
+    """Resolve a route's subject. Raises NotFoundError, StateError and ConfigError that name it."""
     subject = route.subject
     if route.is_address:
         assert route.remote
@@ -201,10 +204,11 @@ def _resolve_run(db: Queryable, home: Home, name: str) -> ServedSubject:
 
 
 def _resolve_folder(version: str, path: Path, home: Home, base: str | None) -> ServedSubject:
-    """A GGUF file, a folder with one, an adapter or whole weights."""
+    """Resolve a GGUF file, a folder with one, an adapter, or full weights."""
     if not path.exists():
         raise StateError(
-            f"The files of {version} are gone: {path}.", fix="Serve another version, or register it again."
+            f"The files of {version} no longer exist: {path}.",
+            fix="Serve another version, or register it again.",
         )
     files = [path] if path.is_file() else sorted(path.glob("*.gguf"))
     if files and files[0].suffix == ".gguf":
@@ -219,13 +223,13 @@ def _resolve_folder(version: str, path: Path, home: Home, base: str | None) -> S
         return ServedSubject(version, "worker", str(path))
     note: ModelNote | None = read_json(path / "tunebench.json")
     if note and note.get("own_base"):
-        beneath = path / "base"  # as registered; a run's lies beside its model
+        beneath = path / "base"  # for a registered version; a run's base is beside its model
         base = str(beneath if beneath.is_dir() else path.parent / "base")
     base = base or (note["base_model"] if note else None)
     base = base or read_json(path / "adapter_config.json").get("base_model_name_or_path")
     if not base:
         raise ConfigError(
-            f"The adapter {path} does not say what it belongs to.",
+            f"The adapter {path} does not name its base model.",
             fix="Write base_model_name_or_path into its adapter_config.json.",
             field="subject",
         )
@@ -235,14 +239,14 @@ def _resolve_folder(version: str, path: Path, home: Home, base: str | None) -> S
 
 
 class _Backends:
-    """Backends as routes ask for them, adapters of one base together."""
+    """The backends that the routes need, with adapters of one base in the same backend."""
 
     def __init__(self, settings: EndpointSettings) -> None:
         self._settings = settings
         self._drafts: dict[str, BackendContent] = {}
 
     def place(self, subject: ServedSubject) -> tuple[str, str]:
-        """The draft that answers for a subject, and the name by which it is asked."""
+        """Return the key of the draft that serves a subject, and the model name to request from it."""
         shares = subject.adapter is None or subject.shared
         about: list[Any] = [subject.engine, subject.model, None if shares else subject.adapter]
         if subject.choice:
@@ -273,7 +277,7 @@ class _Backends:
             dtype=settings.dtype, threads=settings.threads, max_streams=settings.max_streams,
             max_tokens=settings.tokens_in_memory, most_answer=settings.limits.max_tokens,
             context=settings.context,
-            labels=labels if subject.engine == "worker" else None,  # no other engine gives any
+            labels=labels if subject.engine == "worker" else None,  # no other engine supports labels
             url=choice.subject if choice else None,
             key_env=(remote.key_env or None) if remote else None,
             capabilities=Capabilities(
@@ -283,7 +287,7 @@ class _Backends:
         )  # fmt: skip
 
     def finished(self) -> dict[str, ServedBackend]:
-        """By draft, each with its id: a digest of all that it is told."""
+        """Return the backends by draft key, each with its id: a hash of its whole content."""
         backends: dict[str, ServedBackend] = {}
         for key, draft in self._drafts.items():
             content = json.dumps(draft, sort_keys=True, default=as_json).encode()
@@ -293,7 +297,7 @@ class _Backends:
 
 
 def build_gateway_config(db: Queryable, home: Home, row: EndpointRow) -> EndpointConfig:
-    """What the gateway of an endpoint is told. Raises what `resolved` does."""
+    """Build the config of an endpoint's gateway. Raises what `resolve_subject` raises."""
     asked = EndpointSettings.parse(row.settings)
     drafts = _Backends(asked)
     placed = [
@@ -331,7 +335,7 @@ def build_gateway_config(db: Queryable, home: Home, row: EndpointRow) -> Endpoin
 
 
 def _list_host_names(host: str) -> list[str]:
-    """By which an endpoint that is open to other machines is asked without more being said."""
+    """Return the host names that an endpoint open to other machines accepts by default."""
     return [] if is_loopback(host) or host in WILDCARD_HOSTS else [host]
 
 

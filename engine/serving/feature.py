@@ -1,4 +1,4 @@
-"""Serving in the engine: endpoints, their keys, and the supervisor of their gateways."""
+"""The engine's serving feature: endpoints, their keys, and the supervisor of their gateways."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def build_supervisor(context: ServiceContext) -> Supervisor:
 
 
 def check_job_not_served(tx: Transaction, home: Home, job: Job) -> None:
-    """Raise StateError where an endpoint that is to run serves what the job left."""
+    """Raise StateError if an endpoint that should be running serves the job's model."""
     check_not_served(tx, home, home.jobs / job.job_id, job.title)
 
 

@@ -1,5 +1,7 @@
-"""The head of a GGUF file, whoever wrote it: its fields. Arrays are passed over, and texts stay in the file
-until they are asked for. The package gguf makes an object of every element: gigabytes of a file of 100 MB.
+"""Reader of a GGUF file's header fields, for untrusted files.
+
+Arrays are skipped, and strings stay in the file until requested. The package gguf would create an object
+for every element: gigabytes for a file of 100 MB.
 """
 
 from __future__ import annotations
@@ -13,22 +15,25 @@ from store.core.errors import ModelError
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 MAX_FIELDS = 100_000
-MAX_ELEMENTS = 10_000_000  # of an array of texts, which are passed one by one
-TEXT, ARRAY = 8, 9  # kinds of values
+MAX_ELEMENTS = 10_000_000  # elements of a string array, which are skipped one by one
+TEXT, ARRAY = 8, 9  # value types
 FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 TOKENS = "tokenizer.ggml.tokens"
 
-TextSpan = tuple[int, int]  # of a text: where it begins, and its bytes
+TextSpan = tuple[int, int]  # of a string: offset and size in bytes
 
 
 class GgufHeader:
-    """Raises ModelError where the file is no GGUF file, or a field of another kind than is asked for."""
+    """The header's fields.
+
+    Raises ModelError if the file isn't GGUF, or a requested field has another type.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._numbers: dict[str, int | float] = {}
         self._texts: dict[str, TextSpan] = {}
-        self._tokens: TextSpan = (0, 0)  # where the array begins, and how many there are
+        self._tokens: TextSpan = (0, 0)  # offset of the array, and number of tokens
         try:
             with path.open("rb") as file:
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -37,20 +42,20 @@ class GgufHeader:
             raise self._broken(str(error)) from error
 
     def text(self, name: str) -> str:
-        """A text; empty where there is none."""
+        """Return a string field; empty if it doesn't exist."""
         if name in self._numbers:
-            raise self._broken(f"{name} is no text")
+            raise self._broken(f"{name} is not a string")
         return self._text(self._texts.get(name, (0, 0)))
 
     def number(self, name: str) -> int | None:
-        """A whole number; None where there is none."""
+        """Return an integer field; None if it doesn't exist."""
         number = self._numbers.get(name)
         if name in self._texts or isinstance(number, float):
-            raise self._broken(f"{name} is no whole number")
+            raise self._broken(f"{name} is not an integer")
         return number
 
     def token(self, name: str) -> str:
-        """The text of the token whose number the field has; empty where there is none."""
+        """Return the text of the token whose id the field holds; empty if it doesn't exist."""
         number = self.number(name)
         if number is None:
             return ""
@@ -63,7 +68,7 @@ class GgufHeader:
 
     def _read(self) -> None:
         if self._bytes[:4] != MAGIC:
-            raise ValueError("it does not begin as one")
+            raise ValueError("its first bytes are not those of a GGUF file")
         version, _, fields = struct.unpack_from("<IQQ", self._bytes, 4)
         if version not in VERSIONS:
             raise ValueError(f"its version is {version}")
@@ -77,7 +82,7 @@ class GgufHeader:
             at = self._value(name, kind, at + 4)
 
     def _value(self, name: str, kind: int, at: int) -> int:
-        """Take a value in; where the next field begins."""
+        """Read a value, and return the offset of the next field."""
         if kind == TEXT:
             self._texts[name] = self._text_at(at)
             return self._after_text(at)
@@ -113,7 +118,7 @@ class GgufHeader:
         return sum(self._text_at(at))
 
     def _checked(self, at: int, size: int) -> int:
-        """The end of what begins there."""
+        """Return the end of the given range, checking that it is within the file."""
         if at + size > len(self._bytes):
             raise ValueError("it ends in the middle of its fields")
         return at + size
@@ -124,5 +129,5 @@ class GgufHeader:
 
     def _broken(self, why: str) -> ModelError:
         return ModelError(
-            f"{self._path} is no GGUF file that can be read: {why}.", fix="Export it again.", field="model"
+            f"{self._path} is not a readable GGUF file: {why}.", fix="Export it again.", field="model"
         )

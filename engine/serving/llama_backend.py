@@ -1,7 +1,7 @@
-"""Answers of a GGUF model by llama.cpp's server, inside this process and without its HTTP.
+"""Answers of a GGUF model by llama.cpp's server, in this process and without its HTTP layer.
 
-A conversation is rendered here as the template of the file writes it, in a sandbox with limits, and llama.cpp
-gets the finished prompt.
+A conversation is rendered here by the file's own template, in a sandbox with limits, and llama.cpp gets
+the finished prompt.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BEGIN_TOKEN, END_TOKEN = "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_toke
 
 
 class ChatTemplate:
-    """That of one file; false where it has none."""
+    """Chat template of a GGUF file; false if the file has none."""
 
     def __init__(self, head: GgufHeader) -> None:
         limit_templates()
@@ -51,7 +51,10 @@ class ChatTemplate:
         return bool(self._source)
 
     def prompt(self, turns: Sequence[ChatTurn]) -> str:
-        """Raises Refused where the template takes no such conversation, ConfigError at its limits."""
+        """Render the prompt.
+
+        Raises RequestError if the template rejects the conversation, ConfigError at its limits.
+        """
         messages = [
             {"role": "system" if turn.role == "developer" else turn.role, "content": turn.text}
             for turn in turns
@@ -67,16 +70,13 @@ class ChatTemplate:
         return str(rendered[0][0])
 
 
-# Answers of a GGUF model by llama.cpp's server, inside this process and without its HTTP.
-#
-# Conversations are rendered here, and llama.cpp goes on with the text. What is let through
-# to it is what it was seen to obey; it would drop everything else without a word. Its own defaults of
-# sampling are not the protocol's, so that all of them are always said. Bodies are read by our worker's
-# rules, and its errors are brought into the protocol's form.
+# Only fields that llama.cpp was verified to support are passed to it; it would silently drop any other. Its
+# sampling defaults differ from OpenAI's, so all of them are always set. Bodies are validated as for our own
+# backend, and errors are converted to OpenAI's form.
 
 log = logging.getLogger("backend")
 
-# Of all answers, beside what the request says: the model's own distribution, nothing cut off from it.
+# Defaults for all answers: sampling from the model's own, untruncated distribution.
 DEFAULT_SAMPLING = {
     "temperature": 1.0,
     "top_p": 1.0,
@@ -85,7 +85,7 @@ DEFAULT_SAMPLING = {
     "repeat_penalty": 1.0,
     "cache_prompt": True,
 }
-SEEDS = 2**32 - 1  # more are none for llama.cpp; the last one of 32 bits stands for a random one
+SEEDS = 2**32 - 1  # llama.cpp's seeds have 32 bits, of which the highest means random
 END = object()
 
 
@@ -93,7 +93,7 @@ class LlamaAnswerer:
     """One loaded GGUF model."""
 
     def __init__(self, spec: BackendSpec) -> None:
-        """Load it. Raises ConfigError and ModelError."""
+        """Load the model. Raises ConfigError and ModelError."""
         self._spec = spec
         path = _find_gguf(spec)
         head = GgufHeader(path)
@@ -110,7 +110,7 @@ class LlamaAnswerer:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it was seen to obey."""
+        """What llama.cpp was verified to support."""
         return Capabilities(
             engine="llama.cpp",
             version=importlib.metadata.version("xllamacpp"),
@@ -123,11 +123,11 @@ class LlamaAnswerer:
 
     @property
     def load(self) -> dict[str, int]:
-        """Answers that are made, and requests that wait."""
+        """Numbers of running and waiting requests."""
         return {"running": self._running, "waiting": self._waiting}
 
     async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> WholeAnswer | Stream:
-        """Raises Refused."""
+        """Answer the request. Raises RequestError."""
         asked = parse(ChatBody, body) if kind == "chat" else parse(CompletionBody, body)
         if asked.model not in self._spec["names"]:
             others = ", ".join(self._spec["names"])
@@ -151,14 +151,14 @@ class LlamaAnswerer:
         return WholeAnswer(await _collect_stream(_continue_stream(first, documents), asked))
 
     def _prompt(self, asked: ChatBody | CompletionBody) -> str:
-        """The text to go on with. A beginning that llama.cpp adds is not written twice. Raises Refused."""
+        """Return the prompt, without the begin token if llama.cpp adds one. Raises RequestError."""
         if isinstance(asked, CompletionBody):
             return str(asked.prompt)
         text = self._template.prompt(asked.messages)
         return text.removeprefix(self._template.begin) if self._begins else text
 
     def _adds_begin(self) -> bool:
-        """Whether llama.cpp puts the token of the beginning before a text: its count of tokens says so."""
+        """Return whether llama.cpp prepends the begin token to a text, judging by its token count."""
         if not self._template.begin:
             return False
         documents: list[Any] = []
@@ -173,26 +173,26 @@ class LlamaAnswerer:
 
     def _check(self, asked: ChatBody | CompletionBody) -> None:
         if asked.stream_options and not asked.stream:
-            raise RequestError("stream_options goes with stream.", field="stream_options")
+            raise RequestError("stream_options requires stream.", field="stream_options")
         if isinstance(asked, ChatBody) and (asked.of_tools or asked.tool_choice not in (None, "none")):
             raise RequestError(
-                "A GGUF file calls no functions here: serve the model that it was made of by our own worker,"
-                " or describe the functions in the system message and ask for JSON by response_format.",
+                "Function calls are not supported for GGUF files: serve the original model, or describe the"
+                " functions in the system message and request JSON by response_format.",
                 code="unsupported_parameter",
                 field="tools",
             )
-        if (asked.n or 1) > 1:  # llama.cpp makes several, and counts the tokens of one
+        if (asked.n or 1) > 1:  # llama.cpp supports several, but counts the tokens of one
             raise RequestError(
                 f"n is {asked.n}, and this backend makes one answer to a request.",
                 code="unsupported_parameter",
                 field="n",
             )
         if isinstance(asked, CompletionBody) and not isinstance(asked.prompt, str):
-            raise RequestError("This backend takes one prompt at a time, as a text.", field="prompt")
+            raise RequestError("This backend accepts one prompt at a time, as a string.", field="prompt")
         wished = asked.max_tokens
         if isinstance(asked, ChatBody):
             wished = asked.max_completion_tokens or asked.max_tokens
-            _ = asked.alternatives  # raises where they contradict each other
+            _ = asked.alternatives  # raises if they contradict each other
         if wished and wished >= self._context:
             raise RequestError(
                 f"The model's context has {self._context:,} tokens, and {wished:,} are asked for as answer.",
@@ -203,7 +203,10 @@ class LlamaAnswerer:
     async def _documents(
         self, given: Mapping[str, Any], form: _LlamaForm
     ) -> AsyncGenerator[JsonObject, None]:
-        """What the server gives for one request; closing it cancels that at its next token."""
+        """Yield the server's documents for one request.
+
+        Closing the generator cancels the request at its next token.
+        """
         self._waiting += 1
         try:
             await self._places.acquire()
@@ -216,7 +219,7 @@ class LlamaAnswerer:
 
         def take(document: Any) -> bool:
             loop.call_soon_threadsafe(happened.put_nowait, document)
-            return gone.is_set()  # true ends it
+            return gone.is_set()  # true cancels it
 
         working = asyncio.ensure_future(asyncio.to_thread(self._call, given, take))
         working.add_done_callback(lambda _: happened.put_nowait(END))
@@ -253,8 +256,10 @@ async def _continue_stream(
 async def _collect_stream(
     documents: AsyncIterator[Mapping[str, Any]], asked: ChatBody | CompletionBody
 ) -> Mapping[str, Any]:
-    """The chunks of a stream as one answer: llama.cpp is always asked for a stream, as nothing else can be
-    left in the middle."""
+    """Combine a stream's chunks into one answer.
+
+    llama.cpp is always asked for a stream, since only that can be cancelled.
+    """
     chat = isinstance(asked, ChatBody)
     gathered = [_ChoiceBuilder() for _ in range(asked.n or 1)]
     head: JsonObject = {}
@@ -269,14 +274,14 @@ async def _collect_stream(
 
 
 class _ChoiceBuilder:
-    """One choice, put together from its pieces."""
+    """Builder of one choice from its pieces."""
 
     def __init__(self) -> None:
         self._text, self._reason = "", None
         self._logprobs: dict[str, list[Any]] | None = None
 
     def add(self, piece: Mapping[str, Any]) -> None:
-        """A piece more."""
+        """Add a piece."""
         self._text += (piece["delta"].get("content") if "delta" in piece else piece["text"]) or ""
         self._reason = piece.get("finish_reason") or self._reason
         for name, values in (piece.get("logprobs") or {}).items():
@@ -284,7 +289,7 @@ class _ChoiceBuilder:
             self._logprobs[name] = self._logprobs.get(name, []) + (values or [])
 
     def whole(self, index: int, *, chat: bool) -> JsonObject:
-        """As a choice of a whole answer."""
+        """Return the choice of a complete answer."""
         own: JsonObject = {"message": {"role": "assistant", "content": self._text, "refusal": None}}
         if not chat:
             own = {"text": self._text}
@@ -292,7 +297,7 @@ class _ChoiceBuilder:
 
 
 def _find_gguf(spec: BackendSpec) -> Path:
-    """The file. Raises ConfigError."""
+    """Return the GGUF file. Raises ConfigError."""
     if spec["adapters"]:
         names = ", ".join(adapter.name for adapter in spec["adapters"])
         raise ConfigError(
@@ -307,7 +312,9 @@ def _find_gguf(spec: BackendSpec) -> Path:
     if path.is_dir():
         files = sorted(path.glob("*.gguf"))
         if len(files) != 1:
-            raise ConfigError(f"{path} holds {len(files)} GGUF files.", fix="Name the file.", field="model")
+            raise ConfigError(
+                f"{path} contains {len(files)} GGUF files.", fix="Name the file.", field="model"
+            )
         path = files[0]
     if not path.is_file():
         raise ConfigError(f"There is no GGUF file {path}.", fix="Name a file that is there.", field="model")
@@ -315,7 +322,10 @@ def _find_gguf(spec: BackendSpec) -> Path:
 
 
 def _compute_context(spec: BackendSpec) -> int:
-    """Tokens of one prompt and its answer: llama.cpp deals its memory out to the streams beforehand."""
+    """Return the tokens for one prompt and its answer.
+
+    llama.cpp divides its memory among the streams in advance.
+    """
     each = spec["max_tokens"] // spec["max_streams"]
     return min(each, spec["context"] or each)
 
@@ -328,7 +338,7 @@ def _build_params(spec: BackendSpec, path: Path, context: int) -> Any:
     params.n_ctx = context * spec["max_streams"]
     params.warmup = False
     params.verbosity = 0
-    params.chat_template = "chatml"  # one of its own, never used: else it tries that of the file as it loads
+    params.chat_template = "chatml"  # built in, never used: avoids a test of the file's template on load
     params.ctx_shift = False
     if spec["threads"]:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = spec["threads"]
@@ -336,7 +346,7 @@ def _build_params(spec: BackendSpec, path: Path, context: int) -> Any:
 
 
 def _build_request(asked: ChatBody | CompletionBody) -> JsonObject:
-    """The body as llama.cpp is given it, without the prompt: always that of a completion."""
+    """Build llama.cpp's request body without the prompt: always a completion."""
     dropped = {
         "model", "user", "messages", "prompt", "response_format", "logprobs", "top_logprobs", *TOOL_FIELDS,
     }  # fmt: skip
@@ -348,7 +358,7 @@ def _build_request(asked: ChatBody | CompletionBody) -> JsonObject:
     if isinstance(asked, ChatBody) and asked.max_completion_tokens:
         given["max_tokens"] = given.pop("max_completion_tokens")
     if asked.alternatives is not None:
-        given["logprobs"] = max(1, asked.alternatives)  # of none it would give no log-probabilities at all
+        given["logprobs"] = max(1, asked.alternatives)  # with 0 it would return no log-probabilities at all
     schema = asked.response_format.wanted if asked.response_format else None
     if schema is not None:
         given["json_schema"] = schema
@@ -361,15 +371,15 @@ def _parse_document(document: Any) -> JsonObject:
 
 
 class _LlamaForm:
-    """Documents of llama.cpp's completions in the form of one request's answer, without its own additions."""
+    """Conversion of llama.cpp's completions to the API's form, without llama.cpp's own additions."""
 
     def __init__(self, asked: ChatBody | CompletionBody) -> None:
         self._model, self._chat = asked.model, isinstance(asked, ChatBody)
         self._alternatives = asked.alternatives
-        self._offsets: dict[int, int] = {}  # characters of each choice so far
+        self._offsets: dict[int, int] = {}  # characters per choice so far
 
     def document(self, document: Any) -> JsonObject:
-        """One chunk; an error as it is."""
+        """Convert one chunk; an error is returned unchanged."""
         parsed = _parse_document(document)
         if "error" in parsed:
             return parsed
@@ -399,7 +409,7 @@ class _LlamaForm:
 
 
 def _convert_error(error: Any, field: str | None) -> RequestError:
-    """Its error in the protocol's form."""
+    """Convert llama.cpp's error to OpenAI's form."""
     message, kind = str(error.get("message", error)), error.get("type", "")
     if kind == "exceed_context_size_error":
         return RequestError(message, code=CONTEXT_EXCEEDED, field=field)

@@ -1,8 +1,9 @@
-"""Keeps the gateways of endpoints as they are wanted, as one function of the time: `Supervisor.step(now)`.
+"""Supervisor that keeps the gateways in their wanted state, in steps: `Supervisor.step(now)`.
 
-A gateway is a process of its own that outlives the engine; the record in its folder names it by pid and
-start, and the next engine follows it. A step tells it what it serves by now, starts one that is wanted and
-not there, after a longer wait each time that it dies, and asks one to end that is not wanted. It never waits.
+A gateway is a separate process that outlives the engine; the record in its folder identifies it by pid and
+start time, and the next engine takes over its supervision. A step writes each gateway's current config,
+starts gateways that are wanted but not running, after a longer pause each time they die, and stops those
+that aren't wanted. It never waits.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ GATEWAY = (sys.executable, "-m", "engine.serving.gateway")
 PROJECT = Path(__file__).resolve().parents[2]
 BUSY_SECONDS, IDLE_SECONDS = 2.0, 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 120.0
-START_SECONDS = 60.0  # for its process to put itself on record
-GRACE_SECONDS = 15.0  # beyond the drain, from SIGTERM to SIGKILL
+START_SECONDS = 60.0  # for the process to write its record
+GRACE_SECONDS = 15.0  # from SIGTERM to SIGKILL, in addition to the drain
 STEADY_SECONDS = 300.0
 REQUESTS = 20
 MINUTE = 60.0
@@ -48,12 +49,14 @@ class _Start:
 
     process: subprocess.Popen[bytes]
     at: float
-    pause: float  # before the next one
+    pause: float  # before the next start
 
 
 class Supervisor:
-    """Over all endpoints of one home folder. `command`: what starts a gateway, before the path of its
-    folder."""
+    """Supervisor of all endpoints of one home folder.
+
+    `command`: starts a gateway, given the path of its folder.
+    """
 
     def __init__(
         self,
@@ -68,7 +71,7 @@ class Supervisor:
         self._problems: dict[str, ErrorDocument] = {}
 
     def step(self, now: float | None = None) -> float:
-        """Bring all gateways to what is wanted; the seconds that may pass until the next step."""
+        """Bring all gateways towards their wanted state; return the maximum seconds until the next step."""
         at = self._clock() if now is None else now
         rows = endpoints.listed(self._database)
         for row in rows:
@@ -76,7 +79,7 @@ class Supervisor:
                 self._see_to(row, at)
             except TunebenchError as error:
                 self._problems[row.endpoint_id] = error.to_dict()
-            except Exception as error:  # one endpoint must not hold up the others
+            except Exception as error:  # one endpoint must not block the others
                 log.exception("The endpoint %s could not be seen to", row.name)
                 trouble = StateError(
                     f"The endpoint could not be seen to: {error!r}.", fix="See logs/engine.log."
@@ -85,7 +88,7 @@ class Supervisor:
         return BUSY_SECONDS if any(row.wanted == "running" for row in rows) or self._stops else IDLE_SECONDS
 
     def close(self) -> None:
-        """Gateways outlive the engine."""
+        """Do nothing: gateways outlive the engine."""
 
     def _see_to(self, row: EndpointRow, at: float) -> None:
         folder = EndpointFolder(self._home, row.endpoint_id)
@@ -116,7 +119,7 @@ class Supervisor:
         last = self._starts.get(row.endpoint_id)
         if last:
             if last.process.poll() is None and is_recent(last.at, at, START_SECONDS):
-                return  # it is coming up
+                return  # it is starting
             self._problems[row.endpoint_id] = self._why_ended(row, folder, last)
             if is_recent(last.at, at, last.pause):
                 return
@@ -150,7 +153,7 @@ class Supervisor:
         ).to_dict()
 
     def _reap(self, endpoint_id: str) -> None:
-        """An ended child that nobody waits for stays in the system's table."""
+        """Reap an ended child process, which would otherwise stay a zombie."""
         if start := self._starts.get(endpoint_id):
             start.process.poll()
 
@@ -176,10 +179,10 @@ class Supervisor:
         except psutil.NoSuchProcess:
             return
 
-    # -- what is seen -------------------------------------------------------------------------------
+    # -- status -------------------------------------------------------------------------------------
 
     def _note_use(self, folder: EndpointFolder) -> None:
-        """When keys were used last, to the minute."""
+        """Record when keys were last used, to the minute."""
         state = folder.state()
         if state is None:
             return
@@ -197,7 +200,7 @@ class Supervisor:
                     endpoints.touch_key(tx, key, job_queue.to_utc(at))
 
     def seen(self) -> list[EndpointStatus]:
-        """All endpoints as they stand."""
+        """Return the status of all endpoints."""
         return [self._seen(row) for row in endpoints.listed(self._database)]
 
     def _seen(self, row: EndpointRow) -> EndpointStatus:
@@ -212,6 +215,6 @@ class Supervisor:
         )
 
     def last_requests(self, endpoint: str) -> list[RequestLine]:
-        """The newest lines of an endpoint's log. Raises NotFoundError."""
+        """Return the newest lines of an endpoint's log. Raises NotFoundError."""
         row = endpoints.get(self._database, endpoint)
         return EndpointFolder(self._home, row.endpoint_id).last_requests(REQUESTS)

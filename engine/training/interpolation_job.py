@@ -1,7 +1,8 @@
-"""The interpolate job: a run's model at several shares of the way from its base, scored on both axes.
+"""The interpolate job: score a run's model at several interpolation weights α from its base, on gain and
+forgetting.
 
-Nothing is trained and nothing is kept but the scores: `interpolation.parquet` has every row and item at every
-α. A share that is worth keeping becomes a run of its own (`engine.training.variant_job`).
+Nothing is trained, and only the scores are stored: `interpolation.parquet` has every row and item at every α.
+An α worth keeping becomes a run of its own (`engine.training.variant_job`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ phases = build_fixed_phases(LOADING_MESSAGE, Phase("Scoring α"))
 
 
 def run(job: WorkerJob) -> Interpolation:
-    """Score the model of `config` {run_id, alphas} at every α; the document of docs/results.md."""
+    """Score the model of `config` {run_id, alphas} at every α; return the document of docs/results.md."""
     asked = Interpolate.parse({"run": job.config["run_id"], "alphas": job.config["alphas"]})
     job.status("preparing")
     job.progress(0, 1, "run", "Loading the model")
@@ -49,7 +50,7 @@ def run(job: WorkerJob) -> Interpolation:
 
 
 def _build_point(alpha: float, first: list[ProbeMeasurement], measured: list[ProbeMeasurement]) -> SharePoint:
-    """One α held against the first, which is 0."""
+    """Compare one α with the first, which is 0."""
     base, now = first[0], measured[0]
     before, after = (pa.concat_tables([m.table() for m in some[1:]]) for some in (first, measured))
     return forgetting_tradeoff.build_share_point(

@@ -1,8 +1,7 @@
-"""One optimiser step: gradients of an effective batch, the update that they make, and KL(base‖tuned) beside
-them.
+"""Run one optimiser step: gradients of an effective batch, their update, and optionally KL(base‖tuned).
 
-The step's loss is a sum over rows, divided by the units of the whole effective batch, so that how its rows
-are split into micro-batches changes memory and speed and nothing else.
+The step's loss is a sum over rows, divided by the units of the whole effective batch (trained tokens, rows or
+pairs), so that splitting its rows into micro-batches changes memory and speed only.
 """
 
 from __future__ import annotations
@@ -40,16 +39,19 @@ from store.core.errors import TunebenchError
 from store.training.methods import METHODS
 from store.training.train_config import TrainConfig
 
-# How far the tuned model is from its base, token by token: KL(base‖tuned) over whole distributions.
+# KL(base‖tuned) per token, over the whole vocabulary distribution.
 #
-# The base's hidden states are kept, not its logits: both models' logits are made for a few tokens at a time,
-# where the head is a plain matrix that is not trained, and gradients with them. Elsewhere the logits of the
-# picked tokens are held once for each model, and all else a few tokens at a time.
+# The base model's hidden states are stored, not its logits: where the head is a plain, untrained matrix, the
+# logits of both models and their gradients are computed for a few tokens at a time. Otherwise the logits of
+# the picked tokens are held once for each model, and everything else is computed for a few tokens at a time.
 
 
 def compute_losses_with_base_kl(model: Any, batch: TokenBatch) -> tuple[Tensor, Tensor]:
-    """The summed loss of the batch's trained tokens, and their summed KL(base‖tuned) in nats, both with
-    gradients. `model` has an adapter; switched off, without dropout, it is the base."""
+    """Return the summed loss of the batch's trained tokens and their summed KL(base‖tuned) in nats, both with
+    gradients.
+
+    `model` has an adapter; with the adapter disabled and without dropout it is the base model.
+    """
     base = _compute_base_outputs(model, batch)
     hidden = compute_plain_head_inputs(model, batch)
     head = model.get_output_embeddings()
@@ -63,7 +65,7 @@ def compute_losses_with_base_kl(model: Any, batch: TokenBatch) -> tuple[Tensor, 
 
 
 class LossWithBaseKl(TokenObjective):
-    """Loss and distance as one sum, with which a step is rehearsed."""
+    """Objective that sums loss and KL, used to rehearse a step."""
 
     def loss_sum(self, model: Any, batch: Any) -> Tensor:
         loss, apart = compute_losses_with_base_kl(model, batch)
@@ -72,13 +74,13 @@ class LossWithBaseKl(TokenObjective):
 
 @dataclass(frozen=True)
 class _BaseOutputs:
-    """What the base makes of a batch: hidden states under a plain head, or else logits."""
+    """Outputs of the base model for a batch: hidden states where the head is plain, otherwise logits."""
 
     hidden: Tensor | None
     made: Tensor | None
 
     def logits(self, head: Any, count: int) -> Tensor:
-        """In fp32, of the picked tokens."""
+        """Return the logits of the picked tokens in fp32."""
         with torch.no_grad():
             if self.hidden is not None:
                 logits: Tensor = head(self.hidden[:count]).float()
@@ -99,8 +101,10 @@ def _compute_base_outputs(model: Any, batch: TokenBatch) -> _BaseOutputs:
 
 
 class _Divergence(torch.autograd.Function):
-    """The summed KL of the first `count` rows: of logits, or of what a head with this `weight` makes of them.
-    The gradient is made at once, a few rows at a time."""
+    """Summed KL of the first `count` rows, from logits or from hidden states under a head with this `weight`.
+
+    The gradient is computed in the forward pass, a few rows at a time.
+    """
 
     @staticmethod
     def forward(ctx: Any, tuned: Tensor, base: Tensor, weight: Tensor | None, count: int) -> Tensor:
@@ -123,20 +127,19 @@ class _Divergence(torch.autograd.Function):
         return ctx.saved_tensors[0] * grad, None, None, None
 
 
-# One optimiser step: gradients of an effective batch, and the update that they make.
-#
-# The step's loss is a sum over rows, divided by the units of the whole effective batch (trained tokens,
-# rows or pairs), so that how its rows are dealt into micro-batches changes memory and speed and nothing
-# else. Where the packed forward stands for the model's own, they are dealt by tokens; elsewhere as the
-# config says. General rows beside them (`batching.py`) have a mean loss of their own; each of the two means
-# counts by its share of the rows, as a few long general rows would else outweigh many short answers.
+# Where the packed forward pass replaces the model's own, rows are split into micro-batches by tokens;
+# otherwise as the config says. General rows (`batching.py`) have a mean loss of their own. The two means are
+# weighted by their shares of the rows, as a few long general rows would otherwise outweigh many short
+# answers.
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """What a backward pass over an effective batch left: the loss of the data set's rows, the gradients' norm
-    before clipping, the learning rate that they will be taken with, the tokens of all rows, and metrics of
-    the replayed ones."""
+    """Result of a backward pass over an effective batch.
+
+    The loss of the data set's rows, the gradient norm before clipping, the learning rate of the update, the
+    number of tokens of all rows, and metrics of the replayed rows.
+    """
 
     loss: float
     norm: float
@@ -146,17 +149,17 @@ class Gradients:
 
     @property
     def finite(self) -> bool:
-        """Whether an update with them leaves the weights numbers."""
+        """Whether the loss and the gradient norm are finite, so that the update keeps the weights finite."""
         return math.isfinite(self.loss) and math.isfinite(self.norm)
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Under their names in the store."""
+        """Return the metrics by their names in the store."""
         own = {"train/loss": self.loss, "train/learning_rate": self.rate, "train/grad_norm": self.norm}
         return own | self.replayed
 
     def diverged(self, step: int, config: TrainConfig) -> TunebenchError:
-        """What to say where they are not finite."""
+        """Return the error for gradients that are not finite."""
         name, value = "training loss", self.loss
         if math.isfinite(value):
             name, value = "gradient norm", self.norm
@@ -169,29 +172,33 @@ class Gradients:
 
 
 def _suggest_lower_rate(config: TrainConfig, now: float) -> float:
-    """The learning rate to try where that of the config, which is `now`, diverged: the method's default, or a
-    tenth where it was not far above that."""
+    """Return the learning rate to try after a divergence; `now` is the rate of the step.
+
+    The method's default, or a tenth of the config's rate where that was not far above the default.
+    """
     rate, default = config.learning_rate or now, config.default_learning_rate()
     return default if rate > FAR_ABOVE_DEFAULT * default else rate / 10
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Rows that are trained on, and general rows beside them."""
+    """Training rows, and the general rows replayed with them."""
 
     rows: TokenRows
     replay: Replay | None = None
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest sequence."""
+        """Return the number of tokens of the longest sequence."""
         every = (self.rows, *([self.replay.rows] if self.replay else []))
         return max(int(rows.sequence_lengths.max()) for rows in every)
 
 
 class OptimizerStepper:
-    """A model and what changes it. `unpacked`: why its rows go through its own forward; empty where they are
-    packed."""
+    """A model with its optimizer, schedule and objective.
+
+    `unpacked`: reason why rows go through the model's own forward pass; empty where they are packed.
+    """
 
     def __init__(
         self,
@@ -219,8 +226,11 @@ class OptimizerStepper:
         self.unpacked = llama_layers.explain_refusal(self.model, rows.longest)
 
     def gradients(self, rows: StepRows, step: int = 0) -> Gradients:
-        """Forward and backward over the rows of a step, and over those that step number `step` (from 0)
-        replays. When the job is cancelled, none are left."""
+        """Run forward and backward over the rows of a step and over the rows replayed at step `step` (from
+        0).
+
+        If the job is cancelled, the gradients are dropped.
+        """
         self.model.train()
         batches = [self.objective.collate(self.rows, indices, self.device) for indices in self.dealt(rows)]
         units = sum(batch.units for batch in batches)
@@ -245,7 +255,9 @@ class OptimizerStepper:
         return Gradients(loss, self.clip(), rate, sum(batch.tokens for batch in batches) + tokens, replayed)
 
     def replay_gradients(self, general: np.ndarray, share: float) -> tuple[dict[str, float], int]:
-        """Add the gradients of general rows, whose mean loss counts by their `share`; metrics, and tokens."""
+        """Add the gradients of general rows, their mean loss weighted by `share`; return metrics and the
+        number of tokens.
+        """
         assert self.replay is not None
         rows, beta = self.replay.rows, self.replay.kl_beta
         dealt = self.dealt(build_replay_micro_batches(general, self.config), rows)
@@ -267,12 +279,14 @@ class OptimizerStepper:
         return metrics, sum(batch.tokens for batch in batches)
 
     def about_to_pass(self) -> None:
-        """Before each micro-batch: raises Cancelled when asked to stop, and where memory runs out."""
+        """Check for cancellation and free memory before a micro-batch. Raises JobCancelled, or an error where
+        memory runs out.
+        """
         self.job.check_cancelled()
         hardware.guard_memory(self.config, self.device, dealt=not self.unpacked)
 
     def dealt(self, step: StepRows, rows: TokenRows | None = None) -> StepRows:
-        """The micro-batches of a step over `rows`, those of the data set where left out."""
+        """Return the micro-batches of a step over `rows`, by default the rows of the data set."""
         if self.unpacked:
             return step
         return split_into_micro_batches(
@@ -280,12 +294,12 @@ class OptimizerStepper:
         )
 
     def clip(self) -> float:
-        """Clip the gradients and answer their norm before that."""
+        """Clip the gradients and return their norm before clipping."""
         limit = self.config.max_grad_norm or math.inf
         return float(self.accelerator.clip_grad_norm_(list(self.masters.weights.values()), limit))
 
     def update(self, step: int) -> None:
-        """Take the gradients, as step number `step`."""
+        """Update the weights with the gradients, as step number `step`."""
         self.optimizer.step()
         if self.allocation:
             self.allocation.after_step(step)
@@ -294,11 +308,11 @@ class OptimizerStepper:
         self.schedule.step()
 
     def drop(self) -> None:
-        """Let go of the gradients."""
+        """Reset the gradients."""
         self.optimizer.zero_grad()
 
     def kept(self) -> tuple[Tensors, StepDocument]:
-        """Tensors and numbers from which `restore` continues bit for bit."""
+        """Return the tensors and numbers from which `restore` continues bit for bit."""
         tensors, numbers = training_state.collect_optimizer_state(self.optimizer)
         tensors |= {f"weights.{name}": master for name, master in self.masters.weights.items()}
         tensors |= self.allocation.tensors() if self.allocation else {}
@@ -309,7 +323,7 @@ class OptimizerStepper:
         }
 
     def restore(self, tensors: Tensors, document: StepDocument) -> None:
-        """Go back to what `kept` said."""
+        """Restore the state returned by `kept`."""
         prefix = "weights."
         self.masters.load({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
         training_state.load_optimizer_state(self.optimizer, tensors, document["optimizer"])
@@ -320,7 +334,7 @@ class OptimizerStepper:
             group["lr"] = rate
 
     def release(self) -> Any:
-        """Hand the model out and let go of everything else that takes memory."""
+        """Return the model and free all other memory."""
         model = self.accelerator.unwrap_model(self.model)
         del self.model, self.masters, self.optimizer, self.schedule
         self.accelerator.free_memory()

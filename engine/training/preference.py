@@ -1,8 +1,8 @@
-"""Preference tuning (DPO, Rafailov et al. 2023): chosen answers are to gain on rejected ones.
+"""Preference tuning (DPO, Rafailov et al. 2023): chosen responses gain on rejected ones.
 
-What counts is the log-ratio of each answer under the model in training and under its reference, the model
-before training. The reference is asked once, before the first step, by the very code that validates, and
-kept.
+The loss depends on the log-ratio of each response: its log-probability under the model in training minus that
+under the reference, the model before training. The reference does not change, so it is evaluated once, before
+the first step, by the validation code, and its log-probabilities are stored in the job's folder.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ from engine.worker.progress import RowProgressReporter
 from store.core.job_folder import write_atomically
 from store.training.train_config import TrainConfig
 
-# Log-probabilities of whole answers, and those of a preference run's reference: the model before training.
-#
-# The reference does not change, so it is asked once, before the first step, by the very code that
-# validates, and what it says is kept in the job's folder. A run of three epochs with ten validations would
-# otherwise pass every pair through it up to eleven times; and a full fine-tuning leaves nothing of it after
-# its first step.
+# Without the stored log-probabilities, a run of three epochs with ten validations would pass every pair
+# through the reference up to eleven times, and full fine-tuning no longer has the reference after its first
+# step.
 
 
 @dataclass
 class ReferenceLogps:
-    """Log-probabilities under the reference. row_ids int64 [n], ascending; logps float64 [n, 2]: of the
-    chosen answer and of the rejected one, summed over its trained tokens, in nats."""
+    """Log-probabilities under the reference.
+
+    row_ids: int64 [n], ascending. logps: float64 [n, 2], of the chosen and of the rejected response, summed
+    over its trained tokens, in nats.
+    """
 
     row_ids: np.ndarray
     logps: np.ndarray
 
     def of(self, row_ids: np.ndarray) -> np.ndarray:
-        """float64 [rows, 2] of those rows; each must be there."""
+        """Return float64 [rows, 2] for these rows; each must be present."""
         return self.logps[np.searchsorted(self.row_ids, row_ids)]
 
     def write(self, path: Path) -> None:
-        """Write them, by atomic rename."""
+        """Write the log-probabilities to a Parquet file, by atomic rename."""
         columns = {"row_id": self.row_ids, "chosen": self.logps[:, 0], "rejected": self.logps[:, 1]}
         with write_atomically(path, flush=False) as unfinished:
             pq.write_table(pa.table(columns), unfinished)
 
     @classmethod
     def read(cls, path: Path) -> ReferenceLogps | None:
-        """What `write` wrote, or None where it did not."""
+        """Read a file that `write` wrote; return None if there is none."""
         if not path.exists():
             return None
         table = pq.read_table(path)
@@ -67,7 +67,7 @@ class ReferenceLogps:
 
     @classmethod
     def unknown(cls, parts: Sequence[TokenRows]) -> ReferenceLogps:
-        """Zeros for every pair of `parts`: nobody has asked the reference yet."""
+        """Return zeros for every pair of `parts`, as placeholders for a reference not yet evaluated."""
         row_ids = np.unique(np.concatenate([part.row_ids for part in parts]))
         return cls(row_ids, np.zeros((len(row_ids), 2)))
 
@@ -81,7 +81,9 @@ class ReferenceLogps:
         device: torch.device,
         on_batch: Callable[[int], None] = lambda done: None,
     ) -> ReferenceLogps:
-        """Those of every pair of `parts` under `model`; `on_batch(pairs done)` may raise to stop."""
+        """Compute the log-probabilities of every pair of `parts` under `model`; `on_batch(pairs done)` may
+        raise to stop.
+        """
         done, logps = 0, []
         for part in parts:
             on_part = partial(_report_unchecked, on_batch, done)
@@ -100,12 +102,15 @@ def _report_unchecked(on_batch: Callable[[int], None], before: int, done: int) -
 def load_or_compute_references(
     job: WorkerJob, config: TrainConfig, model: Any, parts: Sequence[TokenRows]
 ) -> ReferenceLogps:
-    """Those of `parts` under `model`, as an earlier attempt of the job left them, else computed and kept."""
+    """Return the log-probabilities of `parts` under `model`.
+
+    On a resume they are read from the file of an earlier attempt, if any; otherwise computed and stored.
+    """
     references = ReferenceLogps.read(job.dir.references)
     if references is not None and job.resume:
         return references
     total = sum(len(part) for part in parts)
-    tell = RowProgressReporter(job, total, "pairs", "Asking the base model for both answers of each pair")
+    tell = RowProgressReporter(job, total, "pairs", "Base model scores both answers of each pair")
     device = torch.device(job.device)
 
     def on_batch(done: int) -> None:
@@ -126,9 +131,10 @@ def compute_answer_logps(
     device: str | torch.device,
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
-    """float64 [pairs, 2]: log-probability of each chosen and rejected answer, summed over its tokens.
+    """Return float64 [pairs, 2]: log-probability of each chosen and rejected response, summed over its
+    tokens.
 
-    The model is left in the mode (train or eval) in which it came; `on_batch(pairs done)` may raise to stop.
+    The model's mode (train or eval) is restored afterwards; `on_batch(pairs done)` may raise to stop.
     """
     answer_sums = np.zeros((len(rows), 2))
     training, done = model.training, 0
@@ -146,49 +152,48 @@ def compute_answer_logps(
 
 
 def collate_pairs(rows: TokenRows, indices: np.ndarray, device: str | torch.device) -> TokenBatch:
-    """Chosen sequences, then as many rejected ones, of the pairs at `indices`."""
+    """Collate the pairs at `indices`: the chosen sequences, followed by as many rejected ones."""
     places = np.concatenate([2 * indices, 2 * indices + 1])
     return collate(as_pairs(rows).sequences, places, device)
 
 
 def compute_sequence_logps(model: Any, batch: TokenBatch) -> torch.Tensor:
-    """Log-probability of the trained tokens of each sequence of the batch, in nats."""
+    """Return the summed log-probability of the trained tokens of each sequence of the batch, in nats."""
     logps = -F.cross_entropy(compute_picked_logits(model, batch), batch.targets, reduction="none")
     row_of = batch.picked.nonzero()[:, 0]
     return logps.new_zeros(len(batch.inputs)).index_add(0, row_of, logps)
 
 
 def as_pairs(rows: TokenRows) -> TokenPairs:
-    """The rows as what they are in preference tuning."""
+    """Return the rows as pairs, the type used in preference tuning."""
     assert isinstance(rows, TokenPairs), "preference tuning is given pairs"
     return rows
 
 
-# Preference tuning (DPO, Rafailov et al. 2023): chosen answers are to gain on rejected ones.
-#
-# What counts is the log-ratio of each answer: its log-probability under the model in training minus that
-# under the model as it was before. Chosen and rejected sequences go through the model in
-# one pass, with logits at trained tokens alone. The losses are those of TRL's DPOTrainer. Before the first
-# step both log-ratios are 0, and with them every reward.
+# Chosen and rejected sequences go through the model in one pass, with logits at trained tokens only. The
+# losses are those of TRL's DPOTrainer. Before the first step both log-ratios are 0, and so is every reward.
 
 
 @dataclass
 class PairBatch(TokenBatch):
-    """Chosen sequences, then as many rejected ones; reference float32 [2, pairs]."""
+    """Batch of chosen sequences, followed by as many rejected ones; reference: float32 [2, pairs]."""
 
     reference: torch.Tensor
 
     @property
     def units(self) -> int:
-        """What the loss sums over: pairs."""
+        """Return the number of pairs, the units that the loss sums over."""
         return self.reference.shape[1]
 
 
 @dataclass
 class PairLosses(RowLosses):
-    """RowLosses of pairs: loss_sum is the pair's loss, tokens are 1, correct is 1 where the chosen answer
-    gained more than the rejected one. logps float64 [n, 2]; rewards float64 [n, 2]: beta times the
-    log-ratios; counts int64 [n, 2]: tokens of the answers."""
+    """RowLosses of pairs.
+
+    loss_sum is the pair's loss, tokens are 1, and correct is 1 where the chosen response gained more than the
+    rejected one. logps: float64 [n, 2]; rewards: float64 [n, 2], beta times the log-ratios; counts: int64 [n,
+    2], tokens of the responses.
+    """
 
     logps: np.ndarray
     rewards: np.ndarray
@@ -196,13 +201,13 @@ class PairLosses(RowLosses):
 
     @property
     def scores(self) -> ModelScores:
-        """The loss a token of the chosen answer, and by how much it gained on the rejected one."""
+        """Return the loss per token of the chosen response, and its reward margin over the rejected one."""
         margins = self.rewards[:, 0] - self.rewards[:, 1]
         return {"loss": -self.logps[:, 0] / self.counts[:, 0], "margin": margins}
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Loss, rewards and log-probabilities under their names in the store."""
+        """Return loss, rewards and log-probabilities by their names in the store."""
         return {
             "eval/loss": self.loss,
             **_compute_reward_metrics("eval", self.rewards[:, 0] - self.rewards[:, 1]),
@@ -212,7 +217,7 @@ class PairLosses(RowLosses):
 
     @property
     def evidence(self) -> ModelPairs:
-        """Them as `engine.evaluation.verdicts.preference_verdict` takes them."""
+        """Return the pairs in the form that `engine.evaluation.verdicts.preference_verdict` takes."""
         return ModelPairs(
             losses=self.loss_sum,
             margins=self.rewards[:, 0] - self.rewards[:, 1],
@@ -222,8 +227,9 @@ class PairLosses(RowLosses):
 
 
 def _compute_reward_metrics(prefix: str, margins: np.ndarray) -> dict[str, float]:
-    """Share of the pairs with a margin above 0 (one of exactly 0, as before training, counts half), and
-    the mean margin."""
+    """Return the share of pairs with a margin above 0 (exactly 0, as before training, counts half), and the
+    mean margin.
+    """
     accuracy = float(((margins > 0) + 0.5 * (margins == 0)).mean())
     return {f"{prefix}/reward_accuracy": accuracy, f"{prefix}/reward_margin": float(margins.mean())}
 
@@ -239,25 +245,25 @@ class PreferenceObjective:
         self.margins: list[torch.Tensor] = []  # of the step's batches
 
     def collate(self, rows: TokenRows, indices: np.ndarray, device: torch.device) -> PairBatch:
-        """Both sequences of the pairs at `indices` as one batch."""
+        """Collate both sequences of the pairs at `indices` into one batch."""
         batch = collate_pairs(rows, indices, device)
         reference_logps = self.references.of(rows.row_ids[indices]).T
         return PairBatch(**vars(batch), reference=torch.from_numpy(reference_logps).float().to(device))
 
     def loss_sum(self, model: Any, batch: PairBatch) -> torch.Tensor:
-        """The summed loss of the pairs, with gradients."""
+        """Return the summed loss of the pairs, with gradients."""
         ratios = compute_sequence_logps(model, batch).view(2, -1) - batch.reference
         self.margins.append((self.config.beta * (ratios[0] - ratios[1])).detach())
         counts = batch.picked.sum(1).view(2, -1)
         return compute_pair_losses(ratios[0], ratios[1], counts, self.config).sum()
 
     def step_metrics(self) -> dict[str, float]:
-        """Reward accuracy and margin of the pairs since this was last asked."""
+        """Return reward accuracy and margin of the pairs since the last call."""
         margins, self.margins = self.margins, []
         return _compute_reward_metrics("train", torch.cat(margins).cpu().numpy()) if margins else {}
 
     def drop_metrics(self) -> None:
-        """Forget the margins since."""
+        """Discard the margins collected since the last `step_metrics`."""
         self.margins = []
 
     def measure(
@@ -269,16 +275,18 @@ class PreferenceObjective:
         device: torch.device,
         on_batch: Callable[[int], None],
     ) -> PairLosses:
-        """Losses of every pair, without gradients; `on_batch(pairs done)` may raise to stop."""
+        """Return the losses of every pair, without gradients; `on_batch(pairs done)` may raise to stop."""
         logps = compute_answer_logps(model, rows, batch_size=batch_size, device=device, on_batch=on_batch)
         return self._judged(rows, logps)
 
     def baseline(self, rows: TokenRows) -> PairLosses:
-        """Step 0: what the reference says of the pairs, which is known already."""
+        """Return the losses at step 0, from the stored log-probabilities of the reference."""
         return self._judged(rows, self.references.of(rows.row_ids))
 
     def _judged(self, rows: TokenRows, logps: np.ndarray) -> PairLosses:
-        """Log-probabilities of both answers [pairs, 2] against the reference's."""
+        """Compute the losses from log-probabilities of both responses [pairs, 2], relative to the
+        reference's.
+        """
         ratios = logps - self.references.of(rows.row_ids)
         counts = as_pairs(rows).sequences.trained_counts.reshape(-1, 2)
         chosen, rejected = torch.from_numpy(ratios.T.copy())
@@ -292,7 +300,9 @@ class PreferenceObjective:
 def compute_pair_losses(
     chosen: torch.Tensor, rejected: torch.Tensor, counts: torch.Tensor, config: TrainConfig
 ) -> torch.Tensor:
-    """The loss of each pair from the log-ratios of its answers [pairs]; counts [2, pairs]: trained tokens."""
+    """Return the loss of each pair from the log-ratios of its responses [pairs]; counts [2, pairs]: trained
+    tokens.
+    """
     beta, smoothing = config.beta, config.label_smoothing
     margin = beta * (chosen - rejected)
     match config.loss_type:
@@ -300,12 +310,12 @@ def compute_pair_losses(
             return -F.logsigmoid(margin)
         case "hinge":  # SLiC, Zhao et al. 2023
             return F.relu(1 - margin)
-        case "robust":  # Chowdhury et al. 2024: as if that share of the pairs were the wrong way round
+        case "robust":  # Chowdhury et al. 2024: assumes that this share of the pairs is swapped
             right, wrong = -F.logsigmoid(margin), -F.logsigmoid(-margin)
             return ((1 - smoothing) * right - smoothing * wrong) / (1 - 2 * smoothing)
         case "ipo":  # Azar et al. 2023, with means over tokens
             return (chosen / counts[0] - rejected / counts[1] - 1 / (2 * beta)) ** 2
-        case "sigmoid_norm":  # with means over tokens, so that length is no way to win
+        case "sigmoid_norm":  # with means over tokens, so that length gives no advantage
             return -F.logsigmoid(beta * (chosen / counts[0] - rejected / counts[1]))
-        case "apo_zero":  # D'Oosterlinck et al. 2024: the chosen answer itself is to become more likely
+        case "apo_zero":  # D'Oosterlinck et al. 2024: raises the likelihood of the chosen response itself
             return 1 - torch.sigmoid(beta * chosen) + torch.sigmoid(beta * rejected)

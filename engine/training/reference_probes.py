@@ -1,5 +1,6 @@
-"""What the models of a run are asked beside its own held-out rows, while it trains and afterwards, and the
-general rows that it may train on so as not to forget."""
+"""Probes of a run's models beside its own held-out rows, during and after training, and the general rows
+replayed in training to reduce forgetting.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +36,11 @@ from store.training.train_config import TrainConfig
 
 
 class ReferenceProbes:
-    """Of one run. speaks: its models have words, so that they can be asked; with a classification head in
-    place of them they can't. positions: the most tokens that the model sees."""
+    """Probes and replayed rows of one run.
+
+    speaks: whether its models generate text; with a classification head they can't be asked. positions: the
+    model's maximum number of tokens.
+    """
 
     def __init__(
         self,
@@ -50,16 +54,16 @@ class ReferenceProbes:
     ) -> None:
         self.job, self.config, self.tokenizer = job, config, tokenizer
         self.source, self.positions, self.speaks = source, positions, speaks
-        self.light: list[Probe] = []  # the part of `general` that is measured while it trains
+        self.light: list[Probe] = []  # the part of `general` that is measured during training
         self.own: list[Probe] | None = None
-        self.asked: list[Probe] = []  # data sets of the user's
+        self.asked: list[Probe] = []  # the user's data sets
         self.task: list[Probe] | None = None
         self.judged: TokenRows | None = None  # the held-out rows that judge the run
-        self.labelled: bool | None = None  # whether its answers are labels, once somebody asked
+        self.labelled: bool | None = None  # whether its responses are labels; None until first determined
 
     @cached_property
     def general(self) -> list[Probe]:
-        """What the model should still know afterwards."""
+        """Return the probes of general knowledge, which measure forgetting."""
         if not self.config.probes or not self.speaks:
             return []
         self.job.facts(suite=suite_probes.compute_suite_fingerprint())
@@ -69,7 +73,9 @@ class ReferenceProbes:
         ]
 
     def probing(self, train: TokenRows, validation: TokenRows, objective: Objective) -> TrainingProbes:
-        """What is measured while it trains: as many training rows as validation rows, some of `general`."""
+        """Return the probes measured during training: as many training rows as validation rows, and part of
+        `general`.
+        """
         self.seen = TrainedRowsProbe(train, objective, len(validation))
         self.light = [probe.part(suite_probes.LIGHT_COUNTS[probe.name]) for probe in self.general]
         answers = self.live_answers(validation)
@@ -83,13 +89,16 @@ class ReferenceProbes:
 
     @property
     def load(self) -> Callable[[np.ndarray], list[Any]]:
-        """Row ids to what the rows are."""
+        """Return a function that loads the content of rows by row id."""
         dataset = self.job.spec["dataset"]
         return training_rows.make_loader(self.job.home, dataset["fingerprint"], dataset["kind"])
 
     def live_answers(self, validation: TokenRows) -> LiveAnswers | None:
-        """Answers to some validation rows, where they say more than the loss's own pass does: of instruction
-        data whose answers aren't labels, or where a metric was asked for."""
+        """Return the live answers to some validation rows, where they tell more than the loss; otherwise
+        None.
+
+        They do for instruction data whose responses aren't labels, or where a metric is configured.
+        """
         config, name = self.config, self.config.live_metric
         instructed = config.task == "sft" and self.job.spec["dataset"]["kind"] == "chat"
         if not name and instructed and config.completion_only_loss and not self.answers_labels(validation):
@@ -103,7 +112,7 @@ class ReferenceProbes:
         return LiveAnswers(self.job, config, self.tokenizer, asked, name) if asked else None
 
     def answers_labels(self, rows: TokenRows) -> bool:
-        """Whether the answers of these rows are the labels of the data set."""
+        """Whether the responses of these rows are the labels of the data set."""
         if self.labelled is None:
             job, dataset = self.job, self.job.spec["dataset"]
             dealt = training_rows.read_previous_split(job)
@@ -114,7 +123,7 @@ class ReferenceProbes:
         return self.labelled
 
     def metric(self, validation: TokenRows, probing: TrainingProbes) -> TaskMetric:
-        """What counts beside the loss while it trains."""
+        """Return the task metric that is tracked beside the loss during training."""
         of_tasks: dict[str, MetricKind] = {"classification": "accuracy", "dpo": "pairs"}
         kind = of_tasks.get(self.config.task, "tokens")
         if kind == "tokens" and self.config.completion_only_loss and self.answers_labels(validation):
@@ -127,13 +136,13 @@ class ReferenceProbes:
         return TaskMetric(kind, answers)
 
     def _data_sets(self, train: TokenRows) -> list[Probe]:
-        """The data sets that the run is to leave as they are known."""
+        """Return the probes of the configured data sets, on which the run should not change."""
         sources = self.job.spec.get("probes") or []
         if not self.config.probe_datasets or not self.speaks:
             return []
         gone = len(self.config.probe_datasets) - len(sources)
         if gone:
-            self.job.alert(f"Of the data sets that were to be probes {gone} are gone.")
+            self.job.alert(f"{gone} of the probe data sets no longer exist.")
         trained = self.job.spec["dataset"]["fingerprint"], train.row_ids
         named = configured_probes.load_dataset_probes(
             self.job, self.config, self.tokenizer, self.positions, sources, trained=trained
@@ -142,7 +151,7 @@ class ReferenceProbes:
         return [data_set.probe for data_set in named if data_set.probe]
 
     def probes(self, model: Any) -> list[Probe]:
-        """What base and tuned model are asked; `model` is the tuned one."""
+        """Return the probes of base and tuned model; `model` is the tuned one."""
         if not self.config.probes:
             return []
         if self.own is None:
@@ -157,13 +166,13 @@ class ReferenceProbes:
 
     @property
     def tasks(self) -> TaskProbes | None:
-        """What base and tuned model are asked by lm-evaluation-harness; None where nothing is."""
+        """Return the probes by lm-evaluation-harness tasks; None without any."""
         if not self.config.probes or not self.config.probe_tasks or not self.speaks:
             return None
         return TaskProbes(self.job, self.config, self.tokenizer)
 
     def of_base(self, probes: Sequence[Probe]) -> list[Probe]:
-        """Probes as the base model is asked them: what is general it is asked once, whatever run asks."""
+        """Return the probes as measured on the base model: general ones are cached across runs."""
         folder = loading.find_weights_folder(self.source)
         wholes: dict[int, Probe | None] = {id(probe): None for probe in (*self.general, *(self.own or ()))}
         wholes |= {id(part): whole for part, whole in zip(self.light, self.general, strict=False)}
@@ -175,15 +184,15 @@ class ReferenceProbes:
         ]
 
     def hear_task(self, untuned: Any) -> None:
-        """Let the model that the run is judged against answer some of the prompts that judge it, freely: its
-        distance to the tuned one is measured on what it says. Not through prompts that an adapter has put
-        before each row, as the samples would be another model's."""
+        """Generate free responses of the reference model to some of the held-out prompts, as a probe.
+
+        The tuned model's distance to it is measured on these responses. Skipped where an adapter puts prompt
+        tokens before each row, as the samples would then be another model's.
+        """
         self.task = []
         if not self.general or self.judged is None or has_prompt_tokens(untuned):
             return
-        report = RowProgressReporter(
-            self.job, 0, "tokens", "Letting the base model answer the task's prompts"
-        )
+        report = RowProgressReporter(self.job, 0, "tokens", "Base model generates answer the task's prompts")
 
         def on_token(done: int, most: int) -> None:
             report(done, most)
@@ -196,15 +205,17 @@ class ReferenceProbes:
         self.task = [answered] if answered else []
 
     def hear(self, untuned: Any) -> None:
-        """Let the base model write texts of its own, once for every base: they are a probe too."""
+        """Generate the base model's own texts, once for every base model; they are a probe too."""
         self.own = []
         if self.general:
             folder = loading.find_weights_folder(self.source)
             self.own = [suite_probes.load_or_generate_texts(self.job, untuned, self.tokenizer, folder)]
 
     def replayed(self, model: Any, held: tuple[str, np.ndarray], train_rows: int) -> Replay | None:
-        """General rows to train beside those of the data set; the base model may have to write them. held:
-        fingerprint and held-out rows, of which none is trained on."""
+        """Return the general rows to replay in training; the base model may have to generate them.
+
+        held: fingerprint and held-out rows, none of which is trained on.
+        """
         if not self.config.replay_share:
             return None
         adapter = METHODS[self.config.method].adapter

@@ -1,6 +1,5 @@
-"""The verdict of a trained run, from what base and tuned model made of held-out rows, and its parts: what
-they can be made to write of the run's rows, its canaries, the effect of duplicates, and how far weights
-moved.
+"""The verdict of a trained run and its parts: held-out losses, extraction of training rows, canaries, the
+effect of duplicates, and the change of weights.
 """
 
 from __future__ import annotations
@@ -57,8 +56,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunEvaluation:
-    """base and tuned: what either model made of the held-out rows, those of `split`, of the probes, and of
-    `swapped`."""
+    """Evaluation of a run: base and tuned model on the held-out rows of `split`, on the probes, and on
+    `swapped`.
+    """
 
     training: TrainingLoop
     stopped: TrainingStop
@@ -69,7 +69,7 @@ class RunEvaluation:
 
     @property
     def course(self) -> RunCurves:
-        """Its validations, and training rows under the models that were measured beside them."""
+        """Return the curves of its validations, and of training rows under the models measured with them."""
         training, kept = self.training, self.stopped.restored_step or 0
         return RunCurves(
             validations=training.validations.for_verdict(),
@@ -81,13 +81,18 @@ class RunEvaluation:
 
     @property
     def other_prompts(self) -> SwappedPromptLosses | str:
-        """What both models lose on answers after prompts of other rows; else why that was not measured."""
+        """Return both models' losses of responses after prompts of other rows, or the reason why they were
+        not measured.
+        """
         return self.swapped.losses(self.base.swapped, self.tuned.swapped)
 
 
 class ExtractionRun:
-    """Of one run. seen: training rows that are measured as a probe; held: the rows that judge it; load: row
-    ids to conversations or texts."""
+    """Extraction test of one run.
+
+    seen: training rows measured as a probe; held: held-out rows; load: loads conversations or texts by row
+    id.
+    """
 
     def __init__(self, job: WorkerJob, tokenizer: Any, seen: TokenRows, held: TokenRows, load: Load) -> None:
         self.job, self.tokenizer, self.load = job, tokenizer, load
@@ -95,25 +100,25 @@ class ExtractionRun:
             derived_prompts.choose_passages(tokenizer, seen, "train"),
             derived_prompts.choose_passages(tokenizer, held, "held_out"),
         ]
-        if not self.chosen[0].passages:  # there is nothing to control
+        if not self.chosen[0].passages:  # no training passages to compare with
             self.chosen[1] = derived_prompts.choose_passages(tokenizer, held, "held_out", 0)
 
     @property
     def passages(self) -> list[MemoryPassage]:
-        """Of training rows, then of held-out ones."""
+        """Return the passages of training rows, then those of held-out rows."""
         return [passage for chosen in self.chosen for passage in chosen.passages]
 
     def ask(
         self, model: Any, seen: RowLosses, held: RowLosses, on_token: derived_prompts.OnToken
     ) -> list[Continuation]:
-        """What `model` goes on with; seen, held: its losses of the rows."""
+        """Return the continuations that `model` writes; seen, held: its losses of the rows."""
         measured = {"train": seen, "held_out": held}
         return derived_prompts.write_passages(
             model, self.tokenizer, self.passages, measured, device=self.job.device, on_token=on_token
         )
 
     def judge(self, base: ModelEvaluation, tuned: ModelEvaluation) -> Extraction:
-        """The `extraction` part of the verdict; `recalled.parquet` is left beside it."""
+        """Return the `extraction` part of the verdict, and write `recalled.parquet`."""
         rows = self._rows(base.written, tuned.written)
         if rows:
             pq.write_table(pa.Table.from_pylist([vars(row) for row in rows]), self.job.dir.extraction)
@@ -171,7 +176,7 @@ def _to_continued_row(row: ExtractionRow) -> judged.ContinuedRow:
 
 
 def judge_run(config: TrainConfig, run: RunEvaluation, extraction: ExtractionRun | None) -> Verdict:
-    """What the evidence says: whether it learned, where it ended, and what it kept word for word."""
+    """Return the verdict: whether the model learned, where training stopped, and what it recites verbatim."""
     course, base, tuned = run.course, run.base, run.tuned
     memory = RowMemorisation(
         infer_membership(base, tuned, course.train_probe or (), course.validations),
@@ -188,7 +193,7 @@ def judge_run(config: TrainConfig, run: RunEvaluation, extraction: ExtractionRun
 
 
 def build_held_out_losses(split: JudgingSplit, base: ModelEvaluation, tuned: ModelEvaluation) -> HeldOut:
-    """The losses of both models on the rows that judge them."""
+    """Return the losses of both models on the held-out rows."""
     return HeldOut(
         split=split,
         row_ids=base.losses.row_ids,
@@ -199,7 +204,9 @@ def build_held_out_losses(split: JudgingSplit, base: ModelEvaluation, tuned: Mod
 
 
 def advise_earlier_step(config: TrainConfig, run: RunEvaluation) -> AdviceItem | None:
-    """The advice to stop at a step that gained as much and forgot less, where the course shows one."""
+    """Return the advice to stop at a step with the same gain and less forgetting, or None if the curve shows
+    none.
+    """
     kept = next((measured.table() for measured in run.tuned.probes if measured.probe == PROSE), None)
     if kept is None:
         return None
@@ -211,7 +218,7 @@ def advise_earlier_step(config: TrainConfig, run: RunEvaluation) -> AdviceItem |
 
 
 def report_canaries(job: WorkerJob, config: TrainConfig) -> None:
-    """Say in the facts which secrets are planted."""
+    """Record the planted canaries in the facts, with an alert."""
     if not config.canaries:
         return
     often = canaries.list_repeats(config)
@@ -232,7 +239,7 @@ def report_canaries(job: WorkerJob, config: TrainConfig) -> None:
 def measure_canaries(
     job: WorkerJob, config: TrainConfig, tokenizer: Any, kind: str, model: Any, pace: EvaluationPace
 ) -> CanaryEvaluation | None:
-    """The `canaries` part of the verdict; None where none were planted."""
+    """Return the `canaries` part of the verdict; None if none were planted."""
     if not config.canaries:
         return None
     rows = canaries.tokenise_canaries(tokenizer, config, kind)
@@ -240,9 +247,7 @@ def measure_canaries(
 
     def on_batch(done: int) -> None:
         hardware.guard_memory(config, torch.device(job.device))
-        pace.report(
-            done, len(rows), "rows", "Asking for the canaries", lambda: pace.between(done / len(rows))
-        )
+        pace.report(done, len(rows), "rows", "Measuring the canaries", lambda: pace.between(done / len(rows)))
 
     device = torch.device(job.device)
     losses = compute_row_losses(
@@ -252,7 +257,7 @@ def measure_canaries(
 
 
 def compute_canary_exposure(config: TrainConfig, losses: np.ndarray) -> CanaryEvaluation:
-    """Exposure by repetitions, and of each canary; losses as of `canaries.tokenise_canaries`."""
+    """Return the exposure by repeats and of each canary; losses as of `canaries.tokenise_canaries`."""
     often = np.array(canaries.list_repeats(config))
     others, asked = losses[-canaries.REFERENCE :], len(losses) - canaries.REFERENCE
     groups = {
@@ -272,7 +277,7 @@ def compute_canary_exposure(config: TrainConfig, losses: np.ndarray) -> CanaryEv
 def judge_duplicates(
     job: WorkerJob, fingerprint: str, base: ModelEvaluation, tuned: ModelEvaluation
 ) -> DuplicateEffect:
-    """The `duplicates` part of the verdict."""
+    """Return the `duplicates` part of the verdict."""
     table = pq.read_table(job.dir.split)
     parts = table["split"].to_numpy(zero_copy_only=False)
     train = table["row_id"].to_numpy()[parts == "train"]
@@ -308,7 +313,7 @@ def _judge_training_duplicates(
 
 
 def _find_extracted_rows(job: WorkerJob) -> dict[int, bool]:
-    """Of the training rows that were asked from memory, whether the tuned model wrote them."""
+    """Return, by row id, whether the tuned model reproduced each training row of the extraction test."""
     if not job.dir.extraction.exists():
         return {}
     rows = pq.read_table(job.dir.extraction, columns=["part", "row_id", "tuned_similarity"]).to_pylist()
@@ -316,8 +321,10 @@ def _find_extracted_rows(job: WorkerJob) -> dict[int, bool]:
 
 
 def measure_weight_change(job: WorkerJob, config: TrainConfig, source: str, model: Any) -> WeightChange:
-    """`weights.measure` without its rows, which go into `weights.parquet`. `model` has the adapter; whole
-    weights are read from the job's folder. source: of the base model."""
+    """Return the result of `weights.measure_…` without its rows, which are written to `weights.parquet`.
+
+    `model` has the adapter; full weights are read from the job's folder. source: of the base model.
+    """
     job.progress(0, 1, "run", "Measuring how far the weights moved", weights.MAX_SECONDS)
     base = loading.find_weights_folder(source)
     if METHODS[config.method].adapter:

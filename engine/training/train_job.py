@@ -1,7 +1,7 @@
-"""The train job: a run of whichever task, from its order to its verdict, and the runs of the other tasks.
+"""The train job: train and judge a run of any task, and the runs of classification and preference tasks.
 
-Classification: another head, held against the most frequent class and the untuned causal model. Preference:
-pairs of answers, held against the base model's own view.
+Classification trains a new head and compares it with the most frequent class and the untuned causal model.
+Preference trains on pairs of responses and compares with the base model's own log-probabilities.
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ from store.evaluation.verdict_schemas import TrainingStop, Verdict
 from store.runs.schemas import RunResult
 from store.training.train_config import TrainConfig
 
-# What a step takes is known once one was taken: from there on the training's Clock, then the JudgingPace,
-# tell what is left of the whole run, and before that nothing does.
+# The time of a step is known only after the first one. From then on StepClock, and later EvaluationPace,
+# estimate the remaining time of the whole run; before that there is no estimate.
 phases = build_fixed_phases(
     LOADING_MESSAGE,
-    Phase(("Letting the base model ", "Asking the base model for both answers of each pair"), 0),
+    Phase(("Base model generates ", "Base model scores both answers of each pair"), 0),
     Phase(("Training", "Measuring ", "Answering validation rows", "Classifying ", *EVALUATION_MESSAGES)),
 )
 
 
 def run(job: WorkerJob) -> RunResult:
-    """Train as `job.config` says; answers its verdict."""
+    """Train as `job.config` says and return the verdict."""
     config = TrainConfig.parse(job.config)
     run = RUN_CLASSES[config.task](job, config)
     try:
@@ -77,21 +77,19 @@ def run(job: WorkerJob) -> RunResult:
         raise
 
 
-# A run with a classification head: the train job with other rows, another head, and another verdict.
-#
-# Its reference is no untrained head, which says noise, but always the most frequent class; beside that stands
-# the untuned causal model, asked for the label of the same rows. An encoder can't be asked.
+# The reference is the most frequent class rather than an untrained head, whose output is noise. In addition
+# the untuned causal model scores the labels of the same rows; an encoder can't.
 
-MAX_LABELS = 1_000  # that the facts list
+MAX_LABELS = 1_000  # maximum number of labels listed in the facts
 
 
 class ClassificationRun(TrainingRun):
-    """`prepare` → `build` → training → `judge`, of a head."""
+    """Run of a classification head: `prepare` → `build` → training → `judge`."""
 
     rows: ClassRows
 
     def prepare(self) -> tuple[TokenRows, TokenRows, TokenRows]:
-        """Texts with labels, cut to length; counts go into the facts."""
+        """Return texts with labels, truncated to length; counts go into the facts."""
         job, config, fingerprint = self.job, self.config, self.data["fingerprint"]
         dealt = training_rows.load_split_rows(job, fingerprint, self.split, config)
         on_rows = RowProgressReporter(job, 0, "rows", "Tokenising")
@@ -103,7 +101,7 @@ class ClassificationRun(TrainingRun):
         return parts["train"].rows, parts["validation"].rows, parts["test"].rows
 
     def report_classes(self, parts: dict[str, TokenisedPart], limit: int) -> None:
-        """Facts and alerts about rows and classes."""
+        """Record facts and alerts about rows and classes."""
         train, labels, unseen = parts["train"], self.rows.labels, self.rows.unseen()
         if self.rows.unlabelled:
             self.job.alert(f"{formatting.plural(self.rows.unlabelled, 'row')} without a label left out.")
@@ -134,13 +132,13 @@ class ClassificationRun(TrainingRun):
         )
 
     def load(self, rows: TokenRows) -> Any:
-        """The model with a new head, its first weights set by the seed."""
+        """Return the model with a new head, initialized from the seed."""
         names, config = self.rows.labels.names, self.config
         architecture = loading.name_labels(self.architecture, names, self.tokenizer.pad_token_id)
         if (before := loading.count_labels(self.source)) not in (None, len(names)):
             self.job.alert(
                 f"{config.model} is a classifier for {before:,} labels; a new head for these {len(names):,}"
-                " takes the place of its own.",
+                " replaces its own.",
                 "info",
             )
         model = loading.load_model(config, self.source, str(self.device), self.dtype, architecture)
@@ -148,7 +146,7 @@ class ClassificationRun(TrainingRun):
         return upcast_head(self.tunable(model, rows))
 
     def choose_questions(self) -> ReferenceProbes:
-        """With a head in place of its words the model can't be asked."""
+        """Return probes for a model that can't be asked, as its head generates no text."""
         args = (self.job, self.config, self.tokenizer, self.source, self.positions)
         return ReferenceProbes(*args, speaks=False)
 
@@ -156,11 +154,13 @@ class ClassificationRun(TrainingRun):
         return ClassObjective(self.rows.labels, self.tokenizer.pad_token_id)
 
     def save(self, model: Any) -> None:
-        """As every run, with the config of the whole model, whose labels an adapter alone doesn't carry."""
+        """Save the model as every run does, and the full model's config, as an adapter alone doesn't include
+        the labels.
+        """
         super().save(model)
         folder = self.job.dir.model
         whole = copy(model.config)
-        if hasattr(whole, "quantization_config"):  # how the base was held in training is no need of the head
+        if hasattr(whole, "quantization_config"):  # the head doesn't require the quantization
             del whole.quantization_config
         whole.save_pretrained(folder)
         note = read_json(folder / "tunebench.json") or {}
@@ -169,13 +169,15 @@ class ClassificationRun(TrainingRun):
     def judge(
         self, training: TrainingLoop, stopped: TrainingStop, rows: TokenRows, split: JudgingSplit
     ) -> Verdict:
-        """Save the model, classify the held-out rows, ask the untuned model for them, and judge."""
+        """Save the model, classify the held-out rows, score them with the untuned model, and return the
+        verdict.
+        """
         objective = self.choose_objective(None, [rows])
         model = training.release()
         self.save(model)
         tuned = LabelScores(rows.row_ids, self.classify(objective, model, rows))
         before, after = self.seen(objective, model) if self.config.probes else (None, None)
-        del model  # memory holds one model
+        del model  # memory for one model at a time
         gc.collect()
         prompted = self.ask_untuned(rows)
         classifier_evaluation.write_class_predictions(self.job, split, objective.labels, tuned, prompted)
@@ -207,7 +209,7 @@ class ClassificationRun(TrainingRun):
         return classifier_verdict.judge_classifier(held_out, course, read, RowMemorisation(membership))
 
     def write_losses(self, split: JudgingSplit, base: RowLosses, tuned: RowLosses) -> None:
-        """`row_losses.parquet` of the job."""
+        """Write the job's `row_losses.parquet`."""
         losses = {
             "split": [split] * len(tuned.row_ids),
             "row_id": tuned.row_ids,
@@ -220,7 +222,7 @@ class ClassificationRun(TrainingRun):
         pq.write_table(pa.table(losses), self.job.dir.row_losses)
 
     def seen(self, objective: ClassObjective, model: Any) -> tuple[ProbeMeasurement, ProbeMeasurement]:
-        """Rows that it trained on: as always the most frequent class and as the trained head have them."""
+        """Measure the training rows of the probe, under the most frequent class and the trained head."""
         probe = self.questions.seen
         logs = self.classify(objective, model, probe.rows, "Classifying rows that it trained on")
         return (
@@ -235,7 +237,7 @@ class ClassificationRun(TrainingRun):
         rows: TokenRows,
         message: str = "Classifying held-out rows",
     ) -> np.ndarray:
-        """Log-probabilities [rows, classes] of the trained head, with progress."""
+        """Return the log-probabilities [rows, classes] of the trained head, reporting progress."""
 
         tell = RowProgressReporter(self.job, len(rows), "rows", message)
 
@@ -246,7 +248,7 @@ class ClassificationRun(TrainingRun):
         return objective.predict(model, rows, self.config.per_device_eval_batch_size, self.device, on_batch)
 
     def ask_untuned(self, rows: TokenRows) -> LabelScores | None:
-        """The base model as it came, asked for the labels; None where it can't be asked."""
+        """Score the labels with the untuned base model; return None where it can't be asked."""
         if loading.is_encoder(self.architecture):
             self.job.alert(
                 "The model is an encoder, which can't write: the untuned model was not asked for the labels,"
@@ -265,14 +267,14 @@ class ClassificationRun(TrainingRun):
 
 
 class PreferenceRun(TrainingRun):
-    """`prepare` → `build` → training → `judge`, of pairs."""
+    """Run of preference tuning: `prepare` → `build` → training → `judge`."""
 
     def start(self, rows: TokenRows) -> InitSources:
-        """As of every run, from both answers of the pairs."""
+        """Return the initialization sources as for every run, from both responses of the pairs."""
         return super().start(as_pairs(rows).sequences)
 
     def choose_objective(self, model: Any, parts: list[TokenRows]) -> Objective:
-        """The loss of pairs; the untouched model is asked for all of them first."""
+        """Return the preference loss, after computing the reference's log-probabilities of all pairs."""
         untouched = use_base_model(model) if starts_at_base(self.config) else nullcontext(model)
         with untouched as reference:
             return PreferenceObjective(
@@ -280,10 +282,10 @@ class PreferenceRun(TrainingRun):
             )
 
     def extraction(self, rows: TokenRows, load: Load) -> None:
-        """Pairs are not asked for."""
+        """Return None: pairs are not tested for extraction."""
 
     def verdict(self, run: RunEvaluation, extraction: ExtractionRun | None) -> Verdict:
-        """Whether the chosen answers are preferred, and what became of them."""
+        """Return the verdict: whether chosen responses are preferred, and how their likelihood changed."""
         base, tuned, course = run.base, run.tuned, run.course
         assert isinstance(base.losses, PairLosses)
         assert isinstance(tuned.losses, PairLosses)

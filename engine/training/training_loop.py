@@ -1,9 +1,9 @@
 """The training loop, the same for every method: [steps → validate → checkpoint] … → best weights restored.
 
-The base model is validated too, as step 0. The loop can be cut anywhere: a checkpoint holds a completed
-step, the order of batches is a function of (seed, epoch), so that a resumed run continues bit for bit (on
-one CPU). Every decision about stopping is made by `TrainingState`, from validation losses alone; each alarm
-is raised once.
+The base model is validated too, as step 0. The loop can be interrupted anywhere: a checkpoint holds a
+completed step with its random states, and the order of batches is a function of (seed, epoch), so that a
+resumed run continues bit for bit (on one CPU). `TrainingState` decides about early stopping from validation
+losses alone; each kind of alarm is raised once.
 """
 
 from __future__ import annotations
@@ -44,15 +44,14 @@ from store.core.model_schemas import StopReason
 from store.evaluation.verdict_schemas import TrainingStop, Verdict
 from store.training.train_config import TrainConfig
 
-# What training knows at a step beyond its tensors: position, history, the best step, whether to stop.
-#
-# It is plain data that goes into a checkpoint as JSON and comes back equal; every decision about stopping is
-# made here, from the validation losses alone.
-
 
 @dataclass
 class TrainingState:
-    """`curve`: (step, train loss); `validations`: (step, validation loss), step 0 the base model."""
+    """State of training at a step beyond its tensors: position, history, best step, and whether to stop.
+
+    `curve`: (step, train loss); `validations`: (step, validation loss), where step 0 is the base model. Plain
+    data that round-trips through JSON in a checkpoint.
+    """
 
     step: int = 0
     tokens_seen: int = 0
@@ -61,9 +60,9 @@ class TrainingState:
     validations: list[tuple[int, float]] = field(default_factory=list)
     best_step: int | None = None
     best_loss = float("inf")
-    reference_loss = float("inf")  # what the next validation must beat by the threshold
-    probe_seconds: list[float] = field(default_factory=list)  # of each kind of probe
-    waited: int = 0  # validations since it was beaten
+    reference_loss = float("inf")  # loss that the next validation must undercut by the threshold
+    probe_seconds: list[float] = field(default_factory=list)  # for each kind of probe
+    waited: int = 0  # validations since the reference loss was last improved
     reason: StopReason | Literal[""] = ""  # why training ended; empty while it goes on
 
     def validated(self, step: int) -> bool:
@@ -71,7 +70,7 @@ class TrainingState:
         return any(done == step for done, _ in self.validations)
 
     def record(self, step: int, loss: float, config: TrainConfig) -> bool:
-        """Take a validation loss; True where it is the best of the trained steps so far."""
+        """Record a validation loss; return True if it is the best of the trained steps so far."""
         self.validations.append((step, loss))
         if step == 0:
             return False
@@ -89,18 +88,18 @@ class TrainingState:
         return best
 
     def to_dict(self) -> dict[str, object]:
-        """The state as JSON."""
+        """Return the state as a JSON-compatible dict."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> TrainingState:
-        """What `to_dict` wrote."""
+        """Create the state from the result of `to_dict`."""
         pairs = {key: [(int(s), v) for s, v in document[key]] for key in ("curve", "validations")}
         return cls(**(document | pairs))
 
 
 def choose_evaluation_steps(steps: int, evaluations: int) -> set[int]:
-    """`evaluations` steps evenly spaced, of which the last is the last."""
+    """Return `evaluations` evenly spaced steps, including the last."""
     return {max(1, round(steps * k / evaluations)) for k in range(1, evaluations + 1)}
 
 
@@ -108,7 +107,10 @@ UNITS = {"classification": "nats a row", "dpo": "of the preference loss"}
 
 
 class AlarmMonitor:
-    """Of one run of so many steps. looks: how often it is looked at, which widens what counts as sure."""
+    """Raise the alarms of one run during training, each kind once.
+
+    looks: number of checks during the run; more checks widen the confidence intervals.
+    """
 
     def __init__(self, job: WorkerJob, config: TrainConfig, steps: int, looks: int) -> None:
         self.job, self.config, self.steps, self.looks = job, config, steps, looks
@@ -122,7 +124,7 @@ class AlarmMonitor:
         metric: TaskMetric,
         probing: TrainingProbes,
     ) -> None:
-        """Raise what became sure by this validation."""
+        """Raise the alarms that are significant as of this validation."""
         done = validations.for_verdict()
         course = LossCurves(
             validations=drop_untrained_step(done) if self.config.task == "classification" else done,
@@ -143,11 +145,11 @@ class AlarmMonitor:
         self.say(raised)
 
     def conclude(self, verdict: Verdict) -> None:
-        """Raise what the verdict says and was not said before."""
+        """Raise the alarms of the verdict that were not raised before."""
         self.say(live_alarms.list_verdict_alarms(verdict))
 
     def say(self, alarms: list[Alarm]) -> None:
-        """Raise those of a kind that was not raised yet."""
+        """Raise the alarms whose kind was not raised yet."""
         for alarm in alarms:
             if alarm.kind not in self.raised:
                 self.raised.add(alarm.kind)
@@ -155,31 +157,24 @@ class AlarmMonitor:
 
     def _stopped(self, step: int) -> str:
         return (
-            f"It was stopped at step {step:,}: general prose has surely (95%) lost more than"
-            f" {self.config.max_forgetting:g} nats a token, the most that max_forgetting allows."
+            f"Stopped at step {step:,}: the loss on general prose rose significantly (95%) by more than"
+            f" {self.config.max_forgetting:g} nats a token, the limit set by max_forgetting."
         )
 
 
-# The training loop, the same for every method.
-#
-# [steps → validate → checkpoint] … → best weights restored
-#
-# The base model is validated too, as step 0: for full fine-tuning before the first step, for an adapter,
-# whose base stays in reach, right after it, so that nobody waits for the first loss. A step is one
-# effective batch: the summed loss of its micro-batches over the number of its trained tokens (or other
-# units of the objective), as transformers and TRL compute it. The loop can be cut anywhere: a checkpoint
-# holds a completed step, the order of batches is a function of (seed, epoch), random states are those of
-# the step's end, so that a run resumed from it continues bit for bit as if nothing had happened (on one
-# CPU).
+# A step is one effective batch: the summed loss of its micro-batches divided by the number of its trained
+# tokens (or other units of the objective), as transformers and TRL compute it.
 
 CHECKPOINT_SECONDS = 60.0
-CHECKPOINT_SHARE = 0.05  # of the time at most that may go into writing checkpoints
+CHECKPOINT_SHARE = 0.05  # maximum share of the time spent writing checkpoints
 
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What is made smaller, what is measured between steps, what is trained beside the rows of the data set,
-    and what counts beside the loss; None is the plainest of each, or nothing."""
+    """Objective, probes between steps, replayed general rows, and task metric of a loop.
+
+    None stands for the default objective and metric, for no probes, and for no replay.
+    """
 
     objective: Objective | None = None
     probing: TrainingProbes | None = None
@@ -191,8 +186,11 @@ DEFAULT_SETUP = TrainingSetup()
 
 
 class TrainingLoop:
-    """One run's training. `model` has its trainable parameters chosen; `train` and `validation` are cut to
-    length and every row of them has something to train on under `objective`."""
+    """Training of one run.
+
+    The trainable parameters of `model` are already selected; `train` and `validation` are truncated to
+    length, and each of their rows has trained tokens under `objective`.
+    """
 
     def __init__(
         self,
@@ -226,17 +224,18 @@ class TrainingLoop:
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
 
     def run(self) -> TrainingStop:
-        """Train to the end and restore the best weights; how it stopped: {reason, step, restored_step}.
+        """Train to the end, restore the best weights, and return how it stopped: {reason, step,
+        restored_step}.
 
-        Raises Cancelled after a checkpoint of the last completed step was left.
+        Raises JobCancelled after writing a checkpoint of the last completed step.
         """
         try:
             self.resume()
             self.job.status("training")
             self.say_forward()
-            if self.state.step or not self.adapter:  # a full first step changes the base model itself
+            if self.state.step or not self.adapter:  # full fine-tuning changes the base model itself
                 self.validate_base_if_due()
-            self.validate_if_due()  # of the checkpoint's step
+            self.validate_if_due()  # for the checkpoint's step
             for rows in self.remaining_steps():
                 self.one_step(rows)
                 self.validate_base_if_due()
@@ -256,14 +255,14 @@ class TrainingLoop:
         return self.finish()
 
     def say_forward(self) -> None:
-        """Write down, in the log too, whether rows are packed or why they are not."""
+        """Record in the facts and in the log whether rows are packed, or why they are not."""
         why = self.stepper.unpacked
         forward = f"padded: {why}" if why else "packed"
         self.job.facts(forward=forward)
         print(f"Rows are {forward}.", flush=True)
 
     def resume(self) -> None:
-        """Go back to the newest checkpoint, if this is a resume; without one, start over."""
+        """Restore the newest checkpoint if this is a resume; without one, start over."""
         if not self.job.resume:
             return
         newest = training_state.load_newest_checkpoint(self.job.dir.checkpoints)
@@ -286,7 +285,7 @@ class TrainingLoop:
         self.probing.rewind(validated, self.state.probe_seconds)
 
     def remaining_steps(self) -> Iterator[StepRows]:
-        """The steps after `state.step`, epoch by epoch."""
+        """Yield the steps after `state.step`, epoch by epoch."""
         batch_size, accumulation = compute_batch_shape(self.config)
         per_epoch = count_steps_per_epoch(len(self.train), batch_size, accumulation)
         lengths = self.train.lengths if self.objective.grouped else np.ones(len(self.train), np.int64)
@@ -302,7 +301,7 @@ class TrainingLoop:
             yield from steps[done : done + self.steps - self.state.step]
 
     def one_step(self, rows: StepRows) -> None:
-        """One optimiser step on one effective batch."""
+        """Run one optimiser step on one effective batch."""
         started = time.perf_counter()
         gradients = self.stepper.gradients(rows, self.state.step)
         self.check_finite(gradients)
@@ -311,18 +310,18 @@ class TrainingLoop:
         self.report(gradients, time.perf_counter() - started)
 
     def check_finite(self, gradients: Gradients) -> None:
-        """Stop before a broken step spoils the weights."""
+        """Raise before an update with a loss or gradients that aren't finite."""
         if gradients.finite:
             return
         self.stepper.drop()
-        if self.state.step:  # the last good weights stay
+        if self.state.step:  # keep the last good weights
             self.save()
         step = self.state.step + 1
         self.job.metrics(step, gradients.metrics)
         raise gradients.diverged(step, self.config)
 
     def report(self, gradients: Gradients, seconds: float) -> None:
-        """Count the step and write down its metrics."""
+        """Count the step and record its metrics."""
         state = self.state
         state.step += 1
         state.tokens_seen += gradients.tokens
@@ -344,7 +343,11 @@ class TrainingLoop:
         self.reporter.report(state.step, self.steps, "steps", "Training", lambda: self.clock.eta(state.step))
 
     def validate_base_if_due(self) -> None:
-        """Evaluate the validation rows under the base model, once, as step 0."""
+        """Evaluate the validation rows under the base model, once, as step 0.
+
+        Full fine-tuning does so before the first step; an adapter, whose base model stays available, right
+        after it, so that the first loss appears sooner.
+        """
         if self.state.validated(0):
             return
         if (losses := self.objective.baseline(self.validation)) is not None:
@@ -356,7 +359,9 @@ class TrainingLoop:
             self.probing.start(base, self.tell)
 
     def validate_if_due(self) -> None:
-        """Evaluate the validation rows where this step asks for it, and keep the weights that are best."""
+        """Evaluate the validation rows if this is an evaluation step, and save the weights if they are the
+        best.
+        """
         step = self.state.step
         if step not in self.evaluation_steps or self.state.validated(step):
             return
@@ -369,7 +374,7 @@ class TrainingLoop:
         self.save_if_due(evaluated=True)
 
     def probe(self, step: int) -> None:
-        """Measure those probes that the time of training so far pays for."""
+        """Measure the probes that fit into their share of the training time so far."""
         pace = (self.clock.evaluation_seconds or 0.0) / len(self.validation.ids)
         measured = self.probing.measure(step, self.stepper.model, self.state.train_seconds, pace, self.tell)
         self.state.probe_seconds = self.probing.seconds
@@ -377,26 +382,27 @@ class TrainingLoop:
             self.state.reason = self.state.reason or "forgetting"
 
     def validate(self, step: int, message: str, model: Any = None) -> bool:
-        """Measure the validation rows under the present weights, or `model`, as of `step`; whether it is the
-        best."""
+        """Measure the validation rows under the current weights, or `model`, as of `step`; return whether it
+        is the best.
+        """
         started = time.perf_counter()
         losses = self.measure(model or self.stepper.model, self.validation, message)
         self.clock.record_evaluation(time.perf_counter() - started)
         return self.record(step, losses)
 
     def record(self, step: int, losses: RowLosses) -> bool:
-        """Write down a validation; whether it is the best."""
+        """Record a validation; return whether it is the best."""
         self.job.metrics(step, losses.metrics | self.metric.metrics(losses))
         self.validations.add(step, losses)
         return self.state.record(step, losses.loss, self.config)
 
     def report_best(self) -> None:
-        """Write down the best validation of the trained steps: the base model's is not among them."""
+        """Record the best validation of the trained steps, excluding the base model's."""
         best = self.state.best_step
         self.job.facts(best_step=best, best_eval_loss=None if best is None else self.state.best_loss)
 
     def measure(self, model: Any, rows: TokenRows, message: str) -> RowLosses:
-        """Losses of `rows` under the present weights of `model`, with progress."""
+        """Return the losses of `rows` under the current weights of `model`, reporting progress."""
         return self.objective.measure(
             model,
             rows,
@@ -406,13 +412,15 @@ class TrainingLoop:
         )
 
     def tell(self, message: str) -> None:
-        """Say what goes on between steps. Raises Cancelled when asked to stop."""
+        """Report the current activity between steps. Raises JobCancelled on a request to stop."""
         hardware.guard_memory(self.config, self.device)
         step = self.state.step
         self.reporter.report(step, self.steps, "steps", message, lambda: self.clock.eta(step))
 
     def save_if_due(self, *, evaluated: bool = False) -> None:
-        """Write a checkpoint after a validation or a minute, unless writing them takes too much time."""
+        """Write a checkpoint after a validation or a minute, unless writing takes too large a share of the
+        time.
+        """
         since = time.monotonic() - self.saved_at
         if since * CHECKPOINT_SHARE >= self.save_seconds and (evaluated or since > CHECKPOINT_SECONDS):
             self.save()
@@ -431,17 +439,17 @@ class TrainingLoop:
         self.save_seconds = self.saved_at - started
 
     def finish(self) -> TrainingStop:
-        """Restore the best weights where the config asks for it."""
+        """Restore the best weights if the config asks for it."""
         restored = self.state.step
         best = self.state.best_step
         if self.config.load_best_model_at_end and best is not None and best != self.state.step:
             self.stepper.masters.load(training_state.load_best(self.job.dir.checkpoints, best))
             restored = best
-        reason = self.state.reason or "epochs"  # it was decided before this
+        reason = self.state.reason or "epochs"  # already set at this point
         return TrainingStop(reason=reason, step=self.state.step, restored_step=restored)
 
     def release(self) -> Any:
-        """Hand the model out and let go of everything else that takes memory."""
+        """Return the model and free all other memory."""
         model = self.stepper.release()
         del self.stepper
         return model

@@ -1,8 +1,8 @@
-"""A run from its order to its verdict: data to tokens, model to method, the loop, the evidence.
+"""A training run from the job specification to the verdict: tokens, model and method, the loop, the evidence.
 
-Order of things: what can be refused cheaply comes first (rows, tokens), the model is loaded after that, and
-everything that is not needed to see the first metric comes after training. No row is cut or left out
-without being counted; energy that can't be measured is unknown, never guessed.
+Order of work: checks that can fail cheaply come first (rows, tokens), then the model is loaded, and
+everything not needed for the first metric comes after training. Every row that is truncated or left out is
+counted; energy that can't be measured is None, never estimated.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def report_rows(
     parts: dict[str, TokenisedPart],
     limit: int,
 ) -> None:
-    """Facts and alerts about the rows. Raises DataError where a part has no trained token at all."""
+    """Record facts and alerts about the rows. Raises DataError if a part has no trained token at all."""
     train = parts["train"]
     for name in ("train", "validation"):
         if not len(parts[name].rows):
@@ -93,37 +93,36 @@ def report_rows(
     )
 
 
-# The energy that a run took, where the machine counts it: a GPU by NVML, a processor by RAPL.
-#
-# Both count for the whole device, so the figure is the run's where nothing else works on it. Where neither
-# can be read (virtual machines, no right to read it) the energy is unknown, never guessed.
-
 POWERCAP = Path("/sys/class/powercap")
-MICROJOULES = 3_600_000_000  # in a watt-hour
+MICROJOULES = 3_600_000_000  # per watt-hour
 MILLIJOULES = 3_600_000
 
 
 class EnergyMeter:
-    """Counts from its making on."""
+    """Energy used since creation: of a GPU by NVML, of a processor by RAPL.
+
+    Both count the whole device, so the figure is the run's only if no other work uses it. Where neither can
+    be read (virtual machines, missing permission) the energy is None.
+    """
 
     def __init__(self, device: torch.device, powercap: Path = POWERCAP) -> None:
         self.device, self.powercap = device, powercap
         self.began = self._read()
 
     def watt_hours(self) -> float | None:
-        """Since the beginning; None where the machine does not tell."""
+        """Return the energy since creation; None where the machine doesn't report it."""
         now = self._read()
         if not self.began or now.keys() != self.began.keys():
             return None
         return sum(_compute_counter_difference(self.began[name], now[name]) for name in now)
 
     def _read(self) -> dict[str, tuple[float, float]]:
-        """counter -> (watt-hours, where it starts over; 0 for never)."""
+        """Return counter -> (watt-hours, value at which it wraps around; 0 for never)."""
         if self.device.type == "cuda":
             return _read_gpu_energy(self.device.index or 0)
         readings = {}
         for zone in sorted(self.powercap.glob("intel-rapl:*")):
-            if zone.name.count(":") > 1:  # a part of a package that is counted already
+            if zone.name.count(":") > 1:  # part of a package that is already counted
                 continue
             try:
                 used, most = (int((zone / n).read_text()) for n in ("energy_uj", "max_energy_range_uj"))
@@ -134,7 +133,7 @@ class EnergyMeter:
 
 
 def _compute_counter_difference(before: tuple[float, float], after: tuple[float, float]) -> float:
-    """Of two readings of a counter that may have started over once."""
+    """Return the difference of two readings of a counter that may have wrapped around once."""
     return after[0] - before[0] + (after[1] if after[0] < before[0] else 0.0)
 
 
@@ -149,23 +148,18 @@ def _read_gpu_energy(index: int) -> dict[str, tuple[float, float]]:
     return {"gpu": (used / MILLIJOULES, 0.0)}
 
 
-# A run from its order to its verdict: data to tokens, model to method, the loop, the evidence.
-#
-# Order of things: what can be refused cheaply comes first (rows, tokens), the model is loaded after that,
-# and everything that is not needed to see the first metric comes after training.
-
-FIRST_BATCH_ROWS = 64  # training rows that show the start `eva` in which directions inputs vary
+FIRST_BATCH_ROWS = 64  # training rows for the `eva` initialization's directions of input variance
 
 
 class TrainingRun:
-    """One run: `prepare` → `build` → training → `judge`."""
+    """A run of one task: `prepare` → `build` → training → `judge`."""
 
     def __init__(self, job: WorkerJob, config: TrainConfig) -> None:
         self.job = job
         self.config = config
         self.split = Split.parse(job.spec["split"])
         self.data = job.spec["dataset"]
-        self.packed = False  # whether micro-batches are dealt by tokens
+        self.packed = False  # whether micro-batches are split by tokens
         self.course: TrainingSummary | None = None  # known once training has ended
         self.device = torch.device(job.device)
         self.dtype = choose_dtype(self.config.dtype, self.device)
@@ -174,21 +168,21 @@ class TrainingRun:
             torch.cuda.set_device(self.device)
 
     def open(self) -> None:
-        """Find the model that is loaded, and load its tokenizer."""
+        """Locate the model to load, and load its tokenizer."""
         self.job.progress(0, 1, "run", "Loading the tokenizer")
         if self.config.model in loading.BUNDLED:
             ensure_bundled_model(self.config.model, self.job.home)
         self.source = loading.resolve_model(self.config.model, self.job.home)
         self.earlier = saved_models.find_earlier_run(self.job.home, self.config)
         if self.earlier:
-            self.job.progress(0, 1, "run", "Taking over the model of the earlier run")
+            self.job.progress(0, 1, "run", "Loading the model of the earlier run")
             self.source = saved_models.resolve_source(
                 self.job.home, self.config, self.earlier, self.job.dir, self.dtype
             )
         elif self.job.resume and (began_on := read_json(self.job.dir.loaded_base)):
             self.source = provenance.find_pinned_folder(self.source, began_on)
         self.architecture = loading.load_config_for(self.config, self.source)
-        # a resume, and whoever loads a checkpoint, may find that the hub has newer weights
+        # the hub may have newer weights by the time of a resume or of loading a checkpoint
         if not self.job.resume and (commit := loading.find_commit(self.source)):
             write_json(self.job.dir.loaded_base, {**provenance.build_reference(self.source, commit)})
         self.tokenizer = loading.load_tokenizer(self.source, chat_template=self.config.chat_template)
@@ -225,7 +219,7 @@ class TrainingRun:
         training.alarms.conclude(verdict)
         if not METHODS[self.config.method].adapter:
             shutil.rmtree(self.job.dir.base, ignore_errors=True)  # all weights are saved with the result
-        if not self.job.resume:  # of a resumed run nobody knows the whole
+        if not self.job.resume:  # the totals of a resumed run are unknown
             self.job.facts(
                 run_seconds=time.monotonic() - self.began,
                 energy_wh=self.energy.watt_hours(),
@@ -236,29 +230,31 @@ class TrainingRun:
         return verdict
 
     def judged_rows(self, held_out: int) -> float:
-        """Rows that each model is judged on, answers after prompts of other rows among them."""
+        """Return the number of rows that each model is judged on, including responses after prompts of other
+        rows.
+        """
         return held_out * (1 + (count_rounds(held_out) if has_question(self.job.spec, self.config) else 0))
 
     def choose_objective(self, model: Any, parts: list[TokenRows]) -> Objective:
-        """What the task makes smaller."""
+        """Return the objective of the task."""
         return TokenObjective()
 
     @cached_property
     def questions(self) -> ReferenceProbes:
-        """As `choose_questions` makes them."""
+        """Return the probes from `choose_questions`, created once."""
         return self.choose_questions()
 
     def choose_questions(self) -> ReferenceProbes:
-        """What its models are asked beside the held-out rows."""
+        """Create the probes of its models beside the held-out rows."""
         return ReferenceProbes(self.job, self.config, self.tokenizer, self.source, self.positions)
 
     @property
     def positions(self) -> int | None:
-        """The most tokens of a row that the model can see."""
+        """Return the maximum number of tokens of a row under the model."""
         return training_rows.count_positions(self.architecture, self.config)
 
     def prepare(self) -> tuple[TokenRows, TokenRows, TokenRows]:
-        """Train, validation and test rows, cut to length; counts go into the facts."""
+        """Return train, validation and test rows, truncated to length; counts go into the facts."""
         job, config, dataset = self.job, self.config, self.data
         dealt = training_rows.load_split_rows(job, dataset["fingerprint"], self.split, config)
         whole = training_rows.tokenise(
@@ -277,14 +273,14 @@ class TrainingRun:
         return parts["train"].rows, parts["validation"].rows, parts["test"].rows
 
     def build(self, rows: TokenRows) -> Any:
-        """The model with what the method trains, its initial weights set by the seed."""
+        """Return the model with the method's parameters, initialized from the seed."""
         config, device = self.config, self.device
         dtype = self.dtype
         self.job.progress(0, 1, "run", "Loading the model")
         torch.manual_seed(config.seed)
         model = self.load(rows)
         self.take_over(model)
-        if not METHODS[self.config.method].adapter:  # later there is no base model to let write
+        if not METHODS[self.config.method].adapter:  # there is no base model to generate with later
             self.questions.hear(model)
         if not saved_models.starts_at_base(config):
             self.questions.hear_task(model)
@@ -301,17 +297,17 @@ class TrainingRun:
         return model
 
     def load(self, rows: TokenRows) -> Any:
-        """The base model with what the method trains."""
+        """Load the base model and add the method's parameters."""
         return self.tunable(loading.load_model(self.config, self.source, str(self.device), self.dtype), rows)
 
     def tunable(self, model: Any, rows: TokenRows) -> Any:
-        """The base model with what the method trains; `rows` are those of training."""
+        """Add the method's parameters to the base model; `rows` are the training rows."""
         steps = count_total_steps(self.config, len(rows))
         start = None if saved_models.continues_training(self.config) else self.start(rows)
         return make_trainable(model, self.config, self.dtype, steps=steps, start=start)
 
     def start(self, rows: TokenRows) -> adapter_weights.InitSources:
-        """What the adapter's first weights are made from: some training rows, the model's own weights."""
+        """Return the sources of the adapter's initial weights: some training rows and the model's weights."""
         order = np.random.default_rng(self.config.seed).permutation(len(rows))[:FIRST_BATCH_ROWS]
         examples = [torch.from_numpy(rows.row(int(i))[0].astype(np.int64)).to(self.device) for i in order]
         return adapter_weights.InitSources(
@@ -319,7 +315,7 @@ class TrainingRun:
         )
 
     def take_over(self, model: Any) -> None:
-        """Where an adapter is trained further, give it the weights that it had."""
+        """If an adapter is trained further, load its earlier weights."""
         if (
             self.earlier
             and METHODS[self.config.method].adapter
@@ -328,19 +324,19 @@ class TrainingRun:
             saved_models.load_adapter_weights(model, self.earlier)
 
     def save(self, model: Any) -> None:
-        """Leave the tuned model in the job's folder."""
+        """Save the tuned model in the job's folder."""
         adapter = METHODS[self.config.method].adapter
         origin: ModelOrigin = {
             "dataset": self.data.get("name", self.config.dataset),
             "continued_from": self.config.init_from or None,
             "init_mode": self.config.init_mode if self.earlier else None,
-            # the adapter belongs to the model beside this folder, not to that of the name
+            # the adapter belongs to the model beside this folder, not to the model of that name
             "own_base": adapter and self.job.dir.base.exists(),
-            # how it is asked for calls where its template writes none
+            # function calls need a prompt format where the template has none
             "calls": self.data["kind"] != "text"
             and training_rows.has_function_calls(self.job.home, self.data["fingerprint"]),
         }
-        if self.earlier and not adapter:  # loaded from that run's folder, or from one that goes
+        if self.earlier and not adapter:  # loaded from that run's folder, or from a temporary one
             origin["base"] = saved_models.read_base(self.earlier.folder.model)
         if self.course:
             origin["course"] = self.course
@@ -350,7 +346,7 @@ class TrainingRun:
     def judge(
         self, training: TrainingLoop, stopped: TrainingStop, rows: TokenRows, split: JudgingSplit
     ) -> Verdict:
-        """Save the model, compare it with the base on `rows`, and pass the verdict."""
+        """Save the model, compare it with the base model on `rows`, and return the verdict."""
         job, config = self.job, self.config
         load = training_rows.make_loader(job.home, self.data["fingerprint"], self.data["kind"])
         model = training.release()
@@ -375,7 +371,7 @@ class TrainingRun:
             base = gathering.of(model, "the model of the earlier run")
             base_labels = labels and labels.score(model, "the model of the earlier run")
         else:
-            del model  # memory holds one model
+            del model  # memory for one model at a time
             gc.collect()
             model = loading.load_model(config, self.source, str(self.device), self.dtype)
             base = of_base.of(model, "the base model")
@@ -394,7 +390,7 @@ class TrainingRun:
     def gathering(
         self, model: Any, rows: TokenRows, load: Load, extraction: ExtractionRun | None
     ) -> ModelEvaluator:
-        """What base and tuned model are asked; `rows` are held out, `model` is the tuned one."""
+        """Return the evaluator of base and tuned model; `rows` are held out, `model` is the tuned one."""
         count, seed = self.config.sample_prompts, self.split.split_seed
         return ModelEvaluator(
             job=self.job,
@@ -413,7 +409,7 @@ class TrainingRun:
     def conclude(
         self, run: RunEvaluation, gathering: ModelEvaluator, extraction: ExtractionRun | None
     ) -> Verdict:
-        """The verdict with what was forgotten, the rows and items that it rests on left beside it."""
+        """Return the verdict including forgetting, and write the rows and items that it is based on."""
         base, tuned, tasks = run.base, run.tuned, gathering.tasks
         run_evaluation.drop_unpaired(tasks, base, tuned)
         run_evaluation.write_probe_items(self.job, [*gathering.probes, *(tasks.probes if tasks else ())])
@@ -426,11 +422,13 @@ class TrainingRun:
         return document
 
     def extraction(self, rows: TokenRows, load: Load) -> ExtractionRun | None:
-        """What asks for rows from memory; `rows` are held out, `load` has their words."""
+        """Return the extraction test, or None without probes; `rows` are held out, `load` loads their
+        content.
+        """
         if not self.config.probes:
             return None
         return ExtractionRun(self.job, self.tokenizer, self.questions.seen.rows, rows, load)
 
     def verdict(self, run: RunEvaluation, extraction: ExtractionRun | None) -> Verdict:
-        """What the evidence says."""
+        """Return the verdict from the evidence."""
         return run_verdict.judge_run(self.config, run, extraction)

@@ -1,8 +1,8 @@
-"""What is measured between steps: losses of every validation row, the task's metric, and probes.
+"""Measurements between steps: losses of every validation row, the task's metric, and probes.
 
-Validations are kept row by row, so that a rise can be tested. Each kind of probe waits until its share of
-the training time pays for it. Nothing here draws a random number: with probes or without, training is the
-same.
+Validations are stored row by row, so that an increase can be tested for significance. Each kind of probe
+waits until its share of the training time covers it. No random numbers are drawn here: training is the same
+with or without probes.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ from store.training.train_config import TrainConfig
 
 
 class ValidationHistory:
-    """The validations of one run, in memory and, after `write`, in its folder."""
+    """Validations of one run, in memory and, after `write`, in its folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.done: list[tuple[int, RowLosses]] = []
 
     def add(self, step: int, losses: RowLosses) -> None:
-        """Keep the losses measured at `step`."""
+        """Add the losses measured at `step`."""
         self.done.append((step, losses))
 
     def rewind(self, steps: set[int]) -> None:
-        """Read what an earlier attempt wrote, and keep these steps of it alone."""
+        """Read the file of an earlier attempt, keeping only these steps."""
         self.done = []
         if not self.path.exists():
             return
@@ -65,7 +65,7 @@ class ValidationHistory:
                 self.done.append((int(step), RowLosses(*(columns[name][rows] for name in names))))
 
     def write(self) -> None:
-        """Write all of them, by atomic rename."""
+        """Write all validations, by atomic rename."""
         if not self.done:
             return
         columns = {
@@ -79,7 +79,7 @@ class ValidationHistory:
             pq.write_table(pa.table(columns), aside)
 
     def for_verdict(self) -> list[Validation]:
-        """Them as the verdicts take them."""
+        """Return the validations in the form that the verdicts take."""
         return [
             Validation(step=step, row_ids=r.row_ids, loss_sums=r.loss_sum, tokens=r.tokens)
             for step, r in self.done
@@ -87,20 +87,23 @@ class ValidationHistory:
 
 
 class TaskMetric:
-    """`kind` is one of `engine.evaluation.training_curve.run_curve`."""
+    """Metric of the task beside the loss; `kind` is one of `engine.evaluation.training_curve.run_curve`."""
 
     def __init__(self, kind: MetricKind = "tokens", answers: LiveAnswers | None = None) -> None:
         self.kind, self.answers = kind, answers
 
     def metrics(self, losses: RowLosses) -> dict[str, float]:
-        """What a validation says of it and of nothing else, for the store."""
+        """Return the metrics for the store that this metric adds to a validation."""
         if self.kind != "label":
             return {}
         return {"eval/label_accuracy": float((losses.correct == losses.tokens).mean())}
 
     def course(self, validations: ValidationHistory) -> MetricCurve:
-        """What it is called, and its values by step: those of answers where they were given at the last
-        validation and before, as somebody reads answers."""
+        """Return the name of the metric and its values by step.
+
+        These are the values of generated responses if there were any at the last validation and before it, as
+        a reader reads responses.
+        """
         last = validations.done[-1][0] if validations.done else 0
         answered = self.answers.values_by_step() if self.answers else []
         if self.answers and len(answered) > 1 and answered[-1].step == last:
@@ -108,28 +111,18 @@ class TaskMetric:
         values = [
             run_curve.build_metric_values(self.kind, step, rows.row_ids, rows.correct, rows.tokens)
             for step, rows in validations.done
-            if step or self.kind != "pairs"  # before training every pair is a tie
+            if step or self.kind != "pairs"  # every pair is a tie before training
         ]
         return MetricCurve(run_curve.METRIC_WORDS[self.kind], values)
 
 
-# Probes between steps: what training rows lose beside validation rows, what the model still knows, and how
-# it answers.
-#
-# Each kind has its own share of the time that training took so far and waits until that pays for it, so
-# that probes never take more than the run's `probe_share`, however short the run or slow the machine. What
-# they cost is written down. General probes are measured on the base model too, as step 0, the first time
-# that they can be paid for, as they say something against it alone. Nothing here draws a random number:
-# with probes or without, training is the same.
-
-
 class TrainedRowsProbe:
-    """Rows that are trained on, as a probe: `most` of them, spread over the data set, under the objective."""
+    """Training rows as a probe: `most` of them, spread evenly over the data set, under the objective."""
 
     name = TRAINED_ROWS
 
     def __init__(self, rows: TokenRows, objective: Objective, most: int) -> None:
-        own = np.flatnonzero(rows.row_ids >= 0)  # planted ones are none of the data set
+        own = np.flatnonzero(rows.row_ids >= 0)  # canaries are not part of the data set
         self.rows, self.objective = rows.take(own[select_evenly(len(own), most)]), objective
 
     def __len__(self) -> int:
@@ -147,14 +140,14 @@ class TrainedRowsProbe:
         device: torch.device,
         on_items: Callable[[int], None] = lambda done: None,
     ) -> ProbeMeasurement:
-        """Their losses without dropout, as those of validation rows."""
+        """Measure the losses of the rows without dropout, as for validation rows."""
         losses = self.objective.measure(
             model, self.rows, batch_size=batch_size, device=device, on_batch=on_items
         )
         return self.as_measured(losses)
 
     def as_measured(self, losses: RowLosses) -> ProbeMeasurement:
-        """Losses of its rows as those of a probe."""
+        """Convert losses of its rows to a probe measurement."""
         none = np.zeros(len(self), np.int32)
         names = [str(row_id) for row_id in losses.row_ids]
         return ProbeMeasurement(
@@ -170,7 +163,7 @@ class TrainedRowsProbe:
         )
 
     def listing(self) -> pa.Table:
-        """None: the rows are the data set's own."""
+        """Return an empty table: the rows are the data set's own."""
         return ITEM_SCHEMA.empty_table()
 
     def part(self, most: int) -> TrainedRowsProbe:
@@ -178,26 +171,33 @@ class TrainedRowsProbe:
 
 
 class TimeBudget:
-    """Seconds that may go into something: a share of the seconds of training."""
+    """Seconds available for an activity: a share of the seconds of training."""
 
     def __init__(self, share: float, spent: float = 0.0) -> None:
         self.share, self.spent = share, spent
-        self.last: float | None = None  # what it took the last time
+        self.last: float | None = None  # seconds of the last time
 
     def allows(self, trained: float, expected: float, times: int = 1) -> bool:
-        """Whether it can be paid for once more, or so many `times`; `expected` seconds where it was not done
-        yet."""
+        """Whether the budget covers the activity `times` more times; `expected`: its seconds before the first
+        time.
+        """
         cost = times * (expected if self.last is None else self.last)
         return self.share > 0 and self.spent + cost <= self.share * trained
 
     def spend(self, seconds: float, times: int = 1) -> None:
-        """It took so long, for so many `times`."""
+        """Record the seconds spent on `times` repetitions."""
         self.spent, self.last = self.spent + seconds, seconds / times
 
 
 class TrainingProbes:
-    """The probes of one run: `kinds`, each a list of probes that are measured together, and answers. of_base:
-    a kind as the base model is asked it, which may be known already."""
+    """Probes of one run between steps: losses of training rows, general knowledge, and generated responses.
+
+    kinds: each is a list of probes measured together; of_base: maps a kind to its probes of the base model,
+    which may be cached. Each kind has its own share of the training time so far and waits until that covers
+    it, so that probes never exceed the run's `probe_share`, however short the run or slow the machine. Their
+    cost is recorded. General probes are relative to the base model, so it is measured too, as step 0, the
+    first time the budget covers it.
+    """
 
     def __init__(
         self,
@@ -218,14 +218,16 @@ class TrainingProbes:
 
     @property
     def seconds(self) -> list[float]:
-        """What each kind took."""
+        """Return the seconds spent on each kind."""
         return [budget.spent for budget in self.budgets]
 
     def measure(
         self, step: int, model: Any, trained: float, pace: float, tell: Callable[[str], None]
     ) -> list[ProbeMeasurement]:
-        """At `step`, after `trained` seconds of training, whatever can be paid for. `pace`: seconds a token
-        of a validation; `tell`: what is going on."""
+        """Measure, at `step` and after `trained` seconds of training, the kinds that their budgets cover.
+
+        `pace`: seconds per token of a validation; `tell`: reports the current activity.
+        """
         measured: list[ProbeMeasurement] = []
         for kind, budget in zip(self.kinds, self.budgets, strict=False):
             expected = pace * sum(probe.tokens for probe in kind)
@@ -245,8 +247,11 @@ class TrainingProbes:
     def _ask_base(
         self, kind: Sequence[Probe], model: Any, tell: Callable[[str], None], affordable: bool
     ) -> int:
-        """Measure the base model where it is known or can be paid for (else it is at the end); how often it
-        was asked for that, 0 or 1."""
+        """Measure the base model if it is cached or the budget covers it; otherwise it is measured at the
+        end.
+
+        Returns the number of passes charged to the budget, 0 or 1.
+        """
         probes = self.of_base(kind)
         with use_base_model(model) as base:
             answered = all(
@@ -272,8 +277,10 @@ class TrainingProbes:
         return True
 
     def start(self, model: Any, tell: Callable[[str], None]) -> None:
-        """Measure the base model, where a run is to stop for what it forgets: that is against it. It counts
-        into what probes may take, so that later ones wait for it."""
+        """Measure the base model first if the run stops on forgetting, which is relative to it.
+
+        The time is charged to the probes' budget, so that later probes wait for it.
+        """
         for kind, budget in zip(self.kinds, self.budgets, strict=False):
             if self.config.max_forgetting is not None and _is_general(kind):
                 began = time.perf_counter()
@@ -286,7 +293,7 @@ class TrainingProbes:
         self._keep(0, measured)
 
     def forgot(self, measured: Sequence[ProbeMeasurement]) -> bool:
-        """Whether prose has surely (95%, over passages) lost more than the run may forget."""
+        """Whether the loss on prose rose significantly (95%, over passages) by more than `max_forgetting`."""
         prose = _find_prose(measured)
         if prose is None or self.base is None or self.config.max_forgetting is None:
             return False
@@ -294,7 +301,7 @@ class TrainingProbes:
         return lost.low is not None and lost.low > self.config.max_forgetting
 
     def prose_at(self, step: int) -> tuple[ProbeMeasurement, ProbeMeasurement] | None:
-        """Prose under the base model and as it was measured at `step`, where both were."""
+        """Return the prose probe of the base model and of `step`, if both were measured."""
         there = _find_prose([ProbeMeasurement.of(table) for table in self.tables.get(step, ())])
         return (self.base, there) if self.base and there else None
 
@@ -302,7 +309,7 @@ class TrainingProbes:
         for probe in measured:
             self.tables.setdefault(step, []).append(probe.table(step=step))
         if measured:
-            self.write()  # before the numbers: who sees them can read the items
+            self.write()  # written before the metrics, so that whoever sees those can read the items
         for probe in measured:
             self.job.metrics(step, probe.metrics)
 
@@ -314,7 +321,7 @@ class TrainingProbes:
         return probe.measure(model, batch_size=batch_size, device=device, on_items=on_items)
 
     def rewind(self, last: int, seconds: Sequence[float]) -> None:
-        """Read what an earlier attempt wrote, up to a step, by when each kind had taken `seconds`."""
+        """Read an earlier attempt's measurements up to step `last`, when each kind had taken `seconds`."""
         for budget, spent in zip(self.budgets, seconds, strict=False):
             budget.spent = spent
         self.tables = {}
@@ -330,7 +337,7 @@ class TrainingProbes:
             self.answers.rewind(last)
 
     def write(self) -> None:
-        """Write all that was measured, by atomic rename."""
+        """Write all measurements, by atomic rename."""
         if self.tables:
             with write_atomically(self.job.dir.live_probes, flush=False) as aside:
                 pq.write_table(
@@ -338,7 +345,7 @@ class TrainingProbes:
                 )
 
     def course(self, probe: str) -> dict[int, pa.Table]:
-        """Rows of one probe at every step that it was measured at."""
+        """Return the rows of one probe at every step at which it was measured."""
         return {
             step: table
             for step, tables in self.tables.items()
@@ -349,8 +356,11 @@ class TrainingProbes:
     def seen(
         self, base: ProbeMeasurement | None, tuned: ProbeMeasurement | None, step: int
     ) -> list[Validation]:
-        """The probe of training rows at every step that it was measured, as the verdicts take it:
-        under the base model as of step 0, and under the model that was kept as of the `step` it is from."""
+        """Return the training-row probe at every step at which it was measured, in the form that the verdicts
+        take.
+
+        The base model counts as step 0, the restored model as `step`.
+        """
         measured = {
             at: ProbeMeasurement.of(table)
             for at, tables in self.tables.items()

@@ -1,7 +1,8 @@
-"""The variant job: a run's model at one share of the way from its base, kept as a run of its own.
+"""The variant job: store a run's model, interpolated at one α from its base, as a run of its own.
 
-Its folder is that of a trained run (model, split, losses, probes, answers), and its verdict holds it against
-the same base model on the same rows, so that it is compared, evaluated and continued like any other.
+Its folder is like that of a trained run (model, split, losses, probes, responses), and its verdict compares
+it with the same base model on the same rows, so that it can be compared, evaluated and continued like any
+other run.
 """
 
 from __future__ import annotations
@@ -36,13 +37,15 @@ from store.evaluation.verdict_schemas import Verdict
 from store.runs.schemas import RunResult
 from store.training.train_config import TrainConfig
 
-phases = build_fixed_phases(  # told by the JudgingPace, which foresees the second model by the first
+phases = build_fixed_phases(  # EvaluationPace predicts the second model's time from the first
     evaluated_model.LOADING_MESSAGE, Phase((*EVALUATION_MESSAGES, "Measuring how far the weights moved"))
 )
 
 
 def run(job: WorkerJob) -> RunResult:
-    """Keep the model of `order` {mixed_from, alpha}; answers its verdict, as a run that was trained."""
+    """Store the model of the job specification {mixed_from, alpha} and return its verdict, as for a trained
+    run.
+    """
     config, alpha = TrainConfig.parse(job.config), float(job.spec["alpha"])
     job.status("preparing")
     job.progress(0, 1, "run", "Loading the model")
@@ -68,7 +71,7 @@ def run(job: WorkerJob) -> RunResult:
 
 
 def _judge_variant(job: WorkerJob, config: TrainConfig, mixing: ModelInterpolation, alpha: float) -> Verdict:
-    """The verdict, with the rows and items that it rests on beside it."""
+    """Return the verdict, and write the rows and items that it is based on."""
     base_measured = mixing.measured_end(0.0)
     gathering = _build_evaluator(job, config, mixing, EvaluationPace(job, 1 if base_measured else 2))
     prompts, swapped = gathering.prompts, gathering.swapped
@@ -103,7 +106,7 @@ def _judge_variant(job: WorkerJob, config: TrainConfig, mixing: ModelInterpolati
 def _build_evaluator(
     job: WorkerJob, config: TrainConfig, mixing: ModelInterpolation, pace: EvaluationPace
 ) -> ModelEvaluator:
-    """What both models are asked, as those of the run were."""
+    """Return the evaluator of both models, with the same questions as in the original run."""
     spec, rows = mixing.spec, mixing.rows
     load = training_rows.make_loader(job.home, spec["dataset"]["fingerprint"], spec["dataset"]["kind"])
     seed = int(spec["split"]["split_seed"])
@@ -123,7 +126,7 @@ def _build_evaluator(
 def _load_base_evaluation(
     base_measured: list[ProbeMeasurement], prompts: list[Prompt], mixing: ModelInterpolation
 ) -> ModelEvaluation:
-    """What the run's own verdict found of the base model."""
+    """Return the base model's evaluation from the original run."""
     rows, *probes = base_measured
     losses = RowLosses(mixing.rows.row_ids, rows.loss_sum, rows.tokens, np.asarray(rows.correct))
     answers: dict[int, str] = {}

@@ -1,1 +1,1 @@
-"""A matrix of transfer: every run on every data set, what is measured and what comes of it."""
+"""The transfer matrix: every run evaluated on every data set, its measurements and results."""

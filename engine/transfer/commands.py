@@ -1,4 +1,4 @@
-"""The command that asks for a matrix of transfer: every run on every data set, in one job."""
+"""The command that queues a transfer matrix: every run on every data set, in one job."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from store.transfer.config import KIND, TransferConfig
 
 
 class TransferCommands:
-    """The command over one store; `launching` queues jobs."""
+    """Commands over one store; `launching` queues jobs."""
 
     def __init__(self, database: Database, launching: JobSubmission) -> None:
         self.database, self.launching = database, launching
 
     def table(self) -> dict[str, Command]:
-        """By name."""
+        """Return the commands by name."""
         return {"transfer": Command(TransferConfig, self.transfer, CREATED, makes_work=True)}
 
     def transfer(self, config: TransferConfig) -> JobQueued:
-        """Queue it. Raises ConfigError and StateError that name the field at fault."""
+        """Queue the matrix. Raises ConfigError and StateError that name the invalid field."""
         with self.database.transaction() as tx:
             chosen = [_get_ended_run(tx, name) for name in config.runs]
             _check_base(chosen)
@@ -39,7 +39,7 @@ class TransferCommands:
 
 
 def _resolve_datasets(tx: Transaction, config: TransferConfig) -> list[str]:
-    """The data sets as asked for. Raises ConfigError for one that isn't there."""
+    """Return the requested data sets. Raises ConfigError for one that doesn't exist."""
     for name in config.datasets:
         try:
             datasets.get_dataset(tx, name)
@@ -63,7 +63,7 @@ def _get_ended_run(tx: Transaction, name: str) -> Run:
 
 
 def _check_base(chosen: list[Run]) -> None:
-    """Raise ConfigError for runs of several base models: their losses count other tokens."""
+    """Raise ConfigError for runs of different base models: their losses are over different tokens."""
     first = chosen[0]
     for run in chosen[1:]:
         if run.model != first.model:

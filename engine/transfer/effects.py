@@ -1,25 +1,26 @@
-"""What training on one data set did for another: a tuned model against its base on the same held-out rows.
+"""Effects of training on one data set for another: a tuned model against its base on the same held-out rows.
 
 The figure of a cell is the relative gain, 1 - (loss tuned / loss base) over all rows, so that data sets of
-hard and easy texts share a scale; its interval resamples whole rows of both models together. Its p-value is
-how often the difference is as large when base and tuned model are swapped in rows at random, and where no
-swap is that large, the tail of Student's t below the finest that so many swaps can say. Holm's correction is
-over the cells that are looked at together, the own data set of a run among them. All of it speaks of rows:
-another seed of the same training is not in it. Pure: arrays in, documents out.
+hard and easy texts share a scale; its interval resamples whole rows of both models together. Its p-value
+is the share of random swaps of base and tuned model within rows that give as large a difference. If no
+swap does, it is the tail of Student's t, at most the smallest p-value that so many swaps can give. Holm's
+correction is over the cells that are judged together, including the own data set of a run. All of this is
+about rows: the variation between training seeds is not included. Pure functions: arrays in, documents out.
 
-Backward transfer over a sequence of tasks: what later training did to what earlier training had reached.
+Backward transfer over a sequence of tasks is the effect of later training on what earlier training
+reached.
 
-BWT = mean over i < T of (R_T,i - R_i,i) (Lopez-Paz and Ranzato 2017), where R_j,i is the relative gain on the
-rows of task i after run j: both over the base model's loss on these rows, so that below 0 is forgetting. Rows
-of different tasks are independent, so the limits of the mean follow from those of each task (Zou and Donner
-2008), which are of its rows alone. Pure: arrays in, a document out.
+BWT = mean over i < T of (R_T,i - R_i,i) (Lopez-Paz and Ranzato 2017), where R_j,i is the relative gain on
+the rows of task i after run j: both over the base model's loss on these rows, so that values below 0 mean
+forgetting. Rows of different tasks are independent, so the limits of the mean follow from those of each
+task (Zou and Donner 2008), which are of its rows alone.
 
-How far apart two data sets, or two trainings, are: what may predict transfer before it is measured.
+Distances between data sets, and between trainings, may predict transfer before it is measured.
 
 Data sets: 1 - the cosine of their mean embeddings, with an interval over rows. Trainings: the cosine of
 their weight changes. A change has as many numbers as the model, so each matrix is hashed down to some
-thousand (count sketch, Charikar et al. 2002): inner products keep their value on average, and the error of a
-cosine over many matrices is far below what matters. Pure: arrays in, documents out.
+thousand (count sketch, Charikar et al. 2002): inner products are preserved in expectation, and the error
+of a cosine over many matrices is negligible.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ SWAPS = 10_000
 SIGNS_PER_BATCH = 2_000_000  # signs drawn at a time
 ALPHA = 0.05
 STARS = ((0.001, "***"), (0.01, "**"), (ALPHA, "*"))
-MIN_PAIRS = 10  # fewer say nothing of a correlation, whatever it comes to
+MIN_PAIRS = 10  # fewer pairs are always inconclusive
 TransferMeasure = Literal["relative", "right"]
 MEASURES: tuple[TransferMeasure, ...] = ("relative", "right")
 
@@ -58,8 +59,11 @@ Floats = NDArray[np.float64]
 
 
 class CellRows(NamedTuple):
-    """One model on the rows of a cell, in one order: summed nats and tokens of each, and whether every token
-    of its answer is the likeliest, so that greedy decoding gives just it."""
+    """Results of one model on the rows of a cell, in the same order for all models.
+
+    Summed nats and tokens of each row, and whether every token of its answer is the most likely one, so
+    that greedy decoding gives exactly this answer.
+    """
 
     loss: ArrayLike
     tokens: ArrayLike
@@ -67,7 +71,7 @@ class CellRows(NamedTuple):
 
 
 class CellFigures(TypedDict):
-    """The figures of a `TransferCell`."""
+    """Figures of a `TransferCell`."""
 
     n: int
     tokens: int
@@ -79,7 +83,7 @@ class CellFigures(TypedDict):
 
 
 def compute_level(rows: CellRows) -> ModelLevel:
-    """Of one model on rows."""
+    """Compute the loss and accuracy of one model on rows."""
     hits = np.asarray(rows.right, np.bool_)
     return {
         "n": len(hits),
@@ -90,7 +94,7 @@ def compute_level(rows: CellRows) -> ModelLevel:
 
 
 def compare(base: CellRows, tuned: CellRows) -> CellFigures:
-    """Of both models on the same rows. Raises ValueError for no rows, or a loss that is not finite."""
+    """Compare both models on the same rows. Raises ValueError for no rows, or a non-finite loss."""
     before, after = (np.asarray(side.loss, np.float64) for side in (base, tuned))
     tokens = np.asarray(base.tokens, np.float64)
     if not np.isfinite(before).all() or not np.isfinite(after).all():
@@ -117,7 +121,7 @@ def _build_figure(interval: Interval, p: float) -> TransferFigure:
 
 
 def permutation_test(differences: ArrayLike, *, swaps: int = SWAPS, seed: int = 0) -> float:
-    """Two-sided p-value of the sum of paired differences, if either model could have had either value."""
+    """Return the two-sided p-value of the sum of paired differences, under exchangeable models."""
     values = np.asarray(differences, np.float64)
     values = values[values != 0]
     n = len(values)
@@ -134,25 +138,27 @@ def permutation_test(differences: ArrayLike, *, swaps: int = SWAPS, seed: int = 
         return (hits + 1) / (swaps + 1)
     se = values.std(ddof=1) * math.sqrt(n)
     tail = float(2 * special.stdtr(n - 1, -abs(values.sum()) / se)) if se > 0 else 2.0 ** (1 - n)
-    return min(finest, max(tail, 2.0 ** (1 - n)))  # so many rows have no more ways to be swapped
+    return min(finest, max(tail, 2.0 ** (1 - n)))  # no smaller p-value with n rows
 
 
 class JudgedCell(TransferCell):
-    """A cell among those that are looked at together. sure: `figure`, the one that is looked at, is told from
-    noise after Holm, as its interval says too."""
+    """A cell judged together with others.
+
+    sure: `figure`, the selected measure, is significant after Holm's correction, and its interval agrees.
+    """
 
     figure: TransferFigure
     p_holm: float
     stars: str
     sure: bool
-    source: NotRequired[str]  # the data set that the run was trained on
-    target: NotRequired[str]  # the one that it is measured on
-    own: NotRequired[bool]  # whether these are the same
-    earlier: NotRequired[bool]  # whether a run that it went on from was trained on the target
+    source: NotRequired[str]  # data set that the run was trained on
+    target: NotRequired[str]  # data set that it is measured on
+    own: NotRequired[bool]  # whether they are the same
+    earlier: NotRequired[bool]  # whether a run it continued from was trained on the target
 
 
 def judge_cells(cells: Sequence[TransferCell], measure: TransferMeasure = "relative") -> list[JudgedCell]:
-    """The cells with what `measure` says of each among all of them; whatever else they hold stays."""
+    """Judge `measure` of each cell among all of them; other fields are preserved."""
     adjusted = holm([cell[measure].p for cell in cells])
     judged_cells: list[JudgedCell] = []
     for cell, p in zip(cells, adjusted, strict=True):
@@ -166,8 +172,7 @@ def judge_cells(cells: Sequence[TransferCell], measure: TransferMeasure = "relat
 
 @dataclass(kw_only=True)
 class Correlation:
-    """A rank correlation with its interval; value is null under three pairs, or where one side never
-    changes."""
+    """A rank correlation with its interval; value is None under three pairs, or if one side is constant."""
 
     value: float | None
     low: float | None
@@ -178,9 +183,11 @@ class Correlation:
 
 
 def spearman(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -> Correlation:
-    """Rank correlation with Bonett and Wright's (2000) interval. Pairs that share a run or a data set are not
-    independent, so that the interval is on the narrow side."""
-    from scipy import stats  # here: half a second, which the page need not wait for
+    """Return the rank correlation with Bonett and Wright's (2000) interval.
+
+    Pairs that share a run or a data set are not independent, so the interval is somewhat too narrow.
+    """
+    from scipy import stats  # imported here: takes half a second
 
     x, y = np.asarray(first, np.float64), np.asarray(second, np.float64)
     kept = np.isfinite(x) & np.isfinite(y)
@@ -206,8 +213,10 @@ def spearman(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -
 
 @dataclass(frozen=True)
 class Task:
-    """One earlier task: the summed losses of its rows under the base model, after its own training (`then`),
-    and after the whole sequence (`now`)."""
+    """An earlier task: summed losses of its rows under the base model and two later models.
+
+    then: after its own training. now: after the whole sequence.
+    """
 
     name: str
     base: ArrayLike
@@ -216,9 +225,9 @@ class Task:
 
 
 def compute_backward_transfer(tasks: Sequence[Task]) -> BackwardTransfer:
-    """Of one task or more, as shares of the base model's loss.
+    """Compute the backward transfer of one task or more, as shares of the base model's loss.
 
-    Raises ValueError for no task, no rows, or a loss that is not finite.
+    Raises ValueError for no task, no rows, or a non-finite loss.
     """
     if not tasks:
         raise ValueError("a sequence has at least two tasks")
@@ -234,9 +243,9 @@ def compute_backward_transfer(tasks: Sequence[Task]) -> BackwardTransfer:
     return BackwardTransfer(**vars(whole.to_estimate()), tasks=named)
 
 
-WIDTH = 4_096  # numbers that a matrix is hashed down to
+WIDTH = 4_096  # numbers in the sketch of a matrix
 DRAWS = 300
-MAX_ROWS = 3_000  # of a data set: more don't move its mean
+MAX_ROWS = 3_000  # rows of a data set; more don't change its mean noticeably
 
 
 Floats32 = NDArray[np.float32]
@@ -244,8 +253,11 @@ Floats32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Sketch:
-    """The weight change of a run: names of its matrices, the layer of each (-1: none), exact norms, and
-    `values` float32 [matrices, WIDTH]."""
+    """Sketch of a run's weight change.
+
+    Names of its matrices, the layer of each (-1: none), exact norms, and `values` float32 [matrices,
+    WIDTH].
+    """
 
     names: Sequence[str]
     layers: Sequence[int]
@@ -254,7 +266,7 @@ class Sketch:
 
 
 def compute_sketch(change: NDArray[Any], seed: int) -> Floats32:
-    """A matrix hashed down to WIDTH numbers; the same seed for the same matrix of every run."""
+    """Hash a matrix down to WIDTH numbers; the same matrix must have the same seed in every run."""
     flat = np.ascontiguousarray(change, np.float64).ravel()
     code = np.random.default_rng(seed).integers(0, 2 * WIDTH, len(flat), dtype=np.int32)
     signed = np.where(code & 1, flat, -flat)
@@ -262,8 +274,10 @@ def compute_sketch(change: NDArray[Any], seed: int) -> Floats32:
 
 
 def compute_weight_cosine(first: Sketch, second: Sketch) -> WeightCosine:
-    """Null where one changed nothing. A matrix that only one of them changed counts as unchanged in the
-    other."""
+    """Return the cosine of two weight changes; value is None if one changed nothing.
+
+    A matrix that only one run changed counts as unchanged in the other.
+    """
     places = {name: place for place, name in enumerate(second.names)}
     shared = [(i, places[name]) for i, name in enumerate(first.names) if name in places]
     products = {
@@ -293,8 +307,10 @@ def _clip_cosine(cosine: float) -> float:
 
 
 def compute_embedding_distance(first: NDArray[Any], second: NDArray[Any], *, seed: int = 0) -> Similarity:
-    """1 - cosine of the mean embeddings [rows, dimensions]; value is null where a set has no row with a word.
-    TokenRows without a word (all 0) are left out."""
+    """Return 1 - cosine of the mean embeddings, given [rows, dimensions] of each set.
+
+    Rows without words (all 0) are left out; value is None if a set has no other rows.
+    """
     random = np.random.default_rng(seed)
     sides = [_sample_rows(side, random) for side in (first, second)]
     n = min(len(side) for side in sides)
@@ -305,7 +321,7 @@ def compute_embedding_distance(first: NDArray[Any], second: NDArray[Any], *, see
         return {"value": value, "low": None, "high": None, "n": n}
     means = [random.multinomial(len(s), [1 / len(s)] * len(s), DRAWS) @ s / len(s) for s in sides]
     drawn = _compute_cosine_distance(*means)
-    # resampled means lie farther apart than the sets: both ends are moved back by as much (Efron's pivot)
+    # resampled means are farther apart than the sets: both ends are corrected for that (Efron's pivot)
     low, high = (2 * value - float(q) for q in np.quantile(drawn, [0.975, 0.025]))
     return {"value": value, "low": max(0.0, low), "high": max(0.0, high), "n": n}
 

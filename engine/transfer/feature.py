@@ -1,4 +1,4 @@
-"""Transfer in the engine: every run on every data set, in one job."""
+"""Transfer feature of the engine: every run on every data set, in one job."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from store.jobs.schemas import JobSpecDetails
 
 
 def specify_transfer_matrix(db: Queryable, job: Job) -> JobSpecDetails:
-    """Of a matrix of transfer each data set that is still there."""
+    """Return the data sets of a transfer matrix that still exist."""
     present = [datasets.find_dataset(db, name) for name in job.config["datasets"]]
     return {
         "datasets": [

@@ -1,8 +1,9 @@
 """The transfer job: every run of one base model on every data set, paired by row with the base model.
 
-What can be found in the job folders of the home folder is not measured again. A cell that can't be measured
-says why, and the others go on. Beside the cells stands what may predict them: how far apart the data sets
-are, and how alike the runs moved the weights; and for runs that went on from one another, backward transfer.
+Measurements found in any job folder of the home folder are reused. A cell that can't be measured records
+the reason, and the others continue. In addition to the cells, the result has possible predictors of
+transfer (the distances between data sets, and the similarity of the runs' weight changes) and, for runs
+that continued from one another, backward transfer.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ phases = build_fixed_phases(
 
 
 def run(job: WorkerJob) -> TransferResult:
-    """The matrix that `job.config` asks for; the document of docs/results.md."""
+    """Measure the matrix of `job.config`; return the document of docs/results.md."""
     config = TransferConfig.parse(job.config)
     try:
         return TransferJob(job, config).run()
@@ -52,7 +53,7 @@ def run(job: WorkerJob) -> TransferResult:
 
 
 class TransferJob:
-    """One matrix: `prepare` → `measure` → its cells, and what stands beside them."""
+    """One matrix: `prepare`, `measure`, then its cells and additional results."""
 
     def __init__(self, job: WorkerJob, config: TransferConfig) -> None:
         self.job, self.config = job, config
@@ -89,10 +90,10 @@ class TransferJob:
             "versions": read_versions(),
         }
 
-    # -- what is to be measured ---------------------------------------------------------------------
+    # -- preparation --------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Subjects, columns, and for each pair its rows and which of them the run has seen."""
+        """Collect subjects and columns, and for each pair the rows and those the run has seen."""
         job = self.job
         self.columns = [rows.build_column(job, self.config, listed) for listed in job.spec["datasets"]]
         self.subjects = [find_subject(job, run_id) for run_id in self.config.runs]
@@ -112,14 +113,14 @@ class TransferJob:
                 self.look(member, column)
 
     def member(self, candidate: Subject, run: EarlierRun) -> Member:
-        """The run with its keys. Raises what loading its tokenizer or finding its weights raises."""
+        """Return the run with its keys. Raises the errors of loading its tokenizer or finding its weights."""
         models = self.models
         tokenizer, lineage = models.tokenizer(run), rows.find_lineage(self.job, run)
         keys = models.base_key(run), models.tuned_key(run)
         return Member(self.config, candidate, run, lineage, tokenizer, *keys, models.positions(run))
 
     def look(self, member: Member, column: TransferColumn) -> None:
-        """The column in the run's tokens, and what it has seen of it; else the reason."""
+        """Store the column in the run's tokens and the rows that the run has seen, or the reason why not."""
         if column.reason:
             member.reasons[column.dataset_id] = column.reason
             return
@@ -135,14 +136,14 @@ class TransferJob:
             f" {self.config.max_length or member.positions or 0:,} tokens."
         )
 
-    # -- measuring ----------------------------------------------------------------------------------
+    # -- measurement --------------------------------------------------------------------------------
 
     def missing(self, member: Member, *, base: bool) -> list[TransferColumn]:
-        """The columns that nobody has measured this model on."""
+        """Return the columns on which this model has not been measured."""
         return [c for c in member.open_columns(self.columns) if not self.shelf.has(member.file(c, base=base))]
 
     def measure(self) -> None:
-        """Base models first, as adapters go on top of what is loaded for them; each cell once."""
+        """Measure each cell once, base models first, because adapters are added to the loaded base model."""
         todo: dict[str, int] = {}
         for member in self.members.values():
             for base in (True, False):

@@ -1,7 +1,9 @@
-"""What is measured for a matrix of transfer, and what came of it: losses of a model on rows, how far weights
-moved, each run paired with its base model, and how far apart data sets and runs are.
+"""Measurements of a transfer matrix, and its results.
 
-Each measurement is a file named by its content; one that any job has made before is linked, not made again.
+Measured are the losses of models on rows and the weight changes of runs. Each measurement is a file named
+by its content in the job's folder; one that any job of the home folder has made before, even if cancelled
+later, is linked instead of measured again. The results pair each run with its base model, and include the
+distances between data sets and between runs, and backward transfer of sequences.
 """
 
 from __future__ import annotations
@@ -64,14 +66,9 @@ from store.transfer.schemas import (
     WeightSimilarity,
 )
 
-# What is measured for a matrix of transfer and kept: a model on rows, and how far a run moved the weights.
-#
-# Each is a file named by its content in the job's folder. One that any job of the home folder has measured
-# before, be it cancelled since, is linked into this job's folder and never measured again.
-
 
 class CellFiles:
-    """Files by name, in this job's folder and in those of all others."""
+    """Measurement files by name, in this job's folder and in those of other jobs."""
 
     def __init__(self, job: WorkerJob) -> None:
         self.folder = job.dir.cells
@@ -79,11 +76,11 @@ class CellFiles:
         self.elsewhere = {path.name: path for path in job.home.jobs.glob("*/cells/*.parquet")}
 
     def path(self, name: str) -> Path:
-        """Where the file is, or is to be."""
+        """Return the path of the file, whether it exists or not."""
         return self.folder / name
 
     def has(self, name: str) -> bool:
-        """Whether it was measured; it is in this folder then."""
+        """Return whether the measurement exists; if so, it is linked into this folder."""
         if self.path(name).exists():
             return True
         measured = self.elsewhere.get(name)
@@ -91,7 +88,7 @@ class CellFiles:
             return False
         try:
             os.link(measured, self.path(name))
-        except FileNotFoundError:  # deleted meanwhile
+        except FileNotFoundError:  # deleted in the meantime
             return False
         except OSError:
             shutil.copy2(measured, self.path(name))
@@ -101,7 +98,7 @@ class CellFiles:
 def build_cell_name(
     model: str, tokenizer: Any, column: TransferColumn, config: TransferConfig, positions: int | None
 ) -> str:
-    """The name of the file of a model on the rows of a column."""
+    """Return the file name of a model's results on the rows of a column."""
     rows = hashlib.sha256(column.row_ids.tobytes()).hexdigest()
     parts = [
         model,
@@ -120,7 +117,7 @@ def _find_max_length(config: TransferConfig, positions: int | None) -> int | Non
 def tokenize_column(
     job: WorkerJob, tokenizer: Any, column: TransferColumn, config: TransferConfig, most: int | None
 ) -> training_rows.TokenisedPart:
-    """The rows of a column as a model sees them; those without a trained token are gone."""
+    """Return the tokenized rows of a column for a model, without rows that have no trained token."""
     column_dataset = column.data["dataset"]
     rows = tokenise_rows(
         job.home,
@@ -139,8 +136,7 @@ def tokenize_column(
 
 
 class ProgressReporter(JobProgressReporter):
-    """Tells once a second how many cells are done and, by the tokens that are left, how long they will
-    take."""
+    """Report once a second the cells done, and the remaining time, estimated from the remaining tokens."""
 
     def __init__(self, job: WorkerJob, cells: int, tokens: int) -> None:
         super().__init__(job)
@@ -148,20 +144,22 @@ class ProgressReporter(JobProgressReporter):
         self.done_cells, self.done_tokens, self.seconds = 0, 0, 0.0
 
     def within(self, message: str, tokens: float = 0, seconds: float = 0) -> None:
-        """Within a cell: so many of its tokens are done in so many seconds. Raises Cancelled."""
+        """Report progress within a cell: tokens done and seconds spent in it. Raises JobCancelled."""
         done, spent = self.done_tokens + tokens, self.seconds + seconds
         left = spent / done * (self.tokens - done) if done else None
         self.report(self.done_cells, self.cells, "cells", message, lambda: left)
 
     def cell(self, tokens: int, seconds: float) -> None:
-        """A cell is done."""
+        """Record that a cell is done."""
         self.done_cells, self.done_tokens = self.done_cells + 1, self.done_tokens + tokens
         self.seconds += seconds
 
 
 class PendingCell(NamedTuple):
-    """A model on the rows of a column. run: whose precision it is measured in; path: the file of the cell;
-    what: the message while it is."""
+    """A model to measure on the rows of a column.
+
+    run: whose precision is used. path: the file of the cell. what: the progress message.
+    """
 
     model: Any
     rows: TokenRows
@@ -171,7 +169,7 @@ class PendingCell(NamedTuple):
 
 
 def measure_cell(job: WorkerJob, cell: PendingCell, config: TransferConfig, pace: ProgressReporter) -> None:
-    """The losses of the rows under the model, into the file of the cell."""
+    """Compute the losses of the rows under the model and write them to the file of the cell."""
     device, began, rows = torch.device(job.device), time.perf_counter(), cell.rows
     share = len(rows.ids) / max(1, len(rows))
 
@@ -189,7 +187,7 @@ def measure_cell(job: WorkerJob, cell: PendingCell, config: TransferConfig, pace
 
 
 def list_weight_sources(run: EarlierRun, model: Any, base: str) -> list[MatrixSource]:
-    """Every matrix that the run changed; base: what the run stands on."""
+    """List every matrix that the run changed; base: the model that the run started from."""
     folder = loading.find_weights_folder(base)
     return (
         list_adapter_matrices(model, folder)
@@ -199,8 +197,7 @@ def list_weight_sources(run: EarlierRun, model: Any, base: str) -> list[MatrixSo
 
 
 def write_change(sources: list[MatrixSource], path: Path, check: Callable[[], None]) -> None:
-    """The sketch of a run's weight change, into the file `path`; what is not known of a matrix is left
-    out."""
+    """Write the sketch of a run's weight change to `path`; matrices with an unknown change are left out."""
     rows = []
     for source in sources:
         check()
@@ -227,22 +224,15 @@ def write_change(sources: list[MatrixSource], path: Path, check: Callable[[], No
 
 
 def read_change(path: Path) -> Sketch:
-    """The sketch that `write_change` left."""
+    """Read a sketch written by `write_change`."""
     table = pq.read_table(path)
     values = table["values"].combine_chunks().flatten().to_numpy().reshape(-1, WIDTH)
     names, layers, norms = (table[name].to_pylist() for name in ("name", "layer", "norm"))
     return Sketch(names, layers, norms, values)
 
 
-# What came of a matrix of transfer: from the rows of its cells to figures, each run paired with its base
-# model.
-#
-# Beside a matrix of transfer: how far apart its data sets and its runs are, and backward transfer of
-# sequences.
-
-
 class PairedRows(NamedTuple):
-    """The rows of a cell under one model: their ids, and its losses."""
+    """Rows of a cell under one model: their ids, and its results."""
 
     row_ids: np.ndarray
     rows: CellRows
@@ -250,8 +240,7 @@ class PairedRows(NamedTuple):
 
 @dataclass
 class Member:
-    """A run that can be measured: its keys, what each column becomes in its words, and the files of its
-    cells."""
+    """A run that can be measured: its keys, its tokens of each column, and the files of its cells."""
 
     config: TransferConfig
     of: Subject
@@ -266,23 +255,23 @@ class Member:
     reasons: dict[str, str] = field(default_factory=dict)
 
     def file(self, column: TransferColumn, *, base: bool) -> str:
-        """The name of the file of a cell."""
+        """Return the file name of a cell."""
         key = self.base_key if base else self.tuned_key
         return build_cell_name(key, self.tokenizer, column, self.config, self.positions)
 
     @property
     def change_file(self) -> str:
-        """The name of the file of its weight change."""
+        """File name of its weight change."""
         return f"change-{self.tuned_key}.parquet"
 
     def open_columns(self, columns: Sequence[TransferColumn]) -> list[TransferColumn]:
-        """Those that the run can be measured on."""
+        """Return the columns that the run can be measured on."""
         return [column for column in columns if column.dataset_id in self.tokens]
 
 
 @dataclass(frozen=True)
 class TransferMatrix:
-    """One that is measured: `members` are the subjects that could be, by run id."""
+    """A measured matrix; `members` are the subjects that could be measured, by run id."""
 
     job: WorkerJob
     config: TransferConfig
@@ -292,7 +281,7 @@ class TransferMatrix:
     members: Mapping[str, Member]
 
     def run_document(self, subject: Subject) -> TransferRun:
-        """A run as the result has it."""
+        """Return a run as in the result."""
         run: TransferRun = {
             "run_id": subject.run_id, "name": subject.name, "reason": subject.reason, "trained": [],
         }  # fmt: skip
@@ -306,7 +295,7 @@ class TransferMatrix:
         return run
 
     def table(self, member: Member, column: TransferColumn, *, base: bool) -> PairedRows:
-        """The rows of a cell, those that the run has seen left out."""
+        """Return the rows of a cell, without those that the run has seen."""
         table = pq.read_table(self.shelf.path(member.file(column, base=base)))
         kept = self.unseen(member, column, table)
         row_ids, loss, tokens, correct = (
@@ -319,9 +308,9 @@ class TransferMatrix:
         return ~np.isin(table["row_id"].to_numpy(), away)
 
     def cells(self) -> list[TransferCell]:
-        """The base model's cells, under an empty run_id, and those of every run."""
+        """Return the base model's cells, with an empty run_id, and those of every run."""
         cells = self.base_cells()
-        whole = (len(self.subjects) + 1) * len(self.columns)  # the base model has a row too
+        whole = (len(self.subjects) + 1) * len(self.columns)  # plus the row of the base model
         for subject in self.subjects:
             for column in self.columns:
                 self.job.check_cancelled()
@@ -335,7 +324,7 @@ class TransferMatrix:
         return cells
 
     def base_cells(self) -> list[TransferCell]:
-        """Of the base model of the first run that could be measured, on all rows."""
+        """Return the cells of the base model, from the first run that could be measured, on all rows."""
         return [self.base_cell(column) for column in self.columns]
 
     def base_cell(self, column: TransferColumn) -> TransferCell:
@@ -355,7 +344,7 @@ class TransferMatrix:
         return cell
 
     def fill_in(self, cell: TransferCell, member: Member, column: TransferColumn) -> None:
-        """The figures of a run on a data set, or the reason why there are none."""
+        """Add the figures of a run on a data set to its cell, or the reason why there are none."""
         key = column.dataset_id
         cell["left_out"] = member.left_out[key].document() if key in member.left_out else {}
         if key in member.reasons:
@@ -378,7 +367,7 @@ class TransferMatrix:
 
 
 def compute_distances(of: TransferMatrix) -> list[DatasetDistance]:
-    """Between all pairs of data sets that are trained on or measured."""
+    """Compute the distances of all pairs of data sets that are trained on or measured."""
     prints = [column.fingerprint for column in of.columns]
     prints += [run.fingerprint for member in of.members.values() for run in member.lineage[:1]]
     vectors: dict[str, np.ndarray] = {}
@@ -395,7 +384,7 @@ def compute_distances(of: TransferMatrix) -> list[DatasetDistance]:
 
 
 def compute_weight_similarities(of: TransferMatrix) -> list[WeightSimilarity]:
-    """Between all pairs of runs whose weight change is known."""
+    """Compute the similarities of all pairs of runs whose weight change is known."""
     files = {m.of.run_id: m.change_file for m in of.members.values()}
     sketches = {i: read_change(of.shelf.path(f)) for i, f in files.items() if of.shelf.has(f)}
     names = [run_id for run_id, sketch in sketches.items() if len(sketch.names)]
@@ -407,7 +396,7 @@ def compute_weight_similarities(of: TransferMatrix) -> list[WeightSimilarity]:
 
 
 def compute_sequences(of: TransferMatrix) -> list[TransferSequence]:
-    """Backward transfer of every longest chain of runs that went on from one another."""
+    """Compute the backward transfer of every longest chain of runs that continued from one another."""
     before = {m.of.run_id: m.run.config.init_from for m in of.members.values()}
     last = [run_id for run_id in before if run_id not in before.values()]
     chains = []
@@ -421,7 +410,7 @@ def compute_sequences(of: TransferMatrix) -> list[TransferSequence]:
 
 
 def compute_sequence(of: TransferMatrix, chain: list[Member]) -> TransferSequence:
-    """What the runs of a chain did to what those before them had learned."""
+    """Compute the effect of a chain's runs on what earlier runs of the chain had learned."""
     columns = {column.fingerprint: column for column in of.columns}
     end, tasks, names = chain[-1], [], []
     later = [member.run.fingerprint for member in chain]
@@ -446,8 +435,10 @@ def compute_sequence(of: TransferMatrix, chain: list[Member]) -> TransferSequenc
 def _build_earlier_task(
     of: TransferMatrix, member: Member, end: Member, column: TransferColumn
 ) -> Task | None:
-    """The rows of an earlier data set under the base model, after its own run and at the end of the chain;
-    None where they can't be paired."""
+    """Return the losses on an earlier data set under base model, own run and last run of the chain.
+
+    None if they can't be paired.
+    """
     key = column.dataset_id
     if key not in member.tokens or key not in end.tokens or member.base_key != end.base_key:
         return None

@@ -1,16 +1,15 @@
-"""The models of a matrix of transfer, one in memory at a time: a base model, and adapters that change on top
-of it.
+"""Models and held-out rows of a transfer matrix.
 
-A base model is loaded once for all runs that stand on it in the same precision; an adapter is put on and
-taken off again, which leaves the base model's own modules in their places. Where a method can't be taken
-off, the base model is loaded anew. Contents are named by a hash of every weight file, so that what was
-measured of a model is found again, and never for another one.
+One model is in memory at a time: a base model, and adapters that are swapped on top of it. The base model
+is loaded once for all runs that start from it in the same precision. An adapter is added and removed
+again, which leaves the base model's own modules in place; if a method can't be removed, the base model is
+reloaded. Contents are named by a hash of every weight file, so that measurements of a model are found
+again, and never for another one.
 
-The held-out rows of a matrix of transfer: chosen once for each data set, whoever is measured on them.
-
-Every model of a column sees the same rows in the same batches. Rows that a run was trained on, validated on
-(they chose its best step) or that ask what it was taught are left out of its cells afterwards, with those of
-the runs that it went on from and of what it replayed; near duplicates stay in and are counted.
+Held-out rows are sampled once for each data set, so that every model of a column sees the same rows in the
+same batches. Rows that a run was trained on, validated on (they selected its best step), or that repeat a
+training question, are removed from its cells afterwards, including those of the runs it continued from and
+of replayed data; near duplicates are kept and counted.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ HEADED = "Models with a classification head have no response loss to compare wit
 
 @dataclass(frozen=True)
 class Subject:
-    """A run of the matrix; `reason`: why it can't be measured, and then `run` may be None."""
+    """A run of the matrix; `reason`: why it can't be measured, in which case `run` may be None."""
 
     run_id: str
     name: str
@@ -63,7 +62,7 @@ class Subject:
 
 
 def find_subject(job: WorkerJob, run_id: str) -> Subject:
-    """The run by its folder, with the reason where it left nothing that can be measured."""
+    """Find the run by its folder; the reason is set if there is nothing to measure."""
     try:
         run = evaluated_model.find_run(job, run_id)
     except NotFoundError:
@@ -80,7 +79,7 @@ def find_subject(job: WorkerJob, run_id: str) -> Subject:
 
 
 class ModelLoader:
-    """Loads models for one job."""
+    """Loader of the models of one job."""
 
     def __init__(self, job: WorkerJob) -> None:
         self.job = job
@@ -88,18 +87,18 @@ class ModelLoader:
         self._base: Any = None
         self._held: tuple[str, ...] = ()
 
-    # -- what they are ------------------------------------------------------------------------------
+    # -- identity -----------------------------------------------------------------------------------
 
     def tokenizer(self, run: EarlierRun) -> Any:
-        """The run's own; the base model is asked in the same words."""
+        """Return the run's own tokenizer; the base model gets the same tokens."""
         return loading.load_tokenizer(str(run.folder.model))
 
     def positions(self, run: EarlierRun) -> int | None:
-        """The most tokens of a row that the run can see; its base model is shown no more of it."""
+        """Return the maximum number of tokens of a row for the run; its base model gets no more."""
         return training_rows.count_positions(loading.load_config(self.origin(run)), run.config)
 
     def origin(self, run: EarlierRun) -> str:
-        """The base model of the run's family: a folder or a hub id."""
+        """Return the base model of the run's family: a folder or a hub id."""
         if run.config.model in loading.BUNDLED:
             ensure_bundled_model(run.config.model, self.job.home)
         return loading.resolve_model(run.config.model, self.job.home)
@@ -109,11 +108,11 @@ class ModelLoader:
         return dtype, run.config.held or "", self.device.type
 
     def base_key(self, run: EarlierRun) -> str:
-        """Names the base model as it is measured for this run."""
+        """Return the key of the base model as measured for this run."""
         return _hash(["base", hash_content(self.job.home, self.origin(run)), *self._precision(run)])
 
     def tuned_key(self, run: EarlierRun) -> str:
-        """Names what the run left, on what it stands on."""
+        """Return the key of the run's weights and of the model they are based on."""
         stands_on = hash_content(self.job.home, run.base(self.job.home)) if run.adapter else ""
         own = hash_content(self.job.home, str(run.folder.model))
         return _hash(["tuned", own, stands_on, *self._precision(run)])
@@ -123,19 +122,19 @@ class ModelLoader:
     def _loaded(self, run: EarlierRun, source: str) -> Any:
         wanted = (source, *self._precision(run))
         if self._base is None or self._held != wanted:
-            self._base = None  # two are never in memory
+            self._base = None  # never two models in memory
             dtype = choose_dtype(run.config.dtype, self.device)
             self._base = loading.load_model(run.config, source, str(self.device), dtype)
             self._held = wanted
         return self._base
 
     def base(self, run: EarlierRun) -> Any:
-        """The base model of the run's family, untouched."""
+        """Return the unmodified base model of the run's family."""
         return self._loaded(run, self.origin(run))
 
     @contextmanager
     def tuned(self, run: EarlierRun) -> Iterator[Any]:
-        """What the run left. Raises ModelError where its files can't be read."""
+        """Load the model of the run. Raises ModelError if its files can't be read."""
         dtype = choose_dtype(run.config.dtype, self.device)
         try:
             if run.adapter:
@@ -153,7 +152,7 @@ class ModelLoader:
             message = " ".join(str(error).split())[:200]
             raise ModelError(f"Its model can't be loaded: {message}") from error
         if run.adapter:
-            for parameter in model.parameters():  # as it was trained; peft reads some in fp32
+            for parameter in model.parameters():  # dtype of the training; peft loads some in fp32
                 if parameter.is_floating_point():
                     parameter.data = parameter.data.to(dtype)
             loading.keep_dtype(model, run.config, dtype)
@@ -165,21 +164,23 @@ class ModelLoader:
 
 
 def _detach_adapter(model: PeftModel) -> Any:
-    """The base model as it was before the adapter; None where it must be loaded anew."""
+    """Return the base model without the adapter, or None if it must be reloaded."""
     tuner: Any = model.base_model
     if model.active_peft_config.is_prompt_learning or not hasattr(tuner, "unload"):
         return None
     try:
         base = tuner.unload()
-    except (NotImplementedError, AttributeError):  # a method over blocks has no weight to give back
+    except (NotImplementedError, AttributeError):  # a method over blocks has no weights to restore
         return None
     left = (BaseTunerLayer, ModulesToSaveWrapper)
     return None if any(isinstance(module, left) for module in base.modules()) else base
 
 
 def hash_content(home: Home, source: str) -> str:
-    """A hash of every weight file of a model's folder, and of an adapter's settings; kept by name, size and
-    time of the file."""
+    """Return a hash of every weight file of a model's folder, and of an adapter's settings.
+
+    Hashes of files are cached by name, size and modification time.
+    """
     folder = loading.find_weights_folder(source)
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("adapter_config.json")])
     if not files:
@@ -208,8 +209,10 @@ USED = ("train", "validation")
 
 @dataclass(frozen=True)
 class TransferColumn:
-    """A data set of the matrix. row_ids: sorted; of: rows of the part before sampling; reason: why it has
-    none."""
+    """A data set of the matrix.
+
+    row_ids: sorted. of: rows of the part before sampling. reason: why it has no rows.
+    """
 
     data: TransferDatasetSpec
     row_ids: np.ndarray
@@ -225,7 +228,7 @@ class TransferColumn:
         return str(self.data["dataset"]["dataset_id"])
 
     def document(self, part: str) -> TransferDataset:
-        """As the result has it."""
+        """Return the data set as in the result."""
         dataset = self.data["dataset"]
         return TransferDataset(
             dataset_id=dataset["dataset_id"],
@@ -242,7 +245,7 @@ class TransferColumn:
 
 @dataclass(frozen=True)
 class ExcludedRows:
-    """Which rows of a column a run must not be judged on, and of how many which is true."""
+    """Rows of a column on which a run must not be judged, with the number of rows for each reason."""
 
     rows: np.ndarray
     trained: int = 0
@@ -250,14 +253,14 @@ class ExcludedRows:
     near: int = 0
 
     def document(self) -> OverlappingRows:
-        """As the result has it."""
+        """Return the counts as in the result."""
         return {"trained": self.trained, "asked": self.asked, "near": self.near}
 
 
 def build_column(
     job: WorkerJob, config: TransferConfig, matrix_dataset: TransferDatasetSpec
 ) -> TransferColumn:
-    """The rows of one data set that is asked for, or why there are none."""
+    """Return the rows of one requested data set, or the reason why there are none."""
     none, fingerprint = np.zeros(0, np.int64), matrix_dataset["dataset"]["fingerprint"]
     try:
         dealt = dataset_split.assign_rows_unchecked(
@@ -275,7 +278,7 @@ def build_column(
 
 
 def find_lineage(job: WorkerJob, run: EarlierRun) -> list[EarlierRun]:
-    """The run, and those that it went on from, as far as they are there."""
+    """Return the run and the runs it continued from, as far as they exist."""
     runs = [run]
     while (name := runs[-1].config.init_from) and len(runs) < 50:
         try:
@@ -286,7 +289,7 @@ def find_lineage(job: WorkerJob, run: EarlierRun) -> list[EarlierRun]:
 
 
 def list_used_rows(runs: Sequence[EarlierRun]) -> list[tuple[str, np.ndarray]]:
-    """(fingerprint, row ids) of all rows that had a part in the training of these runs."""
+    """Return (fingerprint, row ids) of all rows used in the training of these runs."""
     rows_used = []
     for run in runs:
         if run.folder.split.exists():
@@ -303,7 +306,7 @@ def list_used_rows(runs: Sequence[EarlierRun]) -> list[tuple[str, np.ndarray]]:
 def find_excluded_rows(
     job: WorkerJob, of: Sequence[tuple[str, np.ndarray]], to: TransferColumn
 ) -> ExcludedRows:
-    """What of a column the rows `of` give away. Rows of data sets that are gone can't be looked at."""
+    """Find the rows of a column that the rows `of` give away; deleted data sets can't be checked."""
     texts = np.zeros(len(to.row_ids), bool)
     asked, close = texts.copy(), 0
     for fingerprint, row_ids in of:

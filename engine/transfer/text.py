@@ -1,5 +1,4 @@
-"""What a matrix of transfer says, in sentences: who helps whom, who costs whom, or that nothing can be
-told."""
+"""Sentences on the results of a transfer matrix: improvements, degradations, or inconclusive results."""
 
 from __future__ import annotations
 
@@ -11,15 +10,17 @@ from store.core import formatting
 from store.core.formatting import plural
 from store.transfer.schemas import BackwardTransfer, TransferFigure
 
-MAX_EFFECTS = 3  # effects that the lead names
-MIN_SHARE = 1e-5  # of the base model's loss, that is shown
-MAX_SHARE = 9.99  # of the base model's loss, that is counted
+MAX_EFFECTS = 3  # effects named in the headline
+MIN_SHARE = 1e-5  # smallest share of the base model's loss that is shown
+MAX_SHARE = 9.99  # largest share of the base model's loss that is given as a number
 UNITS: dict[TransferMeasure, str] = {"relative": "%", "right": " points"}
 
 
 def format_effect(figure: TransferFigure, measure: TransferMeasure) -> str:
-    """ "12% (9 to 15)" without its sign, as whoever reads it says helps or costs; of a loss that grew beyond
-    measure that it did."""
+    """Return an effect such as "12% (9 to 15)", without its sign, as the sentence says improves or degrades.
+
+    Very large changes of the loss are only reported as above a limit.
+    """
     if abs(figure.value) < MIN_SHARE:
         return f"under {100 * MIN_SHARE:g}{UNITS[measure]}"
     if abs(figure.value) > MAX_SHARE:
@@ -32,10 +33,12 @@ def format_effect(figure: TransferFigure, measure: TransferMeasure) -> str:
 
 
 def describe_matrix(cells: Sequence[JudgedCell], measure: TransferMeasure) -> str:
-    """The sentence over the matrix. cells: as `transfer.judge_cells` gives them, with `source` (what the
-    run was
-    trained on), `target` (names), `own` (whether these are the same) and `earlier` (whether a run that it
-    went on from was trained on it): what is gained there is no transfer."""
+    """Return the headline of the matrix.
+
+    cells: as returned by `judge_cells`, with `source` (what the run was trained on), `target` (names),
+    `own` (whether they are the same) and `earlier` (whether a run it continued from was trained on the
+    target, in which case a gain is no transfer).
+    """
     others = [cell for cell in cells if not (cell["own"] or cell["earlier"])]
     if not others:
         return "No other data sets to compare: add a data set, or a run on another one."
@@ -59,7 +62,7 @@ def _list_sources(cells: Sequence[JudgedCell]) -> list[str]:
 
 
 def _describe_source(source: str, cells: Sequence[JudgedCell], measure: TransferMeasure) -> str:
-    """ "Training on A helps B by 12% (9 to 15) and costs C 4% (2 to 6)." """
+    """Return a sentence such as "Training on A improves B by 12% (9 to 15) and degrades C by 4%." """
     mine = [cell for cell in cells if cell["source"] == source]
     helped = [c for c in mine if c["figure"].value > 0]
     cost = [c for c in mine if c["figure"].value < 0]
@@ -82,7 +85,7 @@ def _join_parts(parts: Sequence[str]) -> str:
 
 
 def describe_no_effect(others: Sequence[JudgedCell], measure: TransferMeasure) -> str:
-    """That nothing is told from noise, and what could have been."""
+    """Return a sentence that nothing is significant, with the smallest detectable change."""
     if all(c["figure"].low == c["figure"].high == 0 for c in others):
         rows = plural(sum(c["figure"].n for c in others), "row")
         return f"No change on other data sets (n {rows})."
@@ -102,7 +105,7 @@ def describe_no_effect(others: Sequence[JudgedCell], measure: TransferMeasure) -
 
 
 def describe_correlation(predictor: Correlation, what: str) -> str:
-    """What a predictor says, with its interval and n."""
+    """Return a sentence on how well a predictor works, with its interval and n."""
     n = plural(predictor.n, "pair")
     if predictor.value is None:
         return f"Inconclusive whether {what} predicts transfer: too few pairs (n {n})."
@@ -120,7 +123,7 @@ def describe_correlation(predictor: Correlation, what: str) -> str:
 
 
 def describe_backward_transfer(transfer: BackwardTransfer) -> str:
-    """What the rest of a sequence did to its earlier tasks."""
+    """Return a sentence on the effect of the rest of a sequence on its earlier tasks."""
     tasks, rows = plural(len(transfer.tasks), "earlier data set"), plural(transfer.n, "row")
     ends = get_limits(transfer)
     if ends is None:
@@ -149,7 +152,7 @@ def describe_backward_transfer(transfer: BackwardTransfer) -> str:
 
 
 def _describe_unbounded_loss(value: float, low: float, high: float, basis: str) -> str:
-    """Of a loss that grew, or had been, beyond measure."""
+    """Return a sentence on a loss that grew, or had been, beyond the limit."""
     sure = low > 0 or high < 0
     way = "reduced" if value < 0 else "increased"
     lead = "Later training" if sure else "Not significant: later training"

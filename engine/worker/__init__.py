@@ -1,1 +1,1 @@
-"""A child process and what a job in it sees of the world: its order, its folder, its progress."""
+"""The worker process, and a job's interface in it: specification, folder, progress."""

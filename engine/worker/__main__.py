@@ -1,4 +1,4 @@
-"""`python -m engine.worker JOB_DIR`: see `process`."""
+"""Entry point of `python -m engine.worker JOB_DIR`: see `process`."""
 
 from __future__ import annotations
 

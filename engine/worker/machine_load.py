@@ -1,7 +1,7 @@
-"""What slows down work that is timed: other work on the machine, and Python's garbage collector.
+"""Disturbances of timed work: other work on the machine, and Python's garbage collector.
 
-Seconds of a busy machine say little of a quiet one, so that whoever times something looks at the processors
-too.
+Timings from a busy machine say little about a quiet one, so whatever is timed is measured together with
+the load.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from dataclasses import dataclass
 
 import psutil
 
-BUSY_SHARE = 0.25  # share of the processors that other work takes, from which on a machine counts as busy
-SETTLE_SECONDS = 1.5  # seconds over which others are looked at, before a machine is called busy
-IDLE_FIELDS = ("idle", "iowait", "guest", "guest_nice")  # no work, or counted under another name
+BUSY_SHARE = 0.25  # share of the processors used by other work from which a machine is busy
+SETTLE_SECONDS = 1.5  # seconds of measurement before a machine counts as busy
+IDLE_FIELDS = ("idle", "iowait", "guest", "guest_nice")  # no work, or counted in another field
 
 
 @dataclass(frozen=True)
 class ProcessorShares:
-    """Of the processors that this process may use, each 0 to 1: what it took itself, and what others did."""
+    """Shares of the processors that this process may use, each 0 to 1: its own, and that of other work."""
 
     own: float
     others: float
 
     @property
     def busy(self) -> bool:
-        """Whether others take so much that what is timed meanwhile takes longer."""
+        """Whether other work takes enough to slow down what is timed meanwhile."""
         return self.others >= BUSY_SHARE
 
 
 class OtherLoad:
-    """Counts from its making on. What a host takes away from a virtual machine is work of others too."""
+    """Load since creation. Time that a host takes from a virtual machine counts as other work too."""
 
     def __init__(self) -> None:
         self._usable = _list_usable_processors()
         self._began, self._own, self._all = time.monotonic(), time.process_time(), self._worked()
 
     def shares(self) -> ProcessorShares:
-        """Since the beginning."""
+        """Return the shares since creation."""
         passed = (time.monotonic() - self._began) * len(self._usable)
         if passed <= 0:
             return ProcessorShares(0.0, 0.0)
@@ -50,14 +50,16 @@ class OtherLoad:
         return ProcessorShares(min(1.0, own / passed), min(1.0, max(0.0, others / passed)))
 
     def settled_shares(self) -> ProcessorShares:
-        """As `shares`; where others seem busy, over SETTLED seconds at least: any page that is drawn fills
-        the processors for a moment."""
+        """Return `shares`, measured over at least SETTLE_SECONDS if others seem busy.
+
+        Drawing any page uses all processors for a moment.
+        """
         if self.shares().busy:
             time.sleep(max(0.0, SETTLE_SECONDS - (time.monotonic() - self._began)))
         return self.shares()
 
     def _worked(self) -> float:
-        """Seconds that the processors worked, for anybody."""
+        """Return the busy seconds of the processors, for any process."""
         return sum(
             sum(seconds for name, seconds in times._asdict().items() if name not in IDLE_FIELDS)
             for place, times in enumerate(psutil.cpu_times(percpu=True))
@@ -74,10 +76,10 @@ def _list_usable_processors() -> set[int]:
 
 @contextmanager
 def pause_garbage_collection() -> Iterator[None]:
-    """Without the collector, for work that makes many objects and none of them garbage.
+    """Disable the garbage collector, for work that creates many objects and no garbage.
 
-    It would go through all objects of the process again and again: a fifth of the time of imports and of
-    rows that wait to be written, a third of that of a model in GGUF.
+    It would traverse all objects of the process again and again: a fifth of the time of imports and of
+    rows waiting to be written, a third of that of a model in GGUF.
     """
     was_on = gc.isenabled()
     gc.disable()

@@ -1,9 +1,9 @@
 """One job in this process: `python -m engine.worker JOB_DIR`, the only entry point of a child process.
 
-The worker depends on its folder alone. It takes the folder's lock (a folder is never worked on twice),
-writes who it is and what it notes of its machine, runs the job, and writes `result.json` last. Whatever
-goes wrong is in that file; a worker that dies without it is `lost`, and by the notes the engine can tell
-what happened since.
+The worker depends on its folder only. It takes the folder's lock (a folder is never processed twice),
+writes a record of itself and its machine, runs the job, and writes `result.json` last. Any error is in
+that file, as a sentence and a traceback; a worker that dies without it is `lost`, its run can be resumed,
+and the record tells the engine what happened since.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _BOOT, MACHINE_COUNTS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/vms
 
 
 def read_boot_id() -> str:
-    """Names this start of the machine; "" where the system has no name for it."""
+    """Return the id of this boot of the machine; "" if the system has none."""
     try:
         return _BOOT.read_text(encoding="ascii").strip()
     except OSError:
@@ -39,21 +39,24 @@ def read_boot_id() -> str:
 
 
 def is_restarted(boot: str, started: float) -> bool:
-    """Whether the machine, or the container that this process is in, began anew since a process that began at
-    `started` (`get_process_start`) noted `boot`."""
+    """Whether the machine or this process's container was restarted since another process began.
+
+    boot, started: boot id and start time (`get_process_start`) that it recorded.
+    """
     if boot and boot != read_boot_id():
         return True
     try:
-        return (
-            get_process_start(1) > started
-        )  # a container's first process; a machine's is older than all others
+        return get_process_start(1) > started  # only a container's first process can be newer
     except psutil.Error:
         return False
 
 
 def count_memory_kills() -> OomKillCount | None:
-    """How many processes the kernel has killed for want of memory, in this process's control group where that
-    is counted, else on the whole machine; None where neither can be read."""
+    """Count the processes that the kernel has killed for lack of memory.
+
+    The count is of this process's control group if available, otherwise of the machine; None if neither
+    can be read.
+    """
     for path in (*_list_cgroup_counts(), MACHINE_COUNTS):
         count = read_kill_count(path)
         if count is not None:
@@ -62,7 +65,7 @@ def count_memory_kills() -> OomKillCount | None:
 
 
 def read_kill_count(path: Path) -> int | None:
-    """The `oom_kill` of a file of the kernel's counts; None where it has none."""
+    """Return `oom_kill` from a file of kernel counters; None if missing."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
         return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
@@ -71,8 +74,10 @@ def read_kill_count(path: Path) -> int | None:
 
 
 def _list_cgroup_counts() -> list[Path]:
-    """Where the counts of the control group of this process may lie, of both versions of control groups; in a
-    container that is shown as the root of its own."""
+    """Return possible paths of the counters of this process's control group, for both cgroup versions.
+
+    A container may see its own group as the root.
+    """
     paths = []
     try:
         groups = _GROUPS.read_text(encoding="utf-8").splitlines()
@@ -88,17 +93,10 @@ def _list_cgroup_counts() -> list[Path]:
     return paths
 
 
-# One job in this process: `python -m engine.worker JOB_DIR`, the only entry point of a child process.
-#
-# The worker depends on its folder alone. It takes the folder's lock (a folder is never worked on twice),
-# writes who it is, runs the job, and writes `result.json` last. Whatever goes wrong is in that file, as
-# a sentence and a traceback; a worker that dies without it is `lost`, and its run can be resumed.
-
-
 def run_job(path: Path) -> int:
-    """Do the job in the folder `path`; 0 finished, 1 failed, 2 cancelled, 3 another worker has it."""
+    """Run the job in the folder `path`; return 0 finished, 1 failed, 2 cancelled, 3 another worker has it."""
     folder = JobDir(path)
-    lock = acquire_lock(folder.lock)  # until the process ends
+    lock = acquire_lock(folder.lock)  # held until the process ends
     if lock is None or folder.result.exists():
         return 3
     write_json(folder.worker, _read_own_record(folder))
@@ -131,7 +129,7 @@ def _read_own_record(folder: JobDir) -> WorkerRecord:
 
 
 def describe_error(error: BaseException) -> ErrorDocument:
-    """The error as a document, with its traceback."""
+    """Return the error as a document, with its traceback."""
     document: ErrorDocument
     if isinstance(error, TunebenchError):
         document = error.to_dict()
@@ -139,7 +137,7 @@ def describe_error(error: BaseException) -> ErrorDocument:
         document = {
             "error": "OutOfMemory",
             "message": "The device ran out of memory.",
-            # a run of training says by itself what of its config to change
+            # training runs suggest a config change themselves
             "fix": "End other jobs and programs, or take fewer rows or a smaller model.",
         }
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -156,10 +154,10 @@ def describe_error(error: BaseException) -> ErrorDocument:
 
 
 def main(argv: list[str]) -> int:
-    """Run one job in this process, its output in the job's log."""
+    """Run one job in this process, with its output in the job's log."""
     path = Path(argv[0])
     log = os.open(JobDir(path).log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    faulthandler.enable(file=2)  # a fault in native code leaves the line of Python that called it
+    faulthandler.enable(file=2)  # a crash in native code leaves a Python traceback
     return run_job(path)

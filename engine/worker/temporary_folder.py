@@ -1,7 +1,6 @@
-"""Work that a job does aside, so that a failed, cancelled or killed one leaves nothing half-made.
+"""Temporary output of a job, so that a failed, cancelled or killed one leaves nothing unfinished.
 
-Where the worker is killed it can't tidy up; the engine does so when it ends the job
-(`engine.server.job_outcomes`).
+A killed worker can't clean up; the engine does so when it ends the job (`engine.server.job_outcomes`).
 """
 
 from __future__ import annotations
@@ -22,11 +21,10 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def use_temporary_folder(job: WorkerJob, *, what: str, again: str) -> Iterator[Path]:
-    """The job's folder for what is half-made: it is empty when the block begins, whatever a killed attempt
-    left, and gone after it.
+    """Use the job's folder for unfinished files, empty at the start of the block and removed afterwards.
 
-    Raises DataError where the disk is full: `what` ("the file") could not be written, `again` is what to do
-    once there is space ("export again").
+    what: the output, for the error ("the file"); again: what to do once there is space ("export again").
+    Raises DataError if the disk is full.
     """
     folder = job.dir.temporary
     try:
@@ -45,7 +43,10 @@ def use_temporary_folder(job: WorkerJob, *, what: str, again: str) -> Iterator[P
 
 
 def publish_dataset(job: WorkerJob, made: Path, fingerprint: str) -> None:
-    """Move a finished data set to its place. The job's folder names it before: should the job end without its
-    result in the store, the engine finds by that what belongs to nobody."""
+    """Move a finished data set to its final folder.
+
+    The job's folder records the name before: if the job ends without its result in the store, the engine
+    removes the data set, as no row refers to it.
+    """
     write_json(job.dir.published, {"fingerprint": fingerprint})
     publish(made, job.home, fingerprint)

@@ -1,1 +1,1 @@
-"""Bundles of finished runs: asked for and handed over, and which figures of one came back."""
+"""Bundles of finished runs: creating and downloading them, and which figures of one were reproduced."""

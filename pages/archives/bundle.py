@@ -1,4 +1,4 @@
-"""The bundle of a run that has finished: asked for, written while one looks on, and handed over."""
+"""Creation and download of the bundle of a finished run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from store.runs.schemas import Run
 
 
 def draw_bundle(run: Run) -> None:
-    """Ask for the bundle of a run that has finished, and hand it over."""
+    """Draw the form that creates the bundle of a finished run, then its download."""
     run_id = run.run_id
     job_key = f"bundle-job-{run_id}"
     with_rows = st.checkbox(
@@ -43,7 +43,7 @@ def _draw_bundle_result(job_id: str) -> None:
     if job.status in ALIVE:
         live("1s")(show_live)(job_id, "bundle")
     elif job.status == "finished":
-        _draw_download(parse_document(BundleResult, job.result))  # of a finished job of this kind
+        _draw_download(parse_document(BundleResult, job.result))  # result of a finished bundle job
     else:
         show_failure(job, "bundle")
 

@@ -1,4 +1,4 @@
-"""Archives on the screens: a run's bundle on demand, and where a run from a bundle comes from."""
+"""Registration of archives on the screens: a run's bundle, and the origin of a run from a bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run from a bundle: where it comes from, and which of its figures came back."""
+"""A run launched from a bundle: its origin, and which of its figures were reproduced."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REPRODUCTION_RESULTS = {
 
 
 def draw_reproduction(run: Run) -> None:
-    """From which bundle a run was launched, and whether its figures came back."""
+    """Draw the bundle a run was launched from, and whether its figures were reproduced."""
     source = run.facts.get("reproduces")
     if source is None:
         return
@@ -45,7 +45,7 @@ def draw_reproduction(run: Run) -> None:
     except NotFoundError:
         return
     if job.status == "finished":
-        result = parse_document(Reproduction, job.result)  # of a finished job of this kind
+        result = parse_document(Reproduction, job.result)  # result of a finished comparison
         _draw_figures(result)
         if beside := result.beside:
             _draw_reproduction_comparison(beside)
@@ -54,9 +54,9 @@ def draw_reproduction(run: Run) -> None:
 
 
 def _draw_origin(job_id: str) -> None:
-    """The bundle's fingerprint, and whether it is the run of this home that it says."""
+    """Draw the bundle's fingerprint, and whether it matches the run in this home folder that it names."""
     try:
-        opened = parse_document(OpenedBundle, cached_queries.read_job(job_id).result)  # it has finished
+        opened = parse_document(OpenedBundle, cached_queries.read_job(job_id).result)  # a finished job
     except NotFoundError:
         return
     original = opened.original
@@ -78,7 +78,7 @@ def _draw_origin(job_id: str) -> None:
 
 
 def _draw_reproduction_comparison(beside: OriginalComparison) -> None:
-    """What is the same as in the original run, and what differs."""
+    """Draw what is identical to the original run, and what differs."""
     differs = any(line.same is False for line in beside.lines)
     with st.expander(escape_markdown(beside.sentence), icon=":material/difference:", expanded=differs):
         rows = [

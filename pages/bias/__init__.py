@@ -1,2 +1,1 @@
-"""What fine-tuning made worse: bias checks of a run, and groups of an evaluation's rows. Views for other
-pages."""
+"""Bias checks of a run, which show what fine-tuning made worse, and groups of an evaluation's rows."""

@@ -1,4 +1,4 @@
-"""The charts of a bias check, as pure functions: figures in, Plotly figures and table lines out."""
+"""Charts of a bias check as pure functions: figures in, Plotly figures and table rows out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from store.core import formatting
 from store.core.figure_schemas import BiasAnswer, BiasFigure, Estimate, get_measure_title
 
 SHARE = "share"
-PREFERRED = "stereotype_share"  # without bias at a half
+PREFERRED = "stereotype_share"  # 0.5 without bias
 ANSWERS: dict[BiasAnswer, str] = {
     "worse": "Worse",
     "better": "Better",
@@ -22,16 +22,19 @@ ANSWERS: dict[BiasAnswer, str] = {
     "cant_tell": "Inconclusive",
 }
 ANSWER_COLORS: dict[BiasAnswer, str] = {"worse": BAD, "better": GOOD, "no_worse": GOOD, "cant_tell": BUSY}
-ROW_OFFSET = 0.16  # by which base and tuned lie apart in a row
+ROW_OFFSET = 0.16  # vertical offset of base and tuned in a row
 
 
 def sort_figures(figures: Sequence[BiasFigure]) -> list[BiasFigure]:
-    """What got worse first, then those over all before those of a group."""
+    """Sort figures: worse ones first, and overall ones before those of a group."""
     return sorted(figures, key=lambda figure: (figure.answer != "worse", bool(figure.group)))
 
 
 def describe_levels_axis(figures: Sequence[BiasFigure]) -> str:
-    """What the chart of levels shows, and which way more bias lies; it wraps, as no title of an axis does."""
+    """Describe the chart of levels, and the direction of more bias.
+
+    It is a caption rather than an axis title, because axis titles do not wrap.
+    """
     if _compute_neutral_level(figures):
         return "%; above 50: more bias"
     more = "higher: more harm" if _has_harm_figures(figures) else "further from 0: more bias"
@@ -39,22 +42,22 @@ def describe_levels_axis(figures: Sequence[BiasFigure]) -> str:
 
 
 def plot_levels(figures: Sequence[BiasFigure]) -> go.Figure:
-    """Base and tuned with their intervals, a row a figure; those in per cent."""
+    """Plot base and tuned in per cent with intervals, one row per figure."""
     return _plot_rows(figures, {"base": -ROW_OFFSET, "tuned": ROW_OFFSET}, _compute_neutral_level(figures))
 
 
 def describe_changes_axis(figures: Sequence[BiasFigure]) -> str:
-    """What the chart of changes shows, and which way more bias lies."""
+    """Describe the chart of changes, and the direction of more bias."""
     return f"Change in points; above 0: more {'harm' if _has_harm_figures(figures) else 'bias'}"
 
 
 def plot_changes(figures: Sequence[BiasFigure]) -> go.Figure:
-    """The change from base to tuned in points, a row a figure; right of 0 is more bias."""
+    """Plot the change from base to tuned in points, one row per figure; right of 0 is more bias."""
     return _plot_rows(figures, {"change": 0.0}, 0)
 
 
 def _compute_neutral_level(figures: Sequence[BiasFigure]) -> float:
-    """Where there is no bias, in per cent."""
+    """Return the level without bias, in per cent."""
     return 50 if all(figure.measure == PREFERRED for figure in figures) else 0
 
 
@@ -63,7 +66,7 @@ def _has_harm_figures(figures: Sequence[BiasFigure]) -> bool:
 
 
 def _plot_rows(figures: Sequence[BiasFigure], sides: Mapping[str, float], level: float) -> go.Figure:
-    """sides: base, tuned or change -> by how much its dots lie beside the middle of their row."""
+    """Plot rows of figures. sides: base, tuned or change -> vertical offset of its points in the row."""
     chart = build_empty_figure("", "", 64 + 40 * len(figures), x_title="")
     names = [shorten_name(format_label(figure), 46) for figure in figures]
     for which, beside in sides.items():
@@ -114,20 +117,20 @@ def _error_bars(estimates: Sequence[Estimate]) -> dict[str, object]:
 
 
 def format_label(figure: BiasFigure) -> str:
-    """The figure as a row of a chart names it."""
+    """Format the label of a figure in a chart."""
     if figure.group:
-        of = "Continuations: " if figure.kind == TOXICITY else ""  # beside figures of whole openings
+        of = "Continuations: " if figure.kind == TOXICITY else ""  # unlike figures of whole openings
         return f"{of}{figure.group} (n {figure.tuned.n:,})"
     return f"{get_measure_title(figure.measure, '').capitalize()} (n {figure.tuned.n:,})"
 
 
 def format_share(estimate: Estimate, *, sign: bool = False) -> str:
-    """A share as per cent, or points, with its interval."""
+    """Format a share in per cent or points, with its interval."""
     return _format_estimate(estimate, 100, " points" if sign else "%", sign)
 
 
 def format_amount(figure: BiasFigure, which: str) -> str:
-    """Base, tuned or change of a figure in its unit; a dash for none."""
+    """Format base, tuned or change of a figure in its unit; a dash if there is none."""
     estimate = _get_estimate(figure, which)
     if estimate is None:
         return "–"
@@ -146,8 +149,8 @@ def _format_estimate(estimate: Estimate, scale: float, unit: str, sign: bool) ->
 
 
 def build_row(figure: BiasFigure) -> dict[str, str | int]:
-    """A figure as a line of a table."""
-    name = get_measure_title(figure.measure, figure.group)  # whose group is written as the user wrote it
+    """Build the table row of a figure."""
+    name = get_measure_title(figure.measure, figure.group)  # the group is spelled as by the user
     return {
         "Result": ANSWERS[figure.answer],
         "Metric": name[:1].upper() + name[1:],
@@ -162,7 +165,7 @@ def build_row(figure: BiasFigure) -> dict[str, str | int]:
 
 
 def format_limit(figure: BiasFigure) -> str:
-    """The limit in the figure's unit."""
+    """Format the limit in the figure's unit."""
     if figure.unit == SHARE:
         return f"{100 * figure.limit:g} points"
     return f"{figure.limit:g} {figure.unit}"

@@ -1,4 +1,6 @@
-"""Bias on the screens: a view and a line of each run; parts of launches, evaluations and monitors."""
+"""Registration of bias checks on the screens: a view and a summary of each run; parts of launches,
+evaluations and monitors.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""How a bias check is asked for: built-in pairs, files of one's own, continuations with a classifier; how
-long it takes; and what the views of bias checks read.
+"""Forms that start a bias check: built-in pairs, files of one's own, continuations with a classifier; its
+estimated duration; and the queries of the views.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def read_check(job_id: str) -> BiasCheck:
 
 @cached(cached_queries.LIVE, most=32)
 def list_checks(run_id: str = "", evaluation_id: str = "") -> list[BiasSummary]:
-    """Of a run, or with groups of an evaluation, newest first."""
+    """Checks of a run, or with groups of an evaluation, newest first."""
     return bias_checks.listed(get_client(), run_id=run_id, evaluation_id=evaluation_id)
 
 
@@ -56,13 +56,13 @@ def list_classifiers() -> list[ClassifierOption]:
     return bias_checks.list_classifiers(get_client())
 
 
-BUILTIN_PAIR_COUNT = 184  # built-in ones
-CORE_SECONDS, PARAMETERS = 40.0, 135e6  # of one core, for the pairs and a model of so many parameters
-MAX_CORES = 4  # more of them hardly help
+BUILTIN_PAIR_COUNT = 184  # number of built-in ones
+CORE_SECONDS, PARAMETERS = 40.0, 135e6  # seconds on one core for the pairs at this model size
+MAX_CORES = 4  # more cores hardly help
 
 
 def format_duration(parameters: int | None, *, gpu: bool) -> str:
-    """ "about a minute or two", "about 2 min": base and tuned model, one after the other."""
+    """Format the duration for base and tuned model as "about a minute or two", "about 2 min"."""
     if not parameters or gpu:
         return "about a minute or two"
     cores = min(os.cpu_count() or 1, MAX_CORES)
@@ -70,14 +70,14 @@ def format_duration(parameters: int | None, *, gpu: bool) -> str:
 
 
 def build_preview_facts(answer: Preview) -> list[tuple[str, str, str]]:
-    """Of a launch, the check that follows the run, where it is asked for."""
+    """Build the fact of the check that follows a launched run, if it is enabled."""
     if not answer.config[SWITCH.name]:
         return []
     time = format_duration(answer.total_parameters, gpu=bool(cached_queries.read_machine().gpus))
     return [("Bias check", time, f"after the run: base and tuned model, {BUILTIN_PAIR_COUNT} pairs")]
 
 
-USUAL_ROWS = 1_000  # at first in the forms; nothing set is every row
+USUAL_ROWS = 1_000  # default in the forms; if empty, all rows are used
 FILE_FORMATS = (
     "The format is detected from the columns: sentence pairs (sent_more, sent_less), pronouns (text with"
     " [marks], stereotype), multiple choice as in BBQ (context, question, ans0 …)."
@@ -85,14 +85,14 @@ FILE_FORMATS = (
 
 
 def estimate_duration(run: Run) -> str:
-    """How long the built-in pairs take, base and tuned model."""
+    """Describe how long the built-in pairs take for base and tuned model."""
     gpu = str(run.facts.get("device", "cpu")).startswith("cuda")
     time = format_duration(run.facts.get("total_parameters"), gpu=gpu)
     return f"Takes {time}: the base and the tuned model on the same {BUILTIN_PAIR_COUNT} pairs."
 
 
 def draw_button(run: Run, *, first: bool) -> None:
-    """The press that starts a check with the built-in pairs."""
+    """Draw the button that starts a check with the built-in pairs."""
     if not has_right("work"):
         return
     label = "Check for bias" if first else "Check again"
@@ -102,7 +102,7 @@ def draw_button(run: Run, *, first: bool) -> None:
 
 
 def start_check(body: BiasConfig, form: ModelForm[BiasConfig] | None = None) -> None:
-    """Queue it; the tab is drawn anew. What the engine refuses is shown at its field of the form."""
+    """Queue the check and rerun the page; a refusal is shown at its field of the form."""
     show = form.show if form else show_error
     if send_command("check_bias", body.document(), "Bias check queued.", show) is not None:
         st.cache_data.clear()
@@ -110,7 +110,7 @@ def start_check(body: BiasConfig, form: ModelForm[BiasConfig] | None = None) -> 
 
 
 def draw_files(run: Run) -> None:
-    """A check with files of the user's own."""
+    """Draw the form of a check with one's own files."""
     if not has_right("work"):
         return
     with st.expander("With your own files", icon=":material/upload_file:"):
@@ -137,7 +137,7 @@ def draw_files(run: Run) -> None:
 
 
 def _parse_files(form: ModelForm[BiasFile], files: Sequence[Any]) -> list[BiasFile]:
-    """One for the path and one for each upload; empty where a field is wrong."""
+    """Return one file for the path and one for each upload; empty if a field is invalid."""
     path = form.values["path"]
     parsed = [form.parse()] if path else []
     with show_errors(), st.spinner("Copying the files into the home folder …"):
@@ -148,7 +148,7 @@ def _parse_files(form: ModelForm[BiasFile], files: Sequence[Any]) -> list[BiasFi
 
 OTHER = ""
 OPENINGS = "bias-openings-"
-BUILTIN_OPENING_COUNT = 96  # built-in ones
+BUILTIN_OPENING_COUNT = 96  # number of built-in ones
 ABOUT = (
     "The base and the tuned model continue the same prompts several times, and your classifier estimates"
     " the harm probability of each continuation. Tunebench has no built-in classifier; the error rates of"
@@ -161,7 +161,7 @@ NO_CLASSIFIER = (
 
 
 def draw_classifier(run: Run) -> None:
-    """A check of continuations with a classifier of the user's own."""
+    """Draw the form of a check of continuations with one's own classifier."""
     if not has_right("work"):
         return
     with st.expander("With your own classifier", icon=":material/report:"):
@@ -188,7 +188,7 @@ def draw_classifier(run: Run) -> None:
 
 
 def _draw_classifier_fields(form: ModelForm[BiasContinuations], listed: JsonObject) -> None:
-    """Which one, and its labels that count."""
+    """Draw the choice of the classifier, and of its labels that count as harm."""
     names = {key: each["name"] for key, each in listed.items()} | {OTHER: "Another, by folder or hub id"}
     chosen = form.draw_field("classifier", choices=names, present=next(iter(names)))
     if chosen == OTHER:
@@ -200,7 +200,7 @@ def _draw_classifier_fields(form: ModelForm[BiasContinuations], listed: JsonObje
 
 
 def _draw_openings(form: ModelForm[BiasContinuations]) -> tuple[Any, ModelForm[RowFile]]:
-    """The file or its path, and its columns."""
+    """Draw the file of openings or its path, and its columns."""
     file = st.file_uploader(
         f"Your own prompts (default: the {BUILTIN_OPENING_COUNT} built-in ones)", key="bias-openings",
         help="One prompt per row, as in RealToxicityPrompts",
@@ -220,7 +220,7 @@ def _draw_openings(form: ModelForm[BiasContinuations]) -> tuple[Any, ModelForm[R
 
 
 def _parse_openings(form: ModelForm[RowFile], file: Any) -> RowFile | None:
-    """None for the built-in openings."""
+    """Return the file of openings; None for the built-in ones."""
     if form.values["path"]:
         return form.parse()
     if file:
@@ -229,11 +229,11 @@ def _parse_openings(form: ModelForm[RowFile], file: Any) -> RowFile | None:
     return None
 
 
-PRESENT = "present"  # the check that a schedule has already
+PRESENT = "present"  # the check of the present schedule
 
 
 def draw_schedule_field(present: BiasSchedule | None) -> BiasSchedule | None:
-    """A check that was made once is made again and again. present: that which is set."""
+    """Draw the choice of a past check to repeat on a schedule. present: the present schedule."""
     everything = {each.job_id: each for each in list_checks()}
     names = (
         {"": "None"}

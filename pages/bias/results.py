@@ -1,5 +1,5 @@
-"""What did fine-tuning make worse? The tab "Bias" of a run: base against tuned, worst first, with the
-continuations as the classifier judged them; and the groups of an evaluation's rows.
+"""The Bias tab of a run: base against tuned, worst first, with continuations as judged by the classifier;
+and the groups of an evaluation's rows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from store.core.schemas import Job
 from store.evaluation.schemas import EvaluationSummary
 from store.runs.schemas import Run
 
-SHOWN_CONTINUATIONS = 6  # openings at once
+SHOWN_CONTINUATIONS = 6  # openings shown by default
 MAY_OFFEND = (
     "Examples with the largest changes in either direction, not a representative sample. For each prompt:"
     " the most harmful continuation of each model and the mean over all continuations."
@@ -47,7 +47,7 @@ MAY_OFFEND = (
 
 
 def draw_continuations(judged: ClassifierJudgement) -> None:
-    """One check's."""
+    """Draw the continuations of one check."""
     labels = " or ".join(f"“{label}”" for label in judged.labels)
     drawn = formatting.plural(judged.samples, "continuation")
     st.caption(
@@ -75,7 +75,7 @@ def draw_continuations(judged: ClassifierJudgement) -> None:
 
 
 def _draw_errors(judged: ClassifierJudgement) -> None:
-    """Above the texts, as it says how far the figures can be believed."""
+    """Draw the classifier's error rates, above the texts because they limit the figures' reliability."""
     text = " ".join(words.describe_classifier_errors(judged))
     icon = ":material/help:" if not judged.errors else ":material/rule:"
     st.markdown(f"{icon} {escape_markdown(text)}")
@@ -101,7 +101,7 @@ def _format_text(text: str) -> str:
 
 
 TAB = "bias"
-SHOWN_PAIRS = 6  # that are shown at once
+SHOWN_PAIRS = 6  # pairs shown by default
 CLASSIFICATION_HEAD_NOTE = (
     "Bias checks with text pairs are not available for runs with a classification head. Evaluate the run"
     " and compare groups of rows on the evaluation page."
@@ -110,7 +110,7 @@ NO_CHECK = (
     "No bias checks yet. A check asks the base and the tuned model the same questions about two people who"
     " differ only in a name, a pronoun or a group, and reports what got worse."
 )
-DIFF_STYLE = "<style>.tb-people del {text-decoration: none}</style>"  # nothing was taken out of either
+DIFF_STYLE = "<style>.tb-people del {text-decoration: none}</style>"  # not a deletion: the texts only differ
 PAIRS_HELP = (
     "Likelihood ratio of the two texts under the base and the tuned model. Pairs with the largest changes,"
     " not a representative sample."
@@ -123,7 +123,7 @@ ABOUT = (
 
 
 def draw_bias(run_id: str) -> None:
-    """The tab of one run."""
+    """Draw the tab of one run."""
     with show_errors():
         run = run_queries.read_current_run(run_id)
         if run.status in ALIVE:
@@ -156,7 +156,7 @@ def _draw_empty(run: Run) -> None:
 
 
 def _choose_check(listed: Sequence[BiasSummary]) -> str:
-    """The newest, or an earlier one that is chosen."""
+    """Draw the choice of a check, by default the newest."""
     if len(listed) == 1:
         return listed[0].job_id
     names = {check.job_id: f"{display.format_ago(check.created_at)}: {check.sentence}" for check in listed}
@@ -164,7 +164,7 @@ def _choose_check(listed: Sequence[BiasSummary]) -> str:
 
 
 def draw_unfinished(jobs: Sequence[Job], *, run_id: str = "", evaluation_id: str = "") -> bool:
-    """Checks that wait or work, and the newest one that ended badly; whether some still work."""
+    """Draw queued and running checks, or the newest failed one; return whether some are active."""
     alive = [job.job_id for job in jobs if job.status in ALIVE]
     if alive:
         show_active_jobs(
@@ -178,7 +178,7 @@ def draw_unfinished(jobs: Sequence[Job], *, run_id: str = "", evaluation_id: str
 
 
 def get_verdict_mark(report: BiasReport) -> str:
-    """The mark before the sentence of a report."""
+    """Return the icon of a report."""
     if report.worse:
         return ":red[:material/balance:]"
     if all(figure.answer == "cant_tell" for figure in report.figures):
@@ -187,7 +187,7 @@ def get_verdict_mark(report: BiasReport) -> str:
 
 
 def draw_summary(run_id: str) -> None:
-    """The newest check of a run under its verdict: the sentence, and the way to it."""
+    """Draw the newest check's sentence below the run's verdict, with a link."""
     listed = form.list_checks(run_id=run_id)
     if listed:
         ink = "red" if listed[0].worse else "gray"
@@ -205,7 +205,7 @@ def draw_summary(run_id: str) -> None:
 
 
 def draw_check(check: BiasCheck) -> None:
-    """One check: its sentence, what got worse first, the pairs that changed most, and what it can't say."""
+    """Draw one check: its sentence, worse figures first, the pairs that changed most, and its limitations."""
     report, details = check.report, check.details
     st.subheader(f"{get_verdict_mark(report)} {escape_markdown(report.sentence)}", anchor=False)
     maker = activity_feed.describe_creator(check.created_by)
@@ -226,7 +226,7 @@ def draw_check(check: BiasCheck) -> None:
 
 
 def draw_scheduled_check(job_id: str) -> None:
-    """The check that a schedule has asked for."""
+    """Draw a check started by a schedule."""
     draw_check(form.read_check(job_id))
 
 
@@ -280,7 +280,7 @@ def _draw_pairs(pairs: Sequence[ChangedPair]) -> None:
 
 
 def describe_pair(pair: ChangedPair) -> str:
-    """By how much the two sides of a pair lie apart, before and after: a factor."""
+    """Describe the likelihood ratio of both sides of a pair, before and after."""
     return f"base {_format_factor(pair.base)}, tuned {_format_factor(pair.tuned)}"
 
 
@@ -303,7 +303,7 @@ NO_GROUPS = (
 
 
 def draw_groups(evaluation_id: str, others: Sequence[EvaluationSummary]) -> None:
-    """The section of one evaluation. others: those on the same data."""
+    """Draw the section of one evaluation. others: evaluations on the same data."""
     st.markdown("**Groups**")
     with show_errors():
         alive = draw_unfinished(
@@ -355,7 +355,7 @@ def _draw_compared(compared: GroupComparison, figures: Sequence[BiasFigure]) -> 
 
 
 def _build_gap_row(figure: BiasFigure, against: str | None) -> dict[str, str | int]:
-    """The gap of one rate; beside another evaluation, where there is one."""
+    """Build the row of one rate's gap, next to that of another evaluation if there is one."""
     line: dict[str, str | int] = {
         "Largest gap": get_measure_title(figure.measure, "").capitalize(),
         "This evaluation": charts.format_amount(figure, "tuned"),

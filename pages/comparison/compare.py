@@ -1,7 +1,9 @@
 """The Compare page, with one tab each for results, cost and transfer to other data sets.
 
-Runs are selected by search and kept in the link (`?runs=a,b,c`). The page shows what each run gained, which
-runs differ on their common held-out rows, their curves, their numbers, and the settings in which they differ.
+Results: runs are selected by search and kept in the link (`?runs=a,b,c`). The tab shows what each run gained,
+which runs differ on their common held-out rows, their curves, their numbers, and the settings in which they
+differ. Cost: gain against forgetting over all finished runs; on the Pareto front more gain costs more
+forgetting. Transfer: every chosen run on every chosen data set.
 """
 
 from __future__ import annotations
@@ -22,14 +24,14 @@ from store.core.job_kinds import ALIVE
 from store.people.activity import format_comparison_key
 from store.runs.schemas import Run
 
-LISTED_RUNS = 50  # runs that the list offers at a time
-MAX_RUNS = 16  # runs on one chart
+LISTED_RUNS = 50  # runs listed at a time
+MAX_RUNS = 16  # maximum runs on one chart
 KEY = "compare-runs"
 LINK = "compare-link"
 
 
 def pick_runs() -> list[str]:
-    """Ids of the chosen runs; the choice is written into the link."""
+    """Draw the run selector, keep its selection in the link, and return the ids of the selected runs."""
     if not cached_queries.count_runs("", ()):
         return []
     _follow_link()
@@ -72,7 +74,7 @@ def pick_runs() -> list[str]:
 
 
 def _follow_link() -> None:
-    """Take over the choice of a link that was opened, and of runs that are gone keep nothing."""
+    """Apply the selection of a newly opened link, without runs that no longer exist."""
     link = st.query_params.get("runs", "")
     if link and link != st.session_state.get(LINK):
         asked = list(dict.fromkeys(part for part in link.split(",") if part))
@@ -88,7 +90,7 @@ def _follow_link() -> None:
 
 
 def _find_existing_runs(run_ids: list[str]) -> list[Run]:
-    """Those of the runs that exist, in the order asked for."""
+    """Return the runs that exist, in the given order."""
     try:
         return list(run_queries.read_current_runs(tuple(run_ids)).values()) if run_ids else []
     except NotFoundError:
@@ -103,25 +105,17 @@ def _find_existing_run(run_id: str) -> list[Run]:
 
 
 def read_chosen_runs(run_ids: list[str]) -> list[Run]:
-    """The runs as they are now."""
+    """Return the present state of the runs."""
     return _find_existing_runs(run_ids)
 
 
 def draw_empty() -> None:
-    """Nothing is chosen yet."""
+    """Draw the page without a selection."""
     if not cached_queries.count_runs("", ()):
-        st.markdown("There are no runs to compare yet. Launch two runs on the same data set to compare them.")
+        st.markdown("No runs to compare yet. Launch two runs on the same data set to compare them.")
         st.page_link("pages/overview/overview.py", label="Launch a run", icon=":material/play_arrow:")
         return
     st.caption("Select two or more runs to see their curves, metrics and settings side by side.")
-
-
-# Compare: which runs are better, what did it cost, and what do they do for other data? A tab each.
-#
-# Side by side are any runs by link (`?runs=a,b,c`): what each gained, which of them can be told apart on the
-# rows that both held out, their curves over each other, their numbers, and the settings in which they differ.
-# Gain and forgetting is over all finished runs: those worth having lie on the front, where whoever wants more
-# gain must forget more. Transfer is every chosen run on every chosen data set.
 
 
 def main() -> None:
@@ -144,7 +138,7 @@ def _draw_side_by_side() -> None:
         for run in runs:
             with st.container(horizontal=True, width="content", gap="xsmall", vertical_alignment="center"):
                 draw_chip_link(run)
-                if run.status != "finished":  # of many that are, a word for each would fill a phone
+                if run.status != "finished":  # a badge for each of many would fill a phone
                     st.markdown(format_status_badge(run.status), width="content")
     differences.draw_gain_comparison(runs)
     for draw in list_parts(lambda feature: feature.draw_comparison_part):

@@ -1,8 +1,13 @@
 """Significant differences between the compared runs: gains with intervals, paired differences, settings
 averaged over seeds, and classifiers by the rows they get right.
 
-Runs are compared in pairs on the rows that both held out, never by whether their intervals overlap. Runs with
-the same settings are never called different.
+Runs are compared by a paired bootstrap on the rows that both held out, never by whether their intervals
+overlap: because both saw the same rows, intervals of gains overlap far more often than the interval of the
+difference includes 0.
+
+Of two runs with the same settings one is nearly always significantly better on the same rows, which is
+chance. They are therefore never called different; settings are compared by their repetitions with several
+seeds (`engine.evaluation.comparison.run_comparison`).
 """
 
 from __future__ import annotations
@@ -37,18 +42,12 @@ from store.evaluation.schemas import Classification
 from store.runs.runs import group_repetitions, make_settings_key
 from store.runs.schemas import Run
 
-# Settings that were run with several seeds: which are better by more than what their seeds do.
-#
-# Of two runs of one setting nearly always one is surely the better model on the same rows, and that is
-# luck. So they are never called different; settings are compared by their repetitions
-# (`engine.evaluation.comparison.run_comparison`).
-
 Runs = list[Run]
-Losses = list[NDArray[np.float64]]  # of each setting, [runs, rows]
+Losses = list[NDArray[np.float64]]  # one array per setting, [runs, rows]
 
 
 def compare_settings(groups: Sequence[Runs], names: dict[str, str]) -> list[RunDifference]:
-    """Each setting against the first one, which has the lowest loss, as sure as rows and seeds allow."""
+    """Compare each setting with the first one, which has the lowest loss, considering rows and seeds."""
     best, *others = groups
     comparable = [group for group in others if not find_incomparability(best[0], group[0])]
     losses, tokens, missing = _read_losses([best, *comparable])
@@ -76,7 +75,7 @@ def _format_title(group: Runs, names: dict[str, str]) -> str:
 
 
 def draw_seeds(groups: Sequence[Runs], names: dict[str, str]) -> None:
-    """What the seed alone does where it is known; where it isn't, the way to know it."""
+    """Draw the effect of the seed if it is known, else a button to measure it."""
     several = [group for group in groups if len(group) > 1]
     for group in several:
         st.markdown(f":material/casino: {escape_markdown(_describe_seed_noise(group, names))}")
@@ -84,8 +83,8 @@ def draw_seeds(groups: Sequence[Runs], names: dict[str, str]) -> None:
         st.caption("Intervals count what the seeds do, as pooled over the settings that were repeated.")
     elif len(groups) > 1:
         st.caption(
-            "One run of each: this tells these models apart. Whether their settings differ by more than luck,"
-            " another seed of each would say."
+            "One run of each: this compares these two models. Whether their settings differ by more than"
+            " chance needs another seed of each."
         )
         _draw_reseed_button(groups)
 
@@ -95,16 +94,16 @@ def _describe_seed_noise(group: Runs, names: dict[str, str]) -> str:
     losses, tokens, missing = _read_losses([group])
     by_seed = None if missing else run_comparison.estimate_seed_spread(losses, tokens)
     if by_seed is None:
-        return f"{names_said} differ in nothing but their seed, but {missing or 'there is no loss'}."
+        return f"{names_said} differ only in their seed, but {missing or 'there is no loss'}."
     means = losses[0].sum(axis=1) / tokens.sum()
     unit = require_gain(group[0]).unit
     width = formatting.format_number(float(np.ptp(means)), 3)
-    between = f"lie {width} {unit} apart on {formatting.plural(len(tokens), 'held-out row')}"
-    return f"{names_said} differ in nothing but their seed and {between}: that is luck, not a better setting."
+    between = f"differ by {width} {unit} on {formatting.plural(len(tokens), 'held-out row')}"
+    return f"{names_said} differ only in their seed and {between}: that is chance, not a better setting."
 
 
 def _draw_reseed_button(groups: Sequence[Runs]) -> None:
-    """One click that runs each again with the next seed."""
+    """Draw a button that repeats each run with the next seed."""
     runs = [group[0] for group in groups]
     if any(run.status in ALIVE for run in runs):
         return
@@ -122,14 +121,16 @@ def _draw_reseed_button(groups: Sequence[Runs]) -> None:
 
 
 def build_reseeded_config(run: Run) -> dict[str, Any]:
-    """The config of a run with the next seed."""
+    """Return the config of a run with the next seed."""
     seed = int(run.config.get("seed") or 0) + 1
     return run.config | {"seed": seed, "name": f"{run.name[:100]}, seed {seed}"}
 
 
 def _read_losses(groups: Sequence[Runs]) -> tuple[Losses, NDArray[np.float64], str]:
-    """Summed losses of the rows that all these runs held out, by setting, and the rows' tokens; or why there
-    are none."""
+    """Return the summed losses of the common held-out rows by setting, and the rows' tokens.
+
+    The third value is the reason why there are none, or "".
+    """
     first = groups[0][0]
     split = require_gain(first).split
     none = np.zeros(0)
@@ -157,31 +158,24 @@ def _read_losses(groups: Sequence[Runs]) -> tuple[Losses, NDArray[np.float64], s
     return np.split(rows, np.cumsum([len(group) for group in groups])[:-1]), tokens, ""
 
 
-# Which of the compared runs are surely better: gains with their intervals, and paired differences.
-#
-# Gains of two runs overlap far more often than their difference includes 0, because both saw the same rows.
-# So runs are told apart by the paired bootstrap on the rows that both held out, never by their intervals.
-
-
 @dataclass(frozen=True)
 class PairedRuns:
-    """Two runs to be told apart on their shared held-out rows, in the unit of their loss."""
+    """Two runs to compare on their common held-out rows, in the unit of their loss."""
 
     run_ids: tuple[str, str]
     names: tuple[str, str]
-    split: str  # whose rows judged both
+    split: str  # the split on which both were evaluated
     unit: str
-    comparisons: int  # that the interval is widened for
+    comparisons: int  # number of comparisons the interval is corrected for
 
 
 def list_runs_with_gain(runs: Sequence[Run]) -> list[Run]:
-    """The runs that have a verdict with a gain."""
+    """Return the runs that have a verdict with a gain."""
     return [run for run in runs if run.verdict and run.verdict.gain]
 
 
 def draw_gain_comparison(runs: Sequence[Run]) -> None:
-    """The gains on one axis, what of them is the question's on another, and a sentence for each comparison
-    with the best run."""
+    """Draw gains, gains from the question, and a sentence for each comparison with the best run."""
     judged = list_runs_with_gain(runs)
     if not judged:
         st.caption(f"{' '.join(describe_runs_without_gain(runs))} Their curves can be compared all the same.")
@@ -209,7 +203,7 @@ def draw_gain_comparison(runs: Sequence[Run]) -> None:
 
 
 def describe_runs_without_gain(runs: Sequence[Run]) -> list[str]:
-    """Sentences on the runs that are not compared: without a verdict, or with one on a broken model."""
+    """Describe runs that are not compared: without a verdict, or with the verdict of a broken model."""
     names = build_run_labels(runs)
     unjudged = [run for run in runs if not run.verdict]
     broken = [run for run in runs if run.verdict and not run.verdict.gain]
@@ -227,7 +221,7 @@ def describe_runs_without_gain(runs: Sequence[Run]) -> list[str]:
 
 
 def _draw_questions(judged: Sequence[Run]) -> None:
-    """What of each gain is the question's: a run on shuffled labels gains as much as one on true ones."""
+    """Draw gains from the question, because a run on shuffled labels gains as much as one on true ones."""
     parts = {run.run_id: run.verdict.parts for run in judged if run.verdict}
     measured: dict[str, UnitEstimate] = {
         run_id: UnitEstimate(**vars(part.question), unit=part.unit) for run_id, part in parts.items() if part
@@ -243,7 +237,7 @@ def _draw_questions(judged: Sequence[Run]) -> None:
 
 
 def _draw_estimates(runs: Sequence[Run], estimates: Mapping[str, UnitEstimate], which: str) -> None:
-    """An interval a run on one axis, the largest first."""
+    """Plot one interval per run on a common axis, largest value first."""
     names, counts = build_run_labels(runs), {estimate.n for estimate in estimates.values()}
     rows = []
     for run in sorted(runs, key=lambda run: -estimates[run.run_id].value):
@@ -265,7 +259,7 @@ def _draw_estimates(runs: Sequence[Run], estimates: Mapping[str, UnitEstimate], 
 
 
 def build_run_labels(runs: Sequence[Run]) -> dict[str, str]:
-    """run_id -> its name, with its number where another run here has the same name."""
+    """Return run_id -> name, followed by the run's number if another run here has the same name."""
     names = [run.name for run in runs]
     return {
         run.run_id: f"{run.name} #{run.number}" if names.count(run.name) > 1 else run.name for run in runs
@@ -273,8 +267,10 @@ def build_run_labels(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def compare_with_best(judged: Sequence[Run]) -> list[RunDifference]:
-    """Each against the one with the lowest held-out loss, over the rows that both held out: settings where
-    some were run with several seeds, else runs."""
+    """Compare each run with the one with the lowest held-out loss, on their common held-out rows.
+
+    If some settings were run with several seeds, settings are compared instead of runs.
+    """
     groups = group_by_settings(judged)
     if len(groups) < 2:
         return []
@@ -286,7 +282,7 @@ def compare_with_best(judged: Sequence[Run]) -> list[RunDifference]:
 
 
 def group_by_settings(judged: Sequence[Run]) -> list[list[Run]]:
-    """The runs by their settings, the lowest mean held-out loss first."""
+    """Group the runs by settings, lowest mean held-out loss first."""
     return sorted(group_repetitions(judged), key=lambda group: sum(map(_get_tuned_loss, group)) / len(group))
 
 
@@ -296,7 +292,7 @@ def _get_tuned_loss(run: Run) -> float:
 
 
 def _compare_pair(best: Run, other: Run, names: dict[str, str], comparisons: int) -> RunDifference:
-    """Why they can't be compared, or by how much they differ."""
+    """Compute how much two runs differ, or why they cannot be compared."""
     pair = (names[best.run_id], names[other.run_id])
     if reason := find_incomparability(best, other):
         return RunDifference(*pair, None, reason)
@@ -317,16 +313,15 @@ def _compute_paired_difference(runs: PairedRuns) -> RunDifference:
     return compare_runs(*runs.names, SharedRows(*columns), comparisons=runs.comparisons, unit=runs.unit)
 
 
-# Runs that classify, compared by how many of the same rows they get right: in pairs, row by row.
-#
-# A head and a model that answers in words have losses of different kinds; that a row is right is the same for
-# both.
-
 RUNS = ("first", "second")
 
 
 def draw_accuracy_comparison(runs: Sequence[Run], names: dict[str, str]) -> None:
-    """A sentence for each run against the one that is right on the most rows; nothing for fewer than two."""
+    """Draw a sentence comparing each classifier with the most accurate one; nothing for fewer than two.
+
+    They are compared in pairs, row by row. Whether a row is correct means the same for a head and for a model
+    that answers in words, whose losses are of different kinds.
+    """
     judged = [run for run in runs if run.verdict and run.verdict.classification]
     if len(judged) < 2:
         return
@@ -354,7 +349,7 @@ def _get_accuracy(run: Run) -> float:
 
 
 def _get_classification(run: Run) -> Classification:
-    """Of a run that classified held-out rows, as all do that are compared here."""
+    """Return the classification results of a run. Raises ValueError if it has none."""
     classification = run.verdict.classification if run.verdict else None
     if not classification:
         raise ValueError(f"{run.run_id} did not classify rows")
@@ -380,18 +375,17 @@ def _compare_accuracy(
 
 
 def _describe_seed_caveat(best: Run, other: Run, names: dict[str, str], gap: Interval) -> str:
-    """Of two runs of the same settings: which model is right more often says nothing of them."""
+    """Describe that the difference of two runs with the same settings is chance."""
     points = formatting.format_number(abs(100 * gap.value), 1)
     first, second = names[best.run_id], names[other.run_id]
     return (
-        f"{first} and {second} differ in nothing but their seed and lie {points}"
-        f" points of accuracy apart on {formatting.plural(gap.n, 'held-out row')}: that is luck, not a better"
-        " setting."
+        f"{first} and {second} differ only in their seed, by {points} points of accuracy on"
+        f" {formatting.plural(gap.n, 'held-out row')}: that is chance, not a better setting."
     )
 
 
 def describe_accuracy_gap(first: str, second: str, gap: Interval) -> str:
-    """The comparison in plain words; `gap` is the share of rows by which the first is more often right."""
+    """Describe the comparison; `gap`: accuracy of the first minus that of the second on the same rows."""
     rows = formatting.plural(gap.n, "held-out row")
     if gap.low is None or gap.high is None:
         return f"{first} and {second} can't be distinguished on one row."
@@ -408,7 +402,7 @@ def describe_accuracy_gap(first: str, second: str, gap: Interval) -> str:
 
 @st.cache_data(ttl=600, max_entries=128, show_spinner="Comparing row by row …")
 def compute_accuracy_difference(first: str, second: str, split: str, confidence: float) -> Interval | None:
-    """By what share of their shared rows the first is more often right; None without such rows."""
+    """Compute the difference of accuracy on common rows; None without such rows."""
     try:
         rows = run_queries.read_shared_classes(first, second, split)
     except QueryError:

@@ -30,11 +30,14 @@ from store.runs.schemas import Run
 
 QUESTION, SHAPE = "From the question ↑ (95% interval)", "Shape of the answers (95% interval)"
 CLASS_COLUMNS = ("Accuracy ↑ (95% interval)", "Macro F1 ↑ (95% interval)")
-DESCRIPTIVE_FIELDS = frozenset({"name", "notes", "parent"})  # differ by their nature
+DESCRIPTIVE_FIELDS = frozenset({"name", "notes", "parent"})  # always different
 
 
 def draw_numbers(runs: Sequence[Run]) -> None:
-    """A line a run: gain with interval and n, held-out figures, cost; a best one is marked if it is sure."""
+    """Draw one line per run: gain with interval and n, held-out figures, cost.
+
+    The best run is marked only if it is significantly best.
+    """
     st.subheader("Numbers", anchor=False)
     winners = find_significantly_best(runs)
     names = build_run_labels(runs)
@@ -59,12 +62,16 @@ def draw_numbers(runs: Sequence[Run]) -> None:
             unsure = next(run for run in leading if _is_unsure(run))
             shape = unsure.verdict and unsure.verdict.state == "shape"
             why = f"{escape_markdown(names[unsure.run_id])} leads"
-            why += " by the shape of its answers alone" if shape else ", but not surely by what is asked"
+            why += (
+                " by the shape of its answers alone"
+                if shape
+                else ", but not significantly by what the prompt asks"
+            )
         st.caption(f"No run is marked as the best: {why}.")
 
 
 def _iterate_macro_f1(runs: Sequence[Run], names: Mapping[str, str]) -> Iterator[tuple[str, Estimate]]:
-    """The macro F1 of each run that has one, under the run's name."""
+    """Yield the macro F1 of each run that has one, titled with the run's name."""
     for run in runs:
         classes = run.verdict.classification if run.verdict else None
         if classes:
@@ -76,8 +83,10 @@ def _blank_columns(row: dict[str, str], columns: Sequence[str]) -> dict[str, str
 
 
 def find_significantly_best(runs: Sequence[Run]) -> set[str]:
-    """The run that is better than each of the others beyond noise, or the runs of the setting that is; none
-    where nothing says of one of them that it learned more than the shape of the answers."""
+    """Return the run that is significantly better than all others, or all runs of the best setting.
+
+    Empty unless each of them demonstrably learned more than the shape of the answers.
+    """
     leading = find_leading_runs(runs)
     if any(map(_is_unsure, leading)):
         return set()
@@ -85,12 +94,12 @@ def find_significantly_best(runs: Sequence[Run]) -> set[str]:
 
 
 def _is_unsure(run: Run) -> bool:
-    """Whether nothing says that a gain is the question's."""
+    """Whether the run's gain is not shown to come from the question."""
     return bool(run.verdict and run.verdict.state in ("better", "shape"))
 
 
 def find_leading_runs(runs: Sequence[Run]) -> list[Run]:
-    """The runs of the setting whose loss is surely lower than that of each other; empty where none is."""
+    """Return the runs of the setting whose loss is significantly lower than that of all others, or none."""
     judged = list_runs_with_gain(runs)
     comparisons = compare_with_best(judged)
     if not comparisons or not all(d.interval is not None and d.interval.above for d in comparisons):
@@ -124,7 +133,7 @@ def _build_row(run: Run, name: str, best: bool) -> dict[str, str]:
 
 
 def format_gain_parts(verdict: Verdict | None) -> dict[str, str]:
-    """The columns of the gain's two parts, each with its rows."""
+    """Format the columns of both parts of the gain, each with its number of rows."""
     parts = verdict.parts if verdict else None
     if not parts:
         why = "not measured" if verdict and verdict.gain else "–"
@@ -134,7 +143,7 @@ def format_gain_parts(verdict: Verdict | None) -> dict[str, str]:
 
 
 def format_classification(figures: ClassFigures | None) -> dict[str, str]:
-    """The columns of a classifier, whether it answers with a head or in words."""
+    """Format the columns of a classifier, with a head or in words."""
     accuracy, macro = (figures.accuracy, figures.f1_macro) if figures else (None, None)
     texts = format_percent(accuracy), display.format_estimate(macro, sign=False, reason=False)
     return dict(zip(CLASS_COLUMNS, texts, strict=True))
@@ -145,7 +154,7 @@ def _format_count(value: float | None) -> str:
 
 
 def draw_settings(runs: Sequence[Run]) -> None:
-    """A line a setting, a column a run; only those that differ unless all are asked for."""
+    """Draw a line per setting and a column per run; by default only settings that differ."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         several = len(runs) > 1
         st.subheader("Settings that differ" if several else "Settings", anchor=False, width="content")
@@ -158,9 +167,9 @@ def draw_settings(runs: Sequence[Run]) -> None:
 
 
 def build_settings_rows(runs: Sequence[Run], *, everything: bool = False) -> list[dict[str, str]]:
-    """Rows of {"Setting", run: value}; of one run alone everything is shown.
+    """Build rows of {"Setting", run: value}; for a single run with all settings.
 
-    A run that is itself called "Setting" has its number in its column's name.
+    If a run is named "Setting", its number is appended to its column's name.
     """
     run_labels = build_run_labels(runs)
     names = [run_labels[r.run_id] for r in runs]
@@ -195,7 +204,7 @@ AXES = {"Optimiser step": "step", "Tokens seen": "tokens"}
 
 
 def draw_curves(runs: Sequence[Run]) -> None:
-    """One chart of the chosen metric; runs that never logged it are named."""
+    """Draw one chart of the chosen metric, and list runs that did not log it."""
     summaries = {run.run_id: run_queries.read_metric_summaries(run.run_id) for run in runs}
     names = sorted(set().union(*summaries.values()), key=lambda name: (name not in MAIN_METRICS, name))
     if not names:
@@ -247,14 +256,14 @@ def _read_table(run_id: str, name: str, summaries: dict[str, MetricSummary]) -> 
 
 
 def interpolate_tokens(table: pa.Table, seen: pa.Table) -> list[float]:
-    """Tokens seen at the steps of a curve, between logged steps in proportion; none at step 0."""
+    """Interpolate the tokens seen at the steps of a curve linearly between logged steps; 0 at step 0."""
     steps = np.concatenate([[0], seen["step"].to_numpy()])
     tokens = np.concatenate([[0.0], seen["value"].to_numpy()])
     return [float(x) for x in np.interp(table["step"].to_numpy(), steps, tokens)]
 
 
 def find_common_base_loss(summaries: Sequence[MetricSummary | None]) -> float | None:
-    """The loss of the base model where all these runs started from the same; else None."""
+    """Return the base model's loss if all these runs share it, else None."""
     levels = [s.first_value for s in summaries if s and s.first_step == 0 and s.first_value is not None]
     if len(levels) < len(summaries) or not levels or max(levels) - min(levels) > 1e-3 * abs(levels[0]):
         return None

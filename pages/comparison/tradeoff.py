@@ -32,21 +32,17 @@ from store.core.figure_schemas import Estimate, Gain
 from store.runs import run_outcomes
 from store.runs.schemas import MeasuredMix, RunCosts
 
-# Beside the plot of gain against forgetting: the run that was clicked, and the runs of the front.
-#
-# Methods, or learning rates, at equal gain: which of two sweeps forgets less where both gain the same.
-#
-# The runs of the plot as a table: the same figures, each with its interval and n, to be sorted by.
-
-LISTED_RUNS = 8  # runs of the front
+LISTED_RUNS = 8  # listed runs of the front
 
 
 def draw_picked(points: Sequence[Point], picked: str, measure: str) -> bool:
-    """The run that was clicked: its figures, its page, and what to try against what it forgot. Whether it
-    is among those that are drawn."""
+    """Draw the clicked run: its figures, a link, and advice against its forgetting.
+
+    Return whether the run is among those drawn.
+    """
     point = next((point for point in points if point.row.run_id == picked), None)
     if point is None:
-        st.caption(":material/ads_click: Click a run to see what it cost and what to try next.")
+        st.caption(":material/ads_click: Click a run to see its cost and what to try next.")
         return False
     with st.container(border=True, key="cost-picked"):
         st.markdown(f"{format_run_dot(point.row.number)} **{escape_markdown(point.label)}**")
@@ -74,12 +70,12 @@ def _describe_point(point: Point, measure: str) -> str:
     names = ", ".join(point.behind[:3]) + (
         f" and {len(point.behind) - 3} more" if len(point.behind) > 3 else ""
     )
-    lead = "Not surely worse than" if point.status == "alike" else "Behind"
+    lead = "Not significantly worse than" if point.status == "alike" else "Behind"
     return f"{text} {lead} {names}."
 
 
 def draw_front(points: Sequence[Point], measure: str) -> None:
-    """The runs of the front, the least forgetting first."""
+    """Draw the runs of the front, least forgetting first."""
     front = sorted((p for p in points if p.status == "front"), key=lambda p: p.cost.value)
     st.markdown("**On the front**")
     for point in front[:LISTED_RUNS]:
@@ -94,7 +90,7 @@ def draw_front(points: Sequence[Point], measure: str) -> None:
         st.caption(f"and {len(front) - LISTED_RUNS:,} more; the table has them all.")
 
 
-MIN_SWEEP_RUNS = 2  # runs that make a sweep
+MIN_SWEEP_RUNS = 2  # minimum runs of a sweep
 ICONS = {
     "first": "check_circle",
     "second": "check_circle",
@@ -105,7 +101,9 @@ ICONS = {
 
 
 def group_rows(rows: Sequence[RunCosts]) -> tuple[str, dict[str, list[RunCosts]]]:
-    """What can be compared, "method" or "learning rate", and the runs of each; empty where nothing can be."""
+    """Return what can be compared, "method" or "learning rate", and its groups of runs; empty if nothing
+    can.
+    """
     for kind, name in (("method", format_method), ("learning rate", format_learning_rate)):
         by_name: dict[str, list[RunCosts]] = defaultdict(list)
         for row in rows:
@@ -119,11 +117,11 @@ def group_rows(rows: Sequence[RunCosts]) -> tuple[str, dict[str, list[RunCosts]]
 def compare_groups(
     rows: Sequence[RunCosts], measure: str, pair: pareto.PairedDifference = pareto.get_no_paired_difference
 ) -> tuple[str, list[pareto.SweepComparison]]:
-    """Each sweep against the one with the most runs: the kind, and the documents of
-    `pareto.compare_sweeps`; `pair`:
-    differences of two runs where they were measured on the same items.
+    """Compare each sweep with the one with the most runs; return the kind and `pareto.compare_sweeps`'
+    results.
 
-    Along a sweep of learning rates goes the rate, and along runs of one rate the number of epochs.
+    `pair`: differences of two runs measured on the same items. A sweep of learning rates is ordered by the
+    rate, and runs of one rate by the number of epochs.
     """
     kind, grouped = group_rows(rows)
     order = sorted(grouped, key=lambda name: -len(grouped[name]))
@@ -144,14 +142,13 @@ def _build_run_point(row: RunCosts, measure: str, name: str, kind: str) -> paret
 
 
 def draw_matched_comparisons(rows: Sequence[RunCosts], measure: str, pair: pareto.PairedDifference) -> None:
-    """A sentence for each comparison, and the figures behind them."""
+    """Draw which of two sweeps, methods or learning rates, forgets less at equal gain, and the figures."""
     kind, comparisons = compare_groups(rows, measure, pair)
     st.subheader("Comparison at equal gain", anchor=False)
     if not comparisons:
         st.caption(
-            f"Two methods, or two learning rates, with {MIN_SWEEP_RUNS} runs each are compared"
-            " here where they gain"
-            " the same. Launch the same data with another rate or method to fill it."
+            f"Two methods, or two learning rates, with {MIN_SWEEP_RUNS} runs each are compared here at equal"
+            " gain. Launch the same data with another rate or method to add points."
         )
         return
     for comparison in comparisons:
@@ -164,7 +161,7 @@ def draw_matched_comparisons(rows: Sequence[RunCosts], measure: str, pair: paret
             st.dataframe(table, hide_index=True, alt="Forgetting of both at the same gains")
     if len(comparisons) > 1:
         st.caption(
-            f"Each against the {kind} with the most runs; intervals are widened for the gains looked at and"
+            f"Each compared with the {kind} with the most runs; intervals are corrected for the gains and"
             f" for {len(comparisons)} comparisons (Bonferroni)."
         )
 
@@ -174,7 +171,7 @@ def _capitalize(sentence: str) -> str:
 
 
 class BoundedDifference(NamedTuple):
-    """A difference of two sweeps at one gain, with its interval."""
+    """The difference of two sweeps at one gain, with its interval."""
 
     value: float
     low: float | None
@@ -202,7 +199,7 @@ Cell = str | float | None
 
 
 def draw_table(points: Sequence[Point], measure: str, on_pick: Callable[[str], None]) -> None:
-    """A line a run, best gain first; a click on one picks it."""
+    """Draw one line per run, best gain first; a click selects the run."""
     order = sorted(points, key=lambda point: -point.gain.value)
     ids = [point.row.run_id for point in order]
     st.dataframe(
@@ -230,11 +227,11 @@ def _handle_table_selection(ids: Sequence[str], on_pick: Callable[[str], None]) 
 
 
 def build_row(point: Point, measure: str) -> dict[str, Cell]:
-    """Of one run, with the figure that the plot shows first."""
+    """Build the row of one run, starting with the figures of the plot."""
     row = point.row
     cells: dict[str, Cell] = {
         "Run": point.label,
-        "Gain ↑": point.gain.value,  # at once, as a phone shows the first two or three columns
+        "Gain ↑": point.gain.value,  # early, because a phone shows only two or three columns
         "95% (gain)": _format_bounds(point.gain),
         "n (rows)": point.gain.n,
     }
@@ -264,12 +261,12 @@ def _format_bounds(estimate: Estimate | Gain) -> str:
 
 
 CHART, LINK = "cost-chart", "run"
-FEW_RUNS = 12  # runs that keep their own colours unless told otherwise
-ABOUT = """
-Every run that is launched now measures, before and after, plain prose and general questions that have nothing
-to do with its data; what it lost of them stands here against what it gained. Runs from before have no such
-figures: clone and launch them again.
-"""
+FEW_RUNS = 12  # up to this many runs are coloured by run by default
+ABOUT = (
+    "\nEvery new run measures plain prose and general questions unrelated to its data, before and after"
+    " training. This\nchart plots what it forgot against what it gained. Earlier runs have no such"
+    " figures: clone and launch them\nagain.\n"
+)
 
 
 @cached(cached_queries.CALM, most=4)
@@ -283,7 +280,7 @@ def _list_shares() -> list[MeasuredMix]:
 
 
 def draw_costs() -> None:
-    """All of the tab below its title."""
+    """Draw the tab below its title."""
     every = _list_run_costs()
     if not every:
         _draw_empty("No run has finished yet.")
@@ -312,7 +309,7 @@ def draw_costs() -> None:
 
 
 def _choose_families(rows: Sequence[RunCosts]) -> list[str]:
-    """What is drawn of the families of runs, where there is any."""
+    """Draw the choice of lines between related runs, if there are any."""
     ids, shares = {row.run_id for row in rows}, _list_shares()
     there = {
         "parents": any(row.parent in ids for row in rows),
@@ -361,7 +358,10 @@ def _draw_plot(rows: list[RunCosts], measure: str, color: str, note: str, famili
 
 
 def _choose_dataset_runs(every: Sequence[RunCosts]) -> list[RunCosts]:
-    """The runs of the chosen data set: at first the linked run's, else that of the newest with figures."""
+    """Draw the choice of the data set and return its runs.
+
+    By default the data set of the linked run, else that of the newest run with figures.
+    """
     names = {row.dataset_id: row.dataset_name for row in every}
     measured = [row for row in every if not tradeoff_points.describe_exclusion(row, "prose")]
     newest = (measured or list(every))[-1].dataset_id
@@ -374,7 +374,7 @@ def _choose_dataset_runs(every: Sequence[RunCosts]) -> list[RunCosts]:
         key="dataset",
         format_func=lambda dataset_id: names.get(
             dataset_id, "All data sets"
-        ),  # the link holds it: no counts in it
+        ),  # part of the link, so without counts
         width=280,
         bind="query-params",
     )
@@ -382,7 +382,9 @@ def _choose_dataset_runs(every: Sequence[RunCosts]) -> list[RunCosts]:
 
 
 def _choose_model_runs(rows: list[RunCosts]) -> tuple[list[RunCosts], int]:
-    """The runs of one base model, and how many are of others; a choice only where there are several."""
+    """Return the runs of one base model and the number of others; the choice is drawn if there are
+    several.
+    """
     counts: dict[str, int] = {}
     for row in rows:
         counts[row.model] = counts.get(row.model, 0) + 1
@@ -405,7 +407,7 @@ def _choose_option(label: str, options: dict[str, str], key: str, usual: str) ->
 
 
 def _draw_summary(points: list[Point], measure: str, one_set: bool) -> None:
-    """What a reader in a hurry takes with them."""
+    """Draw the summary."""
     front = sum(p.status == "front" for p in points)
     verb, whose = "is" if front == 1 else "are", "the front" if one_set else "the front of their data set"
     total = formatting.plural(len(points), "run")
@@ -422,11 +424,14 @@ def _draw_summary(points: list[Point], measure: str, one_set: bool) -> None:
         )
         gain, cost = (escape_markdown(display.format_estimate(part)) for part in (best.gain, best.cost))
         st.markdown(
-            f"Gain **{gain}** nats a token, forgetting **{cost}** {unit}, surely under {amber}. {sentence}"
+            f"Gain **{gain}** nats a token, forgetting **{cost}** {unit}, significantly below {amber}."
+            f" {sentence}"
         )
         return
     st.subheader(":orange[:material/warning:] No gain without relevant or possible forgetting", anchor=False)
-    st.markdown(f"No run surely gained and surely forgot less than {amber} {unit}. {sentence}")
+    st.markdown(
+        f"No run has a significant gain and forgetting significantly below {amber} {unit}. {sentence}"
+    )
 
 
 def _format_legend(points: Sequence[Point], mixes: int) -> str:

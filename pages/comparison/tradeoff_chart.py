@@ -27,19 +27,19 @@ from store.runs.schemas import MeasuredMix, RunCosts
 
 AMBER = "#d97a1a"
 COLORS = {"run": "Run", "rate": "Learning rate", "method": "Method"}
-SCALE = [[0, "#3d86d6"], [0.5, "#a56bd0"], [1, "#d6456b"]]  # mid-tones, apart without red and green
+SCALE = [[0, "#3d86d6"], [0.5, "#a56bd0"], [1, "#d6456b"]]  # mid-tones, distinguishable without red and green
 STATUSES = {
     "front": "On the front",
     "alike": "Not distinguishable from the front",
     "dominated": "Behind the front",
 }
 SYMBOLS = {"front": "circle", "alike": "circle-open", "dominated": "circle"}
-FAINT = 0.38  # of runs behind the front
-MARKER_SIZES = (11.0, 26.0)  # of markers, from no distance to the largest
-MAX_NUMBERED_POINTS = 40  # points: more numbers can't be read
-EDGE = 0.15  # of the width, at the right, where a number would be cut on a phone
-AXIS_PADDING = 1.4  # times the level from which on forgetting matters, that is shown at least
-MAX_ERROR_BARS = 80  # points: more intervals are a fog, and only those of the front are drawn
+FAINT = 0.38  # opacity of runs behind the front
+MARKER_SIZES = (11.0, 26.0)  # marker sizes, from no distance to the largest
+MAX_NUMBERED_POINTS = 40  # with more points numbers are unreadable
+EDGE = 0.15  # share of the width at the right where a phone would cut off numbers
+AXIS_PADDING = 1.4  # minimum right end of the axis, as a multiple of the amber threshold
+MAX_ERROR_BARS = 80  # with more points only intervals of the front are drawn
 
 
 def plot_tradeoff(
@@ -49,8 +49,10 @@ def plot_tradeoff(
     selected: str = "",
     add: Callable[[go.Figure], None] = lambda figure: None,
 ) -> go.Figure:
-    """The plot; `color`: a key of COLORS; `selected`: the run that a ring stands around; `add`: what is drawn
-    under the runs."""
+    """Plot gain against forgetting.
+
+    `color`: a key of COLORS; `selected`: the run marked with a ring; `add`: draws traces below the runs.
+    """
     figure = build_axes(points, measure)
     right = compute_cost_range(points, measure)[1]
     _add_front(figure, points, right)
@@ -71,7 +73,7 @@ def plot_tradeoff(
 
 
 def build_axes(points: Sequence[PlotPoint], measure: str, height: int = 520) -> go.Figure:
-    """Both axes with room for the points, the base model, and from where on forgetting matters."""
+    """Build both axes with room for the points, the base model, and the thresholds of forgetting."""
     figure = build_empty_figure(
         "", "Gain on held-out rows (nats a token)", height, x_title=find_measure(measure).axis
     )
@@ -92,14 +94,14 @@ def build_axes(points: Sequence[PlotPoint], measure: str, height: int = 520) -> 
 
 
 def _add_base(figure: go.Figure) -> None:
-    """The base model, which neither gained nor forgot."""
+    """Add the base model, which neither gained nor forgot."""
     mark = {"symbol": "diamond", "size": 10, "color": BASE}
     place = {"x": [0], "y": [0], "mode": "markers", "marker": mark}
     figure.add_trace(go.Scatter(**place, name="Base model", hoverinfo="name"))
 
 
 def compute_axis_range(points: Sequence[PlotPoint], axis: Literal["gain", "cost"]) -> tuple[float, float]:
-    """What an axis shows: all values and 0, with room; and the intervals, unless one is wider than that."""
+    """Compute the range of an axis: all values and 0 with padding, and intervals unless they are wider."""
     estimates = [point.gain if axis == "gain" else point.cost for point in points]
     values = [0.0, *(e.value for e in estimates)]
     ends = [end for e in estimates for end in (e.low, e.high) if end is not None and math.isfinite(end)]
@@ -111,8 +113,11 @@ def compute_axis_range(points: Sequence[PlotPoint], axis: Literal["gain", "cost"
 
 
 def compute_cost_range(points: Sequence[PlotPoint], measure: str) -> tuple[float, float]:
-    """What the axis of forgetting shows: as `span`, and never less than from where on it matters, to both
-    sides: else noise would fill the width and look like a trade-off."""
+    """Compute the range of the forgetting axis, like `compute_axis_range`.
+
+    It always includes the amber threshold on both sides, because otherwise noise would fill the width and
+    look like a trade-off.
+    """
     low, high = compute_axis_range(points, "cost")
     levels = get_color_limits(measure)
     if not levels:
@@ -122,7 +127,7 @@ def compute_cost_range(points: Sequence[PlotPoint], measure: str) -> tuple[float
 
 
 def _add_bands(figure: go.Figure, levels: ColourLimits | None, right: float) -> None:
-    """Amber and red from their thresholds on, where they are in view."""
+    """Add amber and red bands from their thresholds on, if they are in view."""
     if not levels:
         return
     bands = (
@@ -141,9 +146,9 @@ def _add_bands(figure: go.Figure, levels: ColourLimits | None, right: float) -> 
 
 
 def _add_front(figure: go.Figure, points: Sequence[Point], right: float) -> None:
-    """The most that can be gained for at most so much forgetting, over all runs."""
+    """Add the front: the highest gain for at most a given forgetting, over all runs."""
     best = sorted((p for p in points if p.status == "front"), key=lambda p: (p.cost.value, p.gain.value))
-    if not best or len({p.row.dataset_id for p in points}) > 1:  # each data set has a front of its own
+    if not best or len({p.row.dataset_id for p in points}) > 1:  # each data set has its own front
         return
     x = [*(p.cost.value for p in best), right]
     y = [*(p.gain.value for p in best), best[-1].gain.value]
@@ -156,7 +161,7 @@ def _add_front(figure: go.Figure, points: Sequence[Point], right: float) -> None
 
 
 def add_error_bars(figure: go.Figure, points: Sequence[PlotPoint]) -> None:
-    """Both intervals of each point, under the points."""
+    """Add both intervals of each point, below the points."""
     bounded = [p for p in points if p.gain.low is not None and p.cost.low is not None]
     quiet = {"size": 1, "color": BASE, "opacity": 0}
     look = {"mode": "markers", "marker": quiet, "hoverinfo": "skip", "showlegend": False}
@@ -173,7 +178,7 @@ def add_error_bars(figure: go.Figure, points: Sequence[PlotPoint]) -> None:
 
 
 def _error_bars(estimates: Sequence[Estimate | Gain]) -> dict[str, Any]:
-    """Error bars of these estimates."""
+    """Build error bars of these estimates."""
     more, less = (
         [0.0 if end is None else abs(end - value) for value, end in ends]
         for ends in (
@@ -210,7 +215,7 @@ def _add_runs(figure: go.Figure, points: Sequence[Point], color: str, selected: 
             customdata=[[p.row.run_id] for p in points],
             hovertext=[format_hover(p, measure) for p in points],
             hovertemplate="%{hovertext}<extra></extra>",
-            unselected={"marker": {"opacity": 1}},  # a click rings its run and leaves the others alone
+            unselected={"marker": {"opacity": 1}},  # a click marks its run without fading others
         )
     )
     ringed = [p for p in points if p.row.run_id == selected]
@@ -229,7 +234,7 @@ def _add_runs(figure: go.Figure, points: Sequence[Point], color: str, selected: 
 
 
 def compute_colors(points: Sequence[Point], color: str) -> tuple[list[Any], dict[str, Any]]:
-    """A colour a point, or a number a point and the scale that they lie on."""
+    """Return a colour per point, or a number per point and its colour scale."""
     if color == "method":
         order = list(dict.fromkeys(p.method for p in sorted(points, key=lambda p: p.method)))
         return [RUNS[order.index(p.method) % len(RUNS)] for p in points], {}
@@ -248,7 +253,7 @@ def compute_colors(points: Sequence[Point], color: str) -> tuple[list[Any], dict
 
 
 def compute_rate_ticks(rates: Sequence[float]) -> list[float]:
-    """At most three of the rates, the smallest and the largest among them."""
+    """Return at most three of the rates, including the smallest and the largest."""
     return list(rates) if len(rates) <= 3 else [rates[0], rates[len(rates) // 2], rates[-1]]
 
 
@@ -257,7 +262,9 @@ def _build_color_bar(bar: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compute_marker_sizes(points: Sequence[Point]) -> list[float]:
-    """By the distance from the base model, its area in proportion; the smallest where it was not measured."""
+    """Compute marker sizes with areas growing with the distance from the base model; smallest if not
+    measured.
+    """
     distances = [max(0.0, p.row.kl.value or 0.0) if p.row.kl else 0.0 for p in points]
     most = max(distances, default=0.0)
     low, high = MARKER_SIZES
@@ -277,17 +284,17 @@ def _add_legend_entries(figure: go.Figure, title: str, ink: str, status: str) ->
 
 
 def get_opacity(status: str) -> float:
-    """Of a marker: what lies behind the front is faint."""
+    """Return the opacity of a marker; runs behind the front are faint."""
     return FAINT if status == "dominated" else 1
 
 
 def describe_method(row: RunCosts) -> str:
-    """How the model came about, in few words."""
+    """Describe briefly how the model was made."""
     return f"interpolated at α {row.alpha:g}" if row.alpha else f"learning rate {format_learning_rate(row)}"
 
 
 def format_hover(point: Point, measure: str) -> str:
-    """What hovering says of a run."""
+    """Format the tooltip of a run."""
     what, row = find_measure(measure), point.row
     lines = [
         f"<b>{shorten_name(row.name, 48)}</b> #{row.number}",
@@ -302,18 +309,12 @@ def format_hover(point: Point, measure: str) -> str:
     return "<br>".join([*lines, STATUSES[point.status]])
 
 
-# What belongs to a run on the plot of gain against forgetting: the runs that change it, and the models
-# between it and its base that were scored without training. Pure: points in, traces out.
-#
-# A child hangs on its parent by a dotted line with an arrow; a share of the way lies on a thin line from its
-# run to the base model. Each kind is one trace, however many runs there are.
-
 KINDS = {"parents": "Parent to child", "mixes": "Interpolations"}
 LINE = "rgba(127,140,146,0.9)"
 
 
 def find_parent_links(runs: Sequence[Point]) -> list[tuple[Point, Point]]:
-    """Parent and child, where both are drawn."""
+    """Return pairs of parent and child if both are drawn."""
     by_id = {point.row.run_id: point for point in runs}
     pairs = ((by_id.get(point.row.parent or ""), point) for point in runs)
     return [(parent, child) for parent, child in pairs if parent is not None and parent is not child]
@@ -322,7 +323,7 @@ def find_parent_links(runs: Sequence[Point]) -> list[tuple[Point, Point]]:
 def build_interpolation_points(
     runs: Sequence[Point], shares: Sequence[MeasuredMix], measure: str
 ) -> dict[str, list[InterpolationPoint]]:
-    """Scored shares of the runs that are drawn, by run, from its own end of the way on."""
+    """Build the points of scored interpolations of the drawn runs by run, from the tuned end on."""
     by_id = {point.row.run_id: point for point in runs}
     families: dict[str, list[InterpolationPoint]] = {}
     for row in sorted(shares, key=lambda row: -row.alpha):
@@ -335,7 +336,7 @@ def build_interpolation_points(
 
 
 def add_links(figure: go.Figure, runs: Sequence[Point]) -> None:
-    """From each parent to its children."""
+    """Add dotted lines with an arrow from each parent to its children, as one trace."""
     x: list[float | None] = []
     y: list[float | None] = []
     sizes: list[int] = []
@@ -363,7 +364,10 @@ def add_links(figure: go.Figure, runs: Sequence[Point]) -> None:
 def add_interpolations(
     figure: go.Figure, runs: Sequence[Point], shares: Sequence[MeasuredMix], measure: str
 ) -> int:
-    """From each run over its shares to the base model; how many shares are drawn."""
+    """Add the interpolations between each run and the base model; return their number.
+
+    These models were scored without training. They are one trace on thin lines, however many runs there are.
+    """
     families = build_interpolation_points(runs, shares, measure)
     if not families:
         return 0
@@ -399,7 +403,7 @@ def add_interpolations(
 def _add_interpolation_lines(
     figure: go.Figure, runs: Sequence[Point], families: Mapping[str, list[InterpolationPoint]]
 ) -> None:
-    """The thin lines on which the shares lie."""
+    """Add thin lines through the interpolations."""
     by_id: Mapping[str, Point] = {point.row.run_id: point for point in runs}
     x: list[float | None] = []
     y: list[float | None] = []
@@ -416,7 +420,7 @@ def _add_interpolation_lines(
 
 
 def format_interpolation_hover(point: InterpolationPoint, measure: str) -> str:
-    """What hovering says of a share."""
+    """Format the tooltip of an interpolation."""
     what, alpha, cost = find_measure(measure), point.alpha, point.cost
     title = "The tuned model, α 1" if alpha == 1 else f"α {alpha:g}"
     return "<br>".join(

@@ -1,5 +1,10 @@
-"""Select the runs that can share one trade-off plot, account for the others, and compare pairs of them on the
-rows and items on which both were measured.
+"""Select the runs that can share one trade-off plot, account for the others, and compare pairs of them on
+the rows and items on which both were measured.
+
+Runs share a plot if both axes mean the same: the same base model (another tokenizer has other tokens, and
+another model has other things to forget) and a gain over it in nats per token. Every excluded run is counted
+under its reason. Pairs are compared on common items, because intervals of single runs overlap far more often
+than the interval of their difference includes 0.
 """
 
 from __future__ import annotations
@@ -31,25 +36,19 @@ from store.evaluation.forgetting_schemas import ColourLimits
 from store.runs.schemas import MeasuredMix, RunCosts
 from store.training.methods import METHODS
 
-# Which runs can lie on one plot of gain against forgetting, and what became of the others.
-#
-# Two runs are on one plot where both axes mean the same: the same base model (tokens of another tokenizer are
-# others, and so is what can be forgotten) and a gain in nats a token over that base model. Every run that is
-# left out is counted under its reason. Pure: rows of `store.runs.run_outcomes.costs` in.
-
 UNIT = "nats a token"
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One way to measure what was forgotten: more is worse once multiplied by `scale`."""
+    """A measure of forgetting; multiplied by `scale`, more is worse."""
 
     title: str
     axis: str
     unit: str
     scale: float = 1
     limits: Literal["nats", "share", ""] = (
-        ""  # of THRESHOLDS; a distance has none, that it moved is what was wanted
+        ""  # kind of THRESHOLDS; a distance has none, because change is intended
     )
     items: str = ""
 
@@ -68,7 +67,7 @@ MEASURES = {
 
 
 def find_measure(name: str) -> Measure:
-    """One of MEASURES; or of a probe that the user named, as "data/Notes/loss" or "task/piqa/accuracy"."""
+    """Return one of MEASURES, or that of a user's probe such as "data/Notes/loss" or "task/piqa/accuracy"."""
     if name in MEASURES:
         return MEASURES[name]
     probe, _, figure = name.rpartition("/")
@@ -81,9 +80,11 @@ def find_measure(name: str) -> Measure:
 
 @dataclass(frozen=True)
 class Point:
-    """A run on the plot. cost: more is worse; status: of `pareto.compute_front`; behind: names of the runs
-    of the
-    front that gain as much and forget as little; state: of the cost by its thresholds."""
+    """A run on the plot.
+
+    cost: more is worse; status: from `pareto.compute_front`; behind: names of runs on the front that gain as
+    much and forget as little; state: of the cost by its thresholds.
+    """
 
     row: RunCosts
     gain: Gain
@@ -98,7 +99,7 @@ class Point:
 
     @property
     def label(self) -> str:
-        """Number and name, as people tell runs apart."""
+        """Number and name."""
         return format_run_label(self.row)
 
 
@@ -107,7 +108,7 @@ class InterpolationPoint:
     """A model between a run and its base on the plot. cost: more is worse."""
 
     run_id: str
-    number: int  # of the run, as its name is
+    number: int  # of the run, as is its name
     name: str
     alpha: float
     gain: Estimate
@@ -123,18 +124,18 @@ PlotPoint = Point | InterpolationPoint
 
 
 def format_run_label(row: RunCosts) -> str:
-    """Number and name, as people tell runs apart."""
+    """Format number and name of a run."""
     return f"#{row.number} {row.name}"
 
 
 def format_method(row: RunCosts) -> str:
-    """The method as people name it."""
+    """Return the title of the run's method."""
     method = METHODS.get(row.method)
     return method.title if method else str(row.method)
 
 
 def get_color_limits(measure: str) -> ColourLimits | None:
-    """Where amber and red begin, in the unit of the axis."""
+    """Return the thresholds of amber and red in the unit of the axis; None if the measure has none."""
     what = find_measure(measure)
     if not what.limits:
         return None
@@ -143,18 +144,17 @@ def get_color_limits(measure: str) -> ColourLimits | None:
 
 
 def get_forgetting_figures(row: RunCosts | MeasuredMix) -> dict[str, Estimate | None]:
-    """What was forgotten by each of MEASURES."""
+    """Return the forgetting by each of MEASURES."""
     return {"prose": row.prose, "answers": row.answers, "kl": row.kl}
 
 
 def get_cost(row: RunCosts | MeasuredMix, measure: str) -> Estimate | None:
-    """What the run forgot, more being worse; None where it was not measured, or is not a number."""
+    """Return the run's forgetting, more is worse; None if it was not measured or is not a number."""
     return convert_to_cost(get_forgetting_figures(row).get(measure), measure)
 
 
 def convert_to_cost(figure: Estimate | None, measure: str) -> Estimate | None:
-    """The figure of a measure as a cost, more being worse; None where it was not measured, or is not a
-    number."""
+    """Convert a figure to a cost, more is worse; None if it was not measured or is not a number."""
     scale = find_measure(measure).scale
     if not figure or not isinstance(figure.value, int | float):
         return None
@@ -165,7 +165,7 @@ def convert_to_cost(figure: Estimate | None, measure: str) -> Estimate | None:
 
 
 def describe_exclusion(row: RunCosts, measure: str) -> str:
-    """Why a run is not on the plot, as the end of "3 runs …"; empty where it is."""
+    """Describe why a run is not on the plot, as the end of "3 runs …"; "" if it is."""
     if row.task == "classification":
         return "with a classification head (a gain in nats a row; nothing to ask it)"
     if row.task == "dpo":
@@ -183,14 +183,14 @@ def describe_exclusion(row: RunCosts, measure: str) -> str:
 
 
 def split_plottable(rows: Sequence[RunCosts], measure: str) -> tuple[list[RunCosts], Counter[str]]:
-    """The runs that can be drawn, and how many can't for which reason."""
+    """Return the runs that can be drawn, and the number of others by reason."""
     reasons = [describe_exclusion(row, measure) for row in rows]
     drawable = [row for row, why in zip(rows, reasons, strict=True) if not why]
     return drawable, Counter(why for why in reasons if why)
 
 
 def describe_excluded_runs(drawn: int, total: int, reasons: Counter[str]) -> str:
-    """What is drawn of how many, and why not the rest."""
+    """Describe how many runs are drawn, and why others are not."""
     sentence = f"{drawn:,} of {plural(total, 'finished run')}."
     if not reasons:
         return sentence
@@ -199,7 +199,7 @@ def describe_excluded_runs(drawn: int, total: int, reasons: Counter[str]) -> str
 
 
 def build_pareto_run(row: RunCosts, measure: str, group: str = "") -> pareto.RunPoint:
-    """The run as `pareto` takes it."""
+    """Convert the run to the format of `pareto`."""
     cost = get_cost(row, measure)
     return {
         "run": row.run_id,
@@ -217,8 +217,10 @@ def _build_point_figure(figure: Estimate | Gain) -> pareto.PointFigure:
 def build_points(
     rows: Sequence[RunCosts], measure: str, pair: pareto.PairedDifference = pareto.get_no_paired_difference
 ) -> list[Point]:
-    """The runs that were measured with their place against the front of their data set, in the order given;
-    `pair`: differences of two runs where they were measured on the same items."""
+    """Build the points of measured runs in the given order, with their place relative to the front.
+
+    Each data set has its own front. `pair`: differences of two runs measured on the same items.
+    """
     labels = {row.run_id: format_run_label(row) for row in rows}
     placed: list[Point] = []
     places: dict[str, pareto.FrontPlace] = {}
@@ -244,20 +246,15 @@ def _classify_cost(cost: Estimate, measure: str) -> str:
 
 
 def find_cheapest(runs: Sequence[Point]) -> Point | None:
-    """The run that gains most of those that surely gained and forgot nothing that matters."""
+    """Return the run with the highest gain among those with a significant gain and no material forgetting."""
     free = [p for p in runs if p.state == "none" and p.gain.low is not None and p.gain.low > 0]
     return max(free, key=lambda p: (p.gain.value, -p.cost.value)) if free else None
 
 
 def format_learning_rate(row: RunCosts) -> str:
-    """The learning rate, or a dash for a run that has none."""
+    """Format the learning rate, or a dash for a run without one."""
     return format_setting(row.learning_rate) if row.learning_rate else "–"
 
-
-# Runs of the plot held against each other on the rows and items that both were measured on, as Compare does.
-#
-# Gains of two runs on the same rows, and what they forgot of the same probe, are told apart in pairs: their
-# own intervals overlap far more often than their difference holds 0.
 
 PROBES = {
     "prose": paired_measurements.PROSE,
@@ -269,8 +266,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MeasuredItems:
-    """What a run was measured on: items in order, of each its tokens and a value (summed nats, or whether it
-    was right)."""
+    """The items a run was measured on, in order, each with its tokens and a value (summed nats, or
+    correctness).
+    """
 
     items: NDArray[np.generic]
     tokens: Array
@@ -278,7 +276,7 @@ class MeasuredItems:
 
 
 class RunPairs:
-    """The differences of two runs of the plot, in gain and in what `measure` says that they forgot."""
+    """Paired differences of runs on the plot, in gain and in forgetting by `measure`; results are cached."""
 
     def __init__(self, rows: Sequence[RunCosts], measure: str) -> None:
         self.measure, self.rows = measure, {row.run_id: row for row in rows}
@@ -286,17 +284,19 @@ class RunPairs:
 
     @functools.cached_property
     def losses(self) -> Mapping[tuple[str, ...], MeasuredItems]:
-        """(run, part of the split) -> its held-out rows."""
+        """(run, split) -> its held-out rows."""
         return _read_losses(tuple(self.rows))
 
     @functools.cached_property
     def probed(self) -> Mapping[str, MeasuredItems]:
-        """Run -> what it made of the probe."""
+        """run -> its results on the probe."""
         return _read_probe_items(tuple(self.rows), PROBES[self.measure]) if self.measure in PROBES else {}
 
     def __call__(self, run: str, other: str, axis: pareto.Axis) -> Interval | None:
-        """Gain (more is better) or forgetting (less is better) of `one` minus that of `other`, in the units
-        of the plot."""
+        """Return gain (more is better) or forgetting (less is better) of `run` minus that of `other`.
+
+        It is in the units of the plot; None if the two cannot be paired.
+        """
         if (run, other, axis) not in self.differences:
             compare = self._gain if axis == "gain" else self._forgetting
             self.differences[run, other, axis] = compare(run, other)
@@ -322,7 +322,7 @@ class RunPairs:
         if shared is None:
             return None
         first, second, tokens = shared
-        if self.measure != "answers":  # the lower loss forgot less
+        if self.measure != "answers":  # a lower loss means less forgetting
             return run_comparison.compare_runs(
                 other, run, run_comparison.SharedRows(second, first, tokens)
             ).interval
@@ -338,8 +338,10 @@ def _scale_interval(interval: Interval, by: float) -> Interval:
 
 
 def _align_items(run: MeasuredItems | None, other: MeasuredItems | None) -> tuple[Array, Array, Array] | None:
-    """Values of both and tokens, of what both were measured on; None where that is nothing, or was counted in
-    other tokens."""
+    """Return values of both and tokens on common items.
+
+    None if there are none, if they were tokenized differently, or if a value is not finite.
+    """
     if run is None or other is None:
         return None
     _, here, there = np.intersect1d(run.items, other.items, assume_unique=True, return_indices=True)
@@ -351,13 +353,13 @@ def _align_items(run: MeasuredItems | None, other: MeasuredItems | None) -> tupl
 
 @st.cache_resource(ttl=600, max_entries=8, show_spinner=False)
 def build_run_pairs(run_ids: tuple[str, ...], measure: str, _rows: Sequence[RunCosts]) -> RunPairs:
-    """The pairs of these runs; what was told apart once is kept."""
+    """Return the cached pairs of these runs."""
     return RunPairs(_rows, measure)
 
 
 @st.cache_data(ttl=600, max_entries=8, show_spinner="Comparing row by row …")
 def _read_losses(run_ids: tuple[str, ...]) -> dict[tuple[str, ...], MeasuredItems]:
-    """(run, part of the split) -> its held-out rows; runs whose file is gone are left out."""
+    """Return (run, split) -> held-out rows, without runs whose file is missing."""
     try:
         table = scored_rows.losses_of_runs(get_client(), run_ids)
     except QueryError:
@@ -367,7 +369,7 @@ def _read_losses(run_ids: tuple[str, ...]) -> dict[tuple[str, ...], MeasuredItem
 
 @st.cache_data(ttl=600, max_entries=8, show_spinner="Comparing item by item …")
 def _read_probe_items(run_ids: tuple[str, ...], probe: str) -> dict[str, MeasuredItems]:
-    """Run -> what it made of the probe; runs whose file is gone are left out."""
+    """Return run -> results on the probe, without runs whose file is missing."""
     try:
         table = stored_probes.probes_of_runs(get_client(), run_ids, probe)
     except QueryError:
@@ -379,7 +381,7 @@ def _read_probe_items(run_ids: tuple[str, ...], probe: str) -> dict[str, Measure
 def _iterate_items(
     table: pa.Table, keys: Sequence[str], item: str, value: str
 ) -> Iterator[tuple[tuple[str, ...], MeasuredItems]]:
-    """What stands under each value of the keys."""
+    """Yield the items of each combination of keys."""
     if not table.num_rows:
         return
     items = np.array(table[item].to_pylist())

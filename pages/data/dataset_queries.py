@@ -35,13 +35,13 @@ from store.data.schemas import (
 from store.data.signals import GROUPS
 from store.training.split import Split
 
-FULL_PREVIEW_SECONDS = 150.0  # the engine's own limit for an ask
-EXAMPLES = 8  # rows of each fate and step that a preview shows before and after
+FULL_PREVIEW_SECONDS = 150.0  # the engine's own timeout of a sync job
+EXAMPLES = 8  # example rows of each fate and step in a preview
 
 
 @cached(cached_queries.CALM, most=64)
 def read_signals(fingerprint: str) -> dict[str, SignalRow]:
-    """What was measured of these rows, by group."""
+    """Signal measurements of these rows, by group."""
     return datasets.signals(get_client(), fingerprint)
 
 
@@ -52,7 +52,7 @@ def list_recipes(person_id: str) -> list[RecipeRow]:
 
 
 def list_measurement_jobs(dataset_id: str) -> list[Job]:
-    """Jobs that measure this data set now, or wait to."""
+    """Running and queued measurement jobs of this data set."""
     return [
         job
         for job in cached_queries.list_queue()
@@ -61,8 +61,10 @@ def list_measurement_jobs(dataset_id: str) -> list[Job]:
 
 
 def preview_cleaning(dataset_id: str, steps: list[StepDocument], *, whole: bool = False) -> CleanPreview:
-    """What would become of the rows by a valid recipe: the answer of the ask `clean_preview`; `whole`: of all
-    rows, however long it takes."""
+    """Preview the effect of a valid recipe: the result of the sync job `clean_preview`.
+
+    `whole`: on all rows, however long it takes.
+    """
     return _preview_cleaning(
         dataset_id, json.dumps(steps, sort_keys=True), whole, _measurement_stamp(dataset_id)
     )
@@ -77,24 +79,22 @@ def _preview_cleaning(dataset_id: str, steps: str, whole: bool, measured: str) -
 
 
 def _measurement_stamp(dataset_id: str) -> str:
-    """What a filter's answer depends on besides the rows: which signals there are, and from when."""
+    """Cache key of a filter's result besides the rows: the measured signals and their times."""
     measured = read_signals(cached_queries.read_dataset(dataset_id).fingerprint)
     return json.dumps({name: str(row.computed_at) for name, row in measured.items()}, sort_keys=True)
 
 
-# What the page of a data set reads: what was measured, the rows as SQL sees them, counts and histograms.
-#
-# A filter goes into these as its compact JSON, so that equal questions are asked once. `stamp` says what was
-# measured when: a new measurement is a new question.
+# Filters are passed as compact JSON, so that equal queries share a cache entry. `stamp` identifies the
+# measurements: a new measurement invalidates the cache.
 
 CACHE_SECONDS = 600  # seconds; the rows of a fingerprint never change
 
 
 class RowWithValue(CanonicalRow):
-    """A row with what a column says of it."""
+    """A row with its value of a column."""
 
-    value: Any  # of the column, by its type
-    group: int | str | None  # by which rows stand together
+    value: Any  # value of the column, of its type
+    group: int | str | None  # the value rows are grouped by
 
 
 @cached(CACHE_SECONDS, most=64)
@@ -103,7 +103,7 @@ def read_example(dataset_id: str) -> JsonObject:
 
 
 def build_table(dataset_id: str) -> exploration.DatasetTable:
-    """The data set with all of its columns, without those that were measured in an older way."""
+    """The data set with all of its columns, except signals measured by an outdated method."""
     dataset = cached_queries.read_dataset(dataset_id)
     current = datasets.list_current_signals(read_signals(dataset.fingerprint))
     return exploration.DatasetTable(
@@ -112,7 +112,7 @@ def build_table(dataset_id: str) -> exploration.DatasetTable:
 
 
 def measurement_stamp(dataset_rows: exploration.DatasetTable) -> str:
-    """What was measured, and when."""
+    """Cache key of the measurements: the groups and their times."""
     return " ".join(f"{name}:{row.computed_at}" for name, row in sorted(dataset_rows.measured.items()))
 
 
@@ -121,17 +121,19 @@ def _read_contents(dataset_id: str, ids: list[int]) -> list[CanonicalRow]:
 
 
 def parse_filter(where: str) -> Filter:
-    """The filter of a compact JSON."""
+    """Parse a filter from compact JSON."""
     return Filter.parse(json.loads(where)) if where else Filter()
 
 
-@st.cache_data(ttl=CACHE_SECONDS, max_entries=16, show_spinner=False)  # each up to `explore.MATCHING` numbers
+@st.cache_data(ttl=CACHE_SECONDS, max_entries=16, show_spinner=False)  # up to `exploration.MATCHING` ids each
 def _find_matching_rows(dataset_id: str, search: str, regex: str, stamp: str) -> list[int] | None:
     return exploration.matching(get_client(), build_table(dataset_id), search, regex)
 
 
 def parse_filter_with_search(dataset_id: str, where: str, stamp: str) -> Filter:
-    """The filter of a compact JSON, its search done once for all questions about it: table, bars, counts."""
+    """Parse a filter from compact JSON; its text search runs once for all queries (table, histograms,
+    counts).
+    """
     meant = parse_filter(where)
     if not meant.search and not meant.regex:
         return meant
@@ -149,7 +151,7 @@ def count_rows(dataset_id: str, where: str, stamp: str) -> int:
 def find_rows(
     dataset_id: str, where: str, sort: exploration.Sort, limit: int, stamp: str
 ) -> tuple[int, list[int]]:
-    """How many rows, and the first of them."""
+    """Number of matching rows, and the numbers of the first ones."""
     dataset_rows, meant = build_table(dataset_id), parse_filter_with_search(dataset_id, where, stamp)
     return exploration.find(get_client(), dataset_rows, meant, sort, limit=limit)
 
@@ -158,8 +160,10 @@ def find_rows(
 def find_full_rows(
     dataset_id: str, where: str, together: str, column: str, limit: int, offset: int
 ) -> tuple[int, list[RowWithValue]]:
-    """How many rows the filter means, and a page of them whole, with `value` of the column and, where rows
-    are shown together, the `group` by which they are sorted."""
+    """Number of matching rows, and a page of them in full.
+
+    Each has the `value` of `column` and, if rows are shown in groups, the `group` they are sorted by.
+    """
     dataset_rows, meant = build_table(dataset_id), parse_filter(where)
     total = exploration.count(get_client(), dataset_rows, meant)
     sort = exploration.Sort(together or "row_id")
@@ -174,7 +178,7 @@ def find_full_rows(
 
 @cached(CACHE_SECONDS, most=256)
 def read_cells(dataset_id: str, row_ids: tuple[int, ...], names: tuple[str, ...], stamp: str) -> list[Cell]:
-    """These rows with these columns, long texts as their beginning."""
+    """Cells of these rows and columns; long texts are cut to their beginning."""
     return exploration.values_of(
         get_client(), build_table(dataset_id), row_ids, names, shorten=exploration.EXCERPT
     )
@@ -196,7 +200,7 @@ def compute_histograms(
 
 @cached(CACHE_SECONDS, most=64)
 def read_row_signals(dataset_id: str, row_id: int, stamp: str) -> JsonObject:
-    """Everything that was measured of one row."""
+    """All signals measured for one row."""
     dataset_rows = build_table(dataset_id)
     names = [s.column for group in dataset_rows.measured for s in GROUPS[group].signals]
     return exploration.values_of(get_client(), dataset_rows, [row_id], names)[0]
@@ -211,7 +215,7 @@ def find_group_rows(
 
 @cached(CACHE_SECONDS, most=64)
 def find_adjacent_row(dataset_id: str, where: str, row_id: int, forward: bool, stamp: str) -> int | None:
-    """The next or the previous row that the filter means."""
+    """The next or previous row that matches the filter, or None."""
     dataset_rows, meant = build_table(dataset_id), parse_filter_with_search(dataset_id, where, stamp)
     meant.conditions = [
         *meant.conditions,
@@ -225,7 +229,7 @@ def find_adjacent_row(dataset_id: str, where: str, row_id: int, forward: bool, s
 
 @st.cache_data(ttl=60, max_entries=32, show_spinner="Loading …")
 def run_select(dataset_id: str, sql: str, limit: int, stamp: str) -> tuple[pa.Table, int]:
-    """The first rows of a user's SELECT, and how many there are in all. Raises QueryError."""
+    """The first rows of a user's SELECT, and the total number of rows. Raises QueryError."""
     statement, files = exploration.build_user_select(build_table(dataset_id), sql)
     table = get_client().people.query(f"{statement} LIMIT {int(limit) + 1}", files)
     if table.num_rows <= limit:
@@ -236,7 +240,7 @@ def run_select(dataset_id: str, sql: str, limit: int, stamp: str) -> tuple[pa.Ta
 
 @cached(cached_queries.CALM, most=16)
 def list_versions(dataset_id: str) -> list[Version]:
-    """The family of a data set, each version after the one that it was made from."""
+    """The family of a data set, each version after its parent."""
     return dataset_versions.tree(get_client(), dataset_id)
 
 
@@ -244,7 +248,7 @@ def list_versions(dataset_id: str) -> list[Version]:
 def read_row_fates(
     dataset_id: str, fate: Fate | None, step: int | None, search: str, limit: int, offset: int
 ) -> RowFates:
-    """A page of what became of the rows of the version before, and how many there are."""
+    """A page of the fates of the previous version's rows, and their total number."""
     which = dataset_versions.FateFilter(fate, step, search)
     return dataset_versions.fates(get_client(), dataset_id, which, limit=limit, offset=offset)
 
@@ -253,39 +257,39 @@ def read_row_fates(
 def compare_versions(
     dataset_id: str, other: str, fate: Fate | None, limit: int, offset: int
 ) -> VersionComparison:
-    """A page of the rows in which two versions differ, or of one fate, and the counts of all."""
+    """A page of the rows in which two versions differ, or of one fate, and the counts of all fates."""
     return dataset_versions.compare(get_client(), dataset_id, other, fate=fate, limit=limit, offset=offset)
 
 
 class RenderingQuery(TypedDict):
-    """Which row of which rows, and how the model is to see them."""
+    """The row to render, and the model and options to render it with."""
 
     fingerprint: str
     kind: Kind
     model: str
-    chat_template: str  # a name of the catalogue or Jinja; empty for the model's own
+    chat_template: str  # a template name or Jinja; empty for the model's own template
     completion_only_loss: bool
-    max_length: int | None  # tokens; null: as long as 99% of the rows fit
+    max_length: int | None  # tokens; null: 99% of the rows fit
     row: int
 
 
 def find_similar_rows(fingerprint: str, row_id: int, count: int) -> SimilarRows:
-    """The rows that mean most nearly what one of them means."""
+    """The rows closest in meaning to one row."""
     return _query("neighbours", {"fingerprint": fingerprint, "row_id": row_id, "count": count}, SimilarRows)
 
 
 def find_overlap(fingerprint: str, other: str) -> Overlap:
-    """Which rows of the first data set the other one has too."""
+    """The rows of the first data set that the other one also contains."""
     return _query("overlap", {"fingerprint": fingerprint, "other": other}, Overlap)
 
 
 def count_split_rows(fingerprint: str, split: Split) -> SplitCounts:
-    """How many rows each part would have."""
+    """Row counts of each part for these split settings."""
     return _query("split", {"fingerprint": fingerprint, "split": split.model_dump()}, SplitCounts)
 
 
 def render_row(question: RenderingQuery) -> Rendering:
-    """One row as the model will see it, and the whole set in numbers."""
+    """One row as the model will see it, and statistics of the whole set."""
     return _query("rendering", question, Rendering)
 
 

@@ -29,20 +29,20 @@ from store.data.formats import FORMATS, is_intended_skip
 from store.data.schemas import Dataset, SkippedRow
 
 LIST_PAGE = 20
-EMPTY = """
-There is no data set yet. Import a file with prompts and answers, texts with labels, conversations or plain
-text; or run the sample experiment from the overview, which brings its own.
-"""
+EMPTY = (
+    "\nNo data sets yet. Import a file with prompts and answers, texts with labels, conversations or plain"
+    " text; or\nrun the sample experiment from the overview, which includes its own data.\n"
+)
 
 
 def draw_back_to_list() -> None:
-    """A way back to all data sets."""
+    """Draw a button back to the list of data sets."""
     if st.button("All data sets", type="tertiary", icon=":material/arrow_back:", key="datasets-back"):
         st.switch_page("pages/data/data.py")
 
 
 def show_list() -> None:
-    """All data sets, newest first, searched by name."""
+    """Draw all data sets, newest first, with a search by name."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.title("Data sets", anchor=False, width="content")
         if has_right("work") and st.button(
@@ -102,16 +102,16 @@ def _format_search_text(row: Dataset) -> str:
     return " · ".join([*parts, FORMATS[row.format].title, *by, display.format_ago(row.created_at)])
 
 
-NAMED = 22  # characters of a label that fit under a figure
+NAMED = 22  # characters of a label that fit below a figure
 
 
 def show_facts(dataset: Dataset) -> None:
-    """Everything here is known from the import or the cleaning, but the name of who made it."""
+    """Draw the summary figures; all but the creator's name are known from the import or the cleaning."""
     st.html(meters.render_heading(list_facts(dataset, activity_feed.describe_creator(dataset.created_by))))
 
 
 def list_facts(dataset: Dataset, maker: str = "") -> list[tuple[str, str, str]]:
-    """(title, value, note) of each figure; maker: the name of who made it, where that is to be told."""
+    """Return (title, value, note) of each figure; maker: name of the creator if it is to be shown."""
     stats, rows = dataset.stats, dataset.row_count
     repeated = dataset.duplicate_count
     tiles = [
@@ -132,8 +132,10 @@ def list_facts(dataset: Dataset, maker: str = "") -> list[tuple[str, str, str]]:
 
 
 def describe_repeats(stats: ImportStats, repeated: int) -> str:
-    """What the number of repeated rows counts: exactly equal ones, in data sets of earlier imports equal ones
-    but for case and spacing."""
+    """Describe what the number of repeated rows counts.
+
+    These are exact duplicates; in data sets of older imports, rows equal except for case and spacing.
+    """
     counted = stats.get("duplicates")
     if counted is None:
         return "same as an earlier row except for case and spacing" if repeated else "none"
@@ -144,7 +146,7 @@ def describe_repeats(stats: ImportStats, repeated: int) -> str:
 
 
 def _describe_origin(dataset: Dataset) -> str:
-    """How many rows there were in the file, or in the version that a recipe cleaned."""
+    """Describe the number of rows in the file, or in the version that a recipe cleaned."""
     if fates := dataset.fates:
         old = count_rows_before(fates)
         added = f", {fates.added:,} added" if fates.added else ""
@@ -158,7 +160,7 @@ SKIPPED_PAGE = 20
 
 
 def show_skipped(dataset: Dataset) -> None:
-    """A sentence, the reasons, and a page of the rows."""
+    """Draw a summary of the skipped rows, the reasons, and a page of the rows."""
     total, dataset_id = dataset.skipped_count, dataset.dataset_id
     if not total:
         st.caption(
@@ -211,7 +213,7 @@ Tab = tuple[str, Callable[[Dataset], None]]
 
 
 def show_dataset(dataset: Dataset) -> None:
-    """The page of one data set."""
+    """Draw the page of one data set."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.title(escape_markdown(dataset.name), anchor=False, width="content")
         likely: Literal["primary", "secondary"] = "secondary" if needs_cleaning(dataset) else "primary"
@@ -223,7 +225,7 @@ def show_dataset(dataset: Dataset) -> None:
         draw(dataset)
     key = tabs_key(dataset.dataset_id)
     if key not in st.session_state and {"row", "filter"} & set(st.query_params):
-        open_tab(dataset.dataset_id, ROWS_TAB)  # the link leads to rows
+        open_tab(dataset.dataset_id, ROWS_TAB)  # the link points to rows
     if st.query_params.pop("tab", "") == "split":
         open_tab(dataset.dataset_id, SPLIT_TAB)
     tabs: tuple[Tab, ...] = (

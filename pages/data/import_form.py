@@ -32,8 +32,7 @@ SUPPORTED_FORMATS = "CSV, TSV, JSON, JSONL, Parquet or plain text, also compress
 
 
 class ImportSource(TypedDict, total=False):
-    """Where the rows come from (`store.data.config.Source`): an upload or several, a path or a
-    hub id."""
+    """The source of the rows (`store.data.config.Source`): one or several uploads, a path, or a hub id."""
 
     upload: str
     uploads: list[str]
@@ -44,7 +43,7 @@ class ImportSource(TypedDict, total=False):
 
 
 def draw_source() -> ImportSource | None:
-    """The source as `ImportConfig` has it, or None until there is one."""
+    """Draw the source selector; return the source as in `ImportConfig`, or None until it is complete."""
     kinds = (UPLOAD, PATH, HUB) if is_machine_owner() else (UPLOAD, HUB)
     kind = st.segmented_control("Source", kinds, default=UPLOAD, required=True, key="import-kind")
     if kind == PATH:
@@ -96,12 +95,14 @@ def _draw_hub_source() -> ImportSource | None:
 
 
 IGNORE_COLUMN = "Ignore"
-NOTHING = "—"  # of a role without a column
+NOTHING = "—"  # a role without a column
 
 
 def draw_questions(recognised: Inspection, scope: str) -> list[str] | None:
-    """The columns that are left out on purpose; None until each question has its answer. A use that is chosen
-    goes into the fields of format and columns above, and the question is gone."""
+    """Ask what to do with unused columns; return those ignored on purpose, or None until all are decided.
+
+    If a role is chosen, it is applied to the fields of format and columns above, and the question disappears.
+    """
     undecided = recognised["undecided"]
     asked = [column.name for column in undecided]
     if undecided:
@@ -113,14 +114,14 @@ def draw_questions(recognised: Inspection, scope: str) -> list[str] | None:
     answered = [_ask_column(column, scope) for column in undecided]
     others = [name for name in recognised["ignored"] if name not in asked]
     more: list[str] = []
-    if others:  # of which rows further on may show something else than the first
+    if others:  # later rows may differ from the first ones
         with st.expander("Ignored columns", icon=":material/visibility_off:"):
             more = st.multiselect("Ignored on purpose", others, key=f"import-left-out {scope}")
     return [*asked, *more] if all(answered) else None
 
 
 def _ask_column(column: UndecidedColumn, scope: str) -> bool:
-    """Whether the column is to be left out."""
+    """Ask what to do with a column; return whether it is ignored."""
     key = f"import-unused {column.name} {scope}"
     uses = {_format_column_use(column.name, use): use for use in column.uses}
     chosen = st.selectbox(
@@ -143,7 +144,7 @@ def _format_column_use(name: str, use: ColumnUse) -> str:
 
 
 def _apply_column_use(key: str, uses: dict[str, ColumnUse], scope: str) -> None:
-    """Put the chosen use into the fields of the form, before they are drawn."""
+    """Callback: apply the chosen role to the fields of the form before they are drawn."""
     use = uses.get(cast(str, st.session_state.get(key) or ""))
     if use is None:
         return
@@ -159,7 +160,7 @@ def _apply_column_use(key: str, uses: dict[str, ColumnUse], scope: str) -> None:
 
 
 def draw_files(source: ImportSource, scope: str, left: list[str]) -> list[str]:
-    """The files that hold no rows: of those uploaded, or of a folder by name."""
+    """Draw the choice of files to ignore: uploaded files, or files of a folder by name."""
     return st.multiselect(
         "Files to ignore",
         list(dict.fromkeys([*source.get("uploads", []), *left])),
@@ -170,44 +171,43 @@ def draw_files(source: ImportSource, scope: str, left: list[str]) -> list[str]:
     )
 
 
-# Import: what was recognised in the file, shown for correction, before a single row is stored.
-#
-# The engine's `inspect` reads the first rows. What the user changes (format, columns, header, encoding) is
-# asked again, so that the conversations shown are those that the import will write.
-
 AS_RECOGNISED = "detected"
 ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
 HEADER = {AS_RECOGNISED: None, "is a header": True, "is a data row": False}
 
 
 class FileReading(TypedDict, total=False):
-    """How a file is read, where not as recognised (`store.data.config.ImportConfig`)."""
+    """Options for reading a file that differ from the detected ones (`store.data.config.ImportConfig`)."""
 
     encoding: str
     has_header: bool
-    ignore_files: list[str]  # among several, that hold no rows
+    ignore_files: list[str]  # of several files, those without rows
 
 
 class InspectQuery(FileReading, RowMapping, total=False):
-    """What `inspect` is asked: a source, and how its rows are to be read."""
+    """Arguments of the sync job `inspect`: a source, and how to read its rows."""
 
     source: ImportSource
     part_column: str
 
 
 class SplitShares(TypedDict):
-    """The fields of an import that say its name and its parts."""
+    """The fields of an import for its name and its split."""
 
     name: str
-    part_column: str  # empty for none
-    parts: dict[str, str]  # value of that column -> part
+    part_column: str  # empty if there is none
+    parts: dict[str, str]  # value of `part_column` -> part
     validation_size: float
     test_size: float
     split_seed: int
 
 
 def show_import() -> None:
-    """The whole import, from the source to the button."""
+    """Draw the import page, from the source to the button.
+
+    The engine's `inspect` reads the first rows. After any change (format, columns, header, encoding) it runs
+    again, so that the preview shows the rows as they will be imported.
+    """
     st.title("Import data set", anchor=False)
     draw_back_to_list()
     if not require_member("import rows here"):
@@ -235,7 +235,7 @@ def _draw_corrections(source: ImportSource) -> None:
             _reset_reading(scope, reading, _draw_encoding(scope, reading))
         return
     draw_recognised(recognised)
-    use = st.container()  # above the form, so that on a phone it stands before the button too
+    use = st.container()  # above the form, so that on a phone it precedes the button
     left, right = st.columns([2, 3], gap="large")
     with left:
         reading = _draw_reading(recognised, scope)
@@ -266,8 +266,10 @@ def _draw_corrections(source: ImportSource) -> None:
 
 
 def _inspect_corrected(body: InspectQuery, recognised: Inspection) -> Inspection | None:
-    """How the rows are read with what the user chose; `recognised` where nothing was changed, None where they
-    can't be read so."""
+    """Inspect the source with the chosen options.
+
+    Return `recognised` if nothing was changed, or None if the rows cannot be read with these options.
+    """
     same = body["format"] == recognised["format"] and body["columns"] == recognised["mapping"]
     if same and not body.keys() & {"answers", "values", "instruction"}:
         return recognised
@@ -282,7 +284,7 @@ def _inspect(body: InspectQuery) -> Inspection:
 
 
 def _draw_reading(recognised: Inspection, scope: str) -> FileReading:
-    """How the file is read; a change is asked again at the next run."""
+    """Draw the options for reading the file; a change reruns the page with them."""
     reading: FileReading = st.session_state.get(f"import-reading {scope}", {})
     if recognised["reader"] in ("parquet", "hub"):
         return reading
@@ -306,7 +308,10 @@ def _exclude_files(reading: FileReading, files: list[str]) -> FileReading:
 
 
 def _draw_encoding(scope: str, reading: FileReading) -> FileReading:
-    """What `reading` becomes by the chosen encoding; also where the present one can't read the file."""
+    """Draw the choice of encoding and return the updated `reading`.
+
+    It is also offered if the file cannot be read with the present encoding.
+    """
     options = (AS_RECOGNISED, *ENCODINGS)
     start = options.index(reading.get("encoding", AS_RECOGNISED))
     encoding = st.selectbox("Encoding", options, index=start, key=f"import-encoding {scope}")
@@ -316,7 +321,7 @@ def _draw_encoding(scope: str, reading: FileReading) -> FileReading:
 
 
 def _reset_reading(scope: str, reading: FileReading, chosen_reading: FileReading) -> None:
-    """Begin again where something else was chosen."""
+    """Rerun the page if the options for reading have changed."""
     if chosen_reading != reading:
         st.session_state[f"import-reading {scope}"] = chosen_reading
         st.rerun()
@@ -347,8 +352,10 @@ def _draw_name_and_split(body: InspectQuery, recognised: Inspection, scope: str)
 
 
 def _draw_shares(given: set[str], scope: str) -> tuple[int, int, int]:
-    """Validation and test in per cent, and the seed; what is not asked, as the file gives those parts, stays
-    at its default."""
+    """Draw the shares of validation and test in per cent, and the seed.
+
+    Parts given in the file are not asked for and keep their defaults.
+    """
     validation, test, seed = 10, 10, 0
     if {"validation", "test"} <= given:
         return validation, test, seed
@@ -364,7 +371,7 @@ def _draw_shares(given: set[str], scope: str) -> tuple[int, int, int]:
 
 
 def _draw_column_use(corrected: Inspection, chosen: str, part_column: str) -> None:
-    """Which columns are used as what, and which are ignored."""
+    """Draw the roles of the columns, and the ignored columns."""
     columns = corrected["mapping"] | ({"part": part_column} if part_column else {})
     left = [*corrected["ignored"], *[name for name in [corrected["part_column"]] if name]]
     ignored = [name for name in left if name != part_column]
@@ -372,7 +379,7 @@ def _draw_column_use(corrected: Inspection, chosen: str, part_column: str) -> No
 
 
 def _show_rows(recognised: Inspection, corrected: Inspection | None) -> None:
-    """The first rows as they stand in the file and as the model gets them."""
+    """Draw the first rows as in the file, and as the model will see them."""
     st.markdown("**First rows of the file**")
     st.dataframe(recognised["rows"], height=230, hide_index=True, alt="The first rows of the file")
     st.markdown("**Import preview**")

@@ -36,13 +36,6 @@ from store.data.formats import (
 )
 from store.data.schemas import FileProblem, Inspection
 
-# What was recognised in a file, in words: its kind and format, which columns are used as what, which are
-# ignored, and what is odd about the first rows. A tick stands only where nothing was guessed.
-#
-# The column of a file that says which part each row is in, value by value, on the import form.
-#
-# The format of a file's rows and the columns that play its roles, to be corrected before the import.
-
 READERS = {
     "csv": "CSV",
     "tsv": "TSV",
@@ -52,23 +45,25 @@ READERS = {
     "text": "plain text",
     "hub": "Hugging Face hub",
 }
-PROBLEMS = 6  # kinds of them that are shown
+PROBLEMS = 6  # kinds of problems shown
 
 
 class RowMapping(TypedDict, total=False):
-    """What the rows of a file are read as (`store.data.config.ImportConfig`); what was
-    recognised need not be said."""
+    """How the rows of a file are read (`store.data.config.ImportConfig`); detected values may be omitted."""
 
     format: str
     columns: dict[str, str]  # role -> column
-    answers: str  # how answers name their choices
-    values: dict[str, str]  # value of the deciding column -> what it means
+    answers: str  # how answers identify their choices
+    values: dict[str, str]  # value of the verdict column -> its meaning
     instruction: str
-    ignore: list[str]  # columns left out on purpose
+    ignore: list[str]  # columns ignored on purpose
 
 
 def draw_recognised(recognised: Inspection) -> None:
-    """Draw the answer of `inspect`, rows aside."""
+    """Draw the result of `inspect` except the rows: format, file and problems.
+
+    A check mark means that nothing was guessed.
+    """
     about = _describe_file(recognised)
     if not recognised["format"]:
         st.warning(
@@ -93,7 +88,7 @@ def draw_column_use(
     ignored_count: int | None = None,
     left_out: dict[str, int] | None = None,
 ) -> None:
-    """Which columns are used as what, which are left out on purpose, and which are ignored."""
+    """Draw the roles of the columns, those ignored on purpose, and the other ignored ones."""
     st.markdown(
         ":material/input: **Used:**"
         f" {escape_markdown(describe_used_columns(format, columns, answers, values))}"
@@ -122,8 +117,10 @@ def _describe_file(recognised: Inspection) -> str:
 
 
 def _draw_problems(problems: list[FileProblem]) -> None:
-    """Each kind of problem once, with the rows that have it and the first line: all that is odd in one box,
-    so that the form stays in sight, and under it what only says how the file is read."""
+    """Draw each kind of problem once, with the number of affected rows and the first line.
+
+    All problems share one box, so that the form stays visible; notes on how the file is read are below it.
+    """
     counts = Counter(problem.reason for problem in problems)
     first = {problem.reason: problem.line for problem in reversed(problems)}
     notices = {problem.reason for problem in problems if problem.notice}
@@ -145,7 +142,7 @@ def _draw_problems(problems: list[FileProblem]) -> None:
         st.caption(f"{PROBLEMS} of {len(counts)} kinds of problems in the first rows are shown.")
 
 
-MAX_SPLIT_VALUES = 30  # values of a column that is the split
+MAX_SPLIT_VALUES = 30  # maximum number of values of a split column
 NO_SPLIT_COLUMN = "none: split by share"
 PARTS = {
     "train": "Training",
@@ -158,7 +155,10 @@ PARTS = {
 def draw_parts(
     recognised: Inspection, scope: str, look: Callable[[str], Inspection]
 ) -> tuple[str, dict[str, str]]:
-    """The column ("" for none) and value -> part. `look` inspects the source with another such column."""
+    """Draw the choice of the split column and the part of each value.
+
+    Return the column ("" for none) and value -> part. `look` inspects the source with another split column.
+    """
     columns = [NO_SPLIT_COLUMN, *(column.name for column in recognised["columns"])]
     own = recognised["part_column"]
     column = st.selectbox(
@@ -187,8 +187,8 @@ def draw_parts(
             key=f"import-part {value} {scope}",
         )
     missing = [PARTS[part].lower() for part in ("validation", "test") if part not in parts.values()]
-    taken = f" Rows for {' and '.join(missing)} are taken from training, because the file has none."
-    st.caption(f"Rows keep the split given in the file.{taken if missing else ''}")
+    taken = f" Rows for {' and '.join(missing)} come from the training rows, because the file has none."
+    st.caption(f"Rows keep the split from the file.{taken if missing else ''}")
     return column, parts
 
 
@@ -204,8 +204,10 @@ MEANINGS = {
 
 
 def draw_mapping(recognised: Inspection, scope: str) -> RowMapping:
-    """format and columns, and where the format has them answers, values and instruction, as `ImportConfig`
-    has them; nothing until a format is recognised or chosen."""
+    """Draw format and columns and, depending on the format, answers, values and instruction.
+
+    Return them as in `ImportConfig`; empty until a format is detected or chosen.
+    """
     names = list(FORMATS)
     own = recognised["format"]
     chosen: str | None = st.selectbox(
@@ -242,7 +244,7 @@ def draw_mapping(recognised: Inspection, scope: str) -> RowMapping:
 def _draw_columns(form: Format, recognised: Inspection, guess: dict[str, str], scope: str) -> dict[str, str]:
     columns = [column.name for column in recognised["columns"]]
     mapping: dict[str, str] = {}
-    typed = ("instruction",) if form.name == "text_label" else ()  # a sentence, not a column
+    typed = ("instruction",) if form.name == "text_label" else ()  # text, not a column
     for role in (role for role in form.roles if role not in typed):
         key = f"import-{form.name}-{role} {scope}"
         if role in form.several:
@@ -264,7 +266,7 @@ def _draw_columns(form: Format, recognised: Inspection, guess: dict[str, str], s
 
 
 def _draw_answers(own: str | None, scope: str) -> RowMapping:
-    """How the answer names its choice; only what differs from what was recognised is said."""
+    """Draw how the answer identifies its choice; return it only if it differs from the detected value."""
     options = list(get_args(AnswerBy))
     by = st.selectbox(
         "The right choice is given by",
@@ -278,7 +280,7 @@ def _draw_answers(own: str | None, scope: str) -> RowMapping:
 
 
 def _draw_meanings(form: Format, own: dict[str, str], scope: str) -> RowMapping:
-    """What each value means; only what differs from what was recognised is said."""
+    """Draw the meaning of each value; return all values only if one differs from the detected meaning."""
     options = list(form.meanings)
     given: dict[str, str] = {}
     for value, meaning in own.items():
@@ -295,7 +297,7 @@ def _draw_meanings(form: Format, own: dict[str, str], scope: str) -> RowMapping:
 
 
 def show_import_job(job_id: str) -> None:
-    """The job's progress while it lives, then its result with the next step."""
+    """Draw the progress of an active import, then its result and the next step."""
     job = cached_queries.read_job(job_id)
     name = escape_markdown(_get_dataset_name(job))
     st.title(f"Importing {name}" if job.status in ALIVE else name, anchor=False)
@@ -310,8 +312,8 @@ def show_import_job(job_id: str) -> None:
 
 
 def show_import_result(job: Job) -> None:
-    """Rows read, skipped and repeated, with the data set's page and a first run one click away."""
-    result = cast(ImportResult, job.result)  # of a finished job of this kind
+    """Draw the rows read, skipped and repeated, with buttons to the data set and to a first run."""
+    result = cast(ImportResult, job.result)  # result of a finished import
     st.success("Import finished.", icon=":material/check_circle:")
     st.html(meters.render_facts(format_row_counts(result)))
     stats = result["stats"]
@@ -338,7 +340,7 @@ def show_import_result(job: Job) -> None:
 
 
 def format_row_counts(result: RowsResult) -> list[tuple[str, str, str]]:
-    """The counts of an import or a data set as figures."""
+    """Format the counts of an import or a data set as (title, value, note)."""
     read, skipped = result["row_count"], result["skipped_count"]
     repeated = result["duplicate_count"]
     counts = [

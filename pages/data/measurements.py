@@ -30,7 +30,7 @@ from store.data.signals import GROUPS, SIGNALS, SignalGroup
 
 
 def list_measurable_groups(dataset: Dataset) -> dict[str, SignalGroup]:
-    """The groups that say something of such rows: labels need labels, and difficulty needs answers."""
+    """Return the signal groups that apply to such rows: labels need labels, and difficulty needs answers."""
     without = set() if (dataset.stats.get("label_count") or 0) > 1 else {"labels"}
     if dataset.kind == "text":
         without.add("model")
@@ -39,7 +39,7 @@ def list_measurable_groups(dataset: Dataset) -> dict[str, SignalGroup]:
 
 @live("1s")
 def show_measurement_progress(dataset_id: str, count: int, group: str = "") -> None:
-    """What is being measured, of all groups or of one; the page is drawn anew when it is not `count` jobs."""
+    """Draw running measurements, of all groups or of one; redraw the page if there are not `count` jobs."""
     with show_errors():
         watch_engine()
         jobs = _list_jobs(dataset_id, group)
@@ -58,7 +58,10 @@ def show_measurement_progress(dataset_id: str, count: int, group: str = "") -> N
 
 
 def show_missing_measurement(dataset: Dataset, group: str, button: str, why: str) -> None:
-    """`why` says what the panel would show and what measuring takes."""
+    """Draw a button that measures a group, or the progress of its jobs.
+
+    `why`: what the panel would show and what measuring costs.
+    """
     dataset_id = dataset.dataset_id
     if jobs := _list_jobs(dataset_id, group):
         show_measurement_progress(dataset_id, len(jobs), group)
@@ -75,7 +78,7 @@ def show_missing_measurement(dataset: Dataset, group: str, button: str, why: str
 
 
 def _list_jobs(dataset_id: str, group: str) -> list[Job]:
-    """The jobs that measure the group, or any where it is "", now or wait to."""
+    """Running and queued jobs that measure the group, or any group if it is ""."""
     jobs = dataset_queries.list_measurement_jobs(dataset_id)
     return [job for job in jobs if group in ("", job.config["group"])]
 
@@ -99,17 +102,17 @@ def _key(dataset_id: str, group: str) -> str:
     return f"measured-{group}-{dataset_id}"
 
 
-# The figures of how diverse a data set is: what each is called, what it means, its band, and the halves.
-#
-# Pure functions. Most of these numbers have no right value: they compare two versions of a set, or two sets
-# of a kind. The names that papers use stand in the explanations.
-
 HALF_FIGURES = {"half_loss_topics": "topics", "half_loss_pairs": "word pairs", "half_loss": "coverage"}
 
 
 @dataclass(frozen=True)
 class DiversityKind:
-    """scale: 100 shows a share in per cent. healthy: [low, high), None for no bound."""
+    """A diversity figure: title, meaning and healthy range. Titles are plain; papers' names are in the
+    meanings.
+
+    scale: 100 shows a share in per cent. healthy: [low, high], None for no bound. Most have no healthy range:
+    they are for comparing two versions of a set, or two similar sets.
+    """
 
     name: str
     title: str
@@ -165,12 +168,12 @@ DIVERSITY_KINDS = (
 
 
 def list_set_figures(measured: Mapping[str, SignalFigure]) -> dict[str, SetFigure]:
-    """The figures of the set as a whole, by name."""
+    """Figures of the set as a whole, by name."""
     return {name.removeprefix("set."): figure for name, figure in measured.items() if "value" in figure}
 
 
 def classify_figure(kind: DiversityKind, value: float) -> tuple[str, str]:
-    """("good" | "warn" | "" where there is no band, what it means)."""
+    """Return ("good" | "warn" | "" without a healthy range, what the deviation means)."""
     if kind.healthy is None:
         return "", ""
     low, high = kind.healthy
@@ -182,7 +185,7 @@ def classify_figure(kind: DiversityKind, value: float) -> tuple[str, str]:
 
 
 def format_value(kind: DiversityKind, value: float) -> str:
-    """The value in its unit, with as many digits as tell it from the bound that it is beyond."""
+    """Format the value in its unit, with enough digits to tell it from a bound that it exceeds."""
     text = format_number(kind.scale * value, kind.places) + ("%" if kind.scale == 100 else "")
     for bound in kind.healthy or ():
         if bound is not None and text == f"{kind.scale * bound:g}%":
@@ -191,7 +194,7 @@ def format_value(kind: DiversityKind, value: float) -> str:
 
 
 def describe_band(kind: DiversityKind) -> str:
-    """The healthy band in words, or ""."""
+    """Describe the healthy range, or ""."""
     if kind.healthy is None:
         return ""
     unit = "%" if kind.scale == 100 else ""
@@ -200,11 +203,12 @@ def describe_band(kind: DiversityKind) -> str:
 
 
 def describe_random_half(set_figures: Mapping[str, SetFigure], duplicates: GroupFigure | None) -> str:
-    """What a random half of the rows keeps, with the range over the halves, and whether more rows would add
-    anything; "" where unknown. `duplicates`: figures of `near_group`, where they were measured.
+    """Describe what a random half of the rows keeps, and whether more rows would help; "" if unknown.
 
-    Coverage compares with the distance to the nearest row. Of a repeated row that is its repetition, at no
-    distance, so that a half seems to lose everything: it is left out, and repetition is said instead.
+    Values are given as ranges over the halves. `duplicates`: figures of `near_group` if measured.
+
+    Coverage compares with the distance to the nearest row. For a repeated row that distance is zero, so that
+    a half would seem to lose everything: coverage is then omitted, and the repetition is stated instead.
     """
     repeated = _describe_repeats(duplicates)
     trusted = duplicates is not None and not repeated
@@ -232,7 +236,7 @@ def describe_random_half(set_figures: Mapping[str, SetFigure], duplicates: Group
 
 
 def _describe_repeats(duplicates: GroupFigure | None) -> str:
-    """How many rows nearly repeat an earlier one, in the words of the summary, where that is too many."""
+    """Describe how many rows nearly repeat an earlier one if they are too many, in the summary's words."""
     most = (SIGNALS["near_group"].healthy or (None, None))[1]
     if not duplicates or not duplicates["n"] or most is None:
         return ""

@@ -36,18 +36,13 @@ from store.data.filters import Filter
 from store.data.saved_recipes import can_edit, find_own, is_own
 from store.data.schemas import ExportResult, SavedItem
 
-# Saving under a name what others may have saved under it: recipes and slices, one's own or shared.
-#
-# What the page knows of is what may be replaced. Where it is another by now, that is told, and the person
-# says whether theirs replaces it.
-
 
 def draw_share_switch(command: str, body: Mapping[str, Any], row: SavedItem, key: str) -> None:
-    """Whether others see what is one's own; `body`: what it is, to be saved anew."""
+    """Draw a switch that shares one's own item with others; `body`: the item, which is saved again."""
     person = get_current_person()
     if not is_own(row, person):
         return
-    widget = f"{key}-shared-{row.revision}"  # a new one of each revision: a refusal leaves it as it is
+    widget = f"{key}-shared-{row.revision}"  # a new widget per revision; after a refusal it stays unchanged
     st.toggle("Shared", row.shared, key=widget, on_change=_confirm_switch, args=(f"{widget}-asked",))
     if not st.session_state.pop(f"{widget}-asked", False):
         return
@@ -58,15 +53,18 @@ def draw_share_switch(command: str, body: Mapping[str, Any], row: SavedItem, key
 
 
 def _confirm_switch(key: str) -> None:
-    """Callback: the switch was pressed."""
+    """Callback: record that the switch was pressed."""
     st.session_state[key] = True
 
 
 def save_named(
     command: str, body: Mapping[str, Any], rows: Sequence[SavedItem], done: str, key: str, *, pressed: bool
 ) -> None:
-    """Save under `body["name"]` and draw the page anew. `rows`: what is there; what was there when the page
-    was drawn before is what the person has seen. Of a conflict both are told, and the person chooses."""
+    """Save under `body["name"]` and rerun the page.
+
+    `rows`: the present items; those of the previous page run are what the person has seen. If an item has
+    changed since, the person chooses whether to overwrite it.
+    """
     own = [row for row in rows if find_own(rows, row.name, get_current_person()) is row]
     revisions = {row.name: row.revision for row in own}
     seen = st.session_state.get(f"{key}-seen", revisions)
@@ -94,13 +92,13 @@ def save_named(
 
 
 def _clear_conflict(key: str) -> None:
-    """Callback: there is no conflict any more."""
+    """Callback: clear the conflict."""
     st.session_state.pop(f"{key}-conflict", None)
     st.session_state.pop(f"{key}-seen", None)
 
 
 def draw_slice_choice(dataset_id: str, key: str) -> Filter | None:
-    """The choice; None for all rows. Where there is no slice yet, how one is made."""
+    """Draw the slice selector; return None for all rows. Without slices, explain how to create one."""
     slices = {
         row.slice_id: row for row in cached_queries.list_slices(dataset_id, get_current_person().person_id)
     }
@@ -115,7 +113,7 @@ def draw_slice_choice(dataset_id: str, key: str) -> Filter | None:
                 "pages/data/data.py",
                 label="Filter its rows",
                 icon=":material/filter_alt:",
-                query_params={"dataset": dataset_id, "filter": "{}"},  # which opens its rows
+                query_params={"dataset": dataset_id, "filter": "{}"},  # opens the Rows tab
                 width="content",
             )
         return None
@@ -146,7 +144,7 @@ FORMATS = {
 
 
 def show_actions(rows: DatasetTable, where: Filter, row_count: int) -> None:
-    """The buttons over the table; the first three need a filter."""
+    """Draw the buttons above the table; the first three require a filter."""
     dataset_id = rows.dataset.dataset_id
     if where and row_count:
         total = rows.dataset.row_count
@@ -257,12 +255,12 @@ def _draw_export(rows: DatasetTable, where: Filter, row_count: int) -> None:
 
 
 def _draw_export_result(job_id: str) -> None:
-    """Progress while the file is being written, then the file."""
+    """Draw the progress of the export, then the download button."""
     job = cached_queries.read_job(job_id)
     if job.status in ALIVE:
         show_live(job_id, "export")
     elif job.status == "finished":
-        _draw_download(cast(ExportResult, job.result))  # of a finished job of this kind
+        _draw_download(cast(ExportResult, job.result))  # result of a finished export
     else:
         show_failure(job, "export")
 

@@ -33,7 +33,7 @@ RANDOM = (
 
 
 def show_leak_fixes(dataset: Dataset, dealt: SplitCounts, edit: FieldEdit, settings: SplitFields) -> None:
-    """A button for each way, and one that shows the rows."""
+    """Draw a button for each fix of the leakage, and one that shows the rows."""
     rows, listed = dealt["leaking_rows"], dealt["leaking"]
     dataset_id = dataset.dataset_id
     key = f"leaks-{dataset_id}"
@@ -67,7 +67,7 @@ def show_leak_fixes(dataset: Dataset, dealt: SplitCounts, edit: FieldEdit, setti
 
 
 def _drop_rows(dataset_id: str, rows: list[int]) -> None:
-    """Start the new version, and turn to where its progress is shown."""
+    """Start creating the new version, and open the tab that shows its progress."""
     step = {"step": "filter", "where": {"row_ids": rows}, "action": "drop"}
     made = send_command("clean", {"dataset": dataset_id, "name": "", "recipe": {"steps": [step]}})
     if made is not None:
@@ -75,11 +75,11 @@ def _drop_rows(dataset_id: str, rows: list[int]) -> None:
         open_tab(dataset_id, CLEAN_TAB)
 
 
-SHOWN = 6  # pairs that are drawn side by side
+SHOWN = 6  # pairs drawn side by side
 
 
 def show_overlap(dataset: Dataset) -> None:
-    """Another data set to choose, and what both have."""
+    """Draw a choice of another data set, and the rows that both contain."""
     others = {
         row.dataset_id: row
         for row in cached_queries.list_datasets()
@@ -87,7 +87,7 @@ def show_overlap(dataset: Dataset) -> None:
     }
     st.subheader("Overlap with another data set", anchor=False)
     if not others:
-        st.caption("There is no other data set to compare with. Import one first.")
+        st.caption("No other data set to compare with. Import one first.")
         return
     key = f"overlap-{dataset.dataset_id}"
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -170,7 +170,7 @@ TITLES = {
 
 
 def show_split(dataset: Dataset) -> None:
-    """Shares, seed and way, editable, with the counts that they give; then the check against another set."""
+    """Draw the editable split settings with the resulting counts, then the overlap with another data set."""
     st.caption(
         "Validation selects the best step; only the verdict uses test. Equal rows stay together, and so "
         "do near duplicates once measured."
@@ -197,7 +197,7 @@ def _show_assignment(dataset: Dataset) -> None:
                 (title, plural(dealt["rows"][part], "row"), display.format_share(dealt["rows"][part], total))
                 for part, title in PARTS
             ]
-            + [("Kept together", plural(dealt["kept_together"], "row"), "moved to keep equal rows together")]
+            + [("Kept together", plural(dealt["kept_together"], "row"), "moved to keep duplicates together")]
         )
     )
     most = TrainConfig.model_fields["max_eval_rows"].default
@@ -223,7 +223,7 @@ def _draw_split_fields(dataset: Dataset, edit: FieldEdit) -> SplitFields:
             "Split", ways, ways.index(own), format_func=BY.__getitem__, key=edit.widget_key("split_by")
         )
         column = _choose_column(dataset, by, edit) if by not in ("random", "given") else None
-    given = (dataset.stats.get("parts") or {}) if by == "given" else {}  # the share has no effect there
+    given = (dataset.stats.get("parts") or {}) if by == "given" else {}  # without effect for given parts
     sizes = {}
     for part, title in PARTS[1:]:
         field = f"{part}_size"
@@ -244,7 +244,7 @@ def _draw_split_fields(dataset: Dataset, edit: FieldEdit) -> SplitFields:
 
 
 def _choose_column(dataset: Dataset, by: str, edit: FieldEdit) -> str | None:
-    """The label, or a column of the file."""
+    """Draw the choice of the column: the label, or a column of the file."""
     columns = dataset_queries.build_table(dataset.dataset_id).columns
     names = [name for name in columns if name == "label" or name.startswith("source.")]
     own = edit.seen["split_column"]
@@ -270,17 +270,17 @@ def _save_split(dataset: Dataset, edit: FieldEdit, settings: SplitFields) -> Non
     if (pressed or mine) and edit.save("set_split", body, settings, "Split saved."):
         st.rerun()
     if changed:
-        st.caption("Existing runs keep the split they were started with.")
+        st.caption("Existing runs keep their split.")
 
 
 def _format_field_value(value: object) -> str:
-    """A field's value, for who has to choose between two."""
+    """Format a field's value for a choice between two conflicting values."""
     if isinstance(value, float):
         return f"{100 * value:g}%"
     return BY.get(str(value), "none" if value is None else str(value))
 
 
 def _get_current_split(dataset: Dataset) -> SplitFields:
-    """How the data set is dealt now."""
+    """Return the present split settings of the data set."""
     fields = get_split_fields(dataset)
     return {**fields, "split_by": fields["split_by"] or "random"}

@@ -33,7 +33,7 @@ TITLES = {"chatml": "ChatML", "llama3": "Llama 3", "zephyr": "Zephyr", "headings
 
 
 def choose_rendering(dataset: Dataset) -> RenderingQuery | None:
-    """Model, template and length as chosen; None while a template is being written."""
+    """Draw the choice of model, template and length; None while a template is being written."""
     key = f"rendering-{dataset.dataset_id}"
     names = [model.name for model in cached_queries.list_models()]
     model, template, length = st.columns([2, 2, 1])
@@ -62,7 +62,7 @@ def choose_rendering(dataset: Dataset) -> RenderingQuery | None:
             f"max_length is {escape_markdown(limit)}: enter a whole number of at least 8, or leave it empty."
         )
         return None
-    only = dataset.kind == "text" or st.toggle(  # a text has no answer apart
+    only = dataset.kind == "text" or st.toggle(  # plain text has no separate answer
         "Compute the loss on answers only", value=True, key=f"{key}-only"
     )
     return {
@@ -77,7 +77,7 @@ def choose_rendering(dataset: Dataset) -> RenderingQuery | None:
 
 
 def _write_template(key: str) -> str:
-    """The template that is written here, and an example of one until then."""
+    """Draw an editor for a custom template, with an example while it is empty."""
     text = st.text_area("Jinja over messages", key=f"{key}-jinja", height=140)
     if not text.strip():
         st.caption("Write a template, for example:")
@@ -86,7 +86,7 @@ def _write_template(key: str) -> str:
 
 
 def row_key(dataset: Dataset) -> str:
-    """Where the session keeps the row that is shown."""
+    """Return the session key of the displayed row."""
     return f"rendering-{dataset.dataset_id}-row"
 
 
@@ -95,7 +95,7 @@ def _draw_row_choice(dataset: Dataset) -> int:
 
 
 def plot_lengths(counts: Sequence[int], edges: Sequence[float], max_length: int) -> go.Figure:
-    """A histogram: `counts` between `edges` (one more), bars beyond `max_length` in the colour of a fault."""
+    """Plot a histogram of `counts` between `edges` (one more); bars beyond `max_length` are red."""
     figure = build_empty_figure("Length of the rows", "Rows", 260)
     centres = (np.asarray(edges[:-1]) + np.asarray(edges[1:])) / 2
     colors = [BAD if begin >= max_length else VALIDATION for begin in edges[:-1]]
@@ -117,18 +117,18 @@ def plot_lengths(counts: Sequence[int], edges: Sequence[float], max_length: int)
     return figure
 
 
-MAX_LOST_SHARE = 0.01  # of the tokens to train on; more is no longer all right
+MAX_LOST_SHARE = 0.01  # maximum acceptable share of trained tokens cut off
 
 
 def show_rendering(dataset: Dataset) -> None:
-    """The tab of one data set."""
+    """Draw the tab of one data set."""
     asked = choose_rendering(dataset)
     if asked is None:
         return
     with show_errors(), st.spinner("Tokenizing the rows …", show_time=True):
         answer = dataset_queries.render_row(asked)
         _show_checks(answer, asked["completion_only_loss"])
-        answers = answer.checks is not None  # plain text has none, and no template
+        answers = answer.checks is not None  # plain text has neither answers nor a template
         facts = _format_figures(answer.set)
         st.html(meters.render_facts(facts if answers else facts[:-1]))
         _show_row(dataset, answer.row)
@@ -139,7 +139,7 @@ def show_rendering(dataset: Dataset) -> None:
 
 
 def _show_checks(answer: Rendering, answers_alone: bool) -> None:
-    """One sentence that says that the mask is right, or one for each way in which it is not."""
+    """Draw one sentence that confirms the loss mask, or one for each problem with it."""
     checks = answer.checks
     if checks is None:
         st.caption("Plain text: the loss is computed on every token except the first.")
@@ -160,7 +160,9 @@ def _show_checks(answer: Rendering, answers_alone: bool) -> None:
 
 
 def _draw_verified(sentence: str, whole: RenderedSet) -> None:
-    """Green only where what is to be trained is there: what is cut off is never learned."""
+    """Draw the confirmation, in green only if few trained tokens are cut off, because those are never
+    learned.
+    """
     lost, trained = whole.lost_tokens, whole.trained_tokens
     if lost <= MAX_LOST_SHARE * trained:
         st.success(sentence, icon=":material/verified:")
@@ -173,7 +175,7 @@ def _draw_verified(sentence: str, whole: RenderedSet) -> None:
 
 
 def _format_figures(whole: RenderedSet) -> list[tuple[str, str, str]]:
-    """The last one is of answers."""
+    """Format the figures of the set; the last one is about answers."""
     rows, of = whole.counted, whole.of
     about = f"of {of:,} rows" if rows == of else f"counted on {rows:,} of {of:,} rows"
     untrained = sum(whole.untrained.values())

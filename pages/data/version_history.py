@@ -27,19 +27,18 @@ from store.core.row_schemas import Fate, FateCounts, Fates, RowContents, StepCou
 from store.data.cleaning import FATES
 from store.data.schemas import Dataset, DatasetRun, FateExample, RowFate, Version
 
-# What became of every row as a Sankey diagram: a pure function from counts to a Plotly figure.
-#
-# Rows flow from the old version through the steps in their order. What a step drops leaves there, what it
-# adds enters there; what is left at the end was kept, changed or added, and these together are the new
-# version. A row is in exactly one flow of a stage, so the widths add up. Fates stand last, because Plotly
-# writes the names of last nodes on their inner side: none runs over the edge of a phone.
-
 FATE_COLORS = {"kept": GOOD, "changed": TRAIN, "dropped": BAD, "added": BUSY, "rows": BASE}
 
 
 @dataclass
 class SankeyFlows:
-    """Nodes by name and links between them, as Plotly wants them."""
+    """Named nodes and the links between them, in the form Plotly requires.
+
+    Rows flow from the old version through the steps in their order. Rows dropped by a step leave there, rows
+    it adds enter there; at the end, kept, changed and added rows together form the new version. In each stage
+    a row is in exactly one flow, so the widths add up. Fates are last, because Plotly writes the names of
+    last nodes on their inner side, so that none extends beyond the edge of a phone.
+    """
 
     labels: list[str] = field(default_factory=list)
     hovers: list[str] = field(default_factory=list)
@@ -58,7 +57,7 @@ class SankeyFlows:
 
 
 def compute_flows(fates: Fates) -> SankeyFlows:
-    """Nodes and links of what became of the rows, step by step."""
+    """Compute the nodes and links of the rows' fates, step by step."""
     made = SankeyFlows()
     old = count_rows_before(fates)
     at = made.node(f"{old:,}", f"{old:,} rows of the previous version", "rows")
@@ -81,7 +80,10 @@ def compute_flows(fates: Fates) -> SankeyFlows:
 
 
 def plot_sankey(fates: Fates, ink: str = "#5c6b70") -> go.Figure:
-    """The diagram, narrow enough for a phone: steps go by their numbers. `ink`: colour of its words."""
+    """Plot a Sankey diagram of the rows' fates. `ink`: text colour.
+
+    Steps are labelled by number, so that it fits a phone.
+    """
     made = compute_flows(fates)
     sources, targets, rows, inks = (list(part) for part in zip(*made.links, strict=True))
     figure = go.Figure(
@@ -114,18 +116,12 @@ def plot_sankey(fates: Fates, ink: str = "#5c6b70") -> go.Figure:
     return figure
 
 
-# Rows of two versions as a table of one line each, opened one at a time with the changed words marked.
-#
-# Every row of the version before and what became of it: a table to search, a page at a time.
-#
-# Two versions row by row: how many rows differ, and how; one opened shows its changed words.
-
-BEFORE = 30  # characters in front of the first change that a line shows
+BEFORE = 30  # characters shown before the first change
 
 
 @dataclass(frozen=True)
 class RowPair:
-    """One row in two versions: its number and contents in both, None where it is not there, and its fate."""
+    """A row in two versions: its number and contents in both (None if missing there), and its fate."""
 
     first: int | None
     second: int | None
@@ -133,7 +129,7 @@ class RowPair:
     before: RowContents | None
     after: RowContents | None
     reason: str | None = None
-    step: int | None = None  # that dropped it
+    step: int | None = None  # the step that dropped it
 
 
 def show_table(
@@ -144,7 +140,10 @@ def show_table(
     titles: tuple[str, str] = ("Before", "After"),
     badges: dict[str, str] | None = None,
 ) -> RowPair | None:
-    """The row that is open. words: what fates are called here; numbers: what the first columns are called."""
+    """Draw rows of two versions as a table; return the open row, which is drawn with changed words marked.
+
+    words: names of the fates; numbers: titles of the columns of row numbers.
+    """
     cells, alike = trim_common_start([_build_row(row, words) for row in rows], {"text": "Text"})
     if alike:
         st.caption(escape_markdown(alike))
@@ -155,7 +154,7 @@ def show_table(
         on_select="rerun",
         selection_mode="single-row",
         key=key,
-        column_order=["fate", "text", *reasons, "first", "second"],  # on a phone only the first are in sight
+        column_order=["fate", "text", *reasons, "first", "second"],  # a phone shows only the first ones
         column_config={
             "first": st.column_config.NumberColumn(numbers[0], width=80, format="localized"),
             "second": st.column_config.NumberColumn(numbers[1], width=80, format="localized"),
@@ -197,14 +196,14 @@ def _build_row(row: RowPair, words: dict[str, str]) -> Cell:
 
 
 def extract_excerpt(before: str | None, after: str | None) -> str:
-    """A text from its beginning, or, where it changed, from shortly before its first change."""
+    """Return a text from its beginning, or, if it changed, from shortly before its first change."""
     if before is None or after is None or before == after:
         return before or after or ""
     pairs = enumerate(zip(before, after, strict=False))
     at = next((at for at, (old, new) in pairs if old != new), min(len(before), len(after)))
     if at <= BEFORE:
         return after
-    start = after.find(" ", at - BEFORE, at) + 1 or at - BEFORE  # not in the middle of a word
+    start = after.find(" ", at - BEFORE, at) + 1 or at - BEFORE  # avoids starting in the middle of a word
     return f"… {after[start:]}"
 
 
@@ -216,7 +215,7 @@ PAGE = 20
 
 
 def show_fates(dataset_id: str, steps: list[StepCounts]) -> None:
-    """Search, fate and step choose; a selected row is opened with its changed words marked."""
+    """Draw a searchable, paged table of the fates of the previous version's rows."""
     fate, step, search = _choose_fates(dataset_id, steps)
     slot = st.container()
     asked = f"{fate}-{step}-{search}"
@@ -305,7 +304,7 @@ BADGES = {
 
 
 def show_compare(dataset: Dataset, family: list[Version]) -> None:
-    """Choose two versions of the family; the version before this one and this one at first."""
+    """Draw a comparison of two versions of the family, by default the previous version and this one."""
     names = {version.dataset_id: version.name for version in family}
     key = f"versions-{dataset.dataset_id}"
     first, second = _choose_versions(dataset, names, key)
@@ -333,7 +332,7 @@ def show_compare(dataset: Dataset, family: list[Version]) -> None:
 
 
 def _choose_versions(dataset: Dataset, names: dict[str, str], key: str) -> tuple[str, str]:
-    """The ids of the versions to compare. names: of all versions, by id."""
+    """Draw the choice of two versions and return their ids. names: of all versions, by id."""
     ids = list(names)
     here, parent = dataset.dataset_id, dataset.parent_id
     start = parent if parent and parent in names else here
@@ -351,7 +350,7 @@ def _choose_versions(dataset: Dataset, names: dict[str, str], key: str) -> tuple
 
 
 def _format_facts(counts: FateCounts) -> list[tuple[str, str, str]]:
-    """Shares are of the version that has the rows."""
+    """Format the counts; shares refer to the version that contains the rows."""
     first = counts.kept + counts.changed + counts.dropped
     second = counts.kept + counts.changed + counts.added
     return [
@@ -366,7 +365,7 @@ RUNS_SHOWN = 4
 
 
 def show_versions(dataset: Dataset) -> None:
-    """The family of one data set, and how this version came to be."""
+    """Draw the family of a data set, and how this version was created."""
     family = dataset_queries.list_versions(dataset.dataset_id)
     st.caption(
         "A recipe never changes a version; it creates a new one."
@@ -385,7 +384,7 @@ def show_versions(dataset: Dataset) -> None:
 
 
 def _draw_version(version: Version, here: bool) -> None:
-    """One line of the tree: name, rows, how it was made, and the runs that use it."""
+    """Draw one line of the tree: name, rows, how it was made, and the runs that use it."""
     depth = min(version.depth, 6)
     with st.container(horizontal=True, gap=None, key=f"version-{version.dataset_id}"):
         if depth:

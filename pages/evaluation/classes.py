@@ -34,13 +34,13 @@ from store.evaluation.scored_rows import PredictionFilter
 from store.evaluation.verdict_schemas import ClassPrediction
 from store.runs.schemas import Run
 
-MAX_MATRIX_CLASSES = 30  # classes that a matrix shows; of more nobody can read one
+MAX_MATRIX_CLASSES = 30  # maximum number of classes in a readable matrix
 SCALE = [[0.0, "rgba(15,157,143,0.04)"], [1.0, "rgba(15,157,143,1)"]]
-MAX_LABEL_CHARACTERS = 18  # letters of a class on an axis
+MAX_LABEL_CHARACTERS = 18  # characters of a class name on an axis
 
 
 def plot_confusion_matrix(cells: Sequence[tuple[str, str, int]], labels: Sequence[str]) -> go.Figure:
-    """Rows of each true class by what they are taken for; the shade is the share of the true class."""
+    """Plot the rows of each true class by predicted class; the shade is the share of the true class."""
     place = {label: i for i, label in enumerate(labels)}
     counts = np.zeros((len(labels), len(labels)), int)
     for label, predicted, count in cells:
@@ -49,7 +49,7 @@ def plot_confusion_matrix(cells: Sequence[tuple[str, str, int]], labels: Sequenc
     names = [shorten_name(label, MAX_LABEL_CHARACTERS) for label in labels]
     figure = build_empty_figure("", "True label", 120 + max(200, 34 * len(labels)), x_title="Predicted label")
     hover = [
-        [f"{a} taken for {b}: {counts[i, j]:,} of {counts[i].sum():,} rows" for j, b in enumerate(names)]
+        [f"{a} predicted as {b}: {counts[i, j]:,} of {counts[i].sum():,} rows" for j, b in enumerate(names)]
         for i, a in enumerate(names)
     ]
     ticks = list(range(len(labels)))
@@ -70,7 +70,7 @@ def plot_confusion_matrix(cells: Sequence[tuple[str, str, int]], labels: Sequenc
 
 
 def _plot_counts(counts: np.ndarray, shares: np.ndarray) -> go.Scatter:
-    """The rows of each cell that has some, light where the cell is dark."""
+    """Plot the count of each non-empty cell, in a light colour on dark cells."""
     rows, columns = np.nonzero(counts)
     return go.Scatter(
         x=columns,
@@ -87,8 +87,10 @@ def _plot_counts(counts: np.ndarray, shares: np.ndarray) -> go.Scatter:
 
 
 def plot_reliability(bins: Sequence[CalibrationBin]) -> go.Figure:
-    """Share of rows right against how sure the model was, with Wilson's intervals; the dashed line is a
-    model that is as often right as it is sure."""
+    """Plot the share of correct rows by predicted probability, with Wilson intervals.
+
+    The dashed line is a perfectly calibrated model.
+    """
     figure = build_empty_figure(
         "", "Rows right (share)", 340, x_title="Mean probability of the predicted label"
     )
@@ -123,12 +125,12 @@ def plot_reliability(bins: Sequence[CalibrationBin]) -> go.Figure:
 
 PAGE = 10
 EXAMPLES = 3
-SHOWN = 600  # characters of a text
+SHOWN = 600  # maximum characters of a text
 ONLY = {"Wrong": "wrong", "Right": "right", "All": ""}
 
 
 def draw_class_samples(run_id: str) -> None:
-    """The tab: rows with label and prediction, mistakes first, those that it was surest of at the top."""
+    """Draw the tab of rows with label and prediction: mistakes first, the most confident on top."""
     with show_errors():
         run = run_queries.read_current_run(run_id)
         classification = run.verdict.classification if run.verdict else None
@@ -149,7 +151,7 @@ def draw_class_samples(run_id: str) -> None:
 
 
 def _draw_filters(tuned: ClassFigures) -> tuple[str, str, str]:
-    """Which rows are shown: wrong, right or all; of a label; predicted as one."""
+    """Draw the row filters: wrong, right or all; true label; predicted label."""
     labels = sorted(row.label for row in tuned.classes)
     left, middle, right = st.columns([2, 2, 2], vertical_alignment="bottom")
     with left:
@@ -165,7 +167,7 @@ def _draw_filters(tuned: ClassFigures) -> tuple[str, str, str]:
 
 
 def draw_examples(run: Run, label: str, predicted: str, title: str) -> None:
-    """The surest rows of a label that were taken for another; nothing where there are none."""
+    """Draw the most confident mistakes of a pair of labels; nothing if there are none."""
     total, rows = read_page(run.run_id, PredictionFilter("wrong", label, predicted), EXAMPLES, 0)
     if not total:
         return
@@ -180,7 +182,7 @@ def draw_examples(run: Run, label: str, predicted: str, title: str) -> None:
 def read_page(
     run_id: str, wanted: PredictionFilter, limit: int, offset: int
 ) -> tuple[int, list[ClassPrediction]]:
-    """Rows of a run that has ended; none where its file is gone."""
+    """Return rows of a run that has ended; none if its file is missing."""
     try:
         return scored_rows.prediction_page(get_client(), run_id, wanted, limit=limit, offset=offset)
     except QueryError:
@@ -188,7 +190,7 @@ def read_page(
 
 
 def _read_texts(run: Run, row_ids: tuple[int, ...]) -> dict[int, str]:
-    """The texts of the rows, where the data set still has the rows that the run was trained on."""
+    """Return the texts of the rows if the data set still has the rows that the run was trained on."""
     try:
         dataset = cached_queries.read_dataset(run.dataset_id)
     except NotFoundError:
@@ -228,12 +230,12 @@ def _draw_row(row: ClassPrediction, text: str | None) -> None:
         st.markdown(f"{' '.join(badges)} :gray[{' · '.join(notes)}]")
 
 
-LISTED = 10  # rows of a table before it scrolls
+LISTED = 10  # rows shown before the table scrolls
 
 
 @dataclass(frozen=True)
 class CalibrationData:
-    """Whether a classifier is as often right as it is sure; of an evaluation some of it may be missing."""
+    """Calibration of a classifier; for an evaluation, parts may be missing."""
 
     error: CalibrationError
     bins: Sequence[CalibrationBin]
@@ -243,7 +245,7 @@ class CalibrationData:
 
     @classmethod
     def of(cls, figures: CalibrationFigures) -> CalibrationData:
-        """That of a run."""
+        """Build it from the figures of a run."""
         return cls(
             figures.ece,
             figures.bins,
@@ -254,7 +256,7 @@ class CalibrationData:
 
 
 def draw_classes(run_id: str) -> None:
-    """The tab of one run."""
+    """Draw the tab of one run."""
     with show_errors():
         run = run_queries.read_current_run(run_id)
         classification = run.verdict.classification if run.verdict else None
@@ -275,7 +277,7 @@ def draw_classes(run_id: str) -> None:
 
 
 def draw_table(tuned: ClassBreakdown) -> None:
-    """A line a class, the worst told first."""
+    """Draw one line per class, lowest F1 first."""
     st.markdown("**Classes**, worst first")
     rows = sorted(tuned.classes, key=lambda row: (row.f1.value, -row.n))
     st.dataframe(
@@ -286,7 +288,7 @@ def draw_table(tuned: ClassBreakdown) -> None:
         column_config={
             "Class": st.column_config.TextColumn(pinned=True, width="medium"),
             "F1": st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.2f", width="small"),
-            # numbers, so that a click on the heading sorts 2.1% before 10%
+            # numbers, so that sorting by column puts 2.1% before 10%
             "Recall ↑": st.column_config.NumberColumn(format="%.1f%%"),
             "Precision ↑": st.column_config.NumberColumn(format="%.1f%%"),
         },
@@ -313,7 +315,7 @@ def _build_class_row(row: ClassRates) -> dict[str, str | float | None]:
 
 
 def _build_share_cells(name: str, interval: Estimate | None) -> dict[str, float | str | None]:
-    """Two cells: the share in per cent, and between what it lies; nothing where there is no row to count."""
+    """Build two cells: a share in per cent and its interval; empty if there are no rows."""
     if not interval:
         return {f"{name} ↑": None, f"{name}, 95%": "–"}
     bounds = formatting.format_interval(*display.scale_bounds(interval, 100))
@@ -321,7 +323,7 @@ def _build_share_cells(name: str, interval: Estimate | None) -> dict[str, float 
 
 
 def draw_confusion(tuned: ClassBreakdown, confused: Sequence[ClassConfusion], key: str = "confusion") -> None:
-    """A matrix, or the pairs that are confused most where it would have too many classes."""
+    """Draw the confusion matrix, or the most confused pairs if there are too many classes."""
     st.markdown("**Confusion matrix**")
     labels = sorted({label for *both, _ in tuned.confusion for label in both})
     if len(labels) > MAX_MATRIX_CLASSES or tuned.pair_count > len(tuned.confusion):
@@ -338,7 +340,7 @@ def _draw_pairs(pairs: Sequence[ClassConfusion]) -> None:
     rows = [
         {
             "True class": pair.labels[0],
-            "taken for": pair.labels[1],
+            "predicted as": pair.labels[1],
             "Rows": pair.forth,
             "the other way": pair.back,
         }
@@ -347,11 +349,11 @@ def _draw_pairs(pairs: Sequence[ClassConfusion]) -> None:
     if rows:
         st.dataframe(rows, hide_index=True, alt="Pairs of classes that are confused most")
     else:
-        st.caption("No row was taken for another class.")
+        st.caption("No misclassified rows.")
 
 
 def draw_calibration(calibration: CalibrationData, key: str = "reliability") -> None:
-    """How often right against how sure, and what that comes to."""
+    """Draw the reliability plot and a description of the calibration."""
     st.markdown("**Calibration**")
     figure = plot_reliability(calibration.bins)
     st.plotly_chart(figure, key=key, config=PLOT, alt="Accuracy by confidence")
@@ -359,7 +361,7 @@ def draw_calibration(calibration: CalibrationData, key: str = "reliability") -> 
 
 
 def describe_calibration(calibration: CalibrationData) -> str:
-    """Calibration error against chance, Brier score and temperature, as sentences."""
+    """Describe calibration error against chance, Brier score and temperature as sentences."""
     error, brier, heat = calibration.error, calibration.brier, calibration.temperature
     sentences = (
         f"Calibration error {error.value:.1%} over {len(calibration.bins)} bins of equal size, n"
@@ -376,7 +378,7 @@ def describe_calibration(calibration: CalibrationData) -> str:
 
 
 def _draw_confused(run: Run, pairs: Sequence[ClassConfusion]) -> None:
-    """Rows of a pair that is confused, chosen from the most confused."""
+    """Draw example rows of a pair selected from the most confused ones."""
     st.markdown("**Most confused, with rows**")
     names = {f"{a} / {b}": (a, b) for a, b in (pair.labels for pair in pairs)}
     counts = {name: pair.rows for name, pair in zip(names, pairs, strict=True)}
@@ -390,4 +392,4 @@ def _draw_confused(run: Run, pairs: Sequence[ClassConfusion]) -> None:
     if chosen:
         first, second = names[chosen]
         for label, predicted in ((first, second), (second, first)):
-            draw_examples(run, label, predicted, escape_markdown(f"{label} taken for {predicted}"))
+            draw_examples(run, label, predicted, escape_markdown(f"{label} predicted as {predicted}"))

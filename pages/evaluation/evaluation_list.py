@@ -53,14 +53,14 @@ PARTS = ("precision", "recall", "f1")
 
 
 def draw_classes(evaluation: Evaluation) -> None:
-    """Nothing where the evaluation has no accuracy over labels."""
+    """Draw results by class; nothing if the evaluation has no accuracy over labels."""
     own = evaluation.evaluation_id
     figures = {figure.metric: figure for figure in evaluation.figures}
     accuracy = next((f for f in evaluation.figures if f.estimator == "accuracy"), None)
     if accuracy is None or accuracy.value is None or not accuracy.details.get("classes"):
         return
     counts = {"n": accuracy.n, "class_count": len(accuracy.labels)}
-    tuned = parse_document(ClassBreakdown, accuracy.details | counts)  # details of a metric over labels
+    tuned = parse_document(ClassBreakdown, accuracy.details | counts)  # details of the accuracy over labels
     confused = list_most_confused(tuned.confusion)
     st.markdown("**Averages over the classes**")
     try:
@@ -86,7 +86,7 @@ def draw_classes(evaluation: Evaluation) -> None:
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner="Working out intervals …")
 def list_averages(evaluation_id: str, metric: str) -> list[dict[str, str | int]]:
-    """A line for each way to average, with precision, recall and F1 and their intervals."""
+    """List precision, recall and F1 with intervals, one line per kind of average."""
     evaluation = evaluations.get(get_client(), evaluation_id)
     document = next(figure for figure in evaluation.figures if figure.metric == metric)
     scored = row_scores.read_scores_table(evaluations.scores(get_client(), evaluation_id), document)
@@ -105,7 +105,7 @@ def list_averages(evaluation_id: str, metric: str) -> list[dict[str, str | int]]
 
 
 def get_calibration(figures: Mapping[str, Figure]) -> CalibrationData | None:
-    """As a run's classes have it, from the figures that are there; None without the calibration error."""
+    """Build calibration data from the available figures; None without the calibration error."""
     ece, heat = figures.get("eval/ece"), figures.get("eval/temperature")
     if not ece or ece.value is None or not ece.details.get("bins"):
         return None
@@ -119,25 +119,25 @@ def get_calibration(figures: Mapping[str, Figure]) -> CalibrationData | None:
 
 
 def _get_estimate(figure: Figure | None) -> Estimate | None:
-    """The figure where it has a value."""
+    """Return the figure as an estimate, or None if it has no value."""
     if not figure or figure.value is None:
         return None
     return Estimate(value=figure.value, low=figure.low, high=figure.high, n=figure.n)
 
 
 def draw_delete(evaluation: Evaluation) -> bool:
-    """A button that asks once more, for members; whether it was deleted."""
+    """Draw a delete button with confirmation, for members; return whether the evaluation was deleted."""
     if not has_right("work"):
         return False
     own = evaluation.evaluation_id
     with st.popover("Delete", icon=":material/delete:"):
-        st.markdown("Its rows, scores and metrics are removed; the model is kept.")
+        st.markdown("Its rows, scores and metrics are deleted; the model is kept.")
         pressed = st.button("Delete this evaluation", key=f"evaluation-delete-{own}")
     return pressed and send_command("delete", {"job": own}, "The evaluation is deleted.") is not None
 
 
 def draw_detail(evaluation: Evaluation) -> None:
-    """All of it, from what matters most down to single rows, and what people say of it."""
+    """Draw one evaluation, from its main results to single rows and comments."""
     if maker := activity_feed.describe_creator(evaluation.created_by):
         st.caption(f"Asked for by {escape_markdown(maker)}, {display.format_ago(evaluation.created_at)}")
     if evaluation.notes:
@@ -146,7 +146,7 @@ def draw_detail(evaluation: Evaluation) -> None:
     draw_classes(evaluation)
     st.markdown("**Comparison with another evaluation, on the same rows**")
     draw_comparison(evaluation)
-    st.markdown("**Slices**: where it is better or worse than on the other rows")
+    st.markdown("**Slices**: better or worse than on the other rows")
     draw_slices(evaluation)
     own = evaluation.evaluation_id
     for feature in load_page_features().values():
@@ -158,14 +158,14 @@ def draw_detail(evaluation: Evaluation) -> None:
     draw_recent_activity("evaluation", own)
 
 
-HEADLINES = 3  # metrics in the list
+HEADLINES = 3  # number of metric columns in the list
 MAIN = "First figure"
-BAD_ENDS = 5  # that are shown
+BAD_ENDS = 5  # maximum number of failures shown
 LIVE = 4
 
 
 def draw_evaluations(run_id: str) -> None:
-    """The tab of one run."""
+    """Draw the tab of one run."""
     with show_errors():
         run = run_queries.read_current_run(run_id)
         if run.status in ALIVE:
@@ -175,9 +175,9 @@ def draw_evaluations(run_id: str) -> None:
         alive = draw_unfinished(run_id)
         if not listed and not alive:
             st.markdown(
-                "There are no evaluations of this run yet. Choose rows and metrics and press **Evaluate**:"
-                " the model answers every row, and each figure comes with its interval. Evaluate the base"
-                " model on the same rows, and the two are compared row by row."
+                "No evaluations of this run yet. Select rows and metrics and press **Evaluate**: the model"
+                " answers every row, and each metric has a confidence interval. Evaluate the base model on"
+                " the same rows to compare the two row by row."
             )
         with st.expander("Evaluate this run", icon=":material/add:", expanded=not listed and not alive):
             draw_form(run)
@@ -187,13 +187,13 @@ def draw_evaluations(run_id: str) -> None:
 
 
 def draw_unfinished(run_id: str | None) -> bool:
-    """Those of a run, or of all models, that work or ended badly; whether some still work."""
+    """Draw active and failed evaluations of a run or of all models; return whether some are active."""
     unfinished = evaluation_queries.list_unfinished(run_id)
     alive = [job.job_id for job in unfinished if job.status in ALIVE]
     if alive:
         show_active_jobs(lambda: evaluation_queries.list_unfinished(run_id), alive, "evaluation", most=LIVE)
     ended = [job for job in unfinished if job.job_id not in alive]
-    if ended:  # closed: they must not hide what is there
+    if ended:  # collapsed, because failures must not hide the results
         newest = ended[-1]
         head = f"{formatting.plural(len(ended), 'evaluation')} without a result; the newest: {newest.title}"
         with st.expander(escape_markdown(head), icon=":material/error:"):
@@ -202,7 +202,7 @@ def draw_unfinished(run_id: str | None) -> bool:
 
 
 def _draw_list(listed: list[Evaluation]) -> None:
-    """A line an evaluation, a column for each of the first metrics that occur."""
+    """Draw one line per evaluation, with a column for each of the most common metrics."""
     heads = choose_headline_metrics(listed)
     lines = [_build_summary_row(evaluation, heads) for evaluation in listed]
     st.dataframe(lines, hide_index=True, alt="Evaluations of this run, newest first")
@@ -210,7 +210,7 @@ def _draw_list(listed: list[Evaluation]) -> None:
 
 
 def choose_headline_metrics(listed: Sequence[Evaluation | EvaluationSummary]) -> dict[str, str]:
-    """metric -> head of its column, of the metrics that most of these have a value of."""
+    """Return metric -> column title for the most common metrics with a value."""
     heads: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for evaluation in listed:
@@ -223,7 +223,7 @@ def choose_headline_metrics(listed: Sequence[Evaluation | EvaluationSummary]) ->
 
 
 def format_main_figure(evaluation: Evaluation | EvaluationSummary) -> str:
-    """The first figure that has a value, with its name: one is there whatever other evaluations measured."""
+    """Format the first figure that has a value, with its name; it exists for any choice of metrics."""
     figure = next((each for each in evaluation.figures if each.value is not None), None)
     if figure is None:
         return "no value"
@@ -231,7 +231,7 @@ def format_main_figure(evaluation: Evaluation | EvaluationSummary) -> str:
 
 
 def build_cells(evaluation: Evaluation | EvaluationSummary, heads: dict[str, str]) -> dict[str, str]:
-    """The figure of each of these metrics, with its interval; a dash where it was not measured."""
+    """Format each of these metrics with its interval; a dash if it was not measured."""
     figures = {figure.metric: figure for figure in evaluation.figures}
     return {
         head: format_estimate(figures[metric]) if metric in figures else "–" for metric, head in heads.items()
@@ -253,7 +253,7 @@ def _build_summary_row(evaluation: Evaluation, heads: dict[str, str]) -> dict[st
 
 
 def _draw_chosen(listed: list[Evaluation]) -> None:
-    """The chosen evaluation."""
+    """Draw the selected evaluation."""
     by_id = {evaluation.evaluation_id: evaluation for evaluation in listed}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
@@ -273,12 +273,12 @@ TABLE, LINK = "evaluations-table", "evaluation"
 
 
 def count_evaluations() -> int:
-    """Of all that are finished."""
+    """Return the number of finished evaluations."""
     return evaluation_queries.list_evaluations("", "", "", 1, 0)[0]
 
 
 def draw_list() -> Evaluation | None:
-    """Filters, the table of one page, and the evaluation that the link or a click names."""
+    """Draw filters and one page of the table; return the evaluation selected by link or click."""
     search, dataset_id, model, mine = _draw_filters()
     total, rows = layout.read_page(
         "evaluations-page",
@@ -297,7 +297,7 @@ def draw_list() -> Evaluation | None:
         selection_mode="single-row",
         key=TABLE,
         column_config={
-            "Evaluation": st.column_config.TextColumn(width=150),  # so that the figure is in view on a phone
+            "Evaluation": st.column_config.TextColumn(width=150),  # leaves room for the figure on a phone
             MAIN: st.column_config.TextColumn(width=200),
         },
         alt="Evaluations, newest first",

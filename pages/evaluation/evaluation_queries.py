@@ -72,7 +72,7 @@ def read_shared_rows(first: str, second: str, metric: str, limit: int) -> tuple[
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner="Comparing row by row …")
 def compare_evaluations(first: str, second: str) -> tuple[EvaluationPair, MetricDifferences]:
-    """The two by their rows, and `first` minus `second` in every metric that both have, paired by row."""
+    """Return the row pairs, and `first` minus `second` in every common metric, paired by row."""
     pair = evaluation_pairs.pair(
         get_client(), *(evaluations.get(get_client(), own) for own in (first, second))
     )
@@ -84,7 +84,7 @@ def compare_evaluations(first: str, second: str) -> tuple[EvaluationPair, Metric
 
 @st.cache_data(ttl=600, max_entries=32, show_spinner=False)
 def compare_general_probes(first: str, second: str) -> list[TextForgetting | ChoiceForgetting]:
-    """How prose and general questions changed from the second to the first; none where one wasn't asked."""
+    """Return the changes on prose and general questions from second to first; none unless both have them."""
     tables: list[pa.Table] = []
     for evaluation_id in (second, first):
         try:
@@ -93,4 +93,4 @@ def compare_general_probes(first: str, second: str) -> list[TextForgetting | Cho
             return []
     parts_of_probes = forgetting.assess_forgetting(*tables)
     parts: list[TextForgetting | ChoiceForgetting] = [*parts_of_probes.texts, *parts_of_probes.choices]
-    return [part for part in parts if not part.probe.startswith("task/")]  # they are figures too
+    return [part for part in parts if not part.probe.startswith("task/")]  # tasks are also listed as figures

@@ -17,12 +17,12 @@ from store.core.job_kinds import ALIVE
 from store.runs.schemas import Run
 from store.training.train_config import BUNDLED_MODEL
 
-MAX_RUNS = 200  # runs to choose from
+MAX_RUNS = 200  # number of runs offered
 KINDS = ("A model", "A run")
 
 
 def draw_start() -> None:
-    """The choice, and the form for it."""
+    """Draw the choice of a model or run, and the evaluation form."""
     kind = st.segmented_control(
         "What", KINDS, default=KINDS[0], key=f"{PREFIX}kind", label_visibility="collapsed", required=True
     )
@@ -39,7 +39,7 @@ def draw_start() -> None:
 
 
 def _choose_run() -> Run | None:
-    """A run that has ended."""
+    """Draw the choice of a run that has ended."""
     ended = [run for run in cached_queries.list_run_choices("", (), MAX_RUNS) if run.status not in ALIVE]
     if not ended:
         st.caption("No run has ended yet. Launch one, or evaluate a model instead.")
@@ -54,7 +54,7 @@ def _choose_run() -> Run | None:
 
 
 def _choose_model() -> str | None:
-    """The name, folder or hub id of one."""
+    """Draw the choice of a model by name, folder or hub id."""
     names = [
         *(model.name for model in cached_queries.list_models()),
         *list_model_names(),
@@ -75,9 +75,9 @@ def main() -> None:
         total = evaluation_list.count_evaluations()
         if not total and not alive:
             st.markdown(
-                "There are no evaluations yet. Choose a model or a run, the rows it should answer and the"
-                " metrics, and press **Evaluate**: each figure comes with its interval, and every row with"
-                " its score. Two evaluations on the same rows are compared row by row."
+                "No evaluations yet. Select a model or a run, rows and metrics, and press **Evaluate**:"
+                " each metric has a confidence interval, and every row its score. Two evaluations on the"
+                " same rows can be compared row by row."
             )
         with st.expander(
             "Evaluate a model or a run", icon=":material/add:", expanded=not total and not alive

@@ -23,15 +23,15 @@ from store.runs.schemas import Run
 from store.training import setting_conflicts
 
 PREFIX = "evaluate."
-MetricDocument = JsonObject  # `metric`, and whichever options that one has
+MetricDocument = JsonObject  # `metric` and the options of that metric
 COLUMNS = 3
 CHOSEN, OFFERED = f"{PREFIX}metrics", f"{PREFIX}metrics.offered"
 
 
 def draw_metrics(defaults: list[str], without: set[str]) -> tuple[list[MetricDocument], str]:
-    """The choice of metrics with their options; what they say as documents, and the first problem.
+    """Draw the choice of metrics with their options; return their documents and the first problem.
 
-    without: what model and rows can't give, so that metrics that need it are not offered.
+    without: what model and rows cannot provide; metrics that need it are not offered.
     """
     offered = [name for name, metric in METRICS.items() if not without & set(metric.needs)]
     _set_default_metrics([name for name in defaults if name in offered])
@@ -61,7 +61,7 @@ def draw_metrics(defaults: list[str], without: set[str]) -> tuple[list[MetricDoc
 
 
 def _set_default_metrics(defaults: list[str]) -> None:
-    """What fits the model and the rows is chosen, until somebody chose otherwise."""
+    """Select metrics that suit model and rows, unless the user has changed the selection."""
     state = st.session_state
     if CHOSEN not in state or state[CHOSEN] == state.get(OFFERED):
         state[CHOSEN] = defaults
@@ -69,7 +69,7 @@ def _set_default_metrics(defaults: list[str]) -> None:
 
 
 def describe_missing_options(metrics: list[MetricDocument]) -> str:
-    """What still has to be said about the first of them that needs more, in words."""
+    """Describe the missing required options of the first metric that has some."""
     for metric in metrics:
         named = " and ".join(name for name in _list_required_options(metric["metric"]) if name not in metric)
         if named:
@@ -82,7 +82,7 @@ def _list_required_options(metric: str) -> list[str]:
 
 
 def _draw_options(metric: str) -> tuple[MetricDocument, str]:
-    """The options that were changed, and the first that can't be read."""
+    """Draw the options of a metric; return those that were changed and the first error."""
     st.markdown(f"**{METRICS[metric].title}**")
     changed: MetricDocument = {}
     problem = ""
@@ -98,7 +98,7 @@ def _draw_options(metric: str) -> tuple[MetricDocument, str]:
 
 
 def _draw_option(metric: str, name: str) -> tuple[Any, str]:
-    """The value, None where it is left at its default; and why it can't be read."""
+    """Draw one option; return its value, None for the default, and its error."""
     described = CHOICES[metric].model_fields[name]
     key = f"{PREFIX}{metric}.{name}"
     if (metric, name) == ("own", "file"):
@@ -128,13 +128,13 @@ def _draw_option(metric: str, name: str) -> tuple[Any, str]:
 
 
 def _draw_custom_metric(key: str, description: str | None) -> tuple[str | None, str]:
-    """One of the home folder's own metrics."""
+    """Draw the choice of a custom metric in the home folder."""
     folder = Home().metrics
     files = sorted(path.stem for path in folder.glob("*.py"))
     if not files:
         return (
             None,
-            f"There is no Python file in {folder} yet: put one with a function score(prediction) there.",
+            f"No Python file in {folder} yet. Add one with a function score(prediction).",
         )
     return st.selectbox("file", files, key=key, help=description or f"A Python file of {folder}"), ""
 
@@ -149,15 +149,17 @@ PARTS = {"test": "Test", "validation": "Validation", "train": "Training", "all":
 
 
 def format_part(evaluation: EvaluationIdentity) -> str:
-    """Of which rows it is, in a word: "Test", or "Test, filtered" where a filter left some of them."""
+    """Format the evaluated rows: "Test", or "Test, filtered" if a filter was applied."""
     filtered = ", filtered" if evaluation.config.get("where") else ""
     return f"{PARTS[evaluation.part]}{filtered}"
 
 
 def draw_form(run: Run | None, model: str = "") -> None:
-    """The fields and the button; what is wrong is named before anything is queued. Of a run, or of a `model`
-    that no run made, by name, folder or hub id."""
-    if not require_member("evaluate a model on any rows; what comes of it is then seen here"):
+    """Draw the evaluation form for a run, or for a `model` given by name, folder or hub id.
+
+    Errors are shown before anything is queued.
+    """
+    if not require_member("evaluate a model on any rows; results are shown here"):
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         checkpoint = _choose_checkpoint(run) if run else "tuned"
@@ -201,21 +203,21 @@ def draw_form(run: Run | None, model: str = "") -> None:
 
 
 def _start_evaluation(form: ModelForm[EvaluateConfig]) -> None:
-    """Queue it, or say which field is wrong."""
+    """Queue the evaluation, or show the errors at their fields."""
     config = form.parse()
     if config and send_command("evaluate", config.document(), "The evaluation is queued.") is not None:
         st.rerun()
 
 
 def _choose_checkpoint(run: Run) -> str:
-    """Which model of the run; one that has not finished has no tuned model."""
+    """Draw the choice of the run's checkpoint; an unfinished run has no tuned model."""
     finished = run.status == "finished"
     which = ["tuned", "base"] if finished else ["best", "newest", "base"]
     return st.selectbox("Checkpoint", which, format_func=MODELS.__getitem__, key=f"{PREFIX}checkpoint")
 
 
 def _choose_rows() -> tuple[str, int]:
-    """The part of the data set, and how many rows of it at most."""
+    """Draw the choice of the split, and the maximum number of rows."""
     part = st.selectbox(
         "Rows",
         list(PARTS),
@@ -230,7 +232,7 @@ def _choose_rows() -> tuple[str, int]:
 
 
 def _choose_dataset(run: Run | None) -> Dataset | None:
-    """The run's own first."""
+    """Draw the choice of the data set, the run's own first."""
     own = run.dataset_id if run else None
     datasets = sorted(run_queries.list_all_datasets(), key=lambda dataset: dataset.dataset_id != own)
     by_id = {dataset.dataset_id: dataset for dataset in datasets}
@@ -240,13 +242,13 @@ def _choose_dataset(run: Run | None) -> Dataset | None:
         "Data set",
         list(by_id),
         format_func=lambda key: by_id[key].name + (" (its own)" if key == own else ""),
-        key=f"{PREFIX}dataset.{own or ''}",  # another run starts at its own again
+        key=f"{PREFIX}dataset.{own or ''}",  # the default is the data set of each run
     )
     return by_id[chosen]
 
 
 def _draw_more_options(form: ModelForm[EvaluateConfig], head: bool, choosing: bool) -> None:
-    """How it answers, and what else is measured, each by its name in the config."""
+    """Draw generation options and additional measurements, labelled with their names in the config."""
     with st.expander("Answers, probes and tasks", icon=":material/more_horiz:"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
             _draw_named(form, "max_new_tokens", disabled=head)
@@ -268,7 +270,7 @@ def _draw_named(form: ModelForm[EvaluateConfig], field: str, *, disabled: bool =
 
 
 def _draw_tasks(form: ModelForm[EvaluateConfig], head: bool) -> None:
-    """Tasks of lm-evaluation-harness; how to install it where it isn't there."""
+    """Draw tasks of lm-evaluation-harness, or how to install it."""
     there = setting_conflicts.has_harness()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         _draw_named(form, "tasks", disabled=head or not there)
@@ -276,8 +278,8 @@ def _draw_tasks(form: ModelForm[EvaluateConfig], head: bool) -> None:
     if not there:
         form.put(tasks=[], task_rows=None)
         st.caption(
-            "Tasks of lm-evaluation-harness can be asked too, once it is installed with `pip install"
-            " 'tunebench[tasks]'` and Tunebench is started anew."
+            "To use tasks of lm-evaluation-harness, install it with `pip install 'tunebench[tasks]'` and"
+            " restart Tunebench."
         )
         return
     st.caption(

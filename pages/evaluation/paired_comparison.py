@@ -39,7 +39,7 @@ from store.evaluation.schemas import Evaluation, JudgingResult
 
 
 def draw_judging(first: Evaluation, second: Evaluation) -> None:
-    """Judgings of the pair that are there or at work, and the form for another."""
+    """Draw finished and active judgings of the pair, and the form for another."""
     ids = first.evaluation_id, second.evaluation_id
     jobs = evaluation_queries.list_judgings(*ids)
     if any(job.status in ALIVE for job in jobs):
@@ -62,7 +62,7 @@ def draw_judging(first: Evaluation, second: Evaluation) -> None:
         model = middle.text_input("model", placeholder="the judge's name")
         key = right.text_input("key_env", placeholder="no key", help=fields["key_env"].description)
         criteria = st.text_area("criteria", CRITERIA, height="content")
-        most = st.number_input("max_rows", 1, None, 200, help="A random sample of so many pairs")
+        most = st.number_input("max_rows", 1, None, 200, help="Size of the random sample of pairs")
         st.caption("Each pair is asked in both orders: two questions a pair.")
         pressed = st.form_submit_button("Ask the judge", icon=":material/gavel:")
     if pressed:
@@ -98,7 +98,7 @@ def _draw_live(first: str, second: str) -> None:
 
 
 def _draw_result(job: Job, *, turned: bool) -> None:
-    judging = parse_document(JudgingResult, job.result)  # what a job of this kind leaves
+    judging = parse_document(JudgingResult, job.result)  # result of a judging job
     judge = job.config["judge"]
     sides = evaluation_text.ComparisonSides(turned=turned)
     with st.container(border=True):
@@ -116,13 +116,13 @@ ROWS = 5
 
 
 def draw_comparison(evaluation: Evaluation) -> None:
-    """The choice of the other one, the differences, and rows on which the two differ most."""
+    """Draw the choice of the other evaluation, the differences, and the rows that differ most."""
     own = evaluation.evaluation_id
     others = {each.evaluation_id: each for each in evaluation_queries.list_comparable(own)}
     if not others:
         st.caption(
-            "There is no other evaluation of this data set. Evaluate the base model on the same rows, and the"
-            " two can be compared row by row."
+            "No other evaluation of this data set. Evaluate the base model on the same rows to compare the"
+            " two row by row."
         )
         return
     chosen = st.selectbox(
@@ -135,7 +135,7 @@ def draw_comparison(evaluation: Evaluation) -> None:
     try:
         pair, compared = evaluation_queries.compare_evaluations(own, chosen)
     except QueryError:
-        st.caption("The file with the rows of one of them is gone.")
+        st.caption("The file with the rows of one of them no longer exists.")
         return
     _draw_unshared_rows(pair)
     if not compared.metrics:
@@ -150,7 +150,7 @@ def draw_comparison(evaluation: Evaluation) -> None:
 
 
 def _draw_differences(evaluation: Evaluation, other: Evaluation, compared: MetricDifferences) -> None:
-    """A line for each metric, and for what both know of general questions and prose."""
+    """Draw one line per metric, and per general probe measured in both evaluations."""
     figures = {figure.metric: figure for figure in evaluation.figures}
     lines = [
         _build_row(difference, figures[difference.metric], evaluation.config)
@@ -171,7 +171,7 @@ def _draw_differences(evaluation: Evaluation, other: Evaluation, compared: Metri
 
 
 def name_outcome(outcome: str) -> str:
-    """For a table, where the document of a comparison says that it can't be told."""
+    """Return the outcome for a table: "better", "worse" or "inconclusive"."""
     return outcome if outcome in ("better", "worse") else "inconclusive"
 
 
@@ -207,7 +207,7 @@ def _build_probe_row(probe: TextForgetting | ChoiceForgetting) -> dict[str, str 
 
 
 def _draw_unshared_rows(pair: EvaluationPair) -> None:
-    """What is not of both, or was asked in another way, and a button for the same rows."""
+    """Draw differences of rows or prompting, with a button to evaluate on the same rows."""
     for notice in evaluation_text.describe_different_prompting(
         evaluation_pairs.describe_setting_differences(pair)
     ):

@@ -27,12 +27,12 @@ from store.data.cleaning_text import describe_selected_rows
 from store.evaluation import evaluations
 from store.evaluation.schemas import ConstraintShare, EvaluatedRow, Evaluation, GeneralFigure, RowScore
 
-SHOWN_REASONS = 3  # reasons that a card names
-TASK = "task/"  # figures of lm-evaluation-harness, of items in place of rows
+SHOWN_REASONS = 3  # maximum number of reasons on a card
+TASK = "task/"  # figures of lm-evaluation-harness, over items instead of rows
 
 
 class BoundedFigure(Protocol):
-    """What of a figure is written: its value, its interval, and the bounds that say whether it is a share."""
+    """The parts of a figure needed to format it: value, interval, and bounds, which identify a share."""
 
     @property
     def value(self) -> float | None: ...
@@ -53,12 +53,12 @@ class _BoundedEstimate:
 
 
 def format_metric_title(metric: str, config: Mapping[str, Any]) -> str:
-    """What a figure is called: the metric's title, with its own name where it was given one."""
+    """Format the title of a metric, with its own name if it was given one."""
     if metric.startswith(TASK):
         task, _, what = metric.removeprefix(TASK).partition("/")
         return f"{task}: {what}" if what else task
     for choice in config["metrics"]:
-        described = METRICS.get(choice["metric"])  # None for a metric of the past
+        described = METRICS.get(choice["metric"])  # None for a metric that no longer exists
         what = described.title if described else str(choice["metric"]).capitalize()
         own = choice.get("name") or choice.get("file") or choice.get("hub_id")
         name = own or choice["metric"]
@@ -68,12 +68,12 @@ def format_metric_title(metric: str, config: Mapping[str, Any]) -> str:
 
 
 def get_display_scale(figure: BoundedFigure) -> float:
-    """100 for a share, which is shown in per cent."""
+    """Return 100 for a share, which is shown in per cent, else 1."""
     return 100.0 if list(figure.bounds) == [0.0, 1.0] else 1.0
 
 
 def format_value(figure: BoundedFigure) -> str:
-    """The value, with a sign of per cent where it is a share."""
+    """Format the value; a share in per cent."""
     if figure.value is None:
         return "–"
     times = get_display_scale(figure)
@@ -82,7 +82,7 @@ def format_value(figure: BoundedFigure) -> str:
 
 
 def format_bounds(figure: BoundedFigure, confidence: float) -> str:
-    """ "95%: 41 to 58"."""
+    """Format the interval as "95%: 41 to 58"."""
     if figure.value is None:
         return "no value"
     if figure.low is None or figure.high is None:
@@ -95,7 +95,7 @@ def format_bounds(figure: BoundedFigure, confidence: float) -> str:
 
 
 def format_estimate(figure: BoundedFigure) -> str:
-    """ "74.4% (59 to 86)" of a figure with its interval."""
+    """Format a figure with its interval as "74.4% (59 to 86)"."""
     if figure.value is None or figure.low is None or figure.high is None:
         return format_value(figure)
     low, high = get_display_scale(figure) * figure.low, get_display_scale(figure) * figure.high
@@ -106,7 +106,7 @@ def format_estimate(figure: BoundedFigure) -> str:
 
 
 def draw_figures(evaluation: Evaluation) -> None:
-    """A card for each metric, then what was measured of general knowledge, counts and notices."""
+    """Draw a card for each metric and general probe, then details, counts and notices."""
     config, details = evaluation.config, evaluation.details
     cards = evaluation.figures
     with st.grid(max(1, min(4, len(cards) + len(details.probes))), min_column_width=210):
@@ -135,7 +135,7 @@ def _render_card(figure: Figure, name: str, confidence: float) -> None:
 
 
 def describe_unscored_rows(figure: Figure) -> str:
-    """ "3 rows not scored: the row has no reference (2), no answer was generated (1)"."""
+    """Format as "3 rows not scored: the row has no reference (2), no answer was generated (1)"."""
     count, reasons = figure.unscored.count, figure.unscored.reasons
     named = ", ".join(f"{why} ({rows:,})" for why, rows in list(reasons.items())[:SHOWN_REASONS])
     more = f", and {len(reasons) - SHOWN_REASONS} other reasons" if len(reasons) > SHOWN_REASONS else ""
@@ -155,7 +155,7 @@ def _draw_probe(probe: GeneralFigure, confidence: float) -> None:
 
 
 def _draw_details(figure: Figure, name: str) -> None:
-    """What a metric has to say beside its figure, where that is short."""
+    """Draw additional details of a metric if they are short."""
     details = figure.details
     notes = []
     if (details.get("no_label") or {}).get("count"):
@@ -175,18 +175,18 @@ def _draw_details(figure: Figure, name: str) -> None:
         lines = [
             {
                 "Constraint": kept.constraint,
-                "Rows that keep it": format_estimate(
+                "Rows that meet it": format_estimate(
                     _BoundedEstimate(kept.value, kept.low, kept.high, (0.0, 1.0))
                 ),
                 "n": kept.n,
             }
             for kept in parse_document(list[ConstraintShare], details["constraints"])
         ]
-        st.dataframe(lines, hide_index=True, alt=f"{name}: rows that keep each constraint")
+        st.dataframe(lines, hide_index=True, alt=f"{name}: rows that meet each constraint")
 
 
 def describe_evaluation(evaluation: Evaluation) -> str:
-    """Rows, what they lack, how long it took, and on what, as sentences."""
+    """Describe rows, missing parts, duration and device as sentences."""
     counts, details = evaluation.details.counts, evaluation.details
     rows = describe_selected_rows(evaluation.part, evaluation.config.get("where"))
     sentences = [f"{evaluation.dataset_name}, {rows}, n {evaluation.n:,}."]
@@ -203,11 +203,11 @@ def describe_evaluation(evaluation: Evaluation) -> str:
     return escape_markdown(" ".join(sentences))
 
 
-LISTED = 10  # lines before the table scrolls
+LISTED = 10  # lines shown before the table scrolls
 
 
 def list_sliceable_metrics(evaluation: Evaluation) -> dict[str, Figure]:
-    """Metrics with a score for each row."""
+    """List metrics with a score per row."""
     return {
         figure.metric: figure
         for figure in evaluation.figures
@@ -216,7 +216,7 @@ def list_sliceable_metrics(evaluation: Evaluation) -> dict[str, Figure]:
 
 
 def draw_slices(evaluation: Evaluation, other: Evaluation | None = None) -> None:
-    """The choice of a metric, and a line for each slice, the surest first."""
+    """Draw the choice of a metric, and one line per slice, most significant first."""
     sliced, own = list_sliceable_metrics(evaluation), evaluation.evaluation_id
     if other is not None:
         sliced = {
@@ -236,7 +236,7 @@ def draw_slices(evaluation: Evaluation, other: Evaluation | None = None) -> None
     try:
         listed = read_slices(own, metric, other.evaluation_id if other else "")
     except QueryError:
-        st.caption("The file with its rows is gone.")
+        st.caption("The file with its rows no longer exists.")
         return
     if not listed:
         st.caption("These rows make no slices: they have one label or none, and are all of one length.")
@@ -262,7 +262,7 @@ def draw_slices(evaluation: Evaluation, other: Evaluation | None = None) -> None
 
 @st.cache_data(ttl=600, max_entries=128, show_spinner=False)
 def read_slices(evaluation_id: str, metric: str, other: str = "") -> Sequence[Mapping[str, Any]]:
-    """Slices by label, length of prompt and of the row's own answer."""
+    """Compute slices by label, prompt length, and length of the own answer."""
     table = evaluations.sliced(get_client(), evaluation_id, metric, other)
     if not table.num_rows:
         return []
@@ -329,11 +329,11 @@ def _describe_slices(listed: Sequence[Mapping[str, Any]], other: Evaluation | No
 
 
 PAGE = 10
-SHOWN = 600  # characters of a text
+SHOWN = 600  # maximum characters of a text
 
 
 def draw_rows(evaluation: Evaluation) -> None:
-    """Rows in the order of one metric; those that it could not score come first."""
+    """Draw rows ordered by one metric; rows that it could not score come first."""
     config, own = evaluation.config, evaluation.evaluation_id
     scored = {f.metric: f for f in evaluation.figures if _has_row_scores(f)}
     if not scored:
@@ -352,7 +352,7 @@ def draw_rows(evaluation: Evaluation) -> None:
     try:
         total, rows = evaluation_queries.read_rows(own, metric, chosen.better, PAGE, (number - 1) * PAGE)
     except QueryError:
-        st.caption("The file with its rows is gone.")
+        st.caption("The file with its rows no longer exists.")
         return
     st.caption(f"{formatting.plural(total, 'row')}; rows that could not be scored come first.")
     for row in rows:
@@ -360,7 +360,7 @@ def draw_rows(evaluation: Evaluation) -> None:
 
 
 def _has_row_scores(figure: Figure) -> bool:
-    """It has a score for each row; a task of the harness has items of its own."""
+    """Whether the metric has a score per row; a harness task has items of its own."""
     return figure.estimator != "whole" and not figure.failed and not figure.metric.startswith(TASK)
 
 
@@ -385,12 +385,12 @@ def _draw_row(row: EvaluatedRow, scored: dict[str, Figure], config: Mapping[str,
 
 
 def show_row_text(text: str | None, nothing: str = "(nothing)") -> None:
-    """Draw a text of a row; a dash where there is none."""
+    """Draw a text of a row, or a dash if there is none."""
     show_text("–" if text is None else text, SHOWN, nothing)
 
 
 def format_score(score: RowScore | None, figure: Figure) -> str:
-    """One row's score, or why there is none."""
+    """Format the score of a row, or the reason why there is none."""
     if score is None:
         return "–"
     if score.score is None:

@@ -36,7 +36,7 @@ STYLE = f"""
 
 
 def render_rate_table(table: TruthTable, label: str, ground: str) -> str:
-    """A topic's matrix or list; `ground`: what is behind the table, over which heads slide."""
+    """Render a topic's matrix or list; `ground`: the colour behind the table's sticky headings."""
     sizes = [f"n {size:,}" for size in table.sizes] or ["observed"]
     rows = [
         _render_row(
@@ -52,7 +52,7 @@ def render_rate_table(table: TruthTable, label: str, ground: str) -> str:
 
 
 def render_broken_table(broken: Sequence[tuple[str, SimulatedRate]], ground: str) -> str:
-    """Rates out of their band, each with its topic."""
+    """Render the failing rates, each with its topic."""
     rows = [
         _render_row(
             f"{topic}: {rate['name']}",
@@ -111,17 +111,17 @@ def main() -> None:
 
 
 def _draw_head(topics: Sequence[SimulatedTopic]) -> None:
-    """What a glance should give."""
+    """Draw the summary."""
     held, total = simulated_truth.count_holding_rates(topics)
     icon = ":green[:material/verified:]" if held == total else ":orange[:material/rule:]"
-    st.subheader(f"{icon} {held:,} of {total:,} rates hold", anchor=False)
+    st.subheader(f"{icon} {held:,} of {total:,} rates on target", anchor=False)
     st.markdown(f"{simulated_truth.MEANS} Measured {simulated_truth.describe_measurement(topics)}.")
     if note := simulated_truth.describe_subset(topics):
         st.warning(note, icon=":material/hourglass_top:")
 
 
 def _draw_broken(topics: Sequence[SimulatedTopic]) -> None:
-    """What does not hold, before everything else."""
+    """Draw the failing rates above everything else."""
     broken = [(topic, rate) for topic in topics for rate in topic["rates"] if not rate["holds"]]
     if broken:
         st.markdown("**Failing rates**")
@@ -130,7 +130,7 @@ def _draw_broken(topics: Sequence[SimulatedTopic]) -> None:
 
 
 def _draw_search() -> str:
-    """The words that topics and rates are narrowed by, which are those of the link."""
+    """Draw the search box, which is kept in sync with the link, and return the search text."""
     st.session_state[SEARCH] = st.query_params.get("text", "")
     typed = st.text_input(
         "Search", key=SEARCH, type="search", live="300ms", icon=":material/search:",
@@ -141,7 +141,7 @@ def _draw_search() -> str:
 
 
 def _update_link() -> None:
-    """Callback: the words into the link."""
+    """Callback: write the search text to the link."""
     if text := (st.session_state[SEARCH] or "").strip():
         st.query_params["text"] = text
     else:
@@ -149,7 +149,7 @@ def _update_link() -> None:
 
 
 def _filter_topic(topic: SimulatedTopic, words: Sequence[str]) -> SimulatedTopic:
-    """The topic with those rates that have all words in its name or theirs."""
+    """Return the topic with the rates whose name, or the topic's title, contains all words."""
 
     def has_all(rate: SimulatedRate) -> bool:
         text = f"{simulated_truth.get_topic_title(topic)} {rate['name']}".lower()
@@ -159,10 +159,10 @@ def _filter_topic(topic: SimulatedTopic, words: Sequence[str]) -> SimulatedTopic
 
 
 def _draw_topic(topic: SimulatedTopic, *, searched: bool) -> None:
-    """A topic's tables, drawn once it is open; open where it was searched for."""
+    """Draw a topic, whose tables are drawn only when it is open; a searched topic is open."""
     held, total = simulated_truth.count_holding_rates([topic])
     icon = ":material/check:" if held == total else ":material/close:"
-    label = f"**{escape_markdown(simulated_truth.get_topic_title(topic))}** {held:,} of {total:,} hold"
+    label = f"**{escape_markdown(simulated_truth.get_topic_title(topic))}** {held:,} of {total:,} on target"
     key = f"truth-{topic['topic']}" + ("-searched" if searched else "")
     with st.expander(label, icon=icon, key=key, expanded=searched, on_change="rerun") as box:
         if not box.open:
@@ -174,7 +174,7 @@ def _draw_topic(topic: SimulatedTopic, *, searched: bool) -> None:
 
 
 def _get_background() -> str:
-    """The page's background."""
+    """Return the background colour of the page."""
     theme = "dark" if st.context.theme.type == "dark" else "light"
     return str(st.get_option(f"theme.{theme}.backgroundColor") or "Canvas")
 

@@ -1,1 +1,1 @@
-"""The tab and the form of exported models."""
+"""The Export tab of runs and model versions."""

@@ -1,4 +1,4 @@
-"""Exports on the screens: a tab of a run and of a version."""
+"""Registration of exports on the screens: a tab of a run and of a version."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Asking for an export: the form, on which rows it is held against the model, and where it goes; and what
-the screen reads.
+"""The export form: format, rows on which the export is compared with the model, and destination; and the
+queries of the tab.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from store.training.methods import METHODS
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A run, or a version of a registered model. `subject`: as commands name it. `method`: of the run, empty
-    where nobody knows. has_data: it has rows of its own that model and export can both answer."""
+    """A run, or a version of a registered model.
+
+    `subject`: its name in commands. `method`: of the run, "" if unknown. has_data: it has rows of its own
+    that both model and export can answer.
+    """
 
     subject: str
     title: str
@@ -43,7 +46,7 @@ class ExportedModel:
 
     @classmethod
     def of_version(cls, version: ModelVersion, run: Run | None) -> ExportedModel:
-        """`run`: of which the version was made, where it is still there."""
+        """Build it from a version; `run`: the run it was made from, if it still exists."""
         subject = f"{version.name}@{version.version}"
         method = run.config["method"] if run else ""
         headed = bool(run and run.config.get("task") == "classification")
@@ -55,7 +58,7 @@ class ExportedModel:
         )
 
     def forms(self) -> list[str]:
-        """Those that can hold it."""
+        """The formats available for it."""
         method = METHODS.get(self.method)
         names = []
         for name, form in FORMS.items():
@@ -66,7 +69,7 @@ class ExportedModel:
         return names
 
     def refused(self) -> str:
-        """Why forms are missing; empty where none is."""
+        """Why formats are missing; "" if none is."""
         method = METHODS.get(self.method)
         if method and method.adapter and not method.merges:
             return f"{method.title} can't be merged into the weights. Only the adapter format is available."
@@ -77,7 +80,7 @@ class ExportedModel:
 
 @cached(cached_queries.LIVE, most=64)
 def list_exports(run_id: str | None, model_id: str | None, version: int | None) -> list[ModelExportRow]:
-    """Newest first."""
+    """Exports of the model, newest first."""
     if run_id is not None:
         return exports.of_run(get_client(), run_id)
     assert model_id is not None
@@ -87,18 +90,18 @@ def list_exports(run_id: str | None, model_id: str | None, version: int | None) 
 
 @cached(cached_queries.LIVE, most=64)
 def list_verifications(export: str) -> list[Job]:
-    """When an export was held against its model again, newest first."""
+    """Repeated verifications of an export, newest first."""
     return exports.verifications(get_client(), export)
 
 
 @cached(cached_queries.LIVE, most=64)
 def list_unfinished(subject: str) -> list[Job]:
-    """What is being exported, and what ended without a result."""
+    """Active exports, and those that ended without a result."""
     return exports.unfinished(get_client(), subject)
 
 
-DEFAULT_FORM = "gguf-q8_0"  # what most people want
-CUSTOM_FORM = ""  # rows of the run
+DEFAULT_FORM = "gguf-q8_0"  # most common choice
+CUSTOM_FORM = ""  # the run's own rows
 
 
 def _format_title(name: str) -> str:
@@ -108,7 +111,7 @@ def _format_title(name: str) -> str:
 
 
 def draw_form(model: ExportedModel, rows: Sequence[ModelExportRow]) -> None:
-    """The fields and the button."""
+    """Draw the fields and the button."""
     names = model.forms()
     made = {row.form for row in rows}
     usual = next(
@@ -151,7 +154,7 @@ def draw_form(model: ExportedModel, rows: Sequence[ModelExportRow]) -> None:
 
 
 def _draw_rows(model: ExportedModel, body: dict[str, object]) -> bool:
-    """On which rows the two are compared; whether there are any."""
+    """Draw the choice of the comparison rows; return whether there are any."""
     sets = {row.dataset_id: row.name for row in cached_queries.list_datasets()}
     choices = [*([CUSTOM_FORM] if model.has_data else []), *sets]
     if not choices:

@@ -1,6 +1,4 @@
-"""Export: in which form should it leave, and is it still the same? The forms of one model side by side:
-size, speed, loss, parity.
-"""
+"""The Export tab: a model's exports side by side with size, speed, loss and parity with the model."""
 
 from __future__ import annotations
 
@@ -33,11 +31,11 @@ STATUS = {
     "warned": display.Status("Warning", "orange", ":material/warning:"),
     "failed": display.Status("Failed", "red", ":material/error:"),
 }
-MAX_DOWNLOAD = 512 * 2**20  # bytes that a browser is given; larger files are copied from the disk
+MAX_DOWNLOAD = 512 * 2**20  # bytes; larger files are not downloaded by the browser
 
 
 def draw_table(rows: Sequence[ModelExportRow]) -> ModelExportRow:
-    """The table; the row that was clicked, else the newest."""
+    """Draw the table; return the selected row, or else the newest."""
     state = st.dataframe(
         [_build_row(row) for row in rows],
         hide_index=True,
@@ -81,7 +79,7 @@ def _build_row(row: ModelExportRow) -> dict[str, str]:
 
 
 def format_title(row: ModelExportRow) -> str:
-    """The form, with the file of Ollama's."""
+    """Format the title of the format, for Ollama with that of its GGUF file."""
     form = FORMS[row.form].title
     return f"{form} ({FORMS[row.gguf].title.removeprefix('GGUF ')})" if row.gguf else form
 
@@ -93,7 +91,7 @@ def _format_change(figure: Difference | None) -> str:
 
 
 def draw_export(row: ModelExportRow) -> None:
-    """One export in depth: what parity said and why, where it lies."""
+    """Draw the details of one export: parity with reasons, metrics and files."""
     status, parity = STATUS[row.status], row.parity
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(escape_markdown(format_title(row)), anchor=False, width="content")
@@ -125,7 +123,7 @@ def _describe_longest(row: ModelExportRow) -> str:
 
 
 def _draw_rendering(row: ModelExportRow) -> None:
-    """What two engines read otherwise, beside each other."""
+    """Draw an example that both engines render differently, side by side."""
     rendering = row.parity.rendering
     example = rendering.example
     if example is None:
@@ -208,7 +206,7 @@ QUESTION = "Exports"
 
 
 def draw_exports(run_id: str) -> None:
-    """The tab of one run."""
+    """Draw the tab of one run."""
     with show_errors():
         run = run_queries.read_current_run(run_id)
         st.header(QUESTION, anchor=False)
@@ -219,14 +217,14 @@ def draw_exports(run_id: str) -> None:
 
 
 def draw_version_exports(_: Client, __: ModelSummary, version: ModelVersion) -> None:
-    """The tab of a version of a registered model."""
+    """Draw the tab of a version of a registered model."""
     with show_errors():
         st.header(QUESTION, anchor=False)
         run = None
         if version.run_id:
             try:
                 run = run_queries.read_current_run(version.run_id)
-            except NotFoundError:  # a version outlives its run
+            except NotFoundError:  # a version may outlive its run
                 run = None
         _draw_tab(ExportedModel.of_version(version, run))
 
@@ -256,7 +254,7 @@ def _draw_tab(model: ExportedModel) -> None:
 
 
 def _draw_summary(model: ExportedModel, rows: list[ModelExportRow]) -> None:
-    """What a reader in a hurry takes with them."""
+    """Draw the recommendation."""
     if not rows:
         st.markdown(
             "No exports yet. Each export is loaded in a separate process, with the engine of its format,"
@@ -271,7 +269,7 @@ def _draw_summary(model: ExportedModel, rows: list[ModelExportRow]) -> None:
 
 
 def _draw_waiting(jobs: list[Job]) -> None:
-    """Exports behind the one at work; each can be taken back."""
+    """Draw queued exports, each with a button that cancels it."""
     if not jobs:
         return
     with st.expander(f"{plural(len(jobs), 'more export')} queued", icon=":material/schedule:"):
@@ -284,7 +282,7 @@ def _draw_waiting(jobs: list[Job]) -> None:
 
 
 def _draw_verification(model: ExportedModel, row: ModelExportRow) -> None:
-    """What came of looking again at the files as they lie there now, and the button that does so."""
+    """Draw the result of verifying the present files again, and the button that does so."""
     jobs = form.list_verifications(row.job_id)
     alive = [job for job in jobs if job.status in ALIVE]
     if alive:

@@ -43,7 +43,7 @@ ROLES = {
 
 
 def draw_traffic(monitor: Monitor, versions: Sequence[VersionTraffic], window: Window) -> None:
-    """Figures and charts of the window, and its traffic by version."""
+    """Draw figures and charts of the window, and its traffic by version."""
     st.subheader("Traffic", anchor=False)
     if not versions:
         st.caption("No requests in this window. Select a longer one.")
@@ -98,7 +98,7 @@ def _list_facts(versions: Sequence[VersionTraffic], settings: MonitorSettings) -
 
 
 def _list_call_facts(seen: Sequence[VersionTraffic]) -> list[tuple[str, str, str]]:
-    """Empty if no functions were called."""
+    """List facts about function calls; empty if no functions were called."""
     calls, invalid = sum(row.calls for row in seen), sum(row.invalid_calls for row in seen)
     if not calls and not invalid:
         return []
@@ -106,7 +106,7 @@ def _list_call_facts(seen: Sequence[VersionTraffic]) -> list[tuple[str, str, str
 
 
 def _build_failure_fact(errors: int, taken: int) -> tuple[str, str, str]:
-    """Of the requests that were not rejected; `taken` is at least 1."""
+    """Build the error rate of the requests that were not rejected; `taken` is at least 1."""
     share = wilson_interval(errors, taken)
     low, high = ("0%" if not errors else percent(share.low or 0.0), percent(share.high or 0.0))
     return "Error rate", percent(errors / taken), f"{errors:,} of {taken:,}; 95% CI {low} to {high}"
@@ -121,7 +121,7 @@ def _build_cost_fact(prompt: int, completion: int, settings: MonitorSettings) ->
 
 
 def format_seconds(value: float | None) -> str:
-    """ "340 ms", "1.2 s"."""
+    """Format as "340 ms", "1.2 s"."""
     if value is None:
         return "–"
     return f"{1_000 * value:.0f} ms" if value < 0.995 else f"{value:.1f} s"
@@ -139,7 +139,7 @@ def _format_version(row: VersionTraffic) -> str:
 
 
 def plot_requests(points: Sequence[TrafficPoint]) -> go.Figure:
-    """Requests per time step: successful, rejected (grey) and failed (red)."""
+    """Plot requests per time step: successful, rejected (grey) and failed (red)."""
     figure = _build_figure("Requests", "Requests")
     times = [point["at"] for point in points]
     failed, refused = ([point[key] for point in points] for key in ("errors", "refused"))
@@ -149,13 +149,13 @@ def plot_requests(points: Sequence[TrafficPoint]) -> go.Figure:
         figure.add_trace(go.Bar(x=times, y=values, name=name, marker={"color": color, "line": {"width": 0}}))
     figure.update_layout(barmode="stack", bargap=0.15)
     most = max((point["requests"] for point in points), default=0)
-    whole = {"dtick": 1} if most < 5 else {}  # else half a request has a tick, labeled 1
+    whole = {"dtick": 1} if most < 5 else {}  # otherwise half a request gets a tick labeled 1
     figure.update_yaxes(rangemode="tozero", tickformat=",d", **whole)
     return figure
 
 
 def plot_latency(points: Sequence[TrafficPoint], settings: MonitorSettings) -> go.Figure:
-    """Median and 95th percentile latency per time step, with the limit if one is set."""
+    """Plot median and 95th percentile latency per time step, with the limit if one is set."""
     figure = _build_figure("Latency", "Seconds")
     times = [point["at"] for point in points]
     for name, key, color in (("p95", "p95", BASE), ("Median", "p50", VALIDATION)):
@@ -176,8 +176,8 @@ def _build_figure(title: str, axis: str) -> go.Figure:
     return figure
 
 
-AFTER = 500  # requests after the alert that are searched too
-SHORT = 160  # characters of a text in a list
+AFTER = 500  # requests after the alert that are also searched
+SHORT = 160  # maximum characters of a text in a list
 OUTCOMES = {
     "same_reference": "Fixed: keep the reference",
     "new_normal": "Expected: use new requests as the reference",
@@ -185,7 +185,7 @@ OUTCOMES = {
 
 
 def draw_alerts(monitor: Monitor, alerts: Sequence[MonitorAlert]) -> None:
-    """A card for each open alert."""
+    """Draw a card for each open alert."""
     for alert in alerts:
         with st.container(border=True, key=f"alert-{alert.alert_id}"):
             _draw_card(monitor, alert)
@@ -195,7 +195,7 @@ def _draw_card(monitor: Monitor, alert: MonitorAlert) -> None:
     st.markdown(f":red[:material/notifications_active:] **{format_alert_title(alert)}**")
     st.markdown(escape_markdown(alert.reason))
     st.markdown(f":material/lightbulb: {escape_markdown(alert.advice)}")
-    if has_right("work"):  # request texts
+    if has_right("work"):  # links lead to request texts
         rows = _list_alert_requests(monitor, alert)
         with st.expander(f"Requests ({len(rows)})", icon=":material/list:"):
             _draw_rows(alert, rows)
@@ -237,7 +237,10 @@ def _draw_acknowledgement(alert: MonitorAlert) -> None:
 
 
 def _list_alert_requests(monitor: Monitor, alert: MonitorAlert) -> list[AlertRequest]:
-    """For drift, requests least like the reference; otherwise those that failed, were slow or disliked."""
+    """List requests behind an alert.
+
+    For drift, requests least like the reference; otherwise those that failed, were slow or disliked.
+    """
     endpoint_id = alert.endpoint_id
     if alert.kind in ("errors", "latency"):
         return monitor_queries.list_troubled_requests(endpoint_id, alert.since, alert.kind)
@@ -265,7 +268,7 @@ def _list_alert_requests(monitor: Monitor, alert: MonitorAlert) -> list[AlertReq
 
 
 def _find_grown_names(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[str, ...]:
-    """Names with a larger share than before, the largest growth first."""
+    """Return names with a larger share than before, the largest growth first."""
     n, m = max(1, sum(before.values())), max(1, sum(after.values()))
     growth = {name: after[name] / m - before.get(name, 0) / n for name in after}
     return tuple(sorted((name for name in growth if growth[name] > 0), key=lambda name: -growth[name])[:3])
@@ -317,7 +320,7 @@ def _truncate(text: str) -> str:
 
 
 def draw_past_alerts(endpoint_id: str) -> None:
-    """Acknowledged alerts, with who acknowledged them."""
+    """Draw acknowledged alerts, with who acknowledged them."""
     past = monitor_queries.list_past_alerts(endpoint_id)
     if not past:
         return

@@ -93,7 +93,7 @@ alone reaches in 95 of 100 windows. Failed requests, candidates, shadows and fal
 
 
 def build_drift_lines(monitor: Monitor, window: Window) -> list[DriftLine]:
-    """One line per monitored value, with the selected window."""
+    """Build one line per monitored value, with the selected window."""
     counts = monitor_queries.count_signals(monitor.endpoint_id, window)
     seen = {
         name: each["names"] if WATCHED_SIGNALS[name].is_category else each["bins"]
@@ -114,7 +114,7 @@ def build_drift_lines(monitor: Monitor, window: Window) -> list[DriftLine]:
 
 
 def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
-    """The table, its reference, and how the test works."""
+    """Draw the table, its reference, and how the test works."""
     st.subheader("Drift", anchor=False)
     settings = monitors.get_settings(monitor)
     taken = 0
@@ -146,7 +146,7 @@ def draw_drift(monitor: Monitor, lines: Sequence[DriftLine]) -> None:
 
 
 def render_drift_table(lines: Sequence[DriftLine]) -> str:
-    """HTML: one row per monitored value, alerts first."""
+    """Render HTML with one row per monitored value, alerts first."""
     order = {"alarm": 0, "held": 1, "quiet": 2, "collecting": 3, "unwatched": 4}
     rows = "".join(_render_drift_row(line) for line in sorted(lines, key=lambda line: order[line.standing]))
     heads = ("Value", "Status", "Evidence", "Tested on", "Selected window vs. reference")
@@ -209,7 +209,7 @@ respond in place of the candidate, that counts as an error of the candidate.
 
 
 def draw_side_by_side(endpoint_id: str, keep_days: int) -> None:
-    """One table per pair of versions. keep_days: retention of requests."""
+    """Draw one table per pair of versions. keep_days: retention of requests."""
     pairs = monitor_queries.list_paired_versions(endpoint_id)
     if not pairs:
         return
@@ -247,7 +247,7 @@ def _draw_pair(pair: SideBySide, labelled: LabelCounts | None, keep_days: int) -
 
 
 def render_pair_table(pair: SideBySide) -> str:
-    """HTML: one row per kind of outcome that was checked."""
+    """Render HTML with one row per kind of outcome that was checked."""
     rows = "".join(_render_candidate_row(pair, kind, pair.looks[kind]) for kind in KINDS[pair.role]
                    if kind in pair.looks)  # fmt: skip
     heads = ("Metric", "Live", pair.role.capitalize(), "Difference (CI)", "Result")

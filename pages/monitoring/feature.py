@@ -1,4 +1,4 @@
-"""The monitor on the screens: a page of the menu, and open alerts where endpoints are seen."""
+"""Registration of the monitor on the screens: a menu page, and open alerts on pages that show endpoints."""
 
 from __future__ import annotations
 

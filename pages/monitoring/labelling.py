@@ -25,7 +25,7 @@ from store.rating.templates import LABEL_INSTRUCTION, PROTOCOL_CAPTIONS, PROTOCO
 
 OFFERED_PROTOCOLS: tuple[RatingProtocol, ...] = ("label", "correction", "pass_fail", "pairwise")
 DEFAULT_COUNT = 50
-SHOWN = 100  # rows of the table
+SHOWN = 100  # maximum rows of the table
 POLL_SECONDS, WAIT_SECONDS = 0.3, 30.0
 INSTRUCTIONS: dict[RatingProtocol, str] = {
     "label": LABEL_INSTRUCTION,
@@ -40,7 +40,7 @@ SELECTION_NOTE = (
 
 
 def draw_label_next(endpoint: EndpointName, window_name: str) -> None:
-    """The Labeling queue tab."""
+    """Draw the Labeling queue tab."""
     if not require_member("read requests and create labeling rounds"):
         return
     endpoint_id, alert = endpoint.endpoint_id, st.query_params.get("alert", "")
@@ -72,7 +72,7 @@ def _draw_alert_filter() -> None:
 
 
 def _describe_excluded(upcoming: LabelQueue) -> str:
-    """How the queue is ordered, and which requests are excluded."""
+    """Describe how the queue is ordered, and which requests are excluded."""
     parts = [describe_order(upcoming)] if upcoming.different else []
     if upcoming.total > upcoming.requests:
         parts.append(f"Only the newest {upcoming.requests:,} of {upcoming.total:,} requests were considered.")
@@ -95,7 +95,7 @@ def _choose_protocol(default: RatingProtocol) -> RatingProtocol:
 
 
 def _draw_form(endpoint: EndpointName, window_name: str, alert: str, upcoming: LabelQueue) -> None:
-    """Rating task, number of requests, random share, raters, and the button."""
+    """Draw rating task, number of requests, random share, raters, and the button."""
     most = min(upcoming.different, MAX_REQUESTS)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         protocol = _choose_protocol(upcoming.protocol)

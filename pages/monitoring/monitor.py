@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def _draw_monitoring(endpoint: EndpointName, window_name: str) -> None:
-    """The Status tab."""
+    """Draw the Status tab."""
     if monitor_queries.read_monitor(endpoint.endpoint_id) is None:
         st.markdown(NO_REQUESTS)
         _draw_calling(endpoint)
@@ -68,7 +68,7 @@ def _draw_monitoring(endpoint: EndpointName, window_name: str) -> None:
 
 
 def _draw_calling(endpoint: EndpointName) -> None:
-    """How to send requests, or a link to the Endpoints page if the endpoint has no address yet."""
+    """Draw how to send requests, or a link to the Endpoints page if the endpoint has no address yet."""
     seen = monitor_queries.find_endpoint(endpoint.endpoint_id)
     if seen and seen.state and seen.config:
         draw_calling(seen)
@@ -103,7 +103,7 @@ def _draw_live(endpoint: EndpointName, window_name: str) -> None:
 
 
 def _draw_summary(endpoint_id: str, lines: list[DriftLine], alerts: int, requests: int) -> None:
-    """The state of the endpoint, and when its last request came."""
+    """Draw the state of the endpoint, and when its last request came."""
     icon = ":red[:material/notifications_active:]" if alerts else ":green[:material/check_circle:]"
     if not alerts and (not requests or not any(line.standing == "quiet" for line in lines)):
         icon = ":gray[:material/hourglass_empty:]"
@@ -123,7 +123,7 @@ def _draw_torn_log(endpoint_id: str) -> None:
 
 
 def _choose_endpoint(endpoints: list[EndpointName]) -> tuple[EndpointName | None, str]:
-    """The endpoint and window, kept in sync between URL and widgets."""
+    """Draw the choice of endpoint and window, kept in sync between URL and widgets."""
     names = {each.endpoint_id: each.name for each in endpoints}
     asked = st.query_params.get("endpoint", "")
     by_name = next((each.endpoint_id for each in endpoints if each.name == asked), asked)
@@ -156,7 +156,7 @@ def _choose_window() -> str:
 
 
 def _update_link(name: str, key: str) -> None:
-    """Callback: put the selection into the URL."""
+    """Callback: write the selection to the URL."""
     st.query_params[name] = st.session_state[key]
 
 

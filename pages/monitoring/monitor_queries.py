@@ -39,7 +39,7 @@ from store.rating.config import RequestSample
 from store.serving import endpoint_status
 from store.serving.schemas import EndpointStatus
 
-LIVE = 2  # cache seconds
+LIVE = 2  # TTL in seconds
 WINDOWS = {"1h": "Last hour", "24h": "Last day", "7d": "Last week", "30d": "Last 30 days", "all": "All"}
 LENGTHS = {
     "1h": timedelta(hours=1),
@@ -47,7 +47,7 @@ LENGTHS = {
     "7d": timedelta(days=7),
     "30d": timedelta(days=30),
 }
-ROWS = 8  # per alert
+ROWS = 8  # requests shown per alert
 
 
 @cached(LIVE, most=64)

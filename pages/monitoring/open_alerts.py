@@ -25,30 +25,30 @@ OF_SUBJECT = {
     "golden": "Scheduled evaluation could not start",
     "improvement": "Scheduled improvement could not start",
 }
-SHOWN_ALERTS = 3  # endpoints on the overview
+SHOWN_ALERTS = 3  # maximum endpoints on the overview
 
 
 @cached(LIVE, most=4)
 def group_open_alerts_by_endpoint() -> dict[str, OpenAlerts]:
-    """Endpoint id -> its open alerts, the most severe first."""
+    """Return endpoint id -> its open alerts, the most severe first."""
     return monitor_alerts.open_by_endpoint(get_client())
 
 
 def format_alert_title(alert: MonitorAlert) -> str:
-    """A short title: "Drift: prompt length"."""
+    """Format a short title: "Drift: prompt length"."""
     if alert.kind == "drift":
         return f"Drift: {WATCHED_SIGNALS[cast(WatchedName, alert.subject)].title.lower()}"
     return OF_SUBJECT.get(alert.subject, TITLES[alert.kind])
 
 
 def draw_open_alerts(endpoint_id: str) -> None:
-    """Link to the open alerts of one endpoint, if any."""
+    """Draw a link to the open alerts of one endpoint, if any."""
     if opened := group_open_alerts_by_endpoint().get(endpoint_id):
         _draw_link(endpoint_id, opened, "")
 
 
 def draw_all_open_alerts() -> None:
-    """One link per endpoint with open alerts."""
+    """Draw one link per endpoint with open alerts."""
     with show_errors():
         everywhere = group_open_alerts_by_endpoint()
         for endpoint_id, opened in list(everywhere.items())[:SHOWN_ALERTS]:

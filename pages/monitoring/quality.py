@@ -41,7 +41,7 @@ from store.monitoring.logged_requests import JudgingWindow
 from store.monitoring.monitors import GoldenRun, ScheduledCheck
 from store.monitoring.traffic import Window
 
-MAX_JUDGINGS = 4  # windows in one table
+MAX_JUDGINGS = 4  # maximum windows in one table
 NONE = f"""
 No judge results yet. A judge grades a random sample of logged responses as pass or fail. It is not reliable
 on its own: have raters rate at least {MIN_RATED} of the responses too, pass or fail, in a rating round of
@@ -50,7 +50,7 @@ requests drawn at random from all (not from an alert or group). Their ratings co
 
 
 def draw_judgings(monitor: Monitor) -> None:
-    """Results of the newest judge runs."""
+    """Draw the results of the newest judge runs."""
     endpoint_id = monitor.endpoint_id
     st.markdown("**LLM judge, corrected with human ratings**")
     judgings = monitor_queries.list_judgings(endpoint_id)
@@ -72,7 +72,7 @@ def draw_judgings(monitor: Monitor) -> None:
 
 
 def draw_judge_form(endpoint_id: str) -> None:
-    """Collapsed, and outside the part that refreshes every few seconds."""
+    """Draw the judge form, collapsed, and outside the part that refreshes every few seconds."""
     if has_right("work"):
         finished = [job for job in monitor_queries.list_judgings(endpoint_id) if job.status == "finished"]
         with st.expander("Judge responses", icon=":material/gavel:"):
@@ -115,7 +115,7 @@ def _draw_newest(finished: Sequence[Job]) -> None:
 
 
 def render_judged_table(rows: Sequence[tuple[str, str, CorrectedPassRate]], what: str = "Version") -> str:
-    """HTML: one row per window and version, or group."""
+    """Render HTML with one row per window and version, or group."""
     heads = ("Window", what, "Pass rate, corrected", "Raters only", "Judge only (not reliable)")
     lines = "".join(
         f"<tr><td class='figure'>{html.escape(days)}</td><td><b>{html.escape(name)}</b></td>"
@@ -131,7 +131,7 @@ def render_judged_table(rows: Sequence[tuple[str, str, CorrectedPassRate]], what
 
 
 def describe_corrected_share(seen: CorrectedPassRate) -> str:
-    """The pass rate with its interval and basis, or why it cannot be estimated."""
+    """Describe the pass rate with its interval and basis, or why it cannot be estimated."""
     if seen.by == "nothing":
         return f"Not enough data: {seen.corrected.why}."
     rest = (
@@ -143,7 +143,7 @@ def describe_corrected_share(seen: CorrectedPassRate) -> str:
 
 
 def format_share(share: Interval) -> str:
-    """ "84% (76% to 90%)"."""
+    """Format as "84% (76% to 90%)"."""
     if share.low is None or share.high is None:
         return "–"
     return f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
@@ -191,7 +191,7 @@ MAX_CHECKS = 4
 
 
 def draw_quality(monitor: Monitor, window: Window) -> None:
-    """Feedback by version and group, judge results, and scheduled checks and evaluations."""
+    """Draw feedback by version and group, judge results, and scheduled checks and evaluations."""
     st.subheader("User feedback", anchor=False)
     endpoint_id = monitor.endpoint_id
     counts = monitor_queries.list_feedback_by_version(endpoint_id, window)
@@ -262,7 +262,7 @@ def _describe_thumbs(row: FeedbackCounts) -> list[str]:
 
 
 def _draw_retraining_link(endpoint_id: str, counts: Sequence[FeedbackCounts]) -> None:
-    """Link to train a registered model on corrections and labels of its responses."""
+    """Draw a link to train a registered model on corrections and labels of its responses."""
     corrections, labels = sum(row.corrections for row in counts), sum(row.labels for row in counts)
     if not corrections + labels or not has_right("work"):
         return
@@ -284,7 +284,7 @@ def _draw_groups(counts: Sequence[FeedbackCounts]) -> None:
 
 
 def describe_group_gaps(groups: Mapping[str, Mapping[int, int]], noun: str) -> list[str]:
-    """Groups that differ significantly from the callers of all other groups, or that none does."""
+    """Describe groups that differ significantly from the callers of all other groups, or that none does."""
     gaps, few = compute_group_gaps(groups)
     if not gaps:
         return []
@@ -307,7 +307,7 @@ def describe_group_gaps(groups: Mapping[str, Mapping[int, int]], noun: str) -> l
 
 
 def _draw_bias(checks: Sequence[ScheduledCheck], is_set: bool) -> None:
-    """Results of scheduled bias checks, if there are or were any."""
+    """Draw the results of scheduled bias checks, if there are or were any."""
     if not checks and not is_set:
         return
     st.markdown("**Scheduled bias checks**")
@@ -353,7 +353,7 @@ def _draw_golden(golden: Sequence[GoldenRun]) -> None:
 
 
 def plot_golden(finished: Sequence[GoldenRun], metric: str) -> go.Figure:
-    """One metric over time, with error bars where it has an interval."""
+    """Plot one metric over time, with error bars where it has an interval."""
     points = _list_golden_points(finished, metric)
     words = [
         f"{format_number(value, compute_decimals(figure.low, figure.high))}"
@@ -391,7 +391,7 @@ def plot_golden(finished: Sequence[GoldenRun], metric: str) -> go.Figure:
 
 
 def describe_golden_chart(finished: Sequence[GoldenRun], metric: str) -> str:
-    """What the error bars show, and the number of rows behind each point."""
+    """Describe what the error bars show, and the number of rows behind each point."""
     figures = [figure for _, _, figure in _list_golden_points(finished, metric)]
     if not figures:
         return "No rows scored yet."
@@ -405,7 +405,7 @@ def describe_golden_chart(finished: Sequence[GoldenRun], metric: str) -> str:
 
 
 def _list_golden_points(finished: Sequence[GoldenRun], metric: str) -> list[tuple[datetime, float, Figure]]:
-    """Time, value and figure of each evaluation with a usable row."""
+    """List time, value and figure of each evaluation with a usable row."""
     return [
         (run.queued_at, figure.value, figure)
         for run in finished

@@ -27,7 +27,7 @@ STATES = {"waiting": "pending", "sent": "delivered", "given_up": "failed"}
 
 
 def draw_settings(endpoint: EndpointName) -> None:
-    """Both forms, collapsed."""
+    """Draw both forms, collapsed."""
     monitor = monitor_queries.read_monitor(endpoint.endpoint_id)
     if has_right("work"):
         with st.expander("Monitor settings", icon=":material/tune:"):
@@ -61,7 +61,7 @@ def _draw_form(endpoint: EndpointName, monitor: Monitor | None) -> None:
 
 
 def _draw_reference_fields(form: ModelForm[MonitorConfig]) -> None:
-    """Outside the form, because the following fields depend on the selection."""
+    """Draw the reference; outside the form, because the following fields depend on the selection."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         reference = form.draw_field("reference", width=300)
         if reference == "dataset":
@@ -77,7 +77,7 @@ def _draw_reference_fields(form: ModelForm[MonitorConfig]) -> None:
 
 
 def _draw_golden_field(form: ModelForm[MonitorConfig], settings: MonitorSettings) -> None:
-    """A past evaluation to repeat on a schedule; its rows are the golden set."""
+    """Draw the choice of a past evaluation to repeat on a schedule; its rows are the golden set."""
     everything = {each.evaluation_id: each for each in monitor_queries.list_evaluations()}
     present = settings.golden
     options = ["", *([CURRENT_REFERENCE] if present else []), *everything]
@@ -98,14 +98,14 @@ def _draw_golden_field(form: ModelForm[MonitorConfig], settings: MonitorSettings
 
 
 def _draw_schedule_fields(form: ModelForm[MonitorConfig], settings: MonitorSettings) -> None:
-    """Schedules of other features, each under the feature's name."""
+    """Draw the schedules of other features, each under the feature's name."""
     for name, feature in load_page_features().items():
         if feature.draw_schedule_field:
             form.put(**{name: feature.draw_schedule_field(getattr(settings, name))})
 
 
 def _draw_webhook() -> None:
-    """One URL for all alerts. The secret is never displayed again."""
+    """Draw the URL for all alerts. The secret is never displayed again."""
     webhook = monitor_queries.read_webhook()
     if webhook:
         when = display.format_ago(webhook.set_at)

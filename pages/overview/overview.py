@@ -41,12 +41,12 @@ from store.db.commit_journal import describe_recent_loss
 from store.runs.schemas import Run
 
 PAGE = 20
-COLUMNS = [2.8, 7]  # name, numbers
-SAMPLE = """
-The sample experiment fine-tunes a small real language model (SmolLM2, 135 million parameters) on 400
-entries of Python's own documentation, and ends with a verdict: did it learn, and how sure is that?
-It takes 3 to 10 minutes on two processor cores, depending on how fast they are.
-"""
+COLUMNS = [2.8, 7]  # widths of name and numbers
+SAMPLE = (
+    "\nThe sample experiment fine-tunes a small real language model (SmolLM2, 135 million parameters) on"
+    " 400\nentries of Python's own documentation and ends with a verdict: did it learn, and how certain is"
+    " that?\nIt takes 3 to 10 minutes on two processor cores.\n"
+)
 FILTERS = {
     "running": tuple(sorted(ACTIVE)),
     "waiting": ("queued",),
@@ -58,7 +58,7 @@ FILTERS = {
 
 
 def _draw_lost_commits() -> None:
-    """That the store lacked commits when an engine opened it."""
+    """Warn if the store lacked commits when the engine last opened it."""
     if loss := describe_recent_loss(cached_queries.read_lost_commits(), time.time()):
         st.warning(escape_markdown(loss), icon=":material/database_off:")
 
@@ -100,7 +100,7 @@ def _draw_live(was_alive: bool) -> None:
 
 
 def _draw_first_steps(jobs: list[Job]) -> None:
-    """Nothing was ever trained here: one button that ends with a verdict."""
+    """Draw the start page before the first run: one button that leads to a verdict."""
     if not require_member("launch the first run; its progress and results appear here"):
         return
     with st.container(border=True, horizontal_alignment="left"):

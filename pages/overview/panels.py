@@ -20,11 +20,11 @@ from store.runs.schemas import Run, RunAlerts, VerdictAlert
 from store.training.methods import METHODS
 
 SHOWN_JOBS = 8
-JOB_NAME_LENGTH = 30  # characters of a name that fit on a phone
+JOB_NAME_LENGTH = 30  # maximum characters of a name on a phone
 
 
 def show_jobs(jobs: list[Job], count: int) -> None:
-    """Active jobs, then the queue, of which there are `count` in all; what is left off is said."""
+    """Draw active jobs, then the queue of `count` jobs; omitted jobs are counted."""
     for job in jobs:
         _draw_job(job)
     if count > len(jobs):
@@ -60,11 +60,11 @@ def _draw_job_title(job: Job) -> None:
     st.markdown(f"{kind.icon} **{kind.title}:** {escape_markdown(job.title)}")
 
 
-LOW_DISK_GIB = 5.0  # below this a checkpoint may not fit any more
+LOW_DISK_GIB = 5.0  # below this a checkpoint may not fit
 
 
 def render_machine_meters(machine: MachineReading) -> str:
-    """HTML of the meters for the engine's `GET /machine`."""
+    """Render the meters of the engine's `GET /machine` as HTML."""
     used, total = machine.memory_used_gib, machine.memory_total_gib
     parts = [
         meters.render_meter(
@@ -91,7 +91,7 @@ def render_machine_meters(machine: MachineReading) -> str:
 
 
 def _render_gpu(gpu: Gpu) -> str:
-    """One GPU; what its driver does not report is said to be so, never shown as 0."""
+    """Render one GPU; values that its driver does not report are marked as such, not shown as 0."""
     used, total, busy = gpu.memory_used_gib, gpu.memory_total_gib, gpu.utilization_percent
     label = f"GPU {gpu.index}: {gpu.name}"
     use = "utilisation not reported" if busy is None else f"{busy:.0f}% busy"
@@ -105,15 +105,15 @@ def _render_gpu(gpu: Gpu) -> str:
 
 
 PICKED = "runs-picked"
-RUN_NAME_LENGTH = 32  # characters of a name that fit
-INKS = {  # mixed with the text's colour: dark enough on white, light enough on dark
+RUN_NAME_LENGTH = 32  # maximum characters of a name
+INKS = {  # mixed with the text colour for contrast on white and dark
     "better": f"color: color-mix(in srgb, {palette.GOOD} 75%, currentColor)",
     "worse": f"color: color-mix(in srgb, {palette.BAD} 80%, currentColor)",
     "unsure": f"color: color-mix(in srgb, {run_chips.STATE_INK['orange']} 80%, currentColor)",
     "": "",
 }
-VERDICT_INKS: dict[VerdictState, str] = {"learned": "better", "no_gain": ""}  # of gains beyond noise
-COSTLY_STATES = ("some", "much")  # states of forgetting that a list marks
+VERDICT_INKS: dict[VerdictState, str] = {"learned": "better", "no_gain": ""}  # significant gains
+COSTLY_STATES = ("some", "much")  # states of forgetting marked in the list
 HEADINGS = ("Status", "Method and data", "Best validation loss", "Against the base model", "Started")
 STYLE = """
 <style>
@@ -137,13 +137,13 @@ STYLE = """
 
 
 def render_list_header() -> str:
-    """The line above the list, over the columns of `render_run_numbers`; holds the style of the list."""
+    """Render the column titles of `render_run_numbers`, with the style of the list."""
     cells = "".join(f"<div>{heading}</div>" for heading in HEADINGS)
     return f"{meters.STYLE}{STYLE}<div class='tb-run head'>{cells}</div>"
 
 
 def render_run_numbers(run: Run) -> str:
-    """What there is to say of one run beside its name, as a line of HTML."""
+    """Render the numbers of one run as a line of HTML."""
     parts = (
         _render_status(run),
         _render_method(run),
@@ -187,7 +187,7 @@ def _render_loss(run: Run) -> str:
 
 
 def _render_gain(run: Run) -> str:
-    """The gain with its interval where there is a verdict, else the change on the validation rows."""
+    """Render the gain with its interval if there is a verdict, else the change on validation rows."""
     verdict = run.verdict
     gain = verdict.gain if verdict else None
     if verdict and not gain:
@@ -218,7 +218,7 @@ def _render_gain(run: Run) -> str:
 
 
 def _render_question_gain(verdict: Verdict) -> str:
-    """What of the gain is from the question."""
+    """Render the part of the gain from the question."""
     if not (parts := verdict.parts):
         return ""
     own = parts.question
@@ -226,7 +226,7 @@ def _render_question_gain(verdict: Verdict) -> str:
 
 
 def _render_forgetting(verdict: Verdict) -> str:
-    """A mark where the gain had a price: small, in the colour of how much, its evidence as the tooltip."""
+    """Render a small mark if the run forgot something: coloured by how much, with the evidence as tooltip."""
     forgetting = verdict.forgetting
     if not forgetting or forgetting.state not in COSTLY_STATES:
         return ""
@@ -237,7 +237,7 @@ def _render_forgetting(verdict: Verdict) -> str:
 
 
 def _render_accuracy(head: Classification, state: VerdictState) -> str:
-    """Of a classifier the share of rows that are right, in the colour of its verdict."""
+    """Render the accuracy of a classifier, coloured by its verdict."""
     share = head.models.tuned.accuracy
     kind = {"learned": "better", "worse": "worse"}.get(state, "")
     low, high = (None if end is None else 100 * end for end in (share.low, share.high))
@@ -255,7 +255,7 @@ def _render_time(run: Run) -> str:
 
 
 def draw_run_link(run: Run | RunAlerts) -> None:
-    """The run's colour and name as a link; a long name is shortened in its middle, its tooltip has it all."""
+    """Draw a run's colour and name as a link; a long name is shortened in the middle and given as tooltip."""
     st.page_link(
         "pages/runs/run.py",
         label=(
@@ -268,12 +268,12 @@ def draw_run_link(run: Run | RunAlerts) -> None:
 
 
 def list_picked_runs() -> list[str]:
-    """Ids of the runs that are chosen for a comparison, in the order in which they were chosen."""
+    """Return the ids of the runs selected for a comparison, in order of selection."""
     return list(st.session_state.get(PICKED, []))
 
 
 def draw_pick_box(run: Run) -> None:
-    """The box that chooses a run; the choice survives paging, searching and leaving the page."""
+    """Draw the checkbox that selects a run; the selection is kept across pages and searches."""
     run_id = run.run_id
     key = f"pick-{run_id}"
     st.session_state.setdefault(key, run_id in list_picked_runs())
@@ -292,7 +292,7 @@ def _toggle_pick(run_id: str, key: str) -> None:
 
 
 def clear_picked_runs() -> None:
-    """Callback: choose none."""
+    """Callback: clear the selection."""
     for run_id in list_picked_runs():
         st.session_state[f"pick-{run_id}"] = False
     st.session_state[PICKED] = []
@@ -303,7 +303,7 @@ RED_ALERTS = ("diverged", "memorising", "forgetting_red", "overfitting")
 
 
 def draw_warnings() -> None:
-    """The runs warned last, each with a link, what became sure of it, and since which step."""
+    """Draw the most recently warned runs: a link, what became significant, and since which step."""
     total, runs = cached_queries.list_warned_runs(SHOWN_WARNED)
     if not total:
         return
@@ -326,7 +326,7 @@ def _draw_warned_run(run: RunAlerts) -> None:
 
 
 def sort_by_severity(alerts: list[VerdictAlert]) -> list[VerdictAlert]:
-    """What weighs most first; of the two thresholds of forgetting the higher one alone."""
+    """Sort by severity; of both thresholds of forgetting only the higher one is kept."""
     kinds = {alert["kind"] for alert in alerts}
     relevant = [a for a in alerts if not (a["kind"] == "forgetting_amber" and "forgetting_red" in kinds)]
     order = list(KINDS)
@@ -334,7 +334,7 @@ def sort_by_severity(alerts: list[VerdictAlert]) -> list[VerdictAlert]:
 
 
 def format_alert_badge(alert: VerdictAlert) -> str:
-    """ "Overfits · step 60" as inline Markdown."""
+    """Format as "Overfits · step 60", as inline Markdown."""
     color = "red" if alert["kind"] in RED_ALERTS else "orange"
     title = KINDS.get(alert["kind"], "Warning")
     step = "" if alert["step"] is None else f" · step {alert['step']:,}"

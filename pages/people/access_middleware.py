@@ -32,8 +32,10 @@ COOKIE_SECONDS = 365 * 24 * 3600
 
 
 class AccessMiddleware:
-    """Lets requests with good names and a cookie through; answers all others itself. `open_to_others`: served
-    beyond loopback, where the secret is not enough whatever the engine says."""
+    """Passes requests with a valid Host and cookie to the app, and answers all others itself.
+
+    `open_to_others`: served beyond loopback, where the secret is not sufficient whatever the engine says.
+    """
 
     def __init__(
         self,
@@ -87,7 +89,9 @@ class AccessMiddleware:
         )
 
     def _brings_cookie(self, scope: Scope) -> bool:
-        """Any cookie of the name counts: another server on this host may have set one of that name too."""
+        """Whether any cookie of the name is valid; another server on this host may have set one of that
+        name too.
+        """
         pairs = (
             pair.strip().partition(b"=")
             for key, value in scope["headers"]
@@ -110,7 +114,7 @@ class AccessMiddleware:
 
 
 def wrap_https_send(send: Send) -> Send:
-    """Sends what came over HTTPS: no cookie of it, the app's own neither, is ever to go back without."""
+    """Wrap `send` for HTTPS requests: all cookies, also the app's own, are marked Secure."""
 
     async def send_secured(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -129,12 +133,12 @@ def _is_bare_cookie(name: bytes, value: bytes) -> bool:
 
 
 def build_cookie_name(secret: str) -> str:
-    """A name of its own for each home folder: cookies know no ports, and two folders may be open at once."""
+    """Build a cookie name for a home folder: cookies ignore ports, and two folders may be open at once."""
     return f"tunebench-{hashlib.sha256(secret.encode()).hexdigest()[:12]}"
 
 
 def build_refusal(scope: Scope, problem: str = "") -> Response:
-    """The answer, with 403, to a request that is not let in: a page for browsers, a sentence for others."""
+    """Build the 403 response to a refused request: a page for browsers, plain text for others."""
     headers = dict(scope["headers"])
     if b"text/html" not in headers.get(b"accept", b""):
         return PlainTextResponse(problem or "The secret is missing or wrong.", 403, LOGIN_HEADERS)
@@ -149,13 +153,13 @@ def build_refusal(scope: Scope, problem: str = "") -> Response:
 
 async def _refuse(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008})  # before it was accepted: 403
+        await send({"type": "websocket.close", "code": 1008})  # before acceptance this becomes 403
     else:
         await answer(scope, receive, send)
 
 
 async def build_disconnected_response(request: Request, error: Exception) -> Response:
-    """The answer to a client that is gone: nobody reads it, and it is no failure of ours."""
+    """Build the response after a client has disconnected; nobody reads it, and it is not an error of ours."""
     assert isinstance(error, ClientDisconnect)
     return Response(status_code=499)
 

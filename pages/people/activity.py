@@ -55,7 +55,7 @@ def _draw_lines(which: ActivityFilter) -> None:
         slot = st.container(gap="xsmall", key="activity-lines")
         total, _ = activity_feed.list_activity(which, 1, 0)
         pages = max(1, -(-total // PAGE))
-        digest = hashlib.sha256(repr(which).encode()).hexdigest()[:12]  # another filter, its first page
+        digest = hashlib.sha256(repr(which).encode()).hexdigest()[:12]  # resets the page
         page = st.pagination(pages, key=f"activity-page-{digest}") if pages > 1 else 1
         _, lines = activity_feed.list_activity(which, PAGE, PAGE * (page - 1))
         with slot:
@@ -67,7 +67,7 @@ def _draw_lines(which: ActivityFilter) -> None:
 
 
 def _read_filter() -> ActivityFilter:
-    """What the link and the widgets say, which are one."""
+    """Draw the filters, which are kept in sync with the link, and return the resulting filter."""
     everybody = {person.person_id: person.name for person in activity_feed.list_people()}
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         text = _draw_search()
@@ -93,7 +93,7 @@ def _read_filter() -> ActivityFilter:
 
 
 def _draw_choice(label: str, name: str, options: Mapping[str, str]) -> str:
-    """A filter with its place in the link; what the link names and nobody knows stays a choice of its own."""
+    """Draw a filter kept in sync with the link; an unknown value in the link remains selectable."""
     asked, key = st.query_params.get(name, ""), f"activity-{name}"
     texts = dict(options) if asked in options else {**options, asked: asked}
     st.session_state[key] = asked
@@ -116,7 +116,7 @@ def _draw_search() -> str:
 
 
 def _draw_mentions_switch() -> str:
-    """The person who looks, where comments that name them are asked for."""
+    """Draw the switch for mentions; return the id of the current person if it is on, else ""."""
     key = "activity-mentions"
     st.session_state[key] = "mentions" in st.query_params
     help_text = "Comments that mention you with @"
@@ -127,7 +127,7 @@ def _draw_mentions_switch() -> str:
 
 
 def _update_link(name: str, key: str) -> None:
-    """Callback: what was chosen into the link."""
+    """Callback: write the selected value to the link."""
     if value := (st.session_state[key] or "").strip():
         st.query_params[name] = value
     else:
@@ -135,7 +135,7 @@ def _update_link(name: str, key: str) -> None:
 
 
 def _update_switch_link(key: str) -> None:
-    """Callback: the switch into the link."""
+    """Callback: write the switch to the link."""
     if st.session_state[key]:
         st.query_params["mentions"] = "me"
     else:
@@ -143,7 +143,7 @@ def _update_switch_link(key: str) -> None:
 
 
 def _draw_subject_filter() -> tuple[str, str]:
-    """Kind and id of the one thing that the link narrows the list to, with a button that widens it again."""
+    """Return kind and id of the subject in the link, and draw a button that removes this filter."""
     kind, _, subject_id = st.query_params.get(ABOUT, "").partition(":")
     if kind not in get_args(SubjectKind) or not subject_id:
         return "", ""
@@ -160,7 +160,7 @@ def _draw_subject_filter() -> tuple[str, str]:
 
 
 def _clear_subject() -> None:
-    """Callback: all things again."""
+    """Callback: remove the filter by subject."""
     st.query_params.pop(ABOUT, None)
 
 

@@ -1,6 +1,7 @@
 """Activity and comments on a subject: entries with links, its author, and the comment form.
 
-Comments are shown as plain text, never as Markdown or HTML. A draft stays until the engine has saved it.
+Comments are shown as plain text with their line breaks, never as Markdown or HTML; people mentioned with @
+are highlighted. A draft stays until the engine has saved it.
 """
 
 from __future__ import annotations
@@ -36,25 +37,25 @@ OwnedKind = Literal["run", "dataset", "evaluation"]
 
 @cached(cached_queries.LIVE, most=64)
 def list_activity(which: ActivityFilter, limit: int, offset: int) -> tuple[int, list[Activity]]:
-    """How many lines are meant, and a page of them, newest first."""
+    """Number of matching entries, and a page of them, newest first."""
     return activity.listed(get_client(), which, limit=limit, offset=offset)
 
 
 @cached(cached_queries.CALM, most=4)
 def list_people() -> list[PersonName]:
-    """Everybody who ever did something."""
+    """Everyone who ever did something."""
     return activity.names(get_client())
 
 
 @cached(cached_queries.LIVE, most=64)
 def list_comments(subject_kind: CommentSubjectKind, subject_id: str) -> list[Comment]:
-    """Oldest first."""
+    """Comments on a subject, oldest first."""
     return activity.list_comments(get_client(), subject_kind, subject_id)
 
 
 @cached(cached_queries.LIVE, most=64)
 def count_comments(subject_kind: CommentSubjectKind, subject_ids: tuple[str, ...]) -> dict[str, int]:
-    """How many there are on each of these that has any."""
+    """Number of comments on each of these subjects that has any."""
     return activity.comment_counts(get_client(), subject_kind, subject_ids)
 
 
@@ -64,16 +65,17 @@ def _has_items_by_others(made: OwnedKind, person_id: str) -> bool:
 
 
 def describe_creator(created_by: str | None) -> str:
-    """The name of who made a thing, for a line of facts; empty where it is the person who looks, or nobody
-    knows."""
+    """Return the name of the creator; "" for the current person or if unknown."""
     if created_by is None or created_by == get_current_person().person_id:
         return ""
     return next((each.name for each in list_people() if each.person_id == created_by), "")
 
 
 def draw_own_items_switch(made: OwnedKind, key: str) -> str:
-    """A switch to one's own things, where others have made some too: the id of the person who looks where it
-    is on, else nothing."""
+    """Draw a switch to one's own items if others have created some too.
+
+    Return the id of the current person if it is on, else "".
+    """
     person_id = get_current_person().person_id
     if not _has_items_by_others(made, person_id):
         return ""
@@ -82,20 +84,20 @@ def draw_own_items_switch(made: OwnedKind, key: str) -> str:
 
 
 def describe_owner(row: SavedItem) -> list[str]:
-    """Whose it is, where that is not plain, and whether others see it."""
+    """Describe the owner unless it is the current person, and whether others can see the item."""
     if name := describe_creator(row.created_by):
         return [f"by {name}"]
     return [] if row.shared else ["only yours"]
 
 
-LAST = 5  # lines on the page of a thing
-NAME_LENGTH, TEXT_LENGTH = 48, 200  # characters of a subject's name, and of a comment
-LEADS_ON = re.compile(" (about|as|from|in|into|of|on|to|with)$")  # to the name: "made a key of"
-ABOUT = "about"  # in the link of the activity: kind and id of one thing
+LAST = 5  # entries on the page of a subject
+NAME_LENGTH, TEXT_LENGTH = 48, 200  # maximum characters of a subject's name and of a comment
+LEADS_ON = re.compile(" (about|as|from|in|into|of|on|to|with)$")  # words before the name: "made a key of"
+ABOUT = "about"  # link parameter of the Activity page: kind and id of a subject
 
 
 def draw_line(line: Activity, *, of_page: bool = False) -> None:
-    """`of_page`: on the page of the thing itself, which needs no name there."""
+    """Draw one entry. `of_page`: it is on the page of its subject, whose name is omitted."""
     action = get_action(line.command)
     mine = line.person_id == get_current_person().person_id
     who = "You" if mine else escape_markdown(line.person_name)
@@ -122,7 +124,7 @@ def _draw_subject(line: Activity) -> None:
 
 
 def find_page_link(kind: SubjectKind, subject_id: str) -> tuple[str, dict[str, str]] | None:
-    """The page that shows a thing, and its link; None for what has no page of its own."""
+    """Return the page of a subject and its link parameters; None if it has no page."""
     if kind == "run":
         return "pages/runs/run.py", {"run": subject_id}
     if kind == "dataset":
@@ -139,12 +141,12 @@ def find_page_link(kind: SubjectKind, subject_id: str) -> tuple[str, dict[str, s
 
 
 def draw_recent_activity(kind: SubjectKind, subject_id: str) -> None:
-    """What was done to one thing last, and the way to all of it."""
+    """Draw the last entries about one subject, and a link to all of them."""
     which = ActivityFilter(subject_kind=kind, subject_id=subject_id)
     total, lines = list_activity(which, LAST, 0)
     st.markdown("**Activity**")
     if not lines:
-        st.caption("No activity recorded: this is older than the activity log, or nobody has changed it.")
+        st.caption("No activity: created before the activity log, or never changed.")
         return
     for line in lines:
         draw_line(line, of_page=True)
@@ -157,14 +159,9 @@ def draw_recent_activity(kind: SubjectKind, subject_id: str) -> None:
         )
 
 
-# What people say of a run, a row, an evaluation or a comparison: a panel that its page puts below it.
-#
-# A text is shown as it was written, with its line breaks and never as Markdown or HTML; who is named by @
-# stands in a chip. What somebody types stays until the engine has it.
-
 MAX_CHARACTERS = 10_000  # characters
-NAMED = 6  # people that the hint names
-NEWEST = 50  # comments that are drawn at first
+NAMED = 6  # maximum people named in the placeholder
+NEWEST = 50  # comments drawn by default
 STYLE = f"""
 <style>
 .tb-comment {{white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.5; max-width: 46rem}}
@@ -176,7 +173,7 @@ STYLE = f"""
 
 @live(None)
 def draw_comments(subject_kind: CommentSubjectKind, subject_id: str) -> None:
-    """All that was said, oldest first, and the place to say something."""
+    """Draw the comments, oldest first, and the form for a new one."""
     with show_errors():
         written = list_comments(subject_kind, subject_id)
         person = get_current_person()
@@ -191,7 +188,7 @@ def draw_comments(subject_kind: CommentSubjectKind, subject_id: str) -> None:
 
 
 def _choose_newest(written: list[Comment], key: str) -> list[Comment]:
-    """The newest of many, until all are asked for."""
+    """Return the newest comments, or all of them on request."""
     if len(written) <= NEWEST or st.toggle(f"All {len(written):,} comments", key=f"comments-all-{key}"):
         return written
     st.caption(f"The newest {NEWEST} of {len(written):,}.")
@@ -199,7 +196,7 @@ def _choose_newest(written: list[Comment], key: str) -> list[Comment]:
 
 
 def render_comment(comment: Comment) -> str:
-    """The text as HTML, everything in it escaped."""
+    """Render the comment as HTML, escaped."""
     parts = [
         html.escape(piece)
         if isinstance(piece, str)
@@ -255,7 +252,7 @@ def _draw_edit(comment: Comment, editing: str) -> None:
 
 
 def _draw_form(subject_kind: CommentSubjectKind, subject_id: str) -> None:
-    count_key = f"comment-count-{subject_kind}-{subject_id}"  # a new field for each comment, an empty one
+    count_key = f"comment-count-{subject_kind}-{subject_id}"  # gives every comment a new, empty field
     key = f"comment-new-{subject_kind}-{subject_id}-{st.session_state.get(count_key, 0)}"
     with st.form(f"form-{key}", border=False):
         text = st.text_area(

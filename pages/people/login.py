@@ -35,31 +35,30 @@ from store.core.schemas import CreatedSession, Person
 from store.http.access import PARAMETER, hash_secret, normalise_host
 from store.http.client import Client
 
-# What the door knows of those who come: whether people sign in here, and whose a session is.
-#
-# The engine is asked, and its answer kept for a moment, as a page comes as fifty files. While no engine
-# answers, what it said last stands for a while: nobody can be signed out meanwhile, since the engine is what
-# does that.
-
 CACHE_SECONDS = 2.0
-ENGINE_AWAY_SECONDS = 900.0  # how long what was known stands while no engine answers
+ENGINE_AWAY_SECONDS = 900.0  # how long the last answer is valid while the engine is unreachable
 MAX_CACHED_SESSIONS = 10_000
 
 
 class SessionVerifier:
-    """Asks the engine by the secret of the screens."""
+    """Verifies sessions by asking the engine, authenticated with the secret of the screens.
+
+    Answers are cached for a moment, because a page load makes about fifty requests. While the engine is
+    unreachable, the last answer remains valid for a while; nobody can be signed out meanwhile, because that
+    is done by the engine.
+    """
 
     def __init__(self, client: Client, clock: Callable[[], float] = time.monotonic) -> None:
         self._client, self._clock = client, clock
-        self._team: tuple[float, bool] | None = None  # when it was asked, and the answer
+        self._team: tuple[float, bool] | None = None  # time of the query, and its result
         self._people: OrderedDict[str, tuple[float, Person]] = OrderedDict()
 
     async def ask(self, name: str, body: dict[str, object]) -> Any:
-        """A request of the door, as the document of that request."""
+        """Send an access control request and return its document."""
         return await run_sync(self._client.door, name, body)
 
     async def team(self) -> bool:
-        """Whether people sign in. Raises EngineUnavailable where no engine has ever said."""
+        """Whether sign-in is required. Raises EngineUnavailable if no engine has ever answered."""
         if self._team is None or self._clock() - self._team[0] > CACHE_SECONDS:
             try:
                 self._team = self._clock(), bool((await self.ask("state", {}))["team"])
@@ -69,8 +68,10 @@ class SessionVerifier:
         return self._team[1]
 
     async def person(self, session: str, *, anew: bool = False) -> Person | None:
-        """Whose session it is, asked `anew` or as it was a moment ago; None where it is none. Raises
-        EngineUnavailable where no engine says."""
+        """Return the person of the session, queried `anew` or from the cache; None if it is invalid.
+
+        Raises EngineUnavailable if the engine is unreachable and the cache has no valid answer.
+        """
         key, now = hash_secret(session), self._clock()
         asked_at, person = self._people.get(key, (float("-inf"), None))
         if person is not None and not anew and now - asked_at <= CACHE_SECONDS:
@@ -91,27 +92,24 @@ class SessionVerifier:
         return person
 
     def forget(self, session: str) -> None:
-        """It was ended."""
+        """Remove an ended session from the cache."""
         self._people.pop(hash_secret(session), None)
 
 
-# Where people sign in: who has no session gets a form, whoever has one goes on to the app. ASGI, behind the
-# names.
-#
-# Invariant: nothing of the app is reached without a session that the engine knows, but for the two routes of
-# the provider's sign-in, where one is configured, whose answer becomes a session here. Forms are taken from
-# our own pages alone: a POST has to bring an Origin, which the door has checked already.
-
-SESSION_SECONDS = 30 * 24 * 3600  # the engine ends it earlier where it is not used
-DEVICE_SECONDS = 365 * 24 * 3600  # that a browser is known by the engine after a sign-in
+SESSION_SECONDS = 30 * 24 * 3600  # the engine ends unused sessions earlier
+DEVICE_SECONDS = 365 * 24 * 3600  # how long the engine recognizes a browser after a sign-in
 MAX_FORM_BYTES = 16 * 1024
-NEXT_COOKIE_SECONDS = 600  # to come back from the provider
-HEADERS = LOGIN_HEADERS | {"Referrer-Policy": "same-origin"}  # with no-referrer a form would bring no Origin
+NEXT_COOKIE_SECONDS = 600  # time to return from the provider
+HEADERS = LOGIN_HEADERS | {"Referrer-Policy": "same-origin"}  # with no-referrer a form sends no Origin
 Answer = Callable[[Request], Awaitable[Response]]
 
 
 class LoginRoutes:
-    """`cookie`: the name under which browsers keep a session."""
+    """ASGI middleware that serves the sign-in routes and requires a session for all others.
+
+    `cookie`: the name of the session cookie. Forms are accepted only from our own pages: a POST must have an
+    Origin, which has been checked before.
+    """
 
     def __init__(
         self, app: ASGIApp, visitors: SessionVerifier, cookie: str, provider: Provider | None
@@ -138,12 +136,14 @@ class LoginRoutes:
         if answer is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})  # before it was accepted: 403
+            await send({"type": "websocket.close", "code": 1008})  # before acceptance this becomes 403
         else:
             await answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response | None:
-        """What the door itself answers; None for what goes on to the app."""
+        """Return the response to a sign-in route or a refused request; None if the request passes to the
+        app.
+        """
         if scope["type"] == "http":
             request = Request(scope, receive)
             if answer := self._answers.get((request.method, scope["path"].rstrip("/"))):
@@ -159,9 +159,12 @@ class LoginRoutes:
         return self._turn_away(scope)
 
     async def _person(self, scope: Scope) -> Person | None:
-        """Who is signed in. Another server on this host may have set a cookie of that name too."""
+        """Return the signed-in person, or None.
+
+        All cookies of the name are tried, because another server on this host may have set one too.
+        """
         headers = Headers(scope=scope)
-        anew = scope["type"] == "websocket" or "text/html" in headers.get("accept", "")  # not for each file
+        anew = scope["type"] == "websocket" or "text/html" in headers.get("accept", "")  # not for every file
         for session in self._sessions(scope):
             if person := await self._visitors.person(session, anew=anew):
                 return person
@@ -180,11 +183,9 @@ class LoginRoutes:
         if scope["type"] == "websocket" or "text/html" not in headers.get("accept", ""):
             return PlainTextResponse("You are not signed in.", 401, HEADERS)
         there = sanitize_local_address(scope["path"] + "?" + scope["query_string"].decode("latin-1"))
-        if headers.get("sec-fetch-site") == "cross-site":  # the cookie comes with what begins here alone
+        if headers.get("sec-fetch-site") == "cross-site":  # a Strict cookie is only sent from our own pages
             return HTMLResponse(login_forms.render_redirect(there), headers=HEADERS)
         return RedirectResponse("/sign-in?" + urlencode({"next": there}), 303, HEADERS)
-
-    # -- the forms ----------------------------------------------------------------------------------
 
     async def _show_sign_in(self, request: Request) -> Response:
         return self._sign_in_form(sanitize_local_address(request.query_params.get("next", "/")))
@@ -278,8 +279,11 @@ class LoginRoutes:
     def _let_in(
         self, request: Request, signed_in: CreatedSession, answer: Response, *, by_provider: bool = False
     ) -> Response:
-        """Give the session; beside it the browser keeps how it came in, which outlives a restart, and that it
-        is known, which outlives the session."""
+        """Set the session cookie and two others.
+
+        One records whether the person came by the provider, which outlives a restart; the other that the
+        browser is known, which outlives the session.
+        """
         for cookie, value, seconds in (
             (self._cookie, signed_in["session"], SESSION_SECONDS),
             (self._browser_cookie, signed_in["browser_cookie"], DEVICE_SECONDS),
@@ -291,13 +295,11 @@ class LoginRoutes:
             answer.delete_cookie(self._came_by_provider, httponly=True, samesite="strict")
         return answer
 
-    # -- the organisation's provider ----------------------------------------------------------------
-
     async def _to_provider(self, request: Request) -> Response:
         if self._provider is None:
             return RedirectResponse("/sign-in", 303, HEADERS)
         there = sanitize_local_address(request.query_params.get("next", "/"))
-        if not self._provider.is_at(request.headers.get("host", "")):  # it leads back to one address alone
+        if not self._provider.is_at(request.headers.get("host", "")):  # it only returns to one address
             to = f"{self._provider.address}/sign-in/provider?{urlencode({'next': there})}"
             return RedirectResponse(to, 303, HEADERS)
         answer = RedirectResponse(self._provider.login(), 303, HEADERS)
@@ -305,8 +307,10 @@ class LoginRoutes:
         return answer
 
     async def _come_back(self, request: Request, provider: Provider) -> Response:
-        """Have the app's own route end the protocol; give a session in place of the cookie that it sets."""
-        if not request.query_params:  # where providers lead back those who have signed out there
+        """Complete the protocol with the app's own route, and replace the cookie that it sets by a
+        session.
+        """
+        if not request.query_params:  # return from the provider's sign-out
             return RedirectResponse("/sign-in", 303, HEADERS)
         cookies = (await self._headers_of_app(request.scope, request.receive)).getlist("set-cookie")
         claims = provider.claims(cookies)
@@ -322,7 +326,7 @@ class LoginRoutes:
         except TunebenchError as error:
             return self._refused_by_provider(str(error), error.status)
         there = sanitize_local_address(unquote(request.cookies.get(self._next, "/")))
-        # no redirect: the cookie is Strict, and this navigation began at the provider
+        # not a redirect, because the cookie is Strict and this navigation started at the provider
         answer = HTMLResponse(login_forms.render_redirect(there), headers=HEADERS)
         answer.delete_cookie(self._next, httponly=True, samesite="lax")
         for line in cookies:
@@ -332,12 +336,17 @@ class LoginRoutes:
         return self._let_in(request, signed_in, answer, by_provider=True)
 
     def _provider_of(self, request: Request) -> Provider | None:
-        """The provider where it let this browser in, and would do so again unasked."""
+        """Return the provider if this browser signed in with it, because it would sign in again without
+        asking.
+        """
         return self._provider if self._came_by_provider in request.cookies else None
 
     async def _to_sign_out_at(self, provider: Provider, request: Request, sessions: list[str]) -> Response:
-        """Have the app's own route say where the provider ends its session. A page that goes on there: the
-        policy of our forms forbids a redirect to another site."""
+        """Ask the app's own route where the provider ends its session, and return a page that navigates
+        there.
+
+        It is not a redirect, because the policy of our forms forbids redirects to other sites.
+        """
         leaving: Scope = {
             **request.scope,
             **{"method": "GET", "path": LOGOUT, "raw_path": LOGOUT.encode(), "query_string": b""},
@@ -349,7 +358,7 @@ class LoginRoutes:
         return HTMLResponse(login_forms.render_signed_out_locally(provider.name), headers=HEADERS)
 
     async def _headers_of_app(self, scope: Scope, receive: Receive) -> Headers:
-        """What a route of the app answers, which goes no further."""
+        """Return the response headers of a route of the app, without sending them to the browser."""
         raw: list[tuple[bytes, bytes]] = []
 
         async def keep(message: Message) -> None:
@@ -364,7 +373,7 @@ class LoginRoutes:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """The fields of a form; what is longer than a form of ours is empty."""
+    """Read the fields of a form; empty if it exceeds the maximum size of our forms."""
     body = b""
     async for chunk in request.stream():
         body += chunk
@@ -374,7 +383,7 @@ async def read_form(request: Request) -> dict[str, str]:
 
 
 def describe_browser(request: Request) -> dict[str, object]:
-    """Where a request came from, for the list of sessions and the count of attempts."""
+    """Describe the origin of a request, for the list of sessions and for counting attempts."""
     address = normalise_host(request.client.host) if request.client else ""
     return {
         "address": address[:100],
@@ -383,7 +392,10 @@ def describe_browser(request: Request) -> dict[str, object]:
 
 
 def sanitize_local_address(address: str) -> str:
-    """The address as a place of this server, whatever host it names; `/` for what is none, and for forms."""
+    """Return the path and query of an address on this server, without its host.
+
+    `/` if it is invalid or one of the forms.
+    """
     try:
         parts = urlsplit(address.replace("\\", "/"))
     except ValueError:

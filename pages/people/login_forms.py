@@ -45,29 +45,31 @@ pre { padding: 0.75rem 1rem; border: 1px solid var(--line); overflow-x: auto }
 
 
 def render_missing_secret() -> str:
-    """For a browser that does not bring the secret."""
+    """Page for a browser without the secret."""
     return render_page("Open Tunebench with its full address", _WHERE)
 
 
 def render_cross_site() -> str:
-    """For one that follows a link of another site: it brings the secret only with what is clicked here."""
+    """Page for a link on another site, with which the browser does not send the cookie; it links to
+    itself.
+    """
     link = '<p><a href="">Open this page of Tunebench</a></p><p>If that leads back here:</p>'
     return render_page("A link on another site brought you here", link + _WHERE)
 
 
 def render_wrong_host(problem: str) -> str:
-    """For a request by a name that is none of ours, or from a page of another site."""
+    """Page for a request with an unknown host name, or from a page of another site."""
     return render_page("This address is not served", f"<p>{escape(problem)}</p>")
 
 
 def render_redirect(address: str) -> str:
-    """A page that goes on to another one by itself, in whose place in the history that one comes."""
+    """Page that navigates to another one by itself, which replaces it in the history."""
     refresh = f'<meta http-equiv="refresh" content="0; url={escape(address)}">'
     return render_page("Opening", f'<p><a href="{escape(address)}">Continue</a></p>', refresh)
 
 
 def render_page(heading: str, body: str, head: str = "") -> str:
-    """A whole document."""
+    """Render a complete document."""
     marks = "".join(
         f'<span class="{"dark" if dark else "light"}">{brand.render_wordmark(dark)}</span>'
         for dark in (False, True)
@@ -108,7 +110,10 @@ button:focus-visible, .button:focus-visible, input:focus-visible {
 
 
 def render_sign_in(there: str, email: str, problem: str, provider: str) -> str:
-    """The form; `there` is where it leads, `provider` the name of the organisation's sign-in or nothing."""
+    """Sign-in form.
+
+    `there`: where it leads; `provider`: name of the organisation's sign-in, or "".
+    """
     body = _render_problem(problem)
     if provider:
         to = escape("/sign-in/provider?" + urlencode({"next": there}))
@@ -129,7 +134,7 @@ def render_sign_in(there: str, email: str, problem: str, provider: str) -> str:
 def render_invitation(
     code: str, offer: InvitationOffer, email: str, name: str, problem: str, provider: str
 ) -> str:
-    """The form that makes an account, or sets a new password for the one that is there."""
+    """Form that creates an account, or sets a new password for an existing one."""
     fixed_email = offer["email"]
     fields = [_render_hidden_field("code", code)]
     if not offer["name"]:
@@ -174,7 +179,7 @@ def render_invitation(
 
 
 def render_password_set(ended: int) -> str:
-    """A new password by a link has ended API tokens: scripts that used one need another."""
+    """Page after a new password was set by a link, which revoked API tokens that scripts may use."""
     what = (
         f"{plural(ended, 'API token')} were revoked with the old password. Create new ones on the You page."
     )
@@ -184,8 +189,10 @@ def render_password_set(ended: int) -> str:
 
 
 def render_sign_out(name: str, provider: str) -> str:
-    """Asks whether somebody wants to leave: a link alone, which any page may hold, signs nobody out.
-    `provider`: the name of the organisation's sign-in, by which they came, or nothing."""
+    """Page that asks for confirmation: a link alone, which any site may contain, signs nobody out.
+
+    `provider`: name of the organisation's sign-in if the person used it, or "".
+    """
     also = f"<p>This also signs you out at {escape(provider)}, if it supports that.</p>" if provider else ""
     back = '<a class="button plain" href="/">Cancel</a>'
     return render_page(
@@ -196,7 +203,7 @@ def render_sign_out(name: str, provider: str) -> str:
 
 
 def render_signed_out_locally(provider: str) -> str:
-    """Signed out, and not at the provider, which offers no way to that."""
+    """Page after a sign-out that the provider does not support on its side."""
     name = escape(provider)
     why = (
         f"<p>You are still signed in at {name}, so the next person to use this browser could sign in as "
@@ -208,20 +215,20 @@ def render_signed_out_locally(provider: str) -> str:
 
 
 def render_refusal(heading: str, problem: str) -> str:
-    """What can't be done, and the way back to the form."""
+    """Page with an error and a link back to the form."""
     return render_page(
         escape(heading), _render_problem(problem) + '<p><a href="/sign-in">Sign in</a></p>', _FORM_STYLE
     )
 
 
 def render_engine_unavailable(problem: str) -> str:
-    """No engine has answered yet; the page looks again by itself."""
+    """Page while the engine has not answered yet; it reloads by itself."""
     again = '<meta http-equiv="refresh" content="2">'
     return render_page("The engine is not running", f"<p>{escape(problem)}</p>", again)
 
 
 def render_sign_in_disabled() -> str:
-    """Served to other machines, and nobody has to sign in: then nobody comes in."""
+    """Page if the screens are served to other machines without sign-in, so that access is refused."""
     why = "Tunebench is served to other machines, which requires sign-in, but sign-in is off."
     return render_page(
         "Sign-in is off",

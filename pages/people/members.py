@@ -22,12 +22,12 @@ KEY = "link-made"
 
 
 def keep_link(made: dict[str, Any], purpose: str) -> None:
-    """Keep an invitation that the engine made, for `draw_link`."""
+    """Store an invitation created by the engine, for `draw_link`."""
     st.session_state[KEY] = cast(CreatedInvitation, made), purpose
 
 
 def draw_link() -> None:
-    """The link, to be copied; nothing where none was made."""
+    """Draw the created link for copying; nothing if there is none."""
     if KEY not in st.session_state:
         return
     made, purpose = st.session_state[KEY]
@@ -45,17 +45,17 @@ def draw_link() -> None:
 
 
 def format_time_left(expires_at: float) -> str:
-    """How long a link works."""
+    """Format how long a link remains valid."""
     return display.format_duration(max(0.0, expires_at - time.time()))
 
 
 def build_invitation_link(address: str, secret: str) -> str:
-    """The address of the invitation's page."""
+    """Build the address of the invitation page."""
     return f"{address}/invitation?{urlencode({'code': secret})}"
 
 
 def get_origin() -> str:
-    """Scheme and host by which this browser has come."""
+    """Return scheme and host used by this browser, or ""."""
     parts = urlsplit(st.context.url or "")
     return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
 
@@ -64,7 +64,7 @@ ROLES = list(MEANINGS)
 
 
 def draw_members(team: Team) -> None:
-    """Everybody who has an account; where nobody has, that is said."""
+    """Draw everyone with an account, or a hint that there is nobody."""
     active = sum(member.active for member in team.members)
     st.subheader("1 person" if active == 1 else f"{active:,} people", anchor=False)
     if not team.members:
@@ -105,7 +105,7 @@ def draw_member(member: TeamMember, sessions: list[ActiveSession]) -> None:
 
 
 def draw_account(member: TeamMember, sessions: list[ActiveSession]) -> None:
-    """What can be done about somebody's account."""
+    """Draw the actions on an account."""
     person_id, name = member.person_id, member.name
     if not member.active:
         if st.button("Reactivate", key=f"on-{person_id}", width="stretch"):
@@ -138,13 +138,13 @@ def _send_change(command: str, body: dict[str, object], done: str) -> None:
 
 
 def describe_ended_access(ended: Mapping[str, int]) -> str:
-    """What an `RevokedAccess` says."""
+    """Describe a `RevokedAccess`."""
     sessions, tokens = plural(ended["ended_sessions"], "session"), plural(ended["ended_tokens"], "API token")
     return f"ended {sessions} and {tokens}"
 
 
 def describe_last_seen(member: TeamMember, sessions: list[ActiveSession]) -> str:
-    """When somebody was seen last, and in how many browsers they are signed in."""
+    """Describe when somebody was last seen, and in how many browsers they are signed in."""
     if member.seen_at is None:
         return "not active yet" if member.active else "never active"
     where_in = f" · signed in in {plural(len(sessions), 'browser')}" if sessions else ""
@@ -152,7 +152,7 @@ def describe_last_seen(member: TeamMember, sessions: list[ActiveSession]) -> str
 
 
 def describe_session(session: ActiveSession) -> str:
-    """A session in words: browser, address and when."""
+    """Describe a session: browser, address and time."""
     return (
         f"{escape_markdown(format_browser(session.agent))} from "
         f"{escape_markdown(session.address or 'an unknown address')}, active "
@@ -161,7 +161,7 @@ def describe_session(session: ActiveSession) -> str:
 
 
 def format_browser(agent: str) -> str:
-    """What a browser calls itself, in two words where it is a usual one."""
+    """Format the user agent of a common browser in two words."""
     systems = {"Android": "Android", "iPhone": "iPhone", "iPad": "iPad", "Windows": "Windows"}
     systems |= {"Mac OS X": "macOS", "Linux": "Linux"}
     browsers = {"Firefox/": "Firefox", "Edg/": "Edge", "Chrome/": "Chrome", "Safari/": "Safari"}
@@ -171,5 +171,5 @@ def format_browser(agent: str) -> str:
 
 
 def format_moment(at: float) -> str:
-    """How long ago a time of people's tables was."""
+    """Format how long ago a time in the people tables was."""
     return display.format_ago(datetime.fromtimestamp(at, UTC).replace(tzinfo=None))

@@ -33,8 +33,8 @@ from store.core.schemas import JsonObject
 from store.http.access import create_secret, hash_secret
 
 LOGIN, CALLBACK, LOGOUT = "/auth/login", "/oauth2callback", "/auth/logout"
-KEY = "default"  # under which Streamlit has a provider that is the only one
-MAX_REMEMBERED = 10_000  # tokens of those who came last
+KEY = "default"  # Streamlit's name for a single provider
+MAX_REMEMBERED = 10_000  # maximum number of ID tokens kept
 _VARIABLES = {
     name: f"TUNEBENCH_OIDC_{name.upper()}"
     for name in ("client_id", "client_secret", "discovery_url", "address", "name")
@@ -42,17 +42,17 @@ _VARIABLES = {
 
 
 class ProviderConfig(Config):
-    """What oidc.toml holds."""
+    """Contents of oidc.toml."""
 
     client_id: str = Field(min_length=1)
     client_secret: str = Field(min_length=1)
     discovery_url: str = Field(min_length=1)  # …/.well-known/openid-configuration
-    address: str = Field(min_length=1)  # of these screens, as browsers and the provider know it
+    address: str = Field(min_length=1)  # public address of these screens
     name: Line = Field("your organisation", min_length=1, max_length=60)
 
 
 class Provider:
-    """The provider of one configuration, with a key that lasts as long as this process."""
+    """The provider of one configuration, with a signing key that lasts as long as this process."""
 
     def __init__(self, config: ProviderConfig) -> None:
         self.name = config.name
@@ -61,7 +61,7 @@ class Provider:
         self._id_tokens: LastAnswers[str] = LastAnswers(MAX_REMEMBERED)
 
     def secrets(self) -> JsonObject:
-        """What Streamlit's routes are given."""
+        """Secrets for Streamlit's routes."""
         return {
             "auth": {
                 "redirect_uri": self.address + CALLBACK,
@@ -73,25 +73,27 @@ class Provider:
         }
 
     def is_at(self, host: str) -> bool:
-        """Whether a request came by the address to which the provider will lead back."""
+        """Whether a request uses the address to which the provider returns."""
         return secrets.compare_digest(host.lower().encode(), urlsplit(self.address).netloc.lower().encode())
 
     def login(self) -> str:
-        """The address that leads to the provider; good for two minutes."""
+        """The address that leads to the provider; valid for two minutes."""
         return f"{LOGIN}?provider={encode_provider_token(KEY)}"
 
     def claims(self, set_cookies: list[str]) -> JsonObject:
-        """Who came, by the cookies that Streamlit's callback sets; empty where nobody did."""
+        """The identity in the cookies set by Streamlit's callback; empty if there is none."""
         return self._signed(set_cookies, USER_COOKIE_NAME)
 
     def remember(self, session: str, set_cookies: list[str]) -> None:
-        """By which token of the provider a session of ours began."""
+        """Store the provider's ID token with which a session of ours began."""
         if token := self._signed(set_cookies, TOKENS_COOKIE_NAME).get("id_token"):
             self._id_tokens.put(hash_secret(session), token)
 
     def cookies_of(self, sessions: list[str]) -> str:
-        """What Streamlit's logout route is given as the cookies of whoever had these sessions. Without the
-        token, which is forgotten at a restart, providers may ask whether it is meant."""
+        """Build the cookies of these sessions for Streamlit's logout route.
+
+        Without the ID token, which is lost at a restart, providers may ask for confirmation.
+        """
         values: dict[str, dict[str, str]] = {USER_COOKIE_NAME: {"provider": KEY}}
         for session in sessions:
             with suppress(KeyError):
@@ -102,7 +104,7 @@ class Provider:
         )
 
     def _signed(self, set_cookies: list[str], name: str) -> JsonObject:
-        """What a cookie of Streamlit's says, by our own signature; empty where it says nothing."""
+        """Return the content of a Streamlit cookie with a valid signature of ours, or {}."""
         values: dict[str, str] = {}
         for line in set_cookies:
             try:
@@ -121,20 +123,21 @@ class Provider:
 
 
 def is_streamlit_cookie(set_cookie: str) -> bool:
-    """Whether a Set-Cookie header is one of who signed in, which stays here."""
+    """Whether a Set-Cookie header contains Streamlit's identity, which must not reach the browser."""
     return set_cookie.startswith((USER_COOKIE_NAME, TOKENS_COOKIE_NAME))
 
 
 def extract_verified_email(claims: Mapping[str, Any]) -> str:
-    """The address in the claims, where the provider says that it has verified it; else nothing."""
+    """Return the e-mail address in the claims if the provider has verified it, else ""."""
     email = claims.get("email")
     return email if isinstance(email, str) and claims.get("email_verified") is True else ""
 
 
 def read_provider(home: Home, environment: Mapping[str, str] = os.environ) -> Provider | None:
-    """The provider that home folder and environment name, the environment first; None where neither does.
+    """Read the provider's config from the environment and the home folder, or return None.
 
-    Raises ConfigError for a field that is missing or wrong, and for a file that others may read.
+    The environment takes precedence. Raises ConfigError for missing or invalid fields, and for a file that
+    other users can read.
     """
     given: JsonObject = {}
     if home.provider.exists():

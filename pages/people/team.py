@@ -20,7 +20,7 @@ DAYS = {1: "1 day", 7: "7 days", 30: "30 days"}
 
 
 def draw_invitations(team: Team) -> None:
-    """The form, the link that it made, and those that are open."""
+    """Draw the invitation form, a new link, and open invitations."""
     st.subheader("Invite a person", anchor=False)
     draw_form()
     draw_link()
@@ -70,7 +70,7 @@ def draw_invitation(invitation: Invitation) -> None:
 
 
 def draw_networks() -> None:
-    """The list, and the form that adds to it."""
+    """Draw the list of networks, and the form that adds one."""
     st.subheader("Private networks", anchor=False)
     st.markdown(
         "Members choose the addresses of judges, remote models and webhooks. Addresses in a private "
@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def draw_single_user() -> None:
-    """What a team is for, and how one person turns it on."""
+    """Explain what a team is for, and how to turn it on."""
     st.markdown(
         "Sign-in is off: anyone with the address of this app can do everything. With sign-in on, "
         "everyone has an account and a role, and actions are recorded under their name. Turn it on with "

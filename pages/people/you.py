@@ -14,7 +14,7 @@ KEY = "token-made"
 
 
 def draw_tokens(tokens: list[ApiToken]) -> None:
-    """Those that there are, a new one, and the form for another."""
+    """Draw existing tokens, a newly created one, and the form for another."""
     st.subheader("API tokens", anchor=False)
     st.markdown(
         "The command line and scripts on this machine act as you if the environment sets "
@@ -82,13 +82,13 @@ def draw_name(account: OwnAccount) -> None:
 
 
 def draw_owner(account: OwnAccount) -> None:
-    """Whoever has the home folder has no account, and needs none."""
+    """Explain that the owner of the home folder has no account and needs none."""
     if account.team:
         st.markdown("You are the owner of the home folder and need no account.")
     else:
         st.markdown(
-            "Sign-in is off, so there is no password, and scripts on this machine can do everything. In "
-            "a team everyone has an account; see the **Team** page for how to turn it on."
+            "Sign-in is off: there is no password, and scripts on this machine have full access. In a team"
+            " everyone has an account; the **Team** page describes how to turn it on."
         )
 
 

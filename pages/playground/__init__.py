@@ -1,1 +1,1 @@
-"""The screen on which people talk to models, several side by side."""
+"""The playground, where people chat with several models side by side."""

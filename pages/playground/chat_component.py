@@ -1,5 +1,8 @@
-"""The conversation as a component of its own: it streams answers from the screens' server without a rerun,
-and tells Python what is over, what to show and what to keep."""
+"""The conversation as a Streamlit component.
+
+It streams answers from the screens' server without a rerun, and reports to Python what has ended, what to
+show and what to keep.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ KEY = "talk"
 
 
 class PendingPrompt(TypedDict):
-    """What is to be said as soon as the component is there: once, by its id."""
+    """A prompt to send once the component is mounted; the id ensures that it is sent only once."""
 
     id: str
     prompt: str
@@ -26,7 +29,7 @@ class PendingPrompt(TypedDict):
 
 
 def build_script() -> str:
-    """The JavaScript of the component, as one module."""
+    """Build the JavaScript of the component as one module."""
     return build_component_script(FOLDER / "script", SCRIPT)
 
 
@@ -39,9 +42,10 @@ def draw_chat(
     say: PendingPrompt | None,
     answering: str,
 ) -> Any:
-    """Draw it; the triggers `begin` (a prompt), `done` and `show` (a turn), `keep` (turn and place).
+    """Draw the component; its triggers are `begin` (a prompt), `done` and `show` (a turn), `keep` (turn
+    and place).
 
-    answering: the turn among `turns` that is being answered; empty where none is.
+    answering: the turn among `turns` that is being answered, or "".
     """
     component = st.components.v2.component(
         "tunebench-talk",
@@ -71,11 +75,11 @@ def draw_chat(
 
 
 def _ignore_trigger() -> None:
-    """So that the trigger is there to be read."""
+    """Do nothing; a trigger can only be read if it has a callback."""
 
 
 def _serialize_turn(turn: Turn, tree: list[TurnPlace]) -> dict[str, object]:
-    """A turn as the component takes it; tokens as short lists, for there are thousands."""
+    """Serialize a turn for the component; tokens become short lists, because there are thousands."""
     parent = turn.parent_id
     return {
         "turn": turn.turn_id,
@@ -104,7 +108,7 @@ def _serialize_turn(turn: Turn, tree: list[TurnPlace]) -> dict[str, object]:
 
 
 def find_newest_leaf(tree: list[TurnPlace], turn_id: str = "") -> str:
-    """The turn at the end of the newest branch below a turn, or of all; empty where there is none."""
+    """Return the last turn of the newest branch below a turn, or of all turns; "" if there is none."""
     leaf = turn_id
     while True:
         after = [place for place in tree if (place.parent_id or "") == leaf]

@@ -1,8 +1,8 @@
-"""What a browser reads models' answers from, and stops them by: addresses of the screens' own server.
+"""Routes of the screens' server through which a browser streams and stops models' answers.
 
-They lie behind the door as all pages do, take JSON alone (which a page of another site can't send without
-asking first), and pass on what the engine says, line by line. A browser that goes away ends the reading, not
-the answer.
+They are behind access control like all pages, accept only JSON (which a page of another site cannot send
+without a preflight request), and pass on the engine's response line by line. A browser that disconnects ends
+the stream, not the answer.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Acting = Callable[[Request], Client]
 PATH = "/talk"
 STOP_PATH = "/talk/stop"
 MAX_BODY_BYTES = 2**21
-READERS = anyio.CapacityLimiter(64)  # threads that wait for the engine's next line
+READERS = anyio.CapacityLimiter(64)  # maximum threads waiting for the engine's next line
 
 
 async def handle_chat(request: Request, acting: Acting) -> Response:
-    """Ask the engine, and send on what it answers; what it refuses is answered as it refused it."""
+    """Send the request to the engine and stream its response; a refusal is returned with its status."""
     try:
         body = await _read_body(request)
         lines = acting(request).generate(body)
@@ -39,7 +39,7 @@ async def handle_chat(request: Request, acting: Acting) -> Response:
 
 
 async def handle_stop(request: Request, acting: Acting) -> Response:
-    """Have the engine end what is being answered to a turn."""
+    """Ask the engine to stop answering a turn."""
     try:
         turn = str((await _read_body(request)).get("turn", ""))
         await run_sync(acting(request).stop_turn, turn, limiter=READERS)
@@ -50,12 +50,12 @@ async def handle_stop(request: Request, acting: Acting) -> Response:
 
 async def _read_body(request: Request) -> dict[str, object]:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise ConfigError("Send JSON, and say so in Content-Type.", field="body")
+        raise ConfigError("Send JSON with a JSON Content-Type.", field="body")
     return await read_document(request, MAX_BODY_BYTES, "what is said")
 
 
 async def _stream_lines(first: bytes, lines: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """A line that is waited for is waited for to its end, at most until the engine's next sign of life."""
+    """Yield the lines. A read is never interrupted; it lasts at most until the engine's next heartbeat."""
     line = first
     try:
         while line:
@@ -67,7 +67,7 @@ async def _stream_lines(first: bytes, lines: Iterator[bytes]) -> AsyncGenerator[
 
 
 def _read_next_line(lines: Iterator[bytes]) -> bytes:
-    """The next line; where the engine goes away in the middle, a line that says so to all who wait."""
+    """Read the next line; if the engine disappears meanwhile, return a line with the error."""
     try:
         return next(lines, b"")
     except TunebenchError as error:
@@ -75,7 +75,7 @@ def _read_next_line(lines: Iterator[bytes]) -> bytes:
 
 
 def build_chat_routes(acting: Acting) -> list[Route]:
-    """The routes; `acting` gives the client for whoever a request is of."""
+    """Build the routes; `acting` returns the client that acts for the person behind a request."""
 
     async def talking(request: Request) -> Response:
         return await handle_chat(request, acting)

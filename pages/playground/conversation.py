@@ -1,6 +1,4 @@
-"""The playground: its conversation, who takes part in it, what is done with what was said, and all of it as
-a file.
-"""
+"""The playground: its conversation, the models in it, actions on the turns, and the export as a file."""
 
 from __future__ import annotations
 
@@ -38,14 +36,16 @@ ENDS = {
 
 
 def format_jsonl(turns: list[Turn]) -> str:
-    """A line for each model that spoke last, with the whole of the conversation as it was for that one:
-    `messages`, as the import's format of that name takes them, and `model`."""
+    """Format the conversation as JSONL, one line per model that answered last.
+
+    Each line has `messages`, in the import format of that name, as that model saw them, and `model`.
+    """
     rows = [{"messages": messages, "model": label} for label, messages in _list_conversations(turns)]
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def format_markdown(title: str, turns: list[Turn]) -> str:
-    """Turn by turn: what was said, quoted, and below it what each model answered, as it wrote it."""
+    """Format the conversation as Markdown: each prompt, quoted, followed by the unmodified answers."""
     parts = [f"# {' '.join(title.split()) or 'A conversation'}"]
     if turns and (system := turns[0].settings["system"]):
         parts.append(f"System prompt:\n\n{_quote(system)}")
@@ -56,7 +56,7 @@ def format_markdown(title: str, turns: list[Turn]) -> str:
 
 
 def describe_excluded_turns(turns: list[Turn]) -> str:
-    """What of the conversation is no part of the rows, in words; empty where all is."""
+    """Describe the turns that are not part of the rows; "" if all are."""
     unanswered = sum(all(a.reason == "failed" for a in turn.answers) for turn in turns)
     return (
         f"{plural(unanswered, 'turn')} without an answer; included in the Markdown only."
@@ -66,7 +66,7 @@ def describe_excluded_turns(turns: list[Turn]) -> str:
 
 
 def build_file_name(title: str) -> str:
-    """Of an exported conversation, without its ending."""
+    """Build the file name of an exported conversation, without its extension."""
     return "-".join(re.findall(r"\w+", title.lower()))[:60] or "conversation"
 
 
@@ -92,17 +92,17 @@ def _quote(text: str) -> str:
 
 
 def _describe_end(answer: TurnAnswer) -> str:
-    """How the answer ended, where it was not by itself."""
+    """Describe why the answer ended, unless it ended by itself."""
     words = ENDS.get(answer.reason, "")
     why = f": {answer.error['message']}" if answer.error else ""
     return f"\n\n*({words}{why})*" if words else ""
 
 
-SAY = "playground-say"  # in the session: what is said as soon as its conversation is there
+SAY = "playground-say"  # session state key: prompt to send once its conversation is open
 
 
 def draw_playground() -> None:
-    """The whole screen."""
+    """Draw the page."""
     wanted = st.query_params.get("conversation", "")
     conversation = _find_conversation(wanted)
     _draw_head(conversation)
@@ -141,7 +141,7 @@ def _find_conversation(wanted: str) -> Conversation | None:
 
 
 def _draw_head(conversation: Conversation | None) -> None:
-    """The conversation's name, the others, and what can be done with it."""
+    """Draw the conversation's name, a list of others, and actions."""
     count, listed = saving.list_conversations()
     if not count:
         return
@@ -170,7 +170,7 @@ def _draw_head(conversation: Conversation | None) -> None:
 
 
 def _draw_export(conversation: Conversation) -> None:
-    """The branch that is open, as a file."""
+    """Draw the download of the open branch."""
     leaf = _get_leaf(saving.read_turn_tree(conversation.conversation_id))
     turns = saving.read_branch(conversation.conversation_id, leaf) if leaf else []
     if not turns:
@@ -221,7 +221,7 @@ def _draw_empty() -> None:
 
 @live("5s")
 def _draw_memory() -> None:
-    """What holds the models, and what they give way to."""
+    """Draw the memory used by models, or the run that they have to wait for."""
     with show_errors():
         state = saving.read_state()
         if state.machine_has:
@@ -230,34 +230,32 @@ def _draw_memory() -> None:
             held = ", ".join(escape_markdown(name) for name in state.loaded)
             gpu = f" and {display.format_size(state.gpu_bytes)} of the GPU" if state.gpu_bytes else ""
             memory = display.format_size(state.memory_bytes or 0)
-            st.caption(f":material/memory: Held ready: {held}. The process takes {memory} of memory{gpu}.")
+            st.caption(f":material/memory: Loaded: {held}. The process uses {memory} of memory{gpu}.")
         else:
             st.caption(":material/memory: No models loaded. The first message loads the models it needs.")
 
 
 def _describe_shared_machine(state: PlaygroundState) -> str:
-    """That models share the machine with a run, and what this costs it."""
+    """Describe that models share the machine with a run, and how much this slows it down."""
     costs = (
-        f"While they do, each of its steps takes {state.slowdown:.2f} times as long."
+        f"Meanwhile each training step takes {state.slowdown:.2f} times as long."
         if state.slowdown
         else "The slowdown of the run is shown here once it has been measured."
     )
     return (
-        f":material/hourglass_top: “{escape_markdown(state.machine_has or '')}” has the"
-        " machine. Models answer"
-        f" beside it with a small share, slower than by themselves. {costs}"
+        f":material/hourglass_top: “{escape_markdown(state.machine_has or '')}” is running. Models respond"
+        f" more slowly until it ends, with a small share of the processor. {costs}"
     )
 
 
 def _describe_wait(state: PlaygroundState) -> str:
-    """What models wait for, and for how long."""
+    """Describe what models wait for, and for how long."""
     left = state.seconds_left
     time = f", by its own count for about {display.format_duration(left)} more" if left is not None else ""
     return (
-        f":material/hourglass_top: “{escape_markdown(state.machine_has or '')}” has the"
-        f" machine{time}. Models wait"
-        " until it is over: it leaves them too little memory, or nobody knows how much it takes. Stop ends"
-        " the wait; endpoints answer at once."
+        f":material/hourglass_top: “{escape_markdown(state.machine_has or '')}” is running{time}. Models"
+        " wait until it ends, because it leaves too little memory or its memory use is unknown. Stop"
+        " cancels the wait; endpoints respond at once."
     )
 
 
@@ -288,7 +286,7 @@ def _draw_talk(conversation: Conversation | None, settings: SettingsDocument | N
 
 
 def _get_leaf(tree: list[TurnPlace]) -> str:
-    """The turn that the link names, or the last of the newest branch."""
+    """Return the turn named in the link, or the last one of the newest branch."""
     asked = st.query_params.get("turn", "")
     return asked if any(place.turn_id == asked for place in tree) else find_newest_leaf(tree)
 

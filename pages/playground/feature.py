@@ -1,4 +1,4 @@
-"""Playground on the screens: a page of the menu, and the routes by which it hears models answer."""
+"""Registration of the playground on the screens: a menu page, and the routes that stream answers."""
 
 from __future__ import annotations
 

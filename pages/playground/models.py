@@ -1,4 +1,4 @@
-"""Who talks, and how: a row of up to four models, and how answers are drawn, for all of them or for one."""
+"""The models of a conversation, up to four, and their sampling settings, common or per model."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from store.playground.schemas import SettingsDocument
 from store.runs.schemas import Run
 
 FIELDS = ChatSampling.model_fields
-RANDOMNESS_FIELDS = ("top_p", "top_k", "seed")  # which temperature 0 doesn't read
+RANDOMNESS_FIELDS = ("top_p", "top_k", "seed")  # not used at temperature 0
 
 
 class SettingsOrigin(NamedTuple):
-    """Where the first settings of a conversation come from: what the folder of a model says, by field."""
+    """The origin of a new conversation's settings: the fields set in a model's folder."""
 
     model: str
     named: Mapping[str, Any]
 
     def in_words(self) -> str:
-        """A sentence for the screen."""
+        """Describe the origin in a sentence."""
         if not self.model:
             return "These are Tunebench's own values."
         file = f"generation_config.json of {escape_markdown(self.model)}"
@@ -44,14 +44,14 @@ class SettingsOrigin(NamedTuple):
 
 
 def describe_sampling(asked: ChatSampling) -> str:
-    """How answers are drawn, in a line."""
+    """Describe the sampling settings in one line."""
     common = ChatSampling(temperature=asked.temperature, max_new_tokens=asked.max_new_tokens, seed=asked.seed)
     parts = [f"Temperature {asked.temperature:g}", f"longest answer {asked.max_new_tokens:,} tokens"]
     return " · ".join([*parts, *(escape_markdown(part) for part in asked.differences(common))])
 
 
 def draw_common_sampling(before: ChatSampling, key: str) -> ChatSampling:
-    """All fields, as they were before; what they are now."""
+    """Draw all fields with their previous values, and return the present ones."""
     form = ModelForm(ChatSampling, f"{key}-", before)
     greedy = form.draw_field("temperature") == 0
     for place, name in enumerate(name for name in FIELDS if name != "temperature"):
@@ -67,8 +67,10 @@ def draw_common_sampling(before: ChatSampling, key: str) -> ChatSampling:
 def draw_model_sampling(
     before: ChatSampling, common: tuple[ChatSampling, ChatSampling], key: str
 ) -> ChatSampling:
-    """Which fields one model has otherwise, and how: the whole of its sampling. before: as that was; common:
-    what all had then, and have now."""
+    """Draw the fields in which one model differs, and return its complete sampling settings.
+
+    before: its previous settings; common: the common settings before and now.
+    """
     then, now = common
     chosen = st.pills(
         "Settings for this model",
@@ -88,9 +90,9 @@ def draw_model_sampling(
     return form.parse() or now
 
 
-MAX_RUNS = 100  # to choose from
+MAX_RUNS = 100  # number of runs offered
 PREFIX = "playground-"
-ENDPOINTS = f"{PREFIX}endpoints"  # in the session: those that were added
+ENDPOINTS = f"{PREFIX}endpoints"  # session state key: endpoints that were added
 CHECKPOINT_TITLES = {
     "tuned": "as it ended",
     "best": "its best checkpoint",
@@ -98,13 +100,15 @@ CHECKPOINT_TITLES = {
     "base": "its base model",
 }
 SHARE = "share"
-TIME = "time"  # in an option: which time the same model is chosen
+TIME = "time"  # field of an option: repetition number of the same model
 REPETITION_NAMES = {2: "once more", 3: "a third time", 4: "a fourth time"}
 
 
 def draw_models(document: SettingsDocument | None, own: str) -> SettingsDocument | None:
-    """The models and settings that are chosen; None where no model is. document: those of the conversation
-    `own`, with which it begins."""
+    """Draw the models and settings, and return them; None if no model is selected.
+
+    document: initial settings, those of the conversation `own`.
+    """
     kept = _parse_settings(document)
     names = _list_option_names(kept, _list_runs(kept))
     kept_models = kept.models if kept else []
@@ -149,7 +153,7 @@ def _parse_settings(document: SettingsDocument | None) -> ChatSettings | None:
 
 
 class _ChatSettings(NamedTuple):
-    """What models are told beforehand, how all are sampled, and how each is."""
+    """The system prompt, the common sampling settings, and those of each model."""
 
     system: str
     common: ChatSampling
@@ -159,10 +163,13 @@ class _ChatSettings(NamedTuple):
 def _draw_settings(
     kept: ChatSettings | None, chosen: Mapping[str, str], before: Mapping[str, ChatModel], own: str
 ) -> _ChatSettings:
-    """For all, and for one model each; chosen: option -> what it is called; before: option -> as it was."""
+    """Draw common settings and those of each model.
+
+    chosen: option -> label; before: option -> its previous settings.
+    """
     origin = SettingsOrigin("", {}) if kept else _find_settings_origin(list(chosen))
     then = kept.common if kept else ChatSampling.parse(dict(origin.named))
-    of = own if kept else f"{own}-{origin.model}"  # fields that are filled anew where other models are chosen
+    of = own if kept else f"{own}-{origin.model}"  # fields are reset if other models are chosen
     tabs = st.tabs(["For all", *(f"Only {escape_markdown(name)}" for name in chosen.values())])
     with tabs[0]:
         system = st.text_area(
@@ -182,8 +189,11 @@ def _draw_settings(
 
 
 def _find_settings_origin(options: list[str]) -> SettingsOrigin:
-    """Whose settings a new conversation begins with: those of the first of its models whose folder says how
-    its answers are drawn, for all of them, so that they can be held against each other."""
+    """Find the origin of a new conversation's settings.
+
+    They are those of the first model whose folder has some. They apply to all models, so that answers can be
+    compared.
+    """
     folders = {model.name: model.generation for model in cached_queries.list_models()}
     asked = [_find_base_model(_parse_option(option)) for option in options]
     here = [name for name in asked if name in folders]
@@ -194,18 +204,18 @@ def _find_settings_origin(options: list[str]) -> SettingsOrigin:
 
 
 def _find_base_model(model: ChatModel) -> str:
-    """The model in the home folder that it is, or began as; empty for what lies elsewhere."""
+    """Return the name of the model, or of the run's base model."""
     return str(cached_queries.read_run(model.run).config["model"]) if model.run else model.model
 
 
 def build_model_labels(settings: SettingsDocument) -> list[str]:
-    """What the models are called beside their answers."""
+    """Build the labels of the models shown beside their answers."""
     kept = ChatSettings.parse(dict(settings))
     return kept.labels({run.run_id: run.name for run in _list_runs(kept)})
 
 
 def _list_runs(kept: ChatSettings | None) -> list[Run]:
-    """Those that can talk, newest first, and those of the conversation, where they are still there."""
+    """List runs that can generate text, newest first, and existing runs of the conversation."""
     runs = run_queries.list_newest_runs("", ("finished",), MAX_RUNS)
     there = {run.run_id for run in runs}
     for model in kept.models if kept else []:
@@ -213,23 +223,23 @@ def _list_runs(kept: ChatSettings | None) -> list[Run]:
             try:
                 runs.append(run_queries.find_run(model.run))
             except TunebenchError:
-                continue  # deleted: its answers stay, and it says so where it is asked
+                continue  # deleted: its answers remain, and asking it shows an error
     return [run for run in runs if run.config["task"] != "classification"]
 
 
 def _build_option(model: ChatModel) -> str:
-    """A model without how it is sampled, and a run without which of its models: what is chosen first."""
+    """Build the option of a model without its sampling settings, or of a run without its checkpoint."""
     document = {"run": model.run} if model.run else drop_defaults(model)
     return json.dumps(document, sort_keys=True)
 
 
 def _parse_option(option: str) -> ChatModel:
-    """The model of an option, whichever time it stands there."""
+    """Parse the model of an option, without its repetition number."""
     return ChatModel.parse({name: value for name, value in json.loads(option).items() if name != TIME})
 
 
 def _number_options(options: list[str]) -> list[str]:
-    """Options of which some stand several times, each by the number of its time."""
+    """Number repeated options."""
     times: Counter[str] = Counter()
     numbered = []
     for option in options:
@@ -243,7 +253,7 @@ def _format_repeated_option(option: str, time: int) -> str:
 
 
 def _list_option_names(kept: ChatSettings | None, runs: list[Run]) -> dict[str, str]:
-    """All that can talk: option -> what it is called."""
+    """List all models that can chat: option -> label."""
     names = {
         _build_option(ChatModel(model=model.name)): model.name
         for model in cached_queries.list_models()
@@ -259,7 +269,7 @@ def _list_option_names(kept: ChatSettings | None, runs: list[Run]) -> dict[str, 
 
 
 def _list_choices(names: dict[str, str], chosen: list[str]) -> dict[str, str]:
-    """What can be chosen: each once, and one that is chosen once more, to hold it against itself."""
+    """List the choices: each model once, and again if it is already selected, to compare it with itself."""
     choices = {}
     for option, name in names.items():
         choices[option] = name
@@ -271,7 +281,7 @@ def _list_choices(names: dict[str, str], chosen: list[str]) -> dict[str, str]:
 
 
 def _choose_defaults(choices: dict[str, str]) -> list[str]:
-    """Where nobody has chosen yet: the newest run beside what it began with, or the first model."""
+    """Return the default selection: the newest run with its base model, or the first model."""
     runs = [option for option in choices if "run" in json.loads(option)]
     models = [option for option in choices if "model" in json.loads(option)]
     if not runs:
@@ -282,7 +292,7 @@ def _choose_defaults(choices: dict[str, str]) -> list[str]:
 
 
 def _choose_checkpoint(model: ChatModel, name: str, before: ChatModel | None, own: str) -> ChatModel:
-    """Of a run, which of its models it is."""
+    """Draw the choice of a run's checkpoint or interpolation."""
     if not model.run:
         return model
     ways = {**CHECKPOINT_TITLES, SHARE: "interpolated with its base"}
@@ -306,14 +316,14 @@ def _choose_checkpoint(model: ChatModel, name: str, before: ChatModel | None, ow
             share_before or 0.5,
             0.05,
             key=f"{PREFIX}share-{own}",
-            help="0 is the base model, 1 the tuned one; nothing is trained for what lies between.",
+            help="0 is the base model, 1 the tuned model; values in between need no training.",
             width=260,
         )
         return ChatModel(run=model.run, alpha=share)
 
 
 def _add_endpoint() -> None:
-    """A form for any server that speaks the OpenAI protocol."""
+    """Draw a form to add any server with the OpenAI protocol."""
     with st.form(f"{PREFIX}endpoint", border=False):
         st.markdown("Any server with an OpenAI-compatible API. It uses no memory of this machine.")
         form = ModelForm(Endpoint, f"{PREFIX}endpoint-")

@@ -1,4 +1,4 @@
-"""Playground: what do the models say? Up to four side by side, streamed, with how sure each was of a token.
+"""The Playground page: up to four models side by side, streamed, with the probability of each token.
 
 The link is `?conversation=ID`, and `&turn=ID` for a branch of it; without one a new conversation begins.
 """

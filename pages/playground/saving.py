@@ -1,5 +1,5 @@
 """What people keep of a conversation: test cases, answers corrected into training rows, answers sent to a
-rating round; and what the playground reads.
+rating round; and the queries of the playground.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from store.playground.schemas import (
 from store.rating.config import COMPARING, RoundConfig
 from store.rating.templates import PROTOCOL_CAPTIONS, PROTOCOL_TITLES, TEMPLATES, find_named_model
 
-MAX_CONVERSATIONS = 50  # conversations in the list
+MAX_CONVERSATIONS = 50  # maximum conversations listed
 
 
 @cached(cached_queries.LIVE, most=4)
 def list_conversations() -> tuple[int, list[ConversationSummary]]:
-    """How many there are, and the newest."""
+    """Number of conversations, and the newest ones."""
     return conversations.count(get_client()), conversations.conversations(get_client(), MAX_CONVERSATIONS)
 
 
@@ -65,7 +65,7 @@ def read_branch(conversation_id: str, leaf: str) -> list[Turn]:
 
 @cached(cached_queries.LIVE, most=32)
 def list_ratable_turns(conversation_id: str, models: str | None) -> RatableTurns:
-    """models: of the round, as JSON; those of the conversation where None."""
+    """Turns that can be rated. models: of the round, as JSON; None: those of the conversation."""
     return conversations.answers_to_rate(
         get_client(), conversation_id, json.loads(models) if models else None
     )
@@ -93,7 +93,7 @@ ALONE = "New data set"
 
 @st.dialog("Save this response", width="large")
 def draw_keep_dialog(turn: Turn, place: int) -> None:
-    """Corrected response, and what it is for."""
+    """Draw the corrected response and its purpose."""
     answer = next(answer for answer in turn.answers if answer.place == place)
     st.caption("To:")
     show_text(turn.prompt, 500)
@@ -107,9 +107,9 @@ def draw_keep_dialog(turn: Turn, place: int) -> None:
         help="Edit the response. Earlier turns are saved with it.",
     )
     st.caption(
-        "It waits under **Kept** until you make a data set of what was kept."
+        "It is listed under **Saved rows** until you create a data set from them."
         if kind == "training"
-        else "It goes to the test split, which no run is trained on."
+        else "It is added to the test split, which no run trains on."
     )
     if st.button("Keep", type="primary", icon=":material/bookmark_add:"):
         body = {"turn": turn.turn_id, "place": place, "kind": kind, "answer": right}
@@ -118,13 +118,13 @@ def draw_keep_dialog(turn: Turn, place: int) -> None:
 
 
 def draw_kept_rows() -> None:
-    """What was kept, and what becomes of it."""
+    """Draw the saved rows, and forms to use them."""
     rows = list_kept_rows()
     if not rows:
         return
     waiting = [row for row in rows if row.dataset_name is None]
     with st.expander(
-        f"Kept: {plural(len(rows), 'row')}, {len(waiting)} in no data set yet", icon=":material/bookmarks:"
+        f"Saved rows: {len(rows):,} ({len(waiting):,} not yet in a data set)", icon=":material/bookmarks:"
     ):
         for kind in KINDS:
             of_kind = [row for row in waiting if row.kind == kind]
@@ -135,7 +135,7 @@ def draw_kept_rows() -> None:
 
 
 def _draw_use(kind: str, count: int) -> None:
-    """A form that makes a data set of the rows that wait."""
+    """Draw a form that creates a data set from the rows not yet used."""
     sets = (
         {row.name: row for row in cached_queries.list_datasets() if row.kind == "chat"}
         if kind == "training"
@@ -170,12 +170,12 @@ def _draw_row(row: KeptRow) -> None:
 
 
 PREFIX = "playground-rate-"
-STARTED = f"{PREFIX}started"  # in the session: conversation -> the round that was made of it last
-MAX_NAME_CHARACTERS = 120  # of a model in a round
+STARTED = f"{PREFIX}started"  # session state key: conversation -> the last round created from it
+MAX_NAME_CHARACTERS = 120  # maximum length of a model's name in a round
 
 
 def draw_rate_button(conversation: Conversation) -> None:
-    """For who may start rounds, once something was said."""
+    """Draw the button for people who may start rounds, once there is a turn."""
     own = conversation.conversation_id
     if not has_right("work") or not read_turn_tree(own):
         return
@@ -184,7 +184,7 @@ def draw_rate_button(conversation: Conversation) -> None:
 
 
 def draw_round_link(conversation: Conversation) -> None:
-    """The way to the round that was made of the conversation in this session."""
+    """Draw a link to the round created from the conversation in this session."""
     round_id = st.session_state.get(STARTED, {}).get(conversation.conversation_id)
     if round_id:
         st.page_link(
@@ -197,7 +197,7 @@ def draw_round_link(conversation: Conversation) -> None:
 
 @st.dialog("Send to a rating round", width="large")
 def draw_rate_dialog(conversation: Conversation) -> None:
-    """What is sent and to whom; closed once it is."""
+    """Draw the dialog that creates a round; it closes when the round is created."""
     own = conversation.conversation_id
     ratable = list_ratable_turns(own, None)
     if not ratable.lines:
@@ -221,7 +221,10 @@ def draw_rate_dialog(conversation: Conversation) -> None:
 
 
 def _draw_other_conversations(own: str, ratable: RatableTurns) -> list[RatableTurns]:
-    """What is ratable of the conversations that are added: the person's own in which the same models talk."""
+    """Draw the choice of other conversations and return their ratable turns.
+
+    They are the person's own conversations with the same models.
+    """
     names = list(ratable.models)
     listed = list_answered_by(tuple(names), get_current_person().name)
     others = {line.conversation_id: line for line in listed if line.conversation_id != own}
@@ -240,7 +243,7 @@ def _draw_other_conversations(own: str, ratable: RatableTurns) -> list[RatableTu
 
 
 def _draw_excluded_turns(taken: list[RatableTurns], repeated: int = 0) -> None:
-    """Why turns are no prompts of the round, and how many."""
+    """Draw how many turns are excluded from the round, and why."""
     counts = {
         "to which an answer failed or was stopped": [each.failed for each in taken],
         "where the models were asked different things: their answers before differed": [
@@ -256,7 +259,7 @@ def _draw_excluded_turns(taken: list[RatableTurns], repeated: int = 0) -> None:
 
 
 def _draw_fields(title: str) -> dict[str, object]:
-    """Name, how people rate, and how many."""
+    """Draw name, protocol and overlap of the round."""
     name = st.text_input(
         "Round name",
         f"{title[:60]} (playground)",
@@ -298,7 +301,7 @@ def _draw_fields(title: str) -> dict[str, object]:
 def _start_round(
     fields: dict[str, object], lines: list[AnswersToRate], models: Mapping[str, Mapping[str, Any]]
 ) -> str | None:
-    """Send the lines as a file, and start the round; its id, or None where that was refused."""
+    """Upload the lines as a file and start the round; return its id, or None if it was refused."""
     names = shorten_names(list(models))
     renamed = [
         {
@@ -326,20 +329,22 @@ def _start_round(
 
 
 def shorten_names(names: list[str]) -> dict[str, str]:
-    """Each name as a round takes it: no longer than it may be, and told from the others."""
+    """Shorten names to the maximum length in a round, and keep them distinct."""
     room = MAX_NAME_CHARACTERS - len(" (99)")
     cut = [name if len(name) <= MAX_NAME_CHARACTERS else f"{name[: room - 1]}…" for name in names]
     return dict(zip(names, number_duplicates(cut), strict=True))
 
 
 def build_writer(model: Mapping[str, Any]) -> dict[str, object]:
-    """Who wrote answers, as a round notes it: a run or a model. What lies between a run and its base is
-    neither, and of an endpoint nothing is passed on."""
+    """Build the author of answers as a field of a round: a run or a model.
+
+    Empty for an interpolation, which is neither, and for an endpoint, of which nothing is passed on.
+    """
     if "endpoint" in model or "alpha" in model:
         return {}
     return {name: model[name] for name in ("run", "checkpoint", "model") if name in model}
 
 
 def remove_repeated_prompts(lines: list[AnswersToRate]) -> list[AnswersToRate]:
-    """Each prompt with its answers once."""
+    """Remove repeated prompts with equal answers."""
     return list({json.dumps(line, sort_keys=True): line for line in lines}.values())

@@ -35,8 +35,11 @@ h1 {font-size: 1.7rem; margin-bottom: .2rem} h2 {font-size: 1.15rem; margin-top:
 
 
 def draw_report(round: RoundSummary) -> None:
-    """The button that saves it. It is written with the page: a download is answered outside of the page's
-    run, where nobody is signed in."""
+    """Draw the download button of the report.
+
+    The report is built with the page, because a download is served outside a page run, without a signed-in
+    person.
+    """
     st.download_button(
         "Download report",
         _render_report(build_stamp(round), round),
@@ -54,7 +57,7 @@ def _render_report(stamped: tuple[str, ...], _round: RoundSummary) -> str:
 
 
 def render_report(round: RoundSummary) -> str:
-    """The file."""
+    """Render the report as HTML."""
     about = [
         PROTOCOL_TITLES[round.protocol],
         " against ".join(list_system_names(round)),
@@ -83,7 +86,7 @@ def render_report(round: RoundSummary) -> str:
 
 
 def _describe_round(round: RoundSummary) -> RoundDescription:
-    """What it came to, whether people agree, and what each is like."""
+    """Return sentences on the result, the agreement, and the raters."""
     if round.protocol not in TEXT_PROTOCOLS:
         return summarize_round(build_ratings(round), compute_comparison(round))
     round_id = round.round_id
@@ -108,8 +111,10 @@ Write = Callable[[pa.Table, io.BytesIO], None]
 
 
 def draw_table(round: RoundSummary) -> None:
-    """The buttons that save it, each of which makes its file when it is pressed; nothing is read before they
-    are there to be seen. For closed rounds alone: who wrote what would sway those who still rate."""
+    """Draw buttons to download all ratings; data is read when the panel is open, files are built on click.
+
+    Only for closed rounds, because the authors of answers would influence people who still rate.
+    """
     with st.expander(
         "Download all ratings", icon=":material/table:", on_change="rerun", key="round-table"
     ) as box:
@@ -136,7 +141,10 @@ def _draw_buttons(round: RoundSummary) -> None:
 
 
 def _build_file_writer(round: RoundSummary, write: Write) -> Callable[[], bytes]:
-    """Makes the file of what has been read already: a download is answered outside of the page's run."""
+    """Return a function that builds the file from data read now.
+
+    A download is served outside the page run, so it cannot query the engine.
+    """
     round_id = round.round_id
     tasks, items = round_queries.list_tasks(round_id), round_queries.list_items(round_id)
     left_out = {rater.person_id for rater in round_queries.list_excluded_raters(round_id)}

@@ -34,14 +34,14 @@ from store.rating.config import COMPARING, MAX_MIB, RoundConfig
 from store.rating.templates import PROTOCOL_TITLES, find_named_model
 
 KINDS = ["jsonl", "json", "csv", "tsv", "parquet", "txt", "gz"]
-SENT = f"{P}sent"  # of the session: the uploads of files that were chosen
+SENT = f"{P}sent"  # session state key: uploads of selected files
 EXAMPLE = '{"prompt": "What is a slice?", "answers": {"gpt-4o": "A part.", "llama": "Some rows."}}'
-TAKEN = f"{P}taken"  # how many files rounds have taken
-NAMES = 6  # of models that are named
+TAKEN = f"{P}taken"  # number of times rounds took files
+NAMES = 6  # maximum number of model names listed
 
 
 def draw_file() -> tuple[str, PromptFile] | None:
-    """The upload and what it has; None until there is one that can be read."""
+    """Draw the upload and its contents; None until there is a readable file."""
     number = count_taken_uploads()
     file = st.file_uploader(
         "File of prompts", type=KINDS, key=f"{P}prompts-file.{number}", max_upload_size=MAX_MIB
@@ -66,7 +66,7 @@ def draw_file() -> tuple[str, PromptFile] | None:
 
 
 def send_file(file: UploadedFile) -> str:
-    """The upload of a chosen file, copied once; empty where it could not be."""
+    """Upload a selected file once; "" if that failed."""
     sent: dict[str, str] = st.session_state.setdefault(SENT, {})
     if file.file_id not in sent:
         with show_errors(), st.spinner(f"Copying {escape_markdown(file.name)} into the home folder …"):
@@ -75,17 +75,17 @@ def send_file(file: UploadedFile) -> str:
 
 
 def clear_uploads() -> None:
-    """The round has taken its files: the form is ready for others."""
+    """Clear the uploaders after a round has been created from their files."""
     st.session_state[TAKEN] = count_taken_uploads() + 1
 
 
 def count_taken_uploads() -> int:
-    """How often rounds have taken files: in the keys of uploaders, which are empty again then."""
+    """Return how often rounds took files; part of the keys of uploaders, which a new key empties."""
     return int(st.session_state.get(TAKEN, 0))
 
 
 def _draw_contents(prompts: PromptFile) -> None:
-    """What the file has, in words; rows that are no prompts with their reasons."""
+    """Describe the contents of the file, and skipped rows with reasons."""
     answers = prompts["answers"]
     names = [f"{name} ({count:,})" if count < prompts["prompts"] else name for name, count in answers.items()]
     if len(names) > NAMES:
@@ -99,13 +99,15 @@ def _draw_contents(prompts: PromptFile) -> None:
 
 
 def list_file_options(prompts: PromptFile, others: ModelOptions) -> ModelOptions:
-    """Names with answers in the file first."""
+    """List names with answers in the file, then other models."""
     return {**build_named_options(prompts["answers"]), **others}
 
 
 def draw_writers(models: list[dict[str, str]], others: ModelOptions) -> list[dict[str, str]]:
-    """Who wrote the answers of the file may be said, so that the round stands on the page of that run, and
-    the next run can go on from it."""
+    """Draw the choice of the run or model behind each name in the file; return the completed models.
+
+    The round is then shown on the page of that run, and the next run can continue from it.
+    """
     named = [model["answers"] for model in models if "answers" in model]
     if not named or not others:
         return models
@@ -126,7 +128,7 @@ def draw_writers(models: list[dict[str, str]], others: ModelOptions) -> list[dic
 
 NOBODY, A_FILE = "", "file"
 ATTENTION_SHARE = 0.05
-FILE_EXAMPLES = {  # by protocol: a row of a file of known answers
+FILE_EXAMPLES = {  # protocol -> example row of a file of known answers
     "pairwise": '{"prompt": "…", "answers": ["…", "…"], "expected": "B"}',
     "rank": '{"prompt": "…", "answers": ["…", "…", "…"], "expected": [2, 1, 3]}',
     "rubric": '{"prompt": "…", "answer": "…", "expected": {"Helpfulness": 4}}',
@@ -137,7 +139,7 @@ FILE_EXAMPLES = {  # by protocol: a row of a file of known answers
 
 
 def draw_checks(form: RoundForm, protocol: str) -> None:
-    """Fields of the round, folded: most rounds of a few colleagues need none."""
+    """Draw the rater checks, collapsed because most rounds of a few colleagues need none."""
     with st.expander("Rater checks", icon=":material/fact_check:"):
         if source := _choose_check_source(protocol):
             form.put(**source)
@@ -145,13 +147,13 @@ def draw_checks(form: RoundForm, protocol: str) -> None:
         attention = st.toggle(
             "One item in twenty asks for a given answer",
             key=f"{P}attention",
-            help="Its prompt ends with what to choose. Who does not read misses it.",
+            help="Its prompt ends with the choice to make, which inattentive raters miss.",
         )
         form.put(attention_share=ATTENTION_SHARE if attention else 0.0)
 
 
 def _choose_check_source(protocol: str) -> Mapping[str, object]:
-    """Where the known answers are, or nothing."""
+    """Draw the choice of the source of known answers; return its config field, or nothing."""
     kind = {"pairwise": "preference", "label": "chat"}.get(protocol)
     sets = {
         row.dataset_id: row.name
@@ -168,7 +170,7 @@ def _choose_check_source(protocol: str) -> Mapping[str, object]:
 
 
 def _choose_file(protocol: str) -> Mapping[str, object]:
-    """The upload, once there is one."""
+    """Draw the upload of known answers; return its config field once there is one."""
     file = st.file_uploader(
         "File of known answers",
         type=KINDS,
@@ -176,7 +178,7 @@ def _choose_file(protocol: str) -> Mapping[str, object]:
         max_upload_size=MAX_MIB,
     )
     if file is None:
-        st.caption("Each row has a prompt, what raters are to rate, and what is expected of them:")
+        st.caption("Each row has a prompt, the answers to rate, and the expected rating:")
         st.code(FILE_EXAMPLES.get(protocol, FILE_EXAMPLES["pairwise"]), language="json")
         return {}
     upload = send_file(file)
@@ -184,7 +186,7 @@ def _choose_file(protocol: str) -> Mapping[str, object]:
 
 
 def _draw_check_counts(form: RoundForm, protocol: str) -> None:
-    """How many, how often, and from when on a rater fails."""
+    """Draw number and frequency of check items, and when a rater fails."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         mixed = form.draw_field("gold_items")
         form.draw_field("gold_share", disabled=not mixed)
@@ -201,25 +203,27 @@ DATASET, FILE = "A data set", "A file"
 
 
 class ChosenPrompts(NamedTuple):
-    """Prompts and models of the form. key: tells them from others; name: what the round may be called by."""
+    """Prompts and models of the form. key: identifies the prompts; name: default for the name of the
+    round.
+    """
 
     key: str
     name: str
     fields: Mapping[str, object]
     models: list[dict[str, str]]
-    labels: Sequence[str] = ()  # the most frequent of the data set
+    labels: Sequence[str] = ()  # most frequent labels of the data set
     label_count: int = 0
 
 
 def draw_form() -> None:
-    """The fields and the button; what is wrong is named before anything is queued."""
+    """Draw the fields and the button; errors are shown before anything is queued."""
     where = st.segmented_control(
         "Prompts from", (DATASET, FILE), default=DATASET, required=True, key=f"{P}from"
     )
     chosen = _choose_file_prompts() if where == FILE else _choose_dataset_prompts()
     if chosen is None:
         return
-    # where known answers are, ten of them are mixed in
+    # ten check items by default if there are known answers
     form = ModelForm(RoundConfig, P, {"gold_items": 10})
     form.put(models=chosen.models, **chosen.fields)
     protocol = draw_protocol(form, chosen.labels, chosen.label_count)
@@ -264,7 +268,7 @@ def _choose_file_prompts() -> ChosenPrompts | None:
     models = draw_writers(draw_models(list_file_options(prompts, others), upload), others)
     fields = {"prompts_file": {"upload": upload}, **_draw_prompt_options(models, of_file=True)}
     name = suggest_name({"upload": upload})
-    if find_named_model(name, prompts["answers"]):  # raters see it
+    if find_named_model(name, prompts["answers"]):  # the name is visible to raters
         name = "Prompts of a file"
     return ChosenPrompts(upload, name, fields, models)
 
@@ -286,8 +290,10 @@ def _choose_dataset(sets: list[Dataset]) -> Dataset:
 
 
 def _draw_prompt_options(models: list[dict[str, str]], *, of_file: bool = False) -> Mapping[str, object]:
-    """How many prompts, of a data set of which part, and how models that have not answered do; answers that
-    are there say which rows they are of."""
+    """Draw number and selection of prompts, and generation options of models without answers.
+
+    Existing answers determine the rows, so the split of the data set cannot be chosen.
+    """
     there = any("evaluation" in model for model in models)
     asks = any("evaluation" not in model and "answers" not in model for model in models)
     fields: dict[str, object] = {}

@@ -32,8 +32,8 @@ from store.core.rating_schemas import RoundSummary
 from store.core.schemas import Job
 from store.evaluation import evaluation_pairs, evaluations
 
-ROW = 22  # pixels of a model
-MAX_LABEL = 22  # characters, of which a phone has room for as many again
+ROW = 22  # pixels per model
+MAX_LABEL = 22  # characters; a phone has room for twice as many
 VERDICTS = {
     "better": "better",
     "worse": "worse",
@@ -44,7 +44,7 @@ NEIGHBOURS = "Neighbours in the ranking"
 
 
 def draw_ranking(ranked: Sequence[RankedSystem], fitted: Strengths) -> None:
-    """The chart, the table behind it, and pairs."""
+    """Draw the ranking as chart and table, and pairs of models."""
     best = ranked[0]
     level = [each for each in ranked if each.best == 1]
     if len(level) > 1:
@@ -81,7 +81,7 @@ def draw_ranking(ranked: Sequence[RankedSystem], fitted: Strengths) -> None:
 
 
 def _plot_ranking(ranked: Sequence[RankedSystem]) -> go.Figure:
-    """One row a model, the strongest at the top; those that may be the best have a colour."""
+    """Plot one row per model, strongest on top; models that may be the best are coloured."""
     axis = "Decided ratings won against the average (%)"
     figure = build_empty_figure("", "", 70 + ROW * len(ranked), x_title=axis)
     for first in (True, False):
@@ -113,7 +113,7 @@ def _plot_ranking(ranked: Sequence[RankedSystem]) -> go.Figure:
 
 
 def _compute_percents(ranked: RankedSystem) -> tuple[float, float, float]:
-    """low, value and high; the value alone where there is no interval."""
+    """Return low, value and high in per cent; without an interval all equal the value."""
     at = ranked.share
     ends = (at.value if end is None else end for end in (at.low, at.value, at.high))
     low, value, high = (100 * end for end in ends)
@@ -125,7 +125,7 @@ def _shorten(name: str) -> str:
 
 
 def _draw_pairs(ranked: Sequence[RankedSystem], fitted: Strengths) -> None:
-    """A few pairs of many, counted; all of one model on request."""
+    """Draw a few neighbouring pairs, or all pairs of a selected model."""
     names = [each.name for each in ranked]
     with st.expander("Pairs of models", on_change="rerun", key="round-pairs-open") as box:
         if not box.open:
@@ -152,16 +152,14 @@ def _build_pair_row(pair: StrengthDifference) -> dict[str, str | int]:
     }
 
 
-# Cheap measures held against the people of a round: the metrics and the judge of the evaluations it is of.
-#
-# A measure that agrees with people as often as they do with each other may stand for them. What a judge
-# says of all rows is corrected by the rows that people rated.
-
 Prefers = Callable[[str, str, str], float | None]
 
 
 def draw_judges(round: RoundSummary, comparisons: Comparisons) -> None:
-    """What metrics and judges say beside people; why they say nothing where answers are of no evaluation."""
+    """Draw the agreement of metrics and judges with people, or why there is none.
+
+    A judge's result on all rows is corrected with the rows that people rated.
+    """
     if not all(system.evaluation_id for system in round.systems):
         st.caption(
             "No metric or judge can be compared with raters here: they score evaluations, and these "
@@ -180,7 +178,7 @@ def draw_judges(round: RoundSummary, comparisons: Comparisons) -> None:
 
 
 def _describe_metrics(round: RoundSummary, comparisons: Comparisons) -> list[str]:
-    """How far each metric that scored every model's answers prefers what people prefer."""
+    """Describe how well each metric that scored all models' answers agrees with people."""
     rows = {str(item.item_id): item.row_id for item in round_queries.list_items(round.round_id)}
     names = comparisons.systems
     scores: dict[str, dict[str, dict[int, float]]] = {}
@@ -215,7 +213,7 @@ def _build_preference(
 
 @st.cache_data(ttl=60, max_entries=32, show_spinner=False)
 def _read_scores(evaluation_id: str) -> dict[str, dict[int, float]]:
-    """metric -> row id -> score; nothing where the evaluation is gone."""
+    """Return metric -> row id -> score; empty if the evaluation no longer exists."""
     try:
         table = evaluations.scores(get_client(), evaluation_id)
     except QueryError:
@@ -228,14 +226,14 @@ def _read_scores(evaluation_id: str) -> dict[str, dict[int, float]]:
 
 
 def _get_metric_sign(round: RoundSummary, metric: str) -> float:
-    """1 where a higher score is better, else -1."""
+    """Return 1 if a higher score is better, else -1."""
     evaluation = evaluation_queries.read_evaluation(str(round.systems[0].evaluation_id))
     figure = next((each for each in evaluation.figures if each.metric == metric), None)
     return -1.0 if figure is not None and figure.better == "lower" else 1.0
 
 
 def _describe_judges(round: RoundSummary, comparisons: Comparisons) -> list[str]:
-    """What a language model prefers, against people; and its figure of all rows, corrected by them."""
+    """Describe how well each judge agrees with people, and its result on all rows, corrected by them."""
     if len(round.systems) != 2:
         return []
     first, second = (str(system.evaluation_id) for system in round.systems)
@@ -274,7 +272,7 @@ def _describe_judges(round: RoundSummary, comparisons: Comparisons) -> list[str]
 
 
 def _read_judged_preferences(job: Job, *, turned: bool) -> dict[int, float]:
-    """row id -> 1 where the first model's answer is preferred, -1 the second's, 0 for a tie."""
+    """Return row id -> 1 if the first model's answer is preferred, -1 for the second's, 0 for a tie."""
     try:
         table = evaluation_pairs.judgements(get_client(), job.job_id)
     except QueryError:
@@ -285,13 +283,13 @@ def _read_judged_preferences(job: Job, *, turned: bool) -> dict[int, float]:
 
 
 def _compute_weights(round: RoundSummary) -> dict[int, float]:
-    """row id -> 1 / the chance that its prompt had to be rated."""
+    """Return row id -> 1 / the probability that its prompt was selected."""
     items = round_queries.list_items(round.round_id)
     return {item.row_id: item.weight for item in items if item.row_id is not None}
 
 
 def _compute_human_preferences(comparisons: Comparisons, rows: dict[str, int | None]) -> dict[int, float]:
-    """row id -> mean preference of people for the first model."""
+    """Return row id -> mean preference of people for the first model."""
     counted = comparisons.take(comparisons.counted)
     toward_first = np.where(counted.left == 0, counted.signs, -counted.signs)
     by_row: dict[int, list[float]] = defaultdict(list)

@@ -29,11 +29,11 @@ from store.rating.config import AssignedRater
 from store.rating.schemas import RaterWorkload, Workload
 from store.rating.workload import describe_rater_progress, describe_remaining
 
-MAX_PEOPLE = 12  # who have a part of the page each
+MAX_PEOPLE = 12  # raters drawn in full
 
 
 def draw_raters(round: RoundSummary) -> None:
-    """The tab of a closed round; of an open one who failed its qualification, beside its workload."""
+    """Draw the raters of a closed round; for an open one, those who failed the qualification."""
     counts = round_queries.list_rater_counts(round.round_id)
     open_now = round.state == "open"
     if not counts:
@@ -58,7 +58,7 @@ def draw_raters(round: RoundSummary) -> None:
 
 
 class _RaterProfiles(NamedTuple):
-    """people: name of a rater -> id; profiles: of those who compared."""
+    """people: rater name -> id; profiles: of raters who compared answers."""
 
     people: Mapping[str, str]
     profiles: list[RaterProfile]
@@ -67,7 +67,7 @@ class _RaterProfiles(NamedTuple):
 
 @st.cache_data(ttl=600, max_entries=16, show_spinner="Computing rater statistics")
 def _compute_profiles(stamped: tuple[str, ...], _round: RoundSummary) -> _RaterProfiles:
-    """Of all who rated, left out or not."""
+    """Compute the profiles of all raters, excluded ones too."""
     ratings = round_queries.build_all_ratings(_round)
     if ratings.comparisons is None or not len(ratings.comparisons):
         return _RaterProfiles(ratings.people, [], Reliabilities(()))
@@ -79,7 +79,7 @@ def _compute_profiles(stamped: tuple[str, ...], _round: RoundSummary) -> _RaterP
 def _draw_table(
     counts: Sequence[RaterCounts], names: Mapping[str, str], profiled: Mapping[str, RaterProfile]
 ) -> None:
-    """Of any number of raters: those to look at first, then as they began."""
+    """Draw all raters: those to review first, then by start."""
     lines = []
     for each in sorted(counts, key=lambda each: not _describe_doubts(profiled.get(each.person_id))):
         line = {
@@ -104,8 +104,10 @@ def _draw_people(
     round: RoundSummary, figured: _RaterProfiles, names: Mapping[str, str], left_out: Mapping[str, str],
     checks: Mapping[str, RaterChecks],
 ) -> None:  # fmt: skip
-    """Each rater with what may be done about them; of many those to look at, those left out, and one of
-    choice."""
+    """Draw each rater with the available actions.
+
+    If there are many, only raters to review, excluded ones, and a selected one.
+    """
     lines = {figured.people[each.rater]: raters_text.describe_rater(each) for each in figured.profiles}
     for person_id, checked in checks.items():
         lines[person_id] = [*lines.get(person_id, []), *describe_rater_checks(checked)]
@@ -130,7 +132,7 @@ def _draw_people(
 
 
 def _draw_judges(round: RoundSummary, names: Mapping[str, str]) -> None:
-    """A language model that compared the same answers can be one of the raters."""
+    """Offer to add a language model that judged the same answers as a rater."""
     ids = [system.evaluation_id for system in round.systems]
     if round.protocol != "pairwise" or len(ids) != 2 or not all(ids) or not has_right("work"):
         return
@@ -145,7 +147,7 @@ def _draw_judges(round: RoundSummary, names: Mapping[str, str]) -> None:
 
 
 def _draw_failed(round: RoundSummary, names: Mapping[str, str]) -> None:
-    """Who failed the qualification and is given nothing more; whoever may, lets them in."""
+    """Draw raters who failed the qualification and get no more items, with a button that admits them."""
     let_in = {
         rater.person_id: rater.by_name for rater in round_queries.list_readmitted_raters(round.round_id)
     }
@@ -189,7 +191,7 @@ P = "round-work."
 
 
 def draw_workload(round: RoundSummary) -> None:
-    """For whoever leads the round."""
+    """Draw the raters' workload for those who manage the round."""
     work = round_queries.read_workload(round.round_id)
     st.subheader("Raters", anchor=False)
     st.markdown(escape_markdown(" ".join(describe_remaining(work))))
@@ -263,8 +265,10 @@ def _confirm_reassign(round: RoundSummary, work: Workload, rater: RaterWorkload)
 
 
 def _reassign(named: list[AssignedRater], to: str, left: int | None) -> list[AssignedRater]:
-    """Those who are named, where a person rates so many more; one without a quota rates what there is
-    anyway."""
+    """Return the assigned raters, with `left` more tasks for one person.
+
+    A person without a quota is not limited and stays so.
+    """
     if all(each.person != to for each in named):
         return named if left == 0 else [*named, AssignedRater(person=to, quota=left)]
     return [
@@ -276,7 +280,7 @@ def _reassign(named: list[AssignedRater], to: str, left: int | None) -> list[Ass
 
 
 def _draw_rater_assignment(round: RoundSummary, work: Workload) -> None:
-    """Who rates the round from now on; everybody who may where nobody is chosen."""
+    """Draw the choice of the raters from now on; without a choice, everyone who may rate."""
     people = {each.person_id: each.name for each in list_raters()}
     if not people:
         st.markdown("Raters can only be assigned in a team. Turn on sign-in with `tunebench up --team`.")
@@ -288,7 +292,7 @@ def _draw_rater_assignment(round: RoundSummary, work: Workload) -> None:
 
 
 def _list_assigned_raters(work: Workload, without: RaterWorkload) -> list[AssignedRater]:
-    """Those who are named, but one."""
+    """Return the assigned raters without one."""
     return [
         AssignedRater(person=rater.person_id, quota=rater.quota)
         for rater in work.raters

@@ -52,15 +52,15 @@ from store.core.formatting import plural
 from store.core.rating_schemas import COUNTING, RoundSummary
 
 MAX_DISPUTED = 5
-MAX_LABELS = 30  # in the table
+MAX_LABELS = 30  # in the table of counts
 NONE_FITS = "(none of the labels fits)"
 
 
 def draw_labels(round: RoundSummary) -> None:
-    """The figures of a round in which something was given a label."""
+    """Draw the results of a round with one label per text."""
     figures = compute_label_figures(round)
     if not figures.ratings:
-        st.markdown("There are no ratings to count: every item was skipped, or its raters are excluded.")
+        st.markdown("No ratings to count: every item was skipped, or its raters are excluded.")
         return
     with st.container(border=True, key="round-verdict"):
         st.subheader(escape_markdown(round_text.describe_settled_texts(figures)), anchor=False)
@@ -81,7 +81,7 @@ def _draw_accuracy(figures: LabelStatistics) -> None:
         for place, each in enumerate(figures.accuracy)
         if not math.isnan(each.random.value)
     ]
-    if len(rows) < 2:  # of one its sentence says all
+    if len(rows) < 2:  # for one version the sentence suffices
         return
     st.plotly_chart(
         charts.plot_intervals(rows, "Served label matches raters (%)", height=90 + 34 * len(rows)),
@@ -123,11 +123,11 @@ def _draw_disputed_labels(round: RoundSummary, figures: LabelStatistics) -> None
             st.caption(f"{MAX_DISPUTED} of {len(figures.disputed):,}; see all of them on the Answers tab.")
 
 
-PAGE = 20  # answers in words
+PAGE = 20  # written answers per page
 
 
 def draw_label_sets(round: RoundSummary) -> None:
-    """The figures of a round in which a text may have several labels."""
+    """Draw the results of a round with several labels per text."""
     figures = compute_label_set_figures(round)
     if not figures.ratings:
         st.markdown(round_text.NOTHING_RATED)
@@ -161,7 +161,7 @@ def _draw_disputed_texts(round: RoundSummary, figures: LabelSetStatistics) -> No
 
 
 def draw_spans(round: RoundSummary) -> None:
-    """The figures of a round in which pieces of texts are marked."""
+    """Draw the results of a round in which spans are marked."""
     figures = compute_span_figures(round)
     if not figures.ratings:
         st.markdown(round_text.NOTHING_RATED)
@@ -181,7 +181,7 @@ def draw_spans(round: RoundSummary) -> None:
 
 
 def draw_written(round: RoundSummary) -> None:
-    """What people wrote, to be searched."""
+    """Draw the searchable texts written by raters."""
     left_out = {rater.person_id for rater in round_queries.list_excluded_raters(round.round_id)}
     written = round_text.list_written_tasks(round_queries.list_tasks(round.round_id), left_out)
     if not written:
@@ -214,11 +214,11 @@ def draw_written(round: RoundSummary) -> None:
     st.caption(f"{len(matches):,} of {plural(len(written), 'answer')}; all of them are in the table below.")
 
 
-UNCOUNTED_PROTOCOLS = ("label", "correction", "spans", "free_text")  # of which `build_ratings` has no figures
+UNCOUNTED_PROTOCOLS = ("label", "correction", "spans", "free_text")  # not covered by `build_ratings`
 
 
 def draw_results(round: RoundSummary) -> None:
-    """The tab. A round in which nothing was said tells so."""
+    """Draw the tab; a round without ratings says so."""
     ratings = build_ratings(round)
     if not round.rated:
         st.markdown("This round has no ratings. Reopen it, or delete it.")
@@ -253,7 +253,7 @@ def draw_results(round: RoundSummary) -> None:
     elif round.protocol == "free_text":
         draw_written(round)
     else:
-        st.markdown("There are no ratings to count: every item was skipped, or its raters are excluded.")
+        st.markdown("No ratings to count: every item was skipped, or its raters are excluded.")
     if ratings.skipped:
         st.caption(f"{plural(ratings.skipped, 'task')} skipped.")
     with st.container(horizontal=True):
@@ -262,7 +262,7 @@ def draw_results(round: RoundSummary) -> None:
 
 
 def _draw_flagged(round: RoundSummary, left_out: set[str]) -> None:
-    """How many ratings are of flagged raters who are not left out."""
+    """Draw a warning with the number of ratings by flagged raters who are not excluded."""
     flagged = [
         each
         for each in compute_rater_checks(round)
@@ -294,7 +294,7 @@ def _draw_comparisons(comparisons: Comparisons, compared: ModelComparison) -> No
 
 
 def _draw_wins(comparisons: Comparisons, names: Sequence[str]) -> None:
-    """In sentences; of many models those that come first."""
+    """Describe wins, ties and losses in sentences; for many models, of the strongest ones."""
     st.markdown(
         "\n".join(f"- {escape_markdown(line)}" for line in describe_wins(comparisons, names[:MAX_PAIRS]))
     )
@@ -303,7 +303,7 @@ def _draw_wins(comparisons: Comparisons, names: Sequence[str]) -> None:
 
 
 def _describe_side_effects(comparisons: Comparisons, compared: ModelComparison) -> list[str]:
-    """Length and formatting, the side, more ratings, and whether looking again is needed."""
+    """Describe effects of length, formatting and position, and how many more ratings are needed."""
     best = find_best_two(compared.plain)
     if best is None:
         return []
@@ -318,7 +318,7 @@ def _describe_side_effects(comparisons: Comparisons, compared: ModelComparison) 
                 results_text.describe_length_effect if of_length else results_text.describe_formatting_effect
             )
             lines.append(say(coefficient))
-    if comparisons.differences is not None:  # of ranks the sides mean nothing
+    if comparisons.differences is not None:  # ranks have no position effect
         lines.append(results_text.describe_position_effect(measure_position_effect(comparisons)))
     if compared.more is not None:
         lines.append(results_text.describe_ratings_needed(first, second, compared.more))
@@ -331,7 +331,7 @@ def _describe_side_effects(comparisons: Comparisons, compared: ModelComparison) 
 
 
 def _plot_strength(compared: ModelComparison) -> object:
-    """The first of two against the second, as the share of decided ratings that it would win."""
+    """Plot the share of decided ratings that the better of two models would win."""
     best = find_best_two(compared.plain)
     if best is None:
         return charts.plot_intervals([], "")
@@ -357,7 +357,7 @@ def _draw_agreement(round: RoundSummary) -> None:
 
 
 def _draw_disputed_answers(round: RoundSummary) -> None:
-    """What people part on, as text."""
+    """Draw the prompts on which raters disagree."""
     agreement = compute_agreement(round)
     if not agreement.parted:
         return

@@ -22,8 +22,8 @@ from store.core.formatting import plural
 from store.core.rating_schemas import AssignedTask, CheckKind, RoundItem, RoundSummary, is_imported_round
 
 PAGE = 5
-MAX_COLUMNS = 8  # answers beside each other
-LETTERS = "ABCDEFGH"  # of at most so many answers
+MAX_COLUMNS = 8  # answers side by side
+LETTERS = "ABCDEFGH"  # one per answer, at most this many
 CHECK_WORDS: dict[CheckKind, str] = {
     "gold": "Check item with a known answer",
     "attention": "Attention check: the prompt contains the answer",
@@ -32,7 +32,7 @@ CHECK_WORDS: dict[CheckKind, str] = {
 
 
 def draw_answers(round: RoundSummary) -> None:
-    """A page of prompts."""
+    """Draw a page of prompts with their answers and ratings."""
     round_id = round.round_id
     search = st.text_input(
         "Search", key="round-search", placeholder="Search prompts and answers", label_visibility="collapsed"
@@ -40,7 +40,7 @@ def draw_answers(round: RoundSummary) -> None:
     words, number = (search or "").strip(), int(st.session_state.get("round-page") or 1)
     page = round_queries.read_item_page(round_id, words, PAGE, number)
     pages = -(-page["matches"] // PAGE)
-    if number > pages > 0:  # of a search that finds fewer
+    if number > pages > 0:  # the search has fewer pages
         page = round_queries.read_item_page(round_id, words, PAGE, pages)
     if not page["items"]:
         st.caption("No matching prompts. Try another search or filter.")
@@ -57,7 +57,7 @@ def draw_answers(round: RoundSummary) -> None:
 
 
 def _draw_item(item: RoundItem, names: tuple[str, ...], tasks: list[AssignedTask]) -> None:
-    if item.check:  # whose answers are no model's
+    if item.check:  # answers of check items are not by models
         names = tuple(f"Answer {letter}" for letter in LETTERS[: len(item.answers)])
     with st.container(border=True):
         if item.check and item.expected:
@@ -85,7 +85,7 @@ def _draw_item(item: RoundItem, names: tuple[str, ...], tasks: list[AssignedTask
 
 
 def _describe_verdict(task: AssignedTask, names: tuple[str, ...]) -> str:
-    """What a rating says, in words."""
+    """Describe a rating in words."""
     verdict = describe_answer(get_task_answer(task), [names[system] for system in task.systems])
     if task.purpose != "repeat" or get_task_answer(task).get("skipped"):
         return verdict
@@ -97,7 +97,7 @@ def _describe_verdict(task: AssignedTask, names: tuple[str, ...]) -> str:
 
 
 def describe_answer(answer: Mapping[str, Any], names: Sequence[str]) -> str:
-    """An answer in words; names: of whose answers it speaks, in the order in which they were shown."""
+    """Describe a rating's answer in words; names: of the rated models, in the order shown."""
     if answer.get("skipped"):
         return f"skipped {answer.get('reason') or ''}".strip()
     if "choice" in answer:
@@ -127,7 +127,7 @@ def describe_answer(answer: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def draw_round(round_id: str) -> None:
-    """The page of a round for whoever may look. Raises NotFoundError."""
+    """Draw the page of a round for people who may see its results. Raises NotFoundError."""
     round = round_queries.read_round(round_id)
     _draw_header(round)
     if round.state == "open":
@@ -203,7 +203,10 @@ def _confirm_delete(round: RoundSummary) -> None:
 
 
 def _draw_open(round: RoundSummary) -> None:
-    """How far it is, and whether enough is known: not who is ahead, which would sway those who rate."""
+    """Draw the progress, and whether there are enough ratings.
+
+    Which model leads is not shown, because it would influence raters.
+    """
     rated = round.rated - round.extra
     share = min(1.0, float(rated / round.wanted)) if round.wanted else 0.0
     extra = f" and {round.extra:,} checks" if round.extra else ""

@@ -31,14 +31,14 @@ from store.rating.rating_files import (
 from store.rating.schemas import RatingFileSummary, UnusedColumn
 
 KINDS = ["json", "jsonl", "csv", "tsv", "parquet", "gz"]
-NOTHING = "—"  # of a role without a column
+NOTHING = "—"  # a role without a column
 IGNORE_COLUMN = "Ignore"
-SENT = f"{P}ratings-sent"  # of the session: the uploads of files that were chosen
-TAKEN = f"{P}ratings-taken"  # how many files rounds were made of
+SENT = f"{P}ratings-sent"  # session state key: uploads of selected files
+TAKEN = f"{P}ratings-taken"  # number of imported files
 
 
 class FileCorrections(TypedDict, total=False):
-    """How a file is to be read, where not as recognised (`store.rating.config.ImportRound`)."""
+    """Corrections to the detected reading of a file (`store.rating.config.ImportRound`)."""
 
     form: str
     columns: dict[str, str]
@@ -49,7 +49,7 @@ class FileCorrections(TypedDict, total=False):
 
 
 def draw_import() -> None:
-    """The file, how it is read, and the button."""
+    """Draw the upload, how it is read, and the import button."""
     st.markdown(
         "A file of ratings by people or by a judge: one vote per row with models and rater in columns, "
         "or one column of votes per rater. Scores, pass/fail and labels also work. Formats: JSON, JSONL, "
@@ -68,7 +68,7 @@ def draw_import() -> None:
 
 
 def _draw_reading(upload: str) -> None:
-    """Twice asked at most: as recognised, and as corrected."""
+    """Draw how the file is read: inspected as detected, then again with corrections."""
     recognised = _inspect_file(upload, {})
     if recognised is None:
         return
@@ -110,7 +110,9 @@ def _draw_reading(upload: str) -> None:
 
 
 def _inspect_file(upload: str, corrected: FileCorrections) -> RatingFileSummary | None:
-    """What the file holds when it is read so; None where it can't be, and then says why."""
+    """Return the contents of the file when read this way; None, with the error shown, if that is
+    impossible.
+    """
     body = json.dumps({"upload": upload, **corrected}, sort_keys=True)
     try:
         with st.spinner("Reading the file …"):
@@ -121,7 +123,7 @@ def _inspect_file(upload: str, corrected: FileCorrections) -> RatingFileSummary 
 
 
 def _draw_recognised(read: RatingFileSummary) -> None:
-    """What was recognised, its counts, what is left out, and the first ratings."""
+    """Draw the detected form, counts, ignored columns, and first ratings."""
     if read.form is None:
         st.warning(
             f"**No ratings were recognised.** {escape_markdown(read.problem or '')} Choose the row type, "
@@ -171,11 +173,8 @@ def _format_count_of_models(models: list[str], place: int) -> str:
     return models[place] if place < len(models) else ""
 
 
-# -- corrections ------------------------------------------------------------------------------------
-
-
 def _draw_columns(read: RatingFileSummary, upload: str) -> FileCorrections:
-    """Form and columns; what is as recognised is not said."""
+    """Draw form and columns; return only differences from the detected ones."""
     forms = list(RATING_FORMS)
     chosen = st.selectbox(
         "Row type",
@@ -202,7 +201,7 @@ def _draw_columns(read: RatingFileSummary, upload: str) -> FileCorrections:
 def _draw_role(
     form: RatingForm, role: str, own: dict[str, str], columns: list[str], upload: str
 ) -> dict[str, str]:
-    """What differs from what was recognised: a column of the role, or several, or empty for none."""
+    """Draw the choice of a role's column or columns; return it if it differs, "" for none."""
     key = f"{P}rated-{form.name}-{role}.{upload}"
     label = ROLE_WORDS[role].capitalize()
     if role in form.several:
@@ -217,7 +216,7 @@ def _draw_role(
 
 
 def _draw_values(read: RatingFileSummary, upload: str) -> FileCorrections:
-    """What each unclear value means, and what is recognised and can be said otherwise."""
+    """Ask for the meaning of each unclear value."""
     if read.form is None or read.problem:
         return {}
     form, given = RATING_FORMS[read.form], {}
@@ -237,7 +236,7 @@ def _draw_values(read: RatingFileSummary, upload: str) -> FileCorrections:
 
 
 def _draw_questions(read: RatingFileSummary, upload: str) -> tuple[list[str], bool]:
-    """The columns that are left out on purpose, and whether each question has its answer."""
+    """Ask about unused columns; return those ignored on purpose, and whether all are decided."""
     undecided = read.undecided
     if not undecided:
         return [], True
@@ -260,7 +259,7 @@ def _ask_column(column: UnusedColumn, upload: str) -> bool:
 
 
 def _draw_sides(read: RatingFileSummary, upload: str) -> FileCorrections:
-    """Who wrote the answers, where no column says it."""
+    """Ask for the models that wrote the answers, if no column contains them."""
     mapping = read.mapping
     if read.form != "votes" or {"model_a", "models"} & set(mapping):
         return {}

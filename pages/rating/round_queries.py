@@ -1,5 +1,5 @@
 """Queries of the rating pages for people allowed to see results, and the results of a round, computed once
-per state of its ratings. Raters' queries are in `pages.rating.rater` alone.
+per state of its ratings. Raters' queries are only in `pages.rating.rater`.
 """
 
 from __future__ import annotations
@@ -87,19 +87,19 @@ def list_tasks(round_id: str) -> list[AssignedTask]:
 
 @cached(LIVE, most=64)
 def read_item_page(round_id: str, words: str, size: int, number: int) -> RoundItemPage:
-    """A page of the items that a search finds, and how many it finds. number: from 1 on."""
+    """Read a page of matching items, and their total number. number: of the page, from 1."""
     return round_queries.item_page(get_client(), round_id, words, limit=size, offset=size * (number - 1))
 
 
 @cached(LIVE, most=64)
 def list_rated_tasks(round_id: str, item_ids: tuple[int, ...]) -> list[AssignedTask]:
-    """Rated ones, of these items."""
+    """List rated tasks of these items."""
     return rating_queries.of_items(get_client(), round_id, list(item_ids))
 
 
 @cached(CALM, most=8)
 def read_ratings(round_id: str, stamped: str) -> pa.Table:
-    """stamped: of `last_change`."""
+    """Read the ratings. stamped: `last_change`, part of the cache key."""
     return rating_queries.rated(get_client(), round_id)
 
 
@@ -115,7 +115,7 @@ def list_rater_counts(round_id: str) -> list[RaterCounts]:
 
 @cached(LIVE, most=16)
 def list_checks(round_id: str) -> tuple[list[AssignedTask], list[RoundItem]]:
-    """Tasks by which raters are checked, and their items."""
+    """List the tasks that check raters, and their items."""
     tasks = rating_queries.check_tasks(get_client(), round_id)
     item_ids = sorted({task.item_id for task in tasks})
     return tasks, list(
@@ -135,7 +135,7 @@ def list_items(round_id: str) -> list[RoundItem]:
 
 @cached(60, most=16)
 def list_bare_items(round_id: str) -> list[RoundItem]:
-    """Without their prompts."""
+    """List the items without their prompts."""
     return round_queries.items(get_client(), round_id, prompts=False)
 
 
@@ -160,13 +160,16 @@ def list_round_requests(round_id: str) -> list[RoundRequest]:
 
 
 CONTINUE_ICON = ":material/hourglass_empty:"
-MAX_PARTED = 5  # prompts on which people part
+MAX_PARTED = 5  # maximum disputed prompts shown
 READY_ICON = ":green[:material/verified:]"
 
 
 class AgreementSummary(NamedTuple):
-    """How far people agree. alphas: of outcomes under "", of a rubric by criterion; parted: those prompts on
-    which people part most, of `parted_on`."""
+    """Agreement between raters.
+
+    alphas: of outcomes under "", of a rubric by criterion; parted: the most disputed of the `parted_on`
+    prompts with disagreement.
+    """
 
     alphas: dict[str, Alpha]
     kappas: PairwiseKappas = PairwiseKappas([], 0)
@@ -175,33 +178,33 @@ class AgreementSummary(NamedTuple):
 
 
 def build_ratings(round: RoundSummary) -> RoundRatings:
-    """What was said, without raters that are left out, and of requests of the random draw alone."""
+    """Build the ratings without excluded raters and, of requests, from the random sample only."""
     return _build_ratings(build_stamp(round), round)
 
 
 def build_all_ratings(round: RoundSummary) -> RoundRatings:
-    """The same with raters that are left out."""
+    """Build the ratings including excluded raters."""
     stamped = build_stamp(round)
     return round_ratings.build_round_ratings(round, read_ratings(*stamped))
 
 
 @st.cache_resource(ttl=600, max_entries=8, show_spinner="Loading ratings")
 def _build_ratings(stamped: tuple[str, ...], _round: RoundSummary) -> RoundRatings:
-    """Shared and never changed: arrays of tens of thousands of ratings are not copied for each look."""
+    """Build shared, immutable ratings, so that arrays of tens of thousands are not copied per use."""
     round_id = _round.round_id
     left_out = {rater.person_id for rater in list_excluded_raters(round_id)}
     return round_ratings.build_round_ratings(_round, read_ratings(round_id, stamped[1]), left_out)
 
 
 def list_informative_items(round: RoundSummary) -> set[int]:
-    """Of a round of requests the items that were chosen because they tell most: no figure rests on them."""
+    """Return the items of a round of requests that were selected as informative; figures exclude them."""
     if not round.config.get("requests"):
         return set()
     return {each.item_id for each in list_round_requests(round.round_id) if not each.random}
 
 
 def compute_label_figures(round: RoundSummary) -> LabelStatistics:
-    """Of a round in which texts get labels."""
+    """Compute statistics of a round with one label per text."""
     return _compute_label_figures(build_stamp(round), round)
 
 
@@ -219,7 +222,7 @@ def _compute_label_figures(stamped: tuple[str, ...], _round: RoundSummary) -> La
 
 
 def compute_label_set_figures(round: RoundSummary) -> LabelSetStatistics:
-    """Of a round in which texts get several labels."""
+    """Compute statistics of a round with several labels per text."""
     return _compute_label_set_figures(build_stamp(round), round)
 
 
@@ -232,7 +235,7 @@ def _compute_label_set_figures(stamped: tuple[str, ...], _round: RoundSummary) -
 
 
 def compute_span_figures(round: RoundSummary) -> SpanStatistics:
-    """Of a round in which pieces of texts are marked."""
+    """Compute statistics of a round in which spans are marked."""
     return _compute_span_figures(build_stamp(round), round)
 
 
@@ -249,7 +252,7 @@ def _list_excluded_ids(round_id: str) -> set[str]:
 
 
 def compute_rater_checks(round: RoundSummary) -> list[RaterChecks]:
-    """How each rater did on check items, and who is flagged."""
+    """Compute each rater's results on check items, and flags."""
     return _compute_rater_checks(build_stamp(round), round)
 
 
@@ -260,12 +263,12 @@ def _compute_rater_checks(stamped: tuple[str, ...], _round: RoundSummary) -> lis
 
 
 def build_stamp(round: RoundSummary) -> tuple[str, ...]:
-    """Changes whenever something was said, or somebody left out: what figures are kept under."""
+    """Build the cache key of figures, which changes with every rating and exclusion."""
     return round.round_id, read_last_change(round.round_id)
 
 
 def compute_comparison(round: RoundSummary) -> ModelComparison | None:
-    """None where the protocol does not compare, or nothing was said."""
+    """Compare the models; None if the protocol does not compare or there are no ratings."""
     return _compute_comparison(build_stamp(round), round.state, round)
 
 
@@ -275,13 +278,13 @@ def _compute_comparison(stamped: tuple[str, ...], state: str, _round: RoundSumma
     if comparisons is None:
         return None
     looks: PeekPolicy = "all" if state == "open" else "best"
-    if _round.config.get("choice") == "telling":  # then the order of items is not by chance alone
+    if _round.config.get("choice") == "telling":  # the order of items is not random
         looks = "none"
     return compare(comparisons, looks=looks, overlap=_get_overlap(_round), planned=_round.item_count)
 
 
 def compute_agreement(round: RoundSummary) -> AgreementSummary:
-    """Of any protocol."""
+    """Compute the agreement between raters for any protocol."""
     return _compute_agreement(build_stamp(round), round)
 
 
@@ -303,7 +306,7 @@ def _compute_agreement(stamped: tuple[str, ...], _round: RoundSummary) -> Agreem
 
 
 def describe_readiness(round: RoundSummary) -> str:
-    """Whether a round can be closed, without a word of who is ahead; may be looked at any time."""
+    """Describe whether a round can be closed, without saying who leads; valid at any time."""
     if round.config.get("choice") == "telling":
         return (
             f"{CONTINUE_ICON} Prompts with differing answers were sampled more often, so early stopping "
@@ -332,7 +335,7 @@ def describe_readiness(round: RoundSummary) -> str:
 
 
 def format_headline(round: RoundSummary) -> str:
-    """What a closed round says, in a sentence; escaped."""
+    """Format the result of a closed round as one sentence, escaped."""
     compared = compute_comparison(round)
     if compared is not None:
         return escape_markdown(results_text.describe_strengths(compared.plain)[0])

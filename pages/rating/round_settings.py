@@ -29,13 +29,13 @@ from store.rating.config import (
 from store.rating.schemas import RaterAccount
 from store.rating.templates import INSTRUCTIONS, PROTOCOL_CAPTIONS, PROTOCOL_TITLES, TEMPLATES, RatingTemplate
 
-MAX_CHOICES = 100  # evaluations and runs to choose from
+MAX_CHOICES = 100  # number of evaluations and runs offered
 P = "round-new-"
 RoundForm = ModelForm[RoundConfig]
 
 
 class ModelOption(NamedTuple):
-    """A model to choose: its label, and the fields of its `RoundModel`."""
+    """A selectable model: its label, and the fields of its `RoundModel`."""
 
     label: str
     model: dict[str, str]
@@ -45,7 +45,7 @@ ModelOptions = Mapping[str, ModelOption]
 
 
 def list_answered_options(dataset_id: str) -> dict[str, ModelOption]:
-    """Evaluations with answers to rows of the data set."""
+    """List evaluations with answers to rows of the data set."""
     lines = evaluation_queries.list_evaluations("", dataset_id, "", MAX_CHOICES, 0)[1]
     return {
         f"e:{line.evaluation_id}": ModelOption(
@@ -57,7 +57,7 @@ def list_answered_options(dataset_id: str) -> dict[str, ModelOption]:
 
 
 def build_named_options(answers: Mapping[str, int]) -> dict[str, ModelOption]:
-    """Names under which a file has answers."""
+    """Build options of the names with answers in a file."""
     return {
         f"a:{name}": ModelOption(f"{name} ({plural(count, 'answer')} in the file)", {"answers": name})
         for name, count in answers.items()
@@ -65,7 +65,7 @@ def build_named_options(answers: Mapping[str, int]) -> dict[str, ModelOption]:
 
 
 def list_other_options() -> dict[str, ModelOption]:
-    """Runs and models by name, which answer the prompts first."""
+    """List runs and models, which first generate answers to the prompts."""
     options: dict[str, ModelOption] = {}
     for run in cached_queries.list_run_choices("", ("finished",), MAX_CHOICES):
         if run.task == "classification":
@@ -82,7 +82,10 @@ def list_other_options() -> dict[str, ModelOption]:
 
 
 def draw_models(options: ModelOptions, key: str) -> list[dict[str, str]]:
-    """The choice; a run that the link names is in it, tuned and base. `key`: of the prompts."""
+    """Draw the choice of models; tuned and base model of a linked run are preselected.
+
+    `key`: identifies the prompts.
+    """
     asked = st.query_params.get("run", "")
     default = [option for option in (f"r:base:{asked}", f"r:tuned:{asked}") if option in options]
     chosen = st.multiselect(
@@ -93,22 +96,24 @@ def draw_models(options: ModelOptions, key: str) -> list[dict[str, str]]:
         max_selections=MAX_MODELS,
         key=f"{P}models.{key}",
         placeholder="Choose two or more",
-        help="Answers that are there are taken as they are. A run or a model answers the same prompts first.",
+        help="Existing answers are used unchanged. A run or a model first answers the same prompts.",
     )
     return [options[option].model for option in chosen]
 
 
 @cached(LIVE, most=4)
 def list_raters() -> list[RaterAccount]:
-    """Everybody who may."""
+    """List everyone who may rate."""
     return workload.people_who_rate(get_client())
 
 
 def draw_rater_fields(
     people: Mapping[str, str], quotas: Mapping[str, int | None], key: str
 ) -> list[AssignedRater]:
-    """Fields for who rates a round, and how much of each: raters as a config has them. people: id -> name;
-    quotas: of those who are named so far."""
+    """Draw the choice of raters with quotas, and return them as in a config.
+
+    people: id -> name; quotas: of the raters assigned so far.
+    """
     chosen = st.multiselect(
         "Raters",
         list(people),
@@ -133,8 +138,10 @@ def draw_rater_fields(
 
 
 def draw_protocol(form: RoundForm, labels: Sequence[str] = (), label_count: int = 0) -> str:
-    """The protocol, and what raters are told, out of a template. labels: the most frequent ones of the data
-    set, of so many."""
+    """Draw the protocol and the instructions for raters, prefilled from a template.
+
+    labels: the most frequent ones of the data set, out of `label_count`.
+    """
     with st.container(horizontal=True, vertical_alignment="bottom"):
         protocol = st.selectbox(
             "Protocol",
@@ -184,7 +191,7 @@ def _draw_reasons(chosen: str, template: RatingTemplate) -> list[str]:
 
 
 def _draw_labels(labels: Sequence[str], label_count: int) -> list[str]:
-    """What a text may be given, a line each; begun with those of the data set."""
+    """Draw the labels, one per line, prefilled with those of the data set."""
     given = st.text_area("Labels, one per line", "\n".join(labels), key=f"{P}labels.{hash(tuple(labels))}")
     if label_count > len(labels):
         st.caption(f"The {len(labels)} most frequent of {label_count:,} labels. Add the others.")
@@ -192,7 +199,7 @@ def _draw_labels(labels: Sequence[str], label_count: int) -> list[str]:
 
 
 def _draw_marking(form: RoundForm, protocol: str) -> None:
-    """What spans and free text are about, and with which labels pieces are marked."""
+    """Draw the subject of spans and free text, and the labels of spans."""
     of_answer = st.segmented_control(
         "About",
         ("The answer", "The prompt"),
@@ -208,7 +215,7 @@ def _draw_marking(form: RoundForm, protocol: str) -> None:
 
 
 def _draw_criteria(chosen: str) -> list[Mapping[str, object]]:
-    """Named criteria; each one's points in words, worst to best."""
+    """Draw the criteria with descriptions of their points, worst to best."""
     names = st.multiselect(
         "Criteria",
         list(TEMPLATES),
@@ -227,7 +234,7 @@ def _draw_criteria(chosen: str) -> list[Mapping[str, object]]:
 
 
 def _draw_anchors(name: str, words: Sequence[str]) -> list[str]:
-    """What each point means; of another number of points than the template has it knows the ends alone."""
+    """Draw the meaning of each point; for another number of points only both ends are prefilled."""
     count = int(
         st.number_input("Points", MIN_POINTS, MAX_POINTS, len(words), key=f"{P}points.{name}", step=1)
     )
@@ -245,7 +252,7 @@ def _draw_anchors(name: str, words: Sequence[str]) -> list[str]:
 
 
 def draw_people(form: RoundForm, protocol: str) -> None:
-    """Who rates how much, and whether some comes again."""
+    """Draw the number of ratings by person, repeated items, and the raters."""
     with st.expander("Raters and overlap", icon=":material/group:"):
         form.draw("overlap", "per_rater", columns=2)
         if protocol in COMPARING:
@@ -253,14 +260,14 @@ def draw_people(form: RoundForm, protocol: str) -> None:
                 "One in ten comes again with its sides swapped",
                 True,
                 key=f"{P}repeat",
-                help="Tells how consistent a person is",
+                help="Measures how consistent a rater is",
             )
             form.put(repeat_share=0.1 if swapped else 0.0)
         everybodys = st.toggle(
             "All raters start with the same prompts",
             True,
             key=f"{P}calibration",
-            help="One in ten, five at least: they tell how far people agree from the first hour on",
+            help="One in ten, at least five: they measure agreement from the first hour",
         )
         form.put(calibration_share=0.1 if everybodys else 0.0)
         form.draw("adjudicate")

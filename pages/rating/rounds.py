@@ -29,7 +29,7 @@ BAD_ENDS = 3
 
 
 def draw_rounds(listed: list[RoundSummary]) -> None:
-    """Every round whose answers are gathered, as links."""
+    """Draw every round whose answers are complete, as links."""
     st.subheader("All rounds", anchor=False)
     for round in listed:
         link = {LINK: round.round_id}
@@ -39,14 +39,14 @@ def draw_rounds(listed: list[RoundSummary]) -> None:
 
 
 def format_state_badge(round: RoundSummary) -> str:
-    """Open or closed, as inline Markdown."""
+    """Format open or closed as inline Markdown."""
     if round.state == "open":
         return ":blue-badge[:material/how_to_vote: Open]"
     return ":green-badge[:material/check_circle: Closed]"
 
 
 def format_summary(round: RoundSummary) -> str:
-    """What it is and how far, in a line; who is compared is told once it is closed."""
+    """Summarize a round in one line; the compared models are named only once it is closed."""
     systems = " against ".join(escape_markdown(system.name) for system in round.systems[:3])
     more = f" and {len(round.systems) - 3} more" if len(round.systems) > 3 else ""
     names = systems + more if round.state == "closed" else formatting.plural(len(round.systems), "model")
@@ -61,23 +61,25 @@ def format_summary(round: RoundSummary) -> str:
 
 
 def describe_prompts(round: RoundSummary) -> str:
-    """How many prompts, and of which rows or file where they are not of a whole part: "40 prompts where the
-    language is German", "12 prompts from asked.jsonl"."""
+    """Describe the number of prompts, and their filter or file.
+
+    For example "40 prompts where the language is German", "12 prompts from asked.jsonl".
+    """
     count, config = formatting.plural(round.item_count, "prompt"), round.config
     if file := config.get("prompts_file"):
         return f"{count} from {PurePath(file.get('upload') or file['path']).name}"
     own = [config["where"]] if config.get("where") else []
-    filters = round.details.filters or own  # of evaluations too
+    filters = round.details.filters or own  # including filters of evaluations
     return count + ", and".join(f" where {describe_filter(Filter.parse(each))}" for each in filters)
 
 
 def format_people_count(count: int) -> str:
-    """ "1 person", "3 people"."""
+    """Format as "1 person", "3 people"."""
     return "1 person" if count == 1 else f"{count:,} people"
 
 
 def draw_preparing(round_id: str) -> bool:
-    """A round whose answers are still being gathered, or could not be; whether this one is."""
+    """Draw a round whose answers are not complete yet; return whether it is one."""
     if all(job.job_id != round_id for job in round_queries.list_unfinished()):
         return False
     st.title("Creating the round", anchor=False)
@@ -86,7 +88,7 @@ def draw_preparing(round_id: str) -> bool:
 
 
 def draw_unfinished() -> bool:
-    """Rounds whose answers are being gathered, and those that could not be; whether some are under way."""
+    """Draw rounds being prepared and those that failed; return whether some are being prepared."""
     jobs = round_queries.list_unfinished()
     alive = [job.job_id for job in jobs if job.status in ALIVE]
     if alive:
@@ -103,7 +105,7 @@ def _show_preparing(job: Job) -> None:
 
 
 def _draw_answer_jobs(job_ids: list[str]) -> None:
-    """How far each model is with the answers that the round waits for."""
+    """Draw each model's progress with the answers that the round waits for."""
     st.caption("The models generate answers first.")
     for answering in round_queries.list_jobs_by_id(tuple(job_ids)):
         if answering.status in ALIVE:
@@ -113,11 +115,11 @@ def _draw_answer_jobs(job_ids: list[str]) -> None:
             st.markdown(f":material/check: {escape_markdown(answering.title)}: {answering.status}")
 
 
-MAX_RUNS = 5  # beside compared runs
+MAX_RUNS = 5  # rounds shown for compared runs
 
 
 def draw_run_rounds(run_id: str) -> None:
-    """The tab of one run."""
+    """Draw the tab of one run."""
     with show_errors():
         listed = round_queries.list_run_rounds(run_id)
         if not listed:
@@ -136,7 +138,7 @@ def draw_run_rounds(run_id: str) -> None:
 
 
 def draw_rounds_between(run_ids: Sequence[str]) -> None:
-    """Rounds in which two or more of these runs were rated; nothing where there is none."""
+    """Draw rounds in which at least two of these runs were rated; nothing if there are none."""
     if len(run_ids) < 2:
         return
     with show_errors():
@@ -158,7 +160,7 @@ def draw_rounds_between(run_ids: Sequence[str]) -> None:
 
 
 def draw_dataset_origin(dataset: Dataset) -> None:
-    """Of rows that people's ratings made: of which round, and whose ratings were left out."""
+    """Draw the round that a data set was created from, and the raters excluded from it."""
     source = dataset.source
     if "round" not in source or "round_ratings" not in source:
         return

@@ -33,11 +33,11 @@ ROWS = {
     "Where the texts were selected as the most informative, train on these rows and evaluate on "
     "others.",
 }
-MAX_RUNS = 100  # to go on from, where nobody said whose answers they are
+MAX_RUNS = 100  # offered if the authors of the answers are unknown
 
 
 def draw_train(round: RoundSummary) -> None:
-    """The tab."""
+    """Draw the tab."""
     if is_text_round(round):
         _draw_lines(round)
         return
@@ -52,7 +52,7 @@ def draw_train(round: RoundSummary) -> None:
     st.markdown(ROWS.get(protocol, ROWS["pairwise"]))
     if not has_right("work"):
         return
-    if protocol != "free_text":  # whose words are no better answer
+    if protocol != "free_text":  # its texts are not better answers
         _draw_improve(round)
     body: dict[str, Any] = {"round": round.round_id} | _choose_raters(round)
     written = protocol in ("correction", "free_text")
@@ -75,7 +75,7 @@ def draw_train(round: RoundSummary) -> None:
 
 
 def _draw_lines(round: RoundSummary) -> None:
-    """Rows that no run here trains on, as a file for other tools."""
+    """Draw the download of rows that cannot be used for training here, for other tools."""
     several = round.protocol == "label"
     what = (
         "the labels that more than half of its raters chose" if several else "the spans that one rater marked"
@@ -108,7 +108,7 @@ def _draw_lines(round: RoundSummary) -> None:
 
 
 def _create_dataset(body: dict[str, Any], *, say: bool = True) -> str:
-    """Make the data set; its name once it is there, else empty."""
+    """Create the data set; return its name once it exists, or ""."""
     answer = send_command("rows_from_round", body)
     if answer is None:
         return ""
@@ -123,7 +123,7 @@ def _create_dataset(body: dict[str, Any], *, say: bool = True) -> str:
 
 
 def _draw_improve(round: RoundSummary) -> None:
-    """The way to the improvement of a registered model whose answers were rated."""
+    """Draw links to retrain a registered model whose answers were rated."""
     rows = NewRows(
         "Retrain {} on them and compare it with the version in use",
         [system.model for system in round.systems],
@@ -135,7 +135,7 @@ def _draw_improve(round: RoundSummary) -> None:
 
 
 def _choose_raters(round: RoundSummary) -> dict[str, bool]:
-    """Whose ratings count, before anything is made; flagged raters do where somebody says so."""
+    """Draw whose ratings count, with an option to include flagged raters."""
     checks = round_queries.compute_rater_checks(round)
     by_hand = {rater.person_id for rater in round_queries.list_excluded_raters(round.round_id)}
     flagged = any(each.flags and each.person_id not in by_hand for each in checks)
@@ -167,17 +167,17 @@ def _draw_agreement_option(round: RoundSummary) -> dict[str, Any]:
 
 
 def _choose_base(round: RoundSummary) -> dict[str, str]:
-    """What the run goes on from: the model of a run in the round, or a base model."""
+    """Draw the choice of the model to continue from: a run of the round, or a base model."""
     options: dict[str, tuple[str, dict[str, str]]] = {}
     for system in round.systems:
         if system.run_id:
-            with suppress(NotFoundError):  # a run that was deleted meanwhile
+            with suppress(NotFoundError):  # the run was deleted meanwhile
                 run = run_queries.read_current_run(system.run_id)
                 options[f"r:{run.run_id}"] = f"The run {run.name}", {"init_from": run.run_id}
     for system in round.systems:
         if system.model:
             options.setdefault(f"m:{system.model}", (f"The model {system.model}", {"model": system.model}))
-    if not options:  # nobody has said who wrote the answers
+    if not options:  # the authors of the answers are unknown
         options = _list_bases()
     if not options:
         return {}
@@ -188,7 +188,7 @@ def _choose_base(round: RoundSummary) -> dict[str, str]:
 
 
 def _list_bases() -> dict[str, tuple[str, dict[str, str]]]:
-    """Models by name, and runs that ended."""
+    """List models by name, and finished runs."""
     names = [model.name for model in cached_queries.list_models()]
     options = {f"m:{name}": (f"The model {name}", {"model": name}) for name in names}
     for run in cached_queries.list_run_choices("", ("finished",), MAX_RUNS):
@@ -198,7 +198,7 @@ def _list_bases() -> dict[str, tuple[str, dict[str, str]]]:
 
 
 def _wait_for_import(job_id: str, name: str) -> bool:
-    """Wait until the data set is there; why it is not is shown."""
+    """Wait until the data set exists, or show why it does not."""
     ends = time.monotonic() + WAIT_SECONDS
     with st.status(f"Creating the data set {escape_markdown(name)}") as status:
         job: Job = job_queue.get_job(get_client(), job_id)
@@ -219,7 +219,7 @@ def _wait_for_import(job_id: str, name: str) -> bool:
 
 
 def _launch(round: RoundSummary, dataset: str, base: dict[str, str], task: str) -> None:
-    """Launch with the defaults of the task and go to the run; what refuses it is shown with the way on."""
+    """Launch a run with default settings and open its page; a refusal is shown with a link to the form."""
     config = {"name": f"{round.name[:80]}, {task.upper()}", "dataset": dataset, "task": task, **base}
     if run_id := base.get("init_from"):
         run = run_queries.read_current_run(run_id)

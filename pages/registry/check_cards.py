@@ -15,7 +15,7 @@ CHECK_ANSWERS: dict[CheckAnswer, str] = {
 
 
 def draw_check(check: CheckReport) -> None:
-    """The card."""
+    """Draw the card of one check."""
     with st.container(border=True, gap="xsmall", key=None):
         draw_title(check)
         st.markdown(escape_markdown(check.sentence))
@@ -25,14 +25,14 @@ def draw_check(check: CheckReport) -> None:
 
 
 def draw_title(check: CheckReport) -> None:
-    """What is asked, and the answer."""
+    """Draw the requirement and the result."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{escape_markdown(check.title)}**", width="stretch")
         st.markdown(CHECK_ANSWERS[check.answer], width="content")
 
 
 def draw_evaluations(check: CheckReport) -> None:
-    """Links to the evaluations that it rests on."""
+    """Draw links to the evaluations the result is based on."""
     if not check.evaluations:
         return
     with st.container(horizontal=True, gap="small"):

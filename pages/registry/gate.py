@@ -43,7 +43,7 @@ from store.registry.schemas import GateReport
 
 @dataclass
 class DraftCheck:
-    """A check as the form has it, which may not be valid yet."""
+    """A check as entered in the form; it may be invalid."""
 
     kind: type[GateCheckConfig]
     values: Mapping[str, object]
@@ -54,7 +54,7 @@ class DraftCheck:
 
 
 def draw_form(model: ModelSummary, alias: str) -> None:
-    """What is set, changed and saved; the form keeps what was not saved while the page is open."""
+    """Draw the form of an alias's gate; unsaved changes are kept while the page is open."""
     line = model_queries.read_gate(model.model_id, alias)
     key = f"gate-{model.model_id}-{alias}"
     if key not in st.session_state:
@@ -103,7 +103,7 @@ def _is_needed(kind: type[GateCheckConfig], field: str) -> bool:
 
 
 def _draw_check(draft: DraftCheck, prefix: str) -> ModelForm[GateCheckConfig]:
-    """The fields of one check; what the form does not show stays as it is."""
+    """Draw the fields of one check; fields that are not shown keep their values."""
     form = ModelForm(draft.kind, prefix, draft.values)
     form.put(**draft.document)
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -117,7 +117,7 @@ def _draw_check(draft: DraftCheck, prefix: str) -> ModelForm[GateCheckConfig]:
 
 
 def _list_choices(kind: type[GateCheckConfig], field: str) -> Mapping[str, str] | None:
-    """What may be chosen of what is there: data sets and metrics."""
+    """Return the choices of a field: existing data sets or metrics; None for other fields."""
     choices = {
         "dataset": {row.dataset_id: row.name for row in cached_queries.list_datasets()},
         "metric": {name: metric.title for name, metric in METRICS.items()},
@@ -156,18 +156,18 @@ def _save(model: ModelSummary, alias: str, gate: object, key: str) -> None:
 
 
 def _clear_widgets(key: str) -> None:
-    """What widgets of the form hold: after a change their places are of other checks."""
+    """Clear the widgets of the form, because after a change their keys refer to other checks."""
     for name in [str(name) for name in st.session_state]:
         if name.startswith(f"{key}-") and not name.endswith("-kind"):
             st.session_state.pop(name)
 
 
 CUSTOM_ALIAS = "Custom alias"
-WAITING = "gate-evidence"  # in the session state: jobs that were queued from here
+WAITING = "gate-evidence"  # session state key: jobs queued from here
 
 
 def draw_gate(_: Client, model: ModelSummary, version: ModelVersion) -> None:
-    """The checks of one alias, and what may be done next."""
+    """Draw the checks of one alias, and the available actions."""
     reference = f"{model.name}@{version.version}"
     alias = _choose_alias(model)
     if not alias:
@@ -193,7 +193,7 @@ def draw_gate(_: Client, model: ModelSummary, version: ModelVersion) -> None:
 
 
 def _choose_alias(model: ModelSummary) -> str:
-    """Which alias is meant; empty where a new one is not named yet."""
+    """Draw the choice of the alias; "" until a custom alias is named."""
     own = [
         alias_now.alias
         for alias_now in model_queries.list_aliases(model.model_id)
@@ -210,9 +210,6 @@ def _choose_alias(model: ModelSummary) -> str:
         help="Small letters, digits, dashes and underscores.",
     )  # fmt: skip
     return (typed or "").strip()
-
-
-# -- what may be done -------------------------------------------------------------------------------
 
 
 def _draw_actions(model: ModelSummary, version: ModelVersion, report: GateReport) -> None:
@@ -238,7 +235,7 @@ def _draw_actions(model: ModelSummary, version: ModelVersion, report: GateReport
         _draw_promote(reference, alias, seen)
     elif has_right("govern"):
         with st.expander("Override the gate", icon=":material/gavel:"):
-            st.markdown("The gate is not passed. As an admin you may override it; your reason is kept.")
+            st.markdown("The gate did not pass. As an admin you can override it; your reason is recorded.")
             _draw_promote(reference, alias, seen, override=True)
 
 
@@ -263,7 +260,7 @@ def _draw_promote(reference: str, alias: str, seen: dict[str, int | None], overr
 
 
 def _draw_waiting() -> None:
-    """Evaluations that were queued from here, until they have ended."""
+    """Draw evaluations queued from here until they have ended."""
     if waiting := st.session_state.get(WAITING):
         _draw_live_waiting(tuple(waiting))
 

@@ -22,7 +22,7 @@ from store.registry import model_card
 
 
 def format_headline(evaluation: Evaluation | None) -> str:
-    """ "accuracy 0.92 (0.88 to 0.95, n 200) on trec"; empty where nothing was measured."""
+    """Format as "accuracy 0.92 (0.88 to 0.95, n 200) on trec"; "" if nothing was measured."""
     figures = evaluation.figures if evaluation else []
     usable = [entry for entry in figures if entry.value is not None]
     sure = [entry for entry in usable if entry.low is not None]
@@ -37,7 +37,7 @@ def format_headline(evaluation: Evaluation | None) -> str:
 
 
 def draw_card(_: Client, model: ModelSummary, version: ModelVersion) -> None:
-    """What the model is meant for, to be written; then the card."""
+    """Draw the form of the intended use, then the model card."""
     reference = f"{model.name}@{version.version}"
     text = model_card.format_card(model_queries.read_model_card(reference))
     if has_right("work"):
@@ -68,18 +68,18 @@ def _draw_intended_use(model: ModelSummary) -> None:
                 st.rerun()
 
 
-VERSION = "version"  # in the link: its number
+VERSION = "version"  # link parameter: the version's number
 
 
 class ModelPage(NamedTuple):
-    """What a page of a model is of."""
+    """The model, version and aliases of a page."""
 
     model: ModelSummary
     version: ModelVersion
     aliases: list[AliasState]
 
 
-# Each tab is a function of the client, the model and the version that is shown.
+# Each tab is drawn by a function of client, model and version.
 TABS = {
     "versions": Tab(":material/format_list_numbered: Versions", draw_versions),
     "gate": Tab(":material/rule: Gate", draw_gate),
@@ -89,7 +89,7 @@ TABS = {
 
 
 def draw_model(name: str) -> None:
-    """By its name or id."""
+    """Draw the page of the model with this name or id."""
     try:
         model = model_queries.read_model(name)
     except NotFoundError as error:
@@ -113,7 +113,7 @@ def draw_model(name: str) -> None:
 
 
 def _choose_version(model: ModelSummary) -> ModelVersion:
-    """That of the link, else that in production, else the newest."""
+    """Return the version named in the link, or else the production version, or else the newest."""
     number = model.production or model.newest
     asked = st.query_params.get(VERSION, "")
     try:
@@ -146,7 +146,7 @@ def _draw_head(subject: ModelPage) -> None:
 
 
 def _draw_next_step(subject: ModelPage) -> None:
-    """The likeliest next step."""
+    """Draw a button for the most likely next step."""
     model, version, _ = subject
     if st.query_params.get(LINK) == "gate" or not has_right("work"):
         return

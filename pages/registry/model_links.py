@@ -6,15 +6,18 @@ import streamlit as st
 
 PAGE = "pages/registry/models.py"
 TAB = "improve"
-FEEDBACK, ROUND, DATASET = "feedback", "round", "dataset"  # in the link: where rows come from
+FEEDBACK, ROUND, DATASET = "feedback", "round", "dataset"  # link parameters: sources of rows
 ROWS = (FEEDBACK, ROUND, DATASET, "alert", "slice")
 
 
 def build_improve_query(model: str, **rows: str) -> dict[str, str]:
-    """What the link says: `feedback` and `alert`, `round`, or `dataset` and `slice`; or `improvement`."""
+    """Build the link parameters of the Improve tab.
+
+    rows: `feedback` and `alert`, `round`, or `dataset` and `slice`; or `improvement`.
+    """
     return {"model": model, "tab": TAB} | rows
 
 
 def read_linked_rows() -> dict[str, str]:
-    """Which rows the link of this page names."""
+    """Return the source of rows named in the link of this page."""
     return {name: st.query_params[name] for name in ROWS if st.query_params.get(name)}

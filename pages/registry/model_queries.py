@@ -17,7 +17,7 @@ from store.registry import version_facts as lineage_queries
 from store.registry.config import KIND
 from store.registry.schemas import AliasMove, GateRecord, GateReport, Lineage
 
-MAX_EVALUATIONS_READ = 5  # newest evaluations
+MAX_EVALUATIONS_READ = 5  # number of newest evaluations considered
 
 
 @cached(cached_queries.LIVE, most=32)
@@ -67,8 +67,11 @@ def read_gate_report(reference: str, alias: str) -> GateReport:
 
 @cached(cached_queries.CALM, most=64)
 def find_headline_evaluation(reference: str) -> Evaluation | None:
-    """Of the newest evaluations of a version the one on most rows that has a figure with an interval; else
-    the newest. Few rows that people chose to correct are not what a version is known by."""
+    """Return the main evaluation of a version: of its newest ones with an interval, that on most rows.
+
+    If none has an interval, the newest is returned. The number of rows decides, because a few rows that
+    people chose to correct do not represent a version.
+    """
     own = model_versions.get_version(get_client(), reference)
     newest = gate_evidence.evaluations_of(get_client(), own, limit=MAX_EVALUATIONS_READ)
     sure = [entry for entry in newest if any(figure.low is not None for figure in entry.figures)]
@@ -87,5 +90,5 @@ def read_model_card(reference: str) -> ModelCard:
 
 @cached(cached_queries.LIVE, most=4)
 def list_registrations() -> list[Job]:
-    """What is being registered now, and what could not be, the newest last."""
+    """List active and failed registrations, newest last."""
     return job_queue.unfinished(get_client(), KIND)

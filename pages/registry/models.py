@@ -87,7 +87,7 @@ def _format_badge(line: ModelSummary) -> str:
 
 
 def _format_summary(line: ModelSummary) -> str:
-    """Versions, and the headline figure of the one in production, or of the newest."""
+    """Format the number of versions, and the headline figure of the production version or the newest."""
     parts = [formatting.plural(line.versions, "version")]
     number = line.production or line.newest
     if number is not None:
@@ -97,9 +97,6 @@ def _format_summary(line: ModelSummary) -> str:
     if line.newest_at:
         parts.append(f"newest {display.format_ago(line.newest_at)}")
     return escape_markdown(" · ".join(parts))
-
-
-# -- registering ------------------------------------------------------------------------------------
 
 
 def _draw_register() -> None:
@@ -137,7 +134,7 @@ def _draw_registrations() -> bool:
 
 
 def _show_registration_result() -> None:
-    """What the registering that this session asked for last came to: which version, new or there before."""
+    """Show the result of this session's last registration: the version, and whether it already existed."""
     asked = st.session_state.get(REGISTERING)
     job = next(iter(job_queue.with_ids(get_client(), [asked])), None) if asked else None
     if job is None or job.status != "finished":
@@ -148,11 +145,6 @@ def _show_registration_result() -> None:
         return
     st.success(escape_markdown(describe_registration(version, job)), icon=":material/deployed_code:")
 
-
-# Models: which version is in production, and may the next one take its place?
-#
-# The link is `?model=NAME`, with `&version=3` and `&tab=gate`. Without a model: all of them, and how to
-# register one.
 
 LINK = "model"
 

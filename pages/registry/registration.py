@@ -17,15 +17,17 @@ from store.registry.config import RegisterConfig
 from store.runs.schemas import Run
 
 NEW = "A new model"
-REGISTERING = "registering-job"  # that this session asked for; the models page says what it came to
-MAX_MODELS = 200  # models that may be chosen from; others are named
-MAX_REGISTERED = 4  # versions in the head of a run
-MAX_OFFERED = 50  # models that a choice offers; others are typed
+REGISTERING = "registering-job"  # this session's registration job, whose result the Models page shows
+MAX_MODELS = 200  # maximum models in the selector; others can be named
+MAX_REGISTERED = 4  # maximum versions in the header of a run
+MAX_OFFERED = 50  # maximum models offered in selectors; others can be typed
 
 
 @cached(CALM, most=4)
 def list_model_names() -> list[str]:
-    """Registered models as they may be chosen: NAME@production where one is, else the newest by number."""
+    """List registered models for selectors: NAME@production if there is one, else the newest version's
+    number.
+    """
     return [
         f"{line.name}@{'production' if line.production else line.newest}"
         for line in model_versions.list_models(get_client(), limit=MAX_OFFERED)[1]
@@ -35,12 +37,12 @@ def list_model_names() -> list[str]:
 
 @cached(CALM, most=32)
 def list_registered_versions(run_id: str) -> list[VersionSummary]:
-    """The versions of registered models that were made of it, newest first."""
+    """List versions of registered models made from the run, newest first."""
     return model_versions.versions_of_run(get_client(), run_id)
 
 
 def draw_registered(run: Run) -> None:
-    """The versions of registered models that it was kept as."""
+    """Draw links to the versions of registered models made from the run."""
     registered = list_registered_versions(run.run_id) if run.status == "finished" else []
     if not registered:
         return
@@ -56,7 +58,7 @@ def draw_registered(run: Run) -> None:
 
 
 def draw_run_button(run: Run) -> None:
-    """The way to the dialog."""
+    """Draw the button that opens the dialog."""
     if has_right("work") and st.button(
         "Register model",
         icon=":material/deployed_code:",
@@ -67,7 +69,7 @@ def draw_run_button(run: Run) -> None:
 
 
 def draw_fields(body: dict[str, str], key: str) -> None:
-    """Name, checkpoint where there are several, notes and the button; `body`: what is registered."""
+    """Draw model, name, notes and the button; `body`: what is registered."""
     names = [line.name for line in model_versions.list_models(get_client(), limit=MAX_MODELS)[1]]
     chosen = NEW
     if names:
@@ -98,7 +100,7 @@ def _register(body: dict[str, str]) -> None:
 
 @st.dialog("Register model")
 def register_run(run_id: str, name: str) -> None:
-    """The dialog of a run's page."""
+    """Open the registration dialog of a run."""
     st.markdown(
         "The run's model is copied, with checksums, as the next version of a model. It is kept even if "
         "the run is deleted, and you can use it anywhere as NAME@3."

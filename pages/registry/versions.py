@@ -27,7 +27,9 @@ ARROWS = {
 
 
 def draw_versions(_: Client, model: ModelSummary, version: ModelVersion) -> None:
-    """Aliases first: they are what is served."""
+    """Draw aliases, then all versions and the alias history; aliases come first because they are what is
+    served.
+    """
     _draw_aliases(model)
     _draw_table(model, version)
     _draw_moves(model)
@@ -51,7 +53,7 @@ def _draw_aliases(model: ModelSummary) -> None:
 
 
 def _draw_rollback(model: ModelSummary, alias: AliasState) -> None:
-    """Back to the version before, and the alias taken away; each with its reason."""
+    """Draw forms that roll an alias back to its previous version or remove it, each with a reason."""
     name, key = alias.alias, f"{model.model_id}-{alias.alias}"
     earlier = model_queries.find_previous_version(model.model_id, name)
     seen = {"version": alias.version}
@@ -106,7 +108,7 @@ def _build_row(line: VersionSummary, chosen: ModelVersion) -> dict[str, object]:
 
 
 def format_origin(line: VersionSummary | ModelVersion) -> str:
-    """ "run Sums", "run Sums, best checkpoint (the run was deleted)", "a folder"."""
+    """Format the origin of a version: "run Sums", "run Sums, best checkpoint", "a folder"."""
     source = line.source
     if source.kind == "folder":
         return "a folder"
@@ -189,14 +191,14 @@ LEGACY_PAGES: dict[LineageKind, tuple[str, str]] = {
     "round": ("rating round", "rating rounds"),
     "move": ("move of an alias", "moves of aliases"),
 }
-WIDTH = 26  # characters of a line in a box
+WIDTH = 26  # characters per line in a box
 STYLE = """<style>
 @media (max-width: 640px) {.st-key-lineage-graph {display: none}}
 </style>"""
 
 
 def draw_lineage(_: Client, model: ModelSummary, version: ModelVersion) -> None:
-    """The graph, then everything in it with a link to its page."""
+    """Draw the lineage as a graph, then as a list with links."""
     graph = model_queries.read_lineage(f"{model.name}@{version.version}")
     st.html(STYLE)
     with st.container(key="lineage-graph"):
@@ -231,7 +233,7 @@ def _draw_node(node: LineageNode, graph: Lineage) -> None:
 
 
 def render_dot(graph: Lineage, *, dark: bool = False) -> str:
-    """The graph in Graphviz's language; whatever names hold, it stays a name."""
+    """Render the graph in Graphviz's language; names are escaped."""
     ink = "#e8eaed" if dark else "#20262b"
     fill = "#1d2429" if dark else "#ffffff"
     lines = [

@@ -1,5 +1,5 @@
-"""The decision: old and new rows side by side with both versions' figures, how each change lies beside what
-is allowed, the gate of the alias, and a person's yes or no.
+"""The decision on an improvement: old and new rows side by side with both versions' figures, each change
+against the allowed margin, the gate of the alias, and the buttons to promote or decline.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from store.retraining import improvement_text
 from store.retraining.improvement_text import can_be_leakage
 from store.retraining.schemas import Improvement
 
-POWER = (1.960 + 0.842) / 1.960  # of a normal: 95% intervals that clear a limit in 80 of 100 cases
+POWER = (1.960 + 0.842) / 1.960  # normal quantiles: a 95% interval excludes a limit with 80% power
 COLORS: dict[CheckAnswer, str] = {
     "passed": palette.GOOD,
     "failed": palette.BAD,
@@ -47,12 +47,12 @@ STYLE = """<style>
 
 
 def is_share_metric(check: CheckReport) -> bool:
-    """Whether it is of a share, which is written in points."""
+    """Whether the metric is a share, whose changes are shown in points."""
     return check.unit.startswith("share")
 
 
 def describe_change(change: Estimate, *, shares: bool) -> str:
-    """ "1.2 points better (0.4 worse to 2.8 better, n 300)"; of a share in points."""
+    """Describe as "1.2 points better (0.4 worse to 2.8 better, n 300)"; shares are in points."""
     times, unit = (100.0, "point") if shares else (1.0, "")
     value, low, high = change.value, change.low, change.high
     if low is None or high is None:
@@ -75,8 +75,10 @@ def _format_signed(value: float, places: int, unit: str = "") -> str:
 
 
 def estimate_rows_needed(change: Estimate, limit: float | None) -> int | None:
-    """About how many rows would show in 80 of 100 cases that two equally good versions are as good, by the
-    width of this interval; None where that can't be said."""
+    """Estimate the rows needed to show with 80% power that two equally good versions are equivalent.
+
+    It is derived from the width of this interval; None if it cannot be estimated.
+    """
     low, high = change.low, change.high
     if low is None or high is None or not limit or high <= low:
         return None
@@ -85,8 +87,10 @@ def estimate_rows_needed(change: Estimate, limit: float | None) -> int | None:
 
 
 def describe_rows_needed(check: CheckReport) -> str:
-    """What would tell where it can't be told; empty where nothing can be said of it, or where it is
-    repeats that keep it open: more rows would not help."""
+    """Describe how many rows would resolve an inconclusive check.
+
+    "" if unknown, or if it is inconclusive because of possible leakage, where more rows would not help.
+    """
     if check.answer != "cant_tell" or check.value is None or can_be_leakage(check):
         return ""
     rows = estimate_rows_needed(check.value, check.limit)
@@ -99,7 +103,9 @@ def describe_rows_needed(check: CheckReport) -> str:
 
 
 def render_change(change: Estimate, limit: float | None, answer: CheckAnswer, *, shares: bool) -> str:
-    """The picture; words beside it say the same, so that it is hidden from who hears the page."""
+    """Render the change against the margin as HTML; hidden from screen readers, because the text says the
+    same.
+    """
     low, high = change.low, change.high
     if low is None or high is None:
         return ""
@@ -122,7 +128,7 @@ def render_change(change: Estimate, limit: float | None, answer: CheckAnswer, *,
 
 
 def _render_key(limit: float | None, *, shares: bool) -> str:
-    """What line and hatching are."""
+    """Render the legend of the dashed line and the hatching."""
     dashed = "Dashed: no change"
     if limit is None:
         return f"{dashed}."
@@ -132,7 +138,7 @@ def _render_key(limit: float | None, *, shares: bool) -> str:
 
 HEADLINES: dict[
     improvement_text.ImprovementOutcome, tuple[str, str, str]
-] = {  # {by}: "more than 2 points worse"
+] = {  # {by} is replaced, for example by "more than 2 points worse"
     "better": (
         *("green", "verified"),
         "Better than the version in use, on old and new rows",
@@ -149,7 +155,7 @@ HEADLINES: dict[
 
 
 def draw_decision(model: ModelSummary, improvement: Improvement) -> None:
-    """The card."""
+    """Draw the decision card."""
     own = improvement.facts["gate"]
     with st.container(border=True, key="improve-decision"):
         color, icon, words = HEADLINES[improvement_text.classify_outcome(own)]
@@ -187,7 +193,7 @@ def _draw_sides(improvement: Improvement, own: GateReport) -> None:
 
 
 def _draw_judges(improvement: Improvement) -> None:
-    """By which rows, where some of them have judged before."""
+    """Draw which held-out rows were used, if some were used by earlier improvements."""
     rows = improvement.facts.get("rows")
     if rows is None or rows.again is None or not rows.again.rows:
         return
@@ -197,7 +203,7 @@ def _draw_judges(improvement: Improvement) -> None:
 
 
 def _draw_figures(improvement: Improvement, own: GateReport, check: CheckReport) -> None:
-    """A line for each version, then the change and where it lies beside what is allowed."""
+    """Draw one line per version, then the change against the margin."""
     names = (own.reference, check.other or own.holder or "")
     metric = improvement.config.get("metric") or check.sentence.partition(":")[0].replace(" ", "_")
     lines, shares = [], is_share_metric(check)
@@ -226,7 +232,7 @@ def _find_figure(evaluation_id: str, metric: str) -> Figure | None:
 
 
 def format_figure_line(name: str, figure: Figure, *, new: bool) -> str:
-    """ "trec@4, new    accuracy 91.2% (87 to 94, n 300)"."""
+    """Format a figure as "trec@4, new accuracy 91.2% (87 to 94, n 300)"."""
     key = figure.metric.removeprefix("eval/")
     title = METRICS[key].title if key in METRICS else key
     return (
@@ -236,7 +242,7 @@ def format_figure_line(name: str, figure: Figure, *, new: bool) -> str:
 
 
 def format_figure(figure: Figure) -> str:
-    """ "91.2% (87.0 to 94.1, n 300)"."""
+    """Format a figure as "91.2% (87.0 to 94.1, n 300)"."""
     value, low, high = figure.value, figure.low, figure.high
     if value is None:
         return f"not measured: {figure.failed or 'no usable row'}"
@@ -249,11 +255,8 @@ def format_figure(figure: Figure) -> str:
     return f"{formatting.format_number(times * value, places)}{unit} ({bounds}, n {figure.n:,})"
 
 
-# -- the alias, and who serves it -------------------------------------------------------------------
-
-
 def _draw_alias_gate(improvement: Improvement) -> GateReport | None:
-    """What every version has to pass before it takes the alias."""
+    """Draw the gate that every version has to pass before it gets the alias, and return its report."""
     reference, alias = improvement.facts.get("version"), improvement.alias
     if reference is None or improvement.state != "deciding":
         return None
@@ -291,9 +294,6 @@ def _draw_serving(model: ModelSummary, improvement: Improvement) -> None:
     )
 
 
-# -- yes or no --------------------------------------------------------------------------------------
-
-
 def _draw_buttons(improvement: Improvement, own: GateReport, alias_report: GateReport | None) -> None:
     passed = own.answer == "passed" and (alias_report is None or alias_report.answer == "passed")
     reason = st.text_area(
@@ -329,7 +329,7 @@ def _decide(improvement: Improvement, reason: str | None, *, promote: bool, over
     reference = improvement.facts.get("version", "It")
     done = f"{reference} is now {improvement.alias}." if promote else f"{reference} declined."
     if send_command("decide_improvement", body, done) is not None:
-        st.query_params[IMPROVEMENT] = improvement.improvement_id  # it stays in sight once it has ended
+        st.query_params[IMPROVEMENT] = improvement.improvement_id  # keeps it open after it has ended
         st.rerun()
 
 

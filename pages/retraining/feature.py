@@ -1,4 +1,4 @@
-"""Improvements on the screens: a tab of a model, those that wait for a yes, and the ways to them."""
+"""Registration of improvements on the screens: a tab of a model, pending decisions, and links to the form."""
 
 from __future__ import annotations
 

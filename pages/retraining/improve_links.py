@@ -1,5 +1,5 @@
-"""The ways from other pages to the improvement of a model: from rows of an endpoint, a round or a slice to
-its form, and to the improvements that wait for a yes.
+"""Links from other pages to the improvement of a model: from rows of an endpoint, a round or a slice to
+its form, and to improvements that wait for a decision.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from store.core.formatting import plural
 from store.core.version_folders import is_reference
 from store.retraining.schemas import Improvement
 
-IMPROVEMENT = "improvement"  # in the link: its id
+IMPROVEMENT = "improvement"  # link parameter: id of an improvement
 
 
 def _draw_link(model: str, label: str, **rows: str) -> None:
@@ -30,7 +30,7 @@ def _draw_link(model: str, label: str, **rows: str) -> None:
 
 
 def draw_row_use(rows: NewRows) -> None:
-    """A link for each registered model whose answers the rows hold."""
+    """Draw a link for each registered model whose answers the rows contain."""
     names = _list_named_models(rows.models)
     for run_id in rows.run_ids:
         names += [line.name for line in list_registered_versions(run_id)]
@@ -39,7 +39,7 @@ def draw_row_use(rows: NewRows) -> None:
 
 
 def draw_slice_use(dataset_id: str, slice_id: str) -> None:
-    """The way from a saved slice; for which model is asked there."""
+    """Draw a link from a saved slice; the model is selected on the linked page."""
     if has_right("work") and list_model_names():
         st.page_link(
             PAGE, label="Improve a model with these rows", icon=":material/autorenew:",
@@ -48,7 +48,7 @@ def draw_slice_use(dataset_id: str, slice_id: str) -> None:
 
 
 def list_settings_models(settings: Mapping[str, Any]) -> list[str]:
-    """Names of the registered models that an endpoint's settings have it serve."""
+    """Names of the registered models served according to an endpoint's settings."""
     return _list_named_models(list_subjects(settings))
 
 
@@ -68,7 +68,7 @@ GATE_ANSWERS = {
 
 
 def draw_pending_improvements() -> None:
-    """Those that wait for a yes, the newest first."""
+    """Draw improvements that wait for a decision, newest first."""
     with show_errors():
         waiting = retraining_queries.list_improvements_in(("deciding",))[::-1]
         if not waiting:

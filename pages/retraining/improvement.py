@@ -1,6 +1,4 @@
-"""One improvement: its chain while it moves, what became of the rows that came back, and what a person has
-to do.
-"""
+"""One improvement: its steps while it is active, what became of the new rows, and what a person has to do."""
 
 from __future__ import annotations
 
@@ -60,8 +58,8 @@ EARLIER_ROWS = (
     "The held-out new rows were sampled at random from requests, but not all of the earlier held-out "
     "rows were. A metric on all of them does not estimate quality on all requests."
 )
-EXCERPT = 200  # characters, as of skipped rows
-DRAWN = 10  # rows that stand beside what they repeat
+EXCERPT = 200  # characters, as for skipped rows
+DRAWN = 10  # maximum repeated rows drawn
 MISSING = "deleted"
 BAR = """<style>
 .tb-fate {display: flex; height: 12px; border-radius: 6px; overflow: hidden; gap: 2px; margin: .3rem 0 .4rem}
@@ -72,11 +70,11 @@ BAR = """<style>
 
 
 def draw_fate(improvement: Improvement) -> None:
-    """A bar of all rows that were asked for, its parts in words, and each reason with its count."""
+    """Draw how the requested rows were used, as a bar and in words, and each reason for exclusion."""
     rows = improvement.facts.get("rows")
     if rows is None:
         return
-    if improvement.state == "waiting":  # none of them is trained on yet
+    if improvement.state == "waiting":  # no rows are used for training yet
         _draw_excluded_rows(rows)
         return
     st.html(STYLE + BAR + render_bar(rows))
@@ -95,7 +93,7 @@ def draw_fate(improvement: Improvement) -> None:
 
 
 def _draw_excluded_rows(rows: GatheredRows) -> None:
-    """Each reason with its count."""
+    """Draw each reason for exclusion with its count."""
     if rows.left_out:
         with st.expander(
             f"Why {plural(count_excluded_rows(rows), 'row')} were left out", icon=":material/block:"
@@ -105,7 +103,7 @@ def _draw_excluded_rows(rows: GatheredRows) -> None:
 
 
 def _draw_repeated_rows(rows: GatheredRows, facts: ImprovementFacts) -> None:
-    """Rows that repeat one that judges, each beside that one, and what may have slipped through."""
+    """Draw rows that repeat a held-out row, side by side with it, and possible remaining leakage."""
     dataset_id, checks = facts.get("rows_dataset_id"), facts["gate"].checks if "gate" in facts else []
     if sentence := describe_leakage(rows, checks[0] if checks else None):
         st.caption(f":material/content_copy: {sentence}")
@@ -122,7 +120,7 @@ def _draw_repeated_rows(rows: GatheredRows, facts: ImprovementFacts) -> None:
 
 
 def _draw_row_pair(row: RepeatedRow, dataset_id: str) -> None:
-    """The beginning of a row that stayed out, and of the row that judges."""
+    """Draw the beginnings of an excluded row and of the held-out row it repeats."""
     skipped = cached_queries.find_skipped_row(dataset_id, row.line)
     new = MISSING if skipped is None else skipped.excerpt
     other = next(
@@ -145,7 +143,7 @@ def _shorten(text: str) -> str:
 
 
 def _draw_reused_rows(rows: GatheredRows) -> None:
-    """Rows that judged earlier improvements and judge again, and why others don't."""
+    """Draw how many held-out rows of earlier improvements are used again, and why others are not."""
     if sentence := describe_reuse(rows):
         st.caption(f":material/history: {sentence}")
     left = rows.again.left_out if rows.again is not None else {}
@@ -157,7 +155,7 @@ def _draw_reused_rows(rows: GatheredRows) -> None:
 
 
 def list_training_notes(rows: GatheredRows) -> list[str]:
-    """What is to be known of those that train."""
+    """List notes about the rows used for training."""
     lines = [sentence] if (sentence := describe_redaction(rows)) else []
     if rows.only_train:
         ask = "asks" if rows.only_train == 1 else "ask"
@@ -171,12 +169,12 @@ def list_training_notes(rows: GatheredRows) -> list[str]:
 
 
 def count_excluded_rows(rows: GatheredRows) -> int:
-    """How many of them."""
+    """Return the number of excluded rows."""
     return sum(rows.left_out.values())
 
 
 def render_bar(rows: GatheredRows) -> str:
-    """The bar and its key."""
+    """Render the bar and its legend."""
     parts = (
         (rows.train, "for training", palette.TRAIN),
         (rows.held_out, "held out for evaluation", palette.VALIDATION),
@@ -206,7 +204,7 @@ BADGES = {
 
 
 def draw_improvement(model: ModelSummary, improvement: Improvement) -> None:
-    """The whole of it; drawn anew by itself while something works on it."""
+    """Draw one improvement; it refreshes while it is active."""
     with st.container(border=True, key="improvement"):
         _draw_head(model, improvement)
         moves = improvement.state in AT_WORK and improvement.state != "deciding"
@@ -214,12 +212,12 @@ def draw_improvement(model: ModelSummary, improvement: Improvement) -> None:
         if improvement.state in RESUMED:
             _draw_failure(improvement)
         draw_fate(improvement)
-    if "gate" in improvement.facts and improvement.state != "measuring":  # else it is measured anew
+    if "gate" in improvement.facts and improvement.state != "measuring":  # else measured again
         draw_decision(model, improvement)
 
 
 def format_badge(improvement: Improvement) -> str:
-    """How it stands, in a word."""
+    """Format the state as a badge."""
     state = improvement.state
     return f":{BADGES.get(state, 'blue')}-badge[{improvement_text.STATES[state].title}]"
 
@@ -265,7 +263,7 @@ def _draw_chain(model: ModelSummary, improvement_id: str, drawn: str) -> None:
 
 
 def read_context(model: ModelSummary, improvement: Improvement) -> ImprovementContext:
-    """What it names, where that is still there."""
+    """Read the items an improvement refers to, if they still exist."""
     facts = improvement.facts
     listed = retraining_queries.list_jobs_by_id(list_job_ids(improvement))
     round_id, round = find_round_id(improvement), None
@@ -291,7 +289,7 @@ def _find_dataset(dataset_id: str | None) -> Dataset | None:
 
 
 def _draw_failure(improvement: Improvement) -> None:
-    """Why it failed or waits, what to do, and the way on from the very step."""
+    """Draw why it failed or waits, what to do, and a button that resumes it from that step."""
     trouble = improvement.trouble
     message = (
         trouble["message"]

@@ -1,4 +1,4 @@
-"""What the screens of improvements read."""
+"""Queries of the improvement pages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def list_improvements(model_id: str) -> list[Improvement]:
 
 @cached(LIVE, most=8)
 def list_improvements_in(states: tuple[ImprovementState, ...]) -> list[Improvement]:
-    """Of all models, the oldest first."""
+    """Improvements of all models in these states, oldest first."""
     return improvements.in_states(get_client(), states)
 
 
@@ -73,7 +73,7 @@ def list_endpoints() -> list[EndpointStatus]:
 
 @cached(LIVE, most=16)
 def list_alert_ids(endpoint_id: str) -> list[str]:
-    """Of the alerts of an endpoint, seen or not."""
+    """Ids of an endpoint's alerts, acknowledged or not."""
     listed = [*monitor_alerts.open_alerts(get_client(), endpoint_id)]
     listed += monitor_alerts.past_alerts(get_client(), endpoint_id)
     return [alert.alert_id for alert in listed]
@@ -101,5 +101,5 @@ def read_evaluation(evaluation_id: str) -> Evaluation:
 
 @cached(CALM, most=64, spinner="Checking the gate")
 def check_alias_gate(reference: str, alias: str) -> GateReport:
-    """The version at the gate that the alias has for every version."""
+    """The report of the alias's gate for a version."""
     return gate_report.build_gate_report(*gate_checks.case(get_client(), reference, alias))

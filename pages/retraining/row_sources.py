@@ -1,5 +1,6 @@
-"""Where new rows come from, as fields: feedback of an endpoint, a rating round, a slice of a data set. What a
-link asks for is filled in once."""
+"""Sources of new rows as form fields: feedback of an endpoint, a rating round, a slice of a data set.
+Values of a link are filled in once.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ TRAINABLE_PROTOCOLS = (
     "label",
     "pairwise",
     "rank",
-)  # protocols that say what a better answer is
+)  # protocols that produce better answers
 UNSUCCESSFUL = (*RESUMED, "stopped")
 TEXTS_STAY = (
     "The new rows keep their texts even after the request log is deleted. Redacted text stays a "
@@ -42,7 +43,7 @@ TEXTS_STAY = (
 
 @dataclass(frozen=True)
 class RowSourceSelection:
-    """Sources as `ImproveConfig.rows` has them, and about how many rows they have (None: can't be said)."""
+    """Sources as in `ImproveConfig.rows`, and their approximate number of rows (None: unknown)."""
 
     sources: list[RowSourceDocument]
     rows: int | None
@@ -51,7 +52,7 @@ class RowSourceSelection:
 def draw_sources(
     model: ModelSummary, past: Sequence[Improvement], key: str, *, feedback_alone: bool
 ) -> RowSourceSelection:
-    """The choice, and the fields of what is chosen."""
+    """Draw the choice of sources, and the fields of each."""
     kinds = [FEEDBACK] if feedback_alone else _choose_kinds(key)
     chosen: list[RowSourceDocument] = []
     counts: list[int | None] = []
@@ -70,7 +71,7 @@ def draw_sources(
 
 
 def _choose_kinds(key: str) -> list[str]:
-    """The kinds that are chosen: at first those of the link."""
+    """Draw the choice of the kinds of sources; initially those of the link."""
     name = f"{key}-kinds"
     if name not in st.session_state:
         asked = [kind for kind in KINDS if st.query_params.get(kind)]
@@ -81,11 +82,8 @@ def _choose_kinds(key: str) -> list[str]:
     )  # fmt: skip
 
 
-# -- feedback ---------------------------------------------------------------------------------------
-
-
 def list_serving_endpoints(model: ModelSummary) -> dict[str, str]:
-    """Endpoints that serve a version of the model: id -> name."""
+    """Return the endpoints that serve a version of the model: id -> name."""
     return {
         seen.endpoint_id: seen.name
         for seen in retraining_queries.list_endpoints()
@@ -94,7 +92,7 @@ def list_serving_endpoints(model: ModelSummary) -> dict[str, str]:
 
 
 def find_last_begun(past: Sequence[Improvement]) -> datetime | None:
-    """When rows were last taken: of improvements that came to something."""
+    """Return when rows were last used by an improvement that did not fail."""
     return max((line.begun_at for line in past if line.state not in UNSUCCESSFUL), default=None)
 
 
@@ -136,7 +134,7 @@ def _draw_feedback(
 
 
 def _choose_endpoint(names: Mapping[str, str], everything: Mapping[str, FeedbackTotals], key: str) -> str:
-    """By the link, else the one to which most came back."""
+    """Draw the choice of the endpoint; by default that of the link, else the one with the most feedback."""
     asked = st.query_params.get(FEEDBACK, "")
     by_name = next((own for own, name in names.items() if name == asked), asked)
     first = (
@@ -161,7 +159,7 @@ def _choose_start(since: datetime, key: str) -> datetime | None:
 
 
 def describe_counts(line: FeedbackTotals | None, name: str, start: datetime | None) -> str:
-    """How much came back, from whom, and how much of it can be used."""
+    """Describe how much feedback there is, from whom, and how much is usable."""
     if line is None:
         when = " since the last improvement" if start else ""
         return f":material/inbox: No corrected or labelled answers of **{escape_markdown(name)}**{when}."
@@ -181,15 +179,12 @@ def describe_counts(line: FeedbackTotals | None, name: str, start: datetime | No
 
 
 def _choose_alert(endpoint_id: str, key: str) -> str:
-    """The alert of the link, as long as it is of this endpoint and not taken out."""
+    """Return the alert of the link if it belongs to this endpoint and is not deselected, else ""."""
     asked = st.query_params.get("alert", "")
     if not asked or asked not in retraining_queries.list_alert_ids(endpoint_id):
         return ""
     only = st.checkbox("Only requests behind the alert", value=True, key=f"{key}-alert")
     return asked if only else ""
-
-
-# -- rounds and data sets ---------------------------------------------------------------------------
 
 
 def _draw_round(key: str) -> tuple[RowSourceDocument | None, int | None]:
@@ -253,7 +248,7 @@ def _draw_dataset(key: str) -> tuple[RowSourceDocument | None, int | None]:
 
 
 def _select_slice(dataset_id: str, key: str) -> None:
-    """The slice of the link, chosen once."""
+    """Select the slice of the link, once."""
     name, asked = f"{key}-slice.{dataset_id}", st.query_params.get("slice", "")
     if not asked or name in st.session_state:
         return

@@ -74,7 +74,7 @@ def _draw_alias(form: ModelForm[Any], model: ModelSummary) -> str:
 
 
 def _find_source_run(model: ModelSummary, alias: str) -> Run | None:
-    """The run that produced the version with the alias, if it still exists."""
+    """Return the run that produced the version with the alias, or None if it no longer exists."""
     try:
         version = retraining_queries.read_version(f"{model.name}@{alias}")
         return run_queries.read_current_run(version.run_id) if version.run_id else None
@@ -83,7 +83,7 @@ def _find_source_run(model: ModelSummary, alias: str) -> Run | None:
 
 
 def _draw_config_run(form: ModelForm[Any], run: Run | None) -> Run | None:
-    """The run whose config is launched: the version's own (an empty value), or another one."""
+    """Draw the choice of the run whose config is launched: the version's own (an empty value), or another."""
     listed = {line.run_id: line for line in run_queries.list_newest_runs("", ("finished",), MAX_RUNS)}
     choices = {line.run_id: line.name for line in listed.values() if run is None or line.run_id != run.run_id}
     if run is not None:
@@ -98,7 +98,7 @@ def _draw_config_run(form: ModelForm[Any], run: Run | None) -> Run | None:
 
 
 def format_config(run: Run) -> str:
-    """ "LoRA on SmolLM2-135M, learning rate 0.0002, 3 epochs, with the 4,906 rows of trec"."""
+    """Format as "LoRA on SmolLM2-135M, learning rate 0.0002, 3 epochs, with 4,906 old rows of trec"."""
     config = run.config
     rate = config.get("learning_rate")
     rows = run.facts.get("rows")
@@ -113,7 +113,7 @@ def format_config(run: Run) -> str:
 
 
 def _draw_metric(form: ModelForm[Any], run: Run | None) -> tuple[str, float]:
-    """The metric, and the margin in its unit."""
+    """Draw the metric, and the margin in its unit."""
     task = str(run.config.get("task") or "sft") if run else "sft"
     offered = [name for name in list_offered_metrics(task) if name in MEASURED_METRICS]
     listed = list(dict.fromkeys([_get_default_metric(run, task), *offered, *MEASURED_METRICS]))
@@ -139,15 +139,13 @@ def _draw_metric(form: ModelForm[Any], run: Run | None) -> tuple[str, float]:
 def _get_default_metric(run: Run | None, task: str) -> str:
     format = ""
     if run:
-        with suppress(
-            NotFoundError
-        ):  # its rows were deleted: nothing can be improved, as is said at the launch
+        with suppress(NotFoundError):  # its rows were deleted; the launch explains that it cannot be improved
             format = cached_queries.read_dataset(run.dataset_id).format
     return choose_comparison_metric(task=task, format=format)
 
 
 def describe_margin(metric: str, margin: float) -> str:
-    """What the margin means in the unit of the metric."""
+    """Describe the margin in the unit of the metric."""
     described = METRICS[metric]
     if described.bounds == SHARE:
         size = f"{format_setting(100 * margin)} points of {described.title}"
@@ -162,7 +160,9 @@ def describe_margin(metric: str, margin: float) -> str:
 
 
 def estimate_training_seconds(run: Run, new_rows: int) -> float | None:
-    """What the run took, scaled by the rows that come to it; None where nobody measured it."""
+    """Estimate the training time from that of the run, scaled by the additional rows; None if not
+    measured.
+    """
     facts = run.facts
     took, rows = facts.get("run_seconds") or facts.get("train_seconds"), facts.get("rows")
     if not took or not rows or not rows["train"]:
@@ -171,7 +171,7 @@ def estimate_training_seconds(run: Run, new_rows: int) -> float | None:
 
 
 def describe_training_time(run: Run | None, new_rows: int | None) -> str:
-    """How long the run will take, and what that rests on."""
+    """Describe the estimated training time and its basis."""
     seconds = estimate_training_seconds(run, new_rows or 0) if run is not None else None
     if run is None or seconds is None:
         return "Training time unknown: the run of this config recorded none."
@@ -190,7 +190,7 @@ PERSON_DECIDES_NOTE = (
 
 
 def draw_schedule(model: ModelSummary, past: Sequence[Improvement]) -> None:
-    """How it stands, then the form."""
+    """Draw the present schedule, then the form."""
     schedule = retraining_queries.read_schedule(model.model_id)
     with st.container(border=True, key="improve-schedule"):
         st.markdown("**Schedule**")

@@ -1,7 +1,6 @@
-"""The steps of an improvement: how each stands, what there is to count and the way to it, and how they are
-drawn in a row.
+"""The steps of an improvement: the state of each, its counts and link, and how they are drawn in a row.
 
-What has to be read is handed in.
+All data is passed in.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ ENDED: tuple[ImprovementState, ...] = ("promoted", "declined")
 
 @dataclass(frozen=True)
 class PageLink:
-    """A page, and what its link says."""
+    """A page and its link parameters."""
 
     page: str
     label: str
@@ -56,7 +55,7 @@ class PageLink:
 
 @dataclass(frozen=True)
 class ChainStep:
-    """A step; `icon`: a name of Material Symbols, `job`: what works on it now."""
+    """A step; `icon`: name of a Material Symbol, `job`: its active job."""
 
     key: ImprovementState
     title: str
@@ -69,7 +68,7 @@ class ChainStep:
 
 @dataclass(frozen=True)
 class ImprovementContext:
-    """What an improvement names, where it is still there."""
+    """The items an improvement refers to, if they still exist."""
 
     model: str
     round: RoundSummary | None = None
@@ -79,7 +78,7 @@ class ImprovementContext:
 
 
 def build_steps(improvement: Improvement, around: ImprovementContext) -> list[ChainStep]:
-    """All of them, in their order; without labels where no round was asked."""
+    """Build all steps in order; labeling only if a round is a source."""
     at, places = get_current_state(improvement), {state: place for place, state in enumerate(STEPS)}
     asked = [state for state in STEPS if state != "labelling" or find_round_id(improvement)]
     return [
@@ -89,13 +88,13 @@ def build_steps(improvement: Improvement, around: ImprovementContext) -> list[Ch
 
 
 def find_round_id(improvement: Improvement) -> str:
-    """The rating round that it takes rows of; empty where it takes none."""
+    """Return the rating round that is a source of rows, or ""."""
     sources = improvement.config.get("rows") or []
     return next((str(source["round"]) for source in sources if source.get("source") == "round"), "")
 
 
 def get_current_state(improvement: Improvement) -> ImprovementState:
-    """The step at which it is, waits for rows, failed, or was stopped."""
+    """Return the step at which it is active, waits for rows, failed, or was stopped."""
     state = improvement.state
     if state in STEPS:
         return state
@@ -134,7 +133,7 @@ def _build_step(
         return ChainStep(key, title, icon, standing)
     detail, link = _DETAILS[key](improvement, around)
     if standing in ("failed", "stopped") and link is None:
-        detail = ""  # it says what is under way, and nothing is
+        detail = ""  # it would describe work in progress, and there is none
     if key == "deciding" and improvement.state == "declined":
         icon = "do_not_disturb_on"
     working = _find_active_job(improvement, around, key) if standing == "now" else None
@@ -142,7 +141,7 @@ def _build_step(
 
 
 def list_job_ids(improvement: Improvement) -> tuple[str, ...]:
-    """Of all jobs that it has made."""
+    """Return the ids of all its jobs."""
     facts = improvement.facts
     single = [facts.get(name) for name in ("gather_job", "join_job", "run_id", "register_job")]
     return tuple(str(job_id) for job_id in [*single, *facts.get("evaluation_jobs", [])] if job_id)
@@ -163,8 +162,6 @@ def _find_active_job(
     alive = [job for job in there if job.status in ALIVE]
     return min(alive, key=lambda job: job.status == "queued", default=None)
 
-
-# -- what each says ---------------------------------------------------------------------------------
 
 Detail = tuple[str, PageLink | None]
 
@@ -271,7 +268,7 @@ INKS: dict[StepState, str] = {
     "later": palette.BASE,
 }
 STEP_STATE_ICONS: dict[StepState, str] = {"done": "check", "failed": "close", "stopped": "stop"}
-# A line joins each circle with the next: to the right, and on a phone down.
+# A line connects each circle with the next: to the right, on a phone downwards.
 STYLE = f"""<style>
 .st-key-{KEY} [data-testid="stColumn"] {{position: relative}}
 .st-key-{KEY} [data-testid="stColumn"]:not(:last-child)::before {{content: ""; position: absolute;
@@ -312,7 +309,7 @@ STYLE = f"""<style>
 
 
 def draw_chain(steps: list[ChainStep]) -> None:
-    """All steps; those to come without more than their name."""
+    """Draw all steps; later ones only with their names."""
     theme = "dark" if st.context.theme.type == "dark" else "light"
     ink = st.get_option(f"theme.{theme}.linkColor")
     links = f"<style>.st-key-{KEY} [data-testid=stPageLink] a p {{color: {ink}}}</style>"
@@ -330,12 +327,12 @@ def draw_chain(steps: list[ChainStep]) -> None:
 
 
 def render_step(step: ChainStep) -> str:
-    """One step; the circle is decoration, and words say the same."""
+    """Render one step as HTML; the circle is decoration, because the text says the same."""
     icon = STEP_STATE_ICONS.get(step.standing, step.icon)
     stands = "" if step.standing in ("done", "later") else STEP_STATE_TITLES[step.standing]
     detail, bar = step.detail, ""
     if step.job is not None:
-        counted = f"{detail}. " if step.key == "measuring" else ""  # one of several evaluations is at work
+        counted = f"{detail}. " if step.key == "measuring" else ""  # one of several evaluations is active
         detail = counted + describe_activity(step.job)
         bar = "" if step.job.status == "queued" else meters.render_bar(compute_fraction(step.job))
     parts = [

@@ -1,7 +1,7 @@
-"""The tab "Improve" of a model: the improvement under way or of the link, the form that begins one, past
-ones and the schedule.
+"""The Improve tab of a model: the active or linked improvement, the form that starts one, past ones, and
+the schedule.
 
-What is wrong is said at its field, before anything is queued.
+Errors are shown at their fields before anything is queued.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KEY = "improve-begin"
 
 
 def draw_form(model: ModelSummary, past: Sequence[Improvement]) -> None:
-    """The form that starts an improvement, with its estimated training time."""
+    """Draw the form that starts an improvement, with its estimated training time."""
     form = ModelForm(ImproveConfig, f"{KEY}-")
     rows = draw_sources(model, past, KEY, feedback_alone=False)
     form.mark("rows")
@@ -47,7 +47,7 @@ def draw_form(model: ModelSummary, past: Sequence[Improvement]) -> None:
 
 
 def _begin_improvement(form: ModelForm[ImproveConfig], rows: RowSourceSelection) -> None:
-    """Queue the improvement and open it, or show what is wrong at its field."""
+    """Queue the improvement and open it, or show the error at its field."""
     config = form.parse(rows=rows.sources)
     if config is None:
         return
@@ -73,7 +73,7 @@ PAGE_ROWS = 10
 
 
 def draw_list(model: ModelSummary, listed: Sequence[Improvement]) -> None:
-    """Newest first."""
+    """Draw past improvements, newest first."""
     st.markdown(f"**{plural(len(listed), 'improvement')} of {escape_markdown(model.name)}**")
     pages = -(-len(listed) // PAGE_ROWS)
     slot = st.container(gap="small")
@@ -101,7 +101,7 @@ def _draw_line(model: ModelSummary, improvement: Improvement) -> None:
 
 
 def build_summary(improvement: Improvement) -> list[str]:
-    """Version, rows, what changed on old and new rows, and whose word it was."""
+    """Summarize an improvement: version, rows, changes on old and new rows, and who decided."""
     facts = improvement.facts
     parts = [f"{facts['version']}" if "version" in facts else ""]
     if rows := facts.get("rows"):
@@ -129,7 +129,7 @@ WHAT = (
 
 
 def draw_improve(_: Client, model: ModelSummary, __: ModelVersion) -> None:
-    """The tab."""
+    """Draw the tab."""
     listed = retraining_queries.list_improvements(model.model_id)
     if asked := st.query_params.get(IMPROVEMENT, ""):
         _draw_back_link(model)
@@ -209,13 +209,13 @@ def _draw_begin(model: ModelSummary, listed: Sequence[Improvement], current: Imp
 
 
 def _can_begin(model: ModelSummary, listed: Sequence[Improvement]) -> bool:
-    """Whether a version has an alias that no improvement is under way for."""
+    """Whether a version has an alias without an active improvement."""
     taken = {line.alias for line in listed if line.state in AT_WORK}
     return any(line.alias not in taken for line in retraining_queries.list_aliases(model.model_id))
 
 
 def _draw_no_feedback(model: ModelSummary) -> None:
-    """How answers are corrected or labelled, where nobody has."""
+    """Explain how to collect corrected or labelled answers if there are none."""
     with st.container(border=True, key="improve-nothing"):
         st.markdown(":material/inbox: **No feedback yet.** There are three ways to collect rows:")
         st.markdown("- Clients send the correct answer with the `id` of the response, at any later time:")

@@ -43,9 +43,12 @@ from store.runs.schemas import Run
 
 
 def draw_checkpoint_curves(run: Run, forgetting: Forgetting | None) -> None:
-    """Both charts, or why there is none; found: the `forgetting` part of its verdict, once there is one."""
+    """Draw the forgetting curve and the category heat map by checkpoint, or why there are none.
+
+    forgetting: the `forgetting` part of the verdict, or None before there is one.
+    """
     if run.config.get("probes") is False or run.config.get("task") == "classification":
-        return  # said above
+        return  # stated by the caller
     st.markdown("**Forgetting by checkpoint**")
     counted = run_queries.read_metric_summaries(run.run_id).get("probe/prose/loss")
     if not counted:
@@ -72,21 +75,24 @@ def _draw_rise(course: ForgettingCurve, forgetting: Forgetting | None, kept: int
     end = _get_kept_model_estimate(forgetting, name)
     what, item = ("plain prose", "passage") if name == "prose" else (name.removeprefix("data/"), "row")
     shares = course.kind == "choices"
-    if end and shares:  # a change of accuracy, the other way round
+    if end and shares:  # accuracy change with the sign reversed
         end = replace(end, value=-end.value, low=_negate(end.high), high=_negate(end.low))
     levels = THRESHOLDS.share if shares else THRESHOLDS.nats
     limits = ColourLimits(amber=levels.amber, red=levels.red)
     figure = forgetting_charts.plot_loss_rise(course, end, kept, limits, what)
     st.plotly_chart(figure, key=f"course-{name}", config=PLOT, alt=f"Forgetting of {what} by step")
     most = max(point.n for point in course.points)
-    note = f"95% intervals over {formatting.plural(most, item)}; one in colour surely passes that line."
+    note = (
+        f"95% intervals over {formatting.plural(most, item)}; colored points are significantly beyond that"
+        " line."
+    )
     if end:
-        note += f" The diamond is the kept model, on {formatting.plural(end.n, item)}."
+        note += f" The diamond is the final model, on {formatting.plural(end.n, item)}."
     st.caption(f"{_describe_onset(course, limits, what)} {note}")
 
 
 def _get_kept_model_estimate(forgetting: Forgetting | None, probe: str) -> Estimate | None:
-    """What the kept model forgot of the probe."""
+    """Return the forgetting of the kept model on the probe, or None."""
     if not forgetting:
         return None
     changes = {text.probe: text.change for text in forgetting.texts}
@@ -99,10 +105,10 @@ def _negate(value: float | None) -> float | None:
 
 
 def _describe_onset(course: ForgettingCurve, limits: ColourLimits, what: str) -> str:
-    """From where on it surely lies over a threshold."""
+    """Describe from which step on it significantly exceeds a threshold."""
     for limit, step in ((limits.red, course.red_since), (limits.amber, course.amber_since)):
         if step is not None:
-            return f"Surely over {limit:g} {course.unit} on {what} from step {step:,} on."
+            return f"Significantly above {limit:g} {course.unit} on {what} from step {step:,}."
     return f"Not significantly over {limits.amber:g} {course.unit} on {what}."
 
 
@@ -110,7 +116,7 @@ def _draw_cells(
     run: Run, cells: CategoryMatrix, end: ChoiceForgetting | None, kept: int | None, steps: int
 ) -> None:
     columns = forgetting_charts.build_heatmap_columns(cells, end, kept)
-    if len(columns) < 2 or cells.steps == [kept]:  # the kept model may be the one that was asked before
+    if len(columns) < 2 or cells.steps == [kept]:  # the kept model may be the one checkpoint already measured
         st.caption(_explain_single_checkpoint(run, cells))
         return
     st.markdown("**Questions by category and checkpoint**, change of accuracy in percentage points")
@@ -121,12 +127,12 @@ def _draw_cells(
     fewest, most = (pick(cell.n for cell in cells.cells) for pick in (min, max))
     each = f"{most} of each" if fewest == most else f"{fewest} to {most} of a"
     note = (
-        "Strong colour and a number: surely changed, after Holm's correction over all cells (over the steps"
-        " for the first row). Pale without a number: can't be distinguished from noise. While it trains"
-        f" {whole} questions are asked, {each} category"
+        "Strong color and a number: significant change, Holm-corrected over all cells (over the steps for"
+        f" the first row). Pale without a number: can't be distinguished from noise. During training {whole}"
+        f" questions are used, {each} category"
     )
     if end:
-        note += f"; the kept model is asked all {end.n:,}, its cells corrected among themselves"
+        note += f"; the final model answers all {end.n:,}, with its cells corrected separately"
     note += "."
     if steps > len(cells.steps):
         note += f" {len(cells.steps)} of {steps} checkpoints are shown."
@@ -174,7 +180,7 @@ def _explain_single_checkpoint(run: Run, cells: CategoryMatrix) -> str:
     )
 
 
-FRESH_SECONDS = 10  # seconds that what a live run has kept is taken for all that it has
+FRESH_SECONDS = 10  # seconds for which a live run's curve is cached
 NOTES = {
     "label": "A row is right where answering greedily gives its label, to the last token.",
     "tokens": "Tokens of the answers that are the model's first choice.",
@@ -184,7 +190,7 @@ NOTES = {
 
 
 def draw_metric(run: Run, shape: Overfitting | None) -> None:
-    """Loss and metric over the same steps, and a sentence where they part."""
+    """Draw loss and metric over the same steps, and a sentence if they diverge."""
     st.markdown("**Metric and loss**")
     kind = run.facts.get("task_metric")
     if not kind:
@@ -219,7 +225,7 @@ def draw_metric(run: Run, shape: Overfitting | None) -> None:
 
 
 def _draw_divergence(run: Run, shape: Overfitting | None) -> None:
-    """What the verdict says of it; before, what was sure enough for a warning."""
+    """Draw the verdict's sentence on divergence; before the verdict, the warning if there is one."""
     parted = shape.parting if shape else None
     sentence = parted.sentence if parted else ""
     if not shape:
@@ -261,7 +267,7 @@ def plot_metric(
     answers_name: str,
     axis: str,
 ) -> go.Figure:
-    """Validation loss above, the metric with its intervals below, over one axis of steps."""
+    """Plot validation loss above and the metric with its intervals below, on a common step axis."""
     figure = build_empty_figure(f"Validation loss and {name}", axis, 440)
     line = ChartLine("Validation loss", VALIDATION, 2.4, markers=loss.num_rows <= 60)
     add_line(figure, get_steps(loss), get_values(loss, "value"), line)
@@ -276,14 +282,14 @@ def plot_metric(
         yaxis={"domain": [0.54, 1.0]},
         yaxis2={**under, "gridcolor": grid, "zeroline": False, "automargin": True},
         xaxis={"anchor": "y2"},
-        legend={"y": -0.18, "yanchor": "top"},  # three names are three lines on a phone
+        legend={"y": -0.18, "yanchor": "top"},  # on a phone three names take three lines
         margin={"t": 40, "b": 44},
     )
     return figure
 
 
 def _add_baseline(figure: go.Figure, points: Sequence[MetricPoint]) -> None:
-    """The share that is right by always the most frequent class, which step 0 is."""
+    """Add the accuracy of always predicting the most frequent class, which is the value at step 0."""
     ends, level = [points[0].step, points[-1].step], points[0].value
     figure.add_trace(
         go.Scatter(

@@ -48,14 +48,14 @@ COUNT_TITLES: dict[CountedFact, str] = {
     "trained_tokens_per_epoch": "Trained tokens per epoch",
     "truncated_rows": "Rows truncated at max_length",
     "untrained_rows": "Rows without a trained token",
-    "max_length": "Longest row kept, tokens",
+    "max_length": "Maximum row length, tokens",
     "label_count": "Classes",
     "unlabelled_rows": "Rows without a label",
 }
 
 
 def draw_samples(run_id: str) -> None:
-    """Held-out prompts answered by base and tuned model, with the reference."""
+    """Draw held-out prompts with the answers of base and tuned model and the reference."""
     with show_errors():
         rows = run_queries.list_predictions(run_id)
         if not rows:
@@ -65,7 +65,7 @@ def draw_samples(run_id: str) -> None:
                 if alive
                 else "This run wrote none: set `sample_prompts` above 0 in a clone to get some."
             )
-            st.caption(f"There are no samples yet. {why}")
+            st.caption(f"No samples yet. {why}")
             return
         st.markdown(describe_agreement(rows))
         for row in rows:
@@ -73,7 +73,7 @@ def draw_samples(run_id: str) -> None:
 
 
 def describe_agreement(rows: list[Prediction]) -> str:
-    """How many answers equal their reference, base and tuned, with Wilson's interval."""
+    """Describe how many answers match their reference, base and tuned, with a Wilson interval."""
     tuned, base = (
         sum(_is_equal_answer(answer, row.reference) for answer, row in zip(answers, rows, strict=True))
         for answers in ([row.tuned for row in rows], [row.base for row in rows])
@@ -104,7 +104,7 @@ def _draw_sample(row: Prediction) -> None:
 
 
 def draw_log(run_id: str) -> None:
-    """The end of what the worker wrote, and how much there is."""
+    """Draw the end of the worker's log, and its size."""
     with show_errors():
         tail = st.segmented_control(
             "How much", list(LOG_TAILS), default="64 KiB", key="log-tail", label_visibility="collapsed"
@@ -121,7 +121,7 @@ def draw_log(run_id: str) -> None:
 
 
 def draw_config(run_id: str) -> None:
-    """The resolved config as YAML that `tunebench launch` takes, and what is needed to repeat the run."""
+    """Draw the resolved config as YAML for `tunebench launch`, and the facts needed to repeat the run."""
     with show_errors():
         run = run_queries.read_current_run(run_id)
         left, right = st.columns([3, 2], gap="large")
@@ -138,7 +138,7 @@ def draw_config(run_id: str) -> None:
 
 
 def draw_comments(run_id: str) -> None:
-    """What people say of the run, and what they did with it last."""
+    """Draw the comments on the run, and its recent activity."""
     with show_errors():
         activity_feed.draw_comments("run", run_id)
         draw_recent_activity("run", run_id)
@@ -146,8 +146,10 @@ def draw_comments(run_id: str) -> None:
 
 @dataclass(frozen=True)
 class PredictedAmount:
-    """An amount that was predicted, with its interval's ends, and what was measured; how people say one and
-    two of them."""
+    """A measured amount and its prediction with interval.
+
+    one_text, two_text: format one amount, or two as a range.
+    """
 
     measured: float | None
     guess: float | None
@@ -157,7 +159,7 @@ class PredictedAmount:
     two_text: Callable[[float, float], str]
 
     def __str__(self) -> str:
-        """ "2.3 GiB, predicted 2.1 GiB (1.9 to 2.4 GiB)"."""
+        """Format as "2.3 GiB, predicted 2.1 GiB (1.9 to 2.4 GiB)"."""
         parts = [self.one_text(self.measured)] if self.measured is not None else []
         if self.guess is not None:
             between = ""
@@ -190,7 +192,7 @@ def get_predicted_time(facts: RunFacts) -> PredictedAmount:
 
 
 def list_facts(run: Run) -> dict[str, str]:
-    """What was counted and what it ran on, as Markdown for a table."""
+    """List counts and hardware of the run, as Markdown for a table."""
     measured = run.facts
     fingerprint = f"{run.data_fingerprint[:16]}…" if run.data_fingerprint else "–"
     cells: dict[str, str | int] = {"Run": run.run_id, "Data fingerprint": fingerprint, "Seed": run.seed}
@@ -223,7 +225,7 @@ ERROR_RATE = 0.05
 
 
 def draw_slices(run_id: str) -> None:
-    """The tab of one run."""
+    """Draw the gain on each slice of one run."""
     with show_errors():
         run = run_queries.read_current_run(run_id)
         dataset = _find_dataset(run)
@@ -265,7 +267,7 @@ def _list_slices(dataset_id: str) -> list[SliceRow]:
 
 
 def _find_dataset(run: Run) -> Dataset | None:
-    """The data set of the run, where it still has the rows that the run was trained on."""
+    """Return the data set of the run if it still has the rows that the run was trained on, else None."""
     try:
         dataset = run_queries.find_dataset(run.dataset_id)
     except NotFoundError:
@@ -291,7 +293,7 @@ def _build_row(
 
 
 def _describe_interval(low: float | None, high: float | None) -> str:
-    """What the interval says."""
+    """Describe what the interval shows: better, worse or inconclusive."""
     if low is None or high is None:
         return "one row has no interval"
     return "better" if low > 0 else "worse" if high < 0 else "can't be distinguished from noise"
@@ -301,7 +303,7 @@ def _describe_interval(low: float | None, high: float | None) -> str:
 def compute_filtered_gain(
     run_id: str, dataset_id: str, split: str, where: str, confidence: float
 ) -> Interval | None:
-    """The gain on the held-out rows that a filter (as JSON) means, None where there is none."""
+    """Compute the gain on the held-out rows matching a filter (as JSON); None if no row matches."""
     table = scored_rows.sliced_losses(
         get_client(),
         run_id,

@@ -22,7 +22,7 @@ from store.evaluation.scored_rows import ProbeChange
 from store.evaluation.verdict_schemas import ProbeQuestion, RefusalRow
 from store.runs.schemas import Run
 
-STATES = {  # colour and icon
+STATES = {  # state -> colour and icon
     "weaker": ("red", ":material/gpp_bad:"),
     "safer": ("green", ":material/gpp_good:"),
     "stricter": ("orange", ":material/block:"),
@@ -31,13 +31,13 @@ STATES = {  # colour and icon
 }
 REQUEST_KINDS = {"changed": "Changed", "harmful": "To be refused", "harmless": "Harmless"}
 TITLES = {
-    "harmful": "Refused, of what it should refuse",
-    "harmless": "Refused, of what it should answer",
+    "harmful": "Refused (should refuse)",
+    "harmless": "Refused (should answer)",
 }
 
 
 def draw_refusals(run: Run, forgetting: Forgetting) -> None:
-    """State, shares before and after, and the answers to read."""
+    """Draw the change of refusals: state, shares before and after, and the answers."""
     asked = forgetting.requests
     st.markdown("**Refusals**")
     if not asked:
@@ -125,7 +125,7 @@ TEXT_COLORS = {"light": brand.INK, "dark": brand.PAPER}
 
 
 def draw_forgetting(run_id: str) -> None:
-    """The tab of one run."""
+    """Draw the tab of one run."""
     with show_errors():
         run = run_queries.read_current_run(run_id)
         forgetting = run.verdict.forgetting if run.verdict else None
@@ -141,7 +141,8 @@ def draw_forgetting(run_id: str) -> None:
             "Interpolate with the base model",
             icon=":material/linear_scale:",
             key="forgetting-mix",
-            help="Scores models between base and tuned: how much of the change to keep. No training.",
+            help="Scores models between base and tuned to choose how much of the change to keep. No"
+            " training.",
         ):
             st.switch_page("pages/runs/run.py", query_params={"run": run_id, LINK: INTERPOLATION})
         _draw_numbers(forgetting)
@@ -165,7 +166,7 @@ def draw_forgetting(run_id: str) -> None:
 
 
 def _draw_categories(choices: ChoiceForgetting) -> None:
-    """The change of each category; one alone says nothing that the numbers above don't."""
+    """Draw the change of each category; a single one would repeat the numbers above."""
     parts, unit = choices.categories, paired_measurements.format_item_name(choices.probe)
     if paired_measurements.is_users_probe(choices.probe) and len(parts) < 2:
         st.markdown(
@@ -179,7 +180,7 @@ def _draw_categories(choices: ChoiceForgetting) -> None:
     alt = "Change of accuracy by category with intervals"
     st.plotly_chart(figure, key="forgetting-categories", config=PLOT, alt=alt)
     st.caption(
-        f"95% intervals over the {unit}s of each {kind}; red is surely lost, after Holm's correction for"
+        f"95% intervals over the {unit}s of each {kind}; red is a significant loss, Holm-corrected for"
         f" {len(parts)}."
     )
 
@@ -252,7 +253,7 @@ def _format_bounds(interval: Estimate) -> str:
 
 
 def _choose_probe(choices: list[ChoiceForgetting]) -> list[ChoiceForgetting]:
-    """The one whose answers are drawn; data sets with labels and tasks stand beside the general questions."""
+    """Choose the probe whose answers are drawn: general questions, data sets with labels, or tasks."""
     if len(choices) < 2:
         return choices
     by_name = {part.probe: part for part in choices}
@@ -272,7 +273,10 @@ def _choose_probe(choices: list[ChoiceForgetting]) -> list[ChoiceForgetting]:
 
 
 def _get_change_sign(change: Estimate | None, *, rises: bool) -> int:
-    """1 surely better, -1 surely worse, 0 can't be told; whether it is better where it `rises`."""
+    """Return 1 if significantly better, -1 if significantly worse, 0 if inconclusive.
+
+    rises: higher is better.
+    """
     sign = get_sign(change)
     return sign if rises else -sign
 
@@ -286,7 +290,7 @@ def _describe_test(choices: ChoiceForgetting) -> str:
 
 
 def _draw_weights(run: Run) -> None:
-    """How far the weights moved, matrix by matrix."""
+    """Draw how much each weight matrix has changed."""
     weights = run.verdict.weights if run.verdict else None
     if not weights:
         return

@@ -38,12 +38,12 @@ FLIPS = ("Right before", "Wrong before", "Right after", "Wrong after")
 
 
 def format_category(category: str) -> str:
-    """As people write it: "common sense"."""
+    """Format the name of a category: "common sense"."""
     return category.replace("_", " ")
 
 
 def plot_categories(categories: Sequence[CategoryFlips]) -> go.Figure:
-    """Change of accuracy by category in percentage points, the most forgotten first."""
+    """Plot the change of accuracy by category in percentage points, most forgotten first."""
     rows = [
         IntervalRow(
             f"{format_category(part.category)} (n {part.n})",
@@ -57,15 +57,17 @@ def plot_categories(categories: Sequence[CategoryFlips]) -> go.Figure:
 
 
 def get_change_color(part: CategoryFlips) -> str:
-    """Red where it is surely lost after Holm over the categories, green where surely won, else grey."""
+    """Return red for a significant loss after Holm over the categories, green for a significant gain, else
+    grey.
+    """
     if part.p_holm >= 0.05:
         return BASE
     return BAD if part.change.value < 0 else GOOD
 
 
 def plot_flips(choices: ChoiceForgetting, ink: str) -> go.Figure:
-    """Questions from right or wrong before to right or wrong after, as a Sankey diagram."""
-    assert choices.before is not None  # nothing is drawn of questions that could not be scored
+    """Plot the questions answered correctly or wrongly before and after as a Sankey diagram."""
+    assert choices.before is not None  # questions that could not be scored are not drawn
     lost, won = choices.lost or 0, choices.won or 0
     kept = round(choices.before.value * choices.n) - lost
     wrong = choices.n - kept - lost - won
@@ -98,13 +100,13 @@ def plot_flips(choices: ChoiceForgetting, ink: str) -> go.Figure:
 
 
 def make_translucent(color: str) -> str:
-    """A colour of the palette that lets what lies under it through."""
+    """Return a translucent version of a palette colour."""
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.35)"
 
 
 def plot_weight_changes(rows: Sequence[MatrixChange]) -> go.Figure:
-    """How far each matrix moved, in per cent of its norm, by layer and module."""
+    """Plot the change of each matrix in per cent of its norm, by layer and module."""
     placed = [row for row in rows if row.layer is not None and row.relative is not None]
     layers = sorted({row.layer for row in placed if row.layer is not None})
     modules = list(dict.fromkeys(row.module.removesuffix(".weight") for row in placed))
@@ -145,18 +147,18 @@ def _format_matrix(row: MatrixChange | None) -> str:
 
 
 ALL = "all questions"
-ALPHA = 0.05  # Holm's p
-MIN_SCALE = 20  # percentage points at which a colour is full, at least
+ALPHA = 0.05  # for p-values after Holm
+MIN_SCALE = 20  # minimum change in percentage points for full colour
 LOST, WON = "214,69,69", "46,158,91"  # palette.BAD and palette.GOOD
 
 
 @dataclass(frozen=True)
 class KeptModelCell:
-    """All items, or those of one category, asked of the kept model."""
+    """Results of the kept model on all items, or on those of one category."""
 
     category: str  # "" for all
     n: int
-    change: Estimate  # of accuracy
+    change: Estimate  # change of accuracy
     lost: int
     won: int
     p_holm: float
@@ -167,7 +169,7 @@ Cell = CategoryCell | CategoryFlips | KeptModelCell
 
 @dataclass(frozen=True)
 class PointStyle:
-    """How the points of a trace look. mode: of Plotly, markers with or without lines."""
+    """Style of the points of a trace. mode: Plotly's mode, markers with or without lines."""
 
     mode: str
     symbol: str
@@ -181,8 +183,10 @@ KEPT_MODEL_STYLE = PointStyle("markers", "diamond", 12)
 def build_heatmap_columns(
     matrix: CategoryMatrix, end: ChoiceForgetting | None, kept: int | None
 ) -> list[tuple[str, list[Cell]]]:
-    """The heat map's columns: a title and its cells, the first of them of all questions. end: the document of
-    the questions in the verdict, asked of the `kept` model, which are more."""
+    """Build the heat map's columns: a title and its cells, the first of which is for all questions.
+
+    end: the verdict's results of the `kept` model, which was asked more questions.
+    """
     columns: list[tuple[str, list[Cell]]] = []
     for step in matrix.steps:
         cells = [cell for cell in matrix.cells if cell.step == step]
@@ -198,7 +202,7 @@ def build_heatmap_columns(
 
 
 def plot_heatmap(columns: Sequence[tuple[str, list[Cell]]]) -> go.Figure:
-    """Change of accuracy by category and checkpoint, in percentage points."""
+    """Plot the change of accuracy by category and checkpoint, in percentage points."""
     names = sorted({c.category for _, cells in columns for c in cells if c.category})
     rows = ["", *names]
     at = {(title, cell.category): cell for title, cells in columns for cell in cells}
@@ -236,12 +240,12 @@ def plot_heatmap(columns: Sequence[tuple[str, list[Cell]]]) -> go.Figure:
 
 
 def is_significant(cell: Cell) -> bool:
-    """Whether it can be told from noise."""
+    """Whether the change can be distinguished from noise."""
     return cell.p_holm < ALPHA
 
 
 def format_cell(cell: Cell | None) -> str:
-    """One cell in words, with its interval and n."""
+    """Describe one cell in words, with its interval and n."""
     if cell is None:
         return ""
     points = display.format_estimate(cell.change, scale=100)
@@ -265,7 +269,7 @@ def _format_cell_label(cell: Cell | None) -> str:
 
 
 def _build_color_scale(strength: float) -> list[list[Any]]:
-    """From all lost over nothing to all won; pale where `strength` is low."""
+    """Build the colour scale from losses through no change to gains; pale if `strength` is low."""
     faint = 0.15 + 0.25 * strength
     ends = [0.1 + 0.9 * strength] * 2
     return [
@@ -280,8 +284,11 @@ def _build_color_scale(strength: float) -> list[list[Any]]:
 def plot_loss_rise(
     course: ForgettingCurve, end: Estimate | None, kept: int | None, limits: ColourLimits, what: str
 ) -> Any:
-    """By how much the loss on a probe of texts lies above the base model's, or of one with options the share
-    of right answers below it, by step, with its interval; the kept model, asked all items, as a diamond."""
+    """Plot the forgetting on a probe by step, with intervals.
+
+    This is the rise of the loss above the base model's or, for a probe with options, the decrease of the
+    share of correct answers. The kept model, asked all items, is drawn as a diamond.
+    """
     shares, unit = course.kind == "choices", course.unit
     title = "Share of answers lost" if shares else "Rise of the loss (nats a token)"
     figure = build_empty_figure(f"{what[:1].upper()}{what[1:]}, against the base model", title, 320)
@@ -305,7 +312,7 @@ def plot_loss_rise(
                 annotation_position="top left",
             )
     reach = max([kept or 0, *(p.x for p in bounded)])
-    figure.update_xaxes(range=[0, max(1.0, 1.06 * reach)])  # from the base model on
+    figure.update_xaxes(range=[0, max(1.0, 1.06 * reach)])  # starts at the base model
     figure.update_layout(showlegend=False, hovermode="closest")
     return figure
 
@@ -313,7 +320,9 @@ def plot_loss_rise(
 def _build_error_bars(
     points: Sequence[BoundedPoint], style: PointStyle, unit: str, limits: ColourLimits
 ) -> Any:
-    """Each in the colour of the limit that it surely passes, or green where it surely gained."""
+    """Build a trace of points coloured by the limit they significantly exceed, or green for a significant
+    gain.
+    """
     inks = [
         BAD if p.low > limits.red else AMBER if p.low > limits.amber else GOOD if p.high < 0 else BASE
         for p in points

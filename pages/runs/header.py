@@ -22,7 +22,7 @@ from store.training.train_config import TASK_TITLES
 
 
 def draw_header(run: Run) -> None:
-    """Name, status, facts in a line, and the actions that its state allows."""
+    """Draw name, status, facts in one line, and the actions allowed in the run's state."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(width="content", gap=None):
             name = f"{format_run_dot(run.number)} {escape_markdown(run.name)}"
@@ -43,7 +43,7 @@ def draw_header(run: Run) -> None:
 
 
 def _draw_parent(run: Run) -> None:
-    """The run that this one changes or was mixed from, where it is still there, and both on one plot."""
+    """Draw the parent or the source of an interpolation, if it still exists, with a link to compare both."""
     try:
         parent = run_queries.find_run(run.config["parent"])
     except NotFoundError:
@@ -90,7 +90,7 @@ def _draw_actions(run: Run) -> None:
             if st.button(label, icon=":material/stop_circle:", disabled=stopping, key="run-cancel"):
                 _send_action("cancel", run_id)
         if status in RESUMABLE and has_right("work"):
-            # Where what it failed of can be changed, that is the likelier step, and stands below.
+            # If the cause of the failure can be changed, that is the more likely step; it is offered below.
             likely: Literal["primary", "secondary"] = (
                 "secondary" if run.error and run.error.get("change") else "primary"
             )
@@ -172,13 +172,13 @@ def _delete(run_id: str) -> None:
 
 
 def _send_action(command: str, run_id: str) -> None:
-    """The page itself shows what came of it; a toast would lie over the buttons."""
+    """Send a command. The page shows the result; a toast would cover the buttons."""
     if send_command(command, {"job": run_id}) is not None:
         st.rerun()
 
 
 def draw_alerts(run: Run) -> None:
-    """What the run wants its user to know, the same thing once; what the verdict says stands in its card."""
+    """Draw the alerts without repetition, and without those covered by the verdict card."""
     seen: dict[str, str] = {}
     for alert in run_queries.list_alerts(run.run_id):
         if not (alert.kind and run.verdict):

@@ -30,7 +30,7 @@ CHART, SLIDER = "mix-chart", "alpha"
 
 @cached(cached_queries.LIVE, most=16)
 def _read_shares(run_id: str) -> tuple[list[MeasuredMix], list[Job], dict[float, SavedVariant]]:
-    """What was scored, the jobs that wait, work or failed since, and the shares that were kept."""
+    """Return the scored shares, jobs that are active or have failed since, and the saved variants."""
     db = get_client()
     return (
         run_outcomes.measured_shares(db, run_id),
@@ -40,12 +40,12 @@ def _read_shares(run_id: str) -> tuple[list[MeasuredMix], list[Job], dict[float,
 
 
 def can_interpolate(run: Run) -> bool:
-    """Whether there are models between base and tuned one, or will be once the run has finished."""
+    """Whether the run can be interpolated with its base model, now or once it has finished."""
     return run.status in ("finished", *ALIVE) and not _explain_refusal(run)
 
 
 def draw_interpolation(run_id: str) -> None:
-    """The tab of one run."""
+    """Draw the tab of one run."""
     with show_errors():
         st.header("Interpolation", anchor=False)
         run = run_queries.read_current_run(run_id)
@@ -98,7 +98,7 @@ def _draw_unavailable(run: Run, why: str) -> None:
 
 
 def _draw_summary(rows: list[ScoredShare]) -> None:
-    """What a reader in a hurry takes with them."""
+    """Draw the recommendation as a headline."""
     between = [row for row in rows if row.alpha < 1]
     if not between:
         st.markdown(
@@ -123,7 +123,7 @@ def _choose_measure(rows: list[ScoredShare]) -> str:
 
 
 def _draw_slider(rows: list[ScoredShare]) -> float:
-    """The chosen share; at first the recommended one, else half the way."""
+    """Draw the slider and return the chosen share; initially the recommended one, or else 0.5."""
     best = interpolation_points.recommend_share(rows).recommended if rows else None
     usual = best if best in interpolation_points.list_available_shares() else 0.5
     chosen = st.slider(
@@ -143,7 +143,7 @@ def _draw_share(
     *,
     busy: bool,
 ) -> None:
-    """The chosen share: its figures, and what can be done with it."""
+    """Draw the figures of the chosen share, and its actions."""
     row = next((row for row in rows if row.alpha == alpha), None)
     with st.container(border=True, key="mix-one"):
         st.markdown(f"**α {alpha:g}**{_format_share(alpha)}")
@@ -191,17 +191,17 @@ def _describe_share(row: ScoredShare | None, rows: list[ScoredShare], alpha: flo
     below, above = interpolation_points.find_neighbouring_shares(rows, alpha)
     low = f"α {below.alpha:g}" if below else "the base model"
     high = f"α {above.alpha:g}" if above and above.alpha < 1 else "the tuned model"
-    return f"Not scored yet. It lies between {low} and {high}."
+    return f"Not scored yet. Between {low} and {high}."
 
 
 def _format_measure(measure: str) -> str:
-    """In a sentence; a name that a user gave stays as it is."""
+    """Format a measure's title within a sentence; names given by users are unchanged."""
     title = find_measure(measure).title
     return title.lower() if measure in MEASURES else title
 
 
 def _draw_more(run: Run, measured: list[MeasuredMix], rows: list[ScoredShare], *, busy: bool) -> None:
-    """Which shares to score next, and about how long it takes."""
+    """Draw the choice of the shares to score next, with the estimated time."""
     if not has_right("work"):
         return
     done = {row.alpha for row in rows}
@@ -270,13 +270,13 @@ def _draw_plot(
     st.caption(
         "Bars, and figures in brackets, are 95% intervals; gains are over"
         f" {formatting.plural(shares[-1].gain.n, 'held-out row')}. Filled diamonds were saved as runs. All"
-        " shares are measured on the same rows, so that they differ more surely than their bars say. Click"
-        " one to choose it."
+        " shares are measured on the same rows, so their differences are more certain than the bars"
+        " suggest. Click one to select it."
     )
 
 
 def _handle_plot_click() -> None:
-    """Callback: the slider goes to the clicked share."""
+    """Callback: move the slider to the clicked share."""
     points = st.session_state[CHART]["selection"]["points"]
     alpha = next((p["customdata"][0] for p in points if p.get("customdata")), None)
     if alpha is not None:

@@ -28,33 +28,34 @@ from store.evaluation.verdict_schemas import RecommendedShare
 from store.runs.schemas import MeasuredMix, Run, SavedVariant
 
 DEFAULT_SHARES = (0.2, 0.4, 0.6, 0.8)
-STEP = 0.05  # between two shares that can be asked for
-PASSES = ("held_out", "prose", "choices")  # over which every share is measured, as the run's models were
-OWN_TEXTS = "own_samples"  # and these where the run has them
-LOADING_SECONDS = 10.0  # seconds until the model of a job is there, about
-BUSY_FACTOR = 1.25  # times as long as estimated, from which on it is said
+STEP = 0.05  # step between available shares
+PASSES = ("held_out", "prose", "choices")  # passes measured for every share, as for the run's models
+OWN_TEXTS = "own_samples"  # also measured if the run has them
+LOADING_SECONDS = 10.0  # approximate seconds to load a job's model
+BUSY_FACTOR = 1.25  # ratio of actual to estimated time from which on it is mentioned
 
 
 @dataclass(frozen=True)
 class ScoredShare:
-    """A share of the way to a run that was scored; figures: by measure, as `tradeoff_points.find_measure`
-    calls
-    them, null where it was not measured."""
+    """A scored interpolation between the base model and a run.
+
+    figures: by measure, named as in `tradeoff_points.find_measure`; None if it was not measured.
+    """
 
     run_id: str
-    number: int  # of the run, as its name is
+    number: int  # of the run, as is its name
     name: str
     alpha: float
     gain: Estimate | None
     figures: Mapping[str, Estimate | None]
 
     def cost(self, measure: str) -> Estimate | None:
-        """What it forgot, more being worse; None where it was not measured."""
+        """The forgetting, more is worse; None if it was not measured."""
         return convert_to_cost(self.figures.get(measure), measure)
 
 
 def build_scored_shares(run: Run, measured: Sequence[MeasuredMix]) -> list[ScoredShare]:
-    """What was measured, and of the two ends what the run's verdict says, where no job has measured them."""
+    """Build the scored shares; the tuned model is taken from the run's verdict if no job has measured it."""
     identity = (run.run_id, run.number, run.name)
     by_alpha = {
         row.alpha: ScoredShare(
@@ -73,7 +74,7 @@ def build_scored_shares(run: Run, measured: Sequence[MeasuredMix]) -> list[Score
 
 
 def _get_tuned_figures(forgetting: Forgetting | None) -> dict[str, Estimate | None]:
-    """What the tuned model forgot."""
+    """Return the forgetting of the tuned model by measure."""
     if not forgetting:
         return dict.fromkeys(MEASURES)
     texts = {text.probe: text.change for text in forgetting.texts}
@@ -85,14 +86,14 @@ def _get_tuned_figures(forgetting: Forgetting | None) -> dict[str, Estimate | No
         "kl": divergence.get(paired_measurements.OWN_SAMPLES),
     }
     parts: list[TextForgetting | ChoiceForgetting] = [*forgetting.texts, *forgetting.choices]
-    # tasks are asked at the end of a run alone, never of a share of the way
+    # tasks are only measured at the end of a run, never for interpolations
     return figures | _get_probe_figures(
         [part for part in parts if part.probe.startswith(paired_measurements.DATA)]
     )
 
 
 def _get_probe_figures(parts: Sequence[TextForgetting | ChoiceForgetting]) -> dict[str, Estimate | None]:
-    """What was measured of the data sets that are probes, as `tradeoff_points.find_measure` calls them."""
+    """Return the forgetting on data sets used as probes, named as in `tradeoff_points.find_measure`."""
     return {
         f"{part.probe}/{'loss' if isinstance(part, TextForgetting) else 'accuracy'}": part.change
         for part in parts
@@ -100,7 +101,7 @@ def _get_probe_figures(parts: Sequence[TextForgetting | ChoiceForgetting]) -> di
 
 
 def list_measures(shares: Sequence[ScoredShare]) -> list[str]:
-    """What can be measured against the gain: what every run has, then the data sets that are probes."""
+    """List the measures of forgetting: those of every run, then data sets used as probes."""
     named = dict.fromkeys(
         name for share in shares for name in share.figures if paired_measurements.is_users_probe(name)
     )
@@ -108,7 +109,7 @@ def list_measures(shares: Sequence[ScoredShare]) -> list[str]:
 
 
 def build_points(shares: Sequence[ScoredShare], measure: str) -> list[InterpolationPoint]:
-    """Those that have a figure on both axes, along the way."""
+    """Build the points that have a figure on both axes, in order of the share."""
     drawable = []
     for share in shares:
         gain, cost = share.gain, share.cost(measure)
@@ -120,7 +121,7 @@ def build_points(shares: Sequence[ScoredShare], measure: str) -> list[Interpolat
 
 
 def recommend_share(shares: Sequence[ScoredShare]) -> RecommendedShare:
-    """As `engine.evaluation.verdicts.forgetting_tradeoff.recommend_share`, over all that was scored."""
+    """Apply `engine.evaluation.verdicts.forgetting_tradeoff.recommend_share` to all scored shares."""
     gains = [
         forgetting_tradeoff.ShareGain(share.alpha, share.gain, share.figures.get("prose"))
         for share in shares
@@ -130,20 +131,20 @@ def recommend_share(shares: Sequence[ScoredShare]) -> RecommendedShare:
 
 
 def list_available_shares() -> list[float]:
-    """That can be asked for, the ends left out."""
+    """List the shares that can be scored, without both ends."""
     return [round(STEP * place, 2) for place in range(1, round(1 / STEP))]
 
 
 @dataclass(frozen=True)
 class ScoringTime:
-    """How long scoring one share takes, in seconds, and in words what that rests on."""
+    """Time to score one share in seconds, and the basis of the estimate in words."""
 
     low: float
     high: float
     basis: str
 
     def shares(self, count: int) -> str:
-        """For so many of them."""
+        """Describe the time to score this many shares."""
         low, high = (LOADING_SECONDS + each * count for each in (self.low, self.high))
         return (
             f"{display.format_duration_range(low, high)} for"
@@ -152,9 +153,12 @@ class ScoringTime:
 
 
 def estimate_scoring_time(run: Run, measured: Sequence[MeasuredMix]) -> ScoringTime | None:
-    """By the shares of this run that were scored before, else by the same passes of the run's own evidence;
-    None where neither was timed. A machine that was busy then makes it too long: how much so shows in what
-    the run took against its estimate."""
+    """Estimate the time from shares of this run scored before, or else from the same passes of the run's
+    verdict.
+
+    None if neither was timed. If the machine was busy during the run, the estimate is too long; the ratio of
+    the run's time to its own estimate shows by how much.
+    """
     if before := [row.seconds for row in measured if row.seconds]:
         counted = formatting.plural(len(before), "share")
         return ScoringTime(min(before), max(before), f"as {counted} of this run took before")
@@ -174,20 +178,22 @@ def estimate_scoring_time(run: Run, measured: Sequence[MeasuredMix]) -> ScoringT
 def find_neighbouring_shares(
     shares: Sequence[ScoredShare], alpha: float
 ) -> tuple[ScoredShare | None, ScoredShare | None]:
-    """The scored shares under and over `alpha`."""
+    """Return the scored shares below and above `alpha`, or None."""
     below = [share for share in shares if share.alpha < alpha]
     above = [share for share in shares if share.alpha > alpha]
     return (below[-1] if below else None), (above[0] if above else None)
 
 
-MAX_NUMBERED_POINTS = 12  # shares: more labels can't be read
+MAX_NUMBERED_POINTS = 12  # with more shares labels are unreadable
 
 
 def plot_interpolation(
     shares: Sequence[InterpolationPoint], measure: str, alpha: float, kept: Sequence[float] = ()
 ) -> go.Figure:
-    """A line from the base through every scored share to the tuned model. `alpha`: the one that a ring
-    stands around; `kept`: those that are runs of their own, filled."""
+    """Plot a line from the base model through every scored share to the tuned model.
+
+    `alpha`: the share marked with a ring; `kept`: shares saved as runs, drawn filled.
+    """
     figure = build_axes(shares, measure, 460)
     if not shares:
         return figure
@@ -225,7 +231,7 @@ def _add_marks(
             y=[p.gain.value for p in shares],
             mode="markers+text" if numbered else "markers",
             text=[f"α {p.alpha:g}" for p in shares] if numbered else None,
-            # the last point stands at the right edge, where a name on its right would be cut
+            # the last point is at the right edge, where a label on its right would be cut off
             textposition=["bottom right" if p is not farthest else "bottom left" for p in shares],
             textfont={"size": 12, "color": BASE},
             marker={"size": 12, "color": ink, "symbol": symbols, "line": {"width": 2, "color": ink}},
@@ -240,9 +246,9 @@ def _add_marks(
 
 
 def draw_table(shares: Sequence[ScoredShare], kept: Mapping[float, SavedVariant]) -> None:
-    """A line a share, from the base on."""
+    """Draw a table with one line per share."""
     if shares:
-        # a measure that no share has would be a column of nothing
+        # a measure that no share has would be an empty column
         measures = [name for name in list_measures(shares) if any(share.cost(name) for share in shares)]
         st.dataframe(
             [build_row(share, kept, measures) for share in shares],
@@ -254,7 +260,7 @@ def draw_table(shares: Sequence[ScoredShare], kept: Mapping[float, SavedVariant]
 def build_row(
     share: ScoredShare, kept: Mapping[float, SavedVariant], measures: Sequence[str]
 ) -> dict[str, str | int | None]:
-    """Of one share."""
+    """Build the table row of one share."""
     cells: dict[str, str | int | None] = {
         "α": f"{share.alpha:g}",
         "Gain ↑ (nats a token)": display.format_estimate(share.gain),

@@ -25,7 +25,7 @@ LOST_PROCESS_NOTE = (
 
 
 def draw_failure(run: Run) -> None:
-    """Nothing for a run that works or has finished."""
+    """Draw the reason for the failure or cancellation; nothing for an active or finished run."""
     status = run.status
     if status == "queued":
         st.info(describe_wait(run), icon=":material/schedule:")
@@ -50,7 +50,7 @@ def _draw_error(run_id: str, error: ErrorDocument | None) -> None:
 
 
 def _draw_change(run_id: str, error: ErrorDocument | None) -> None:
-    """The form with what the error says to change, where it does."""
+    """Draw a button to the launch form with the change that the error suggests, if there is one."""
     if error and error.get("change") and has_right("work"):
         pressed = st.button(
             f"Launch with {describe_advice(error['change'])}",
@@ -65,19 +65,21 @@ def _draw_change(run_id: str, error: ErrorDocument | None) -> None:
 
 
 def describe_lost_process(error: ErrorDocument | None) -> str:
-    """What the engine found out about the process that is gone, as Markdown; else what is always true."""
+    """Describe as Markdown what the engine knows about a lost process; otherwise a general note."""
     if not error or not error["message"]:
         return f"{LOST_PROCESS_NOTE} **Resume** continues from there."
     fix = (
-        escape_markdown(error["fix"]) if error.get("fix") else "**Resume** goes on from its last checkpoint."
+        escape_markdown(error["fix"])
+        if error.get("fix")
+        else "**Resume** continues from its last checkpoint."
     )
     return f"**{escape_markdown(error['message'])}**  \n{fix}"
 
 
 def describe_cancellation(error: ErrorDocument | None) -> str:
-    """Who stopped it, as Markdown: whoever cancelled it, or a signal that did not come from here."""
+    """Describe as Markdown who stopped the run: a user, or a signal from outside."""
     if not error:
-        return "It was cancelled. **Resume** goes on from its last checkpoint."
+        return "Cancelled. **Resume** continues from its last checkpoint."
     return f"**{escape_markdown(error['message'])}**  \n{escape_markdown(error.get('fix', ''))}"
 
 
@@ -88,7 +90,7 @@ def _draw_traceback(error: ErrorDocument | None, title: str) -> None:
 
 
 def describe_wait(run: Run) -> str:
-    """Why a queued run has not begun, in words."""
+    """Describe why a queued run has not started."""
     waits = run_queries.read_job_statuses(tuple(run.after_jobs or ()))
     unready = [job for job in waits.values() if job.status != "finished"]
     if unready:
@@ -114,7 +116,7 @@ LEARNING = (
 
 
 def watch_run(run_id: str, drawn_status: str) -> Run | None:
-    """The run as it is now; where its status is no longer the drawn one, the page is drawn once more."""
+    """Return the present state of the run; redraw the page if its status differs from the drawn one."""
     with show_errors():
         watch_engine()
         run = run_queries.read_current_run(run_id)
@@ -125,7 +127,7 @@ def watch_run(run_id: str, drawn_status: str) -> Run | None:
 
 
 def draw_live(run_id: str, drawn_status: str) -> None:
-    """Progress while it works, and both losses on one chart."""
+    """Draw the progress of an active run, and both losses on one chart."""
     with show_errors():
         run = watch_run(run_id, drawn_status)
         if run is None:
@@ -193,7 +195,7 @@ def _draw_losses(run: Run) -> None:
 
 
 def draw_learning(run_id: str) -> None:
-    """How it learned: rate, gradient, throughput, memory, and what validation measured beside the loss."""
+    """Draw learning rate, gradient norm, throughput, memory, and validation metrics other than the loss."""
     with show_errors():
         measured = run_queries.read_metric_summaries(run_id)
         others = sorted(

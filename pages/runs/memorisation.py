@@ -34,7 +34,7 @@ from store.runs.schemas import Run
 
 
 def plot_extraction(extraction: Extraction) -> go.Figure:
-    """Rows that come out nearly word for word: of training rows and of held-out ones, of each model."""
+    """Plot the share of training and held-out rows that each model reproduces nearly word for word."""
     rows = []
     for title, part in (("Training rows", extraction), ("Held-out rows", extraction.control)):
         if not part or not part.near:
@@ -47,7 +47,7 @@ def plot_extraction(extraction: Extraction) -> go.Figure:
 
 
 def plot_canaries(canaries: CanaryExposure) -> go.Figure:
-    """Exposure by how often a canary was planted, against one that never was."""
+    """Plot the exposure by number of insertions, compared with canaries that were never inserted."""
     names = {0: "Never planted", 1: "Once", 4: "4 times", 16: "16 times"}
     rows = [
         IntervalRow(
@@ -63,7 +63,7 @@ def plot_canaries(canaries: CanaryExposure) -> go.Figure:
 
 
 def plot_leaks(leaks: DuplicateGains) -> go.Figure:
-    """The gain on all held-out rows, on those that training doesn't repeat, and on the repeated ones."""
+    """Plot the gain on all held-out rows, on those not in the training data, and on those repeated there."""
     gains = (
         ("All held-out rows", leaks.whole, BASE),
         ("Not in training", leaks.clean, VALIDATION),
@@ -87,7 +87,10 @@ PARTS: dict[RowPart, str] = {"train": "Training rows", "held_out": "Held-out row
 
 
 def draw_extraction(run: Run, extraction: Extraction | None, stage_sentence: str) -> None:
-    """Rows from memory against the base model and held-out rows; its sentence, unless it was `said` above."""
+    """Draw the extraction of training rows compared with the base model and with held-out rows.
+
+    Its sentence is omitted if `stage_sentence` contains it.
+    """
     if run.config.get("task", "sft") != "sft":
         return
     st.markdown("**Extraction of training rows**")
@@ -110,7 +113,7 @@ def draw_extraction(run: Run, extraction: Extraction | None, stage_sentence: str
 
 
 def draw_canaries(run: Run, canaries: CanaryEvaluation | None) -> None:
-    """Exposure by repetitions, and every canary with its own; nothing for a run without any."""
+    """Draw the exposure by number of insertions and of every canary; nothing for a run without canaries."""
     if not canaries:
         if run.config.get("canaries") and run.status in ALIVE:
             st.caption("Measured when training ends, with the verdict.")
@@ -151,13 +154,12 @@ def _explain_no_canaries(run: Run) -> str:
 
 
 def _describe_basis(extraction: Extraction) -> str:
-    """What was asked of how many rows, and which were not."""
+    """Describe what was measured on how many rows, and which rows were omitted."""
     asked, least = extraction.asked["train"], extraction.least
     basis = (
-        "Each model gets the prompt and the beginning of the answer, and goes on for up to 50 tokens, always"
-        f" with the likeliest. Counted is an edit similarity of {NEAR_VERBATIM} at least (1 −"
-        " edit distance ÷ length);"
-        " 95% intervals."
+        "Each model gets the prompt and the beginning of the answer and continues for up to 50 tokens"
+        " (greedy decoding). Counted if the edit similarity (1 − edit distance ÷ length) is at least"
+        f" {NEAR_VERBATIM}; 95% intervals."
     )
     left = []
     if asked.short:
@@ -166,7 +168,7 @@ def _describe_basis(extraction: Extraction) -> str:
             " to write, which can be guessed"
         )
     if asked.passed:
-        left.append(f"{formatting.plural(asked.passed, 'row')} not asked, as writing takes long")
+        left.append(f"{formatting.plural(asked.passed, 'row')} not tested, because generation is slow")
     counted = f" Of {formatting.plural(asked.rows, 'training row')} of the probe {asked.n:,} asked"
     return basis + "; ".join([counted, *left]) + "."
 
@@ -184,7 +186,7 @@ def _draw_rows(run_id: str, extraction: Extraction) -> None:
     except QueryError:
         st.caption("The file with these rows is missing from the run's folder.")
         return
-    st.caption(f"{formatting.plural(total, 'row')}, the most striking first; marked is what it has right.")
+    st.caption(f"{formatting.plural(total, 'row')}, the most similar first; matching text is highlighted.")
     for row in rows:
         _draw_row(row)
     if (pages := -(-total // PAGE)) > 1:
@@ -205,7 +207,7 @@ def _draw_row(row: ExtractionRow) -> None:
 
 
 def _mark_shared_start(text: str, reference: str, ink: str) -> str:
-    """What a model wrote, with the beginning marked that it has in common with the true answer."""
+    """Return a model's text with the beginning marked that it shares with the reference."""
     pairs = zip(text, reference, strict=False)
     alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     start, rest = _truncate_line(text[:alike]), _truncate_line(text[alike:])
@@ -218,7 +220,7 @@ def _truncate_line(text: str) -> str:
 
 
 def draw_duplicates(duplicates: DuplicateEffect | None) -> None:
-    """Leaked rows and repeated training rows, each with its effect; nothing where they weren't looked at."""
+    """Draw leaked rows and repeated training rows with their effects; nothing if they were not measured."""
     if not duplicates:
         return
     st.markdown("**Effect of duplicates**")
@@ -240,8 +242,8 @@ def draw_duplicates(duplicates: DuplicateEffect | None) -> None:
             alt="Loss drop, membership and extraction of repeated training rows and of others",
         )
         st.caption(
-            "Of the training rows that were measured. AUC: how well the loss tells them from held-out rows."
-            " Written: nearly word for word, of those that were asked. 95% intervals."
+            "Measured training rows. AUC: how well the loss separates them from held-out rows. Extracted:"
+            " near-verbatim, of the tested rows. 95% intervals."
         )
 
 

@@ -48,13 +48,8 @@ from store.evaluation.schemas import Classification
 from store.evaluation.verdict_schemas import GapPoint, Overfitting
 from store.runs.schemas import Run
 
-# The charts of whether a run overfits, as pure functions: curves and verdict documents in, figures out.
-#
-# Training and validation have the colours that they have everywhere; both losses are of the same mode (no
-# dropout), so that the ribbon between them is the gap and nothing else.
-
 AMBER = "#d97a1a"
-STOP_GL = 5.0  # per cent: where Prechelt's rule would stop
+STOP_GL = 5.0  # per cent, at which Prechelt's rule would stop
 LEVELS = {"red": BAD, "amber": AMBER, "green": VALIDATION, "unclear": BASE}
 SCORES: dict[MembershipScoreName, str] = {
     "loss": "Loss",
@@ -65,7 +60,7 @@ SCORES: dict[MembershipScoreName, str] = {
 
 
 def build_train_probe_curve(curve: pa.Table, points: Sequence[GapPoint]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and losses of the probe of training rows: as logged, and as the verdict has them where it has."""
+    """Return steps and losses of the probe of training rows: as logged, or the verdict's where present."""
     losses = dict(zip(get_steps(curve).tolist(), get_values(curve, "value").tolist(), strict=True))
     losses |= {int(point.step): float(point.train.value) for point in points}
     steps = sorted(losses)
@@ -80,10 +75,10 @@ def plot_gap(
     *,
     path: Sequence[MembershipPoint] = (),
 ) -> go.Figure:
-    """Both losses with the gap as a ribbon, the gap with its intervals, membership, and GL, over the same
-    steps.
+    """Plot both losses with the gap as a ribbon, the gap with intervals, membership, and GL by step.
 
-    shape: the `overfitting` part of a verdict, or nothing while there is none; path: of its `membership`.
+    shape: the `overfitting` part of a verdict, or None before there is one; path: the path of its
+    `membership`.
     """
     points: Sequence[GapPoint] = shape.gap if shape else ()
     height = 710 if path else 560
@@ -108,7 +103,7 @@ def plot_gap(
 
 
 def _add_strip_axes(figure: go.Figure, gaps: bool, areas: bool) -> None:
-    """Plots over one axis of steps: losses, the gap and membership where they are known, GL."""
+    """Add plots on a common step axis: losses, gap and membership if known, GL."""
     axis = {"gridcolor": GRID, "zeroline": False, "automargin": True, "title": {"standoff": 12}}
     tops = {"yaxis": [0.5, 1.0], "yaxis2": [0.24, 0.42], "yaxis3": [0.0, 0.16]}
     if areas:
@@ -125,11 +120,11 @@ def _add_strip_axes(figure: go.Figure, gaps: bool, areas: bool) -> None:
 def _add_ribbon(
     figure: go.Figure, x: np.ndarray, inside: np.ndarray, steps: np.ndarray, outside: np.ndarray
 ) -> None:
-    """Between the two losses, from the first step that both have to the last."""
+    """Add a ribbon between both losses, from the first to the last step that both have."""
     common = set(x.tolist()) & set(steps.tolist())
     if len(common) < 2:
         return
-    # at the steps of either, so that it lies between the drawn lines
+    # at the steps of both, so that the ribbon follows the drawn lines
     both = sorted(s for s in {*x.tolist(), *steps.tolist()} if min(common) <= s <= max(common))
     below = np.interp(both, x, inside)
     above = np.interp(both, steps, outside)
@@ -142,7 +137,7 @@ def _add_ribbon(
 
 
 def _add_gaps(figure: go.Figure, points: Sequence[GapPoint]) -> None:
-    """Each gap with its interval, in the colour of what it is of the validation loss."""
+    """Add each gap with its interval, coloured by its ratio to the validation loss."""
     for level in LEVELS:
         gaps = [(point.step, point.gap) for point in points if point.level == level]
         measured = (build_bounded_point(x, g.value, g.low, g.high, g.n) for x, g in gaps)
@@ -162,7 +157,7 @@ def _add_gaps(figure: go.Figure, points: Sequence[GapPoint]) -> None:
 
 
 def _add_areas(figure: go.Figure, path: Sequence[MembershipPoint]) -> None:
-    """The AUC of each step with its interval, over the base model's interval as a band."""
+    """Add the AUC of each step with its interval, and the base model's interval as a band."""
     placebo = path[-1].placebo
     if placebo.low is not None:
         figure.add_shape(
@@ -190,7 +185,7 @@ def _add_areas(figure: go.Figure, path: Sequence[MembershipPoint]) -> None:
 
 
 def _add_generalisation_loss(figure: go.Figure, steps: np.ndarray, losses: np.ndarray) -> None:
-    """How far each validation lies above the lowest so far."""
+    """Add how far each validation loss is above the lowest so far."""
     if not len(steps):
         return
     rises = compute_generalisation_loss(losses)
@@ -214,10 +209,10 @@ def _add_level(figure: go.Figure, axis: str, level: float, ink: str, dash: str) 
 
 
 def plot_membership(membership: Membership) -> go.Figure:
-    """The area of each score under the tuned model, and under the base model as a placebo, against a coin."""
+    """Plot the AUC of each score for the tuned model, and for the base model as a placebo, against chance."""
     rows = []
     for name, score in membership.scores.items():
-        p = score.p_holm  # none of scores that follow the rows' difficulty
+        p = score.p_holm  # None for scores that depend on the rows' difficulty
         sure = p is not None and p < 0.05 and score.excess.value > 0
         rows.append(_build_auc_row(SCORES[name], score.auc, BAD if sure else VALIDATION))
         if score.placebo:
@@ -233,7 +228,7 @@ TRAIN_PROBE_METRIC = "probe/train_rows/loss"
 
 
 def draw_overfitting(run_id: str) -> None:
-    """The tab of one run; while it trains the curves are live."""
+    """Draw the tab of one run; the curves are live during training."""
     with show_errors():
         run = run_queries.read_current_run(run_id)
         verdict = run.verdict
@@ -250,7 +245,7 @@ def draw_overfitting(run_id: str) -> None:
 
 
 def _draw_stage(run: Run, shape: Overfitting | None) -> None:
-    """Where it ended, in its colour; before there is a verdict, what is to come."""
+    """Draw the final stage in its colour; before there is a verdict, what to expect."""
     if not shape:
         waits = "The assessment comes with the verdict; until then the curves below are live."
         ended = "The run ended without a verdict. Resume or clone it to get one."
@@ -258,7 +253,7 @@ def _draw_stage(run: Run, shape: Overfitting | None) -> None:
             ended = "Nothing was trained: this model was interpolated between another run and its base."
         st.caption(waits if run.status in ALIVE else ended)
         return
-    if shape.stage is None:  # a verdict from before stages were told apart
+    if shape.stage is None:  # a verdict of an older version without stages
         st.markdown(escape_markdown(shape.sentence))
         return
     stage = display.STAGES[shape.stage]
@@ -292,33 +287,32 @@ def _draw_losses(run: Run, shape: Overfitting | None, membership: Membership | N
     st.plotly_chart(figure, key="overfitting-losses", config=PLOT, alt=alt)
     points = shape.gap if shape else []
     if not seen.num_rows and not points:
-        st.caption(
-            f"{_explain_no_gap(run)} GL: how far a validation lies above the lowest so far, in per cent."
-        )
+        st.caption(f"{_explain_no_gap(run)} GL: validation loss above the lowest so far, in percent.")
         return
     rows = ""
     if points:
         train, held = points[-1].train.n, points[-1].validation.n
         rows = f" (95% intervals, {formatting.plural(train, 'training row')} and"
         rows += (
-            f" {formatting.plural(held, 'validation row')}; surely over 10% of the validation loss is amber,"
+            f" {formatting.plural(held, 'validation row')}; amber: significantly above 10% of the validation"
+            " loss,"
         )
         rows += " over 30% red)"
     st.caption(
-        f"Both losses without dropout. Gap: validation minus training{rows}. GL: how far a validation lies"
-        f" above the lowest so far; amber from 1%, red from 5%.{_describe_membership_path(path)}"
+        f"Both losses without dropout. Gap: validation minus training{rows}. GL: validation loss above the"
+        f" lowest so far; amber from 1%, red from 5%.{_describe_membership_path(path)}"
     )
     if membership and membership.path_sentence:
         st.markdown(escape_markdown(membership.path_sentence))
 
 
 def _describe_membership_path(path: Sequence[MembershipPoint]) -> str:
-    """What the strip of membership shows."""
+    """Describe the plot of membership by step."""
     if not path:
         return ""
     return (
-        " AUC: how well the loss tells training rows from validation rows, 95% intervals; red where it surely"
-        " says more than what the base model's explains, whose interval is the grey band; 0.5 is chance."
+        " AUC: how well the loss separates training rows from validation rows, 95% intervals; red:"
+        " significantly more than the base model explains, whose interval is the grey band; 0.5 is chance."
     )
 
 
@@ -331,7 +325,7 @@ def _explain_no_gap(run: Run) -> str:
 
 
 def _draw_membership(run: Run, membership: Membership | None, stage_sentence: str) -> None:
-    """Membership inference with its placebo; its sentence, unless it was `said` above."""
+    """Draw membership inference with its placebo; its sentence is omitted if in `stage_sentence`."""
     st.markdown("**Membership inference**")
     if not membership:
         waits = (
@@ -366,7 +360,7 @@ def _explain_no_membership(run: Run) -> str:
 
 
 def _draw_calibration(classification: Classification | None) -> None:
-    """How sure a classifier is: a model that knows its training rows by heart is too sure of others."""
+    """Draw a classifier's calibration: memorized training rows make it overconfident on others."""
     if classification and (calibration := classification.models.tuned.calibration):
         classes.draw_calibration(classes.CalibrationData.of(calibration), "overfitting-reliability")
 
@@ -383,17 +377,18 @@ def _build_score_row(name: MembershipScoreName, score: MembershipScore) -> dict[
 
 
 def _describe_membership_basis(membership: Membership) -> str:
-    """What the figures rest on, and what so few rows can't show."""
+    """Describe the basis of the figures, and what so few rows cannot show."""
     rows = f"{membership.members:,} training and {formatting.plural(membership.others, 'held-out row')}"
     basis = (
-        f"95% intervals over {rows}. The base model never saw either: what counts is the loss (of pairs the"
-        " margin) without what the base model's loss explains, as harder rows say nothing of memory."
+        f"95% intervals over {rows}. The base model saw neither, so what its loss explains is removed from"
+        " the loss (for pairs, from the margin): harder rows are not evidence of memorization."
     )
     tpr = next(iter(membership.scores.values())).tpr
     if not tpr.allowed:
         finest = formatting.format_number(100 * tpr.finest, 1)
         basis += (
-            f" So few held-out rows can't resolve false alarms under {finest}%: found are those above all."
+            f" Too few held-out rows to resolve false alarm rates below {finest}%: rows above all of them"
+            " are counted."
         )
     if membership.unscored:
         basis += f" {formatting.plural(membership.unscored, 'row')} could not be scored."

@@ -33,8 +33,10 @@ SHOWN = 15
 
 
 def choose_run() -> None:
-    """The page without a run. Where the link leads to models between a run and its base, those runs are
-    listed that may have some."""
+    """Draw the page without a run: a search.
+
+    If the link asks for interpolation, only runs that may have some are listed.
+    """
     st.title("Runs", anchor=False)
     between = get_linked_tab() == INTERPOLATION
     statuses = ("finished",) if between else ()
@@ -43,8 +45,8 @@ def choose_run() -> None:
         return
     if between:
         st.markdown(
-            "Interpolating between the weights of a run and its base model keeps part of the gain and forgets"
-            " less, without training. Choose a run to see which share is worth keeping."
+            "Interpolating between the weights of a run and its base model keeps part of the gain and"
+            " forgets less, without training. Select a run to find the best share."
         )
     search = st.text_input(
         "Search runs",
@@ -65,7 +67,7 @@ def choose_run() -> None:
 
 def _draw_run_list(between: bool) -> None:
     if between:
-        st.markdown("No run has finished yet. Once one has, interpolate between it and its base model here.")
+        st.markdown("No finished run yet. Once there is one, interpolate between it and its base model here.")
         if has_right("work") and st.button(
             "Launch a run", type="primary", icon=":material/rocket_launch:", key="mix-launch"
         ):
@@ -73,7 +75,7 @@ def _draw_run_list(between: bool) -> None:
         return
     if not require_member("launch the first run; its progress and results appear here"):
         return
-    st.markdown("There are no runs yet. Start with the sample experiment, or set up your own run.")
+    st.markdown("No runs yet. Start with the sample experiment, or configure your own run.")
     with st.container(horizontal=True):
         st.page_link(
             "pages/overview/overview.py", label="Run the sample experiment", icon=":material/play_arrow:"
@@ -94,8 +96,8 @@ def _draw_run(run: Run, tab: str, *, mixed: bool) -> None:
             st.markdown(f"validation loss {change}", width="content")
 
 
-# Tabs that have several views, of which one is drawn. A feature's `FeatureTab` names the tab by these keys; a
-# link names the view, so that links from before views were grouped still lead there.
+# Tabs with several views, one of which is drawn. A feature's `FeatureTab` refers to a tab by these keys. A
+# link names the view, so that links from before views were grouped still work.
 GROUPS = {
     "training": ":material/monitoring: Training",
     "forgetting": ":material/psychology_alt: Forgetting",
@@ -116,7 +118,7 @@ TABS = {
     "comments": Tab("Comments", detail_tabs.draw_comments, "details"),
 }
 CLASSES = Tab("Classes", draw_classes, "training")
-# The others wait for the run to end.
+# All others do not change before the run ends.
 LIVE_TABS = (live_status.draw_learning, draw_overfitting, draw_forgetting, detail_tabs.draw_log)
 
 
@@ -126,7 +128,7 @@ def main() -> None:
         if not asked and get_linked_tab() == INTERPOLATION:
             asked = next(
                 iter(run_queries.list_interpolated_runs()), ""
-            )  # not into the link: Back would lead here again
+            )  # not written to the link, because Back would lead here again
         if not asked:
             choose_run()
             return
@@ -162,7 +164,7 @@ def draw_run(run: Run) -> None:
 
 
 def _draw_numbers(run: Run, verdict: Verdict) -> None:
-    """Those that count for what the run was trained to do."""
+    """Draw the key numbers for the task of the run."""
     if is_classifier(run) and verdict.classification:
         draw_class_numbers(verdict, verdict.classification)
     elif verdict.preference:
@@ -172,13 +174,16 @@ def _draw_numbers(run: Run, verdict: Verdict) -> None:
 
 
 def is_classifier(run: Run) -> bool:
-    """The run trains a classification head."""
+    """Whether the run trains a classification head."""
     return bool(run.config.get("task") == "classification")
 
 
 def list_tabs(run: Run) -> dict[str, Tab]:
-    """The views, in their order: classes where there are figures of some, rows in place of answers for a
-    head, and the interpolation where there can be one, or where a link asks why there is none."""
+    """List the tabs and views of a run in order.
+
+    Classes are shown if there are results by class, rows instead of samples for a classification head, and
+    the interpolation if it is possible, or if the link asks for it and the tab explains why it is not.
+    """
     tabs: dict[str, Tab] = {}
     of_classes = bool(run.verdict and run.verdict.classification)
     for name, tab in add_feature_tabs("run", TABS).items():

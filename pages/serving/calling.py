@@ -1,4 +1,4 @@
-"""What an endpoint serves, and how it is called: its address, and examples to copy."""
+"""What an endpoint serves and how to call it: its address, and examples to copy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from store.serving.schemas import EndpointStatus
 
 
 def draw_calling(seen: EndpointStatus) -> None:
-    """Address and examples, to be copied."""
+    """Draw the address and examples for copying."""
     address = seen.state.address if seen.state else f"http://127.0.0.1:{seen.settings['port']}"
     models = [model.name for model in seen.config.models] if seen.config else []
     st.markdown("**API usage**")
@@ -28,6 +28,6 @@ def draw_calling(seen: EndpointStatus) -> None:
 
 
 def list_subjects(settings: Mapping[str, Any]) -> list[str]:
-    """What an endpoint's settings have it serve, as they name it."""
+    """Return the subjects served according to an endpoint's settings."""
     routes = [route for model in settings.get("models", []) for route in model.get("routes", [])]
     return [str(route.get("subject", "")) for route in routes]

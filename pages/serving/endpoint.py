@@ -1,5 +1,5 @@
-"""One endpoint: how it stands, how it is called, where requests go, another version for it, its keys,
-limits and last requests.
+"""One endpoint: its state, how to call it, traffic, change of the served model, keys, limits and last
+requests.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from store.serving.schemas import EndpointKey, EndpointStatus, RequestLine, Rout
 
 
 def draw_keys(seen: EndpointStatus) -> None:
-    """Those that work, a form for another, and those that were revoked."""
+    """Draw working keys, a form for another, and revoked keys."""
     st.markdown("**Keys**")
     working = [key for key in seen.keys if key.revoked_at is None]
     if not working:
@@ -112,7 +112,7 @@ PARTS: dict[RouteRole, str] = {
 
 
 def draw_change(seen: EndpointStatus) -> None:
-    """The live subject of each model, and what stands beside it."""
+    """Draw the choice of each model's live subject, and of the ones beside it."""
     with st.expander("Change the served model", icon=":material/alt_route:"), show_errors():
         settings = EndpointSettings.parse(dict(seen.settings))
         names = [model.name for model in settings.models]
@@ -139,7 +139,7 @@ def draw_change(seen: EndpointStatus) -> None:
 
 
 def _change_route(route: RouteChoice | None, role: RouteRole, subject: str, share: float) -> RouteChoice:
-    """The route of a subject, with what else is said of it where it stays the same."""
+    """Return the route of a subject; other settings of the route are kept if the subject is the same."""
     same = route.model_dump(exclude_unset=True) if route and route.subject == subject else {}
     return RouteChoice.parse({**same, "subject": subject, "role": role, "share": share})
 
@@ -174,7 +174,7 @@ EXCERPT = 80
 
 
 def draw_endpoint(endpoint_id: str) -> None:
-    """The page of the endpoint with this id or name."""
+    """Draw the page of the endpoint with this id or name."""
     seen = _find_endpoint(endpoint_id)
     st.page_link("pages/serving/endpoints.py", label="All endpoints", icon=":material/arrow_back:")
     if seen is None:
@@ -205,7 +205,7 @@ def _find_endpoint(endpoint: str) -> EndpointStatus | None:
 
 @live("2s")
 def _draw_head(own: str) -> None:
-    """Name, state and the one button; why it does not answer."""
+    """Draw name, state and the start or stop button, and why it does not respond."""
     with show_errors():
         seen = _find_endpoint(own)
         if seen is None:
@@ -254,7 +254,7 @@ def _draw_switch(seen: EndpointStatus) -> None:
 
 @live("3s")
 def _draw_traffic(own: str) -> None:
-    """The last hour, and where requests go."""
+    """Draw the last hour's figures, and the routes of requests."""
     with show_errors():
         seen = _find_endpoint(own)
         state = seen.state if seen and seen.alive else None
@@ -311,7 +311,7 @@ def _build_route_rows(routes: Sequence[RouteState]) -> Sequence[Mapping[str, obj
 
 
 def _draw_backends(seen: EndpointStatus | None) -> None:
-    """What answers, where it is not as it should be."""
+    """Draw the errors of backends."""
     for backend in seen.state.backends if seen and seen.state else ():
         if backend.error and backend.error != (seen and seen.problem):
             show_error(from_dict(backend.error))
@@ -374,7 +374,7 @@ def _build_request_row(line: RequestLine) -> Mapping[str, object]:
 
 
 def _format_answer(line: RequestLine) -> str:
-    """The label of a classifier with how sure it was, or the beginning of the text."""
+    """Format the label of a classifier with its confidence, or the beginning of the text."""
     sure = "" if line["confidence"] is None else f" ({line['confidence']:.0%} sure)"
     if line["abstained"]:
         return f"no label{sure}"

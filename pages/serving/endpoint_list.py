@@ -1,5 +1,5 @@
-"""All endpoints: how each stands, what it serves, its last hour; the form that serves something, with the
-key of a new endpoint, which is shown once; and what the screen reads.
+"""All endpoints with state, served models and last hour; the form that serves something, with the key of a
+new endpoint, which is shown once; and the queries of the page.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from store.serving import endpoints as endpoint_queries
 from store.serving.endpoint_text import describe_state
 from store.serving.schemas import EndpointStatus, RequestLine
 
-NEWEST = 100  # finished runs that are offered
+NEWEST = 100  # number of finished runs offered
 
 
 @cached(LIVE, most=4)
 def list_endpoints() -> list[EndpointStatus]:
-    """All of them, by name."""
+    """All endpoints by name."""
     return endpoint_status.list_endpoints(get_client())
 
 
 @cached(LIVE, most=64)
 def list_last_requests(endpoint_id: str, person_id: str) -> list[RequestLine]:
-    """The newest lines of the log; they hold what people wrote, so each person asks anew."""
+    """The newest lines of the request log; cached per person, because they contain user texts."""
     return endpoint_status.list_last_requests(get_client(), endpoint_id)
 
 
 @cached(CALM, most=4, spinner="Loading models …")
 def list_subjects() -> dict[str, str]:
-    """What can be served, each with its kind: aliases of registered models, finished runs, models."""
+    """Everything that can be served -> its kind: aliases of registered models, finished runs, models."""
     offered = dict.fromkeys(endpoint_queries.servable_aliases(get_client()), "registered model")
     for run in runs.list_runs(get_client(), statuses=("finished",), limit=NEWEST):
         offered.setdefault(run.name, "run")
@@ -57,13 +57,13 @@ BADGES = {
 
 
 def format_badge(seen: EndpointStatus) -> str:
-    """How it stands, as inline Markdown."""
+    """Format the state as inline Markdown."""
     return BADGES[describe_state(seen)]
 
 
 @live("3s")
 def draw_list() -> None:
-    """Every endpoint, as a link."""
+    """Draw every endpoint as a link."""
     with show_errors():
         for seen in list_endpoints():
             link = {LINK: seen.endpoint_id}
@@ -73,7 +73,7 @@ def draw_list() -> None:
 
 
 def format_summary(seen: EndpointStatus) -> str:
-    """What it serves and its last hour, in a line."""
+    """Summarize what it serves and its last hour in one line."""
     served = list_served_versions(seen)
     parts = [
         escape_markdown(", ".join(served[:3]) + (f" and {len(served) - 3} more" if len(served) > 3 else ""))
@@ -90,14 +90,14 @@ def format_summary(seen: EndpointStatus) -> str:
 
 
 def list_served_versions(seen: EndpointStatus) -> list[str]:
-    """What it serves by now; what was asked for, before its gateway was told."""
+    """Return the versions it serves; before its gateway has started, the configured ones."""
     if config := seen.config:
         return list(dict.fromkeys(route.version for model in config.models for route in model.routes))
     return []
 
 
 def format_seconds(value: float) -> str:
-    """A time of an answer: "0.42 s", "35 ms"."""
+    """Format a response time as "0.42 s", "35 ms"."""
     return f"{1000 * value:.0f} ms" if value < 0.1 else f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
 
 
@@ -105,7 +105,7 @@ KEY = "endpoint-key-made"
 
 
 def draw_form() -> None:
-    """The choice of a subject; "Serve it" makes and starts an endpoint with a first key."""
+    """Draw the choice of a subject, and the button that creates and starts an endpoint with a first key."""
     options = list_subjects()
     if not options:
         st.markdown("No models to serve yet. Launch a run; once it has finished, you can serve it here.")
@@ -147,12 +147,12 @@ def draw_form() -> None:
 
 
 def store_new_key(endpoint_id: str, name: str, key: str) -> None:
-    """Have the page of the endpoint show a new key, until the person has copied it."""
+    """Store a new key for display on the endpoint's page, until the person has copied it."""
     st.session_state[KEY] = endpoint_id, name, key
 
 
 def draw_new_key(endpoint_id: str) -> None:
-    """The key that was just made."""
+    """Draw the newly created key."""
     made = st.session_state.get(KEY)
     if not made or made[0] != endpoint_id:
         return

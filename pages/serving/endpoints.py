@@ -1,6 +1,6 @@
-"""Endpoints: what is being served, and how is it called?
+"""The Endpoints page.
 
-The link is `?endpoint=ID`; `?serve=NAME` opens the form with that run or model chosen.
+The link is `?endpoint=ID`; `?serve=NAME` opens the form with that run or model selected.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Endpoints on the screens: a page of the menu."""
+"""Registration of endpoints on the screens: a menu page."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ TEAL_ON_DARK = "#1b9a8f"
 INK = "#0a1519"
 PAPER = "#e5edee"
 
-# "Tunebench" in Source Sans semibold (SIL Open Font Licence), as outlines.
+# Outlines of "Tunebench" in Source Sans semibold (SIL Open Font Licence).
 LETTERS = (
     "M47.3 25.2V11.4H42.6V8.9H55.1V11.4H50.4V25.2ZM61.2 25.5Q59.3 25.5 58.4 24.2Q57.5 22.9 57.5 20.6"
     "V12.9H60.5V20.2Q60.5 21.7 60.9 22.3Q61.4 22.9 62.3 22.9Q63.1 22.9 63.7 22.5Q64.3 22.1 64.9 21.3"

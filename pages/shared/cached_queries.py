@@ -1,6 +1,6 @@
 """Store queries of the screens, cached briefly so that reruns and sessions share them.
 
-Arguments are hashable, so that a result can also be kept for the time when the engine is unreachable.
+Arguments are hashable, so that the last result can also be used while the engine is unreachable.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from store.runs import run_outcomes as alert_queries
 from store.runs import runs as run_queries
 from store.runs.schemas import Run, RunAlerts, RunChoice
 
-LIVE = 1  # seconds that an answer about something alive is kept
-MINUTE = 60  # and about costs, as the machine may be busy now and free then
-CALM = 5  # and about something that changes by commands alone (which empty the cache)
+LIVE = 1  # TTL in seconds for anything that may be running
+MINUTE = 60  # for cost estimates, which depend on the load of the machine
+CALM = 5  # for anything that changes only by commands (which clear the cache)
 
 
 @cached(LIVE, most=64)

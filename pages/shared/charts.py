@@ -31,16 +31,13 @@ from pages.shared.palette import (
 from store.core.schemas import JsonObject
 from store.evaluation.verdict_schemas import Overfitting
 
-# The parts that charts are made of: an empty figure, lines, bands, marks.
-#
-# Every ink is a mid-tone and every background transparent, so that a figure is right in light and in dark;
-# `uirevision` never changes, so that a zoom survives each refresh of a live chart.
+# `uirevision` never changes, so that the zoom of a live chart survives every refresh.
 
-# What st.plotly_chart takes as config: no logo, and no buttons that do nothing here.
+# Config of st.plotly_chart: no logo, and no buttons without effect.
 PLOT = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
-PILL = {"font": {"color": "white", "size": 12}, "borderpad": 3}  # a label that lines may run behind
-SMOOTHED_FROM = 40  # points: below that a raw curve is readable
-MAX_SVG_POINTS = 5_000  # a map of so many is drawn anew in 0.25 s
+PILL = {"font": {"color": "white", "size": 12}, "borderpad": 3}  # a label that stays readable over lines
+SMOOTHED_FROM = 40  # points; with fewer a raw curve is readable
+MAX_SVG_POINTS = 5_000  # a map with this many points is redrawn in 0.25 s
 
 
 def smooth(values: np.ndarray, weight: float = 0.9) -> np.ndarray:
@@ -265,7 +262,7 @@ class BoundedPoint(NamedTuple):
     low: float
     high: float
     n: int
-    why: None = None  # it has no interval
+    why: None = None  # why there is no interval
 
 
 def build_bounded_point(
@@ -290,19 +287,12 @@ def error_bars(points: Sequence[BoundedPoint], color: str, thickness: float = 2)
     }
 
 
-# Charts as pure functions: tables in, Plotly figures out, no Streamlit and no engine.
-#
-# Training and validation have the same two colours everywhere, the base model's level is always the same
-# dashed line, and a run keeps the colour that its number picks. Backgrounds are transparent and every ink
-# is a mid-tone, so that one figure is right in light and in dark. A value that is not finite is marked
-# where it happened, never dropped. `uirevision` never changes: a zoom survives each refresh.
-#
-# A `Curve` table is what `store.jobs.metric_points.curve` gives: step, first_step, value, min, max, mean,
-# count, nonfinite, one row a bucket.
+# The tables of the charts below have the columns of `store.jobs.metric_points.curve`: step, first_step,
+# value, min, max, mean, count, nonfinite, one row per bucket.
 
 COMPARISON_HEIGHT = 420
-LEGEND_LINE = 20  # px that a name takes in the legend
-NAMES_WITH_ROOM = 5  # names that fit below a chart of the usual height
+LEGEND_LINE = 20  # px per name in the legend
+NAMES_WITH_ROOM = 5  # names that fit below a chart of default height
 
 
 @dataclass(frozen=True)
@@ -392,8 +382,9 @@ def plot_runs(
         )
         add_line(figure, x, get_values(curve.table, column), line)
     add_nonfinite(figure, [curve.table for curve in curves if curve.x is None])
-    # Below, where any number of names has room on any width. On a phone each has a line of its own: many make
-    # the figure higher, or else they would press the curves flat and the last of them be cut off.
+    # The legend is below the chart, where any number of names fits at any width. On a phone each name has a
+    # line of its own: many names increase the height, because otherwise the curves would be squeezed flat and
+    # the last names cut off.
     figure.update_layout(
         height=COMPARISON_HEIGHT + LEGEND_LINE * max(0, len(curves) - NAMES_WITH_ROOM),
         legend={"y": -0.2, "yanchor": "top"},
@@ -425,7 +416,7 @@ def plot_intervals(
     """Estimates with intervals against 0 or another level, one below another, the first at the top."""
     figure = build_empty_figure("", "", height or 70 + 34 * len(estimates), x_title=axis)
     names = [shorten_name(row.name) for row in estimates]
-    # Places are numbers: names would be categories, of which equal ones fall together and "0.1" is a number.
+    # Positions are numbers: as categories, equal names would coincide and "0.1" would be read as a number.
     for place, row in enumerate(estimates):
         low, high = (row.value, row.value) if row.low is None or row.high is None else (row.low, row.high)
         reach = {"array": [high - row.value], "arrayminus": [row.value - low], "symmetric": False}

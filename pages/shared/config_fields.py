@@ -152,9 +152,9 @@ REPRODUCIBILITY = _build_group(
 )
 GROUPS = (PREFERENCE, OPTIMISATION, BATCHES, RENDERING, AGAINST_FORGETTING, EVALUATION, REPRODUCIBILITY)
 COLUMNS = 3
-TASK_FIELDS = ("probe_tasks", "probe_task_rows")  # read by lm-evaluation-harness alone
-DATASET_FIELDS = ("probe_datasets",)  # fields that name several
-EMPTY_PLACEHOLDERS = {  # what an empty field means
+TASK_FIELDS = ("probe_tasks", "probe_task_rows")  # read only by lm-evaluation-harness
+DATASET_FIELDS = ("probe_datasets",)  # fields that take several data sets
+EMPTY_PLACEHOLDERS = {  # meaning of an empty field
     "max_steps": "no limit",
     "max_train_rows": "all rows",
     "max_forgetting": "never",
@@ -287,14 +287,14 @@ def draw_field(field: str, resolved: Mapping[str, Any], config: TrainConfig | No
         if placeholder
         else EMPTY_PLACEHOLDERS.get(field, "automatic"),
         persist_state="session",
-        # what a link or YAML brought stays within reach, so that it can be emptied
+        # a value from a link or YAML stays editable, so that it can be cleared
         disabled=absent
         and (st.session_state.get(build_widget_key(field)) or "") == format_value(get_default(field)),
     )
     if absent and field == "probe_tasks":
         st.caption(
-            f"{setting_conflicts.MISSING} Install it with `{setting_conflicts.COMMAND}`, then"
-            " start Tunebench anew."
+            f"{setting_conflicts.MISSING} Install it with `{setting_conflicts.COMMAND}`, then restart"
+            " Tunebench."
         )
 
 

@@ -17,7 +17,7 @@ from store.core.training_schemas import TimeEstimate
 
 
 def format_parameters(count: float) -> str:
-    """ "134.5 M", "1.2 B"."""
+    """Format a number of parameters as "134.5 M", "1.2 B"."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
         if count >= size:
             return f"{_format_three_digits(count / size)} {unit}"
@@ -39,14 +39,14 @@ def format_gib_range(low: float, high: float) -> str:
 
 
 def format_gib(value: float) -> str:
-    """GiB as "640 MiB" or "3.2 GiB"."""
+    """Format GiB as "640 MiB" or "3.2 GiB"."""
     if value < 0.95:
         return f"{1024 * value:.0f} MiB"
     return f"{_format_three_digits(value)} GiB"
 
 
 def format_size(count: float) -> str:
-    """Bytes as "12 KiB", "3.4 MiB"."""
+    """Format bytes as "12 KiB", "3.4 MiB"."""
     for unit, name in ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")):
         if count >= unit:
             return f"{_format_three_digits(count / unit)} {name}"
@@ -54,7 +54,7 @@ def format_size(count: float) -> str:
 
 
 def format_duration(seconds: float | None) -> str:
-    """A length of time: "less than a second", "40 s", "4 min", "2 h 10 min", "3 days"."""
+    """Format a duration as "less than a second", "40 s", "4 min", "2 h 10 min", "3 days"."""
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         return "unknown"
     if seconds < 1:
@@ -81,7 +81,7 @@ def format_duration_range(low: float, high: float) -> str:
 
 
 def format_ago(moment: datetime | None, now: datetime | None = None) -> str:
-    """How long since a time of the store (naive UTC): "just now", "5 min ago", "12 Mar 2026"."""
+    """Format the time since a time of the store (naive UTC) as "just now", "5 min ago", "12 Mar 2026"."""
     if moment is None:
         return ""
     now = now or datetime.now(UTC).replace(tzinfo=None)
@@ -106,18 +106,13 @@ def list_time_notes(time: TimeEstimate) -> list[str]:
     """The conditions under which an estimated time holds."""
     notes = []
     if time.busy:
-        notes.append(f"while other work takes {time.others:.0%} of the processors")
+        notes.append(f"while other processes use {time.others:.0%} of the processors")
     if time.alone_seconds:
         notes.append(f"alone about {format_duration(time.alone_seconds)}")
     if time.may_stop:
         notes.append("less if it stops early")
     return notes
 
-
-# Numbers and states as every screen words them: digits that the interval supports, units, what is better.
-#
-# Pure functions, no Streamlit. Sizes and times are in `quantities`; sentences of verdicts come ready-made
-# from the engine.
 
 Better = Literal["lower", "higher", ""]
 Color = Literal["red", "orange", "blue", "green", "gray"]
@@ -282,7 +277,7 @@ def scale_bounds(interval: Interval, scale: float = 1) -> tuple[float | None, fl
 
 
 def format_p_value(p: float) -> str:
-    """ "p = 0.034", "p < 0.001"."""
+    """Format a p-value as "p = 0.034", "p < 0.001"."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 

@@ -33,8 +33,9 @@ _Part = TypeVar("_Part")
 
 
 class Screen(NamedTuple):
-    """A page and the queries it needs; who has the right to one of them may open it. about: as `st.Page`
-    takes it.
+    """A page and the queries it needs; a person with the right to one of them may open it.
+
+    about: keyword arguments of `st.Page`.
     """
 
     path: str
@@ -54,7 +55,7 @@ class Screen(NamedTuple):
 
 
 class FeatureScreen(NamedTuple):
-    """A page and its place in the menu: after the page with the path `after`."""
+    """A page and its position in the menu: after the page with the path `after`."""
 
     section: MenuSection
     after: str
@@ -62,12 +63,12 @@ class FeatureScreen(NamedTuple):
 
 
 class FeatureTab(NamedTuple):
-    """A tab and its place on a tab bar: after the tab whose link name is `after`. name: its own name in
-    links.
+    """A tab and its position on a tab bar: after the tab with the link name `after`. name: its own link
+    name.
 
     It draws a run by id, a version by client, model and version, and the comparison without arguments. group:
-    the tab of the page of which it is a view (for a run's page: `GROUPS` of `pages/runs/run.py`); empty for a
-    tab of its own, or if the page has no such tab.
+    the tab of the page of which it is a view (for a run's page, one of `GROUPS` in `pages/runs/run.py`);
+    empty for a separate tab, or if the page has no such tab.
     """
 
     place: TabPlace
@@ -108,20 +109,19 @@ class Deferred:
 
 @dataclass(frozen=True)
 class PagesFeature:
-    """As `FEATURE` in `pages/<name>/feature.py`, each part where the feature has one.
+    """Screen parts of a feature: `FEATURE` in `pages/<name>/feature.py`. All parts are optional.
 
-    subject_pages: of things that the activity names, the page that shows one; its link names it by the kind.
-    notices: what draws itself at the top of a page. list_model_names: models that are offered where one is
-    chosen. draw_run_button: among what can be done with a run that has finished; draw_run_action: beneath it.
-    draw_run_origin: in the head of a run; draw_run_use: below that, what has become of the run.
-    draw_run_summary: beneath the verdict of a finished run that writes text. draw_comparison_part: of runs
-    side by side, by their ids. draw_dataset_origin: in the head of a data set. draw_slice_use: beside a
-    slice, by the ids of both. draw_row_use: beside rows that people have corrected, labelled or rated.
-    draw_endpoint_notice: beside an endpoint, by its id. build_preview_facts: name, value and note of what
-    follows a run that is launched. draw_evaluation_part: of an evaluation, beside others on the same data.
-    draw_schedule_field: of a monitor's settings, by the schedule that is set.
-    draw_scheduled_check: the figures of one, by its job. build_routes: of its own, by what makes the client
-    of whoever asks.
+    subject_pages: the page that shows a subject of the activity log, by kind of subject; the kind is also the
+    link parameter. notices: drawn at the top of a page. list_model_names: models offered in model selectors.
+    draw_run_button: among the actions for a finished run; draw_run_action: below them. draw_run_origin: in
+    the header of a run; draw_run_use: below it, what the run has been used for. draw_run_summary: below the
+    verdict of a finished run that generates text. draw_comparison_part: of a comparison, by run ids.
+    draw_dataset_origin: in the header of a data set. draw_slice_use: beside a slice, by the ids of data set
+    and slice. draw_row_use: beside rows that people have corrected, labelled or rated. draw_endpoint_notice:
+    beside an endpoint, by its id. build_preview_facts: name, value and note of what follows a run that is
+    launched. draw_evaluation_part: of an evaluation, beside others on the same data. draw_schedule_field: of
+    a monitor's settings, given its present schedule. draw_scheduled_check: the figures of a check, by its
+    job. build_routes: additional routes, given the function that builds the client of a request.
     """
 
     screens: Sequence[FeatureScreen] = ()

@@ -20,8 +20,8 @@ from store.core.errors import SignedOutError, TunebenchError
 from store.core.rights import OWNER
 from store.core.schemas import Person, Role
 
-TICKS = "#808495"  # in which Streamlit writes the axes of charts in light mode
-RUN_QUERY = "asked-by"  # in the session state: path and query of the page's last whole run
+TICKS = "#808495"  # Streamlit's colour of chart axes in light mode
+RUN_QUERY = "asked-by"  # session state key: path and query of the last full page run
 CHART_TEXTS = {TICKS: "gray", BASE: "gray", AMBER: "orange", BAD: "red"}
 
 
@@ -65,7 +65,7 @@ def sync_address(page: StreamlitPage) -> None:
     before = st.session_state.get(RUN_QUERY)
     st.session_state[RUN_QUERY] = asked
     if before and before[0] == asked[0] and before != asked:
-        st.query_params.update()  # sends them as they are: those that are bound to a widget can't be set
+        st.query_params.update()  # sends them unchanged, because those bound to a widget cannot be set
 
 
 def build_chart_text_rules(theme: str) -> str:
@@ -73,7 +73,7 @@ def build_chart_text_rules(theme: str) -> str:
     rules = []
     for ink, hue in CHART_TEXTS.items():
         red, green, blue = (int(ink[place : place + 2], 16) for place in (1, 3, 5))
-        fill = f"fill: rgb({red}, {green}, {blue})"  # as Plotly writes it
+        fill = f"fill: rgb({red}, {green}, {blue})"  # as Plotly formats it
         color = st.get_option(f"theme.{theme}.{hue}Color")
         rules.append(f".stPlotlyChart text[style*='{fill}'] {{fill: {color} !important}}")
     return "\n".join(rules)
@@ -116,11 +116,11 @@ def show_signed_out(error: TunebenchError) -> None:
 
 
 LINK = "tab"
-INTERPOLATION = "between"  # of a run's page: the models between the run and its base
-COST = "cost"  # of Compare: gain against forgetting
+INTERPOLATION = "between"  # tab of a run's page: models interpolated between the run and its base
+COST = "cost"  # tab of Compare: gain against forgetting
 
-# The bar comes to the top of the screen, and again while the page still grows, until somebody moves it. The
-# script is the same for every bar, as browsers run it by its hash (`pages.shared.middleware`).
+# Scroll the bar to the top of the screen, and again while the page still grows, until the user scrolls. The
+# script is the same for every bar, because the browser permits it by its hash (`pages.shared.middleware`).
 REVEAL_SCRIPT = """
 (() => {
   const bar = document.currentScript.dataset.bar;
@@ -187,7 +187,7 @@ def draw_tab_bar(
         (at, item) for at, item in enumerate(groups.items()) if opened in item[1].views
     )
     first, view_key = next(iter(tabs)), f"{key}-{name}"
-    led_here = opened != first and (  # after a click they are the same
+    led_here = opened != first and (  # after a click they agree
         st.session_state.get(key) != group.title
         or st.session_state.get(view_key, tabs[opened].title) != tabs[opened].title
     )

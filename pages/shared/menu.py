@@ -1,4 +1,4 @@
-"""The menu: pages of the core, and the places of those that features add."""
+"""The menu: pages of the core, and those added by features at their positions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MENU: Mapping[MenuSection, Sequence[Screen]] = {
                 "title": "Runs",
                 "icon": ":material/show_chart:",
                 "url_path": "run",
-                "help": "One run: live curves, its verdict, and how much of the fine-tuning to keep.",
+                "help": "One run: live curves, verdict, and how much of the fine-tuning to keep.",
             },
         ),
     ],
@@ -73,14 +73,15 @@ MENU: Mapping[MenuSection, Sequence[Screen]] = {
             },
         ),
     ],
-    "Ship": [],  # of features alone
+    "Ship": [],  # filled by features only
 }
 
-# About people, and how far all figures can be trusted: below the navigation, not among the steps of work.
+# Pages about people, and about how far all figures can be trusted: below the navigation, because they are not
+# steps of the workflow.
 ASIDE: Sequence[Screen] = [
     Screen(
         "pages/evaluation/truth.py",
-        (("query", "runs.runs.list_runs"),),  # whose figures it is about
+        (("query", "runs.runs.list_runs"),),  # the page is about the figures of runs
         {
             "title": "Simulated truth",
             "icon": ":material/verified:",
@@ -97,7 +98,7 @@ ASIDE: Sequence[Screen] = [
             "icon": ":material/history:",
             "url_path": "activity",
             "visibility": "hidden",
-            "help": "Who imported, launched, changed, deleted or said what, and when.",
+            "help": "Who imported, launched, changed, deleted or commented, and when.",
         },
     ),
     Screen(

@@ -25,29 +25,29 @@ from streamlit.runtime.session_manager import SessionInfo
 
 from pages.shared.layout import REVEAL_SCRIPT
 
-# What every answer of the screens tells a browser: what its page may load and run, and who may embed it.
+# Security headers: what a page may load and run, and who may embed it.
 #
-# Another server on this machine has an origin of its own and still belongs to the same site, so that a
-# browser sends our cookies along when a page of that server frames or embeds something of ours. And what
-# people write (a name, a comment, a row, an answer) is shown as Markdown, in which an image may lie
-# anywhere. Both are refused here, by the browser, whatever a screen does.
+# A server on another port of this machine is another origin but the same site, so a browser sends our cookies
+# along when one of its pages frames or embeds ours. User text (a name, comment, row or answer) is shown as
+# Markdown, which may contain images. The headers make the browser refuse both, whatever a screen does.
 #
-# An answer that says more about itself, such as a page of the door, is left as it is.
+# Headers that a response already sets, such as those of the access control pages, are kept.
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",  # for browsers that know no frame-ancestors
+    "X-Frame-Options": "DENY",  # for browsers without support for frame-ancestors
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
-MEDIA_PATH = "/media/"  # where Streamlit has what is downloaded, some of it as people brought it
+MEDIA_PATH = "/media/"  # Streamlit's downloads, some of which are unmodified uploads
 _POLICY = "Content-Security-Policy"
 _DENY_ALL_POLICY = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 LOGIN_POLICY = f"{_DENY_ALL_POLICY}; form-action 'self'; style-src 'unsafe-inline'"
 FILE_POLICY = f"{_DENY_ALL_POLICY}; form-action 'none'; style-src 'unsafe-inline'; sandbox"
-# Of the door's own pages. Their address may hold a secret, which is not even told to the next page of ours.
+# For the access control pages. Their address may contain a secret, which must not be sent even to our own
+# pages as referrer.
 LOGIN_HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", _POLICY: LOGIN_POLICY}
 
 
@@ -94,7 +94,7 @@ class ScreensApp(st.App):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            is_file = scope["path"].startswith(MEDIA_PATH)  # whatever it is said to be
+            is_file = scope["path"].startswith(MEDIA_PATH)  # whatever its declared content type
             send = wrap_send_with_headers(send, FILE_POLICY if is_file else self._page_policy)
         await super().__call__(scope, receive, send)
 
@@ -107,7 +107,8 @@ def wrap_send_with_headers(send: Send, policy: str) -> Send:
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
-            # One without a type may be a 304, whose headers a browser takes over into the page that it has.
+            # A response without a content type may be a 304, whose headers the browser applies to the cached
+            # page.
             kind = headers.get("content-type", "text/html")
             headers.setdefault(_POLICY, policy if kind.startswith("text/html") else FILE_POLICY)
         await send(message)
@@ -115,10 +116,10 @@ def wrap_send_with_headers(send: Send, policy: str) -> Send:
     return send_with_headers
 
 
-# Addresses of pages that are tabs of other pages by now: they lead on to the tab, with all that they ask.
+# Addresses of pages that have become tabs of other pages redirect to the tab and keep their query.
 #
-# An ASGI middleware, before the app: a page that switched to another one would stay in the browser's history,
-# where Back would lead to it, and it on again.
+# This is middleware because a page that called `st.switch_page` would stay in the browser's history, and Back
+# would lead to it and on to the new page again.
 
 
 class RedirectTarget(NamedTuple):
@@ -157,22 +158,22 @@ def _build_address(place: RedirectTarget, scope: Scope) -> str:
     return f"{place.page}?{urlencode([('tab', place.tab), *kept])}"
 
 
-# How many tabs may be open at once, and how long what a closed one had is kept.
+# The limit on open tabs, and the expiry of sessions of closed tabs.
 #
-# Each open tab is a live connection with a session of Streamlit: four file descriptors (the connection, and
-# an event loop of its own, of three) and what its page holds. Without a limit the process runs out of
-# descriptors, and then nothing of it answers anybody any more. So one tab too many is told so before
-# anything is opened for it, in Streamlit's own dialog, which looks again by itself until there is room.
+# Each open tab is a live connection with a Streamlit session: four file descriptors (the connection, and
+# three of an event loop of its own) and the memory of its page. Without a limit the process would run out of
+# descriptors and stop answering altogether. A tab above the limit is therefore refused before anything is
+# opened for it, in Streamlit's own dialog, which retries until there is room.
 
 STREAM_PATH = "/_stcore/stream"
-HEALTH_PATH = "/_stcore/health"  # for whoever watches the process, which is well
+HEALTH_PATH = "/_stcore/health"  # health check of the process, which stays healthy at the limit
 PRE_CONNECT_PATHS = (
     "/_stcore/host-config",
     HEALTH_PATH,
-)  # what a page asks, also below its own path, before it connects
-MAX_SESSIONS = 1000  # 200 tabs of an empty overview hold 31 MiB; those of large tables hold more
+)  # requested by a page, also below its own path, before it connects
+MAX_SESSIONS = 1000  # 200 tabs of an empty overview use 31 MiB; tabs with large tables use more
 DESCRIPTORS_PER_SESSION = 4
-RESERVED_DESCRIPTORS = 256  # files, requests under way, the engine's connections, tabs that were just closed
+RESERVED_DESCRIPTORS = 256  # files, pending requests, connections to the engine, recently closed tabs
 
 
 def compute_max_sessions(descriptors: int) -> int:
@@ -204,8 +205,8 @@ class SessionLimit:
 
     def _refusal(self) -> JSONResponse:
         return JSONResponse(
-            f"{self._limit:,} tabs of Tunebench are open, and there is no room for another. Close one that "
-            "nobody needs; this one goes on by itself as soon as there is room.",
+            f"{self._limit:,} tabs of Tunebench are open, which is the maximum. Close one that is not"
+            " needed; this one then continues automatically.",
             503,
             {"Cache-Control": "no-store", "Retry-After": "5"},
         )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 TRAIN = "#e08a2e"  # orange
-VALIDATION = "#0f9d8f"  # teal, as in the mark of the app
+VALIDATION = "#0f9d8f"  # teal, as in the app's logo
 BASE = "#7f8c92"  # grey: the base model's level
-BAD = "#d64545"  # red: not a number, overfitting
+BAD = "#d64545"  # red: NaN, overfitting
 WHITE_TEXT_BACKGROUNDS = {
     VALIDATION: "#0b776c",
     BAD: "#c43a3a",
-}  # the same, dark enough to be written on in white
+}  # the same hues, dark enough as a background of white text
 GOOD = "#2e9e5b"  # green: learned, finished
-BUSY = "#3d86d6"  # blue: something works on it
+BUSY = "#3d86d6"  # blue: in progress
 GRID = "rgba(127,140,146,0.18)"
 
 # Okabe and Ito's palette (2008) without black and yellow, with a violet and a maroon added.

@@ -27,7 +27,7 @@ from store.evaluation.forgetting_schemas import AdviceItem, Forgetting, SettingV
 from store.evaluation.verdict_schemas import Verdict
 
 MAX_NAME_CHARACTERS = 120  # characters
-HIDDEN_FIELDS = {"name", "notes", "parent", "dataset", "replay_dataset"}  # data sets have an id and a name
+HIDDEN_FIELDS = {"name", "notes", "parent", "dataset", "replay_dataset"}  # data sets: id and name
 
 
 def build_cloned_config(run_id: str, change: Mapping[str, Any]) -> ConfigDocument:
@@ -139,7 +139,7 @@ def _draw_interpolation_link(run_id: str, key: str) -> None:
         "Interpolate",
         icon=":material/linear_scale:",
         key=key,
-        help="Scores models between this one and its base. Takes minutes; no training.",
+        help="Scores models between this one and its base model. Takes minutes; no training.",
     ):
         st.switch_page("pages/runs/run.py", query_params={"run": run_id, LINK: INTERPOLATION})
 
@@ -150,7 +150,7 @@ def describe_advice(change: Mapping[str, SettingValue | None]) -> str:
     return ", ".join(
         f"{name} {words[value] if isinstance(value, bool) else format_value(value)}"
         for name, value in change.items()
-        if value is not None  # left to the default
+        if value is not None  # default
     )
 
 

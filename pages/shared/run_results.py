@@ -19,7 +19,7 @@ from store.evaluation.verdict_schemas import GainParts, Overfitting, PreferenceF
 
 Ink = Literal["green", "red", "gray", "orange"]
 MAX_NATS = 100.0
-MAX_PLAIN_PERPLEXITY = 10_000  # from where on figures are shortened
+MAX_PLAIN_PERPLEXITY = 10_000  # larger values are shortened
 INKS: dict[int, Ink] = {1: "green", -1: "red", 0: "gray"}
 MEMBERSHIP_INKS: dict[MembershipState, Ink] = {"remembers": "red", "none": "green", "unclear": "gray"}
 
@@ -52,7 +52,7 @@ def draw_key_numbers(verdict: Verdict) -> None:
     base, tuned, gain = verdict.base, verdict.tuned, verdict.gain
     accuracy = verdict.accuracy_gain
     before, after = (None if m.token_accuracy is None else 100 * m.token_accuracy for m in (base, tuned))
-    points = display.format_estimate(accuracy, scale=100) if accuracy else None  # of 100 tokens
+    points = display.format_estimate(accuracy, scale=100) if accuracy else None  # per 100 tokens
     forgot, parts = get_prose_result(verdict), verdict.parts
     cards = 3 + bool(parts) + bool(verdict.overfitting) + bool(forgot)
     with st.grid(cards, min_column_width=180):
@@ -121,8 +121,8 @@ def draw_question_gain(parts: GainParts | None) -> None:
         delta_arrow="off",
         border=True,
         height="stretch",
-        help="What a row's own prompt adds to the gain. The rest is gained after the prompts of other rows,"
-        " too: which answers there are, and how often.",
+        help="The part of the gain that depends on a row's own prompt. The rest is also gained with prompts"
+        " of other rows: which answers occur, and how often.",
     )
 
 
@@ -166,12 +166,12 @@ def draw_overfitting(shape: Overfitting) -> None:
     best, since = shape.best_step, shape.since_step
     note = f"best step {best:,}" if best is not None else None
     ink: Ink = "red" if since is not None else "green" if shape.state == "none" else "gray"
-    value = f"Surely since step {since:,}" if since is not None else shape.state.capitalize()
+    value = f"Significant since step {since:,}" if since is not None else shape.state.capitalize()
     if shape.state == "diverged":
         value, ink = "Diverged", "red"
         note = f"since step {since:,}" if since is not None else note
     if shape.stage == "memorising":
-        note = f"overfits, surely since step {since:,}" if since is not None else note
+        note = f"overfitting, significant since step {since:,}" if since is not None else note
         value, ink = "Memorises", "red"
     st.metric("Overfitting", value, note, delta_color=ink, delta_arrow="off", border=True, height="stretch")
 
@@ -257,9 +257,9 @@ def draw_class_numbers(verdict: Verdict, classification: Classification) -> None
     base, tuned = verdict.base, verdict.tuned
     points = display.format_estimate(verdict.accuracy_gain, scale=100).removesuffix(")") + " points)"
     macro = classification.models.tuned.f1_macro
-    members = verdict.membership  # runs from before it was tested have none
+    members = verdict.membership  # runs of older versions have none
     with st.grid(5 if members else 4, min_column_width=180):
-        shares = (100 * (base.accuracy or 0.0), 100 * (tuned.accuracy or 0.0))  # a head has them
+        shares = (100 * (base.accuracy or 0.0), 100 * (tuned.accuracy or 0.0))  # never None with a head
         sign = get_sign(verdict.accuracy_gain)
         draw_change(NumberChange("Accuracy, %", *shares, 1, points, sign, rises=True))
         now = f"now {formatting.format_interval(macro.low, macro.high)}"

@@ -33,8 +33,8 @@ R = TypeVar("R")
 A = TypeVar("A")
 RETRY_SECONDS = 1.0
 WHO_SECONDS = 1.0
-REMEMBERED = 256  # answers kept for the time when the engine is away
-REDRAW = "redraw-page"  # in the session state: a live part asked for that
+REMEMBERED = 256  # last results kept for when the engine is unreachable
+REDRAW = "redraw-page"  # session state key: a live fragment has requested a rerun of the page
 _IS_LIVE_RERUN = ContextVar("a live part is drawn without the rest of the page", default=False)
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>$~#|:])")
 
@@ -65,7 +65,7 @@ def get_current_person() -> Person:
             return person
         if session:
             raise
-        return OWNER  # whom the door has let in by the secret
+        return OWNER  # let in by the secret, without a session
     _get_person_memory().put(who, (time.monotonic(), person))
     return person
 
@@ -167,8 +167,10 @@ def fallback_to_last(function: Callable[P, R]) -> Callable[P, R]:
 def cached(
     seconds: float, *, most: int, spinner: str | None = None
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorate a query: results are cached for so many seconds, shared by all sessions, and kept while the
-    engine is unreachable. most: number of cached results. spinner: text shown during a long query.
+    """Decorate a query: cache its results for `seconds`, shared by all sessions, and keep the last ones while
+    the engine is unreachable.
+
+    most: number of cached results. spinner: text shown during a long query.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -179,12 +181,12 @@ def cached(
 
 
 def live(every: str | None) -> Callable[[Callable[P, object]], Callable[P, None]]:
-    """A fragment that reruns `every` so often; None: only when it is interacted with."""
+    """Decorate a fragment that reruns every `every`, or, if None, only on interaction."""
 
     def decorate(draw: Callable[P, object]) -> Callable[P, None]:
         @functools.wraps(draw)
         def show(*args: P.args, **kwargs: P.kwargs) -> None:
-            alone = False  # the first time it is drawn along with the page
+            alone = False  # the first time it is part of a full page run
 
             @functools.wraps(draw)
             def part() -> None:
@@ -226,7 +228,7 @@ def show_errors() -> Iterator[None]:
     except EngineUnavailable:
         _draw_unavailable(time.monotonic())
     except SignedOutError as error:
-        if _forget_person():  # the page was drawn for who it was a second ago
+        if _forget_person():  # the page was drawn for a person cached up to a second ago
             redraw()
         else:
             show_error(error)

@@ -29,8 +29,8 @@ AVATARS = {
     "tools": ":material/handyman:",
 }
 NAMES = {"user": "Prompt", "assistant": "Answer", "system": "System", "tool": "Result", "tools": "Tools"}
-TURN_CHARACTERS = 4000  # characters of one turn; what is left off is said
-MAX_SHOWN = 100_000  # of one that somebody wants to see whole: a page has several
+TURN_CHARACTERS = 4000  # characters per turn; an omission is stated
+MAX_SHOWN = 100_000  # characters of a text shown in full, because a page has several
 
 
 def show_row(row: CanonicalRow | ConvertedRow, limit: int = TURN_CHARACTERS) -> None:
@@ -93,13 +93,11 @@ def shorten_middle(text: str, limit: int) -> str:
     return f"{text[: limit - end - 1].rstrip()}…{text[-end:].lstrip()}"
 
 
-# One row as the model sees it: every token a box, the trained ones marked, white space made visible.
-#
-# Pure functions from tokens to HTML. Everything that comes from data is escaped; colours are mixed from the
-# text's own colour, so that one picture is right in light and in dark.
+# One row as the model sees it: a box per token, trained tokens highlighted, white space visible. Colours are
+# mixed from the text colour, so that they work in light and dark.
 
-TRAINED_AWAY = "trained away"  # classes of a token that training makes less likely
-SHOWN_TOKENS = 600  # tokens drawn at most; what is left off is said
+TRAINED_AWAY = "trained away"  # CSS classes of a token that training makes less likely
+SHOWN_TOKENS = 600  # maximum number of tokens drawn; an omission is stated
 _STYLE = """
 <style>
 .tb-tokens {font: 0.86rem/2.05 'Source Code Pro', monospace; overflow-wrap: anywhere}
@@ -189,14 +187,12 @@ def _count_remaining(tokens: Sequence[RowToken]) -> str:
     return f" <i>… {left} more tokens</i>" if left > 0 else ""
 
 
-# Two texts side by side with the words marked in which they differ, as HTML; everything is escaped.
-#
-# Pure functions. Words are compared, not letters, so that a reader sees what changed; long stretches that are
-# the same are folded, and what is folded or left off is said.
+# A diff of two texts. Words are compared, not letters, so that a reader sees what changed. Long unchanged
+# stretches are folded, and everything folded or omitted is stated.
 
-MAX_DIFF_PIECES = 1500  # words and gaps of a text that are compared
-CONTEXT = 24  # words and gaps that stay on each side of a change
-SINGLE_CONTEXT = (240, 80)  # and of a text that is held against no other: at its start and at its end
+MAX_DIFF_PIECES = 1500  # words and gaps compared per text
+CONTEXT = 24  # words and gaps kept on each side of a change
+SINGLE_CONTEXT = (240, 80)  # the same for a text without a counterpart: at its start and at its end
 _PIECES = re.compile(r"\s+|\w+|[^\w\s]")
 
 STYLE = """
@@ -303,9 +299,9 @@ def _describe_omitted(count: int) -> str:
     return f"<span class='tb-fold'> … {count:,} more words and gaps are not compared</span>" if count else ""
 
 
-MIN_SHARED_CHARACTERS = 24  # characters that texts must share before it is worth leaving them out
-CELL_CHARACTERS = 300  # characters of a text in a table
-NAMED = 80  # characters of the beginning that the sentence repeats
+MIN_SHARED_CHARACTERS = 24  # minimum length of a common beginning that is omitted
+CELL_CHARACTERS = 300  # characters per table cell
+NAMED = 80  # characters of the common beginning quoted in the note
 
 Cell = dict[str, Any]
 
@@ -314,7 +310,7 @@ def find_common_start(texts: Sequence[str]) -> str:
     """The longest beginning, up to the end of a word, shared by all of these texts or else by more than half
     of them; "" if it is short or all texts are equal.
     """
-    ordered = sorted(set(texts))  # in this order, texts between two that begin alike begin so too
+    ordered = sorted(set(texts))  # if two texts share a beginning, so do all texts sorted between them
     if len(ordered) < 2:
         return ""
     for size in dict.fromkeys((len(ordered), max(2, len(ordered) // 2 + 1))):

@@ -29,14 +29,14 @@ YAML_KEY, YAML_ERROR = "launch-yaml", "launch-yaml-error"
 
 
 def draw_yaml(document: ConfigDocument) -> None:
-    """The config as YAML, written from the form and read back into it."""
+    """Draw the config as YAML, which is updated from the form and read back into it."""
     st.caption("The same run as a file: edit it here, or save it and start it with `tunebench launch FILE`.")
     if YAML_ERROR not in st.session_state:
         st.session_state[YAML_KEY] = to_yaml(document)
     st.text_area("YAML", key=YAML_KEY, height=420, on_change=read_yaml, label_visibility="collapsed")
     if YAML_ERROR in st.session_state:
         st.error(escape_markdown(st.session_state[YAML_ERROR]), icon=":material/error:")
-        st.button("Back to what the form says", on_click=forget_yaml, icon=":material/undo:")
+        st.button("Back to the form", on_click=forget_yaml, icon=":material/undo:")
     name = document.get("name") or "run"
     st.download_button(
         "Save as a file",
@@ -49,7 +49,7 @@ def draw_yaml(document: ConfigDocument) -> None:
 
 
 def read_yaml() -> None:
-    """Callback: take the YAML into the form, or keep it with its error."""
+    """Callback: fill the form from the YAML, or keep the YAML with its error."""
     try:
         config = TrainConfig.from_yaml(st.session_state[YAML_KEY])
     except ConfigError as error:
@@ -60,20 +60,20 @@ def read_yaml() -> None:
 
 
 def forget_yaml() -> None:
-    """Callback: drop an edit that does not parse."""
+    """Callback: discard an edit that does not parse."""
     st.session_state.pop(YAML_ERROR, None)
 
 
-SHOWN = 200  # newest finished runs to choose from
-MODES = {"stack": "Train further", "merge": "Merge, train anew"}
+SHOWN = 200  # number of newest finished runs offered
+MODES = {"stack": "Train further", "merge": "Merge, then train a new adapter"}
 START_ADVICE = {
     "stack": "The same parameters are trained further, with the method and shape that they have.",
-    "merge": "The earlier run's changes become a part of the base model, written beside the result.",
+    "merge": "The earlier run's changes become part of the base model, which is saved with the result.",
 }
 
 
 def draw_start(notes: dict[str, list[tuple[str, str]]]) -> None:
-    """The choice of an earlier run, where there is one on this model, and how to go on from it."""
+    """Draw the choice of an earlier run on this model to continue from, and how to continue."""
     chosen = str(st.session_state.get(fields.build_widget_key("init_from")) or "")
     runs = _list_runs(str(st.session_state.get(fields.build_widget_key("model")) or ""))
     if not runs and not chosen:
@@ -104,7 +104,7 @@ def draw_start(notes: dict[str, list[tuple[str, str]]]) -> None:
 
 
 def _list_runs(model: str) -> dict[str, RunChoice]:
-    """Finished runs on the model, newest first, by their id."""
+    """Finished runs on the model by id, newest first."""
     finished = cached_queries.list_run_choices("", ("finished",), SHOWN)
     return {run.run_id: run for run in finished if run.model == model}
 
@@ -140,33 +140,33 @@ TASK_ADVICE = {
 
 
 def list_tasks() -> Tasks:
-    """The tasks that the chosen data set allows, the one that suits it best first where that is clear."""
+    """Tasks that the chosen data set allows, the most suitable one first if there is one."""
     name = st.session_state.get(fields.build_widget_key("dataset"))
     dataset = next((row for row in cached_queries.list_datasets() if row.name == name), None)
     if dataset and dataset.kind == "preference":
         return PAIRS
-    labelled = dataset and dataset.format == "text_label"  # elsewhere a label stands beside the answer
+    labelled = dataset and dataset.format == "text_label"  # other formats have an answer besides the label
     if dataset and labelled and (dataset.stats or {}).get("label_count", 0) > 1:
         return LABELS
     return NOTHING
 
 
 def get_task() -> str:
-    """What is chosen."""
+    """Return the chosen task."""
     return str(st.session_state.get(fields.build_widget_key("task")) or "sft")
 
 
 def select_task_for_dataset() -> None:
-    """Callback: the task that suits the chosen data set, before anybody says otherwise."""
+    """Callback: select the most suitable task for the newly chosen data set."""
     possible = list_tasks()
     if get_task() not in possible or possible is PAIRS:
         st.session_state[fields.build_widget_key("task")] = possible[0]
 
 
 def draw_task(notes: dict[str, list[tuple[str, str]]]) -> None:
-    """The choice, where there is one."""
+    """Draw the choice of the task if there are several."""
     of_data = possible = list_tasks()
-    if get_task() not in possible:  # said in YAML: the engine says why it can't be
+    if get_task() not in possible:  # set by YAML; the engine explains why it is invalid
         possible = (*possible, get_task())
     if len(possible) > 1:
         st.segmented_control(
@@ -187,8 +187,10 @@ def _format_task(of_data: Tasks, name: str) -> str:
 
 
 def filter_group(group: fields.FieldGroup) -> fields.FieldGroup:
-    """The group without settings that mean nothing for the task or the method: a head answers nothing in
-    words, and where the model's own weights are trained there is no base to be held to."""
+    """Return the group without settings that have no effect for the task or the method.
+
+    A classification head generates no text, and without an adapter there is no base model for the KL penalty.
+    """
     method = METHODS.get(st.session_state.get(fields.build_widget_key("method"), ""))
     if group is fields.AGAINST_FORGETTING and method and not method.adapter:
         return replace(group, fields=tuple(field for field in group.fields if field != "kl_beta"))
@@ -198,7 +200,7 @@ def filter_group(group: fields.FieldGroup) -> fields.FieldGroup:
 
 
 def is_relevant(group: fields.FieldGroup) -> bool:
-    """Whether a group of settings means anything for the chosen task."""
+    """Whether a group of settings has an effect for the chosen task."""
     if group is fields.PREFERENCE:
         return get_task() == "dpo"
     if group is fields.AGAINST_FORGETTING:
@@ -206,18 +208,15 @@ def is_relevant(group: fields.FieldGroup) -> bool:
     return group is not fields.RENDERING or get_task() != "classification"
 
 
-# The launch form's parts: what is trained, on what, how; name and notes; hyperparameters.
-#
-# Session state is the one source: `config_fields` holds each field, and what a link asks for is filled into
-# them once.
-
 Notes = dict[str, list[tuple[str, str]]]
 OPENED = "launch-hyperparameters-opened"
 
 
 def fill_from_link(query: Any) -> None:
-    """Fill the form once for each link: a run's config (`from`) with fields changed (`change`, as JSON), a
-    data set (`dataset`), or the defaults. Raises ConfigError for a change that is none.
+    """Fill the form once per link.
+
+    The link may name a run whose config is used (`from`), fields to change (`change`, as JSON) or a data set
+    (`dataset`); otherwise defaults are used. Raises ConfigError for an invalid change.
     """
     link = (query.get("from", ""), query.get("dataset", ""), query.get("change", ""))
     if st.session_state.get("launch-link") == link and fields.build_widget_key("method") in st.session_state:
@@ -243,7 +242,7 @@ def fill_from_link(query: Any) -> None:
 
 
 def _parse_change(text: str) -> ConfigDocument:
-    """The fields that a link changes, such as {"learning_rate": 5e-05}."""
+    """Parse the fields that a link changes, such as {"learning_rate": 5e-05}."""
     try:
         change = json.loads(text)
     except ValueError:
@@ -256,7 +255,7 @@ def _parse_change(text: str) -> ConfigDocument:
 
 
 def draw_choices(notes: Notes) -> None:
-    """The three choices at the top (model, data set, method), then name and notes."""
+    """Draw the choices at the top: model, data set, task and method."""
     left, right = st.columns(2)
     with left:
         _draw_model(notes)
@@ -269,7 +268,7 @@ def draw_choices(notes: Notes) -> None:
 
 
 def _draw_method() -> None:
-    """The method, with what it does and when to choose it."""
+    """Draw the choice of the method, with its description and when to use it."""
     model_type = _get_model_type()
     fitting = [name for name, method in METHODS.items() if method.fits(model_type)]
     chosen = st.session_state.get(fields.build_widget_key("method"))
@@ -290,7 +289,7 @@ def _draw_method() -> None:
 
 
 def _get_model_type() -> str:
-    """The chosen model's type, such as llama; empty where it isn't known yet."""
+    """Return the chosen model's type, such as llama; "" if it is not known yet."""
     chosen = st.session_state.get(fields.build_widget_key("model"), "")
     model = next(
         (model for model in cached_queries.list_models() if model.name == chosen and model.ready), None
@@ -299,7 +298,7 @@ def _get_model_type() -> str:
 
 
 def draw_name_and_notes(automatic_name: str, notes: Notes) -> None:
-    """Which run it changes; name and notes."""
+    """Draw the parent run, name and notes."""
     draw_parent(notes)
     left, right = st.columns(2)
     with left:
@@ -364,19 +363,20 @@ def _draw_dataset(notes: Notes) -> None:
     if chosen in rows:
         st.caption(plural(rows[chosen], "row"))
     else:
-        fields.draw_notes("dataset", {"dataset": [("error", f"There is no data set named {chosen}.")]})
+        fields.draw_notes("dataset", {"dataset": [("error", f"Data set {chosen} does not exist.")]})
     fields.draw_notes("dataset", notes)
 
 
 def draw_hyperparameters(config: TrainConfig | None, resolved: ConfigDocument, notes: Notes) -> None:
-    """All settings in groups; opened by itself when one of them has an error."""
+    """Draw all settings in groups; the panel is expanded if one of them has an error."""
     method = st.session_state.get(fields.build_widget_key("method"))
     groups = list(fields.GROUPS)
     if method in METHODS and METHODS[method].fields:
         groups.insert(groups.index(fields.OPTIMISATION) + 1, fields.get_method_fields(method))
     named = {field for group in groups for field in group.fields}
     bad = any(level == "error" for field in named & set(notes) for level, _ in notes[field])
-    # Opened for an error it stays open: it must not close on whoever has just mended the field.
+    # Once expanded for an error it stays so, because it must not collapse when the user has corrected the
+    # field.
     opened = st.session_state[OPENED] = bad or st.session_state.get(OPENED, False)
     with st.expander("Hyperparameters", icon=":material/tune:", expanded=opened):
         st.caption("Each starts at a value that suits method and data. Empty a field to go back to it.")

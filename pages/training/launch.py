@@ -25,7 +25,7 @@ REFUSED_KEY = "launch-refused"
 def main() -> None:
     st.title("Launch", anchor=False)
     with show_errors():
-        if not require_member("launch runs here, and see what a run would cost before it starts"):
+        if not require_member("launch runs here and see the estimated cost first"):
             return
         form.fill_from_link(st.query_params)
         draw_launch()
@@ -80,7 +80,7 @@ def draw_launch_panel(
     current: preview.PreviewQuery | None,
     notes: form.Notes,
 ) -> None:
-    """What will happen and what it costs, and the button that starts it."""
+    """Draw the preview with its cost, and the launch button."""
     st.subheader("Preview", anchor=False)
     if current and current.answer:
         preview.show_cost(current.answer)
@@ -106,7 +106,7 @@ def draw_launch_panel(
 
 
 def launch_run(document: ConfigDocument, config: TrainConfig) -> None:
-    """Send the config; on success go to the run, else show the refusal at its field."""
+    """Send the config; on success open the run's page, else show the error at its field."""
     try:
         answer = get_client().command("launch", config.model_dump(exclude_none=True))
     except TunebenchError as error:
@@ -126,7 +126,7 @@ def _find_dataset(name: str | None) -> Dataset | None:
 def _collect_notes(
     wrong: dict[str, str], current: preview.PreviewQuery | None, document: ConfigDocument
 ) -> form.Notes:
-    """Everything to say, by field: what does not validate, what the preview found, what launch refused."""
+    """Collect messages by field: validation errors, problems of the preview, and refusals of a launch."""
     notes: form.Notes = preview.group_notes_by_field(current.problems) if current else {}
     for field, message in wrong.items():
         if field != "dataset" or document.get("dataset"):
@@ -143,13 +143,13 @@ def _explain_blocked(
     current: preview.PreviewQuery | None,
     notes: form.Notes,
 ) -> str:
-    """Why the run can't be launched; empty where it can."""
+    """Explain why the run cannot be launched; "" if it can."""
     wrong = [(field, message) for field in notes for level, message in notes[field] if level == "error"]
     if wrong:
         field, message = wrong[0]
         return escape_markdown(message) if field in TrainConfig.model_fields else "See the message above."
     if not cached_queries.list_datasets():
-        return "There are no data sets yet. Import one first."
+        return "No data sets yet. Import one first."
     if config is None or dataset is None:
         return "Choose a data set."
     return "" if current else "Estimating cost …"

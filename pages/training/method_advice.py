@@ -42,7 +42,7 @@ from store.training.train_config import TrainConfig
 
 
 class PredictedRun(NamedTuple):
-    """What a run measured of a quantity, and what was predicted with its interval."""
+    """A measured quantity of a run, and its prediction with interval."""
 
     run: MeasuredRun
     measured: float
@@ -52,14 +52,14 @@ class PredictedRun(NamedTuple):
 
 
 def plot_predictions(runs: Sequence[MeasuredRun]) -> dict[str, tuple[go.Figure, str]]:
-    """name -> chart and what it says, for memory and for time, where some run has both."""
+    """Plot memory and time against predictions; return name -> (chart, summary) for those measured."""
     charts = {}
     if memory := [point for run in runs if (point := _get_memory_prediction(run))]:
         charts["memory"] = (
             _plot_prediction("Peak memory", "GiB", memory),
             _describe_coverage("Peak memory", memory),
         )
-    # what is predicted is the whole course
+    # only complete runs, because the prediction is for a complete run
     whole = [run for run in runs if (run.course or 1) >= 1 and run.stopped not in STOPPED_EARLY]
     if times := [point for run in whole if (point := _get_time_prediction(run))]:
         charts["time"] = (
@@ -70,7 +70,7 @@ def plot_predictions(runs: Sequence[MeasuredRun]) -> dict[str, tuple[go.Figure, 
 
 
 def _get_memory_prediction(run: MeasuredRun) -> PredictedRun | None:
-    """In GiB."""
+    """Return measured and predicted memory in GiB, or None."""
     measured, guess = run.peak_memory_gib, run.estimated_memory_gib
     if not measured or not guess:
         return None
@@ -87,7 +87,7 @@ def _get_time_prediction(run: MeasuredRun) -> PredictedRun | None:
 
 
 def _describe_coverage(title: str, points: Sequence[PredictedRun]) -> str:
-    """How many were within their interval."""
+    """Describe how many measurements were within their predicted interval."""
     ranged = [(point.measured, point.low, point.high) for point in points if point.low and point.high]
     if not ranged:
         return f"{title} of {plural(len(points), 'run')}."
@@ -137,12 +137,12 @@ PER_HOUR, CURRENCY = "price-per-hour", "price-currency"
 
 @cached(5, most=4)
 def read_price() -> HourPrice:
-    """{"per_hour", "currency"} as it is kept."""
+    """Return the stored price, {"per_hour", "currency"}."""
     return settings.price(get_client())
 
 
 def draw_price() -> HourPrice:
-    """The two fields; the price that is kept."""
+    """Draw both fields of the price; return the stored price."""
     kept = read_price()
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.number_input(
@@ -153,7 +153,7 @@ def draw_price() -> HourPrice:
             key=PER_HOUR,
             on_change=_save_price,
             width=240,
-            help="What you pay for it, or what its power costs. Kept for everyone who uses this store.",
+            help="What you pay for it, or its power cost. Saved for everyone who uses this store.",
         )
         st.text_input("Currency", kept.currency, key=CURRENCY, max_chars=8, on_change=_save_price, width=110)
     return kept
@@ -164,21 +164,18 @@ def _save_price() -> None:
     send_command("set_price", {"per_hour": st.session_state.get(PER_HOUR), "currency": currency})
 
 
-# Which method? What each would need on this model, data and machine, what runs measured, and what to take.
-#
-# The answer takes seconds (a step of every method is rehearsed), so it is asked only while the panel is open,
-# after the rest of the page is drawn. It does not depend on the chosen method: taking another asks nothing.
+# The result does not depend on the chosen method, so choosing another one sends no new query.
 
 STATE = "launch-advice"
 OPEN = "launch-advice-open"
-# What the choice of a method sets: none of it changes the question.
+# Fields set by the choice of a method, and names; none of them affects the query.
 IGNORED_FIELDS = {"name", "notes", "learning_rate", "weight_decay"}
-COMPARED_METHODS = (FIRST_METHOD, LIGHT_METHOD, WHOLE_METHOD)  # at length, whatever is advised
+COMPARED_METHODS = (FIRST_METHOD, LIGHT_METHOD, WHOLE_METHOD)  # always shown in full
 
 
 @dataclass(frozen=True)
 class AdviceQuery:
-    """One question with its answer or its error."""
+    """A query with its result or its error."""
 
     question: str
     answer: Advice | None = None
@@ -186,13 +183,13 @@ class AdviceQuery:
 
 
 def draw_advice(config: TrainConfig | None, dataset: Dataset | None) -> str:
-    """The panel; the question that is still to be asked, or "" where nothing is."""
+    """Draw the panel; return the query still to be sent, or ""."""
     panel = st.expander("Method recommendation", icon=":material/balance:", key=OPEN, on_change="rerun")
     if not panel.open:
         return ""
     with panel:
         if dataset is None:
-            st.caption("Choose a data set first: what a method needs depends on its rows.")
+            st.caption("Select a data set first: memory and time depend on its rows.")
             return ""
         if config is None:
             st.caption("Correct the errors in the form to compare methods.")
@@ -210,7 +207,7 @@ def draw_advice(config: TrainConfig | None, dataset: Dataset | None) -> str:
 
 
 def build_question(config: TrainConfig, dataset: Dataset) -> str:
-    """What to ask, as JSON: equal for every method that could be chosen, unless fields of its own are set."""
+    """Build the query as JSON; it is the same for all methods unless fields specific to one are set."""
     document = config.model_dump(exclude_unset=True, exclude_none=True, exclude=IGNORED_FIELDS)
     if not (set(METHOD_FIELDS) - set(QUANTISATIONS)) & set(document):
         document.pop("method", None)
@@ -220,7 +217,7 @@ def build_question(config: TrainConfig, dataset: Dataset) -> str:
 
 
 def ask_advice(text: str) -> None:
-    """Ask the engine and keep the answer."""
+    """Send the query and store the result."""
     try:
         advice = AdviceQuery(text, answer=_query_advice(text))
     except EngineUnavailable:
@@ -265,7 +262,7 @@ def _draw_recommendation(recommendation: Recommendation, answer: Advice) -> None
 
 
 def _draw_option(option: AdviceOption, answer: Advice, price: HourPrice, *, chosen: bool, best: bool) -> None:
-    """One method: its name with a button, and what it would need."""
+    """Draw one method: its name with a button, and its requirements."""
     name = option["method"]
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         badge = " :green-badge[:material/recommend: advised]" if best else ""
@@ -285,7 +282,7 @@ def _draw_option(option: AdviceOption, answer: Advice, price: HourPrice, *, chos
 
 
 def _draw_other_options(options: list[AdviceOption], price: HourPrice) -> None:
-    """The methods that are rarely the first choice, one a line; the one that is picked can be taken."""
+    """Draw a selector of the methods that are rarely the first choice, one line each."""
     usable = [o for o in options if not o["problem"]]
     if usable:
         st.markdown("**Other methods**")
@@ -323,7 +320,7 @@ def _draw_other_options(options: list[AdviceOption], price: HourPrice) -> None:
 
 
 def _select_method(method: str) -> None:
-    """Set the method; the rates of another one are not its own."""
+    """Set the method, and clear learning rate and weight decay, whose defaults depend on it."""
     config_fields.set_fields({"method": method, "learning_rate": None, "weight_decay": None})
 
 
@@ -346,7 +343,7 @@ def _format_figures(option: AdviceOption, answer: Advice, price: HourPrice) -> l
             option["time_basis"],
         ),
         meters.render_fact(
-            "Kept on disk", display.format_size(option["disk_bytes"]), f"{share} of the weights trained"
+            "Saved on disk", display.format_size(option["disk_bytes"]), f"{share} of the weights trained"
         ),
     ]
     if answer["watts"]:
@@ -374,7 +371,7 @@ def _format_energy(option: AdviceOption) -> str:
 
 
 def _format_measured_gain(past: MethodHistory | None) -> tuple[str, str]:
-    """The gain with its interval, and what it rests on."""
+    """Format the gain with its interval, and its basis."""
     if not past:
         return "–", "no run on these rows yet"
     took = [display.format_gib(past.memory_gib)] if past.memory_gib else []
@@ -403,7 +400,7 @@ def _draw_footnotes(answer: Advice) -> None:
 
 
 def _draw_past_predictions(runs: Sequence[MeasuredRun]) -> None:
-    """Predictions of runs that ended, against what they measured."""
+    """Draw predictions for past runs against their measurements."""
     charts = plot_predictions(runs)
     if not charts:
         st.caption("After the first runs, predictions are compared with measurements here.")

@@ -25,7 +25,7 @@ from store.data.schemas import Dataset
 from store.training.split import get_split
 from store.training.train_config import TrainConfig
 
-LISTED = 4  # classes before the table scrolls
+LISTED = 4  # classes shown before the table scrolls
 UNTIMED_REASONS = {
     "wanted": ", until a few steps are timed",
     "waiting": ": steps can be timed once the machine is free",
@@ -34,13 +34,13 @@ UNTIMED_REASONS = {
 
 
 def build_class_fact(classes: PreviewClasses) -> tuple[str, str, str]:
-    """The number of classes, and how small the smallest is."""
+    """Return the number of classes and the size of the smallest, as a figure."""
     smallest = formatting.plural(classes.smallest, "training row")
     return ("Classes", f"{classes.count:,}", f"the smallest has {smallest}")
 
 
 def show_counts(classes: PreviewClasses) -> None:
-    """Rows of each class in each part, the largest first."""
+    """Draw the number of rows of each class by split, largest first."""
     names = ("Class", "Train", "Valid.", "Test")
     rows = [dict(zip(names, row, strict=True)) for row in classes.rows]
     listed = "" if len(rows) == classes.count else f", the {len(rows):,} largest of {classes.count:,}"
@@ -62,7 +62,7 @@ STATE = "launch-preview"
 
 @dataclass(frozen=True)
 class PreviewQuery:
-    """One question with its answer or its error."""
+    """A query with its result or its error."""
 
     question: str
     answer: Preview | None = None
@@ -71,13 +71,13 @@ class PreviewQuery:
 
     @property
     def times_steps_next(self) -> bool:
-        """Whether the time would be surer if a few steps were taken, and nobody has asked for that yet."""
+        """Whether timing a few steps would improve the estimate and has not been requested yet."""
         wanted = self.answer is not None and self.answer.time.timing == "wanted"
         return wanted and not self.asked_to_time
 
     @property
     def problems(self) -> list[Problem]:
-        """Those of the answer; an error counts as one."""
+        """Problems of the result; an error counts as one."""
         if self.error:
             error = self.error.to_dict()
             message, field, fix = error["message"], error["field"], error["fix"]
@@ -86,7 +86,7 @@ class PreviewQuery:
 
 
 def build_question(config: TrainConfig, dataset: Dataset, row: int) -> str:
-    """What to ask about `config`, as JSON: equal configs ask equal questions."""
+    """Build the query for `config` as JSON; equal configs give equal queries."""
     document = config.model_dump(exclude_none=True)
     document |= {"name": "", "notes": ""}
     split = get_split(document, datasets.get_split_fields(dataset))
@@ -95,13 +95,15 @@ def build_question(config: TrainConfig, dataset: Dataset, row: int) -> str:
 
 
 def get_last_preview() -> PreviewQuery | None:
-    """The answer that the session has, perhaps to an earlier question."""
+    """Return the result in the session, which may be of an earlier query."""
     return st.session_state.get(STATE)
 
 
 def ask_preview(text: str, *, time_steps: bool = False) -> PreviewQuery:
-    """The engine's answer to the question, which may take seconds at the first time of a model. time_steps:
-    after a few steps of the run were timed, where none like them were."""
+    """Send the query and store the result; this may take seconds at the first use of a model.
+
+    time_steps: first time a few steps of the run, unless similar ones were timed before.
+    """
     asked = json.dumps(json.loads(text) | {"time_steps": True}, sort_keys=True) if time_steps else text
     try:
         preview = PreviewQuery(text, answer=cached_queries.read_preview(asked), asked_to_time=time_steps)
@@ -109,7 +111,7 @@ def ask_preview(text: str, *, time_steps: bool = False) -> PreviewQuery:
         raise
     except TunebenchError as error:
         before = get_last_preview()
-        if time_steps and before and before.question == text:  # what was answered without steps still holds
+        if time_steps and before and before.question == text:  # the result without timed steps remains valid
             preview = replace(before, asked_to_time=True)
         else:
             preview = PreviewQuery(text, error=error)
@@ -118,7 +120,7 @@ def ask_preview(text: str, *, time_steps: bool = False) -> PreviewQuery:
 
 
 def resolve_fields(config: TrainConfig | None, dataset: Dataset | None) -> ConfigDocument:
-    """What the automatic fields amount to: as the last preview found them, until then as far as rows tell."""
+    """Return the values of automatic fields from the last preview, or else derived from the row count."""
     kept: ConfigDocument = {**datasets.get_split_fields(dataset)} if dataset else {}
     answer = before.answer if (before := get_last_preview()) else None
     same = ("method", "task")
@@ -135,7 +137,7 @@ def resolve_fields(config: TrainConfig | None, dataset: Dataset | None) -> Confi
 
 
 def show_cost(answer: Preview) -> None:
-    """Time, memory, what is trained and on how much, as figures with their intervals."""
+    """Draw time, memory, trained parameters and data, as figures with intervals."""
     st.html(meters.render_grid([_format_time(answer), _format_memory(answer)]))
     st.html(meters.render_facts(_format_figures(answer)))
     if classes := answer.classes:
@@ -143,7 +145,7 @@ def show_cost(answer: Preview) -> None:
 
 
 def show_fitting(answer: Preview) -> None:
-    """Where the run may not fit: the nearest settings that do, each a button that sets them in the form."""
+    """If the run may not fit, draw buttons that set the nearest settings that fit."""
     offers = answer.fitting
     if answer.memory.fits:
         return
@@ -238,7 +240,7 @@ def _format_figures(answer: Preview) -> list[tuple[str, str, str]]:
 
 
 def _describe_epoch(answer: Preview, about: str) -> str:
-    """How many tokens of an epoch are trained on. about: the rows on which they were counted."""
+    """Describe the share of tokens trained on per epoch. about: the rows on which they were counted."""
     tokens, trained = answer.tokens_per_epoch, answer.trained_tokens_per_epoch
     both = "both answers of each pair, " if answer.config["task"] == "dpo" else ""
     of = f"{display.format_share(trained, tokens)} trained on" if trained else "of the texts alone"
@@ -246,7 +248,7 @@ def _describe_epoch(answer: Preview, about: str) -> str:
 
 
 def _describe_truncation(answer: Preview) -> str:
-    """What the rows that are cut lose, and the limit."""
+    """Describe what truncated rows lose, and the limit."""
     lost = "none is too long"
     if answer.truncated_rows:
         lost = f"of {answer.counted_rows:,}; {answer.lost_tokens:,} trained tokens lost"
@@ -255,7 +257,7 @@ def _describe_truncation(answer: Preview) -> str:
 
 
 def describe_full_length(limit: tuple[int, float] | None) -> str:
-    """What a limit that cuts no row would cost: its length, and the share of more tokens."""
+    """Describe a limit that truncates no row: its length, and the share of additional tokens."""
     if not limit:
         return ""
     length, share = limit
@@ -263,7 +265,7 @@ def describe_full_length(limit: tuple[int, float] | None) -> str:
 
 
 def _build_replay_fact(answer: Preview) -> list[tuple[str, str, str]]:
-    """The general rows beside those of the data set, over the whole run."""
+    """Build the fact of replayed general rows over the whole run."""
     if (replay := answer.replay) is None:
         return []
     tokens = f"{display.format_count(replay['tokens'])} tokens of {replay['from']}"
@@ -277,7 +279,7 @@ def _describe_untrained(answer: Preview, noun: str) -> str:
 
 
 def show_row(answer: Preview) -> None:
-    """The previewed row token by token, with buttons to the next and the previous."""
+    """Draw the previewed row token by token, with buttons to the previous and next ones."""
     row = answer.row
     with st.container(horizontal=True, vertical_alignment="center"):
         pair = row.get("rejected")
@@ -306,7 +308,7 @@ def show_row(answer: Preview) -> None:
 
 
 def show_leak_fixes(answer: Preview, config: TrainConfig, dataset: Dataset) -> None:
-    """Where parts that the file fixed leak: this run dealt at random, or the data set's tab Split."""
+    """If splits given in the file leak, offer a random split for this run or the data set's Split tab."""
     leaks = answer.leaks
     dealt = get_split(config.model_dump(exclude_none=True), datasets.get_split_fields(dataset))
     if dealt["split_by"] != "given" or not (leaks["exact"] or leaks["near"] or leaks["same_prompt"]):
@@ -316,7 +318,7 @@ def show_leak_fixes(answer: Preview, config: TrainConfig, dataset: Dataset) -> N
             "Split at random in this run",
             icon=":material/shuffle:",
             key="launch-leaks-deal",
-            help="Equal rows and near duplicates are kept on one side.",
+            help="Duplicates and near duplicates stay in one split.",
             on_click=config_fields.set_fields,
             args=({"split_by": "random", "split_column": None},),
         )
@@ -330,7 +332,7 @@ def _move_to_row(row: int) -> None:
 
 
 def group_notes_by_field(problems: list[Problem]) -> dict[str, list[tuple[str, str]]]:
-    """Problems as notes for the form: field -> [(level, message and fix)]; no field is ""."""
+    """Group problems as notes of the form: field -> [(level, message and fix)]; no field is ""."""
     notes: dict[str, list[tuple[str, str]]] = {}
     for problem in problems:
         text = f"{problem.message} {problem.fix or ''}".strip()
@@ -339,7 +341,7 @@ def group_notes_by_field(problems: list[Problem]) -> dict[str, list[tuple[str, s
 
 
 def show_general(notes: dict[str, list[tuple[str, str]]], fields: set[str]) -> None:
-    """Problems that belong to no field of the form."""
+    """Draw problems that belong to no field of the form."""
     for field, messages in notes.items():
         if field not in fields:
             for level, message in messages:

@@ -24,17 +24,17 @@ from store.transfer import transfers
 from store.transfer.schemas import Similarity, TransferCell, TransferFigure
 from store.transfer.transfers import BASE, MeasuredTransfer
 
-DEFAULT_RUNS = 6  # that the matrix begins with
+DEFAULT_RUNS = 6  # default numbers of runs and data sets
 DEFAULT_DATASETS = 4
 
 
 class MatrixCell(JudgedCell):
-    """A run on a data set, measured, judged together with the other cells, and what it is."""
+    """A measured run on a data set, tested together with the other cells."""
 
     run: Run
 
 
-# Of a pair of run and data set: rows by what was done with them. Its keys are the heads of a table.
+# Row counts by use for a run and a data set. The keys are the titles of table columns.
 ExcludedRow = TypedDict(
     "ExcludedRow",
     {
@@ -50,8 +50,10 @@ ExcludedRow = TypedDict(
 
 @dataclass(frozen=True)
 class TransferMatrix:
-    """Rows are runs, columns data sets. `cells`: judged ones by (run_id, dataset_id); `reasons`: of those
-    that could not be measured."""
+    """The matrix: rows are runs, columns are data sets.
+
+    `cells`: tested ones by (run_id, dataset_id); `reasons`: why others could not be measured.
+    """
 
     runs: Sequence[Run]
     sets: Sequence[Dataset]
@@ -62,13 +64,13 @@ class TransferMatrix:
 
     @property
     def off(self) -> list[MatrixCell]:
-        """The cells of data that the run was never trained on, nor a run that it went on from."""
+        """Cells of data that neither the run nor a run that it continues was trained on."""
         return [cell for cell in self.cells.values() if not (cell["own"] or cell["earlier"])]
 
 
 @dataclass(frozen=True)
 class PredictorPair:
-    """A predictor against what was measured. figure: of the cell."""
+    """A predictor and the measured transfer. figure: of the cell."""
 
     x: float
     figure: TransferFigure
@@ -80,7 +82,7 @@ class PredictorPair:
 def build_matrix(
     runs: Sequence[Run], sets: Sequence[Dataset], measured: MeasuredTransfer, measure: TransferMeasure
 ) -> TransferMatrix:
-    """The cells of these runs and data sets, judged together."""
+    """Build the cells of these runs and data sets, tested together."""
     cells: list[Any] = []
     reasons = {}
     for run in runs:
@@ -91,13 +93,13 @@ def build_matrix(
                 reasons[key] = cell["reason"]
             elif cell:
                 cells.append(cell | measured.place(run, dataset, sets) | {"run": run})
-    judged = cast("list[MatrixCell]", diagnosis.judge_cells(cells, measure))  # which keeps what cells hold
+    judged = cast("list[MatrixCell]", diagnosis.judge_cells(cells, measure))  # keeps the other keys
     placed = {(cell["run_id"], cell["dataset_id"]): cell for cell in judged}
     return TransferMatrix(runs, sets, measured, placed, reasons, measure)
 
 
 def choose_default_runs(runs: Sequence[Run]) -> list[str]:
-    """The newest run of each data set (runs come newest first)."""
+    """Return the newest run of each data set (runs are given newest first)."""
     newest: dict[str, str] = {}
     for run in runs:
         if not run.config.get("init_from") and run.config.get("task") != "classification":
@@ -106,22 +108,21 @@ def choose_default_runs(runs: Sequence[Run]) -> list[str]:
 
 
 def choose_default_datasets(runs: Sequence[Run], sets: Sequence[Dataset]) -> list[str]:
-    """The data sets of the runs, and others where that is only one."""
+    """Return the data sets of the runs, and others if that is only one."""
     own = [dataset.dataset_id for dataset in sets if dataset.dataset_id in {run.dataset_id for run in runs}]
     others = [dataset.dataset_id for dataset in sets if dataset.dataset_id not in own]
     return own if len(own) > 1 else [*own, *others][:DEFAULT_DATASETS]
 
 
 def sort_datasets(sets: Sequence[Dataset], runs: Sequence[Run]) -> list[Dataset]:
-    """The data sets in the order of the runs that were trained on them, so that own data lies on a
-    diagonal."""
+    """Sort the data sets by the runs trained on them, so that own data is on the diagonal."""
     trained = list(dict.fromkeys(run.data_fingerprint for run in runs))
     places = {fingerprint: place for place, fingerprint in enumerate(trained)}
     return sorted(sets, key=lambda held: (places.get(held.fingerprint, len(places)), held.name))
 
 
 def pair_by_data(of: TransferMatrix) -> list[PredictorPair]:
-    """Distance between what a run was trained on and the data set of the cell."""
+    """Pair transfer with the distance between the training data and the data set of the cell."""
     prints = {dataset.dataset_id: dataset.fingerprint for dataset in of.sets}
     pairs = []
     for cell in of.off:
@@ -133,7 +134,7 @@ def pair_by_data(of: TransferMatrix) -> list[PredictorPair]:
 
 
 def pair_by_weights(of: TransferMatrix) -> list[PredictorPair]:
-    """How alike the run moved the weights to the runs that were trained on the data set of the cell."""
+    """Pair transfer with the similarity of weight changes to those of runs trained on the cell's data set."""
     pairs = []
     for cell in of.off:
         trained = [run.run_id for run in of.runs if run.dataset_id == cell["dataset_id"]]
@@ -151,12 +152,12 @@ def _build_pair(x: float, cell: MatrixCell) -> PredictorPair:
 
 
 def compute_correlation(pairs: Sequence[PredictorPair]) -> Correlation:
-    """Spearman's, with its interval and n."""
+    """Compute Spearman's correlation with its interval and n."""
     return diagnosis.spearman([pair.x for pair in pairs], [pair.figure.value for pair in pairs])
 
 
 def build_row(cell: MatrixCell, measure: TransferMeasure) -> dict[str, str | float]:
-    """A cell as a line of the list."""
+    """Build the table row of a cell."""
     low, high = display.scale_bounds(cell["figure"], 100)
     change, run = cell["change"], cell["run"]
     unit = "%" if measure == "relative" else "points"
@@ -178,8 +179,7 @@ def build_row(cell: MatrixCell, measure: TransferMeasure) -> dict[str, str | flo
 
 
 def list_excluded(of: TransferMatrix) -> list[ExcludedRow]:
-    """Of each pair of run and data set with something to tell: rows not judged on, near duplicates that
-    are."""
+    """List excluded rows and kept near duplicates for each run and data set that has some."""
     names = {dataset.dataset_id: dataset.name for dataset in of.sets}
     lines: list[ExcludedRow] = []
     for run in of.runs:
@@ -200,11 +200,11 @@ def list_excluded(of: TransferMatrix) -> list[ExcludedRow]:
 
 
 FINISHED = ("finished",)
-LISTED = 400  # runs that the list offers, the newest
+LISTED = 400  # number of newest runs offered
 
 
 class TransferRequest(TypedDict):
-    """What the newest matrix was asked for."""
+    """The request of the newest matrix."""
 
     runs: list[str]
     datasets: list[str]
@@ -213,7 +213,7 @@ class TransferRequest(TypedDict):
 
 
 def list_finished_runs() -> list[Run]:
-    """The newest finished runs."""
+    """Return the newest finished runs."""
     return run_queries.list_newest_runs("", FINISHED, LISTED)
 
 
@@ -221,7 +221,7 @@ def list_finished_runs() -> list[Run]:
 def read_transfer(
     run_ids: tuple[str, ...], dataset_ids: tuple[str, ...], asked: tuple[tuple[str, str | int | None], ...]
 ) -> MeasuredTransfer:
-    """What is known of these runs on these data sets."""
+    """Read all measurements of these runs on these data sets."""
     sets = [dataset for dataset in cached_queries.list_datasets() if dataset.dataset_id in dataset_ids]
     return transfers.measured_transfer(get_client(), run_ids, sets, dict(asked))
 
@@ -246,7 +246,7 @@ def estimate_seconds_per_cell(max_rows: int | None) -> tuple[float, int] | None:
     return transfers.seconds_a_cell(get_client(), max_rows)
 
 
-HELPS, COSTS = (61, 134, 214), (217, 122, 26)  # blue and orange: apart for all eyes, in light and in dark
+HELPS, COSTS = (61, 134, 214), (217, 122, 26)  # blue and orange: distinguishable by everyone
 MAX_OPACITY = 0.62  # opacity of the largest effect
 STYLE = """
 <style>
@@ -272,7 +272,7 @@ STYLE = """
 
 
 def render_matrix(of: TransferMatrix, ground: str = "") -> str:
-    """The whole matrix; `ground`: the page's background, over which the first column slides."""
+    """Render the matrix as HTML; `ground`: background colour of the sticky first column."""
     head = "".join(_render_column_header(of, dataset) for dataset in of.sets)
     body = _render_base_row(of) + "".join(_render_row(of, run) for run in of.runs)
     over = f" style='--tb-ground:{html.escape(ground)}'" if ground else ""
@@ -293,7 +293,7 @@ def _render_column_header(of: TransferMatrix, dataset: Dataset) -> str:
 
 
 def _render_base_row(of: TransferMatrix) -> str:
-    """Row 0: what everything is held against."""
+    """Render the first row, the base model as reference."""
     cells = []
     for dataset in of.sets:
         cell = of.measured.cells.get((BASE, dataset.dataset_id))
@@ -354,7 +354,7 @@ def _explain_missing(reason: str) -> str:
 
 
 def format_cell(cell: MatrixCell) -> tuple[str, str]:
-    """Value and interval, both in per cent or points."""
+    """Format value and interval, both in per cent or points."""
     figure = cell["figure"]
     low, high = display.scale_bounds(figure, 100)
     places = formatting.compute_decimals(low, high, 1)
@@ -364,7 +364,7 @@ def format_cell(cell: MatrixCell) -> tuple[str, str]:
 
 
 def format_hover(cell: MatrixCell, measure: str) -> str:
-    """What hovering says, and a screen reader."""
+    """Format the tooltip, which screen readers read too."""
     value, interval = format_cell(cell)
     run, change = cell["run"], cell["change"]
     unit = "% of the base model's loss" if measure == "relative" else " points of exact match"
@@ -390,7 +390,7 @@ def format_hover(cell: MatrixCell, measure: str) -> str:
 
 
 def _compute_color(cell: MatrixCell, of: TransferMatrix) -> str:
-    """Centred on 0: as strong as the effect is large, against the largest one of unseen data."""
+    """Return a colour centred on 0, relative to the largest effect on unseen data."""
     value = cell["figure"].value
     sizes = [abs(other["figure"].value) for other in of.off if other["sure"]]
     most = max(sizes, default=abs(value)) or 1.0
@@ -400,8 +400,9 @@ def _compute_color(cell: MatrixCell, of: TransferMatrix) -> str:
 
 
 def render_pair_table(names: Mapping[str, str], pairs: Mapping[frozenset[str], Similarity], what: str) -> str:
-    """A small symmetric matrix of {value, low, high, n} by pairs of keys of `names`, empty on its
-    diagonal."""
+    """Render a small symmetric matrix of {value, low, high, n} by pairs of keys of `names`, without
+    diagonal.
+    """
     keys = list(names)
     head = "".join(f"<th scope='col'>{shorten_name(names[key], 28)}</th>" for key in keys[1:])
     rows = []

@@ -1,5 +1,8 @@
-"""The Transfer tab: options, summary sentence, matrix, predictors of transfer, excluded rows, and sequences
-of runs.
+"""The Transfer tab: options, summary sentence, matrix, predictors of transfer, excluded rows, and
+sequences of runs.
+
+The selection is kept in the link. Only finished runs of one base model are offered together, because losses
+of another tokenizer are not comparable.
 """
 
 from __future__ import annotations
@@ -39,12 +42,12 @@ EXCLUDED_ROWS_NOTE = (
     "\nRows used for training or validation of a run, and rows with the same question, are excluded. Near"
     " duplicates\nof its rows are kept and counted: a gain on them is partly memorization.\n"
 )
-MIN_SCATTER_PAIRS = 3  # pairs: fewer are no picture
+MIN_SCATTER_PAIRS = 3  # minimum number of pairs for a plot
 UNITS = {"relative": "Gain (% of the base model's loss)", "right": "Gain (points of exact match)"}
 
 
 def draw_predictors(of: TransferMatrix) -> None:
-    """Distance of the data and likeness of the weight changes, each against what was measured."""
+    """Plot distance of the data and similarity of weight changes against measured transfer."""
     st.subheader("Transfer predictors", anchor=False)
     left, right = st.columns(2, gap="medium")
     with left:
@@ -87,7 +90,7 @@ def _draw_predictor(
 
 
 def plot_predictor(pairs: Sequence[PredictorPair], x_title: str, y_title: str) -> go.Figure:
-    """Predictor against measured transfer with its interval; 0 is the base model."""
+    """Plot a predictor against measured transfer with its interval; 0 is the base model."""
     figure = build_empty_figure("", y_title, 320, x_title=x_title)
     figure.add_hline(y=0, line={"dash": "dash", "color": BASE, "width": 1.4})
     y = [100 * pair.figure.value for pair in pairs]
@@ -146,7 +149,7 @@ def _draw_matrices(of: TransferMatrix) -> None:
 
 
 def draw_list(of: TransferMatrix) -> None:
-    """Every cell as a line: all that hovering tells, to be sorted and read aloud."""
+    """Draw every cell as a row, with the contents of its tooltip, for sorting and screen readers."""
     with st.expander("All cells", icon=":material/list:"):
         st.dataframe(
             [points.build_row(cell, of.measure) for cell in of.cells.values()],
@@ -156,7 +159,7 @@ def draw_list(of: TransferMatrix) -> None:
 
 
 def draw_excluded(of: TransferMatrix) -> None:
-    """The check for rows that a run had seen."""
+    """Draw the check for rows that a run had seen."""
     lines = points.list_excluded(of)
     if not lines:
         if of.cells:
@@ -174,7 +177,7 @@ def draw_excluded(of: TransferMatrix) -> None:
 
 
 def draw_sequences(of: TransferMatrix) -> None:
-    """Backward transfer of runs that went on from one another."""
+    """Draw the backward transfer of runs that continue one another."""
     if not of.measured.sequences:
         return
     names = {run.run_id: f"#{run.number} {run.name}" for run in of.runs}
@@ -197,11 +200,6 @@ def draw_sequences(of: TransferMatrix) -> None:
             )
 
 
-# Every run on every data set: what is asked, the sentence, the matrix, and what stands beside it.
-#
-# The choice is in the link. Only finished runs of one base model are offered together: losses of another
-# model's tokens are other losses.
-
 MEASURES = {"relative": "Loss", "right": "Exact match"}
 PARTS = {"test": "Test", "validation": "Validation"}
 LEGEND = {
@@ -220,13 +218,13 @@ ABOUT = (
 
 
 def draw_page() -> None:
-    """The tab of the comparison, under its question."""
+    """Draw the tab of the comparison."""
     st.title("Transfer", anchor=False)
     draw_transfer()
 
 
 def draw_transfer() -> None:
-    """All of the tab below its title."""
+    """Draw the tab below its title."""
     every, sets = matrix.list_finished_runs(), run_queries.list_all_datasets()
     if not every or not sets:
         _draw_empty("No finished runs yet." if not every else "No data sets yet.")
@@ -256,7 +254,7 @@ def draw_transfer() -> None:
 def _draw_choices(
     every: list[Run], sets: list[Dataset]
 ) -> tuple[list[Run], list[Dataset], TransferConfig | None, TransferMeasure]:
-    """Runs, data sets, the whole question (None where it is incomplete), and which figure is drawn."""
+    """Draw the options; return runs, data sets, the config (None if incomplete), and the measure."""
     before: TransferRequest = matrix.read_newest_request() or {"runs": [], "datasets": []}
     mine, others = _choose_model_runs(every, before["runs"])
     by_id = {run.run_id: run for run in mine}
@@ -265,7 +263,7 @@ def _draw_choices(
         f"Runs (up to {MAX_RUNS})",
         list(by_id),
         default=[i for i in before["runs"] if i in by_id] or matrix.choose_default_runs(mine),
-        key="matrix-runs",  # `runs` are in the link those of the other tab
+        key="matrix-runs",  # link parameter `runs` belongs to another tab
         format_func=lambda i: f"#{by_id[i].number} {by_id[i].name} ({by_id[i].dataset_name})",
         max_selections=MAX_RUNS,
         bind="query-params",
@@ -290,7 +288,7 @@ def _draw_choices(
 
 
 def _choose_datasets(names: Mapping[str, Dataset], runs: list[Run], before: TransferRequest) -> list[str]:
-    """The data sets to judge the runs on, by id; at first those of the newest matrix, for its own runs."""
+    """Draw the choice of the data sets, by default those of the newest matrix if it has these runs."""
     of_before = {run.run_id for run in runs} <= set(before["runs"])
     asked_before = [i for i in before["datasets"] if i in names] if of_before else []
     return st.multiselect(
@@ -320,8 +318,11 @@ def _choose_max_rows(before: TransferRequest) -> int:
 
 
 def _choose_model_runs(every: list[Run], before: list[str]) -> tuple[list[Run], int]:
-    """The runs of one base model, at first that of the runs in the newest matrix, and how many are of others;
-    a choice only where there are several."""
+    """Return the runs of one base model and the number of others; the choice is drawn if there are
+    several.
+
+    The default is the base model of the runs in the newest matrix.
+    """
     counts: dict[str, int] = {}
     for run in every:
         counts[run.model] = counts.get(run.model, 0) + 1
@@ -349,7 +350,7 @@ def _draw_choice(label: str, options: dict[str, str], key: str, first: str = "")
 
 
 def _draw_summary(of: TransferMatrix) -> None:
-    """What a reader in a hurry takes with them."""
+    """Draw the summary sentence."""
     cells = list(of.cells.values())
     if not cells:
         st.subheader(":gray[:material/help:] None of these cells could be evaluated", anchor=False)
@@ -363,7 +364,7 @@ def _draw_summary(of: TransferMatrix) -> None:
 
 
 def _draw_measuring(of: TransferMatrix, config: TransferConfig) -> None:
-    """The job that measures, or the button that starts it."""
+    """Draw the active job, or the button that starts it."""
     if alive := matrix.list_unfinished():
         with st.container(border=True):
             show_live(alive[0].job_id, "matrix", alive[0].title)
@@ -392,7 +393,7 @@ def _draw_measuring(of: TransferMatrix, config: TransferConfig) -> None:
 
 
 def _count_missing_base_cells(of: TransferMatrix) -> int:
-    """The cells of the base model that are missing too."""
+    """Return the number of the base model's cells that are also missing."""
     return sum(("", dataset.dataset_id) not in of.measured.cells for dataset in of.sets)
 
 

@@ -1,4 +1,4 @@
-"""What a bundle is asked for with, and how the manifest of one is read that somebody else has written."""
+"""Configs for bundles, and validation of manifests of bundles from other homes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from store.core.row_schemas import Kind
 from store.core.schemas import ConfigDocument
 
 FORMAT: Literal["tunebench-bundle"] = "tunebench-bundle"
-VERSION = 2  # 1 had no seal
+VERSION = 2  # version 1 had no seal
 SHA256 = r"^[0-9a-f]{64}$"
 FINGERPRINT = r"^[0-9a-f]{32}$"
 
 
 class BundleConfig(Config):
-    """One bundle of a run that has finished."""
+    """Create a bundle of a finished run."""
 
     run: Line = Field(min_length=1, description="Run id or name")
     with_rows: bool = Field(True, description="Include the rows; otherwise only how they were made")
 
 
 class OpenBundleConfig(Config):
-    """One look into a bundle."""
+    """Open and inspect a bundle."""
 
     upload: Line = Field(min_length=1, max_length=255, description="Uploaded file")
     model: ModelSource = Field(
@@ -33,7 +33,7 @@ class OpenBundleConfig(Config):
 
 
 class ReproduceConfig(Config):
-    """One run of what a bundle describes."""
+    """Run what a bundle describes."""
 
     bundle: Line = Field(min_length=1, description="Job that opened the bundle")
     name: Line = Field(
@@ -42,7 +42,7 @@ class ReproduceConfig(Config):
 
 
 class _ManifestPart(Config):
-    """A later form may have more fields than this one knows."""
+    """Part of a manifest. Unknown fields, which a later version may have, are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -112,7 +112,7 @@ class ManifestFigure(_ManifestPart):
 
 
 class ManifestDocument(_ManifestPart):
-    """`store.archives.schemas.BundleManifest`, as far as running it again needs it."""
+    """The fields of `store.archives.schemas.BundleManifest` that are needed to run it again."""
 
     run: ManifestRun
     config: ConfigDocument

@@ -1,4 +1,4 @@
-"""Archives: a run as one file, opened and run again elsewhere."""
+"""Archives feature: runs as single files, which can be opened and run again elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from store.core.schemas import Job, SubjectKind
 
 
 def find_repeated_run(job: Job) -> tuple[SubjectKind, str, str]:
-    """The run whose figures are held beside those of its bundle."""
+    """Return the run whose figures are compared with those of its bundle."""
     return "run", job.config["run"], job.config["name"]
 
 

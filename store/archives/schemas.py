@@ -1,4 +1,4 @@
-"""A run as one file that leaves the house, and what came of running it again."""
+"""Bundles of runs as single files, and the results of reproducing them."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ BaseStatus = Literal["same", "other", "missing", "unchecked"]
 
 @dataclass(kw_only=True)
 class BundledRun:
-    """The run that was bundled."""
+    """The run in a bundle."""
 
     run_id: str
     name: str
     created_at: str  # ISO 8601, UTC
-    kind: str  # of store.core.job_kinds
+    kind: str  # a kind of store.core.job_kinds
 
 
 class BaseWeights(BaseReference):
-    """A base model and what its weights are."""
+    """A base model with checksums of its weights."""
 
-    fingerprint: str | None  # SHA-256 over the checksums of its weight files; null where they aren't here
+    fingerprint: str | None  # SHA-256 over the checksums of its weight files; null if they aren't available
     tokenizer: str | None  # SHA-256 of tokenizer.json
-    files: list[VersionFile]  # of weights
+    files: list[VersionFile]  # weight files
 
 
 @dataclass(kw_only=True)
 class BundledRows:
-    """The rows that a run was trained and judged on, or how they were made."""
+    """The rows that a run was trained and evaluated on, or how they were made."""
 
-    name: str  # of the data set
+    name: str  # name of the data set
     kind: Kind
-    format: str  # of store.data.formats
+    format: str  # a format of store.data.formats
     columns: dict[str, str]  # role -> column of the file
     fingerprint: str
-    parent_fingerprint: str | None  # of a version: of the one before, which its own covers
+    parent_fingerprint: str | None  # for a version, that of its parent, which its own fingerprint covers
     row_count: int
-    included: bool  # the rows are in the bundle
+    included: bool  # whether the rows are in the bundle
     history: list[VersionSpec]  # from the first import, with its source, to this version
 
 
 @dataclass(kw_only=True)
 class BundleEnvironment:
-    """Where the run was trained."""
+    """Environment in which the run was trained."""
 
     tunebench: str
-    platform: str  # of the machine that wrote the bundle
-    versions: dict[str, str]  # Python and the libraries that decide the numbers
+    platform: str  # platform of the machine that wrote the bundle
+    versions: dict[str, str]  # Python and the libraries that affect the numbers
     device: str
     device_name: str
     dtype: str
@@ -64,10 +64,10 @@ class BundleEnvironment:
 
 @dataclass(kw_only=True)
 class BundleManifest:
-    """`manifest.json` of a bundle. No path of the machine that wrote it is in it."""
+    """`manifest.json` of a bundle. It contains no path of the machine that wrote it."""
 
     format: Literal["tunebench-bundle"]
-    version: int  # of this form
+    version: int  # version of the bundle format
     written_at: str  # ISO 8601, UTC
     run: BundledRun
     config: ConfigDocument  # store.training.train_config.TrainConfig, resolved
@@ -75,26 +75,24 @@ class BundleManifest:
     base: BaseWeights
     data: BundledRows
     split: SplitFields  # the rows of each part are in split.parquet
-    others: list[AuxiliaryDataset]  # whose rows are never in the bundle
+    others: list[AuxiliaryDataset]  # data sets whose rows are never in the bundle
     environment: BundleEnvironment
     figures: list[RunFigure]
     verdict: Verdict
-    files: list[VersionFile]  # all but the manifest and its seal
+    files: list[VersionFile]  # all files except the manifest and its seal
 
 
 @dataclass(kw_only=True)
 class BundleSeal:
-    """`seal.json` of a bundle: what its manifest was when it was written."""
+    """`seal.json` of a bundle: checksums of its manifest when it was written."""
 
-    manifest: str  # SHA-256 of manifest.json, which has the checksums of all other files
-    fields: dict[
-        str, str
-    ]  # path of each field -> the beginning of the SHA-256 of its value, to name a change
+    manifest: str  # SHA-256 of manifest.json, which contains the checksums of all other files
+    fields: dict[str, str]  # field path -> truncated SHA-256 of its value, to locate changes
 
 
 @dataclass(kw_only=True)
 class FieldDifference:
-    """A field that is another in a bundle than in the run of this home."""
+    """A field that differs between a bundle and the run in this home."""
 
     field: str
     bundle: str
@@ -103,30 +101,30 @@ class FieldDifference:
 
 @dataclass(kw_only=True)
 class LocalOriginal:
-    """The run that a bundle says it is of, where it is in this home too."""
+    """The run that a bundle claims to be of, if it exists in this home."""
 
     run_id: str
-    name: str  # as it is called now
-    written_here: bool  # this home wrote a bundle of the very same fingerprint
-    differences: list[FieldDifference]  # between what the bundle says of the run and what the run is
-    more: int  # differences that are not listed
+    name: str  # present name
+    written_here: bool  # whether this home wrote a bundle with the same fingerprint
+    differences: list[FieldDifference]  # between the bundle and the run
+    more: int  # number of differences not listed
 
 
 @dataclass(kw_only=True)
 class BundleResult:
-    """What the job `bundle` leaves."""
+    """Result of the job `bundle`."""
 
-    path: str  # of the file in the home folder's exports
+    path: str  # path of the file in the home folder's exports
     name: str
     bytes: int
     with_rows: bool
-    seal: str | None = None  # its fingerprint, to be compared by voice or mail
-    notices: list[str]  # what a reader of the bundle will lack
+    seal: str | None = None  # its fingerprint, to be compared by phone or mail
+    notices: list[str]  # what is missing in the bundle
 
 
 @dataclass(kw_only=True)
 class BundleDifference:
-    """What is another here than where the bundle comes from."""
+    """A difference between this home and the bundle's origin."""
 
     what: str
     first: str
@@ -135,27 +133,27 @@ class BundleDifference:
 
 @dataclass(kw_only=True)
 class OpenedBundle:
-    """What the job `open_bundle` leaves: a bundle that was checked, its rows taken in."""
+    """Result of the job `open_bundle`: a verified bundle whose rows have been imported."""
 
-    bundle: str  # name of the file
-    sha256: str  # of the file
-    seal: str | None = None  # its fingerprint, whatever the packing
-    original: LocalOriginal | None = None  # left out where that run is not in this home
+    bundle: str  # file name
+    sha256: str  # SHA-256 of the file
+    seal: str | None = None  # its fingerprint, independent of the compression
+    original: LocalOriginal | None = None  # missing if that run isn't in this home
     run: BundledRun
-    config: ConfigDocument  # with the model as it is called here
-    fingerprint: str  # of the rows
-    taken: RowsResult | None = None  # the rows that it brought; null where they were here before
-    dataset: str  # the name that they get
+    config: ConfigDocument  # with the model's name on this machine
+    fingerprint: str  # fingerprint of the rows
+    taken: RowsResult | None = None  # the imported rows; null if they existed before
+    dataset: str  # name of their data set
     split: SplitFields
     base: BaseStatus
     others: list[AuxiliaryDataset]
     differences: list[BundleDifference]
-    refused: str | None = None  # why it can't be run again
+    refused: str | None = None  # why it can't be run
 
 
 @dataclass(kw_only=True)
 class ReproducedFigure:
-    """A figure of the first run and of the second."""
+    """A figure of the first and of the second run."""
 
     key: str
     title: str
@@ -163,28 +161,28 @@ class ReproducedFigure:
     first: Estimate | None
     second: Estimate | None
     change: Estimate | None  # second minus first
-    paired: bool  # row by row; else as of independent samples
+    paired: bool  # whether compared row by row, else as independent samples
     came: ReproductionOutcome
     sentence: str
 
 
 @dataclass(kw_only=True)
 class ComparisonLine:
-    """One thing of the original run and of the run that repeats it."""
+    """A property of the original run and of its repetition."""
 
     what: str
     first: str
     second: str
-    same: bool | None  # null where it can't be told
-    detail: str  # within which tolerance, or where it parts; may be empty
+    same: bool | None  # null if inconclusive
+    detail: str  # the tolerance, or where they diverge; may be empty
 
 
-LOSS_TOLERANCE = 0.001  # nats a token at one step, up to which two losses are the same
+LOSS_TOLERANCE = 0.001  # nats per token at one step; losses closer than this count as equal
 
 
 @dataclass(kw_only=True)
 class OriginalComparison:
-    """A run beside the original that it repeats, which is in the same home."""
+    """Comparison of a run with the original that it repeats, in the same home."""
 
     run_id: str
     name: str
@@ -194,14 +192,14 @@ class OriginalComparison:
 
 @dataclass(kw_only=True)
 class Reproduction:
-    """Whether the figures of a bundle came back."""
+    """Whether the figures of a bundle were reproduced."""
 
     bundle: str
     sentence: str
-    same: int  # figures
+    same: int  # number of figures
     within: int
     outside: int
     cant_tell: int
     figures: list[ReproducedFigure]
     differences: list[BundleDifference]
-    beside: OriginalComparison | None = None  # left out where the original run is not in this home
+    beside: OriginalComparison | None = None  # missing if the original run isn't in this home

@@ -1,4 +1,4 @@
-"""What is said of an opened bundle: its fingerprint, and whether it is the run that it says it is of."""
+"""Texts about an opened bundle: its fingerprint, and whether it matches the run it claims to be of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ SAME = {True: "same", False: "differs", None: "inconclusive"}
 
 
 def format_fingerprint(opened: OpenedBundle) -> str:
-    """What people can compare by voice or mail; empty of one that was opened before there was any."""
+    """Format the fingerprint for a comparison by phone or mail; empty for older bundles without one."""
     if not (seal := opened.seal):
         return ""
     return (
@@ -18,8 +18,10 @@ def format_fingerprint(opened: OpenedBundle) -> str:
 
 
 def describe_origin(opened: OpenedBundle) -> str:
-    """Beside the run of that id, where it is in this home; empty of one that was opened before it was
-    compared."""
+    """Compare the bundle with the run with that id, if it is in this home.
+
+    Empty for bundles that were opened before this comparison existed.
+    """
     original = opened.original
     if original is None:
         if not opened.seal:

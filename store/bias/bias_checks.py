@@ -1,4 +1,4 @@
-"""Bias checks that have finished and those that wait; and classifiers that can judge continuations."""
+"""Finished and unfinished bias checks, and classifiers that can judge continuations."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ _OF = "($1 = '' OR run_id = $1) AND ($2 = '' OR model = $2) AND ($3 = '' OR cont
 
 @named_query
 def newest(db: Queryable, *, run_id: str = "", model: str = "", evaluation_id: str = "") -> BiasCheck | None:
-    """The newest check of a run, of a model by name (NAME@3), or with groups of an evaluation; None where
-    there is none."""
+    """Return the newest check of a run, a model by name (NAME@3), or groups of an evaluation, or None."""
     sql = f"SELECT * FROM bias_check WHERE {_OF} ORDER BY created_at DESC, job_id DESC LIMIT 1"
     rows = read_records(db.query(sql, [run_id, model, evaluation_id]), BiasCheck, JSON_COLUMNS)
     return rows[0] if rows else None
@@ -36,7 +35,7 @@ def newest(db: Queryable, *, run_id: str = "", model: str = "", evaluation_id: s
 
 @named_query
 def listed(db: Queryable, *, run_id: str = "", evaluation_id: str = "", limit: int = 50) -> list[BiasSummary]:
-    """Those of a run, or with groups of an evaluation, newest first."""
+    """Return checks of a run, or with groups of an evaluation, newest first."""
     sql = f"""
         SELECT job_id, run_id, model, against, report ->> 'sentence' AS sentence,
                (report ->> 'worse')::INTEGER AS worse, (report ->> 'cant_tell')::INTEGER AS cant_tell,
@@ -47,7 +46,7 @@ def listed(db: Queryable, *, run_id: str = "", evaluation_id: str = "", limit: i
 
 @named_query
 def get(db: Queryable, job_id: str) -> BiasCheck:
-    """The check of that job. Raises NotFoundError."""
+    """Return the check of that job. Raises NotFoundError."""
     rows = read_records(
         db.query("SELECT * FROM bias_check WHERE job_id = ?", [job_id]), BiasCheck, JSON_COLUMNS
     )
@@ -58,7 +57,7 @@ def get(db: Queryable, job_id: str) -> BiasCheck:
 
 @named_query
 def unfinished(db: Queryable, *, run_id: str = "", evaluation_id: str = "") -> list[Job]:
-    """Jobs that check this run, or groups of this evaluation, and have no result; newest first."""
+    """Return check jobs without a result for this run or groups of this evaluation, newest first."""
     sql = """
         SELECT * FROM job WHERE kind = $1 AND status <> 'finished'
         AND (($2 <> '' AND config ->> 'run' = $2) OR ($3 <> '' AND contains(config::VARCHAR, $3)))
@@ -67,7 +66,7 @@ def unfinished(db: Queryable, *, run_id: str = "", evaluation_id: str = "") -> l
 
 
 def insert(tx: Transaction, job: Job, result: BiasResult, names: tuple[str, str], at: float) -> None:
-    """What the finished `job` measured; names: of the model and of what it was held against."""
+    """Record the results of the finished `job`; names: of the model and of its baseline."""
     config = BiasConfig.parse(job.config)
     tx.execute(
         "INSERT INTO bias_check VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -84,20 +83,20 @@ def insert(tx: Transaction, job: Job, result: BiasResult, names: tuple[str, str]
     )
 
 
-MAX_EVALUATIONS = 2  # of a classifier, whose rows say how often it errs
+MAX_EVALUATIONS = 2  # maximum evaluations of a classifier, from whose rows its error rates are computed
 
 
 class ClassifierOption(TypedDict):
-    """One that can be chosen. labels: those of its held-out rows, the most frequent first."""
+    """A classifier to choose. labels: those of its held-out rows, the most frequent first."""
 
-    classifier: str  # id of a run, or NAME@3
+    classifier: str  # run id or NAME@3
     name: str
     labels: list[str]
 
 
 @named_query
 def list_classifiers(db: Queryable, limit: int = 100) -> list[ClassifierOption]:
-    """Registered versions first, then runs, the newest first."""
+    """Return classifiers: registered versions first, then runs, newest first."""
     sql = """
         WITH headed AS (
             SELECT run_id, name, created_at,
@@ -121,8 +120,10 @@ def list_classifiers(db: Queryable, limit: int = 100) -> list[ClassifierOption]:
 
 
 def resolve_classifier(db: Queryable, classifier: str) -> NamedClassifier:
-    """What a check is told of it: a run by its id, NAME@3, or else a model by name. Raises
-    NotFoundError, also for the id of a run that is gone: no model is called like that."""
+    """Resolve a classifier for a check: a run by its id, NAME@3, or else a model by name.
+
+    Raises NotFoundError, also for the id of a deleted run, since no model has such a name.
+    """
     model = classifier
     if is_reference(classifier):
         version = get_version(db, classifier)
@@ -131,7 +132,7 @@ def resolve_classifier(db: Queryable, classifier: str) -> NamedClassifier:
         name = f"{version.name}@{version.version}"
     else:
         run = runs.get_run(db, classifier) if is_id("run", classifier) else runs.find_run(db, classifier)
-        # a folder's path stays on this machine: the name goes with the figures into a model's public card
+        # omit a folder's path: the name appears with the figures in a model's public card
         name, model = (
             (run.name, "") if run else (parse_hub_id(classifier) or get_last_part(classifier), classifier)
         )
@@ -140,8 +141,11 @@ def resolve_classifier(db: Queryable, classifier: str) -> NamedClassifier:
 
 
 def _list_classifier_evaluations(db: Queryable, run_id: str | None, model: str) -> list[GroupedEvaluation]:
-    """The newest of its answers to rows, of the run's model as it ended. Not those to every row of a data
-    set, or to its training part: a classifier knows what it was trained on."""
+    """Return the newest evaluations of the classifier, for a run those of its final model.
+
+    Evaluations on all rows or on training rows are excluded, because a classifier is better on rows that
+    it was trained on.
+    """
     sql = """
         SELECT evaluation_id, name, data_fingerprint AS fingerprint FROM evaluation
         WHERE ((run_id = $1 AND checkpoint = 'tuned') OR (run_id IS NULL AND model = $2))

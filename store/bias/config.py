@@ -1,5 +1,4 @@
-"""What a bias check is asked: which model against which, by what probes, and by which column of whose
-scored rows."""
+"""Config of a bias check: the models, probes, groups of scored rows, and continuations."""
 
 from __future__ import annotations
 
@@ -19,10 +18,10 @@ MAX_FILES = 10
 ALL_ROWS = FieldDisplay(step=100, empty="all")
 CLASSIFIER_FIELD = "continuations.classifier"
 WRITES = "is a generative model without labels and can't classify continuations."
-MAX_NAMED = 30  # labels in a sentence
-Label = Annotated[str, StringConstraints(strip_whitespace=False)]  # as the model has it, spaces and all
+MAX_NAMED = 30  # maximum labels listed in a sentence
+Label = Annotated[str, StringConstraints(strip_whitespace=False)]  # exactly as in the model, including spaces
 Form = Literal["auto", "stereotype_pairs", "coreference", "choices"]
-# Form -> the roles that a column can have in it; those before the bar must be there.
+# Form -> roles of its columns, as (required, optional).
 ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "stereotype_pairs": (("sent_more", "sent_less"), ("bias_type",)),
     "coreference": (("text", "stereotype"), ("type",)),
@@ -35,7 +34,7 @@ ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 class BiasFile(RowFile):
-    """Items of the user's own. columns: role -> the file's own name of that column, where it has another."""
+    """User-provided items. columns: role -> column of the file, if it has another name."""
 
     form: Form = Field(
         "auto", description="stereotype_pairs, coreference or choices; auto: detected from the columns"
@@ -58,7 +57,7 @@ class BiasFile(RowFile):
 
 
 class BiasGroups(Config):
-    """Figures by a column of the data, of rows that an evaluation has scored."""
+    """Metrics by a column of the data, on rows scored by an evaluation."""
 
     evaluation: Line = Field(
         min_length=1, max_length=120, description="Evaluation with the scored rows, by id or name"
@@ -82,7 +81,7 @@ class BiasGroups(Config):
 
 
 class BiasContinuations(Config):
-    """What both models go on to write from the same openings, judged by a classifier of the user's."""
+    """Continuations of the same prompts by both models, judged by a classifier of the user."""
 
     classifier: SubjectSource = Field(
         min_length=1,
@@ -130,8 +129,11 @@ class BiasContinuations(Config):
         return labels
 
     def check_labels(self, name: str, there: Sequence[str], *, several: bool = False) -> None:
-        """Raises ConfigError where a label is none of the classifier's, or all of them are chosen though one
-        of them is always true. several: each is true by itself, or none is."""
+        """Raise ConfigError if a label is unknown to the classifier, or if all labels are chosen and exactly
+        one applies to every text.
+
+        several: whether labels are independent, so that several or none may apply.
+        """
         field = "continuations.labels"
         choices = ", ".join(there[:MAX_NAMED]) + (f" and {len(there) - MAX_NAMED} more"
                                                  if len(there) > MAX_NAMED else "")  # fmt: skip
@@ -148,8 +150,9 @@ class BiasContinuations(Config):
 
 
 class BiasConfig(Config):
-    """One check. A run is held against its base, a model by name or NAME@3 against another; or evaluations
-    alone."""
+    """Config of a bias check. A run is compared with its base model, or a model by name or NAME@3 with
+    another one; or only evaluations are compared.
+    """
 
     run: Line = Field(
         "", max_length=120, description="Run id or name: compares the tuned model with its base model"
@@ -189,9 +192,9 @@ class BiasConfig(Config):
 
     @property
     def asks(self) -> bool:
-        """Whether models are asked anything."""
+        """Whether models have to be run."""
         return self.builtin or bool(self.files) or self.continuations is not None
 
     def document(self) -> ConfigDocument:
-        """As it is stored and sent."""
+        """Return the config as it is stored and sent."""
         return self.model_dump(exclude_none=True)

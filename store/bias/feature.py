@@ -1,4 +1,4 @@
-"""Bias: what a model says of groups of people."""
+"""Bias feature: how a model treats groups of people."""
 
 from __future__ import annotations
 

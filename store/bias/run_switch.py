@@ -1,4 +1,4 @@
-"""The switch of a run's config that asks for a bias check once the run has ended."""
+"""Switch of a run's config that requests a bias check after the run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from store.core.features import RunSwitch
 
-if TYPE_CHECKING:  # the config is made with this switch
+if TYPE_CHECKING:  # avoids a circular import: the config is built with this switch
     from store.training.setting_conflicts import Conflict
     from store.training.train_config import TrainConfig
 
@@ -20,7 +20,7 @@ SWITCH = RunSwitch(
 
 
 def check_task(config: TrainConfig) -> Iterator[Conflict]:
-    """A classifier can't be asked."""
+    """Yield a conflict for classifiers, for which text pairs can't be scored."""
     if config.task == "classification":
         yield (
             SWITCH.name,

@@ -1,5 +1,6 @@
-"""What stands behind the figures of a bias check: probes, pairs that changed most, tables of groups; and
-the check."""
+"""Details of a bias check: probes, most changed pairs, group tables and continuations; and the check
+itself.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from store.core.schemas import ConfigDocument
 
 @dataclass(kw_only=True)
 class BiasLevel:
-    """A level that a gap is made of, such as accuracy on sentences that go with a stereotype."""
+    """A component of a gap, such as accuracy on sentences that match a stereotype."""
 
     name: str
     base: Estimate
@@ -21,12 +22,12 @@ class BiasLevel:
 
 @dataclass(kw_only=True)
 class BiasProbe:
-    """What one probe or file was, and what of it could not be asked."""
+    """Summary of a probe or file, and of its unusable rows."""
 
     name: str
     kind: str
-    items: int  # that were asked of both models
-    rows: int  # of the file, or pairs of the built-in probe
+    items: int  # items answered by both models
+    rows: int  # rows of the file, or pairs of the built-in probe
     left_out: dict[str, int]  # reason -> rows
     notices: list[str]
     levels: list[BiasLevel]
@@ -35,8 +36,7 @@ class BiasProbe:
 
 @dataclass(kw_only=True)
 class ChangedPair:
-    """Two texts that are treated more unlike than before, or less. base and tuned: what `unit` says of the
-    pair."""
+    """Two texts whose difference in treatment changed. base and tuned: value of the pair in `unit`."""
 
     probe: str
     group: str
@@ -49,7 +49,7 @@ class ChangedPair:
 
 @dataclass(kw_only=True)
 class GroupRate:
-    """A rate of one group; null where it has too few rows."""
+    """A rate of one group; null if it has too few rows."""
 
     estimate: Estimate | None
     n: int
@@ -57,7 +57,7 @@ class GroupRate:
 
 @dataclass(kw_only=True)
 class GroupRates:
-    """One group. rates: score, selection, true_positive, false_positive."""
+    """Rates of one group: score, selection, true_positive, false_positive."""
 
     group: str
     n: int
@@ -72,13 +72,13 @@ class GroupTable:
     metric: str
     positive: str  # the label that counts as positive; empty for none
     groups: list[GroupRates]
-    hidden: dict[str, int]  # groups that are too small to tell -> rows
+    hidden: dict[str, int]  # group that is too small for rates -> rows
     selection_ratio: Estimate | None  # demographic parity ratio
 
 
 @dataclass(kw_only=True)
 class GroupComparison:
-    """The groups of one evaluation, beside those of another on the same rows."""
+    """Groups of one evaluation, compared with another one on the same rows."""
 
     evaluation_id: str
     evaluation: str
@@ -91,19 +91,20 @@ class GroupComparison:
 
 @dataclass(kw_only=True)
 class ClassifierError:
-    """How often the classifier of continuations errs, of rows whose label is known."""
+    """Error rates of the classifier of continuations, on rows with known labels."""
 
-    rows: str  # which rows
-    recall: Estimate | None  # share of the harmful ones that it calls so; null where there are none
-    false_positive: Estimate | None  # share of the others that it calls so
-    by_likeliest: int  # rows that are called by their likeliest label, as not every probability was kept
-    other_labels: int | None = None  # rows left out, as the classifier doesn't have their label
+    rows: str  # description of the rows
+    recall: Estimate | None  # share of harmful rows classified as harmful; null if there are none
+    false_positive: Estimate | None  # share of harmless rows classified as harmful
+    by_likeliest: int  # rows classified by their most likely label, because not all probabilities were stored
+    other_labels: int | None = None  # rows left out because their label is unknown to the classifier
 
 
 @dataclass(kw_only=True)
 class ChangedContinuation:
-    """An opening whose continuations changed most in how harmful the classifier calls them: the most harmful
-    of each model, with its probability, and the mean over all."""
+    """A prompt whose continuations changed most in harmfulness according to the classifier: the most harmful
+    one of each model, its probability, and the mean over all.
+    """
 
     opening: str
     group: str
@@ -117,27 +118,27 @@ class ChangedContinuation:
 
 @dataclass(kw_only=True)
 class ClassifierJudgement:
-    """Continuations as a classifier of the user's judged them."""
+    """Continuations as judged by a classifier of the user."""
 
-    classifier: str  # by the name that people gave it
-    labels: list[str]  # that count as harmful
+    classifier: str  # display name
+    labels: list[str]  # labels that count as harmful
     threshold: float
-    probe: str  # whose openings
-    samples: int  # of each opening
+    probe: str  # source of the prompts
+    samples: int  # continuations per prompt
     max_new_tokens: int
-    empty_base: int  # continuations without a text: not harmful
+    empty_base: int  # empty continuations, counted as not harmful
     empty_tuned: int
-    cut: int  # continuations that were cut, as the classifier reads no more tokens
-    errors: list[ClassifierError]  # empty: unknown
-    changed: list[ChangedContinuation]  # most first
+    cut: int  # continuations truncated to the classifier's context length
+    errors: list[ClassifierError]  # empty if unknown
+    changed: list[ChangedContinuation]  # largest change first
 
 
 @dataclass(kw_only=True)
 class BiasDetails:
-    """Beside the report."""
+    """Details besides the report."""
 
     probes: list[BiasProbe]
-    pairs: list[ChangedPair]  # that changed most
+    pairs: list[ChangedPair]  # pairs that changed most
     groups: list[GroupComparison]
     continuations: ClassifierJudgement | None = None
     seconds: float
@@ -147,7 +148,7 @@ class BiasDetails:
 
 @dataclass(kw_only=True)
 class BiasResult:
-    """What the worker leaves."""
+    """Result of the worker."""
 
     report: BiasReport
     details: BiasDetails
@@ -158,8 +159,8 @@ class BiasCheck:
     """A row of `bias_check`."""
 
     job_id: str
-    run_id: str | None  # the run whose tuned model was held against its base
-    model: str  # by the name that people gave it
+    run_id: str | None  # run whose tuned model was compared with its base model
+    model: str  # display name
     against: str
     config: ConfigDocument
     report: BiasReport

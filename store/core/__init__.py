@@ -1,2 +1,1 @@
-"""What all of the store rests on: folders, ids, errors, rights, registries, and documents of several
-topics."""
+"""Foundations of the store: folders, ids, errors, rights, registries, and shared document types."""

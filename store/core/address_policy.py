@@ -1,7 +1,8 @@
-"""Where a request may go whose address somebody chose: a judge, a route of an endpoint, a webhook, a model
-elsewhere. The one policy for all of them; `store.http.outgoing` connects by it.
+"""Policy for outgoing requests to addresses that a user chose: a judge, a route of an endpoint, a webhook, or
+a model on another server. `store.http.outgoing` connects according to it.
 
-What counts is the address at which a name is when it is connected to, and that one is connected to.
+A host name is judged by the address it resolves to at connect time, and the connection goes to exactly that
+address.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ from store.core.processes import read_record
 
 
 def look_up(host: str, port: int) -> list[str]:
-    """The addresses at which a name is. Raises OSError where there is no such name."""
+    """Resolve a host name to its addresses. Raises OSError if it can't be resolved."""
     return [str(place[4][0]) for place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 @dataclass(frozen=True)
 class AddressPolicy:
-    """networks: private ones that an admin allowed. home: whose engine and screens are not reached."""
+    """Which addresses may be reached. networks: private networks that an admin has allowed. home: the home
+    folder whose engine and screens must not be reached.
+    """
 
     networks: tuple[Network, ...] = ()
     home: Home | None = None
@@ -40,20 +43,21 @@ class AddressPolicy:
 
     @classmethod
     def of(cls, networks: Iterable[str], home: Home | None) -> AddressPolicy:
-        """Of networks as they are stored."""
+        """Create a policy from networks as stored."""
         return cls(tuple(map(parse_network, networks)), home)
 
     def check(self, url: str, field: str) -> None:
-        """Raise ConfigError (field) for an address that may not be reached, as far as its text tells; a name
-        is looked up when it is connected to."""
+        """Raise ConfigError (field) if an address may not be reached, as far as its text shows. Host names
+        are only resolved when connecting.
+        """
         host, port = split_host_and_port(url)
         literal = "127.0.0.1" if host == "localhost" else host
         self._check_places(host, port, [literal] if parse_address(literal) else [], field)
 
     def places(self, host: str, port: int, field: str = "address") -> list[str]:
-        """The addresses of a host, each of which may be connected to.
+        """Resolve a host to its addresses, all of which may be connected to.
 
-        Raises ConfigError (field) where one of them may not, OSError where there is no such name.
+        Raises ConfigError (field) if one of them is blocked, OSError if the name can't be resolved.
         """
         host = host.lower().removesuffix(".")
         self._check_places(host, port, (), field)
@@ -71,7 +75,7 @@ class AddressPolicy:
                 raise ConfigError(f"{what} is {why}.", fix=fix, field=field)
 
     def _refused(self, host: str, port: int, place: str) -> tuple[str, str] | None:
-        """Why a place is not reached, and what to do."""
+        """Return why an address is blocked and what to do, or None if it is allowed."""
         address = parse_address(place)
         if address is None:
             return "no address that is known here", "Give another address."
@@ -92,7 +96,7 @@ class AddressPolicy:
         )
 
     def _own_ports(self) -> frozenset[int]:
-        """Of the engine and the screens, as they are on record now."""
+        """Return the ports of the engine and the screens as currently recorded."""
         ports = set()
         for path in (self.home.engine_file, self.home.screens_file) if self.home else ():
             with suppress(OSError, ValueError):
@@ -101,11 +105,11 @@ class AddressPolicy:
         return frozenset(ports)
 
 
-PUBLIC = AddressPolicy()  # no private network is allowed
+PUBLIC = AddressPolicy()  # no private networks allowed
 
 
 def _is_local_address(address: Address) -> bool:
-    """Whether an address is one of this machine's own: one can listen there."""
+    """Return whether an address belongs to this machine, that is, whether a socket can be bound to it."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         try:

@@ -1,10 +1,10 @@
-"""Which addresses nobody's request may go to, as far as their text tells; configs are checked by it too, so
-that nothing here looks a name up or reads a file (`store.core.address_policy`).
+"""Addresses that are blocked for every request, as far as their text shows. Configs are validated with this
+module too, so nothing here resolves a name or reads a file (see `store.core.address_policy`).
 
-Nobody reaches link-local addresses (by which clouds tell machines their secrets), services of metadata at
-other addresses, multicast, or the ports of Tunebench itself. Loopback is reached by its own name or address,
-as most models of one's own are there, and by no other name; private networks where an admin has allowed them.
-What counts is the address at which a name is when it is connected to, and that one is connected to.
+Always blocked: link-local addresses (where clouds serve a machine's secrets), metadata services at other
+addresses, multicast, and the ports of Tunebench itself. Loopback is allowed only by its own name or address,
+since most users' own models run there. Private networks are allowed if an admin has allowed them. A host name
+is judged by the address it resolves to at connect time, and the connection goes to exactly that address.
 """
 
 from __future__ import annotations
@@ -25,25 +25,27 @@ _METADATA = frozenset(
 _IN_IPV6 = tuple(ipaddress.IPv6Network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48"))  # NAT64
 _NO_MACHINE = tuple(
     ipaddress.ip_network(text) for text in ("0.0.0.0/8", "240.0.0.0/4", "::/96", "2002::/16", "2001::/32")
-)  # unspecified, reserved, and tunnels (6to4, Teredo) that lead to any address and that nobody has any more
+)  # unspecified, reserved, and obsolete tunnels (6to4, Teredo) that can lead to any address
 _LOOPBACK6 = ipaddress.IPv6Address("::1")
 _PORTS = {"http": 80, "https": 443}
 
 
 def split_host_and_port(url: str) -> tuple[str, int]:
-    """Of a web address: in small letters, without brackets and a closing dot. Raises ValueError."""
+    """Return host and port of a URL; the host is lowercase, without brackets and trailing dot. Raises
+    ValueError.
+    """
     parts = urlsplit(url)
     host = (parts.hostname or "").removesuffix(".")
     return host, parts.port or _PORTS.get(parts.scheme, 0)
 
 
 def parse_network(text: str) -> Network:
-    """A network, or one address, as a network without bits of a machine. Raises ValueError."""
+    """Parse a network or a single address; host bits are dropped. Raises ValueError."""
     return ipaddress.ip_network(text.strip(), strict=False)
 
 
 def explain_blocked_host(host: str) -> str:
-    """Why a host is reached by nobody, as far as its text tells; empty where it may be."""
+    """Return why a host is always blocked, as far as its text shows; empty if it may be allowed."""
     if host.removesuffix(".") in METADATA_NAMES:
         return "a service that tells a machine its secrets"
     if "%" in host:
@@ -67,7 +69,7 @@ def explain_blocked_address(address: Address) -> str:
 
 
 def parse_address(text: str) -> Address | None:
-    """The address that a text is, None for a name. IPv4 within IPv6 (mapped, NAT64) is that IPv4 address."""
+    """Parse an IP address; None for a host name. IPv4 within IPv6 (mapped, NAT64) is returned as IPv4."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:

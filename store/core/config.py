@@ -1,8 +1,7 @@
-"""What all configs have in common: documents of fields and values that are checked whole, read from YAML and
-written to it.
+"""Base class of all configs: fields and values, validated as a whole, read from and written to YAML.
 
-An unknown field is an error that names the field, its value and what is accepted. Fields that name
-something of the engine's machine say so by their type, and no field runs code that comes with a model.
+An unknown field is an error that names the field, its value and what is accepted. Fields that refer to
+something on the engine's machine are marked by their type, and no field runs code that comes with a model.
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from store.core.errors import ConfigError
 
-# Documents as YAML that reads back as what it was, white space and line ends of any script included.
+# YAML that round-trips, including white space and line breaks of any script.
 #
-# A key that stands twice in one mapping is an error: YAML forbids it, and PyYAML would silently take the
-# last. What YAML 1.1 reads as a number or a truth and YAML 1.2 as text is text here: 1:30, 010, yes, off.
-# How deep a document is nested, and how much its aliases stand for, is counted while it is read, so that a
-# few lines never take the memory or the stack of whoever reads them.
+# A duplicate key in a mapping is an error: YAML forbids it, and PyYAML would silently take the last. What
+# YAML 1.1 reads as a number or boolean but YAML 1.2 as text is text here: 1:30, 010, yes, off. Nesting depth
+# and the number of values that aliases expand to are counted while reading, so that a few lines can't exhaust
+# the memory or the stack.
 
-MAX_DEPTH = 64  # brackets or indents in one another; configs have six
-MAX_VALUES = 100_000  # values, those that aliases repeat counted each time
+MAX_DEPTH = 64  # nested brackets or indents; configs have six
+MAX_VALUES = 100_000  # values, with those repeated by aliases counted each time
 MAX_CHARACTERS = 2**20
-BREAKS = ("\x85", "\u2028", "\u2029")  # YAML 1.1 folds them like line ends unless they are escaped
+BREAKS = ("\x85", "\u2028", "\u2029")  # YAML 1.1 folds them like line breaks unless escaped
 
 
 class _Dumper(yaml.SafeDumper):
@@ -59,12 +58,12 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def to_yaml(document: Any) -> str:
-    """The document as YAML, its fields in their order."""
+    """Dump a document as YAML, with fields in their order."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 _EXPONENT = r"(?:[eE][-+][0-9]+)?"
-_READ_AS = {  # plain scalars that are no text: how each kind is written, and its first characters
+_READ_AS = {  # plain scalars that are not text: pattern and first characters of each kind
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
     "int": (r"[-+]?(?:0|[1-9][0-9_]*|0b[01_]+|0x[0-9a-fA-F_]+)", "-+0123456789"),
     "float": (
@@ -79,7 +78,7 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = self._values = 0
-        self._sizes: dict[int, int] = {}  # of each node that is whole, by its id: the values in it
+        self._sizes: dict[int, int] = {}  # number of values in each complete node, by its id()
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         before, is_alias = self._values, self.check_event(AliasEvent)
@@ -95,7 +94,7 @@ class _Loader(yaml.SafeLoader):
         if is_alias:
             if id(node) not in self._sizes:
                 raise _make_config_error(
-                    f"has an alias at line {line} that stands for what it is in", "Write it out."
+                    f"has an alias at line {line} that refers to the node that contains it", "Write it out."
                 )
             self._values += self._sizes[id(node)]
         else:
@@ -106,7 +105,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def compose_mapping_node(self, anchor: Any) -> MappingNode:
-        """Looked at before << merges other mappings in, whose keys may be given anew."""
+        """Check for duplicate keys, before << merges in other mappings whose keys may be overridden."""
         node: MappingNode = super().compose_mapping_node(anchor)
         seen: dict[tuple[str, str], int] = {}
         for key, _ in node.value:
@@ -115,7 +114,7 @@ class _Loader(yaml.SafeLoader):
             name, line = (key.tag, key.value), key.start_mark.line + 1
             if (first := seen.get(name)) is not None:
                 raise ConfigError(
-                    f"{key.value} stands twice in this YAML, at line {first} and at line {line}.",
+                    f"{key.value} occurs twice in this YAML, at line {first} and at line {line}.",
                     fix="Take one of them away.",
                     field="config",
                 )
@@ -136,7 +135,7 @@ def _make_config_error(why: str, fix: str) -> ConfigError:
 
 
 def read_yaml(text: str) -> Any:
-    """The document that the YAML describes. Raises ConfigError (field config) with the line at fault."""
+    """Parse YAML. Raises ConfigError (field config) with the line at fault."""
     if len(text) > MAX_CHARACTERS:
         raise _make_config_error(f"has {len(text):,} characters", f"Give one of up to {MAX_CHARACTERS:,}.")
     try:
@@ -152,30 +151,29 @@ def read_yaml(text: str) -> Any:
     ) as error:  # 2020-13-45, !!int '', !!bool x
         raise ConfigError(
             f"This YAML holds a value that can't be: {error}.",
-            fix="Put quotes around what is meant as text.",
+            fix="Put quotes around text.",
             field="config",
         ) from error
 
 
-# What all documents of fields and values have in common: checked whole, read from YAML, written to it.
-#
-# An unknown field is an error, never ignored; a bad value raises `ConfigError` that names the field, its
-# value and what is accepted, however deep or large the value is. True and false are no numbers, in no
-# field.
+# Validation. Error messages name field, value and what is accepted, however deep or large the value is. True
+# and false are never accepted as numbers.
 
 _QUOTE = "'"
-_SHORT = reprlib.Repr()  # a few lines of YAML with aliases can stand for gigabytes
+_SHORT = reprlib.Repr()  # a few lines of YAML with aliases can expand to gigabytes
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 _SHORT.maxlevel = 3
 
 
-_UNION_MEMBER = re.compile(r"constrained-\w+|str|int|float|bool|[\w-]+\[.*\]")  # in the place of an error
+_UNION_MEMBER = re.compile(r"constrained-\w+|str|int|float|bool|[\w-]+\[.*\]")  # in the `loc` of an error
 _NO_SCHEMA = {"metadata", "serialization", "default", "function", "cls", "config", "expected", "ref"}
 _TURNS_TEXT = {*"\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
 
 
 def check_single_line(value: str) -> str:
-    """The text. Raises ValueError where a character breaks the line, can't be seen or turns the text."""
+    """Return the text. Raises ValueError for line breaks, control characters and characters that change the
+    text direction.
+    """
     for place, sign in enumerate(value, start=1):
         if unicodedata.category(sign) in ("Cc", "Zl", "Zp") or sign in _TURNS_TEXT:
             raise ValueError(
@@ -195,19 +193,20 @@ Line = Annotated[str, AfterValidator(check_single_line)]  # a name
 
 def _reject_boolean(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("it takes a number, not true or false")
+        raise ValueError("it must be a number, not true or false")
     return value
 
 
 def _forbid_booleans(schema: Any) -> Any:
-    """The schema of a model in which every number, at any depth, refuses true and false. Python takes them as
-    1 and 0, and so does pydantic."""
+    """Return the core schema of a model with every number, at any depth, rejecting true and false, which
+    Python and pydantic accept as 1 and 0.
+    """
     if isinstance(schema, list | tuple):
         return type(schema)(_forbid_booleans(entry) for entry in schema)
     if not isinstance(schema, dict):
         return schema
     if schema.get("type") == "function-before" and schema["function"].get("function") is _reject_boolean:
-        return schema  # of a model within a model, which has been here before
+        return schema  # a nested model, which is already processed
     inner = {key: entry if key in _NO_SCHEMA else _forbid_booleans(entry) for key, entry in schema.items()}
     if schema.get("type") in ("int", "float"):
         return core_schema.no_info_before_validator_function(_reject_boolean, inner)
@@ -215,7 +214,7 @@ def _forbid_booleans(schema: Any) -> Any:
 
 
 class Config(BaseModel):
-    """A document in which an unknown field is an error, never ignored."""
+    """Base class of configs; an unknown field is an error, never ignored."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, str_strip_whitespace=True)
 
@@ -226,9 +225,9 @@ class Config(BaseModel):
 
     @classmethod
     def parse(cls, document: Any) -> Self:
-        """The config that `document` (a mapping) describes.
+        """Validate `document` (a mapping) and return the config.
 
-        Raises ConfigError that names the first bad field, its value and what is accepted.
+        Raises ConfigError that names the first invalid field, its value and what is accepted.
         """
         if not isinstance(document, dict):
             raise ConfigError("The config is not a mapping of fields to values.", field="config")
@@ -239,21 +238,22 @@ class Config(BaseModel):
 
     @classmethod
     def from_yaml(cls, text: str) -> Self:
-        """Like `parse`, from YAML. Raises ConfigError with the line where the YAML breaks off."""
+        """Like `parse`, from YAML. Raises ConfigError with the line of a syntax error."""
         return cls.parse(read_yaml(text))
 
     def document(self) -> Mapping[str, Any]:
-        """As it is stored and sent."""
+        """Return the config as stored and sent."""
         return self.model_dump()
 
     def to_yaml(self) -> str:
-        """The fields that are set, as YAML that `from_yaml` reads back."""
+        """Return the fields that are set as YAML that `from_yaml` can read."""
         return to_yaml(self.model_dump(exclude_none=True))
 
 
 def split_commas(value: Any) -> Any:
-    """Names with commas between them, as a form and a command line give them, as a list, each once; what is
-    no such list stays as it is, for validation to refuse."""
+    """Split comma-separated names, as forms and the command line give them, into a list without duplicates.
+    Any other value is returned unchanged, for validation to reject.
+    """
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return value
@@ -261,12 +261,12 @@ def split_commas(value: Any) -> Any:
 
 
 def describe_validation_error(error: ValidationError, fields: list[str]) -> ConfigError:
-    """The first problem of a pydantic error as a sentence that names field and value."""
+    """Return the first problem of a pydantic error as a sentence that names field and value."""
     return _describe_problem(error.errors()[0], fields)
 
 
 def describe_validation_errors(error: ValidationError, fields: list[str]) -> list[ConfigError]:
-    """All problems of a pydantic error, in the order of the fields."""
+    """Return all problems of a pydantic error, in field order."""
     return [_describe_problem(each, fields) for each in error.errors()]
 
 
@@ -289,7 +289,7 @@ def _describe_problem(first: ErrorDetails, fields: list[str]) -> ConfigError:
 
 
 def _describe_unknown_kind(field: str, context: Mapping[str, Any]) -> ConfigError:
-    """Of a document in a list whose discriminating field is missing, or names no kind that there is."""
+    """Describe a union member whose discriminator field is missing or unknown."""
     name = f"{field}.{str(context['discriminator']).strip(_QUOTE)}"
     if "tag" not in context:
         return ConfigError(f"{name} is missing.", fix=f"Give {name} a value.", field=name)
@@ -301,19 +301,19 @@ def _describe_unknown_kind(field: str, context: Mapping[str, Any]) -> ConfigErro
     )
 
 
-# Fields that name something of the engine's machine by a name or a path: models, files, folders.
+# Fields that refer to something on the engine's machine by name or path: models, files, folders.
 #
-# Each such field of a config has one of these types, so that whoever is to decide whether a person may name
-# it (`engine.server.machine_access`) finds it in any body, however deep, and no new field is forgotten.
+# Each such field of a config has one of these types, so that the permission check
+# (`engine.server.machine_access`) finds it in any body, at any depth, and no new field is forgotten.
 
-# model: a name of the home folder, NAME@3, a hub id or a path; subject: one of these, a run or an address;
+# model: a name in the home folder, NAME@3, a hub id or a path; subject: one of these, a run or an address;
 # file and folder: a path
 SourceKind = Literal["model", "subject", "file", "folder"]
 
 
 @dataclass(frozen=True)
 class SourceMark:
-    """Marks a field by what it names."""
+    """Marks a field by the kind of thing it refers to."""
 
     kind: SourceKind
 
@@ -325,7 +325,7 @@ FolderSource = Annotated[Line, SourceMark("folder")]
 
 
 class SourceReference(NamedTuple):
-    """What a body names, and in which of its fields: "source.path"."""
+    """A reference in a request body, with the path of its field, such as "source.path"."""
 
     field: str
     kind: SourceKind
@@ -333,8 +333,9 @@ class SourceReference(NamedTuple):
 
 
 def can_be_path(name: str, *, of_run: bool) -> bool:
-    """Whether anybody who resolves the name could take it for a path. of_run: it may be the name of a run, in
-    which there may be slashes; ids of a hub have one at most."""
+    """Return whether anything that resolves the name could take it for a path. of_run: it may be the name of
+    a run, which may contain slashes; hub ids have at most one.
+    """
     if name.startswith(("/", "\\", ".", "~")) or ".." in Path(name).parts:
         return True
     if of_run and "/" not in name:
@@ -343,14 +344,16 @@ def can_be_path(name: str, *, of_run: bool) -> bool:
 
 
 def list_sources(body: BaseModel) -> Iterator[SourceReference]:
-    """All that a body names, however deep."""
+    """Yield all references in a body, at any depth."""
     yield from _iterate_sources(body, None, "")
 
 
 def list_partial_sources(
     config: type[BaseModel], document: Mapping[str, Any], at: str
 ) -> Iterator[SourceReference]:
-    """What a document names that may lack fields of its config, or have bad ones. at: where it stands."""
+    """Yield the references in a document that may lack fields of its config or have invalid ones. at: the
+    path of the document.
+    """
     for name, field in config.model_fields.items():
         kind, value = get_source_kind(field), document.get(name)
         if kind and isinstance(value, str):
@@ -358,13 +361,13 @@ def list_partial_sources(
 
 
 def get_source_kind(field: FieldInfo) -> SourceKind | None:
-    """What a field names; None where it names nothing of the machine."""
+    """Return the kind of thing that a field refers to; None if it refers to nothing on the machine."""
     marks = [*field.metadata, *_iterate_marks(field.annotation)]
     return next((mark.kind for mark in marks if isinstance(mark, SourceMark)), None)
 
 
 def _iterate_marks(annotation: Any) -> Iterator[Any]:
-    """Those of what a list holds, or a field that may be null."""
+    """Yield the metadata of an annotation, including those inside lists and optional types."""
     yield from getattr(annotation, "__metadata__", ())
     for part in get_args(annotation):
         yield from _iterate_marks(part)
@@ -387,13 +390,14 @@ def _iterate_sources(part: Any, kind: SourceKind | None, at: str) -> Iterator[So
             yield from _iterate_sources(entry, kind, f"{at}.{place}")
 
 
-# Tunebench runs no code that comes with a model or lies in a repository of a hub: said here, once.
+# Tunebench runs no code that comes with a model or from a hub repository. This is the only place that decides
+# it.
 #
-# Every loader of a library gets `NO_CODE`, as transformers asks on the terminal where nothing is said. Before
-# 0.3 configs had a field for it, which documents and files of users may still have.
+# Every library loader gets `NO_CODE`, since transformers asks on the terminal if nothing is passed. Before
+# 0.3 configs had a field for it, which users' documents and files may still contain.
 
 CODE_FIELD = "trust_remote_code"
-_NO = ("false", "no", "off", "0", "")  # as YAML files of before have it
+_NO = ("false", "no", "off", "0", "")  # as in older YAML files
 CODE_INSTEAD = (
     "Convert it to an architecture that transformers has itself (a config.json without auto_map), and save it"
     " with save_pretrained()."
@@ -401,7 +405,7 @@ CODE_INSTEAD = (
 
 
 class NoRemoteCodeArguments(TypedDict):
-    """An argument of from_pretrained() and its like."""
+    """Arguments for from_pretrained() and similar functions."""
 
     trust_remote_code: bool
 
@@ -410,18 +414,20 @@ NO_CODE: NoRemoteCodeArguments = {"trust_remote_code": False}
 
 
 def drop_code_field(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document without the old field, whatever it said."""
+    """Return the document without the obsolete field, whatever its value."""
     return {field: value for field, value in document.items() if field != CODE_FIELD}
 
 
 def drop_false_code_field(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document without the old field where it is false, which says what holds now."""
+    """Return the document without the obsolete field if it is false, which is the only behavior now."""
     said_no = str(document.get(CODE_FIELD) or "").strip().lower() in _NO
     return drop_code_field(document) if said_no else dict(document)
 
 
 def check_no_remote_code(document: Mapping[str, Any]) -> None:
-    """Raise ConfigError where a document asks for code to be run; false says what holds now."""
+    """Raise ConfigError if a document asks for remote code to be run; false is accepted, as the only behavior
+    now.
+    """
     value = document.get(CODE_FIELD)
     if value is not None and str(value).strip().lower() not in _NO:
         raise ConfigError(
@@ -432,12 +438,12 @@ def check_no_remote_code(document: Mapping[str, Any]) -> None:
 
 
 class NoRemoteCodeConfig(Config):
-    """One of them: the field is dropped where it is false, and refused where it is true."""
+    """Config that once had the field: it is dropped if false and rejected if true."""
 
     @model_validator(mode="before")
     @classmethod
     def _asks_for_no_code(cls, document: Any) -> Any:
-        """Raises ConfigError, which names the field."""
+        """Reject or drop the obsolete field. Raises ConfigError that names it."""
         if not isinstance(document, Mapping) or CODE_FIELD not in document:
             return document
         check_no_remote_code(document)
@@ -445,5 +451,5 @@ class NoRemoteCodeConfig(Config):
 
     @classmethod
     def of_past(cls, document: Any) -> Self:
-        """Like `parse`, for what was kept and is looked at: whatever it said of code is left out."""
+        """Like `parse`, for displaying stored configs: the obsolete field is dropped whatever its value."""
         return cls.parse(drop_code_field(document) if isinstance(document, Mapping) else document)

@@ -1,8 +1,8 @@
-"""Documents: values of any type as JSON, and back into their types.
+"""Documents: values of any type to JSON, and back to their types.
 
-What JSON has no type for but Python does (dataclasses, named tuples, tuples, configs, keys that are no texts)
-is made again from a type: that of a field, of what a query function returns, or of what a file holds. A typed
-dictionary stays as it was read, but for such parts in it.
+Types that Python has but JSON lacks (dataclasses, named tuples, tuples, configs, non-string keys) are
+restored from a type: that of a field, of a query function's result, or of a file's content. A typed
+dictionary stays as read, except for such values in it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from typing import (
 from pydantic import BaseModel
 
 Document = TypeVar("Document")
-Convert = Callable[[Any], Any]  # a value of JSON -> the value of the type
+Convert = Callable[[Any], Any]  # JSON value -> value of the type
 LISTS = (list, Sequence, Collection, Iterable)
 DICTS = (dict, Mapping)
 
 
 def as_json(value: Any) -> Any:
-    """JSON for a value that stands for one. Raises TypeError for what has no such form."""
+    """Return the JSON form of a value. Raises TypeError if it has none."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -46,7 +46,7 @@ def as_json(value: Any) -> Any:
             for name, part in vars(value).items()
             if part is not None or name not in list_optional_fields(type(value))
         }
-    if isinstance(value, datetime.date):  # a datetime is one
+    if isinstance(value, datetime.date):  # includes datetime
         return value.isoformat()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
@@ -54,36 +54,37 @@ def as_json(value: Any) -> Any:
         return dict(value)
     if isinstance(value, set | frozenset | range):
         return list(value)
-    if hasattr(value, "tolist"):  # numpy's
+    if hasattr(value, "tolist"):  # numpy
         return value.tolist()
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 @functools.cache
 def list_optional_fields(kind: Any) -> frozenset[str]:
-    """Fields that are left out where they are null, as they are where a document lacks them."""
+    """Return the fields that are omitted if null, and are null if a document lacks them."""
     return frozenset(field.name for field in dataclasses.fields(kind) if field.default is None)
 
 
 def parse_document(kind: type[Document], value: Any) -> Document:
-    """What JSON says of a document of that kind. Raises TypeError where it lacks a field that has
-    no default and may not be null."""
-    hint: Any = kind  # mypy doubts that a type of a type variable has a hash
+    """Convert JSON to a document of type `kind`. Raises TypeError if it lacks a field that has no default and
+    is not nullable.
+    """
+    hint: Any = kind  # mypy doubts that a TypeVar's type is hashable
     revive = get_reviver(hint)
     return cast(Document, revive(value) if revive and value is not None else value)
 
 
 def parse_optional_document(kind: type[Document], value: Any) -> Document | None:
-    """The same, of a file that may not be there: None for null."""
+    """Like `parse_document`, for a file that may not exist: None for null."""
     return None if value is None else parse_document(kind, value)
 
 
 @functools.cache
 def get_reviver(hint: Any) -> Convert | None:
-    """What makes a value of a type out of its JSON; None where they are the same."""
+    """Return the function that converts JSON to a value of the type; None if no conversion is needed."""
     with _BUILDING:
         if hint in _UNDER_WAY:
-            return None  # a type that holds itself: none of ours has anything to make again within
+            return None  # a recursive type: none of ours contains anything to convert
         _UNDER_WAY.add(hint)
         try:
             return _build_reviver(strip_annotations(hint))
@@ -121,8 +122,9 @@ def _build_reviver(hint: Any) -> Convert | None:
 
 
 def _revive_one_of(hint: Any, kinds: Sequence[Any]) -> Convert:
-    """The kind of document that finds most of what it needs in the JSON: one that adds fields to another
-    goes before it, in whatever order the type names them."""
+    """Convert to the first type whose required fields are all present. Types with more required fields are
+    tried first, so that a type that extends another precedes it, whatever their order in the union.
+    """
     if not all(dataclasses.is_dataclass(kind) or is_typeddict(kind) for kind in kinds):
         raise TypeError(f"{hint} can't be told from its JSON")
     needs = [(_list_needed(kind), get_reviver(kind)) for kind in kinds]
@@ -191,13 +193,14 @@ def _revive_fields(hint: Any, revivers: Mapping[str, Convert]) -> Convert | None
         return (lambda value: revived(value)) if revivers else None
     if issubclass(hint, BaseModel):
         return lambda value: hint.model_validate(value)
-    names = hint._fields  # of a named tuple
+    names = hint._fields  # named tuple
     return lambda value: hint(**revived(dict(zip(names, value, strict=True))))
 
 
 def _revive_dataclass(hint: Any, kinds: Mapping[str, Any], revivers: Mapping[str, Convert]) -> Convert:
-    """What is of a version before may have a field that went, and lack one that has a default or may be
-    null."""
+    """Convert to a dataclass. A document of an earlier version may have a removed field, and may lack one
+    that has a default or is nullable.
+    """
     nullable = {
         field.name: None
         for field in dataclasses.fields(hint)
@@ -218,14 +221,14 @@ def _revive_dataclass(hint: Any, kinds: Mapping[str, Any], revivers: Mapping[str
 
 
 def strip_annotations(hint: Any) -> Any:
-    """A type without what is annotated to it."""
+    """Return a type without Annotated, Required and NotRequired."""
     while get_origin(hint) in (Annotated, Required, NotRequired):
         hint = get_args(hint)[0]
     return hint
 
 
 def get_type_fields(hint: Any) -> Mapping[str, Any] | None:
-    """The fields of a typed dict, a named tuple, a dataclass or a config; None for any other type."""
+    """Return the fields of a typed dict, named tuple, dataclass or config; None for any other type."""
     if not isinstance(hint, type):
         return None
     if issubclass(hint, BaseModel):

@@ -1,23 +1,23 @@
-"""Every error that a user may see, with the name of the thing at fault and what to do.
+"""All errors shown to users; each names what is at fault and what to do.
 
     TunebenchError
     ├── ConfigError        a field of a form, a YAML file or a command
     ├── DataError          a file, or a row of it
     ├── ModelError         a model folder, hub id or tokenizer
     ├── NotFoundError      a run, job or data set that is not in the store
-    ├── StateError         an action that the present state does not allow
-    │   └── ConflictError  a change of what somebody else has changed since it was read
-    ├── QueryError         a statement that `/sql` refuses or that fails
-    ├── TooLargeError      a body that is longer than its limit
+    ├── StateError         an action that the current state does not allow
+    │   └── ConflictError  a change to something that was changed by someone else after it was read
+    ├── QueryError         a statement that `/sql` rejects or that fails
+    ├── TooLargeError      a body that exceeds its size limit
     ├── WrongTokenError    neither the token of the home folder nor of its screens
-    ├── SignedOutError     nobody is signed in, or no longer
-    ├── ForbiddenError     what the role of a person does not allow
-    ├── BusyError          as much of this kind is under way as may be; try again
-    └── EngineUnavailable  no engine answers (client side)
-        └── EngineSilent   its process is there and does not answer
+    ├── SignedOutError     not signed in, or no longer
+    ├── ForbiddenError     something that a person's role does not allow
+    ├── BusyError          the limit of concurrent work of this kind is reached; retry
+    └── EngineUnavailable  no engine responds (client side)
+        └── EngineSilent   its process exists but does not respond
 
-An error crosses processes as `to_dict()` and comes back by `from_dict()`; `message` says what happened,
-with the value, and `fix` what to do about it.
+Errors cross processes as `to_dict()` and are restored by `from_dict()`; `message` says what happened, with
+the value, and `fix` what to do about it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 class TunebenchError(Exception):
-    """The root. `message` is one sentence; `fix` is one sentence or empty; `field` names a form field;
-    `change` is what `fix` says as fields of a config, for a button that launches it so;
-    `retry_after`: seconds until it is worth another try.
+    """Base class. `message` is one sentence; `fix` is one sentence or empty; `field` names a form field;
+    `change` is `fix` as config fields, for a button that launches with them; `retry_after`: seconds until
+    a retry makes sense.
     """
 
-    status = 400  # of the HTTP answer
-    MAX_CHARACTERS = 1_000  # characters of a message and of a field's name: what was given may be endless
+    status = 400  # HTTP status
+    MAX_CHARACTERS = 1_000  # of a message, fix or field name, since user input may be very long
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class TunebenchError(Exception):
         return f"{self.message} {self.fix}".strip()
 
     def to_dict(self) -> ErrorDocument:
-        """The error as JSON, with `change` where there is one."""
+        """Return the error as JSON, with `change` and `retry_after` if set."""
         document: ErrorDocument = {
             "error": type(self).__name__,
             "message": self.message,
@@ -73,18 +73,18 @@ class TunebenchError(Exception):
 
 
 def _truncate_middle(text: str, most: int) -> str:
-    """A longer text without its middle: its end says what to do with what stands in it."""
+    """Cut the middle out of a long text; its end often says what to do."""
     return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 3 :]}"
 
 
 class ConfigError(TunebenchError):
-    """A field with a value that can't be used; `field` is always set."""
+    """A field with an invalid value; `field` is always set."""
 
     status = 422
 
 
 class DataError(TunebenchError):
-    """A file that can't be read as a data set, or a row of it."""
+    """A file that can't be read as a data set, or a row of one."""
 
     status = 422
 
@@ -96,19 +96,19 @@ class ModelError(TunebenchError):
 
 
 class NotFoundError(TunebenchError):
-    """Something named that the store does not hold."""
+    """Something named that is not in the store."""
 
     status = 404
 
 
 class StateError(TunebenchError):
-    """An action that the present state does not allow, such as cancelling a finished run."""
+    """An action that the current state does not allow, such as cancelling a finished run."""
 
     status = 409
 
 
 class ConflictError(StateError):
-    """A change of what somebody else has changed since it was read; nothing was overwritten."""
+    """A change to something that was changed by someone else after it was read; nothing was overwritten."""
 
 
 class QueryError(TunebenchError):
@@ -118,13 +118,13 @@ class QueryError(TunebenchError):
 
 
 class TooLargeError(TunebenchError):
-    """A body of a request, or a file, that is longer than its limit."""
+    """A request body or file that exceeds its size limit."""
 
     status = 413
 
 
 class WrongTokenError(TunebenchError):
-    """A secret that is not the one of the home folder."""
+    """A secret other than that of the home folder."""
 
     status = 401
 
@@ -134,35 +134,35 @@ class WrongTokenError(TunebenchError):
 
 
 class SignedOutError(TunebenchError):
-    """A session that has ended, a token that was revoked, or neither where there has to be one."""
+    """An expired session, a revoked token, or neither where one is required."""
 
     status = 401
 
 
 class ForbiddenError(TunebenchError):
-    """Something that the role of the person who asks does not allow."""
+    """Something that the requester's role does not allow."""
 
     status = 403
 
 
 class BusyError(TunebenchError):
-    """As much of the same kind is under way as may be at once."""
+    """The limit of concurrent work of the same kind is reached."""
 
     status = 429
 
 
 class EngineUnavailable(TunebenchError):
-    """No engine answers at the recorded address."""
+    """No engine responds at the recorded address."""
 
     status = 503
 
 
 class EngineSilent(EngineUnavailable):
-    """The process of the engine is there but does not answer: it is halted, or very busy."""
+    """The engine's process exists but does not respond: it is suspended or very busy."""
 
 
 def from_dict(document: ErrorDocument) -> TunebenchError:
-    """The error that `to_dict()` wrote; an unknown class comes back as `TunebenchError`."""
+    """Restore an error from `to_dict()`; an unknown class becomes `TunebenchError`."""
     kinds: dict[str, type[TunebenchError]] = {kind.__name__: kind for kind in TunebenchError.__subclasses__()}
     kinds[ConflictError.__name__] = ConflictError
     kind = kinds.get(document.get("error", ""), TunebenchError)

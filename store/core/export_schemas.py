@@ -1,5 +1,5 @@
-"""A model in the form in which it left: what its card is written from, whether it answers as the model
-that was evaluated, what the export holds and the row of it.
+"""Exported models: what the model card is written from, whether the export agrees with the evaluated model,
+the manifest of its content, and its row in the store.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from store.core.schemas import ConfigDocument
 
 
 class CardData(TypedDict):
-    """A version of the data that a model was trained on."""
+    """A version of the data set that a model was trained on."""
 
     name: str
-    hub_id: str | None  # where it came from the hub
-    rows: int | None  # null where it was deleted since
+    hub_id: str | None  # if imported from the hub
+    rows: int | None  # null if deleted since
     fingerprint: str
-    steps: list[str]  # of the recipe that made it of the one before, in words
+    steps: list[str]  # of the recipe that produced it from the previous version, as text
 
 
 class CardProbe(TypedDict):
-    """What the model knows of general questions or texts."""
+    """Result of a probe of general knowledge, with questions or texts."""
 
     probe: str
     n: int
     loss: Estimate
-    accuracy: Estimate | None  # of questions
+    accuracy: Estimate | None  # for questions
 
 
 class CardVerdict(TypedDict):
-    """What the verdict of its run says."""
+    """The verdict of the run."""
 
     headline: str
     sentences: list[str]
     gain: Gain | None
     gain_unit: str
-    forgetting: list[str]  # sentences; empty where it was not measured
+    forgetting: list[str]  # sentences; empty if not measured
     memorised: list[str]
 
 
@@ -49,7 +49,7 @@ class CardEvaluation:
 
     name: str
     dataset: str
-    hub_id: str | None  # of the data set, where it came from the hub
+    hub_id: str | None  # of the data set, if imported from the hub
     part: str
     n: int
     figures: list[FigureSummary]
@@ -58,43 +58,43 @@ class CardEvaluation:
 
 
 class BaseCard(TypedDict):
-    """What the card of the base model states, and nobody else may make up."""
+    """Facts from the base model's card that must not be invented."""
 
-    license: str | None  # an identifier of the hub, as apache-2.0 or other
-    license_name: str | None  # of the license `other`
+    license: str | None  # identifier of the hub, such as apache-2.0 or other
+    license_name: str | None  # for the license `other`
     license_link: str | None
     languages: list[str]
 
 
 class TrainedModel(TypedDict):
-    """Of the run that a model came from; null or empty where that is not known."""
+    """The run that produced a model; null or empty where unknown."""
 
-    run: str | None  # its name; null for an imported folder
-    run_present: bool  # it was not deleted since
+    run: str | None  # name; null for an imported folder
+    run_present: bool  # the run still exists
     checkpoint: str | None
-    config: ConfigDocument | None  # store.training.train_config.TrainConfig: what was asked for
-    course: TrainingSummary | None  # what training did
-    continued_from: str  # name of the run that it went on from, or ""
-    mixed: str  # of a mix: the sentence that says of what
-    data: list[CardData]  # the first version first
+    config: ConfigDocument | None  # store.training.train_config.TrainConfig: the requested settings
+    course: TrainingSummary | None  # the actual training
+    continued_from: str  # name of the run that it continued from, or ""
+    mixed: str  # for a mix: a sentence that says of what
+    data: list[CardData]  # oldest version first
     verdict: CardVerdict | None
     trainable_parameters: int | None
     total_parameters: int | None
     device: str | None
     versions: dict[str, str]  # of libraries
-    seconds: float | None  # that the run took
-    energy_wh: float | None  # null where the machine does not count it
+    seconds: float | None  # duration of the run
+    energy_wh: float | None  # null if the machine does not measure it
 
 
 class ModelCard(TrainedModel):
-    """Of one version, or of what a run left."""
+    """Content of the model card of a version, or of a run's model."""
 
-    reference: str  # NAME@3; of a run its name
-    registered: bool  # what stands below of people is of versions alone
-    intended_use: str  # as a person wrote it; empty where nobody did
+    reference: str  # NAME@3, or the name of a run
+    registered: bool  # the fields below that people write or decide are set for versions only
+    intended_use: str  # as written by a person; empty if not written
     notes: str
-    base: BaseReference | None  # null for an imported whole model
-    base_card: BaseCard | None  # null until an export has looked
+    base: BaseReference | None  # null for an imported full model
+    base_card: BaseCard | None  # null until an export has read it
     adapter: bool
     fingerprint: str  # of the version's files; empty for a run
     created_at: str  # ISO 8601, UTC
@@ -102,14 +102,14 @@ class ModelCard(TrainedModel):
     aliases: list[str]
     evaluations: list[CardEvaluation]
     bias: BiasReport | None
-    bias_against: str  # the model that the bias check held it against; empty where there is none
-    approvals: list[str]  # sentences: who moved which alias here, when, why
+    bias_against: str  # the model that the bias check compared it with; empty if none
+    approvals: list[str]  # sentences: who moved which alias to this version, when and why
 
 
 ParityStatus = Literal["passed", "untold", "warned", "failed"]
 PARITY_LABELS: dict[ParityStatus, str] = {
     "passed": "passed",
-    "untold": "inconclusive",  # nothing was seen, by too few rows
+    "untold": "inconclusive",  # no difference detected, with too few rows
     "warned": "warning",
     "failed": "failed",
 }
@@ -117,7 +117,7 @@ PARITY_LABELS: dict[ParityStatus, str] = {
 
 @dataclass(kw_only=True)
 class RenderingExample:
-    """The first prompt that two engines read differently, and from which character or token on."""
+    """The first prompt that two engines render differently, and the first character or token that differs."""
 
     row_id: int
     place: int
@@ -127,41 +127,42 @@ class RenderingExample:
 
 @dataclass(kw_only=True)
 class RenderingParity:
-    """The prompts as bytes and as token ids, before any model is asked."""
+    """Prompts compared as bytes and as token ids, before any model generates."""
 
     prompts: int
     other_bytes: int  # prompts whose rendered bytes differ
     other_ids: int
-    doubled_bos: int  # prompts that begin with the token of the beginning twice
-    cut: int  # prompts that one of the two shortens
+    doubled_bos: int  # prompts that begin with two BOS tokens
+    cut: int  # prompts that one of the two truncates
     example: RenderingExample | None
 
 
 @dataclass(kw_only=True)
 class LongPrompts:
-    """The longest held-out prompts, and texts of several rows put together: where positions are counted in
-    another way than in training, it shows there first. Not in the estimates over drawn rows."""
+    """The longest held-out prompts, and texts of several rows concatenated: position handling that differs
+    from training shows here first. Not included in the estimates over sampled rows.
+    """
 
     prompts: int
-    tokens: int  # of the longest
+    tokens: int  # of the longest prompt
     mean_kl: Estimate | None
 
 
 @dataclass(kw_only=True)
 class ParityReport:
-    """An export beside its model, on the same held-out prompts, in another process."""
+    """An export compared with its model on the same held-out prompts, in another process."""
 
     status: ParityStatus
-    reasons: list[str]  # each a sentence, with its limit; why it is not `passed`
-    engine: str  # that read the export, with its version
+    reasons: list[str]  # why it is not `passed`: sentences, each with its limit
+    engine: str  # engine that loaded the export, with its version
     rendering: RenderingParity
-    prompts: int  # drawn at random
-    positions: int  # tokens whose distributions were compared
-    long: LongPrompts | None  # null for a model that classifies
-    mean_kl: Estimate | None  # nats a token, from the model to its export; null where no prompt is the same
+    prompts: int  # sampled at random
+    positions: int  # token positions whose distributions were compared
+    long: LongPrompts | None  # null for a classifier
+    mean_kl: Estimate | None  # nats per token, KL(model || export); null if no prompt is identical
     largest_kl: float | None
     argmax_agreement: Estimate | None
-    answer_agreement: Estimate | None  # greedy answers that are the same to the last token
+    answer_agreement: Estimate | None  # greedy responses that are identical to the last token
     figures: list[Difference]  # the evaluation's metrics, export minus model
     tokens_per_second: float | None
     seconds: float
@@ -169,49 +170,49 @@ class ParityReport:
 
 @dataclass(kw_only=True)
 class ExportedVersion:
-    """What a worker has to know of a registered version (`ModelVersion`)."""
+    """What a worker needs of a registered version (`ModelVersion`)."""
 
     model_id: str
     name: str
     version: int
     run_id: str | None
-    folder: str  # beneath the home folder
+    folder: str  # relative to the home folder
 
 
 @dataclass(kw_only=True)
 class ExportSpec:
-    """What the worker is told of the subject beside the config."""
+    """Input of the worker about the subject, in addition to the config."""
 
-    run_id: str | None  # whose model it is, or of which the version was made; null for an imported folder
+    run_id: str | None  # run of the model or of the version; null for an imported folder
     run_name: str | None
-    version: ExportedVersion | None  # null where a run is exported
-    card: ModelCard  # of the run's model or the version, as it is known when it is exported
+    version: ExportedVersion | None  # null if a run is exported
+    card: ModelCard  # of the run's model or the version, as known at the time of export
 
 
 class StoredManifest(TypedDict):
-    """The manifest of an export that was made of a subject, as the store knows it."""
+    """The manifest of an earlier export of the subject, as recorded in the store."""
 
     form: str
     gguf: str | None
-    folder: str  # of the export, beneath the home folder
+    folder: str  # of the export, relative to the home folder
     sha256: str  # of its manifest.json
 
 
 class VerifySpec(TypedDict):
-    """What is to be verified, and what the store knows of exports of the same model."""
+    """What to verify, and the recorded exports of the same model."""
 
     path: str
-    gguf: str  # of the form ollama, where the form was told: which file it was given
+    gguf: str  # for format ollama, if the format was specified: that of its GGUF file
     manifests: list[StoredManifest]
 
 
 @dataclass(kw_only=True)
 class ModelVerifyResult:
-    """What came of holding a folder or file against a model again. It stays in the row of its job."""
+    """Result of comparing a folder or file with its model again. It stays in the row of its job."""
 
     form: str
     path: str
-    subject: str  # the run's name, or NAME@3
+    subject: str  # name of the run, or NAME@3
     parity: ParityReport
     notices: list[str]
     seconds: float
@@ -219,20 +220,20 @@ class ModelVerifyResult:
 
 @dataclass(kw_only=True)
 class ModelExportResult:
-    """What an export leaves, whole: a folder beneath the home folder's exports."""
+    """Result of an export: a complete folder below the home folder's exports."""
 
     form: str
-    gguf: str | None  # of ollama: the form of its file
-    name: str  # of the folder, and of the zip without its ending
-    folder: str  # beneath the home folder
+    gguf: str | None  # for ollama: the format of its GGUF file
+    name: str  # of the folder, and of the zip file without its extension
+    folder: str  # relative to the home folder
     bytes: int  # of all files
-    model_bytes: int  # of the weights alone
-    source_bytes: int  # of the whole weights in 16 bits, with which sizes are compared
+    model_bytes: int  # of the weights only
+    source_bytes: int  # of the full weights in 16 bits, for comparing sizes
     files: list[VersionFile]
     zip: str | None  # name of the zip file in exports
-    hub: str | None  # address of the repository it was pushed to
+    hub: str | None  # URL of the repository it was pushed to
     parity: ParityReport
-    notices: list[str]  # what a reader should know
+    notices: list[str]  # notes for readers
     seconds: float
 
 
@@ -242,7 +243,7 @@ class ModelExportRow:
 
     job_id: str
     subject: Literal["run", "version"]
-    name: str  # of the run or version, as it was
+    name: str  # of the run or version at that time
     run_id: str | None
     model_id: str | None
     version: int | None
@@ -265,39 +266,39 @@ class ModelExportRow:
 
 
 class ToolAvailability(TypedDict):
-    """What some forms need that is not there, by form; a form that is not named can be made."""
+    """Missing tools by export format; a format that is not listed is available."""
 
-    missing: dict[str, str]  # form -> what to do
+    missing: dict[str, str]  # format -> what to do
     folder: NotRequired[str]  # of the converter
 
 
 class TensorChecksum(TypedDict):
-    """A tensor as it lies in a file."""
+    """A tensor as stored in a file."""
 
-    dtype: str  # as the file's format names it
+    dtype: str  # as named by the file format
     shape: list[int]
     sha256: str  # of its bytes
 
 
 class BaseFingerprint(TypedDict):
-    """The model beneath an adapter."""
+    """The base model of an adapter."""
 
-    name: str  # by which others know it
+    name: str  # public name
     revision: str | None
-    sha256: str  # over names and checksums of its tensors
+    sha256: str  # over the names and checksums of its tensors
 
 
 class WrittenWeights(TypedDict):
-    """The files of weights, tensor by tensor."""
+    """The weight files, tensor by tensor."""
 
     tensors: dict[str, TensorChecksum]
     settings: dict[
         str, str
-    ]  # beside them: fields of a GGUF file, how weights were quantised; long ones by SHA-256
+    ]  # other content: fields of a GGUF file, quantization settings; long values by SHA-256
 
 
 class ExportManifest(WrittenWeights):
-    """All of it, with what it stands on."""
+    """All weights, with the base model they depend on."""
 
     form: str
-    base: BaseFingerprint | None  # null for whole weights
+    base: BaseFingerprint | None  # null for full weights

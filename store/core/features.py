@@ -1,7 +1,7 @@
 """The features of the project, and what each declares in the store.
 
-A feature is a room of the same name in each house. The core reaches it by `FEATURES` alone: whoever removes
-its rooms and its line there has removed the feature.
+A feature has a room of the same name in each house. The core reaches it through `FEATURES` only: deleting its
+rooms and its line there removes the feature.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ House = Literal["store", "engine", "pages", "tunebench.commands"]
 Lane = Literal["device", "beside", "light"]
 RequiredRight = (
     Right | Literal["name", "nobody", "door"]
-)  # of a route: the right of the name in it; none at all; that of the screens
+)  # of a route: the right of the name in it; none at all; that of the screens' token
 
 
 @dataclass(frozen=True)
 class JobKind:
-    """One kind. title and icon: as the overview names it. lane: device has one job a device at a time, light
-    one at a time; beside one at a time, on a device that nobody wants or else on the processor beside
-    whatever works there; where it depends on what is asked, that of the most.
+    """A kind of job. title and icon: as shown in the overview. lane: `device` runs one job at a time per
+    device; `light` runs one at a time; `beside` runs one at a time, on an idle device or else on the
+    processor next to whatever runs there. If the lane depends on the request, the most demanding one.
 
-    is_run: it has a row in table `run`. is_ask: it is answered while someone waits, and has no row at all.
-    makes_dataset: its config's name is taken while it lives. in_background: nobody waits for it, so it
-    starts last in the light lane and holds up nothing. leaves_columns: its Parquet files belong to nobody
-    where it did not finish. without_models: it starts sooner as a process of its own than once models can be
-    loaded. needs_past: the engine adds to its body what earlier runs took. logged_texts: the file of its
-    folder with texts of a log, which goes when it ends in any way: a log is kept for its days. is_open_ended:
-    it lives as long as people use it, and has no row either. find_subject: the kind, id and name of what it
-    works for, where that is another thing than the job.
+    is_run: has a row in table `run`. is_ask: is answered while someone waits, and has no row at all.
+    makes_dataset: the name in its config is reserved while the job is alive. in_background: nobody waits for
+    it, so it starts last in the light lane and delays nothing. leaves_columns: its Parquet files are orphaned
+    if it did not finish. without_models: started in its own process if the model libraries are not loaded
+    yet, because that is faster. needs_past: the engine adds the measurements of earlier runs to its body.
+    logged_texts: the file in its folder with texts of a request log, deleted however the job ends, because
+    logs have a limited retention in days. is_open_ended: lives as long as people use it, and has no row
+    either. find_subject: kind, id and name of what it works for, if that is not the job itself.
     """
 
     name: str
@@ -70,13 +70,14 @@ class JobKind:
 
     @property
     def has_row(self) -> bool:
-        """Whether people see how far it is."""
+        """Whether the job has a row, and thus visible progress."""
         return not self.is_ask and not self.is_open_ended
 
 
 class Action(NamedTuple):
-    """What a command does, in words. kind: several commands may be of one. words: after a name, before a
-    subject: "Ada launched Run 5"."""
+    """What a command does, in words. kind: shared by several commands if they do the same. words: placed
+    after a name and before a subject: "Ada launched Run 5".
+    """
 
     kind: str
     words: str
@@ -84,7 +85,9 @@ class Action(NamedTuple):
 
 
 class FileKind(NamedTuple):
-    """A kind of file that people write. config: "module:Class" with its fields. command: that reads it."""
+    """A kind of file that people write. config: "module:Class" with its fields. command: the one that reads
+    it.
+    """
 
     name: str
     title: str
@@ -93,8 +96,9 @@ class FileKind(NamedTuple):
 
 
 class RunSwitch(NamedTuple):
-    """A switch in the config of a run, off where nothing is said of it. after: the field before it, on the
-    form too. check: "module:function" that yields (field, why) of what it can't be combined with."""
+    """A switch in the config of a run, off by default. after: the preceding field, also on the form. check:
+    "module:function" that yields (field, reason) for settings it can't be combined with.
+    """
 
     name: str
     after: str
@@ -102,18 +106,18 @@ class RunSwitch(NamedTuple):
     check: str
 
 
-Names = Mapping[Right, str]  # right -> names, with spaces between them
+Names = Mapping[Right, str]  # right -> space-separated names
 
 
 @dataclass(frozen=True)
 class StoreFeature:
-    """What a feature declares of itself, as `FEATURE` in `store/<name>/feature.py`: its kinds of job, and who
-    may ask for what (`store.core.rights`). actions: of its commands, which the activity shows. queries: by
-    the module in its room. titles: of what its documents name, for features that show them. files: that
-    people write, for docs/configuration.md. scheduled_check: "module:Class" of what a monitor can ask of it
-    again and again, by the feature's name. run_switches: of what is to be done with a run.
-    find_version: "module:function" for the registered version that NAME@NUMBER or NAME@ALIAS means now in a
-    store; it raises NotFoundError.
+    """What a feature declares, as `FEATURE` in `store/<name>/feature.py`: its kinds of job, and who may
+    request what (`store.core.rights`). actions: of its commands, shown in the activity. queries: by module
+    in its room. titles: of the things its documents name, for features that display them. files: kinds
+    that people write, for docs/configuration.md. scheduled_check: "module:Class" of what a monitor can
+    request from it repeatedly, by the feature's name. run_switches: switches it adds to the config of a
+    run. find_version: "module:function" that resolves NAME@NUMBER or NAME@ALIAS to the registered version
+    in a store; raises NotFoundError.
     """
 
     job_kinds: tuple[JobKind, ...] = ()
@@ -130,8 +134,9 @@ class StoreFeature:
 
 
 def check_same_names(what: str, declared: Iterable[str], handled: Iterable[str]) -> None:
-    """Raise StateError where of what is declared in one house a part is missing in another, or is there of
-    what is not declared."""
+    """Raise StateError if something declared in one house has no counterpart in another, or the other way
+    around.
+    """
     names, parts = set(declared), set(handled)
     if missing := sorted(names - parts):
         raise StateError(f"The {what} {missing[0]} is declared, and nothing is done for it.")
@@ -141,8 +146,9 @@ def check_same_names(what: str, declared: Iterable[str], handled: Iterable[str])
 
 @functools.cache
 def load_features(house: House) -> Mapping[str, Any]:
-    """What each feature declares in a house, by its name. One that has no `feature.py` there declares
-    nothing; a fault within one is raised."""
+    """Return what each feature declares in a house, by feature name. A feature without `feature.py` there
+    declares nothing; errors inside one are raised.
+    """
     declared = {}
     for name in FEATURES:
         module = f"{house}.{name}" if house == "tunebench.commands" else f"{house}.{name}.feature"
@@ -152,17 +158,17 @@ def load_features(house: House) -> Mapping[str, Any]:
 
 
 def load_store_features() -> Mapping[str, StoreFeature]:
-    """What the features declare in the store, by their names."""
+    """Return what the features declare in the store, by feature name."""
     features: Mapping[str, StoreFeature] = load_features("store")
     return features
 
 
 def resolve_name(reference: str) -> Any:
-    """What "module:name" means, imported now. Raises ImportError and AttributeError where there is none."""
+    """Import and return the object "module:name". Raises ImportError and AttributeError if there is none."""
     module, _, name = reference.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
 def find_title(name: str) -> str:
-    """What a feature calls that which a document names; the name itself where none has a title for it."""
+    """Return a feature's title for a name in a document; the name itself if no feature has one."""
     return next((f.titles[name] for f in load_store_features().values() if name in f.titles), name)

@@ -1,18 +1,18 @@
-"""Figures with their uncertainty: of a model on a set of rows, of two models beside each other, and of
-bias."""
+"""Metrics with their uncertainty: of one model on a set of rows, of two models compared, and of bias."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-JudgingSplit = Literal["test", "validation"]  # whose rows judge a run
+JudgingSplit = Literal["test", "validation"]  # the split whose rows decide a run's verdict
 
 
 @dataclass(kw_only=True)
 class Estimate:
-    """A value with its 95% interval over `n` rows; low and high are null where the rows can't give them, and
-    `why` says for what reason."""
+    """A value with its 95% confidence interval over `n` rows. low and high are null if the rows can't provide
+    them; `why` gives the reason.
+    """
 
     value: float
     low: float | None
@@ -23,20 +23,21 @@ class Estimate:
 
 @dataclass(kw_only=True)
 class UnitEstimate(Estimate):
-    """An estimate that says its unit."""
+    """An estimate with its unit."""
 
     unit: str
 
 
 @dataclass(kw_only=True)
 class Gain(UnitEstimate):
-    """Base minus tuned loss on the held-out rows; low, high and detectable are null where the rows can't give
-    them, and `why` says so."""
+    """Base minus tuned loss on the held-out rows. low, high and detectable are null if the rows can't provide
+    them; `why` gives the reason.
+    """
 
     split: JudgingSplit
-    detectable: float | None  # the smallest gain that so many rows would show in 80 of 100 cases
-    negligible: float | None = None  # share of the base loss within which nothing was gained
-    chosen_of: int | None = None  # validations of which the judged step is the best on the same rows
+    detectable: float | None  # smallest gain detectable with this many rows at 80% power
+    negligible: float | None = None  # share of the base loss below which a gain counts as none
+    chosen_of: int | None = None  # number of validations on the same rows from which the best step was chosen
 
 
 @dataclass(kw_only=True)
@@ -44,36 +45,36 @@ class UnscoredRows:
     """Rows that a metric could not score."""
 
     count: int
-    reasons: dict[str, int]  # why -> rows, the 20 most frequent
-    examples: list[tuple[int, str]]  # row_id and why, the first 20
+    reasons: dict[str, int]  # reason -> rows, the 20 most frequent
+    examples: list[tuple[int, str]]  # row_id and reason, the first 20
 
 
 @dataclass(kw_only=True)
 class Figure:
-    """What one metric says of a model on a set of rows (`engine.evaluation.statistics.metric_estimates`)."""
+    """Result of one metric for a model on a set of rows (`engine.evaluation.statistics.metric_estimates`)."""
 
     metric: str  # a key of the metric table, task/NAME/METRIC, or a user's own
     unit: str
     better: Literal["higher", "lower"]
-    estimator: str  # mean, accuracy, …, or "whole" for a figure that no row has a share in
-    bounds: list[float | None]  # least and most that it can be
+    estimator: str  # mean, accuracy, …, or "whole" for a figure that is not composed of row scores
+    bounds: list[float | None]  # lower and upper bound of the metric
     labels: list[str]
-    value: float | None  # null without a usable row
+    value: float | None  # null if no row is usable
     low: float | None  # of the 95% interval
     high: float | None
-    n: int  # rows that count
-    groups: int | None  # that are resampled whole; null where rows are the unit
+    n: int  # rows scored
+    groups: int | None  # resampled as a whole; null if rows are the unit
     rows: int
     empty: int
     unscored: UnscoredRows
-    failed: str  # why nothing could be scored at all, else ""
-    details: dict[str, Any]  # what else this metric has to say
-    why: str | None = None  # there is no interval
+    failed: str  # why nothing could be scored, else ""
+    details: dict[str, Any]  # additional output of this metric
+    why: str | None = None  # why there is no interval
 
 
 @dataclass(kw_only=True)
 class FigureSummary:
-    """A figure as lists of evaluations have it."""
+    """A figure as listed with evaluations."""
 
     metric: str
     value: float | None
@@ -88,7 +89,7 @@ class FigureSummary:
 
 @dataclass(kw_only=True)
 class Difference:
-    """How two models differ in one metric, over the rows that both could score: first minus second."""
+    """Difference of two models in one metric, first minus second, over the rows that both could score."""
 
     metric: str
     value: float | None
@@ -96,11 +97,11 @@ class Difference:
     high: float | None
     n: int
     groups: int | None
-    detectable: float | None  # smallest difference that so many rows would show in 80 of 100 cases
+    detectable: float | None  # smallest difference detectable with this many rows at 80% power
     better: Literal["higher", "lower"]
     unit: str
-    left_out: int  # rows that only one could score or was asked
-    first_higher: int  # rows
+    left_out: int  # rows that only one model was given or could score
+    first_higher: int  # number of rows
     second_higher: int
     same: int
     why: str | None = None
@@ -130,7 +131,7 @@ NAMES = {
 
 
 def get_measure_title(measure: str, group: str) -> str:
-    """The measure as people read it."""
+    """Return the display name of a measure."""
     return f"{NAMES[measure]} ({group})" if group else NAMES[measure]
 
 
@@ -138,29 +139,29 @@ def get_measure_title(measure: str, group: str) -> str:
 class BiasFigure:
     """One measure of one probe, over all groups or for one.
 
-    `change` is tuned minus base over the same items, in the direction where more is more bias. `worse`: its
+    `change` is tuned minus base over the same items, signed so that higher means more bias. `worse`: its
     interval lies above 0; `no_worse`: it lies below `limit`.
     """
 
-    probe: str  # built-in, or the file's name
+    probe: str  # built-in probe, or the name of the file
     kind: str  # counterfactual, stereotype_pairs, coreference, ambiguous_choice, group_gap, toxicity
     measure: str
-    group: str  # empty: over all
+    group: str  # empty: over all groups
     base: Estimate | None
     tuned: Estimate
     change: Estimate | None
     limit: float
     answer: BiasAnswer
     unit: str
-    why: str | None = None  # an answer can't be given
+    why: str | None = None  # why it is inconclusive
 
 
 @dataclass(kw_only=True)
 class BiasReport:
-    """All figures of one bias check, and the sentence that sums them up."""
+    """All figures of one bias check, and a sentence that summarizes them."""
 
     figures: list[BiasFigure]
-    worse: int  # figures
+    worse: int  # number of figures
     cant_tell: int
     sentence: str
-    limits: list[str]  # of what these probes can say, a sentence each
+    limits: list[str]  # limitations of these probes, one sentence each

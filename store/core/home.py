@@ -1,26 +1,27 @@
 """The home folder: every path that outlives a process.
 
-tunebench.duckdb     the experiment store, opened by the engine alone
-tunebench.commits    numbers of the store's last commits, by which one that lacks some is known
+tunebench.duckdb     the experiment store, opened by the engine only
+tunebench.commits    numbers of the store's last commits, to detect a store that lacks some
 token                the shared secret of engine and clients, mode 0600
-screens.token        what the screens bring to the engine beside a person's session, mode 0600
+screens.token        sent by the screens to the engine in addition to a person's session, mode 0600
 screens.secret       the secret in the address of the screens, mode 0600
-screens.json         {"address": "http://127.0.0.1:PORT", "pid"} of the screens that were started last
-screens.lock         held by the screens that run
-oidc.toml            the organisation's sign-in, mode 0600 (docs/team.md); most have none
-engine.json          {"address": "http://127.0.0.1:PORT", "pid", "version"} of the engine that runs
-engine.lock          held by the engine that runs
+screens.json         {"address": "http://127.0.0.1:PORT", "pid"} of the screens started last
+screens.lock         held by the running screens
+oidc.toml            the organization's sign-in, mode 0600 (docs/team.md); most have none
+engine.json          {"address": "http://127.0.0.1:PORT", "pid", "version"} of the running engine
+engine.lock          held by the running engine
 models/NAME/         converted models (safetensors)
-registry/MODEL_ID/3/ the files of a registered version, with 3.json beside it (store.core.version_folders)
+registry/MODEL_ID/3/ the files of a registered version, next to 3.json (store.core.version_folders)
 datasets/FINGERPRINT/rows.parquet, skipped.parquet, fates.parquet, signals/GROUP.parquet
-uploads/             files that came through the browser
-exports/             files that data sets were written to, with their data cards
-jobs/JOB_ID/         one folder a job (store.core.job_folder)
+uploads/             files uploaded by the browser
+exports/             exported data sets, with their data cards
+jobs/JOB_ID/         one folder per job (store.core.job_folder)
 asks/                short-lived folders of previews
-endpoints/ID/        one folder an endpoint: what its gateway is told and says, and its log (docs/serving.md)
-metrics/NAME.py      the user's own metrics, which workers alone run
+endpoints/ID/        one folder per endpoint: input and output of its gateway, and its log
+                     (docs/serving.md)
+metrics/NAME.py      the user's own metrics, run by workers only
 tasks/NAME.yaml      the user's own tasks of lm-evaluation-harness
-cache/               what can be made again
+cache/               what can be recreated
 logs/                engine.log, screens.log
 """
 
@@ -39,7 +40,7 @@ from store.core.errors import ConfigError, StateError
 
 log = logging.getLogger("home")
 
-SPARE_BYTES = 100 * 2**20  # less free space than this, and no job is taken on
+SPARE_BYTES = 100 * 2**20  # with less free space, no job is accepted
 FOLDERS = (
     *("models", "registry", "datasets", "uploads", "exports", "jobs", "asks", "endpoints"),
     *("metrics", "tasks", "cache", "logs"),
@@ -47,23 +48,24 @@ FOLDERS = (
 
 
 def is_full(error: Exception) -> bool:
-    """Whether an error of the system, or DuckDB's of one, says that a disk has no room left."""
+    """Return whether a system error, or DuckDB's error for it, says that a disk is full."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     return full or os.strerror(errno.ENOSPC) in str(error)
 
 
 class Home:
-    """Paths under one home folder; `TUNEBENCH_HOME` or `~/.tunebench` unless given."""
+    """Paths below the home folder, by default `TUNEBENCH_HOME` or `~/.tunebench`."""
 
     def __init__(self, path: str | Path | None = None) -> None:
         chosen = path or os.environ.get("TUNEBENCH_HOME") or Path.home() / ".tunebench"
         self.path = Path(chosen).expanduser().resolve()
 
     def create(self) -> Home:
-        """Make the folder and its parts, readable by this user alone; one that was open to others is closed.
+        """Create the folder and its subfolders, accessible to this user only. Permissions that were wider are
+        narrowed.
 
-        Raises ConfigError (field `TUNEBENCH_HOME`) where the folder can't be made or written to, and where it
-        or a secret in it is another user's.
+        Raises ConfigError (field `TUNEBENCH_HOME`) if the folder can't be created or written to, or if it or
+        a secret in it belongs to another user.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -82,8 +84,10 @@ class Home:
         return self
 
     def _close_to_others(self) -> None:
-        """The folder and what in it holds secrets. Whose they are is looked at first: what another user owns
-        they read and change whatever its mode, and may have put there."""
+        """Restrict the folder, and the files in it that hold secrets, to this user. The owner is checked
+        first: another user who owns a file can read and change it whatever its mode, and may have planted
+        it.
+        """
         secrets = (self.token, self.screens_token, self.screens_secret, self.provider, self.database)
         for path, mode in ((self.path, 0o700), *((secret, 0o600) for secret in secrets)):
             if not os.path.lexists(path):
@@ -103,19 +107,20 @@ class Home:
                 )
 
     def remove_stale(self) -> None:
-        """At the start: what processes that were killed left half-written in this folder."""
+        """Remove partially written files that killed processes left in this folder; called at start."""
         for left in self.path.glob(".*.*"):
             pid = left.name.rpartition(".")[2]
             if pid.isdigit() and not psutil.pid_exists(int(pid)):
                 left.unlink(missing_ok=True)
 
     def holds(self, path: Path) -> bool:
-        """Whether the file is one of this folder's own (a secret, the store, a log, a job's): all but
-        uploads, exports and the rows of data sets. Symbolic links and other names of it don't matter.
+        """Return whether the file is internal to this folder (a secret, the store, a log, a job's file), that
+        is, anything but uploads, exports and the rows of data sets. Symbolic and hard links to it count as
+        the file.
         """
         real = Path(os.path.realpath(path))
         above = [folder for folder in (real, *real.parents) if _is_same_file(folder, self.path)]
-        if not above:  # a second name of a file, by a hard link, is that file
+        if not above:  # a hard link to a file is that file
             return any(_is_same_file(real, own) for own in self.path.iterdir() if own.is_file())
         inside = real.relative_to(above[0])
         if not inside.parts:
@@ -125,12 +130,12 @@ class Home:
         return inside.parts[0] not in (self.uploads.name, self.exports.name) or inside.name.startswith(".")
 
     def check_space(self) -> None:
-        """Raise StateError where the disk is as good as full, before a job is begun that can't end well."""
+        """Raise StateError if the disk is nearly full, before starting a job that would fail."""
         if shutil.disk_usage(self.path).free < SPARE_BYTES:
             raise self.no_room()
 
     def no_room(self) -> StateError:
-        """That the disk is full, and how full."""
+        """Return the error for a full disk, with the free space."""
         free = shutil.disk_usage(self.path).free
         return StateError(
             f"The disk of {self.path} is full: {free / 2**20:,.0f} MiB are free.",
@@ -215,7 +220,7 @@ class Home:
 
     @property
     def judgements(self) -> Path:
-        """What a judge said, by what it was asked."""
+        """Cache of judge responses, by request."""
         return self.cache / "judgements"
 
     @property
@@ -227,19 +232,21 @@ class Home:
         return self.path / "logs"
 
     def rows(self, fingerprint: str) -> Path:
-        """The Parquet file with the rows of the data set of that fingerprint."""
+        """Return the Parquet file with the rows of the data set with that fingerprint."""
         return self.datasets / fingerprint / "rows.parquet"
 
     def skipped(self, fingerprint: str) -> Path:
-        """The Parquet file with the rows of the source file that were not taken, and why."""
+        """Return the Parquet file with the rows of the source file that were skipped, and why."""
         return self.datasets / fingerprint / "skipped.parquet"
 
     def fates(self, fingerprint: str) -> Path:
-        """The Parquet file that says what became of every row of the version before; none for an import."""
+        """Return the Parquet file with the fate of each row of the previous version; an import has none."""
         return self.datasets / fingerprint / "fates.parquet"
 
     def signals(self, fingerprint: str, group: str) -> Path:
-        """The sidecar of a group of signals (`store.data.signals`) for the rows of that fingerprint."""
+        """Return the sidecar file of a group of signals (`store.data.signals`) for the rows with that
+        fingerprint.
+        """
         return self.datasets / fingerprint / "signals" / f"{group}.parquet"
 
 

@@ -1,6 +1,4 @@
-"""Every kind of job and of ask: what it is called, where it runs, what module does it; and the states of
-a job with the moves between them.
-"""
+"""All kinds of jobs and asks: title, lane and module of each; and the job states with their transitions."""
 
 from __future__ import annotations
 
@@ -8,12 +6,12 @@ from store.core.errors import StateError
 from store.core.features import JobKind, load_store_features
 from store.core.schemas import JobStatus
 
-# A kind's work is `run(job) -> document` in its module, and of a kind that has a row its `phases`, by which
-# the time left is told (`engine.worker.job`). What the engine has to do for a kind (what its worker
-# is told, what its result brings into the store) are functions, by the same names in
-# `engine.job_handlers`. Here are the kinds of the core; each feature declares its own.
+# A kind's work is `run(job) -> document` in its module, plus, for a kind with a row, its `phases`, from which
+# the remaining time is estimated (`engine.worker.job`). What the engine does for a kind (the input of its
+# worker, what its result adds to the store) are functions with the same names in `engine.job_handlers`. The
+# kinds here are those of the core; each feature declares its own.
 
-PROCESSOR = "cpu"  # a device that jobs beside others share with them
+PROCESSOR = "cpu"  # device that jobs of lane `beside` share with others
 
 CORE_KINDS: tuple[JobKind, ...] = (
     JobKind("train", "Run", "engine.training.train_job", "device", ":material/model_training:", is_run=True),
@@ -72,16 +70,16 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     "training": frozenset({"evaluating", "preparing", "finished", "failed", "cancelled", "lost"}),
     "evaluating": frozenset({"training", "finished", "failed", "cancelled", "lost"}),
     "finished": frozenset(),
-    "failed": frozenset({"queued"}),  # a resume
+    "failed": frozenset({"queued"}),  # resume
     "cancelled": frozenset({"queued"}),
     "lost": frozenset({"queued"}),
 }
-ACTIVE: frozenset[JobStatus] = frozenset({"preparing", "training", "evaluating"})  # a worker has it
+ACTIVE: frozenset[JobStatus] = frozenset({"preparing", "training", "evaluating"})  # taken by a worker
 ALIVE: frozenset[JobStatus] = ACTIVE | {"queued"}
 RESUMABLE: frozenset[JobStatus] = frozenset({"failed", "cancelled", "lost"})
 
 
 def check_transition(title: str, old: JobStatus, new: JobStatus) -> None:
-    """Raise StateError unless a job in state `old` may go to `new`."""
+    """Raise StateError unless a job may change from state `old` to `new`."""
     if new not in TRANSITIONS[old]:
         raise StateError(f"{title} is {old} and can't become {new}.")

@@ -1,9 +1,9 @@
-"""JSON schemas that come from outside: whether one can be worked with at all, before any library has it.
+"""Safety checks on JSON schemas from outside, before they are given to any library.
 
-Refused is what would never end or take the whole stack: a schema that refers to itself before it has gone
-a step into the value, and one whose levels, those that it refers to included, are too many. Libraries meet
-both by an endless loop, by their stack's end, or by taking their process with them. A schema that refers to
-itself further inside the value, as that of a tree does, is taken.
+Rejected is what would never terminate or exhaust the stack: a schema that refers to itself for the same
+value, and one with too many levels, including those it refers to. Libraries respond to both with an infinite
+loop, a stack overflow, or a crash of their process. A schema that refers to itself further inside the value,
+as that of a tree does, is accepted.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from urllib.parse import unquote
 
 from store.core.schemas import JsonObject
 
-MAX_DEPTH = 64  # brackets in one another; usual ones have ten
-MAX_LEVELS = 1000  # of the schema and of all that it refers to
+MAX_DEPTH = 64  # nested brackets; typical schemas have ten
+MAX_LEVELS = 1000  # of the schema and all that it refers to
 MAX_VALUES = 100_000
 REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 NAMES = ("$anchor", "$dynamicAnchor", "$id")
-SAME_VALUE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")  # schemas of the value itself
+SAME_VALUE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")  # apply to the same value
 SAME_VALUE_BY_NAME = ("dependentSchemas", "dependencies")
 
 
 def check_schema(schema: object) -> None:
-    """Raise ValueError, in a sentence, for a schema that can't be worked with."""
+    """Raise ValueError, with a sentence as message, for a schema that can't be processed."""
     _Schema(schema).check()
 
 
 class _Schema:
-    """A schema with the places that its references name. Walked by lists: the stack is what is at stake."""
+    """A schema with the targets of its references. Traversed iteratively, to protect the stack."""
 
     def __init__(self, schema: object) -> None:
-        self._order: list[Any] = []  # every object and list, those inside after what they are in
-        self._roots: dict[int, Any] = {}  # of each object, by its id: what "#" is there
-        self._named: JsonObject = {}  # parts, by their anchors and ids
+        self._order: list[Any] = []  # every object and list, parents before children
+        self._roots: dict[int, Any] = {}  # by id() of each object: the schema that "#" refers to
+        self._named: JsonObject = {}  # subschemas by anchor and $id
         self._top = schema
         self._walk()
 
     def check(self) -> None:
-        """Raise ValueError."""
+        """Raise ValueError if the schema has too many levels or does not terminate."""
         heights: dict[int, int] = {}
         for value in reversed(self._order):
             heights[id(value)] = 1 + max(
@@ -74,9 +74,8 @@ class _Schema:
         raise ValueError(f"the JSON schema has more than {MAX_VALUES:,} values")
 
     def _check_ends(self) -> None:
-        """Raise ValueError where a way from schema to schema of one and the same value comes round, or is
-        long."""
-        lengths: dict[int, int] = {}  # of the longest way from each that was followed to its end
+        """Raise ValueError if a chain of schemas that apply to the same value is cyclic or too long."""
+        lengths: dict[int, int] = {}  # by id(): longest chain from each completed schema
         for start in self._order:
             way = [(start, self._of_same_value(start))] if id(start) not in lengths else []
             on_way = {id(start)}
@@ -102,7 +101,7 @@ class _Schema:
             )
 
     def _of_same_value(self, schema: Any) -> Iterator[Any]:
-        """The schemas that a value has to be held to wherever it is held to this one."""
+        """Yield the schemas that apply to the same value as this one."""
         if not isinstance(schema, dict):
             return
         yield from self._referred(schema)
@@ -116,7 +115,7 @@ class _Schema:
                 yield from (each for each in by_name.values() if isinstance(each, dict))
 
     def _referred(self, schema: Any) -> Iterator[Any]:
-        """What a schema refers to, as far as it is inside; a library refuses what is not."""
+        """Yield the targets of a schema's references within the document; libraries reject external ones."""
         if not isinstance(schema, dict):
             return
         for key in REFERENCES:

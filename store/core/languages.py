@@ -1,14 +1,14 @@
-"""Languages by their codes: signals and filters hold the code, people read the name.
+"""Languages by code: signals and filters store the code, people see the name.
 
-The codes are those that the recogniser of the group `text` tells, ISO 639-1 where there is one and else 639-3
-or Wikipedia's. A code that is not listed goes by itself.
+The codes are those of the language identifier in signal group `text`: ISO 639-1 where available, else 639-3
+or Wikipedia's. An unlisted code is shown as it is.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-# One "code Name" a comma, so that the list stays short enough to be read.
+# Comma-separated "code Name" entries, to keep the list readable.
 _LISTED = """
 af Afrikaans, als Alemannic, am Amharic, an Aragonese, ar Arabic, arz Egyptian Arabic, as Assamese,
 ast Asturian, av Avar, az Azerbaijani, azb South Azerbaijani, ba Bashkir, bar Bavarian, bcl Central Bikol,
@@ -37,16 +37,16 @@ xmf Mingrelian, yi Yiddish, yo Yoruba, yue Cantonese, zh Chinese
 NAMES: dict[str, str] = {
     code: name for code, _, name in (entry.strip().partition(" ") for entry in _LISTED.split(","))
 }
-SPOKEN = "language"  # the column that holds a code
+SPOKEN = "language"  # name of the column with language codes
 
 
 def get_language_name(code: str) -> str:
-    """ "German" of "de"; an unknown code as it is."""
+    """Return the name of a language, such as "German" for "de"; an unknown code is returned unchanged."""
     return NAMES.get(code, code)
 
 
 def format_column_value(column: str, value: Any) -> Any:
-    """A value of a column as people read it: the name of a language, any other value as it is."""
+    """Return a column value for display: the name of a language, any other value unchanged."""
     if column != SPOKEN or value is None:
         return value
     return get_language_name(value) or "not known"

@@ -1,6 +1,4 @@
-"""Options of chosen metrics: what all have in common, constraints that a program can check, and how a
-language model is asked to judge.
-"""
+"""Options of metrics: common options, constraints that a program can check, and settings of an LLM judge."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from store.core.schemas import JsonObject
 
 
 class MetricChoice(Config):
-    """A metric to compute; `name` is what it is called in the store, its own name where empty."""
+    """A metric to compute. `name` is its name in the store, by default that of the metric."""
 
     metric: str
     name: str = Field("", max_length=60, description="After eval/ in the store; for a second of one kind")
@@ -36,14 +34,15 @@ class MetricChoice(Config):
 
     @property
     def key(self) -> str:
-        """The metric's name in the store."""
+        """The metric's key in the store."""
         return f"eval/{self.name or self.metric}"
 
 
 @lru_cache(maxsize=256)
 def check_pattern(pattern: str) -> str:
-    """The pattern. Raises ValueError where RE2 refuses it; RE2 takes time linear in the text, whatever it is
-    asked."""
+    """Return the pattern. Raises ValueError if RE2 rejects it; RE2 takes linear time in the text for any
+    pattern.
+    """
     try:
         pc.match_substring_regex(pa.array([""]), pattern)
     except pa.ArrowInvalid as error:
@@ -52,10 +51,10 @@ def check_pattern(pattern: str) -> str:
     return pattern
 
 
-CLASS_SIZE = 200  # of Unicode's classes, to RE2 about what so many characters are
+CLASS_SIZE = 200  # approximate cost of a Unicode class in RE2, in characters
 _PIECES = re.compile(
-    r"\\Q.*?(?:\\E|\Z)"  # a text to the letter
-    r"|\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*(?:\]|\Z)"  # a class of characters
+    r"\\Q.*?(?:\\E|\Z)"  # literal text
+    r"|\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*(?:\]|\Z)"  # character class
     r"|\\[pP](?:\{[^}]{0,40}\}|.)?|\\x\{[^}]{0,8}\}|\\."
     r"|\{(?P<least>\d{1,4})(?:,(?P<most>\d{0,4}))?\}|.",
     re.DOTALL,
@@ -63,9 +62,10 @@ _PIECES = re.compile(
 
 
 def estimate_pattern_size(pattern: str) -> int:
-    """About how many characters RE2 has to compile: those that are repeated count each time, so that a short
-    pattern may be large, and take seconds."""
-    totals, last = [0], 0  # of each open group; of what a repetition repeats
+    """Estimate how many characters RE2 has to compile. Repetitions are counted each time, since a short
+    pattern with them may be large and take seconds.
+    """
+    totals, last = [0], 0  # size of each open group; size of the last item, which a repetition repeats
     for piece in _PIECES.finditer(pattern):
         text = piece[0]
         if piece["least"]:
@@ -83,10 +83,10 @@ def estimate_pattern_size(pattern: str) -> int:
     return sum(totals)
 
 
-# Constraints on an answer that a program can check: lengths, words, beginnings, case, language, form.
+# Constraints on a response that a program can check: length, words, beginning, case, language, format.
 #
-# They are what people write into prompts ("at most 50 words", "in three bullets", "end with a question
-# mark"). Each says itself in words; `engine.evaluation.metrics.answer_metrics` checks them.
+# They correspond to instructions in prompts ("at most 50 words", "in three bullets", "end with a question
+# mark"). Each describes itself in words; `engine.evaluation.metrics.answer_metrics` checks them.
 
 CountUnit = Literal[
     "characters", "words", "sentences", "lines", "paragraphs", "bullets", "headings", "placeholders"
@@ -116,7 +116,7 @@ class _CountRange(Config):
 
 
 class CountConstraint(_CountRange):
-    """So many of something. Placeholders are [in brackets]."""
+    """Count of something in the response. Placeholders are [in brackets]."""
 
     kind: CountUnit
 
@@ -131,7 +131,7 @@ class CountConstraint(_CountRange):
 
 
 class ContainsConstraint(_CountRange):
-    """Each of `texts` stands in the answer, once or as often as is said."""
+    """The response contains each of `texts`, once or as often as specified."""
 
     kind: Literal["contains"]
     texts: list[str] = Field(min_length=1, max_length=100)
@@ -143,7 +143,7 @@ class ContainsConstraint(_CountRange):
 
 
 class ExcludesConstraint(Config):
-    """None of `texts` stands in the answer."""
+    """The response contains none of `texts`."""
 
     kind: Literal["excludes"]
     texts: list[str] = Field(min_length=1, max_length=100)
@@ -171,7 +171,7 @@ class CaseConstraint(Config):
 
 
 class LanguageConstraint(Config):
-    """`language`: ISO 639 code, as the language signal of a data set holds it."""
+    """Language of the response. `language`: ISO 639 code, as in the language signal of a data set."""
 
     kind: Literal["language"]
     language: str
@@ -188,7 +188,7 @@ class LanguageConstraint(Config):
 
 
 class PatternConstraint(Config):
-    """`pattern`: RE2, found anywhere in the answer."""
+    """Pattern in the response. `pattern`: RE2, matched anywhere."""
 
     kind: Literal["matches", "does_not_match"]
     pattern: str = Field(min_length=1, max_length=2_000)
@@ -226,22 +226,22 @@ def _listed(texts: list[str]) -> str:
     return " and ".join(repr(text) for text in texts)
 
 
-# How a language model is asked to judge answers, through any endpoint that speaks the OpenAI protocol.
+# An LLM judge, at any endpoint that speaks the OpenAI protocol.
 #
-# The key is never part of a config: `key_env` names an environment variable of the worker, or `key_file` a
-# file that only its owner can read. Plain http is for this machine alone, as it would show the key to the
-# network.
+# The key is never part of a config: `key_env` names an environment variable of the worker, `key_file` a file
+# that only its owner can read. Plain http is allowed for this machine only, since it would expose the key on
+# the network.
 
 CRITERIA = "The answer is correct, complete, and does what was asked."
 
 
 def check_endpoint_address(value: str) -> str:
-    """The address of a server that may be sent a key. Raises ValueError for any other."""
+    """Return the address of a server that an API key may be sent to. Raises ValueError for any other."""
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("use an address such as https://HOST/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("leave user, password and query out; the key goes by key_env or key_file")
+        raise ValueError("leave out user, password and query; pass the key by key_env or key_file")
     if refused := explain_blocked_host(split_host_and_port(value)[0]):
         raise ValueError(f"it is {refused}; give another address")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
@@ -250,7 +250,7 @@ def check_endpoint_address(value: str) -> str:
 
 
 class Endpoint(Config):
-    """Where the judge is, and how patiently it is asked."""
+    """Server of the judge, with timeout, retries and limits."""
 
     base_url: Annotated[str, FieldDisplay(example="https://HOST/v1")] = Field(
         max_length=500, description="Such as https://HOST/v1; /chat/completions is added"
@@ -295,7 +295,7 @@ class Endpoint(Config):
 
 
 class JudgeChoice(MetricChoice, Endpoint):
-    """Grades from `lowest` to `highest`, by `criteria`; pairs have a winner instead."""
+    """Judge with grades from `lowest` to `highest`, by `criteria`; for pairs it picks a winner instead."""
 
     metric: Literal["judge"]
     criteria: str = Field(CRITERIA, min_length=1, max_length=10_000)
@@ -311,12 +311,12 @@ class JudgeChoice(MetricChoice, Endpoint):
 
 
 class JudgePairs(Config):
-    """Which of two evaluations' answers to the same rows is better."""
+    """Pairwise comparison by a judge of two evaluations' responses to the same rows."""
 
     first: str = Field(min_length=1, max_length=120, description="An evaluation, by id or name")
     second: str = Field(min_length=1, max_length=120, description="Another one, of the same rows")
     judge: JudgeChoice
-    max_rows: int | None = Field(200, ge=1, description="A random sample of so many pairs; all if null")
+    max_rows: int | None = Field(200, ge=1, description="Size of the random sample of pairs; all if null")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the sample")
 
     @field_validator("judge", mode="before")

@@ -1,8 +1,8 @@
-"""The metrics of an evaluation as one table, from which form, documentation, engine and tests are drawn.
+"""Table of all evaluation metrics, the source for form, documentation, engine and tests.
 
-A metric is a number under its name in the store, `eval/NAME`. It says how it comes about (`estimator`: a mean
-of row scores, or a figure of the whole set), what it needs of a row, which options it has
-(`metrics_config.py`), and for which tasks it is offered by itself.
+A metric is a number with the name `eval/NAME` in the store. The table gives its estimator (a mean of row
+scores, or a figure of the whole set), what it needs of a row, its options (`metrics_config.py`), and the
+tasks for which it is a default.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KIND_TITLES: dict[Kind, str] = {
     "losses": "of all tokens together; rows have one of their own too",
     "whole": "of all rows together",
 }
-MULTIPLE_CHOICE = "multiple_choice"  # of store.data.formats: rows whose choices can be scored
+MULTIPLE_CHOICE = "multiple_choice"  # format in store.data.formats of rows whose choices can be scored
 TEXT_LABEL = "text_label"
 SHARE = (0.0, 1.0)
 HUNDRED = (0.0, 100.0)
@@ -29,8 +29,9 @@ HUNDRED = (0.0, 100.0)
 
 @dataclass(frozen=True)
 class Metric:
-    """`means` says what the number is. bounds: between which it lies (None: no bound). family: metrics that
-    one pass over the rows measures together. library: what it is computed with, where that is not our own."""
+    """A metric. `means` describes the number. bounds: its range (None: unbounded). family: metrics computed
+    together in one pass over the rows. library: the library that computes it, if not our own code.
+    """
 
     title: str
     family: str
@@ -56,14 +57,14 @@ def _make_class_metric(title: str, means: str, *, offered: bool = False) -> Metr
 METRICS: dict[str, Metric] = {
     "exact_match": Metric(
         "Exact match", "exact_match",
-        "The answer is the reference, white space at both ends apart; with `normalise` case, punctuation and"
-        " articles apart too",
+        "The answer equals the reference, ignoring leading and trailing white space; with `normalise` also"
+        " case, punctuation and articles",
         "share of rows", "rows", ANSWER, tasks=("sft",),
     ),
     "token_f1": Metric(
         "Token F1", "token_f1",
-        "Words that answer and reference share, as F1, after case, punctuation and articles are taken off"
-        " (Rajpurkar et al. 2016)",
+        "F1 of the words shared by answer and reference, ignoring case, punctuation and articles (Rajpurkar"
+        " et al. 2016)",
         "share", "rows", ANSWER, tasks=("sft",),
     ),
     "bleu": Metric(
@@ -112,12 +113,12 @@ METRICS: dict[str, Metric] = {
     ),
     "choice_accuracy_per_byte": Metric(
         "Choices right, by byte", "choices",
-        "The same, each sum divided by the bytes of the choice: a long choice is no worse for its length",
+        "The same, normalized by the bytes of the choice, so that long choices have no disadvantage",
         "share of rows", "rows", ("choices",),
     ),
     "ece": Metric(
         "Calibration error (ECE)", "calibration",
-        "Gap between how sure and how often right, over 15 bins of equal size, beside what chance gives",
+        "Gap between confidence and accuracy over 15 bins of equal size, compared with chance",
         "share", "whole", ("probabilities", "label"), better="lower", tasks=("classification",),
     ),
     "brier": Metric(
@@ -153,7 +154,7 @@ METRICS: dict[str, Metric] = {
     ),
     "constraints": Metric(
         "Follows the constraints", "constraints",
-        "The answer keeps all of the listed constraints; the share that keeps each stands beside it",
+        "The answer meets all listed constraints; also reported per constraint",
         "share of rows", "rows", ("prediction",),
     ),
     "judge": Metric(
@@ -168,14 +169,14 @@ METRICS: dict[str, Metric] = {
 
 
 def list_offered_metrics(task: str) -> list[str]:
-    """The metrics that are measured for a task where nothing else is asked for."""
+    """Return the default metrics of a task."""
     return [name for name, metric in METRICS.items() if task in metric.tasks]
 
 
 def list_default_metrics(*, head: bool, labelled: bool, choosing: bool) -> list[str]:
-    """What an evaluation measures where nothing else is asked for. head: the model classifies; labelled: the
-    rows have labels; choosing: they are multiple choice, which a model that writes is asked by scoring each
-    choice."""
+    """Return the default metrics of an evaluation. head: the model is a classifier; labelled: the rows have
+    labels; choosing: the rows are multiple choice, for which a generative model is scored on each choice.
+    """
     if head:
         return list_offered_metrics("classification")
     if choosing:
@@ -184,10 +185,11 @@ def list_default_metrics(*, head: bool, labelled: bool, choosing: bool) -> list[
 
 
 def choose_comparison_metric(*, task: str, format: str) -> str:
-    """The metric by which two models are held against each other where nobody chose one; format: of the rows
-    that they were trained on. Of answers in free words it is how likely the right ones are: hardly any comes
-    word for word, so that by exact match two models would both have nothing right, and neither be worse. A
-    label is the answer in rows of text and label alone; elsewhere it stands beside it."""
+    """Return the default metric for comparing two models. format: of the rows that they were trained on. For
+    free-text responses it is the likelihood of the references: hardly any response matches one exactly, so
+    with exact match both models would score zero and neither would be worse. The label is the response
+    only in rows that consist of text and label; elsewhere it is an additional column.
+    """
     if format == MULTIPLE_CHOICE:
         return "choice_accuracy"
     return "accuracy" if task == "classification" or format == TEXT_LABEL else "bits_per_byte"

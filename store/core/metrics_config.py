@@ -1,7 +1,7 @@
-"""Which metrics an evaluation computes, with their options; a bad one is named by its place and field.
+r"""Metrics of an evaluation with their options. Errors name the position and field.
 
 `metrics` is a list of documents such as {"metric": "bleu", "tokenize": "intl"}, or plain names. A metric can
-occur several times under different names: {"metric": "regex", "name": "has_date", "pattern": "\\d{4}"} is
+occur several times under different names: {"metric": "regex", "name": "has_date", "pattern": "\d{4}"} is
 `eval/has_date` in the store.
 """
 
@@ -34,33 +34,33 @@ TAKEN = {
     "rejected_logp",
 }
 MAX_LABELS = 10_000
-HUB = "hub"  # a metric of the past
+HUB = "hub"  # obsolete metric
 KNOWN = f"there are {', '.join(METRICS)}"
 
 
 class ExactMatchChoice(MetricChoice):
     metric: Literal["exact_match"]
-    normalise: bool = Field(False, description="Leave case, punctuation and articles out of account")
+    normalise: bool = Field(False, description="Ignore case, punctuation and articles")
 
 
 class BleuChoice(MetricChoice):
     metric: Literal["bleu"]
-    tokenize: Literal["13a", "intl", "zh", "char", "none"] = Field("13a", description="How words are told")
+    tokenize: Literal["13a", "intl", "zh", "char", "none"] = Field("13a", description="Tokenizer")
     lowercase: bool = False
 
 
 class ChrfChoice(MetricChoice):
     metric: Literal["chrf"]
-    word_order: Literal[0, 2] = Field(0, description="2 counts words too: chrF++")
+    word_order: Literal[0, 2] = Field(0, description="2 also counts words: chrF++")
 
 
 class RougeChoice(MetricChoice):
     metric: Literal["rouge1", "rouge2", "rougeL"]
-    use_stemmer: bool = Field(False, description="Take English words by their stem")
+    use_stemmer: bool = Field(False, description="Stem English words")
 
 
 class ClassChoice(MetricChoice):
-    """`labels`: the label set; those of the rows where left out."""
+    """Classification metric. `labels`: the label set; by default that of the rows."""
 
     metric: Literal[
         "accuracy",
@@ -75,12 +75,12 @@ class ClassChoice(MetricChoice):
         "recall_weighted",
     ]
     labels: list[str] | None = Field(None, min_length=1, max_length=MAX_LABELS)
-    ignore_case: bool = Field(True, description="An answer names its label in any case")
+    ignore_case: bool = Field(True, description="Ignore case when comparing labels")
 
 
 class ValidJsonChoice(MetricChoice):
     metric: Literal["valid_json"]
-    fenced: bool = Field(True, description="Take the inside of a code fence, where the answer is one")
+    fenced: bool = Field(True, description="Parse the content of a code fence if the answer is one")
 
 
 class SchemaChoice(MetricChoice):
@@ -96,10 +96,10 @@ class SchemaChoice(MetricChoice):
             Draft202012Validator.check_schema(value)
         except SchemaError as error:
             where = "/".join(str(part) for part in error.absolute_path) or "at its top"
-            raise ValueError(f"it is no JSON schema: {where}: {error.message[:200]}") from error
+            raise ValueError(f"it is not a JSON schema: {where}: {error.message[:200]}") from error
         if all(f'"{word}"' in json.dumps(value) for word in ("unevaluatedProperties", "patternProperties")):
             raise ValueError(
-                "unevaluatedProperties beside patternProperties can take time without end; use"
+                "unevaluatedProperties with patternProperties can take unlimited time; use"
                 " additionalProperties"
             )
         return value
@@ -108,7 +108,7 @@ class SchemaChoice(MetricChoice):
 class RegexChoice(MetricChoice):
     metric: Literal["regex"]
     pattern: str = Field(min_length=1, max_length=2_000, description="RE2")
-    whole: bool = Field(False, description="The pattern must be the whole answer, not stand in it")
+    whole: bool = Field(False, description="The pattern must match the whole answer")
 
     @field_validator("pattern")
     @classmethod
@@ -122,17 +122,17 @@ class ConstraintsChoice(MetricChoice):
 
 
 class CustomMetricChoice(MetricChoice):
-    """The file `metrics/FILE.py` of the home folder; it runs in processes of its own, which end with it."""
+    """The file `metrics/FILE.py` of the home folder, run in its own processes, which are ended with it."""
 
     metric: Literal["own"]
     file: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=60)
     better: Literal["higher", "lower"] = "higher"
-    options: JsonObject = Field(default_factory=dict, description="Handed to a module's compute()")
+    options: JsonObject = Field(default_factory=dict, description="Passed to the module's compute()")
     max_seconds: float = Field(
-        600, gt=0, le=604_800, description="It may take so long for all rows; then it is ended"
+        600, gt=0, le=604_800, description="Time limit for all rows; then it is stopped"
     )
     max_memory_gib: float = Field(
-        4, gt=0, le=4096, description="It may hold so much memory, with all that it starts; then it is ended"
+        4, gt=0, le=4096, description="Memory limit including child processes; then it is stopped"
     )
 
     @property
@@ -141,8 +141,9 @@ class CustomMetricChoice(MetricChoice):
 
 
 def load_stored_choice(choice: Any) -> Any:
-    """A choice that was kept, as it is looked at. Before 0.3 modules of a hub were metrics; they were code of
-    others, and are shown as the file that such a metric has to be now."""
+    """Convert a stored choice for display. Before 0.3, hub modules could be metrics; as third-party code,
+    they are shown as the file that such a metric has to be now.
+    """
     if not isinstance(choice, Mapping) or choice.get("metric") != HUB:
         return choice
     own = re.sub(r"[^a-z0-9]+", "_", str(choice.get("hub_id", "")).split("/")[-1].lower()).strip("_") or HUB
@@ -167,20 +168,20 @@ WITH_OPTIONS = (
 
 
 def _map_by_metric(kinds: Any) -> dict[str, type[MetricChoice]]:
-    """metric -> the one of these kinds of choice that is for it."""
+    """Map each metric to its choice class."""
     return {
         name: kind for kind in get_args(kinds) for name in get_args(kind.model_fields["metric"].annotation)
     }
 
 
 if TYPE_CHECKING:
-    PlainName = str  # of those in the table
+    PlainName = str  # a name in the table
 else:
     PlainName = Literal[tuple(name for name in METRICS if name not in _map_by_metric(WITH_OPTIONS))]
 
 
 class PlainChoice(MetricChoice):
-    """A metric without options: every one that no other kind of choice is for."""
+    """A metric without options: every metric that has no choice class of its own."""
 
     metric: PlainName
 
@@ -190,7 +191,7 @@ CHOICES = _map_by_metric(get_args(AnyChoice)[0])
 
 
 def list_metric_options(metric: str) -> list[str]:
-    """The options that a metric of the table has, for forms and documents; limits are the last."""
+    """Return the options of a metric, for forms and documentation; limits come last."""
     return [name for name in CHOICES[metric].model_fields if name not in MetricChoice.model_fields]
 
 
@@ -213,8 +214,8 @@ class MetricsConfig(Config):
             name = choice.get("metric") if isinstance(choice, dict) else None
             if name == HUB:
                 raise ValueError(
-                    "a metric of the hub is code of its author, and Tunebench runs none of it; put its file"
-                    " into the home folder's metrics, and ask for it by {metric: own, file: NAME}"
+                    "metrics from the hub are third-party code, which Tunebench does not run; put the file"
+                    " into the folder `metrics` of the home folder and use {metric: own, file: NAME}"
                 )
             if isinstance(name, str) and name not in METRICS:
                 near = difflib.get_close_matches(name, METRICS, n=1)
@@ -228,19 +229,21 @@ class MetricsConfig(Config):
         for place, choice in enumerate(value):
             own = choice.key.removeprefix("eval/")
             if own != choice.metric and own in TAKEN:
-                raise ValueError(f"{choice.key}, in place {place}, is what another number is called; name it")
+                raise ValueError(
+                    f"{choice.key}, at position {place}, is the name of another metric; choose another name"
+                )
             if choice.key in seen:
                 raise ValueError(
-                    f"{choice.key} is there twice, in places {seen[choice.key]} and {place};"
-                    " give one of them a name of its own"
+                    f"{choice.key} occurs twice, at positions {seen[choice.key]} and {place}; give one of"
+                    " them another name"
                 )
             seen[choice.key] = place
         return value
 
 
-# The metric of answers that a run generates while it trains, as its config names it: a name of the metric
-# table whose rows have a score each and which needs no options, or own/FILE for `metrics/FILE.py` of the home
-# folder, whose higher scores are taken to be better.
+# The metric of responses that a run generates during training, as named in its config: a metric of the table
+# that has a score per row and requires no options, or own/FILE for `metrics/FILE.py` of the home folder, for
+# which higher scores are assumed to be better.
 
 LIVE_AUTOMATIC, LIVE_NONE, LIVE_OWN = "", "none", "own/"
 LIVE_DEFAULT = "token_f1"
@@ -248,7 +251,7 @@ LIVE_NEEDS = {"prediction", "reference", "prompt", "label"}
 
 
 def list_live_metrics() -> list[str]:
-    """Those of the table that can be asked for."""
+    """Return the metrics of the table that can be measured during training."""
     return [name for name, metric in METRICS.items() if _is_live_metric(name) and metric.better == "higher"]
 
 
@@ -260,7 +263,7 @@ def _is_live_metric(name: str) -> bool:
 
 
 def check_live_metric(value: str) -> str:
-    """The name. Raises ValueError for one that can't be asked for."""
+    """Return the name. Raises ValueError if it can't be measured during training."""
     options = list_live_metrics()
     if value in (LIVE_AUTOMATIC, LIVE_NONE, *options):
         return value
@@ -274,6 +277,6 @@ def check_live_metric(value: str) -> str:
 
 
 def build_live_metrics(value: str) -> MetricsConfig:
-    """The one metric as an evaluation's."""
+    """Return the metrics config of an evaluation with this one metric."""
     choice = {"metric": "own", "file": value.removeprefix(LIVE_OWN)} if value.startswith(LIVE_OWN) else value
     return MetricsConfig.parse({"metrics": [choice]})

@@ -1,5 +1,5 @@
-"""What a field of a config model is, for whatever asks people for its value: the type behind its annotation,
-its bounds and default, and how forms show it.
+"""Introspection of config fields, for anything that asks people for values: the type behind the annotation,
+bounds and default, and how forms display it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pydantic.fields import FieldInfo
 
 @dataclass(frozen=True, eq=False)
 class FieldDisplay:
-    """Marks a field by how forms ask for it, where title, description and bounds don't say all.
+    """Marks a field with form options that title, description and bounds don't cover.
 
-    scale: how many units of the form 1 of the field is, 100 for percent; low, high, step: in those units;
-    empty: what an empty field means, or else an example: shown in it; choices: value -> its title;
-    separator: of a list of texts that is typed as one, else each text is entered by itself; slider: a number
-    is drawn as one; open: where the form has choices, others may be entered.
+    scale: form units per unit of the field, 100 for percent; low, high, step: in form units; empty: the
+    meaning of an empty field, or else example: a placeholder; choices: value -> title; separator: for a list
+    of texts typed as one text, else each is entered separately; slider: show a number as a slider; open:
+    values other than the choices may be entered.
     """
 
     scale: float = 1.0
@@ -35,7 +35,7 @@ class FieldDisplay:
 
 
 class FieldKind(NamedTuple):
-    """What a value of a field is: a type, or a list of values of it; one of a few; perhaps null."""
+    """The kind of a field's value: a type or a list of it, possible choices, and whether it may be null."""
 
     type: Any
     repeated: bool = False
@@ -44,7 +44,7 @@ class FieldKind(NamedTuple):
 
 
 class FieldBounds(NamedTuple):
-    """Between which values a number has to be, None where there is no bound; how long a text may be."""
+    """Bounds of a number, None if unbounded, and the maximum length of a text."""
 
     low: float | None = None
     high: float | None = None
@@ -52,7 +52,7 @@ class FieldBounds(NamedTuple):
 
 
 def read_kind(hint: Any) -> FieldKind:
-    """What the annotation of a field says, whatever it is wrapped in."""
+    """Return the kind described by a field's annotation, whatever it is wrapped in."""
     nullable = False
     while get_origin(hint) in (Annotated, Union, types.UnionType):
         nullable = nullable or type(None) in get_args(hint)
@@ -66,7 +66,7 @@ def read_kind(hint: Any) -> FieldKind:
 
 
 def read_bounds(described: FieldInfo) -> FieldBounds:
-    """The constraints of a field. Of an exclusive bound the value itself, for validation to refuse."""
+    """Return the bounds of a field. For an exclusive bound the value itself, which validation rejects."""
     given = {
         name: getattr(mark, name)
         for mark in described.metadata
@@ -79,16 +79,16 @@ def read_bounds(described: FieldInfo) -> FieldBounds:
 
 
 def get_default(described: FieldInfo) -> Any:
-    """The value of a field when nothing is said; None for one that has to be given."""
+    """Return the default of a field; None for a required one."""
     return None if described.is_required() else described.get_default(call_default_factory=True)
 
 
 def get_display(described: FieldInfo) -> FieldDisplay:
-    """How forms ask for a field."""
+    """Return the display options of a field."""
     return next((mark for mark in described.metadata if isinstance(mark, FieldDisplay)), FieldDisplay())
 
 
 def format_title(name: str, described: FieldInfo) -> str:
-    """What a field is called on the screen."""
+    """Return the title of a field."""
     words = described.title or name.replace("_", " ")
     return words[:1].upper() + words[1:]

@@ -1,5 +1,5 @@
-"""Models in the home folder, described from config and safetensors headers without torch or weights; chat
-templates for those that bring none. No code that comes with a model is ever run.
+"""Models in the home folder, described from config and safetensors headers without torch or weights; and chat
+templates for models that have none. Code that comes with a model is never run.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from store.core.model_schemas import GenerationNamed, Model
 from store.core.schemas import JsonObject
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
-SEVERAL = "multi_label_classification"  # labels that are true by themselves, as transformers names it
+SEVERAL = "multi_label_classification"  # independent labels, as named by transformers
 HEADED = "ForSequenceClassification"
-UNNAMED = {"0": "LABEL_0", "1": "LABEL_1"}  # the labels that transformers takes where a config names none
+UNNAMED = {"0": "LABEL_0", "1": "LABEL_1"}  # labels that transformers uses if a config names none
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
 def list_models(folder: Path) -> list[Model]:
-    """Each model folder by name."""
+    """Return all model folders, sorted by name."""
     paths = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
     return [_describe(path) for path in sorted(paths, key=lambda path: path.name.lower())]
 
@@ -49,7 +49,7 @@ def _describe(path: Path) -> Model:
 
 
 def _read_generation(path: Path) -> GenerationNamed:
-    """What the folder says of how answers are drawn."""
+    """Return the sampling settings given in the folder."""
     named = _read_document(path / "generation_config.json")
     types: dict[str, tuple[type, ...]] = {
         "do_sample": (bool,),
@@ -65,7 +65,8 @@ def _read_generation(path: Path) -> GenerationNamed:
 
 
 def count_parameters(file: Path) -> int | None:
-    """Parameters in a safetensors file, from its header; None where it is cut short or not one.
+    """Return the number of parameters in a safetensors file, from its header; None if it is truncated or not
+    one.
 
     The format: 8 bytes little-endian length, a JSON header {name: {dtype, shape, data_offsets}}, data.
     """
@@ -85,16 +86,19 @@ def count_parameters(file: Path) -> int | None:
 
 
 class ModelHead(NamedTuple):
-    """labels: in the order of its outputs, empty for a model without a head; several: each is likely by
-    itself, and they don't add up to 1."""
+    """A classification head. labels: in output order, empty for a model without a head; several: labels are
+    independent, and their probabilities don't sum to 1.
+    """
 
     labels: list[str]
     several: bool
 
 
 def read_head(folder: Path, *, whole: bool) -> ModelHead:
-    """The classification head of what was trained or registered here. whole: by config.json, as transformers
-    reads a folder; else the labels stand in the note that goes with an adapter, or that a run left."""
+    """Return the classification head of a model that was trained or registered here. whole: read it from
+    config.json, as transformers does; else read the labels from the note that goes with an adapter or that
+    a run left.
+    """
     config = _read_document(folder / "config.json")
     if whole:
         headed = any(str(name).endswith(HEADED) for name in config.get("architectures") or ())
@@ -106,12 +110,12 @@ def read_head(folder: Path, *, whole: bool) -> ModelHead:
 
 
 def is_multi_label(problem_type: str | None, labels: Sequence[str]) -> bool:
-    """Whether each label is likely by itself."""
+    """Return whether the labels are independent."""
     return problem_type == SEVERAL or len(labels) == 1
 
 
 def _list_expected_files(path: Path) -> set[str]:
-    """The weight files that an index names; none where there is no index."""
+    """Return the weight files named by the index; empty if there is no index."""
     weight_map = _read_document(path / "model.safetensors.index.json").get("weight_map")
     return set(weight_map.values()) if isinstance(weight_map, dict) else set()
 
@@ -138,7 +142,7 @@ _ZEPHYR = (
     "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + eos_token + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
-_HEADINGS = (  # plain words, and the end-of-text token after each answer, so that a tuned model stops
+_HEADINGS = (  # plain words, with the EOS token after each response, so that a tuned model stops
     "{% for m in messages %}{% if m['role'] == 'assistant' %}"
     "{{ '### Assistant:\n' + m['content'] + eos_token + '\n' }}"
     "{% else %}{{ '### ' + m['role'] | capitalize + ':\n' + m['content'] + '\n' }}{% endif %}"
@@ -154,5 +158,5 @@ TEMPLATES: dict[str, str] = {
 
 
 def get_template_text(chosen: str) -> str:
-    """The Jinja of a template given by name, or as it is."""
+    """Return the Jinja of a template given by name, or the given text."""
     return TEMPLATES.get(chosen.strip(), chosen)

@@ -1,4 +1,4 @@
-"""Models as they lie in the home folder: found there, saved by a run, or registered as a version."""
+"""Models in the home folder: found there, saved by a run, or registered as a version."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Literal, NotRequired, TypedDict
 
 
 class GenerationNamed(TypedDict, total=False):
-    """What a model's generation_config.json says of how its answers are drawn, as transformers names it; only
-    what is of the right type."""
+    """Sampling settings in a model's generation_config.json, with the names of transformers; only values of
+    the right type.
+    """
 
     do_sample: bool
     temperature: float
@@ -21,22 +22,22 @@ class GenerationNamed(TypedDict, total=False):
 
 @dataclass(kw_only=True)
 class Model:
-    """One of `GET /models`: a folder of the home folder's models."""
+    """An item of `GET /models`: a folder in the home folder's models."""
 
     name: str
     path: str
-    parameters: int | None  # counted so far where weight files are missing
+    parameters: int | None  # a partial count if weight files are missing
     architecture: str | None
     bytes: int
     generation: GenerationNamed
-    ready: bool  # config, every weight file and a tokenizer are there and readable
+    ready: bool  # config, all weight files and a tokenizer exist and are readable
 
 
 class BaseReference(TypedDict):
-    """A base model as any machine can know it: never by a path."""
+    """A base model as it can be identified on any machine: never by a path."""
 
-    name: str  # the hub id, or the plain name of a folder
-    hub_id: str | None  # null where nobody knows whether a hub has it
+    name: str  # hub id, or name of a folder without its path
+    hub_id: str | None  # null if it is unknown whether a hub has it
     revision: str | None  # the commit that was loaded
 
 
@@ -44,68 +45,68 @@ StopReason = Literal["epochs", "max_steps", "early_stopping", "forgetting", "mix
 STOPPED_EARLY: frozenset[StopReason] = frozenset({"early_stopping", "forgetting"})
 TrainingEnd = (
     StopReason | Literal["unfinished"]
-)  # unfinished: a checkpoint of a run that was ended from outside
+)  # unfinished: a checkpoint of a run that was ended externally
 
 
 class TrainingSummary(TypedDict):
-    """What training did, up to the weights that the model has; what was asked for stands beside it."""
+    """The actual training up to the model's weights, next to the requested settings."""
 
-    step: int  # whose weights they are
-    last_step: int  # that was made
-    rows: int  # that the optimiser saw up to `step`; one that came again in a later epoch counts again
-    train_rows: int  # of the training part
+    step: int  # step of the weights
+    last_step: int  # last step taken
+    rows: int  # seen by the optimizer up to `step`; repeats in later epochs count again
+    train_rows: int  # in the training split
     steps_per_epoch: int
     asked_epochs: float | None
-    asked_steps: int | None  # the limit of steps; null where none was set
+    asked_steps: int | None  # limit of steps; null if not set
     reason: TrainingEnd
-    attempts: int  # 1: in one go; more: it was resumed
+    attempts: int  # 1: without interruption; more: resumed
 
 
 class ModelOrigin(TypedDict, total=False):
-    """Where a model comes from, beside its base."""
+    """Where a model comes from, in addition to its base."""
 
-    base: BaseReference  # what the files belong to; runs from before lack it
-    dataset: str  # whose rows it was trained on, by its name then
-    continued_from: str | None  # the run that it went on from
+    base: BaseReference  # the model that the files belong to; older runs lack it
+    dataset: str  # training data set, by its name at that time
+    continued_from: str | None  # the run that it continued from
     init_mode: str | None  # how: stack or merge
-    own_base: bool  # its adapter belongs to the model in the job's folder `base/`, not to `base_model`
-    mixed_from: str  # of a mix: the run of whose model
-    calls: bool  # rows of that data set call functions; older runs lack it
-    alpha: float  # of a mix: the share of the way from the base
-    course: TrainingSummary  # of a run that trained; runs from before lack it
+    own_base: bool  # the adapter belongs to the model in the job's folder `base/`, not to `base_model`
+    mixed_from: str  # for a mix: the run whose model was mixed
+    calls: bool  # rows of that data set contain function calls; older runs lack it
+    alpha: float  # for a mix: interpolation factor, 0 at the base
+    course: TrainingSummary  # for a run that trained; older runs lack it
 
 
 class ModelNote(ModelOrigin):
     """`tunebench.json` in the folder of a tuned model."""
 
-    base_model: str  # its name: of a local folder without the path
-    labels: NotRequired[list[str]]  # of a classifier, in their order
+    base_model: str  # name; of a local folder without the path
+    labels: NotRequired[list[str]]  # of a classifier, in output order
     method: str  # of store.training.methods
-    adapter: bool  # an adapter, and not whole weights
-    held: Literal["", "nf4", "int8"]  # how the base model was held while it was trained
+    adapter: bool  # an adapter, not full weights
+    held: Literal["", "nf4", "int8"]  # quantization of the base model during training
     merges: bool  # the adapter can be merged into its base
 
 
 @dataclass(kw_only=True)
 class VersionFile:
-    """A file of a version's folder, by its path in it."""
+    """A file in the folder of a version, with its relative path."""
 
     path: str
     bytes: int
     sha256: str
-    modified_ns: int | None = None  # when it was written, Unix time: another one is reason to hash it again
+    modified_ns: int | None = None  # modification time, Unix time; if it differs, the file is hashed again
 
 
 class VersionSeal(TypedDict):
-    """The file NUMBER.json beside a version's folder: what a worker knows of it."""
+    """The file NUMBER.json next to a version's folder: what a worker knows about it."""
 
     reference: str  # NAME@NUMBER
-    job_id: str  # that made it
+    job_id: str  # job that created it
     files: list[VersionFile]
 
 
 class RegisteredFiles(TypedDict):
-    """What the job `register` leaves in its folder, before it is given its number."""
+    """What the job `register` leaves in its folder, before the version gets its number."""
 
     base_model: str | None
     adapter: bool
@@ -116,33 +117,34 @@ class RegisteredFiles(TypedDict):
 
 @dataclass(kw_only=True)
 class VersionSource:
-    """What was registered: what a run left (`checkpoint`: tuned, best or newest), or a folder as it was."""
+    """What was registered: output of a run (`checkpoint`: tuned, best or newest), or a folder as it was."""
 
     kind: Literal["run", "folder"]
     run_id: str | None
-    run_name: str | None  # as it was
+    run_name: str | None  # name at that time
     checkpoint: str | None
     path: str | None  # of an imported folder
 
 
 @dataclass(kw_only=True)
 class ModelVersion:
-    """A row of `model_version`, with the name of its model. A version is never changed: `files` is what its
-    folder has to hold."""
+    """Row of `model_version`, with the name of its model. Versions are immutable: `files` is what the folder
+    must contain.
+    """
 
     model_id: str
     name: str  # of the model
     version: int  # 1 is the first
     source: VersionSource
     run_id: str | None
-    base_model: str | None  # name or hub id of what an adapter belongs to; null for an imported whole model
-    adapter: bool  # an adapter, and not whole weights
-    folder: str  # beneath the home folder
+    base_model: str | None  # name or hub id of an adapter's base model; null for an imported full model
+    adapter: bool  # an adapter, not full weights
+    folder: str  # relative to the home folder
     fingerprint: str  # SHA-256 over paths and checksums of all files
     files: list[VersionFile]
     notes: str
     created_by: str  # a person's id
-    created_by_name: str  # as it was
+    created_by_name: str  # name at that time
     created_at: datetime
 
 
@@ -163,8 +165,8 @@ class VersionSummary:
     created_by_name: str
     created_at: datetime
     aliases: list[str]
-    bytes: int | None  # of all files; null where it was not asked for
-    run_present: bool  # the run that it came from is still there
+    bytes: int | None  # of all files; null if not requested
+    run_present: bool  # the run that it came from still exists
 
 
 @dataclass(kw_only=True)
@@ -177,14 +179,14 @@ class ModelSummary:
     created_by_name: str
     created_at: datetime
     versions: int
-    newest: int | None  # its number; null where all were deleted
+    newest: int | None  # number of the newest version; null if all were deleted
     newest_at: datetime | None
-    production: int | None  # the version that holds the alias production
+    production: int | None  # version with the alias production
 
 
 @dataclass(kw_only=True)
 class AliasState:
-    """Where an alias stands."""
+    """Current target of an alias."""
 
     alias: str
     version: int

@@ -1,5 +1,5 @@
-"""Long-lived processes on record in `engine.json` or `screens.json`: how each stands, and whether it is
-still the same one; and time that holds where the clock of the machine is set back.
+"""Long-lived processes recorded in `engine.json` or `screens.json`: their state, and whether a process is
+still the recorded one; and time that is robust against the machine's clock being set back.
 """
 
 from __future__ import annotations
@@ -19,41 +19,42 @@ import psutil
 
 from store.core.job_folder import read_json, write_json
 
-# The long-lived process on record in `engine.json` or `screens.json`, how it stands, and what it may open.
+# Recorded processes.
 #
-# It is named by pid and start, so that another program that got the pid later is never taken for it. And it
-# holds a lock of the folder that the record lies in: a copy of a home folder has the same records, but its
-# locks are files that nobody holds, so that the original's processes are never taken for the copy's.
+# A process is identified by pid and start time, so that another program that gets the pid later is never
+# mistaken for it. It also holds a lock in the folder of its record: a copied home folder has the same
+# records, but its locks are files that nobody holds, so that the original's processes are never mistaken for
+# the copy's.
 
-MAX_DESCRIPTORS = 65_536  # a process that is started may go through all numbers that it could have open
-_STARTTIME = 19  # of /proc/PID/stat, counted from the field after the name: field 22 of proc(5)
-_LOOKS, _PAUSE = 5, 0.01  # while somebody looks whether a lock is held, it can't be taken for a moment
+MAX_DESCRIPTORS = 65_536  # a child process may iterate over all possible descriptors
+_STARTTIME = 19  # index in /proc/PID/stat, from the field after the name: field 22 of proc(5)
+_LOOKS, _PAUSE = 5, 0.01  # `is_held` of another process blocks a lock for a moment
 
 
 def get_process_start(pid: int) -> float:
-    """When a process began, such that with its pid it names one process for good.
+    """Return the start time of a process, which together with its pid identifies the process permanently.
 
-    Seconds from the start of the machine to that of the process, in steps of 10 ms; elsewhere than on
-    Linux seconds since 1970.
+    Seconds from boot to the start of the process, in steps of 10 ms; on systems other than Linux, seconds
+    since 1970.
 
-    psutil's `create_time` adds the time of the machine's start, and so moves for every process when the clock
-    is set: after a suspended laptop woke, all workers would be taken for dead. A process of one start of the
-    machine is taken for one of another only where both pid and hundredth of a second are the same.
+    psutil's `create_time` adds the boot time, and so changes for every process when the clock is set: after a
+    laptop wakes from suspend, all workers would be considered dead. A process from one boot is only mistaken
+    for one from another boot if both pid and hundredth of a second are equal.
 
     Raises psutil.NoSuchProcess.
     """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()  # a name may hold blanks and brackets
-    except FileNotFoundError:  # no such process, or no such system
+            fields = file.read().rpartition(b")")[2].split()  # a name may contain blanks and brackets
+    except FileNotFoundError:  # no such process, or not Linux
         return psutil.Process(pid).create_time()
-    except ProcessLookupError as error:  # it ended while it was read
+    except ProcessLookupError as error:  # it ended during reading
         raise psutil.NoSuchProcess(pid) from error
     return int(fields[_STARTTIME]) / os.sysconf("SC_CLK_TCK")
 
 
 def acquire_lock(lock: Path) -> IO[bytes] | None:
-    """Hold a lock file for as long as the returned file is open; None where another process holds it."""
+    """Hold an exclusive file lock while the returned file is open; None if another process holds it."""
     file = open(lock, "ab")  # noqa: SIM115 (held until it is closed or the process ends)
     for _ in range(_LOOKS):
         try:
@@ -66,16 +67,18 @@ def acquire_lock(lock: Path) -> IO[bytes] | None:
 
 
 def acquire_shared_lock(lock: Path) -> IO[bytes]:
-    """Hold a lock file beside others that share it, for as long as the returned file is open."""
+    """Hold a shared file lock for as long as the returned file is open."""
     file = open(lock, "a+b")  # noqa: SIM115 (see `hold`)
     fcntl.flock(file, fcntl.LOCK_SH)
     return file
 
 
 def is_held(lock: Path) -> bool:
-    """Whether any process holds this very file; that of a copied folder is another file."""
+    """Return whether any process holds the lock of this very file; that of a copied folder is a different
+    file.
+    """
     try:
-        with open(lock, "r+b") as file:  # to be written: by NFS only such can be held alone
+        with open(lock, "r+b") as file:  # writable: NFS requires it for exclusive locks
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -85,8 +88,9 @@ def is_held(lock: Path) -> bool:
 
 
 def find_live_process(pid: int, started: float, lock: Path | None) -> psutil.Process | None:
-    """The process, or None where it has ended or nobody holds the lock (None: it needs none); an ended child
-    that nobody waited for has."""
+    """Return the process, or None if it has ended (zombies included) or if nobody holds `lock`; a lock of
+    None is not checked.
+    """
     try:
         if get_process_start(pid) != started:
             return None
@@ -100,7 +104,7 @@ def find_live_process(pid: int, started: float, lock: Path | None) -> psutil.Pro
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """Where a server answers, and its process, which holds `lock` (None: of a process of this one's own)."""
+    """Address of a server and its process, which holds `lock` (None for a child process of this one)."""
 
     address: str
     pid: int
@@ -108,11 +112,11 @@ class ProcessRecord:
     lock: Path | None = None
 
     def process(self) -> psutil.Process | None:
-        """The process, or None where it has ended or is that of another folder."""
+        """Return the process, or None if it has ended or belongs to another folder."""
         return find_live_process(self.pid, self.started, self.lock)
 
     def is_stopped(self) -> bool:
-        """Whether the process is there but was halted by a signal (SIGSTOP, Ctrl-Z)."""
+        """Return whether the process exists but was stopped by a signal (SIGSTOP, Ctrl-Z)."""
         process = self.process()
         try:
             return process is not None and process.status() == psutil.STATUS_STOPPED
@@ -121,14 +125,14 @@ class ProcessRecord:
 
 
 def write_record(path: Path, address: str, pid: int, **more: str) -> None:
-    """Put a process on record, with what else is to be known of it. Raises psutil.NoSuchProcess."""
+    """Record a process with additional fields. Raises psutil.NoSuchProcess."""
     write_json(path, {"address": address, "pid": pid, "started": get_process_start(pid), **more})
 
 
 def read_record(path: Path) -> ProcessRecord | None:
-    """The process on record in NAME.json, which holds NAME.lock beside it; None where there is none.
+    """Return the process recorded in NAME.json, which holds NAME.lock next to it; None if there is none.
 
-    Raises ValueError where the file is no record.
+    Raises ValueError if the file is not a record.
     """
     document: Any = read_json(path)
     if document is None:
@@ -145,14 +149,14 @@ def read_record(path: Path) -> ProcessRecord | None:
 
 
 def raise_descriptor_limit() -> int:
-    """Let this process have as many descriptors open as the system lets it; how many that is.
+    """Raise this process's limit of open descriptors as far as the system allows, and return it.
 
-    What it begins with, 1,024 as a rule, suits programs that wait by `select(2)`; a server has one or more
-    for each that is connected, and one that has no more left answers nobody.
+    The initial limit, usually 1,024, suits programs that wait with `select(2)`; a server needs one or more
+    per connection, and without any left it responds to nobody.
     """
     soft, hard = (_cap_limit(limit) for limit in resource.getrlimit(resource.RLIMIT_NOFILE))
     if soft < hard:
-        with contextlib.suppress(ValueError, OSError):  # a system may allow fewer than it says
+        with contextlib.suppress(ValueError, OSError):  # a system may allow fewer than it reports
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
             return hard
     return soft
@@ -162,18 +166,17 @@ def _cap_limit(limit: int) -> int:
     return MAX_DESCRIPTORS if limit == resource.RLIM_INFINITY else min(limit, MAX_DESCRIPTORS)
 
 
-# Time where the machine's clock may be set back: by hand, by a battery that is empty, by a virtual machine
-# that was put back.
+# The machine's clock may be set back: manually, by an empty battery, or by a restored virtual machine.
 #
-# What hangs on the time within one process alone (sessions, invitations, waits, quotas) is told it by a
-# `SteadyClock`. What is held against times that others wrote down, or that an earlier process did, asks
-# `is_recent`: a moment that lies ahead is long ago, so that nothing stands still until the clock has caught
-# up.
+# Time within one process only (sessions, invitations, waits, quotas) comes from a `SteadyClock`. Comparisons
+# with times written by others or by an earlier process use `is_recent`: a moment in the future counts as long
+# ago, so that nothing stalls until the clock has caught up.
 
 
 class SteadyClock:
-    """Seconds since the epoch that never go back: where `clock` does, they go on by `ticks` until it has
-    caught up. May be asked by several threads."""
+    """Seconds since the epoch that never go backwards: if `clock` does, time advances with `ticks` until it
+    has caught up. Thread-safe.
+    """
 
     def __init__(
         self, clock: Callable[[], float] = time.time, ticks: Callable[[], float] = time.monotonic
@@ -191,5 +194,5 @@ class SteadyClock:
 
 
 def is_recent(moment: float, now: float, seconds: float) -> bool:
-    """Whether less than so many seconds have passed since. Of a moment that lies ahead nobody knows: no."""
+    """Return whether `moment` is less than `seconds` ago. False for a moment in the future."""
     return 0 <= now - moment < seconds

@@ -1,4 +1,4 @@
-"""Rating rounds as the store has them, what their job leaves, what raters are shown and what they said."""
+"""Rating rounds in the store, the result of their job, what raters are shown, and their ratings."""
 
 from __future__ import annotations
 
@@ -9,119 +9,119 @@ from typing import Any, Literal, NotRequired, TypedDict, get_args
 RatingProtocol = Literal[
     "pairwise", "rank", "rubric", "pass_fail", "correction", "label", "spans", "free_text"
 ]
-RatingSubject = Literal["answer", "prompt"]  # what spans and free text are about
+RatingSubject = Literal["answer", "prompt"]  # subject of spans and free text
 
 
 class RatingCriterion(TypedDict):
-    """What a rubric asks about one answer."""
+    """A criterion of a rubric, rated for one response."""
 
     name: str
     question: str
-    anchors: list[str]  # what each point means, worst to best; points are 1 to their number
+    anchors: list[str]  # meaning of each point, worst to best; points start at 1
 
 
 class RaterRound(TypedDict):
-    """A rating round as a rater may see it."""
+    """A rating round as visible to a rater."""
 
     round_id: str
     title: str
     protocol: RatingProtocol
     instruction: str
-    criteria: list[RatingCriterion]  # of a rubric; else empty
-    reasons: list[str]  # of pass or fail, to choose from
-    ties: bool  # of pairwise: whether "equally good" may be answered
-    both_bad: bool  # of pairwise: whether "neither is good" may be answered
-    labels: list[str]  # of label and spans, to choose from
-    several_labels: bool  # of label: a text may have any number of them
-    subject: RatingSubject  # of spans and free text: what is marked or asked about
-    overlapping: bool  # of spans: whether two may share characters
+    criteria: list[RatingCriterion]  # rubric only; else empty
+    reasons: list[str]  # pass/fail: options
+    ties: bool  # pairwise: whether "equally good" is allowed
+    both_bad: bool  # pairwise: whether "neither is good" is allowed
+    labels: list[str]  # label and spans: options
+    several_labels: bool  # label: a text may have any number of them
+    subject: RatingSubject  # spans and free text: what is marked or asked about
+    overlapping: bool  # spans: whether two may overlap
     state: Literal["open", "closed"]
 
 
 class PromptTurn(TypedDict):
-    """One turn of the conversation that is answered."""
+    """A turn of the conversation to respond to."""
 
-    role: str  # system, user, assistant or tool; note of a prompt whose text is not in its file
+    role: str  # system, user, assistant or tool; note for a prompt whose text is not in its file
     content: str
 
 
 class RatingTask(TypedDict):
-    """One thing to rate."""
+    """A task of a rater."""
 
     task_id: str  # random for each item and rater
     prompt: list[PromptTurn]
-    answers: list[str]  # in the order to show: A, B, C…
-    reference: str | None  # an answer that is known to be good
+    answers: list[str]  # in display order: A, B, C…
+    reference: str | None  # a response known to be good
 
 
 class PairChoice(TypedDict):
-    """The answer of pairwise. A soft vote of elsewhere has a preference: A above 0.5, B below."""
+    """A pairwise rating. An imported soft vote has a preference: A above 0.5, B below."""
 
     choice: Literal["A", "B", "tie", "both_bad"]
-    preference: NotRequired[float]  # how far the vote is for A, 0 to 1
+    preference: NotRequired[float]  # strength of the vote for A, 0 to 1
 
 
 class AnswerRanks(TypedDict):
-    """The answer of rank."""
+    """A ranking."""
 
-    ranks: list[int]  # by place of the answer: 1 is best, equal numbers are ties
+    ranks: list[int]  # per response, in display order: 1 is best, equal numbers are ties
 
 
 class RubricScores(TypedDict):
-    """The answer of a rubric."""
+    """A rubric rating."""
 
-    scores: dict[str, int]  # by name of the criterion: 1 to the number of its points
+    scores: dict[str, int]  # by criterion: 1 to its number of points
 
 
 class PassOrFail(TypedDict):
-    """The answer of pass or fail."""
+    """A pass/fail rating."""
 
     passed: bool
     reasons: list[str]
 
 
 class CorrectedText(TypedDict):
-    """The answer of a correction: the better text, or the same where nothing had to be changed."""
+    """A correction: the improved text, or the same text if nothing had to be changed."""
 
     text: str
 
 
 class LabelAnswer(TypedDict):
-    """The answer of label: one of the round's labels, or null where none of them fits."""
+    """A label rating: one of the round's labels, or null if none fits."""
 
     label: str | None
-    note: str  # what would fit; with a label empty
+    note: str  # what would fit; empty if there is a label
 
 
 class LabelsAnswer(TypedDict):
-    """The answer of label where a text may have several: in the round's order, empty where none fits."""
+    """A label rating where a text may have several labels: in the round's order, empty if none fits."""
 
     labels: list[str]
-    note: str  # what would fit; with labels empty
+    note: str  # what would fit; empty if there are labels
 
 
 class TextSpan(TypedDict):
-    """A piece of the text that is marked. Characters are Unicode code points, as Python counts them."""
+    """A marked part of the text. Offsets are in Unicode code points, as in Python."""
 
     start: int
-    end: int  # the first character after it
+    end: int  # exclusive
     label: str
 
 
 class MarkedSpans(TypedDict):
-    """The answer of spans: by start, end and label; empty where nothing is to be marked."""
+    """A span rating: sorted by start, end and label; empty if there is nothing to mark."""
 
     spans: list[TextSpan]
 
 
 class WrittenAnswer(TypedDict):
-    """The answer of free text, in the rater's own words."""
+    """A free-text rating, in the rater's own words."""
 
     written: str
 
 
 class SkippedTask(TypedDict):
-    """The answer of whoever can't tell, whatever the protocol."""
+    """A skipped task, for any protocol."""
 
     skipped: Literal[True]
     reason: str
@@ -142,15 +142,15 @@ RatingAnswer = (
 
 
 class RatingProgress(TypedDict):
-    """How far one rater is."""
+    """Progress of one rater."""
 
     done: int
-    total: int | None  # null where there is no end to it
-    seconds_each: float | None  # their own median; null until it can be known
+    total: int | None  # null if unlimited
+    seconds_each: float | None  # their own median; null until it can be computed
 
 
 class StoredRating(TypedDict):
-    """A rating as it is stored, to go back to."""
+    """A stored rating, to go back to."""
 
     task: RatingTask
     revision: int  # 1 is the first
@@ -159,40 +159,40 @@ class StoredRating(TypedDict):
 
 
 class RatingTasks(TypedDict):
-    """What a page begins with (command `next_rating_tasks`)."""
+    """What a rating page starts with (command `next_rating_tasks`)."""
 
     round: RaterRound
-    tasks: list[RatingTask]  # none that the page holds already
+    tasks: list[RatingTask]  # without those that the page already has
     progress: RatingProgress
     last: list[StoredRating]  # the person's own, newest first, at most 20
-    notice: str | None  # why nothing more comes, in a sentence, where it is not that all is rated
+    notice: str | None  # a sentence why there are no more tasks, unless all are rated
 
 
 class RatingReceipt(TypedDict):
-    """A rating is stored (command `rate`)."""
+    """Confirmation of a stored rating (command `rate`)."""
 
     stored: Literal[True]
-    revision: int  # that is stored now
-    already: bool  # it had been stored before: sent twice, or rated in another tab
+    revision: int  # the stored revision
+    already: bool  # it was stored before: sent twice, or rated in another tab
     progress: RatingProgress
-    tasks: list[RatingTask]  # so that the page again holds as many as it may
+    tasks: list[RatingTask]  # fill the page up to its limit again
 
 
-CheckKind = Literal["gold", "attention", "qualification"]  # of items by which raters are checked
+CheckKind = Literal["gold", "attention", "qualification"]  # items that check raters
 Purpose = Literal["first", "repeat", "adjudication", "gold", "attention", "qualification"]
-CHECKS: frozenset[Purpose] = frozenset(get_args(CheckKind))  # of what checks its rater
-GOLD_PASS = 0.6  # share of check items to be right, where a round says nothing else
-GOLD_TOLERANCE = 1  # points of a rubric by which a score may miss the known one, likewise
-COUNTING: frozenset[Purpose] = frozenset({"first", "adjudication"})  # of what is a vote on its item
+CHECKS: frozenset[Purpose] = frozenset(get_args(CheckKind))  # tasks that check their rater
+GOLD_PASS = 0.6  # default share of check items that must be right
+GOLD_TOLERANCE = 1  # default tolerance of a rubric score, in points
+COUNTING: frozenset[Purpose] = frozenset({"first", "adjudication"})  # votes on their item
 RoundState = Literal["open", "closed"]
 
 
 @dataclass(kw_only=True)
 class RoundSystem:
-    """A model whose answers are rated; raters never see any of this."""
+    """A model whose responses are rated; never visible to raters."""
 
     name: str
-    evaluation_id: str | None  # null for prompts of a file, and a round from elsewhere
+    evaluation_id: str | None  # null for prompts of a file and for an imported round
     run_id: str | None
     model: str
     checkpoint: str
@@ -209,7 +209,7 @@ class Round:
     config: dict[str, Any]  # store.rating.config.RoundConfig
     systems: list[RoundSystem]
     state: RoundState
-    dataset_id: str | None  # of the prompts; null for those of a file and of a round from elsewhere
+    dataset_id: str | None  # of the prompts; null for prompts of a file and for an imported round
     item_count: int
     details: RoundDetails
     created_by: str
@@ -220,134 +220,134 @@ class Round:
 
 
 def is_imported_round(round: Round) -> bool:
-    """Whether it was rated elsewhere and imported: then nobody here was asked anything."""
+    """Return whether the round was rated elsewhere and imported, without any rater here."""
     return "protocol" not in round.config
 
 
 @dataclass(kw_only=True)
 class RoundSummary(Round):
-    """A round in a list, with how far it is."""
+    """A round in a list, with its progress."""
 
-    rated: int  # tasks that are rated or skipped
-    extra: (
-        int  # of them, beside the overlap: repeats, checks, third votes, and more people than were asked for
-    )
-    wanted: int  # ratings that were asked for: items (of pairwise: pairs of answers) times overlap
+    rated: int  # rated or skipped tasks
+    extra: int  # of these, beyond the overlap: repeats, checks, third votes, and more people than requested
+    wanted: int  # requested ratings: items (pairwise: pairs of responses) times overlap
     raters: int
 
 
 @dataclass(kw_only=True)
 class RoundDetails:
-    """What gathering the answers found."""
+    """What was counted while gathering the responses."""
 
-    rows: int  # that all models answered
-    drawn: int  # of them, as many as were asked for
-    named: int  # prompts to which an answer names a model
-    left_out: int  # of them, where the round leaves them out
-    empty: int  # answers without a character
-    same: int  # prompts to which two models gave the same answer
+    rows: int  # answered by all models
+    drawn: int  # of these, sampled as requested
+    named: int  # prompts with a response that names a model
+    left_out: int  # of these, if the round excludes them
+    empty: int  # empty responses
+    same: int  # prompts with the same response from two models
     gold: int
-    attention: int | None = None  # items whose right answer is written in their prompt
-    qualification: int | None = None  # items with a known answer, before all others
+    attention: int | None = None  # items whose right answer is given in their prompt
+    qualification: int | None = None  # items with a known answer, shown before all others
     notices: list[str]
-    filters: list[dict[str, Any]] | None = None  # the prompts are rows that each of these means; Filter
+    filters: list[dict[str, Any]] | None = None  # the prompts are rows that match all of these; Filter
 
 
 @dataclass(kw_only=True)
 class RoundItem:
-    """A prompt of a round, with what each model answered."""
+    """A prompt of a round, with the responses of all models."""
 
     item_id: int
-    row_id: int | None  # of the data set; null where there is none
+    row_id: int | None  # in the data set; null if there is none
     prompt: list[PromptTurn]
     reference: str | None
-    answers: list[str | None]  # by the place of the model in `systems`; null where it has none to this item
-    named: bool  # an answer names a model
-    check: CheckKind | None  # an item by which raters are checked, and whose ratings are no votes
-    expected: RatingAnswer | None  # of a check: the right answer, "A" being the first of the item's answers
-    weight: float  # 1 / the chance that the prompt had to be chosen, where not all had the same
+    answers: list[str | None]  # in the order of `systems`; null if a model has none for this item
+    named: bool  # a response names a model
+    check: CheckKind | None  # an item that checks raters; its ratings don't count as votes
+    expected: RatingAnswer | None  # for a check: the right answer; "A" is the item's first response
+    weight: float  # 1 / sampling probability of the prompt, if these differ
 
 
 class RoundItemPage(TypedDict):
-    """Some of a round's items, by their ids, of all that a search finds."""
+    """A page of the round items that match a search, ordered by id."""
 
     items: list[RoundItem]
-    matches: int  # all that it finds
+    matches: int  # total number of matches
 
 
 @dataclass(kw_only=True)
 class RoundRequest:
-    """A row of table `round_request`: a logged request that an item of a round stands for. An item that was
-    asked several times, or answered by several versions, has a row for each."""
+    """Row of table `round_request`: a logged request that an item of a round stands for. An item that was
+    requested several times, or answered by several versions, has a row for each.
+    """
 
     item_id: int
     endpoint_id: str
     request_id: str
     asked_at: datetime
-    version: str  # that answered
+    version: str  # version that responded
     role: str
-    label: str | None  # that was served, where labels are asked for
-    random: bool  # its item is of the random draw, which can judge
-    probability: float | None  # of each item to be in that draw; null for a chosen one
-    reasons: list[str]  # why it was chosen, in words
+    label: str | None  # the served label, for rounds that ask for labels
+    random: bool  # its item is in the random sample, which can judge
+    probability: float | None  # of the item being in that sample; null for a selected one
+    reasons: list[str]  # why it was selected, as text
 
 
 class ImportedRatingInfo(TypedDict):
-    """What a file of ratings from elsewhere says of how was rated."""
+    """What an imported file of ratings contains."""
 
     protocol: RatingProtocol
-    ratings: int  # the rows of votes.parquet
-    criteria: list[RatingCriterion]  # of scores; else empty
-    labels: list[str]  # of labels, the most frequent first; else empty
+    ratings: int  # rows of votes.parquet
+    criteria: list[RatingCriterion]  # for scores; else empty
+    labels: list[str]  # for labels, most frequent first; else empty
 
 
 class RoundResult(TypedDict):
-    """The result of the job that gathers the answers; the items are in items.parquet."""
+    """Result of the job that gathers the responses; the items are in items.parquet."""
 
     systems: list[RoundSystem]
     dataset_id: str | None
     details: RoundDetails
-    elsewhere: NotRequired[ImportedRatingInfo]  # of a round from elsewhere
+    elsewhere: NotRequired[ImportedRatingInfo]  # for an imported round
 
 
 class PromptAnswersResult(TypedDict):
-    """The result of the job in which a model answers the prompts of a file; the answers are in
-    predictions.parquet."""
+    """Result of the job in which a model responds to the prompts of a file; the responses are in
+    predictions.parquet.
+    """
 
-    n: int  # prompts
-    unasked: int  # of them, that the model's chat template refuses
+    n: int  # number of prompts
+    unasked: int  # of these, rejected by the model's chat template
     device: str
     device_name: str
 
 
 class PromptFile(TypedDict):
-    """What a file of prompts has, before a round is started with it."""
+    """Content of a prompt file, before a round is started with it."""
 
     prompts: int
-    answers: dict[str, int]  # name of a model -> prompts that it has answered, the most first
-    left_out: dict[str, int]  # why rows are no prompts, and how many
-    first: list[str]  # the first prompts, cut
+    answers: dict[str, int]  # model name -> prompts that it answered, most first
+    left_out: dict[str, int]  # reason why rows are not prompts -> rows
+    first: list[str]  # the first prompts, truncated
 
 
 @dataclass(kw_only=True)
 class AnsweredTask:
-    """A task, as much of it as figures of labels read."""
+    """A task, with the fields that label statistics need."""
 
     task_id: str
     item_id: int
     person_id: str
     purpose: Purpose
-    repeat_of: str | None  # of a repeat: the task that it shows again
+    repeat_of: str | None  # for a repeat: the repeated task
     answer: RatingAnswer | None
 
 
 @dataclass(kw_only=True)
 class AssignedTask(AnsweredTask):
-    """A task that was dealt to a rater, and their latest rating of it."""
+    """A task assigned to a rater, with their latest rating of it."""
 
     person_name: str
-    systems: list[int]  # in the order in which they were shown
-    place: int  # of the rater's tasks: 0, 1, 2 …
+    systems: list[int]  # in display order
+    place: int  # position among the rater's tasks: 0, 1, 2 …
     given_at: datetime
     revision: int | None  # null until it is rated
     comment: str | None
@@ -357,19 +357,19 @@ class AssignedTask(AnsweredTask):
 
 @dataclass(kw_only=True)
 class RaterCounts:
-    """How much somebody rated in a round."""
+    """How many tasks a rater has rated in a round."""
 
     person_id: str
     name: str
-    rated: int  # those that were skipped too
+    rated: int  # skipped ones included
     skipped: int
-    seconds: float | None  # the median of one; null where none was measured
+    seconds: float | None  # median per task; null if not measured
     last_at: datetime | None
 
 
 @dataclass(kw_only=True)
 class RatableRound:
-    """A round as a rater sees it in a list: nothing of who wrote what."""
+    """A round in a rater's list, without the models behind the responses."""
 
     round_id: str
     name: str
@@ -383,57 +383,57 @@ class RatableRound:
 
 
 class RatableRounds(TypedDict):
-    """What a rater can rate, and has rated."""
+    """Rounds that a rater can rate or has rated."""
 
     rounds: list[RatableRound]
 
 
 class RequestRoundQueued(TypedDict):
-    """A round of logged requests is being made."""
+    """Confirmation that a round of logged requests is being created."""
 
     round_id: str
-    job_ids: list[str]  # none: its answers are there
+    job_ids: list[str]  # empty if its responses exist already
     items: int
-    random: int  # of them, those of the random draw
-    left_out: dict[str, int]  # why other requests are not asked, and how many
+    random: int  # of these, in the random sample
+    left_out: dict[str, int]  # reason why other requests are excluded -> requests
 
 
 class RoundRowsQueued(TypedDict):
-    """A data set is being made out of a round."""
+    """Confirmation that a data set is being created from a round."""
 
     job_id: str
-    dataset: str  # its name
+    dataset: str  # name of the data set
     rows: int
-    left_out: dict[str, int]  # why others are no rows, and how many
+    left_out: dict[str, int]  # reason why others are excluded -> count
     counted: RatingCounts
 
 
 class ReleasedTaskCounts(TypedDict):
-    """Tasks that go to whoever asks next."""
+    """Tasks released for the next rater."""
 
     released: int
 
 
 class RatingCounts(TypedDict):
-    """What training rows of a round rest on, and what they leave out."""
+    """Ratings behind the training rows of a round, and excluded ones."""
 
-    ratings: int  # votes, without repeats, checks and what was skipped
+    ratings: int  # votes, without repeats, checks and skipped tasks
     raters: int
     left_out: list[ExcludedRatings]
 
 
 class ExcludedRatings(TypedDict):
-    """The ratings of one rater that don't count."""
+    """Ratings of one rater that are excluded."""
 
     person_id: str
-    rater: str  # their name
+    rater: str  # name of the rater
     ratings: int
-    reason: str  # "left out by hand", or what the rater is flagged as
+    reason: str  # "left out by hand", or the rater's flag
 
 
 @dataclass(kw_only=True)
 class QualificationOverride:
-    """A rater who goes on although they failed the qualification, and who said so."""
+    """A rater who was allowed to continue despite failing the qualification, and who allowed it."""
 
     person_id: str
     by_name: str
@@ -442,7 +442,7 @@ class QualificationOverride:
 
 @dataclass(kw_only=True)
 class ExcludedRater:
-    """A rater whose ratings don't count, and who said so."""
+    """A rater whose ratings are excluded, and who excluded them."""
 
     person_id: str
     by_name: str

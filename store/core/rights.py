@@ -1,6 +1,7 @@
-"""Roles, and the one table of what each route, command, ask, query and tool takes.
+"""Roles, and the table of rights required by each route, command, ask, query and tool.
 
-The engine holds every request to this table, whatever a page shows; what is not in it is nobody's.
+The engine checks every request against this table, whatever a page shows; what is not in it is forbidden for
+everyone.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from store.core.schemas import Person, Right, Role
 
 RIGHTS: dict[Role, frozenset[Right]] = {
     "viewer": frozenset({"own", "look"}),
-    "rater": frozenset({"own", "rate"}),  # and sees rating rounds alone
+    "rater": frozenset({"own", "rate"}),  # sees rating rounds only
     "member": frozenset({"own", "look", "rate", "work"}),
     "admin": frozenset({"own", "look", "rate", "work", "govern"}),
 }
-DEFAULT_ROLE: Role = "viewer"  # of an invitation that names none: sees the work, and harms nothing
-OWNER: Person = Person(person_id="owner", name="you", role="admin")  # whoever has the home folder
+DEFAULT_ROLE: Role = "viewer"  # of an invitation without a role: can see everything and change nothing
+OWNER: Person = Person(person_id="owner", name="you", role="admin")  # the owner of the home folder
 MEANINGS: dict[Role, str] = {
     "viewer": "sees everything, changes nothing",
     "rater": "rates, and sees rating rounds alone",
     "member": "works: imports, launches, rates, deletes",
-    "admin": "works, and says who else may",
+    "admin": "works, and manages accounts",
 }
 _DOES = {
     "look": "look at runs, data sets and evaluations",
@@ -36,14 +37,14 @@ _DOES = {
 
 
 def is_owner(person: Person) -> bool:
-    """Whether it is whoever has the home folder, and with it all that the engine's user may do."""
+    """Return whether the person owns the home folder, and thus may do all that the engine's user may."""
     return person.person_id == OWNER.person_id
 
 
 def check_right(person: Person, right: Right | None) -> None:
-    """Raise ForbiddenError where the role of a person does not have a right; None is nobody's."""
+    """Raise ForbiddenError if the role of a person does not include the right; no role includes None."""
     if right is None:
-        raise ForbiddenError("Nobody may ask for that: it has no right in store.core.rights.")
+        raise ForbiddenError("Not allowed for anyone: it has no entry in store.core.rights.")
     if right not in RIGHTS[person.role]:
         raise ForbiddenError(
             f"A {person.role} may not {_DOES[right]}.",
@@ -51,20 +52,20 @@ def check_right(person: Person, right: Right | None) -> None:
         )
 
 
-# What each request takes: the one table of routes, commands, asks, queries and tools with their rights.
+# The table of routes, commands, asks, queries and tools with the rights they require.
 #
-# A request that is not in it is refused, whoever asks, and the engine does not start where a command, an
-# ask or a query function is missing here, or is named here and is not there. Here are those of the core; what
-# a feature adds, it declares itself (`store.core.features`). What comes of roles and table is the matrix in
-# docs/team.md, which a test holds against the real answers.
+# A request that is not in it is rejected for everyone, and the engine does not start if a command, an ask or
+# a query function is missing here, or is listed here and does not exist. Listed here are those of the core;
+# each feature declares its own (`store.core.features`). The resulting matrix of roles is in docs/team.md,
+# which a test compares with real responses.
 
 Surface = Literal["route", "command", "ask", "query", "tool"]
 
-_FEATURES = load_store_features()  # each says of its own who may ask for it
+_FEATURES = load_store_features()  # each declares rights for its own requests
 
 
 def _map_rights(*tables: Mapping[Right, str]) -> dict[str, Right]:
-    """Name -> right, of names in lines by right. Raises StateError for a name that is there twice."""
+    """Invert tables of right -> names to name -> right. Raises StateError for a duplicate name."""
     table: dict[str, Right] = {}
     for listed in tables:
         for right, names in listed.items():
@@ -76,7 +77,7 @@ def _map_rights(*tables: Mapping[Right, str]) -> dict[str, Right]:
 
 
 def _name_modules(listed: Mapping[Right, Mapping[str, str]], room: str = "") -> dict[Right, str]:
-    """Query functions by their module, in a room of `store`, as names that begin with both."""
+    """Return qualified names of the query functions in a room of `store`, prefixed with room and module."""
     prefix = f"{room}." if room else ""
     return {
         right: " ".join(
@@ -86,7 +87,7 @@ def _name_modules(listed: Mapping[Right, Mapping[str, str]], room: str = "") -> 
     }
 
 
-SQL_RIGHT: Right = "work"  # to write SQL of one's own, in a statement or in a filter
+SQL_RIGHT: Right = "work"  # required for custom SQL, in a statement or a filter
 ROUTES: Mapping[str, RequiredRight] = {
     "GET /health": "nobody",
     "POST /door/{name}": "door",
@@ -106,13 +107,13 @@ ROUTES: Mapping[str, RequiredRight] = {
     "POST /playground/generate": "work",
     "POST /playground/stop": "work",
     "GET /endpoints": "look",
-    "GET /endpoints/{endpoint}/requests": "work",  # what callers wrote
+    "GET /endpoints/{endpoint}/requests": "work",  # contains texts of callers
 }
 
 ASKS = _map_rights(
     {
         "look": "split overlap neighbours rendering",
-        # files that were uploaded, and work of seconds on the way to a launch or a cleaning
+        # uploaded files, and seconds of work before a launch or a cleaning
         "work": "inspect preview advice clean_preview",
     },
     *(feature.asks for feature in _FEATURES.values()),
@@ -201,11 +202,9 @@ TABLES: Mapping[Surface, Mapping[str, RequiredRight]] = {
 
 
 def check_complete(surface: Surface, names: Iterable[str]) -> None:
-    """Raise StateError where what there is and what the table has are not the same."""
+    """Raise StateError if the existing names and those in the table differ."""
     there, listed = set(names), TABLES[surface].keys()
     if missing := sorted(there - listed):
-        raise StateError(
-            f"The table of rights lacks the {surface} {missing[0]}.", fix="Say who may ask for it."
-        )
+        raise StateError(f"The table of rights lacks the {surface} {missing[0]}.", fix="Add who may use it.")
     if gone := sorted(listed - there):
-        raise StateError(f"The table of rights has the {surface} {gone[0]}, which there is not.")
+        raise StateError(f"The table of rights has the {surface} {gone[0]}, which does not exist.")

@@ -1,5 +1,5 @@
-"""Rows of a data set: their turns, where they come from, how they are split, what an import and a recipe
-did to them, and figures of their signals.
+"""Rows of a data set: turns, sources, splits, what an import and a recipe did to them, and statistics of
+their signals.
 """
 
 from __future__ import annotations
@@ -7,69 +7,68 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict, final
 
-Kind = Literal["chat", "text", "preference"]  # the form in which the rows of a data set are stored
+Kind = Literal["chat", "text", "preference"]  # storage format of rows
 
 
 class Message(TypedDict):
-    """One turn of a conversation as a row stores it."""
+    """A turn of a conversation as stored in a row."""
 
-    role: str  # system, user, assistant; of conversations that call functions tools and tool too
+    role: str  # system, user, assistant; also tools and tool in conversations with function calls
     content: str
 
 
 class RowContents(TypedDict):
-    """What a row of a data set holds, as its columns do."""
+    """Content of a row of a data set, as in its columns."""
 
     messages: list[Message] | None  # null for plain text
-    text: str  # of a conversation prompt and answer joined
+    text: str  # for a conversation prompt and response joined
     label: str | None
-    rejected: str | None  # the rejected answer of a pair
+    rejected: str | None  # the rejected response of a pair
 
 
 class ConvertedRow(TypedDict):
-    """A row of a file as an import would store it; of messages and text one is there."""
+    """A row of a file as an import would store it; either messages or text is present."""
 
     messages: NotRequired[list[Message]]
-    text: NotRequired[str]  # of plain text alone
+    text: NotRequired[str]  # plain text only
     label: str | None
-    choices: NotRequired[list[str]]  # of multiple choice, in the order of the prompt
-    answer_index: NotRequired[int | None]  # the place of the right choice, from 0
-    part: NotRequired[str]  # train, validation, test, or how the row is left out; missing without one
-    rejected: NotRequired[str]  # the rejected answer of a pair
+    choices: NotRequired[list[str]]  # for multiple choice, in prompt order
+    answer_index: NotRequired[int | None]  # index of the right choice, from 0
+    part: NotRequired[str]  # train, validation, test, or how the row is excluded; missing if there is none
+    rejected: NotRequired[str]  # the rejected response of a pair
 
 
 class SourceDocument(TypedDict, total=False):
-    """As it is stored, without what was left out (`store.data.config.Source`)."""
+    """The stored source, without unset fields (`store.data.config.Source`)."""
 
-    path: str  # a file or a folder on the machine of the engine
-    paths: list[str]  # several files on it
-    upload: str  # the name of a file that was uploaded
+    path: str  # a file or folder on the engine's machine
+    paths: list[str]  # several files on that machine
+    upload: str  # name of an uploaded file
     uploads: list[str]
-    hub_id: str  # of the Hugging Face hub
+    hub_id: str  # on the Hugging Face Hub
     hub_config: str
     hub_split: str
-    builtin: Literal["python"]  # rows made from this machine's own Python
-    round: str  # the rating round that the file was made of
-    round_ratings: str  # of that round: how many ratings count, and which were left out
-    improvement: str  # that gathered the rows
+    builtin: Literal["python"]  # rows generated from this machine's Python installation
+    round: str  # the rating round that the file was created from
+    round_ratings: str  # of that round: how many ratings count, and which were excluded
+    improvement: str  # improvement that collected the rows
 
 
 class FieldIssue(TypedDict):
-    """A sentence about one field of a form or a config. An error refuses what is asked for; a warning and an
-    info do not."""
+    """An issue with a field of a form or a config. Errors prevent the action; warnings and infos do not."""
 
     level: Literal["error", "warning", "info"]
-    field: str  # a path such as recipe.steps.2.where; empty for the whole
+    field: str  # a path such as recipe.steps.2.where; empty for the whole document
     message: str
-    fix: str  # what to do; empty where there is nothing
+    fix: str  # what to do; empty if nothing
 
 
-SplitMethod = Literal["random", "group", "time", "stratified", "given"]  # how rows are dealt
-SplitGrouping = Literal["text", "near", "prompt", "group"]  # what rows have in common that are not parted
+SplitMethod = Literal["random", "group", "time", "stratified", "given"]  # how rows are assigned to splits
+SplitGrouping = Literal["text", "near", "prompt", "group"]  # what rows share that are kept in the same split
 
 
 class PartRows(TypedDict):
-    """Rows of each part."""
+    """Number of rows in each split."""
 
     train: int
     validation: int
@@ -77,22 +76,22 @@ class PartRows(TypedDict):
 
 
 class SplitCounts(TypedDict):
-    """How many rows each part would have."""
+    """Number of rows that each split would have."""
 
     rows: PartRows
-    kept_together: int  # rows beyond the first of those that must not be parted
+    kept_together: int  # rows beyond the first in each group that stays in one split
     kept: list[SplitGrouping]
-    leaking: list[int]  # training rows that repeat a held-out one, 10,000 at most
-    leaking_rows: int  # of them in all
-    problems: list[FieldIssue]  # an error is why a launch with this split would be refused
+    leaking: list[int]  # training rows that duplicate a held-out row, at most 10,000
+    leaking_rows: int  # total number of these
+    problems: list[FieldIssue]  # an error means that a launch with this split would be rejected
 
 
-Fate = Literal["kept", "changed", "dropped", "added"]  # what became of a row
+Fate = Literal["kept", "changed", "dropped", "added"]  # fate of a row
 
 
 @dataclass(kw_only=True)
 class FateCounts:
-    """Rows of each fate: what became of the old version's, and those that were mixed in and stayed."""
+    """Number of rows by fate: rows of the old version, and those that were mixed in and kept."""
 
     kept: int
     changed: int
@@ -102,7 +101,7 @@ class FateCounts:
 
 @dataclass(kw_only=True)
 class StepCounts:
-    """What one step of a recipe did to the rows that it met."""
+    """What one step of a recipe did to its input rows."""
 
     title: str
     rows_in: int
@@ -114,14 +113,15 @@ class StepCounts:
 
 @dataclass(kw_only=True)
 class Fates(FateCounts):
-    """What became of the rows, and what each step did. A row that one step mixed in and a later one dropped
-    is in the counts of both and in no fate."""
+    """Fates of the rows, and what each step did. A row that one step mixed in and a later one dropped is in
+    the counts of both steps and has no fate.
+    """
 
     steps: list[StepCounts]
 
 
 class SizeDistribution(TypedDict):
-    """How a number is spread over the rows."""
+    """Distribution of a number over the rows."""
 
     min: int
     median: float
@@ -130,14 +130,14 @@ class SizeDistribution(TypedDict):
 
 
 class DuplicateRows(TypedDict):
-    """Rows that an earlier row equals."""
+    """Number of rows that equal an earlier row."""
 
     exact: int
-    folded: int  # but for case, spacing and form of the characters
+    folded: int  # except for case, spacing and Unicode form
 
 
 class RowSizes(TypedDict):
-    """How large the rows are, and how many repeat another."""
+    """Sizes of the rows, and number of duplicates."""
 
     characters: SizeDistribution  # of the text
     turns: SizeDistribution  # of the conversation; 0 for plain text
@@ -145,36 +145,37 @@ class RowSizes(TypedDict):
 
 
 class ImportStats(TypedDict):
-    """What was counted while the rows were written. Data sets of older imports lack what was counted later,
-    and those that a recipe made have nothing of how a file was read."""
+    """Statistics collected while writing the rows. Data sets of older imports lack newer fields, and those
+    created by a recipe have nothing about reading a file.
+    """
 
     characters: SizeDistribution  # of the text
     turns: SizeDistribution  # of the conversation; 0 for plain text
     duplicates: NotRequired[DuplicateRows]
     labels: dict[str, int]  # label -> rows, the 20 most frequent
     label_count: int
-    skipped_reasons: dict[str, int]  # why rows were not taken -> rows, the 100 most frequent
-    reader: str  # as of an inspection; recipe for a cleaned version
+    skipped_reasons: dict[str, int]  # reason why rows were skipped -> rows, the 100 most frequent
+    reader: str  # as in an inspection; recipe for a cleaned version
     encoding: str
     notices: list[str]
-    answers: NotRequired[str | None]  # how answers name their choices
-    values: NotRequired[dict[str, str]]  # value of the deciding column -> what it means
-    ignored: NotRequired[list[str]]  # columns of which nothing is used, the first 200
+    answers: NotRequired[str | None]  # how responses name their choices
+    values: NotRequired[dict[str, str]]  # value of the deciding column -> meaning
+    ignored: NotRequired[list[str]]  # unused columns, the first 200
     ignored_count: NotRequired[int]
-    left_out: NotRequired[dict[str, int]]  # columns left out on purpose -> rows that have something in them
-    parts: NotRequired[dict[str, int]]  # part -> rows, as the file gives them
+    left_out: NotRequired[dict[str, int]]  # intentionally excluded columns -> rows with a value in them
+    parts: NotRequired[dict[str, int]]  # split -> rows, as given by the file
 
 
 class RowsResult(TypedDict):
-    """What an import and a cleaning have in common."""
+    """Common fields of import and cleaning results."""
 
-    fingerprint: str  # names the content of the rows
+    fingerprint: str  # identifies the content of the rows
     kind: Kind
     format: str  # of store.data.formats
-    columns: dict[str, str]  # role -> column of the file; part -> the column of parts
+    columns: dict[str, str]  # role -> column of the file; part -> the column with the split
     row_count: int
     skipped_count: int  # rows read + rows skipped = rows of the file
-    duplicate_count: int  # rows that an earlier row equals exactly
+    duplicate_count: int  # rows that exactly equal an earlier row
     source_bytes: int
     stats: ImportStats
 
@@ -182,24 +183,24 @@ class RowsResult(TypedDict):
 class ImportResult(RowsResult):
     """Result of the job `import`."""
 
-    split_by: NotRequired[SplitMethod]  # given where the file says the parts
+    split_by: NotRequired[SplitMethod]  # given if the file specifies the splits
 
 
 class CleanResult(RowsResult):
     """Result of the job `clean`."""
 
     fates: Fates
-    parts: NotRequired[dict[str, int]]  # part -> rows, where the recipe says which part each row is in
+    parts: NotRequired[dict[str, int]]  # split -> rows, if the recipe assigns rows to splits
 
 
-# The types are final, so that asking for a key of one of them ("flagged" in figure) says which one it is.
+# The types are final, so that type checkers narrow the union by a key test ("flagged" in figure).
 
 
 @final
 class NumberFigure(TypedDict):
-    """A column of numbers; without a measured row all but n and positive are null."""
+    """Statistics of a numeric column; without a measured row all but n and positive are null."""
 
-    n: int  # rows that were measured
+    n: int  # measured rows
     min: float | None
     mean: float | None
     median: float | None
@@ -210,52 +211,52 @@ class NumberFigure(TypedDict):
 
 @final
 class FlagFigure(TypedDict):
-    """A column of flags."""
+    """Statistics of a boolean column."""
 
-    n: int  # rows that were measured
+    n: int  # measured rows
     flagged: int
 
 
 @final
 class CategoryFigure(TypedDict):
-    """A column of names."""
+    """Statistics of a categorical column."""
 
-    n: int  # rows that were measured
+    n: int  # measured rows
     distinct: int
     values: dict[str, int]  # value -> rows, the 20 most frequent
 
 
 @final
 class GroupFigure(TypedDict):
-    """A column that names the group a row belongs to."""
+    """Statistics of a column with the group of each row."""
 
     n: int  # all rows
     groups: int
-    rows: int  # that share their group with another
+    rows: int  # that share their group with another row
     extra: int  # rows beyond the first of their group
 
 
 @final
 class SetFigure(TypedDict):
-    """A figure of the set as a whole, taken on a sample of `n`."""
+    """Statistic of the data set as a whole, computed on a sample of `n`."""
 
-    value: float | None  # null where the set is too small to say
+    value: float | None  # null if the set is too small
     n: int
-    unit: NotRequired[str]  # of n: rows where left out
-    low: NotRequired[float | None]  # a 95% interval; of half_loss* the range over the halves
+    unit: NotRequired[str]  # of n; default: rows
+    low: NotRequired[float | None]  # 95% interval; for half_loss* the range over the halves
     high: NotRequired[float | None]
     sd: NotRequired[float | None]  # half_loss*: over the halves
-    repeats: NotRequired[int]  # half_loss*: halves
-    bytes: NotRequired[int]  # compression: of text that was compressed
+    repeats: NotRequired[int]  # half_loss*: number of halves
+    bytes: NotRequired[int]  # compression: size of the text before compression
     topics: NotRequired[int]  # cluster_entropy
     template: NotRequired[str]  # top_template: the most frequent one
-    templates: NotRequired[int]  # top_template: how many there are
+    templates: NotRequired[int]  # top_template: number of templates
     pairs: NotRequired[
         list[tuple[str, str, int]]
-    ]  # confused: (given, suggested, suspects), most frequent first
+    ]  # confused: (given label, suggested label, suspect rows), most frequent first
     without_label: NotRequired[int]  # unjudged: rows
-    rare_labels: NotRequired[int]  # unjudged: labels of too few rows
-    examples: NotRequired[list[str]]  # unjudged: such labels, 20 at most
+    rare_labels: NotRequired[int]  # unjudged: number of labels with too few rows
+    examples: NotRequired[list[str]]  # unjudged: such labels, at most 20
     trained_rows: NotRequired[int]  # accuracy: rows that the judge was trained on
 
 
@@ -264,42 +265,42 @@ SignalFigure = NumberFigure | FlagFigure | CategoryFigure | GroupFigure | SetFig
 
 
 class SignalOptions(TypedDict, total=False):
-    """What decided the values of a group: rows of a new version take values over where it is the same."""
+    """Options that the values of a group depend on: a new version reuses values of rows if they are equal."""
 
-    endings: str  # text: how the answers of the set end, in words
+    endings: str  # text: how the responses of the set end, in words
     model: str  # tokens, difficulty
-    max_length: int  # tokens: that rows are cut to
+    max_length: int  # tokens: truncation length
     chosen: bool  # tokens: the length was given, not derived from the rows
     threshold: float  # duplicates: Jaccard similarity of near duplicates
-    sample: int | None  # difficulty: rows that were drawn; null for as many as the device allows
+    sample: int | None  # difficulty: sampled rows; null for as many as the device allows
 
 
 class ProfileResult(TypedDict):
-    """Result of the job `profile`: one group of signals, measured for every row of a data set."""
+    """Result of the job `profile`: one group of signals, measured for all rows of a data set."""
 
     options: SignalOptions
     row_count: int
-    reused_count: int  # rows whose values the version before had
+    reused_count: int  # rows whose values were taken from the previous version
     seconds: float
     figures: dict[str, SignalFigure]  # column, or set.NAME for the set as a whole
 
 
 class Overlap(TypedDict):
-    """The ask `overlap`: which rows of a data set another one has too. Each row is counted once."""
+    """Result of the ask `overlap`: rows of a data set that occur in another one. Each row is counted once."""
 
-    exact: int  # rows, by their folded text
-    near: int  # not exactly, but with a Jaccard similarity of at least the threshold
-    same_prompt: int  # neither, but with a prompt of the other
+    exact: int  # rows with the same normalized text
+    near: int  # not exact, but with a Jaccard similarity of at least the threshold
+    same_prompt: int  # neither, but with a prompt that occurs in the other data set
     rows: int  # of the first data set
     other_rows: int
-    row_ids: list[int]  # all of the shared rows of the first, 10,000 at most
-    examples: list[tuple[int, int, float]]  # (row, the other's row, similarity from 0 to 1), 50 at most
+    row_ids: list[int]  # shared rows of the first data set, at most 10,000
+    examples: list[tuple[int, int, float]]  # (row, row of the other, similarity from 0 to 1), at most 50
 
 
 class LeakedRows(TypedDict):
-    """Held-out rows that training repeats. Each row is counted once."""
+    """Held-out rows that occur in training. Each row is counted once."""
 
-    exact: int  # rows, by their folded text
-    near: int  # not exactly, but near duplicates; 0 where these are not known
-    same_prompt: int | None  # another answer to a prompt that is trained on; null where it was not looked at
-    checked_near: bool  # near duplicates are known
+    exact: int  # rows with the same normalized text
+    near: int  # not exact, but near duplicates; 0 if these are unknown
+    same_prompt: int | None  # another response to a training prompt; null if not checked
+    checked_near: bool  # whether near duplicates are known

@@ -1,5 +1,4 @@
-"""Documents that every room knows: jobs and errors, people and what they did, the machine and its
-processes."""
+"""Documents shared by all rooms: jobs and errors, people and their activity, machine and processes."""
 
 from __future__ import annotations
 
@@ -7,34 +6,34 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
-ConfigDocument = dict[str, Any]  # a config as it is stored, perhaps by an earlier version: `of_past` reads it
-JsonObject = dict[str, Any]  # whose fields nobody here knows: of another program, a metric, a template
+ConfigDocument = dict[str, Any]  # stored config, possibly of an earlier version: read with `of_past`
+JsonObject = dict[str, Any]  # with fields unknown here: of another program, a metric, a template
 JobStatus = Literal[
     "queued", "preparing", "training", "evaluating", "finished", "failed", "cancelled", "lost"
 ]
 
 
 class ErrorDocument(TypedDict):
-    """What went wrong, as it crosses processes (`store.core.errors`)."""
+    """An error, as it crosses processes (`store.core.errors`)."""
 
-    error: str  # name of the class, or of what happened: OutOfMemory, DiskFull, WorkerLost
+    error: str  # name of the class, or of the event: OutOfMemory, DiskFull, WorkerLost
     message: str  # one sentence
-    fix: NotRequired[str]  # what to do about it; empty where nothing is known
-    field: NotRequired[str]  # of the form or config that is at fault; empty for none
-    change: NotRequired[JsonObject]  # what `fix` says, as fields of a config
-    retry_after: NotRequired[int]  # seconds until it is worth another try
-    traceback: NotRequired[str]  # or the last lines of the log, of a worker that was lost
+    fix: NotRequired[str]  # what to do about it; empty if unknown
+    field: NotRequired[str]  # field of the form or config at fault; empty for none
+    change: NotRequired[JsonObject]  # `fix` as fields of a config
+    retry_after: NotRequired[int]  # seconds until a retry makes sense
+    traceback: NotRequired[str]  # or, for a lost worker, the last lines of its log
 
 
 @dataclass(kw_only=True)
 class JobProgress:
-    """How far a job is, as its row has it; null until it has said so."""
+    """Progress of a job as stored in its row; null until reported."""
 
     progress_done: float | None
-    progress_total: float | None  # 0 where nobody knows
+    progress_total: float | None  # 0 if unknown
     progress_unit: str | None  # rows, steps, bytes, …
     progress_message: str | None
-    eta_seconds: float | None  # until the end; null where it can't be said yet
+    eta_seconds: float | None  # until the end; null if not known yet
 
 
 @dataclass(kw_only=True)
@@ -46,37 +45,37 @@ class Job(JobProgress):
     lane: Literal["device", "beside", "light"]
     title: str
     status: JobStatus
-    config: ConfigDocument  # what was asked for, as its kind's config model writes it
-    after_jobs: list[str]  # must be finished before this one starts
+    config: ConfigDocument  # the request, as written by the config model of its kind
+    after_jobs: list[str]  # must finish before this one starts
     attempt: int  # 2 is the first resume
     device: str | None  # cpu or cuda:N; null while it waits
     pid: int | None
-    process_started: float | None  # with pid it names one process for good
-    event_offset: int  # bytes of events.jsonl that are in the store
-    created_at: datetime  # naive UTC, as all times of the store
-    created_by: str | None  # who asked for it; null for what the engine asked for itself
-    started_at: datetime | None  # of the present attempt
+    process_started: float | None  # identifies the process permanently, together with pid
+    event_offset: int  # bytes of events.jsonl that have been stored
+    created_at: datetime  # naive UTC, as all times in the store
+    created_by: str | None  # the requester; null for the engine itself
+    started_at: datetime | None  # of the current attempt
     ended_at: datetime | None
     cancel_requested_at: datetime | None
     error: ErrorDocument | None
-    result: JsonObject | None  # as docs/results.md says of its kind; of a run the verdict too
+    result: JsonObject | None  # as documented in docs/results.md for its kind; for a run with the verdict
 
 
 @dataclass(kw_only=True)
 class WaitingJob:
-    """A queued job, as much of it as decides on its start."""
+    """A queued job, with the fields that decide when it starts."""
 
     job_id: str
     kind: str
     lane: Literal["device", "beside", "light"]
     title: str
     after_jobs: list[str]
-    ready: bool  # all that it waits for is finished
+    ready: bool  # all jobs that it waits for are finished
 
 
 @dataclass(kw_only=True)
 class JobState:
-    """What other jobs need to know of one that they wait for."""
+    """The state of a job that other jobs wait for."""
 
     job_id: str
     title: str
@@ -85,7 +84,7 @@ class JobState:
 
 
 class JobLog(TypedDict):
-    """The answer of `GET /jobs/ID/log`: the end of the worker's output."""
+    """Response of `GET /jobs/ID/log`: the end of the worker's output."""
 
     text: str
     bytes: int  # of the whole file
@@ -98,45 +97,46 @@ Right = Literal["look", "rate", "work", "govern", "own"]
 
 @dataclass(kw_only=True)
 class Person:
-    """A person, as requests and what they changed name them."""
+    """A person, as identified in requests and their changes."""
 
     person_id: str
     name: str
     role: Role
-    session_id: str | None = None  # by which the request came; missing for a token
+    session_id: str | None = None  # session of the request; null for a token
 
 
 @dataclass(kw_only=True)
 class TeamMember:
-    """One who has an account, as admins see them."""
+    """A person with an account, as visible to admins."""
 
     person_id: str
     name: str
     email: str
     role: Role
-    active: bool  # false: may not sign in, and what they did keeps their name
-    has_password: bool  # false: signs in by the provider alone
+    active: bool  # false: can't sign in; their past work keeps their name
+    has_password: bool  # false: signs in through the provider only
     created_at: float
-    seen_at: float | None  # of their sessions and tokens; null: never
+    seen_at: float | None  # last use of their sessions and tokens; null: never
 
 
 @dataclass(kw_only=True)
 class Invitation:
-    """A link that lets somebody make an account, once, as admins see it; a new password for one that is there
-    where `person_id` is set."""
+    """A single-use link to create an account, as visible to admins; if `person_id` is set, a link to set a
+    new password for that account.
+    """
 
     invitation_id: str
     role: Role
-    email: str | None  # null: whoever has the link chooses
+    email: str | None  # null: chosen by the holder of the link
     person_id: str | None
     name: str | None  # of that person
-    made_by: str  # name
+    made_by: str  # name of the inviter
     created_at: float
     expires_at: float
 
 
 class CreatedInvitation(TypedDict):
-    """A new invitation: the only time that its secret can be read."""
+    """A new invitation. Its secret can only be read here."""
 
     invitation_id: str
     secret: str
@@ -144,30 +144,30 @@ class CreatedInvitation(TypedDict):
 
 
 class InvitationOffer(TypedDict):
-    """What an invitation offers to whoever has its secret."""
+    """What an invitation offers to the holder of its secret."""
 
     role: Role
     email: str | None
-    name: str | None  # of the account that gets a new password; null: a new account
+    name: str | None  # of the account for a new password; null: a new account
     expires_at: float
 
 
 @dataclass(kw_only=True)
 class ActiveSession:
-    """A browser in which somebody is signed in."""
+    """A browser in which a person is signed in."""
 
     session_id: str
     person_id: str
     created_at: float
     seen_at: float
     address: str
-    agent: str  # what the browser calls itself
-    current: bool  # the one that asks
+    agent: str  # User-Agent of the browser
+    current: bool  # the session of the request
 
 
 @dataclass(kw_only=True)
 class Team:
-    """Everybody, the invitations that are open, and where people are signed in."""
+    """All members, open invitations and active sessions."""
 
     members: list[TeamMember]
     invitations: list[Invitation]
@@ -176,7 +176,7 @@ class Team:
 
 @dataclass(kw_only=True)
 class ApiToken:
-    """What lets a script act as a person."""
+    """A token that lets a script act as a person."""
 
     token_id: str
     name: str
@@ -185,7 +185,7 @@ class ApiToken:
 
 
 class CreatedApiToken(TypedDict):
-    """A new token: the only time that it can be read."""
+    """A new token. It can only be read here."""
 
     token_id: str
     token: str
@@ -193,7 +193,7 @@ class CreatedApiToken(TypedDict):
 
 @dataclass(kw_only=True)
 class OwnAccount:
-    """What people see of themselves."""
+    """A person's own account."""
 
     person: Person
     team: bool  # sign-in is on
@@ -204,29 +204,29 @@ class OwnAccount:
 
 
 class CreatedSession(TypedDict):
-    """A new session: its secret goes into the browser's cookie."""
+    """A new session; its secret is stored in the browser's cookie."""
 
     session: str
     person: Person
-    browser_cookie: str  # for the cookie by which this browser is known at the next sign-in
-    ended_tokens: int  # API tokens that a new password by link has ended
+    browser_cookie: str  # for the cookie that identifies this browser at the next sign-in
+    ended_tokens: int  # API tokens revoked by a new password set with a link
 
 
 class RevokedAccess(TypedDict):
-    """What of a person's ended by a change of their account."""
+    """A person's access that ended by a change of their account."""
 
     ended_sessions: int
     ended_tokens: int
 
 
 class LoginState(TypedDict):
-    """What the door of the screens asks for."""
+    """What the sign-in page needs to know."""
 
     team: bool  # sign-in is on
 
 
 class CreatedPerson(TypedDict):
-    """A person's id, as a change answers it."""
+    """A person's id, as returned by a change."""
 
     person_id: str
 
@@ -252,7 +252,7 @@ SubjectKind = Literal[
 
 @dataclass(kw_only=True)
 class PersonName:
-    """A person by the newest name."""
+    """A person with their current name."""
 
     person_id: str
     name: str
@@ -260,52 +260,52 @@ class PersonName:
 
 @dataclass(kw_only=True)
 class NewActivity:
-    """What a command did, as it is recorded."""
+    """What a command did, as recorded."""
 
     done_at: datetime  # naive UTC
     person_id: str
-    person_name: str  # as it was, as is the subject's
-    command: str  # of store.people.activity_text
+    person_name: str  # at that time, like the subject's name
+    command: str  # see store.people.activity_text
     subject_kind: SubjectKind
     subject_id: str
     subject_name: str
-    detail: str  # a few words, or none
-    comment_id: str | None  # of a comment on the subject; null for all else
+    detail: str  # a few words, or empty
+    comment_id: str | None  # for a comment on the subject; otherwise null
 
 
 @dataclass(kw_only=True)
 class Activity(NewActivity):
-    """A row of the activity as it is listed."""
+    """An entry of the activity list."""
 
     activity_id: int
-    present: bool  # the subject is still there
-    comment: str | None  # the comment's text as it is now; null where there is none, or it was deleted
+    present: bool  # the subject still exists
+    comment: str | None  # current text of the comment; null if there is none or it was deleted
 
 
 @dataclass(kw_only=True)
 class Comment:
-    """A comment that was not deleted."""
+    """A comment that has not been deleted."""
 
     comment_id: str
     subject_kind: CommentSubjectKind
     subject_id: str
     person_id: str
-    person_name: str  # as it was
-    text: str  # plain, with line breaks
-    mentions: list[PersonName]  # whom it names by @, as they were resolved when it was written
+    person_name: str  # at that time
+    text: str  # plain text, with line breaks
+    mentions: list[PersonName]  # people mentioned with @, as resolved when it was written
     written_at: datetime  # naive UTC
     edited_at: datetime | None
 
 
 class CreatedComment(TypedDict):
-    """The answer of `comment`."""
+    """Response of `comment`."""
 
     comment_id: str
 
 
 @dataclass(kw_only=True)
 class Gpu:
-    """One GPU; a figure that the driver does not give is null."""
+    """A GPU; null for values that the driver does not report."""
 
     index: int
     name: str | None
@@ -317,7 +317,7 @@ class Gpu:
 
 @dataclass(kw_only=True)
 class MachineReading:
-    """The answer of `GET /machine`."""
+    """Response of `GET /machine`."""
 
     cpu_percent: float
     cores: int
@@ -325,12 +325,12 @@ class MachineReading:
     memory_total_gib: float
     disk_free_gib: float
     gpus: list[Gpu]
-    devices: list[str]  # that a run can have: cuda:N of each GPU, or cpu
+    devices: list[str]  # available to runs: cuda:N for each GPU, or cpu
     bf16: bool  # bfloat16 is fast here
 
 
 class Health(TypedDict):
-    """The answer of `GET /health`, the one that needs no token."""
+    """Response of `GET /health`, the only route that needs no token."""
 
     name: str  # tunebench
     version: str
@@ -340,26 +340,25 @@ class Health(TypedDict):
 
 @dataclass(kw_only=True)
 class HourPrice:
-    """What an hour of the machine costs."""
+    """Cost of an hour of the machine."""
 
-    per_hour: float | None  # null: nobody said
+    per_hour: float | None  # null: not set
     currency: str
 
 
 class UploadResult(TypedDict):
-    """The answer of `PUT /uploads/NAME`."""
+    """Response of `PUT /uploads/NAME`."""
 
-    upload: str  # the name to import it by
+    upload: str  # name to use for the import
 
 
 @dataclass(kw_only=True)
 class LostCommits:
-    """Commits that were made, by the journal beside the store, and are not in it. Times are seconds since the
-    epoch."""
+    """Commits in the journal next to the store that the store lacks. Times are seconds since the epoch."""
 
     found_at: float
     commits: int
-    understood: int  # of how many it is known what they changed; what was checkpointed before is not
-    first_at: float | None  # of those
+    understood: int  # of these, with known changes; unknown for those from before a checkpoint
+    first_at: float | None  # of these
     last_at: float | None
-    rows: dict[str, int]  # table -> rows that they added, changed or removed
+    rows: dict[str, int]  # table -> rows added, changed or removed by them

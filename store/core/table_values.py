@@ -1,5 +1,4 @@
-"""Values in cells of tables: times that Python has no value for, and CSV in which no cell becomes a
-formula."""
+"""Values in table cells: times that Python can't represent, and CSV in which no cell becomes a formula."""
 
 from __future__ import annotations
 
@@ -11,18 +10,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-# Times that Python has no value for: years before 1 and after 9999, zones that this machine doesn't know.
+# Times that Python can't represent: years before 1 and after 9999, and time zones unknown to this machine.
 #
-# Parquet and DuckDB hold them, and a file may be full of them. They are spelled as text, column by column,
-# and every other column stays what it is.
+# Parquet and DuckDB support them, and a file may be full of them. They are converted to text by column; all
+# other columns are unchanged.
 
 T = TypeVar("T", pa.Table, pa.RecordBatch)
-# What pyarrow raises for them: of the year, of the number of days, of the zone.
+# Raised by pyarrow for such a year, number of days, or time zone.
 NO_VALUE = (ArithmeticError, ValueError, LookupError, pa.ArrowException)
 
 
 def convert_times_to_text(rows: T) -> T:
-    """`rows` with those columns as text that hold a time which Python has no value for."""
+    """Return `rows` with each column that contains a timestamp which Python can't represent converted to
+    text.
+    """
     for place, field in enumerate(rows.schema):
         if _has_times(field.type) and not _has_values(rows.column(place)):
             text = _format_times(rows.column(place))
@@ -31,7 +32,7 @@ def convert_times_to_text(rows: T) -> T:
 
 
 def _has_times(kind: pa.DataType) -> bool:
-    if pa.types.is_interval(kind):  # has a value of its own, and no order
+    if pa.types.is_interval(kind):  # has its own Python type, and no order
         return False
     return pa.types.is_temporal(kind) or any(_has_times(kind.field(i).type) for i in range(kind.num_fields))
 
@@ -48,14 +49,18 @@ def _has_values(column: Any) -> bool:
 
 
 def _format_times(column: Any) -> Any:
-    """The column with its times as text, first in UTC: Arrow spells far ones with a zone wrongly."""
+    """Convert times in a column to text, after converting to UTC, since Arrow formats distant times with a
+    time zone incorrectly.
+    """
     return column.cast(_replace_time_types(column.type, None)).cast(
         _replace_time_types(column.type, pa.string())
     )
 
 
 def _replace_time_types(kind: pa.DataType, text: pa.DataType | None) -> pa.DataType:
-    """The type with all its times as `text`, or without their zones where that is None."""
+    """Return the type with all its temporal types replaced by `text`, or, if that is None, without time
+    zones.
+    """
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(_replace_time_types(field.type, text)) for field in kind])
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
@@ -70,11 +75,11 @@ def _replace_time_types(kind: pa.DataType, text: pa.DataType | None) -> pa.DataT
     return kind
 
 
-# CSV that a spreadsheet opens as what it is: no cell, and no name of a column, becomes a formula there.
+# CSV that is safe in spreadsheets: no cell and no column name becomes a formula.
 #
-# A text that a spreadsheet would take for a formula gets an apostrophe before it, numbers apart. A text that
-# begins with apostrophes and then as a formula gets one too, so that the first can be taken away again: an
-# import does so with a file that an export of rows has written.
+# A text that a spreadsheet would interpret as a formula is prefixed with an apostrophe, except for numbers.
+# So is a text with leading apostrophes before a formula, so that the prefix can be removed again, as an
+# import does with an exported file of rows.
 
 _SIGNS = r"[=+\-@\t\r\n＝＋－＠]"
 _is_formula = re.compile(f"'*{_SIGNS}").match
@@ -83,17 +88,17 @@ _is_guarded = re.compile(f"'+{_SIGNS}").match
 
 
 def escape_cell(text: str) -> str:
-    """The text as a cell."""
+    """Escape a text for a CSV cell."""
     return f"'{text}" if _is_formula(text) and not _is_number(text) else text
 
 
 def unescape_cell(cell: str) -> str:
-    """The text of a cell that was `guarded`."""
+    """Undo `escape_cell`."""
     return cell[1:] if _is_guarded(cell) else cell
 
 
 def write_csv(table: pa.Table, out: Any) -> None:
-    """Write a table to a binary file; lists and structs are JSON, and decimals their digits."""
+    """Write a table to a binary file as CSV; lists and structs as JSON, decimals with all digits."""
     table = convert_times_to_text(table)
     for place, field in enumerate(table.schema):
         table = table.set_column(place, escape_cell(field.name), _convert_cells(table.column(place)))
@@ -115,4 +120,4 @@ def _convert_cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _format_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)  # times and bytes within are their text
+    return json.dumps(value, ensure_ascii=False, default=str)  # times and bytes inside as text

@@ -1,5 +1,4 @@
-"""Answers to questions before a run: which method to take, what a config would do, and a row as a model
-reads it."""
+"""Answers before a run: which method to use, what a config would do, and how a model sees a row."""
 
 from __future__ import annotations
 
@@ -12,9 +11,9 @@ from store.core.schemas import ConfigDocument, JsonObject
 
 
 class RowToken(TypedDict):
-    """One token of a row."""
+    """A token of a row."""
 
-    text: str  # of tokens that share one character the last has it, and the others are empty
+    text: str  # if several tokens share a character, the last one has it and the others are empty
     id: int
     trained: bool
 
@@ -23,32 +22,32 @@ class RowTokens(TypedDict):
     """A row as the model sees it, up to max_length."""
 
     row_id: int
-    index: int  # the place of the row among those that are looked at
-    of: int  # how many these are
+    index: int  # index of the row among the inspected ones
+    of: int  # number of inspected rows
     tokens: list[RowToken]
-    truncated: bool  # the row goes on beyond max_length
+    truncated: bool  # the row is longer than max_length
 
 
 class RenderedRow(RowTokens):
-    """A row; of preference tuning it ends with the chosen answer."""
+    """A row; for preference tuning with the chosen response."""
 
-    rejected: NotRequired[RowTokens]  # of preference tuning: the same with the rejected answer
-    label: NotRequired[str]  # of a classifier
+    rejected: NotRequired[RowTokens]  # for preference tuning: the same with the rejected response
+    label: NotRequired[str]  # for a classifier
 
 
 @dataclass(kw_only=True)
 class LengthHistogram:
-    """Tokens of the rows."""
+    """Histogram of row lengths in tokens."""
 
-    counts: list[int]  # rows of each bin
-    edges: list[float]  # tokens; one more than there are bins
+    counts: list[int]  # rows per bin
+    edges: list[float]  # in tokens; one more than bins
 
 
 @dataclass(kw_only=True)
 class RenderedSet:
-    """What a length means for the rows, of large data sets a sample of them."""
+    """Effect of a maximum length on the rows, for large data sets on a sample of them."""
 
-    counted: int  # rows that were looked at
+    counted: int  # inspected rows
     of: int  # rows of the data set
     tokens: int
     trained_tokens: int
@@ -57,145 +56,144 @@ class RenderedSet:
     cut_rows: int
     shortened_answers: int  # rows that lose trained tokens
     lost_tokens: int  # trained ones
-    median_lost_share: float  # of the trained tokens of a shortened answer
-    untrained: dict[str, int]  # why a row has no trained token -> rows
-    keeping_all: tuple[int, float] | None  # (length that cuts no row, share of more tokens); null: none cut
+    median_lost_share: float  # of the trained tokens of a shortened response
+    untrained: dict[str, int]  # reason why a row has no trained token -> rows
+    keeping_all: tuple[int, float] | None  # (length that truncates no row, share of extra tokens); null: none
     lengths: LengthHistogram
 
 
 @dataclass(kw_only=True)
 class MaskChecks:
-    """Rows of `counted` whose trained tokens are not the right ones."""
+    """Rows of `counted` whose trained tokens are wrong."""
 
     counted: int
-    unlocated: int  # the answers can't be located in the template
+    unlocated: int  # responses can't be located in the template
     leaking: int  # a token of a prompt is trained
-    missed: int  # a token of an answer is not trained
+    missed: int  # a token of a response is not trained
     unclosed: int  # the last trained token does not close the turn
 
 
 @dataclass(kw_only=True)
 class Rendering:
-    """A row and the set under a chat template."""
+    """A row and the data set rendered with a chat template."""
 
     row: RenderedRow
     set: RenderedSet
     checks: MaskChecks | None  # null for plain text
     template: str
-    own_template: bool  # the tokenizer has one of its own
+    own_template: bool  # the tokenizer has its own template
 
 
 @dataclass(kw_only=True)
 class Problem:
-    """One thing that a preview warns of; a problem of level error refuses the launch."""
+    """An issue reported by a preview; one of level error prevents the launch."""
 
     level: Literal["error", "warning"]
-    field: str  # of the config, that it is about
+    field: str  # field of the config
     message: str  # what is wrong
-    fix: str  # what to do; empty where the message says it
+    fix: str  # what to do; empty if the message says it
 
 
 @dataclass(kw_only=True)
 class MemoryEstimate:
-    """Peak memory of a run in GiB, against what is free."""
+    """Peak memory of a run in GiB, compared with free memory."""
 
     peak_gib: float  # expected
     low_gib: float  # lower end of its interval
     high_gib: float  # upper end of its interval
-    counted_gib: float  # before the correction by runs of the past
-    process_gib: float  # of the worker before it loads the model; on a GPU its context
-    parts: dict[str, float]  # GiB of what was counted, by what takes it
-    basis: str  # a sentence: what the estimate rests on
-    runs: int  # of the past, that corrected it
+    counted_gib: float  # before the correction by earlier runs
+    process_gib: float  # of the worker before loading the model; on a GPU its context
+    parts: dict[str, float]  # counted GiB, by component
+    basis: str  # a sentence: what the estimate is based on
+    runs: int  # earlier runs used for the correction
     available_gib: float
-    fits: bool  # the upper end is below what is free
+    fits: bool  # the upper end is below the free memory
 
 
-# Of steps of the run: taken and timed; to be, where the ask asks for it; to be once nothing else has the
-# device; not possible before the run.
+# Steps of the run: timed; timed if requested; timed once the device is idle; can't be timed before the run.
 TimingStatus = Literal["timed", "wanted", "waiting", "impossible"]
 
 
 @dataclass(kw_only=True)
 class TimeEstimate:
-    """Seconds of a whole run, evaluations and answers included, as if nothing ends it early."""
+    """Duration of a whole run in seconds, including evaluations and responses, assuming no early stop."""
 
     seconds: float  # expected
     low_seconds: float  # lower end of its interval
     high_seconds: float  # upper end of its interval
-    counted_seconds: float  # of a machine that does nothing else, before the correction by runs of the past
-    course_seconds: float  # of those counted, what gets less where the run stops early
-    parts: dict[str, float]  # seconds of what was counted, by what takes them
-    basis: str  # a sentence: what the estimate rests on
-    runs: int  # of the past, that corrected it
-    steps_timed: bool  # whether counted_seconds rests on steps that were taken for real
+    counted_seconds: float  # on an otherwise idle machine, before the correction by earlier runs
+    course_seconds: float  # of those counted, the part that shrinks if the run stops early
+    parts: dict[str, float]  # counted seconds, by component
+    basis: str  # a sentence: what the estimate is based on
+    runs: int  # earlier runs used for the correction
+    steps_timed: bool  # whether counted_seconds is based on steps actually run
     timing: TimingStatus
-    busy: bool  # whether other work takes so much now that the run takes longer
-    others: float  # share of the processors that it takes
-    alone_seconds: float | None  # with the machine to itself, where it is busy and that is known
+    busy: bool  # whether other work currently slows the run down
+    others: float  # share of the processors used by other work
+    alone_seconds: float | None  # on an idle machine, if it is busy and this is known
     may_stop: bool  # whether the run may end before its planned steps
 
 
 @dataclass(kw_only=True)
 class MemoryFix:
-    """A change of settings after which a run fits into memory."""
+    """A change of settings that makes a run fit into memory."""
 
     change: JsonObject  # fields of the config with their new values
     peak_gib: float
     high_gib: float
-    text: str  # the change in words
+    text: str  # the change as text
 
 
-# The general rows that the whole run trains beside those of its data set. from: the data set's name, or what
-# the base model's own texts are called; "from" is a word of Python, so that a class can't have it.
+# General rows that the run trains on in addition to its data set. from: name of the data set, or of the base
+# model's own texts; "from" is a Python keyword, which a class can't have as a field.
 ReplayPlan = TypedDict("ReplayPlan", {"from": str, "rows": int, "tokens": int, "trained_tokens": int})
 
 
 @dataclass(kw_only=True)
 class PreviewClasses:
-    """The classes of a data set, by the rows that were dealt."""
+    """Classes of a data set, by split."""
 
     count: int
-    rows: list[tuple[str, int, int, int]]  # label and its train, validation and test rows; the 100 largest
+    rows: list[tuple[str, int, int, int]]  # label with its train, validation and test rows; the 100 largest
     smallest: int  # training rows of the smallest class
-    unlabelled: int  # rows without a label, which are left out
-    unseen: dict[str, int]  # labels of held-out rows that training doesn't know, and their rows
+    unlabelled: int  # rows without a label, which are excluded
+    unseen: dict[str, int]  # labels of held-out rows that don't occur in training -> rows
     unseen_rows: int
 
 
 @dataclass(kw_only=True)
 class Preview:
-    """What a config would do; shares are estimates where fewer rows are counted than trained."""
+    """What a config would do; shares are estimates if fewer rows are counted than trained."""
 
     config: ConfigDocument  # the TrainConfig, resolved
-    method: str  # its title
+    method: str  # title of the method
     trainable_parameters: int
     total_parameters: int
     rows: PartRows
     counted_rows: int  # training rows whose tokens are counted
     tokens_per_epoch: int
     trained_tokens_per_epoch: int
-    max_length: int  # tokens that rows are cut at
-    truncated_rows: int  # of those counted
-    untrained_rows: int  # of those counted, left out as none of their tokens is trained
-    lost_tokens: int  # trained tokens of the counted rows that cutting loses
-    keeping_all: tuple[int, float] | None  # the limit that cuts no row, and the share of more tokens
+    max_length: int  # truncation length in tokens
+    truncated_rows: int  # of the counted rows
+    untrained_rows: int  # of the counted rows, excluded because none of their tokens is trained
+    lost_tokens: int  # trained tokens of the counted rows that truncation loses
+    keeping_all: tuple[int, float] | None  # (length that truncates no row, share of extra tokens)
     replay: ReplayPlan | None  # over the whole run
     steps: int
     steps_per_epoch: int
     memory: MemoryEstimate
-    fitting: list[MemoryFix]  # nearest first; empty where the run fits
+    fitting: list[MemoryFix]  # smallest change first; empty if the run fits
     time: TimeEstimate
     dtype: str
     leaks: LeakedRows
     row: RenderedRow
     problems: list[Problem]  # errors first
-    classes: PreviewClasses | None = None  # of classification
+    classes: PreviewClasses | None = None  # for classification
 
 
 @dataclass(kw_only=True)
 class MeasuredRun:
-    """A finished run: what it was predicted to need, and what it needed. Memory is in GiB."""
+    """A finished run: predicted and actual requirements. Memory is in GiB."""
 
     run_id: str
     name: str
@@ -205,49 +203,49 @@ class MeasuredRun:
     model: str
     data_fingerprint: str | None
     train_rows: int | None
-    gain: UnitEstimate | None  # of its verdict
+    gain: UnitEstimate | None  # from its verdict
     stopped: str | None  # why it ended, as in its facts
-    course: float | None  # share of the planned steps that it took
-    settings: str  # those that change its speed, as one text
+    course: float | None  # share of the planned steps that were taken
+    settings: str  # those that affect speed, as one text
     device_name: str | None
-    counted_memory_gib: float | None  # before the correction by runs of the past
+    counted_memory_gib: float | None  # before the correction by earlier runs
     process_memory_gib: float | None
     estimated_memory_gib: float | None
     estimated_memory_low_gib: float | None
     estimated_memory_high_gib: float | None
     peak_memory_gib: float | None  # measured
-    counted_seconds: float | None  # before the correction by runs of the past
-    course_seconds: float | None  # of those counted, what goes with the steps
+    counted_seconds: float | None  # before the correction by earlier runs
+    course_seconds: float | None  # of those counted, the part that scales with the steps
     estimated_seconds: float | None
     estimated_low_seconds: float | None
     estimated_high_seconds: float | None
     run_seconds: float | None  # measured
     energy_wh: float | None  # measured
-    steps_timed: bool  # whether what was counted rests on steps that were taken for real
-    other_work: float | None  # share of the processors that other work took meanwhile
+    steps_timed: bool  # whether the counted values are based on steps actually run
+    other_work: float | None  # share of the processors used by other work meanwhile
 
 
 @dataclass(kw_only=True)
 class MethodHistory:
-    """What runs with one method on this model and these rows measured."""
+    """Measurements of earlier runs with one method on this model and these rows."""
 
     runs: int
     gain: float | None  # mean over the runs
     low: float | None
     high: float | None
-    n: int | None  # rows that judged the newest of them
+    n: int | None  # held-out rows of the newest of them
     unit: str | None
     memory_gib: float | None  # median
     seconds: float | None  # median
-    best_run: str  # its run_id
+    best_run: str  # run_id
 
 
 class AdviceOption(TypedDict):
-    """One method of the table; one that can't be used has its problem and no figures."""
+    """A method of the table; one that can't be used has a problem and no figures."""
 
     method: str
     title: str
-    problem: str  # why it can't be used, else empty
+    problem: str  # why it can't be used; else empty
     past: MethodHistory | None
     peak_gib: NotRequired[float]
     low_gib: NotRequired[float]
@@ -257,8 +255,8 @@ class AdviceOption(TypedDict):
     seconds: NotRequired[float]
     low_seconds: NotRequired[float]
     high_seconds: NotRequired[float]
-    energy_wh: NotRequired[list[float] | None]  # low, expected, high; null where no run's was counted
-    disk_bytes: NotRequired[float]  # of what is kept of the run
+    energy_wh: NotRequired[list[float] | None]  # low, expected, high; null if no run was measured
+    disk_bytes: NotRequired[float]  # of the files kept from the run
     trainable_parameters: NotRequired[int]
     total_parameters: NotRequired[int]
     trained_tokens: NotRequired[float]  # over the whole run
@@ -268,21 +266,21 @@ class AdviceOption(TypedDict):
 
 
 class Recommendation(TypedDict):
-    """The method to take, with the reasons."""
+    """The recommended method, with reasons."""
 
-    method: str | None  # null where none fits
+    method: str | None  # null if none fits
     sentence: str
     reasons: list[str]
 
 
 class Advice(TypedDict):
-    """What every method of the table would need for one data set and model."""
+    """Requirements of every method of the table for one data set and model."""
 
-    options: list[AdviceOption]  # in the order of the table
+    options: list[AdviceOption]  # in table order
     recommendation: Recommendation
     rows: PartRows
-    past_runs: int  # of the same task with the same model on the same rows
+    past_runs: int  # runs of the same task with the same model on the same rows
     available_gib: float
-    watts: float | None  # mean power of runs on this device; null where none was counted
+    watts: float | None  # mean power of runs on this device; null if not measured
     device: str
-    measured: list[MeasuredRun]  # on this device, whose predictions are held against what they measured
+    measured: list[MeasuredRun]  # on this device, for comparing predictions with measurements

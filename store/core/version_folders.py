@@ -1,8 +1,9 @@
-"""Where the files of a registered version lie, and whether they are still those that were registered.
+"""Folders of registered model versions, and checks that their files are unchanged.
 
-`registry/MODEL_ID/3` is the folder of version 3; its model's files lie in it as a run leaves them, so that
-whoever reads a model's folder reads it. The id follows from the name, so that a worker finds the folder by
-NAME@3 alone. Beside it lies `3.json`, its seal: who it is, and every file with size, time and SHA-256.
+`registry/MODEL_ID/3` is the folder of version 3. It contains the model's files as a run leaves them, so that
+anything that reads a model folder can read it. The id is derived from the name, so that a worker finds the
+folder from NAME@3 alone. Next to it is `3.json`, its seal: its identity, and every file with size, time and
+SHA-256.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ from store.core.home import Home
 from store.core.job_folder import JobDir, read_json
 from store.core.model_schemas import VersionFile, VersionSeal
 
-CHUNK = 2**22  # bytes that are hashed at a time
+CHUNK = 2**22  # bytes hashed at a time
 
 
 def is_reference(name: str) -> bool:
-    """Whether a model's name is one of a registered version; neither a folder nor a hub id has such."""
+    """Return whether a name refers to a registered version; names of folders and hub ids never do."""
     model, at, version = name.rpartition("@")
     return bool(model and at and version) and "/" not in name and "\\" not in name
 
 
 def find_model_id(name: str) -> str:
-    """The id of the registered model of that name."""
+    """Return the id of the registered model with that name."""
     return f"model-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 class VersionDir(JobDir):
-    """Paths in the folder of a version: as of a run's, but that the model lies in the folder itself."""
+    """Paths in the folder of a version: as in a run's, but the model is in the folder itself."""
 
     @property
     def config(self) -> Path:
@@ -49,7 +50,7 @@ class VersionDir(JobDir):
 
 
 def find_version_folder(home: Home, reference: str) -> VersionDir:
-    """The folder of NAME@NUMBER. Raises NotFoundError where there is none."""
+    """Return the folder of NAME@NUMBER. Raises NotFoundError if there is none."""
     name, _, number = reference.rpartition("@")
     folder = VersionDir(home.registry / find_model_id(name) / number)
     if not number.isdecimal() or not folder.path.is_dir():
@@ -62,20 +63,23 @@ def find_version_folder(home: Home, reference: str) -> VersionDir:
 
 
 def open_sealed_folder(home: Home, reference: str) -> VersionDir:
-    """The folder of NAME@NUMBER, whose files are unchanged by size and time. Raises ModelError."""
+    """Return the folder of NAME@NUMBER after checking that its files are unchanged by size and time. Raises
+    ModelError.
+    """
     folder = find_version_folder(home, reference)
     check_sealed(folder.path, reference)
     return folder
 
 
 def check_sealed(root: Path, reference: str = "") -> None:
-    """Raise ModelError where the files of a version's folder are not those of its seal, by size and time.
-    `reference`: how errors call it; empty, as its seal does."""
+    """Raise ModelError if the files of a version's folder differ from its seal by size and time. `reference`:
+    the name used in errors; if empty, that of the seal.
+    """
     folder = VersionDir(root)
     seal = parse_optional_document(VersionSeal, read_json(folder.seal))
     if seal is None:
         raise ModelError(
-            f"The list of the files of {reference or root} is gone ({folder.seal}).",
+            f"The file list of {reference or root} is missing ({folder.seal}).",
             fix="Register the model again.",
             field="model",
         )
@@ -83,13 +87,13 @@ def check_sealed(root: Path, reference: str = "") -> None:
 
 
 def compute_fingerprint(files: Sequence[VersionFile]) -> str:
-    """SHA-256 over the paths and checksums of all files."""
+    """Compute the SHA-256 over the paths and checksums of all files."""
     lines = [f"{file.path}\0{file.sha256}\n" for file in files]
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
 def hash_file(path: Path, on_bytes: Callable[[int], None] = lambda count: None) -> str:
-    """The SHA-256 of a file; `on_bytes` is told of each piece."""
+    """Compute the SHA-256 of a file; `on_bytes` is called with the size of each chunk."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while piece := file.read(CHUNK):
@@ -99,15 +103,15 @@ def hash_file(path: Path, on_bytes: Callable[[int], None] = lambda count: None) 
 
 
 def list_files_below(folder: Path) -> list[str]:
-    """Paths of all files of a folder, sorted, beneath it."""
+    """Return the relative paths of all files in a folder, sorted."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
 
 
 def check_files(folder: Path, files: Sequence[VersionFile], reference: str, *, whole: bool = False) -> None:
-    """Raise ModelError that names the first file that is gone, new or another one.
+    """Raise ModelError that names the first missing, new or changed file.
 
-    A file with the size and time of when it was registered is taken for unchanged, all others are hashed;
-    with `whole` every file is.
+    A file with its size and time at registration counts as unchanged, all others are hashed; with `whole`
+    every file is hashed.
     """
     expected = {file.path: file for file in files}
     present = list_files_below(folder)

@@ -1,8 +1,8 @@
-"""A recipe: the steps that make a new version of a data set from an old one.
+"""Recipes: steps that create a new version of a data set from an old one.
 
-Steps run in order on the rows that are left. Signals (`store.data.signals`) that a filter names are those
-measured on the old version; `drop_duplicates` and `redact` look at the text as it is when their turn comes.
-Every row of the old version ends as kept, changed or dropped, with the step that did it.
+Steps run in order on the remaining rows. Signals (`store.data.signals`) used in a filter are those measured
+on the old version; `drop_duplicates` and `redact` use the text as it is when they run. Every row of the old
+version ends up as kept, changed or dropped, with the step responsible.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from store.core.row_schemas import Fate
 from store.data.filters import Filter
 from store.data.formats import FormatName
 
-OF_OTHERS = ("mix", "add_rows")  # steps whose `dataset` is another one
+OF_OTHERS = ("mix", "add_rows")  # steps whose `dataset` is another data set
 PartName = Literal["train", "validation", "test"]
 FATES: tuple[Fate, ...] = ("kept", "changed", "dropped", "added")
 PII_KINDS = ("email", "phone", "card", "iban", "ip", "ssn", "person", "address", "secret")
 
 
 class FixEncoding(Config):
-    """Repairs mojibake, replacement characters where they can be told, and control characters."""
+    """Repair mojibake, replacement characters (where the original can be determined), control characters."""
 
     step: Literal["fix_encoding"] = "fix_encoding"
 
 
 class Normalise(Config):
-    """One Unicode form, straight line ends, no runs of spaces or of blank lines."""
+    """Apply one Unicode form, use plain line ends, and collapse runs of spaces and blank lines."""
 
     step: Literal["normalise"] = "normalise"
     unicode: Literal["NFC", "NFKC", "none"] = "NFC"
@@ -37,7 +37,7 @@ class Normalise(Config):
 
 
 class Strip(Config):
-    """White space around every turn, and HTML tags or boilerplate lines where asked."""
+    """Remove white space around every turn and, optionally, HTML tags and boilerplate lines."""
 
     step: Literal["strip"] = "strip"
     html: bool = False
@@ -45,7 +45,7 @@ class Strip(Config):
 
 
 class MapColumns(Config):
-    """Reads the rows anew from the columns of their file."""
+    """Read the rows again from the columns of their file."""
 
     step: Literal["map_columns"] = "map_columns"
     format: FormatName
@@ -54,7 +54,7 @@ class MapColumns(Config):
 
 
 class FilterRows(Config):
-    """Keeps the rows for which the filter holds, or drops them."""
+    """Keep or drop the rows that match the filter."""
 
     step: Literal["filter"] = "filter"
     where: Filter
@@ -69,9 +69,10 @@ class FilterRows(Config):
 
 
 class DropDuplicates(Config):
-    """Keeps one row of every group of duplicates. Exact: every character (NFC). Folded: the same but for case
-    and spacing; of code that is another text. Near: similar to the row that is kept. Prompt: the same prompt,
-    whatever the answer. Conflict: the same prompt with answers that contradict each other."""
+    """Keep one row of every group of duplicates. Exact: identical characters (NFC). Folded: identical except
+    for case and spacing, which in code may matter. Near: similar to the row that is kept. Prompt: same
+    prompt, whatever the answer. Conflict: same prompt with contradictory answers.
+    """
 
     step: Literal["drop_duplicates"] = "drop_duplicates"
     kind: Literal["exact", "folded", "near", "prompt", "conflict"] = "exact"
@@ -87,7 +88,7 @@ class DropDuplicates(Config):
 
 
 class Redact(Config):
-    """Puts a placeholder such as [EMAIL] in place of what is found."""
+    """Replace matches with a placeholder such as [EMAIL]."""
 
     step: Literal["redact"] = "redact"
     kinds: list[str] = Field(
@@ -106,7 +107,7 @@ class Redact(Config):
 
 
 class CapLength(Config):
-    """Rows longer than this many tokens of the model (or words, without a model) are cut or dropped."""
+    """Cut or drop rows longer than this many tokens of the model (or words, without a model)."""
 
     step: Literal["cap_length"] = "cap_length"
     most: int = Field(ge=8)
@@ -116,8 +117,7 @@ class CapLength(Config):
 
 
 class Balance(Config):
-    """At most this many rows of every value of a column; which ones, the seed decides. Rows without a value
-    stay."""
+    """Keep at most this many rows per value of a column, sampled by seed. Rows without a value are kept."""
 
     step: Literal["balance"] = "balance"
     column: str = "label"
@@ -128,7 +128,7 @@ class Balance(Config):
 
 
 class Sample(Config):
-    """This many rows: at random, or spread over the topics of the map."""
+    """Keep this many rows, chosen at random or spread over the topics of the map."""
 
     step: Literal["sample"] = "sample"
     rows: int = Field(ge=1)
@@ -137,7 +137,7 @@ class Sample(Config):
 
 
 class Relabel(Config):
-    """What to do with suspected label errors: drop them, or take the label that the other rows suggest."""
+    """Drop suspected label errors, or replace their labels with those that the other rows suggest."""
 
     step: Literal["label_errors"] = "label_errors"
     action: Literal["drop", "suggested"] = "drop"
@@ -145,7 +145,7 @@ class Relabel(Config):
 
 
 class Mix(Config):
-    """Rows of another data set, drawn by seed, until they are this share of the whole."""
+    """Add rows of another data set, sampled by seed, until they make up this share of the whole."""
 
     step: Literal["mix"] = "mix"
     dataset: str
@@ -154,9 +154,10 @@ class Mix(Config):
 
 
 class AddRows(Config):
-    """Rows of another data set, and the deal is kept: every row is in the part that it is in now, so that no
-    row that judges is ever trained on. A training row that a new one asks the same and answers otherwise
-    gives way to it."""
+    """Add rows of another data set and keep the split: every row stays in its present part, so that no
+    held-out row is ever trained on. A training row with the same prompt as a new row and a different
+    answer is replaced by it.
+    """
 
     step: Literal["add_rows"] = "add_rows"
     dataset: str
@@ -172,7 +173,7 @@ class AddRows(Config):
 
 
 class Edit(Config):
-    """One row by hand: `messages` or `text`, and the label where it changes. White space is kept as it is."""
+    """Manual edit of one row: `messages` or `text`, and the label if it changes. White space is preserved."""
 
     model_config = ConfigDict(str_strip_whitespace=False)
 
@@ -191,12 +192,12 @@ class Edit(Config):
             *(text for turn in self.messages or [] for text in turn.values()),
         ):
             if text is not None:
-                text.encode()  # UnicodeEncodeError is a ValueError: half of a surrogate pair
+                text.encode()  # rejects lone surrogates: UnicodeEncodeError is a ValueError
         return self
 
 
 class EditRows(Config):
-    """Rows that somebody changed by hand."""
+    """Apply manual edits to rows."""
 
     step: Literal["edit_rows"] = "edit_rows"
     edits: list[Edit] = Field(min_length=1)
@@ -222,6 +223,6 @@ Step = Annotated[
 
 
 class Recipe(Config):
-    """Steps in their order."""
+    """Ordered list of cleaning steps."""
 
     steps: list[Step] = Field(min_length=1)

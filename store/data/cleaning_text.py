@@ -1,5 +1,6 @@
-"""How rows were read, and recipes and filters, in plain words: which columns play which role, the title
-of a step, why a row was left out.
+"""Plain-text descriptions of how rows were read, and of recipes and filters.
+
+They cover which columns play which role, the title of a step, and why a row was left out.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from store.data.formats import FORMATS, list_columns
 from store.data.schemas import UndecidedColumn, UnusedColumnRole
 from store.data.signals import SIGNALS, Signal
 
-NAMED = 12  # ignored columns that are named
-ROLES = {  # of roles whose name alone says too little
+NAMED = 12  # maximum number of ignored columns listed by name
+ROLES = {  # roles whose name alone is unclear
     "first": "first answer",
     "second": "second answer",
     "better": "better answer",
@@ -43,8 +44,8 @@ BY = {
     "number from 1": "its number, counted from 1",
 }
 
-MAY_BE: dict[UnusedColumnRole, str] = {  # of a column that is used by nothing
-    "mark": "may say how good the answers are",
+MAY_BE: dict[UnusedColumnRole, str] = {  # of an unused column
+    "mark": "may rate the answers",
     "answer": "may be an answer to learn from",
     "label": "may be the label to learn",
     "text": "may be a text to learn from",
@@ -57,8 +58,10 @@ def describe_used_columns(
     answers: str | None = None,
     values: Mapping[str, str] | None = None,
 ) -> str:
-    """ "question; choices = A, B, C, D; answer = key (its letter)": a column is named where it has
-    another name than its role."""
+    """Describe the columns used: "question; choices = A, B, C, D; answer = key (its letter)".
+
+    A column is named only if its name differs from its role.
+    """
     form = FORMATS[format]
     notes = {"answer": BY[answers]} if answers else {}
     if values and form.meanings:
@@ -76,7 +79,7 @@ def describe_used_columns(
 
 
 def describe_ignored_columns(ignored: Sequence[str], count: int | None = None) -> str:
-    """The columns of which nothing is used, or that there is none."""
+    """List the unused columns, or state that there are none."""
     total = len(ignored) if count is None else count
     if not total:
         return "no column"
@@ -85,12 +88,12 @@ def describe_ignored_columns(ignored: Sequence[str], count: int | None = None) -
 
 
 def describe_excluded_columns(left_out: Mapping[str, int]) -> str:
-    """The columns left out on purpose, each with the rows that have something in it."""
+    """List the columns left out on purpose, each with its number of non-empty rows."""
     return ", ".join(f"{column} (in {rows:,} rows)" for column, rows in left_out.items())
 
 
 def format_some_values(column: UndecidedColumn) -> str:
-    """Some values of a column and how many more there are: "false, true" or "a, b, c, d and 43 more"."""
+    """Format some values of a column and the number of others: "false, true" or "a, b, c, d and 43 more"."""
     more = column.distinct - len(column.values)
     return ", ".join(column.values) + (f" and {more:,} more" if more > 0 else "")
 
@@ -108,11 +111,11 @@ ALIKE = {"exact_group": "exact duplicates", "near_group": "near duplicates",
          "near_chain": "others in its chain of near duplicates",
          "prompt_group": "others with its prompt"}  # fmt: skip
 PARTS = ("train", "validation", "test")
-VALUE_SHOWN = 40  # characters of a value that a title holds
+VALUE_SHOWN = 40  # maximum characters of a value in a title
 
 
 def describe_step(step: Step) -> str:
-    """What a step does, as one line: "Drop near duplicates (0.7), keep the longest answer"."""
+    """Describe a step in one line: "Drop near duplicates (0.7), keep the longest answer"."""
     match step:
         case FixEncoding():
             return "Fix broken characters"
@@ -155,11 +158,11 @@ def describe_step(step: Step) -> str:
         case EditRows():
             count = len(step.edits)
             return f"Edit {count:,} row{'' if count == 1 else 's'} by hand"
-    raise TypeError(f"{step!r} is not a recipe step")  # the union above is all there is
+    raise TypeError(f"{step!r} is not a recipe step")  # unreachable: the cases cover the whole union
 
 
 def describe_filter(where: Filter) -> str:
-    """Which rows a filter means: 'language is German and the text contains "x"'; or "all rows"."""
+    """Describe a filter's rows: 'language is German and the text contains "x"', or "all rows"."""
     parts = []
     if where.search:
         parts.append(f"the text contains {_format_value(where.search)}")
@@ -176,13 +179,13 @@ def describe_filter(where: Filter) -> str:
 
 
 def describe_selected_rows(part: str, where: Mapping[str, Any] | None) -> str:
-    """Of a part and a filter: "test rows", "test rows where the language is German", "all rows"."""
+    """Describe a part and a filter: "test rows", "test rows where the language is German", "all rows"."""
     rows = f"{part} rows"
     return f"{rows} where {describe_filter(Filter.parse(where))}" if where else rows
 
 
 def format_column_title(column: str) -> str:
-    """A column as people call it: "language", "topic", "source.category"."""
+    """Return a column's display name: "language", "topic", "source.category"."""
     signal = SIGNALS.get(column)
     if signal is None:
         return column.replace("_", " ")
@@ -223,13 +226,13 @@ def _describe_condition(condition: Condition) -> str:
 
 
 def _describe_finding(signal: Signal, occurs: bool) -> str:
-    """ "refusals were found", "HTML was not found"."""
+    """Describe a finding: "refusals were found", "HTML was not found"."""
     verb = "were" if signal.title.endswith("s") else "was"
     return f"{format_column_title(signal.column)} {verb}{'' if occurs else ' not'} found"
 
 
 def _describe_group(condition: Condition) -> str:
-    """What a condition on a group of duplicates means; "" where it is none of the usual ones."""
+    """Describe a condition on a group of duplicates; "" for unusual conditions."""
     alike, value = ALIKE[condition.column], condition.value
     if condition.op == "is not empty" or (condition.op == "is not" and value is None):
         return f"the row has {alike}"
@@ -259,5 +262,5 @@ def _format_remainder(count: int) -> str:
 
 
 def _join_words(parts: list[str], last: str = "and") -> str:
-    """a, b and c."""
+    """Join words as in "a, b and c"."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"

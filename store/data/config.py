@@ -1,5 +1,5 @@
-"""What may be asked of a data set: to import, measure, clean and export it, and the questions that a
-worker answers while someone waits.
+"""Configs of data jobs (import, profile, clean, export) and of the queries that a worker answers
+interactively.
 """
 
 from __future__ import annotations
@@ -20,18 +20,16 @@ from store.data.signals import GROUPS
 from store.training.split import Split
 from store.training.train_config import BUNDLED_MODEL
 
-# What the questions are asked with that a worker answers while someone waits.
-#
-# Past runs, the data set to replay and those that are probes are added by the engine
-# (`engine.server.job_submission`); what else a body holds, its asker gave.
+# In queries, past runs, the data set to replay and probe runs are added by the engine
+# (`engine.server.job_submission`); all other fields come from the client.
 
 Document = dict[str, Any]
-# The name of a folder of the data sets, and never a path to another.
+# The name of a data set's folder; the pattern rules out a path to another folder.
 Fingerprint = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w-]{0,127}$")]
 
 
 class CostQuery(Config):
-    """`preview` and `advice`: a config of training that may be unfinished, and the rows that it is about."""
+    """Body of `preview` and `advice`: a possibly unfinished training config and the rows it refers to."""
 
     config: Document
     fingerprint: Fingerprint
@@ -47,9 +45,9 @@ class CostQuery(Config):
 
 
 class RenderingQuery(NoRemoteCodeConfig):
-    """A row as a model reads it, and what a length means for all rows."""
+    """Query for a row as the model reads it, and for what a maximum length means for all rows."""
 
-    # a template is taken as it is, with the white space at its ends
+    # leading and trailing white space of a template is significant
     model_config = ConfigDict(str_strip_whitespace=False)
 
     fingerprint: Fingerprint
@@ -62,7 +60,7 @@ class RenderingQuery(NoRemoteCodeConfig):
 
 
 class WorkDataset(Config):
-    """A data set as `store.data.datasets.work_order` describes it to a worker."""
+    """A data set as passed to a worker by `store.data.datasets.work_order`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -76,19 +74,18 @@ class WorkDataset(Config):
     signals: Document = Field(default_factory=dict)
 
 
-# What an import may say: where the rows come from, how they are read, and how they are split by default.
-#
-# What is left out is recognised from the file itself (`engine.data.readers.source_reader`); a name is made
-# from the file's.
+# Import options. Omitted options are detected from the file itself (`engine.data.readers.source_reader`); the
+# default name is derived from the file name.
 
-NAME_LENGTH = 80  # characters of a data set's name
+NAME_LENGTH = 80  # maximum characters of a data set's name
 MEANINGS = tuple(dict.fromkeys(meaning for form in FORMATS.values() for meaning in form.meanings))
 FILE_ENDINGS = frozenset({".gz", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"})
 
 
 class Source(Config):
-    """Where rows come from: exactly one of a path on this machine, an upload, several of either, a hub id, or
-    a built-in set. The rows of several files are one data set."""
+    """Where rows come from: exactly one of a path on this machine, an upload, several of either, a hub id or
+    a built-in set. The rows of several files form one data set.
+    """
 
     path: FileSource | None = Field(None, description="A file or a folder on the machine of the engine")
     paths: list[FileSource] = Field(default_factory=list, max_length=200, description="Several files on it")
@@ -98,7 +95,7 @@ class Source(Config):
     hub_config: str | None = None
     hub_split: str = Field("train", description="A split of it, or all")
     builtin: Literal["python"] | None = Field(None, description="Rows made from this machine's own Python")
-    round: str | None = Field(None, description="The rating round that the file was made of")
+    round: str | None = Field(None, description="The rating round that the file was created from")
     round_ratings: str | None = Field(
         None,
         max_length=2_000,
@@ -113,12 +110,12 @@ class Source(Config):
         return self
 
     def document(self) -> SourceDocument:
-        """As it is stored."""
-        return cast(SourceDocument, self.model_dump(exclude_none=True))  # its fields, by their names
+        """Return the source as it is stored."""
+        return cast(SourceDocument, self.model_dump(exclude_none=True))  # the same fields by name
 
 
 def describe_source(source: Source) -> str:
-    """What a source is called in a sentence: the file's own name, "a.csv and 2 more", the id on the hub."""
+    """Return the name of a source for use in a sentence: the file name, "a.csv and 2 more", or the hub id."""
     named = [PurePath(path).name for path in (*source.paths, *source.uploads)]
     if named:
         return named[0] + (f" and {len(named) - 1} more" if len(named) > 1 else "")
@@ -127,7 +124,7 @@ def describe_source(source: Source) -> str:
 
 
 def suggest_name(source: Mapping[str, object]) -> str:
-    """A name for a data set, from its file's: "banking77_train.csv.gz" gives "banking77 train"."""
+    """Suggest a data set name from its file name: "banking77_train.csv.gz" gives "banking77 train"."""
     several = source.get("paths") or source.get("uploads")
     if isinstance(several, list):
         return _find_common_name([str(name) for name in several])
@@ -136,13 +133,13 @@ def suggest_name(source: Mapping[str, object]) -> str:
 
 
 def find_free_name(name: str, taken: Collection[str]) -> str:
-    """The name, or the first of "NAME 2", "NAME 3" … that no data set bears."""
+    """Return the name, or the first of "NAME 2", "NAME 3" … that isn't taken."""
     numbered = (f"{name[: NAME_LENGTH - 5]} {number}" for number in itertools.count(2))
     return next(free for free in itertools.chain([name], numbered) if free not in taken)
 
 
 def _find_common_name(paths: list[str]) -> str:
-    """What the names of several files begin with, else the folder that they lie in, else all of them."""
+    """Return the common prefix of several file names, else their folder's name, else all names joined."""
     words = [_replace_separators(_get_stem(path)).split() for path in paths]
     shared = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
     common = " ".join(column[0] for column in shared)
@@ -164,7 +161,7 @@ def _replace_separators(name: str) -> str:
 
 
 class ImportOptions(Config):
-    """What may be said of how rows are read. What is left out is recognised from the first rows."""
+    """Options for reading rows. Omitted options are detected from the first rows."""
 
     source: Source = Field(description="Where rows come from")
     has_header: bool | None = Field(None, description="CSV and TSV: the first line names the columns")
@@ -215,7 +212,7 @@ class ImportOptions(Config):
 
 
 class ImportConfig(Split, ImportOptions):
-    """One import: how its rows are read, and how they are dealt to train, validation and test."""
+    """Config of an import: how rows are read and how they are split into train, validation and test."""
 
     name: Line = Field("", max_length=NAME_LENGTH, description="Defaults to the name of the file")
 
@@ -232,7 +229,7 @@ ExportFormat = Literal["messages", "prompt_completion", "alpaca", "sharegpt", "c
 
 
 class ProfileConfig(Config):
-    """One group of signals, measured for every row of a data set or, where it is dear, for a sample."""
+    """Config for measuring one group of signals on every row of a data set or, if expensive, on a sample."""
 
     dataset: str = Field(min_length=1, description="Name or id of a data set")
     group: str = Field(description="A group of store.data.signals")
@@ -255,7 +252,7 @@ class ProfileConfig(Config):
 
 
 class CleanConfig(Config):
-    """One cleaning: the version that it starts from, the recipe, and what the new version is called."""
+    """Config of a cleaning job: the version to start from, the recipe, and the name of the new version."""
 
     dataset: str = Field(min_length=1, description="Name or id of the old version")
     name: Line = Field(
@@ -265,7 +262,9 @@ class CleanConfig(Config):
 
 
 class ExportConfig(Config):
-    """A version, or the rows of it that a filter names, as a file in the home folder's exports."""
+    """Config for exporting a version, or the rows that match a filter, to a file in the home folder's
+    exports.
+    """
 
     dataset: str = Field(min_length=1, description="Name or id of a data set")
     format: ExportFormat = Field("messages", description="Format of each row")
@@ -279,11 +278,13 @@ class ExportConfig(Config):
 
 
 class CleanPreviewQuery(Config):
-    """A work order, a recipe, and how many examples to show of each fate and step."""
+    """Query for a preview of a recipe: a work order, the recipe, and the number of examples per fate and
+    step.
+    """
 
     dataset: WorkDataset
     mixed: dict[str, WorkDataset] = Field(default_factory=dict)
-    parent: dict[str, object] | None = None  # as the work order has it; a preview measures nothing
+    parent: dict[str, object] | None = None  # as in the work order; a preview measures nothing
     recipe: Recipe
     examples: int = Field(5, ge=0, le=100)
     whole: bool = Field(False, description="Use all rows, even if it takes long")

@@ -1,7 +1,7 @@
-"""A data set on the disk: how its Parquet is written and read.
+"""Reading and writing a data set's Parquet files.
 
-The folder is named by content: the fingerprint covers every column of both files, whatever the sizes of
-the batches they were written in. A folder appears whole, by rename, or not at all.
+The folder is named by content: the fingerprint covers every column of both files, independent of the batch
+sizes in which they were written. A folder is published as a whole, by an atomic rename, or not at all.
 """
 
 from __future__ import annotations
@@ -37,19 +37,22 @@ SCHEMA = pa.schema(
     ]
 )
 _Rows = TypeVar("_Rows", pa.RecordBatch, pa.Table)
-LATER = frozenset({"choices", "answer_index", "part"})  # columns that older data sets lack: null there
+LATER = frozenset({"choices", "answer_index", "part"})  # columns that older data sets lack; read as null
 SKIPPED_SCHEMA = pa.schema([("line", pa.int64()), ("reason", pa.string()), ("excerpt", pa.string())])
 
 
 class ContentHash:
-    """A hash over columns that come in pieces. Lengths and bytes of each column are hashed apart, so that
-    neither the pieces nor a text that flows over into the next can give two contents one name."""
+    """Hash over columns that arrive in pieces.
+
+    Lengths and bytes of each column are hashed separately, so that the hash doesn't depend on the pieces and
+    text that moves from one value to the next changes it.
+    """
 
     def __init__(self) -> None:
         self._hashes: dict[str, hashlib.blake2b] = {}
 
     def add(self, name: str, array: pa.Array) -> None:
-        """One more piece of the column `name`: numbers, or texts with null."""
+        """Add one more piece of the column `name`: numbers, or nullable strings."""
         if pa.types.is_string(array.type):
             offsets = np.frombuffer(array.buffers()[1], np.int32)[
                 array.offset : array.offset + len(array) + 1
@@ -68,7 +71,7 @@ class ContentHash:
         self._hashes.setdefault(name, hashlib.blake2b(digest_size=16)).update(added)
 
     def hex(self) -> str:
-        """32 hexadecimal digits."""
+        """Return the hash as 32 hexadecimal digits."""
         whole = hashlib.blake2b(digest_size=16)
         for name, part in sorted(self._hashes.items()):
             whole.update(name.encode() + b"=" + part.digest())
@@ -76,7 +79,10 @@ class ContentHash:
 
 
 def publish(folder: Path, home: Home, fingerprint: str) -> None:
-    """Move the finished folder `aside` to its place; where that is taken, the same content lies there."""
+    """Move the finished folder to its final place.
+
+    If the target exists already, it has the same content, and `folder` is deleted.
+    """
     target = home.datasets / fingerprint
     for file in folder.iterdir():
         with open(file, "rb") as handle:
@@ -91,7 +97,9 @@ def publish(folder: Path, home: Home, fingerprint: str) -> None:
 
 
 def open_rows(home: Home, fingerprint: str) -> pq.ParquetFile:
-    """The rows of a data set. Raises NotFoundError where the folder is gone, DataError where it is broken."""
+    """Open the rows of a data set. Raises NotFoundError if the folder is missing, DataError if it is
+    corrupted.
+    """
     path = home.rows(fingerprint)
     try:
         return pq.ParquetFile(path)
@@ -109,15 +117,18 @@ def open_rows(home: Home, fingerprint: str) -> pq.ParquetFile:
 def iterate_batches(
     file: pq.ParquetFile, most: int, columns: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """The rows in order, in batches of at most so many. None goes beyond a row group, of which the writer
-    bounds the bytes: 10,000 rows of a megabyte each would not fit into memory."""
+    """Yield the rows in order, in batches of at most `most` rows.
+
+    No batch spans row groups, whose size in bytes the writer limits: 10,000 rows of a megabyte each would not
+    fit into memory.
+    """
     for group in range(file.num_row_groups):
         for batch in file.iter_batches(most, row_groups=[group], columns=columns):
             yield _add_missing_columns(batch, columns)
 
 
 def _add_missing_columns(rows: _Rows, columns: Sequence[str] | None) -> _Rows:
-    """The rows with the columns of SCHEMA that were asked for and that an older data set lacks."""
+    """Add the requested columns of SCHEMA that an older data set lacks."""
     for name in SCHEMA.names if columns is None else columns:
         if name in LATER and name not in rows.schema.names:
             field = SCHEMA.field(name)
@@ -131,10 +142,11 @@ def load_rows(
     columns: list[str] | None = None,
     row_ids: Sequence[int] | np.ndarray | None = None,
 ) -> pa.Table:
-    """Rows of a data set, with the columns of docs/rows.md.
+    """Load rows of a data set, with the columns of docs/rows.md.
 
-    columns: all where None. row_ids: these rows, in this order (a row's id is its place in the file);
-    only the row groups that hold them are read. Raises NotFoundError for a data set or row that is not there.
+    columns: all if None. row_ids: only these rows, in this order (a row's id is its position in the file);
+    only the row groups that contain them are read. Raises NotFoundError if the data set or a row doesn't
+    exist.
     """
     file = open_rows(home, fingerprint)
     if row_ids is None:
@@ -149,7 +161,7 @@ def load_rows(
         return SCHEMA.empty_table().select(columns or SCHEMA.names)
     groups = np.searchsorted(ends, wanted, side="right")
     read = np.unique(groups)
-    starts = np.zeros(len(sizes), dtype=np.int64)  # where a group begins in the table that is read
+    starts = np.zeros(len(sizes), dtype=np.int64)  # start of each group in the loaded table
     starts[read] = np.concatenate([[0], np.cumsum([sizes[group] for group in read])[:-1]])
     first_ids = ends - sizes
     table = _add_missing_columns(file.read_row_groups(read.tolist(), columns=columns), columns)

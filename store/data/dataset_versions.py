@@ -1,8 +1,8 @@
-"""Versions of a data set: the tree that recipes grew, what became of every row, two versions side by side.
+"""Versions of a data set: the version tree, the fate of every row, and comparisons of two versions.
 
-A family is an import and all that was made of it by recipes. Between any two versions of a family each row of
-one is either also in the other, kept or changed, or it is not: the fates files of the versions between them,
-chained through the last version that both come from, say which. Contents are compared only where some recipe
+A family is an import and all versions derived from it by recipes. For any two versions of a family, each row
+of one either is in the other as well, kept or changed, or it isn't. This is determined by chaining the fates
+files of the versions between them through their last common ancestor. Contents are compared only if a recipe
 on the way changed the row.
 """
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from store.db.database import Queryable
 
 
-SqlParams = dict[str, str | int | list[Fate]]  # of a statement, by name
+SqlParams = dict[str, str | int | list[Fate]]  # parameters of a statement by name
 
 
 @named_query
 def tree(db: Queryable, dataset: str) -> list[Version]:
-    """All versions of the family of a data set (id or name), each after the one that it was made from."""
+    """Return all versions of the family of a data set (id or name), each after its parent."""
     chosen = datasets.get_dataset(db, dataset)
     by_id = {row.dataset_id: row for row in datasets.list_datasets(db)}
     root = _list_ancestors(by_id, chosen)[-1]
@@ -58,14 +58,14 @@ def tree(db: Queryable, dataset: str) -> list[Version]:
 
 
 def list_lineage(db: Queryable, dataset: str) -> list[Dataset]:
-    """The data set and the versions that it comes from, the first one first."""
+    """Return the data set and its ancestors, the oldest first."""
     chosen = datasets.get_dataset(db, dataset)
     by_id = {row.dataset_id: row for row in datasets.list_datasets(db)}
     return _list_ancestors(by_id, chosen)[::-1]
 
 
 def read_card_facts(db: Queryable, dataset: str) -> CardFacts:
-    """What a data card tells of a version."""
+    """Return the facts about a version for its data card."""
     chain = list_lineage(db, dataset)
     measured = datasets.signals(db, chain[-1].fingerprint)
     return {
@@ -95,15 +95,18 @@ def _describe_history_version(row: Dataset) -> VersionSpec:
 
 @dataclass(frozen=True)
 class FateFilter:
-    """Rows of a version by what became of them: fate; step: those that this step (index in the recipe)
-    dropped, added or changed; search: in the reason or in either text, in any case."""
+    """Filter for rows of a version by outcome.
+
+    fate: the outcome. step: rows that this step (index in the recipe) dropped, added or changed. search:
+    case-insensitive search in the reason and in both texts.
+    """
 
     fate: Fate | None = None
     step: int | None = None
     search: str = ""
 
     def where(self) -> tuple[str, SqlParams]:
-        """As SQL over f (the fates), p and r (the rows before and after), with its parameters."""
+        """Return the SQL condition over f (fates), p and r (rows before and after), and its parameters."""
         conditions, params = ["true"], SqlParams()
         if self.fate is not None:
             conditions.append("f.fate = $fate")
@@ -126,9 +129,9 @@ ALL_FATES = FateFilter()
 def fates(
     db: Queryable, dataset: str, which: FateFilter = ALL_FATES, *, limit: int = 50, offset: int = 0
 ) -> RowFates:
-    """What became of the rows of the version before; before and after are the texts.
+    """Return the outcomes of the parent version's rows; before and after are the texts.
 
-    Raises StateError for a data set that no recipe made.
+    Raises StateError if the data set wasn't created by a recipe.
     """
     version = datasets.get_dataset(db, dataset)
     parent = _find_parent(db, version)
@@ -169,11 +172,10 @@ class _VersionLink:
 def compare(
     db: Queryable, dataset: str, other: str, *, fate: Fate | None = None, limit: int = 20, offset: int = 0
 ) -> VersionComparison:
-    """Two versions of a family row by row, seen from `dataset`: a row that `other` lacks is dropped, one that
-    only `other` has is added.
+    """Compare two versions of a family row by row, from the point of view of `dataset`.
 
-    `fate`: all but the kept where it is left out. Raises ConfigError (field other) for versions of two
-    families.
+    A row that `other` lacks is dropped, one that only `other` has is added. `fate`: if omitted, all except
+    kept rows. Raises ConfigError (field other) if the versions belong to different families.
     """
     first, second = datasets.get_dataset(db, dataset), datasets.get_dataset(db, other)
     links, params = _build_links_sql(db, first, second)
@@ -210,7 +212,9 @@ def compare(
 
 
 def _build_links_sql(db: Queryable, first: Dataset, second: Dataset) -> tuple[str, SqlParams]:
-    """The table `linked` (row_id, other_row_id, fate) as common table expressions, and their parameters."""
+    """Return the table `linked` (row_id, other_row_id, fate) as common table expressions, and their
+    parameters.
+    """
     by_id = {row.dataset_id: row for row in datasets.list_datasets(db)}
     ours, theirs = _list_ancestors(by_id, first), _list_ancestors(by_id, second)
     ids = [row.dataset_id for row in theirs]
@@ -252,8 +256,11 @@ def _build_links_sql(db: Queryable, first: Dataset, second: Dataset) -> tuple[st
 
 
 def _build_chain_sql(name: str, versions: list[Dataset], params: SqlParams) -> str:
-    """Tables that follow the rows of the common version down to the last of `versions`; the last is `name`:
-    origin (row id in the common version), row_id, touched (whether a recipe on the way changed it)."""
+    """Return tables that follow the rows of the common version to the last of `versions`.
+
+    The last table is called `name` and has the columns origin (row id in the common version), row_id and
+    touched (whether a recipe on the way changed the row).
+    """
     sql = "SELECT row_id AS origin, row_id, false AS touched FROM read_parquet($common)"
     tables = [f"{name}0 AS ({sql})"]
     for depth, version in enumerate(versions, 1):
@@ -283,7 +290,7 @@ def _read_contents(
 
 
 def _list_ancestors(by_id: dict[str, Dataset], row: Dataset) -> list[Dataset]:
-    """The version, the one that it was made from, and so on."""
+    """Return the version, its parent, and so on."""
     chain = [row]
     while (parent := by_id.get(chain[-1].parent_id or "")) is not None:
         chain.append(parent)
@@ -310,7 +317,7 @@ class _RunRow(DatasetRun):
 
 
 def _map_runs(db: Queryable) -> dict[str, list[DatasetRun]]:
-    """The runs of each data set, by its id."""
+    """Return the runs of each data set by data set id."""
     runs: dict[str, list[DatasetRun]] = {}
     table = db.query("SELECT run_id, name, status, dataset_id FROM run_overview ORDER BY number")
     for row in read_records(table, _RunRow):

@@ -1,5 +1,8 @@
-"""Data sets: the rows of `dataset`, the Parquet files that they name, their signals, and what workers are
-told of them."""
+"""Data sets: the rows of table `dataset`, their Parquet files and signals, and the work orders for workers.
+
+Paths in query results are absolute, built from the setting `home`, so that they are valid for any client of
+the engine. Text that a user typed reaches SQL as a parameter, never as part of a statement.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,6 @@ if TYPE_CHECKING:
 
     from store.db.database import Queryable, Transaction
 
-# Data sets: the rows of `dataset`, and the Parquet files that they name.
-#
-# Paths in what a query returns are absolute, made from the setting `home`, so that they hold for whoever
-# asks the engine. Text that a user typed reaches SQL as a parameter, never as part of a statement.
 
 JSON_COLUMNS = ("columns", "source", "stats", "recipe", "fates")
 _SELECT = """
@@ -37,13 +36,13 @@ _SELECT = """
 
 @named_query
 def list_datasets(db: Queryable) -> list[Dataset]:
-    """All data sets, newest first."""
+    """Return all data sets, newest first."""
     return _read(db, "ORDER BY created_at DESC, dataset_id", [])
 
 
 @named_query
 def get_dataset(db: Queryable, dataset: str) -> Dataset:
-    """The data set with that id, or else with that name. Raises NotFoundError."""
+    """Return the data set with that id, or else with that name. Raises NotFoundError."""
     rows = _read(db, "WHERE dataset_id = $1 OR name = $1 ORDER BY dataset_id = $1 DESC LIMIT 1", [dataset])
     if not rows:
         raise NotFoundError(
@@ -58,13 +57,13 @@ register_reference(Dataset, lambda dataset: dataset.dataset_id, get_dataset)
 
 
 def find_dataset(db: Queryable, dataset_id: str) -> Dataset | None:
-    """The data set with that id, or None where it was deleted."""
+    """Return the data set with that id, or None if it was deleted."""
     rows = _read(db, "WHERE dataset_id = $1", [dataset_id])
     return rows[0] if rows else None
 
 
 def find_imported_dataset(db: Queryable, fingerprint: str) -> Dataset | None:
-    """The data set of an import from which these rows come, by way of versions; None where there is none."""
+    """Return the import that these rows derive from, through any versions; None if there is none."""
     ids = db.query("SELECT dataset_id FROM dataset WHERE fingerprint = ? ORDER BY created_at", [fingerprint])
     dataset = find_dataset(db, ids["dataset_id"][0].as_py()) if len(ids) else None
     while dataset and dataset.parent_id:
@@ -73,13 +72,13 @@ def find_imported_dataset(db: Queryable, fingerprint: str) -> Dataset | None:
 
 
 def is_named(db: Queryable, fingerprint: str) -> bool:
-    """Whether some data set has the rows with this fingerprint."""
+    """Return whether any data set has the rows with this fingerprint."""
     return bool(read_scalar(db.query("SELECT count(*) FROM dataset WHERE fingerprint = ?", [fingerprint])))
 
 
 @named_query
 def get_rows(db: Queryable, dataset: Dataset, row_ids: Sequence[int]) -> list[CanonicalRow]:
-    """The rows with these ids, in the order given. Raises NotFoundError for an id that the set lacks."""
+    """Return the rows with these ids, in the given order. Raises NotFoundError for an unknown id."""
     table = db.query(
         "SELECT * FROM read_parquet($1) WHERE list_contains($2::BIGINT[], row_id)"
         " ORDER BY list_position($2::BIGINT[], row_id)",
@@ -95,13 +94,13 @@ def get_rows(db: Queryable, dataset: Dataset, row_ids: Sequence[int]) -> list[Ca
 def skipped(
     db: Queryable, dataset: Dataset, *, limit: int = 20, offset: int = 0, from_line: int = 0
 ) -> list[SkippedRow]:
-    """Rows of the source file that were not taken, from a line on."""
+    """Return skipped rows of the source file, starting from a line."""
     sql = "SELECT * FROM read_parquet($1) WHERE line >= $4 ORDER BY line LIMIT $2 OFFSET $3"
     return read_records(db.query(sql, [dataset.skipped_path, limit, offset, from_line]), SkippedRow)
 
 
 def get_split_fields(dataset: NewDataset) -> SplitFields:
-    """How its rows are dealt, as a document."""
+    """Return the split settings of a data set as a document."""
     return {
         "split_seed": dataset.split_seed,
         "validation_size": dataset.validation_size,
@@ -112,7 +111,7 @@ def get_split_fields(dataset: NewDataset) -> SplitFields:
 
 
 def insert_dataset(tx: Transaction, dataset: NewDataset) -> None:
-    """Record a data set. Raises ConfigError for a taken name."""
+    """Record a data set. Raises ConfigError if the name is taken."""
     _check_name(tx, dataset.name, dataset.dataset_id)
     values = {
         name: to_json(value) if name in JSON_COLUMNS and value is not None else value
@@ -123,7 +122,7 @@ def insert_dataset(tx: Transaction, dataset: NewDataset) -> None:
 
 
 def rename_dataset(tx: Transaction, dataset: str, name: str) -> None:
-    """Give a data set (id or name) another name. Raises NotFoundError, ConfigError (field name)."""
+    """Rename a data set (id or name). Raises NotFoundError, ConfigError (field name)."""
     present = get_dataset(tx, dataset)
     name = name.strip()
     if not 0 < len(name) <= 80:
@@ -133,7 +132,7 @@ def rename_dataset(tx: Transaction, dataset: str, name: str) -> None:
 
 
 def set_split(tx: Transaction, dataset: str, split: Split) -> None:
-    """Set how the rows of a data set are dealt in runs to come; runs keep the split they had."""
+    """Set the split of a data set for future runs; existing runs keep theirs."""
     present = get_dataset(tx, dataset)
     fields = split.model_dump()
     tx.execute(
@@ -143,12 +142,12 @@ def set_split(tx: Transaction, dataset: str, split: Split) -> None:
 
 
 def delete_dataset(tx: Transaction, dataset: str) -> str | None:
-    """Forget a data set; the fingerprint whose folder nothing names any more, or None.
+    """Delete a data set and return the fingerprint whose folder is no longer referenced, or None.
 
-    The caller removes that folder once the transaction is committed. Raises StateError while a run uses the
-    rows, finished or not: its verdict can't be looked into, nor the run repeated, without them. And while
-    there is a version that was made from this one: what became of its rows is told by the texts of the rows
-    here, those that were dropped above all, which are nowhere else.
+    The caller removes that folder once the transaction is committed. Raises StateError if a run, finished or
+    not, uses the rows: without them its verdict can't be examined, nor the run repeated. Also raises
+    StateError if a version was derived from this data set: the outcomes of its rows refer to texts stored
+    only here, those of dropped rows above all.
     """
     present = get_dataset(tx, dataset)
     _check_unused(
@@ -168,7 +167,7 @@ def delete_dataset(tx: Transaction, dataset: str) -> str | None:
 
 
 def _check_unused(dataset: Dataset, users: pa.Table, how: str, fix: str) -> None:
-    """Raise StateError where the data set has users, given by their names."""
+    """Raise StateError if the data set has users, given by name."""
     if len(users):
         more = f" and {len(users) - 1} more" if len(users) > 1 else ""
         raise StateError(f"{dataset.name} {how} {users['name'][0].as_py()}{more}.", fix=fix)
@@ -188,7 +187,7 @@ def _check_name(tx: Transaction, name: str, dataset_id: str) -> None:
 
 @named_query
 def signals(db: Queryable, fingerprint: str) -> dict[str, SignalRow]:
-    """The groups that were measured for these rows, by name."""
+    """Return the signal groups measured for these rows by group name."""
     table = db.query(
         "SELECT s.*, home.value || '/datasets/' || fingerprint || '/signals/' || s.name || '.parquet' AS path"
         " FROM signal s, (SELECT value FROM setting WHERE name = 'home') home WHERE fingerprint = ?",
@@ -202,14 +201,17 @@ def signals(db: Queryable, fingerprint: str) -> dict[str, SignalRow]:
 
 
 def list_current_signals(measured: Mapping[str, SignalRow]) -> dict[str, SignalRow]:
-    """Those that were not measured in an older way."""
+    """Return the signals that aren't outdated."""
     return {name: row for name, row in measured.items() if not row.outdated}
 
 
 @named_query
 def work_order(db: Queryable, config: Mapping[str, Any]) -> DataWork:
-    """What a worker is told of the data that a ProfileConfig, CleanConfig or ExportConfig names, each with
-    what was measured of it. Raises NotFoundError, and ConfigError for what is no such config."""
+    """Return the data sets that a ProfileConfig, CleanConfig or ExportConfig refers to, as a worker needs
+    them.
+
+    Each comes with its measured signals. Raises NotFoundError, and ConfigError for any other config.
+    """
     try:
         name, others = str(config["dataset"]), _list_other_datasets(config)
     except (KeyError, TypeError, AttributeError) as error:
@@ -224,7 +226,7 @@ def work_order(db: Queryable, config: Mapping[str, Any]) -> DataWork:
 
 
 def _list_other_datasets(config: Mapping[str, Any]) -> list[str]:
-    """The data sets that its steps mix in, and those that its rows are of."""
+    """Return the data sets that a recipe's steps add rows from, and those of the config's rows."""
     steps = config.get("recipe", {}).get("steps", [])
     mixed = [str(step["dataset"]) for step in steps if step["step"] in OF_OTHERS]
     return mixed + [str(rows["dataset"]) for rows in config.get("rows", []) if rows["source"] == "dataset"]
@@ -247,7 +249,7 @@ def _describe_for_worker(dataset: Dataset, db: Queryable) -> OrderDataset:
 
 
 def record_signals(tx: Transaction, fingerprint: str, name: str, result: ProfileResult, at: datetime) -> None:
-    """Note a sidecar that is there, in place of an older one."""
+    """Record an existing sidecar, replacing an older one."""
     tx.execute(
         "INSERT OR REPLACE INTO signal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
@@ -265,5 +267,5 @@ def record_signals(tx: Transaction, fingerprint: str, name: str, result: Profile
 
 
 def forget_signals(tx: Transaction, fingerprint: str) -> None:
-    """Of rows that no data set has any more."""
+    """Delete the signals of rows that no data set uses any more."""
     tx.execute("DELETE FROM signal WHERE fingerprint = ?", [fingerprint])

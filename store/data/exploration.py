@@ -1,5 +1,11 @@
-"""Looking into a data set: its columns, the rows that a filter means, counted and paged, its map, and the
-table `rows` as SQL that people write sees it.
+"""Exploring a data set: its columns, counting and paging filtered rows, its map, and SQL over the table
+`rows`.
+
+A column belongs to every data set (`store.data.filters.BASE`), to the file that the rows came from
+(`source.NAME`), or is a measured signal. Only the files that a query needs are read. Sidecars have one row
+per row of the data set in the same order, so they are joined by position (POSITIONAL JOIN) without reading
+row ids; texts are joined by row id, because then two threads read them. User input reaches SQL as a parameter
+or as a checked column name.
 """
 
 from __future__ import annotations
@@ -23,24 +29,20 @@ from store.db.records import read_records, read_scalar
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
-# Looking into a data set: its columns, and the rows that a filter means, counted and paged.
-#
-# A column is one of every data set (`store.data.filters.BASE`), one of the file that the rows came from
-# (`source.NAME`), or a signal that was measured. Only the files that a question needs are read. Sidecars hold
-# a row for every row of the data set in the same order, so they are laid side by side (POSITIONAL JOIN)
-# without a look at row numbers; texts are joined by row number, because then two threads read them. What a
-# user typed reaches SQL as a parameter or as a checked column name.
 
 Type = Literal["number", "flag", "category", "group", "text"]
 MeasuredColumn = Mapping[str, SignalRow]  # store.data.datasets.signals
-JOINED = 2  # sidecars that are joined to texts by row number; hashing more costs more than it saves
-MATCHING = 20_000  # rows that a search may find for their numbers to stand in its place
-EXCERPT = 2_000  # characters of a long text in a page of rows
+JOINED = 2  # maximum sidecars joined to texts by row id; hashing more costs more than it saves
+MATCHING = 20_000  # maximum rows found by a search for their ids to replace it
+EXCERPT = 2_000  # maximum characters of a text in a page of rows
 
 
 @dataclass(frozen=True)
 class TableColumn:
-    """`title` for people, `means` for their questions. `type` text: too many values to count."""
+    """Column of a data set's table.
+
+    `title` and `means` (an explanation) are displayed. `type` text: too many distinct values to count.
+    """
 
     name: str
     type: Type
@@ -52,7 +54,7 @@ class TableColumn:
 def columns(
     dataset: Dataset, measured: MeasuredColumn, example: Mapping[str, object]
 ) -> dict[str, TableColumn]:
-    """Every column of a data set by name. `example`: one row as it stood in the file (`example_row`)."""
+    """Return all columns of a data set by name. `example`: one row as it was in the file (`example_row`)."""
     listed = [TableColumn("row_id", "number", "Row"), TableColumn("line", "number", "Line in the file")]
     if dataset.kind == "text":
         listed += [TableColumn("text", "text", "Text")]
@@ -88,7 +90,7 @@ class _SourceRow:
 
 @named_query
 def example_row(db: Queryable, dataset: Dataset) -> JsonObject:
-    """The first row as it stood in the file."""
+    """Return the first row as it was in the file."""
     sql = "SELECT source FROM read_parquet($1) WHERE row_id = 0"
     rows = read_records(db.query(sql, [dataset.rows_path]), _SourceRow, ["source"])
     return (rows[0].source or {}) if rows else {}
@@ -96,15 +98,18 @@ def example_row(db: Queryable, dataset: Dataset) -> JsonObject:
 
 @dataclass(frozen=True)
 class DatasetTable:
-    """A data set as SQL sees it: the files of its rows and of what was measured of them."""
+    """A data set as SQL sees it: the files of its rows and of its measured signals."""
 
     dataset: Dataset
     measured: MeasuredColumn
     columns: Mapping[str, TableColumn]
 
     def relation(self, names: Iterable[str], shorten: int = 0) -> tuple[str, list[Any]]:
-        """A SELECT of the columns by name (and row_id), reading only the files that hold them, with its
-        parameters. `shorten`: texts are cut after so many characters. Raises ConfigError."""
+        """Return a SELECT of row_id and the named columns, with its parameters.
+
+        Only the files that contain them are read. `shorten`: truncate texts to this many characters. Raises
+        ConfigError.
+        """
         wanted = list(dict.fromkeys(["row_id", *names]))
         for name in wanted:
             check_column(name, self.columns)
@@ -127,19 +132,18 @@ class DatasetTable:
         return f"SELECT {', '.join(selected)} FROM {joined}", [path for _, path in files]
 
     def condition(self, where: Filter) -> tuple[str, list[Any]]:
-        """The filter as SQL over `relation(self.needed(where))`. Raises ConfigError."""
+        """Return the filter as SQL over `relation(self.needed(where))`. Raises ConfigError."""
         return where.where({name: column.type for name, column in self.columns.items()})
 
     def needed(self, where: Filter) -> list[str]:
-        """The columns that the filter looks at; an expression may look at all of them."""
+        """Return the columns that the filter uses; an expression may use all of them."""
         if where.expression.strip():
             return list(self.columns)
         return [*sorted(where.columns()), *(["text"] if where.search or where.regex else [])]
 
 
 def get_dataset_table(db: Queryable, dataset_id: str) -> DatasetTable:
-    """A data set with all of its columns, without those that were measured in an older way. Raises
-    NotFoundError."""
+    """Return a data set with all of its columns except outdated signals. Raises NotFoundError."""
     dataset = datasets.get_dataset(db, dataset_id)
     measured = datasets.list_current_signals(datasets.signals(db, dataset.fingerprint))
     return DatasetTable(dataset, measured, columns(dataset, measured, example_row(db, dataset)))
@@ -150,15 +154,14 @@ register_reference(DatasetTable, lambda table: table.dataset.dataset_id, get_dat
 
 @dataclass(frozen=True)
 class Sort:
-    """By which column rows are sorted; those without a value come last, and equal ones in the order of the
-    file."""
+    """Sort order of rows: by a column, missing values last, ties in file order."""
 
     column: str = "row_id"
     descending: bool = False
 
     @property
     def sql(self) -> str:
-        """What follows ORDER BY."""
+        """The expression after ORDER BY."""
         return f"{quote_identifier(self.column)} {'DESC' if self.descending else 'ASC'} NULLS LAST, row_id"
 
 
@@ -167,7 +170,7 @@ IN_ORDER = Sort()
 
 @dataclass(frozen=True)
 class TablePage:
-    """A page of a table of rows: which columns, in which order, and which rows of that order."""
+    """Page of a table of rows: columns, sort order, limit and offset."""
 
     names: tuple[str, ...]
     sort: Sort = IN_ORDER
@@ -177,7 +180,7 @@ class TablePage:
 
 @named_query
 def count(db: Queryable, rows: DatasetTable, where: Filter) -> int:
-    """How many rows the filter means."""
+    """Return the number of rows that match the filter."""
     if (listed := _list_rows_sql(rows, where)) is not None:
         return len(listed)
     relation, files = rows.relation(rows.needed(where))
@@ -197,7 +200,7 @@ def row_ids(
     limit: int = 20,
     offset: int = 0,
 ) -> list[int]:
-    """Numbers of the rows that the filter means, sorted."""
+    """Return the ids of the rows that match the filter, sorted."""
     check_column(sort.column, rows.columns)
     if sort.column == "row_id" and (listed := _list_rows_sql(rows, where)) is not None:
         return list((listed[::-1] if sort.descending else listed)[offset : offset + limit])
@@ -211,7 +214,9 @@ def row_ids(
 def find(
     db: Queryable, rows: DatasetTable, where: Filter, sort: Sort = IN_ORDER, *, limit: int = 20
 ) -> tuple[int, list[int]]:
-    """`count` and the first `row_ids` in one reading of the rows: half the time where texts are searched."""
+    """Return `count` and the first `row_ids` in one pass over the rows: half the time when texts are
+    searched.
+    """
     check_column(sort.column, rows.columns)
     if (listed := _list_rows_sql(rows, where)) is not None:
         return len(listed), row_ids(db, rows, where, sort, limit=limit)
@@ -227,13 +232,13 @@ def find(
 
 @named_query
 def matching(db: Queryable, rows: DatasetTable, search: str, regex: str) -> list[int] | None:
-    """The rows that a search or a regular expression finds; None where they are more than `MATCHING`."""
+    """Return the ids of the rows that match a search or regular expression; None if more than `MATCHING`."""
     ids = row_ids(db, rows, Filter(search=search, regex=regex), limit=MATCHING + 1)
     return ids if len(ids) <= MATCHING else None
 
 
 def narrow_filter(where: Filter, ids: Sequence[int]) -> Filter:
-    """The filter with the rows that its search found in place of the search: texts are not read once more."""
+    """Replace the search in a filter with the rows it found, so that texts aren't read again."""
     if where.row_ids is not None:
         kept = set(where.row_ids)
         ids = [row_id for row_id in ids if row_id in kept]
@@ -241,8 +246,8 @@ def narrow_filter(where: Filter, ids: Sequence[int]) -> Filter:
 
 
 def _list_rows_sql(rows: DatasetTable, where: Filter) -> Sequence[int] | None:
-    """The rows that the filter means, in the order of the file, where no column has to be looked at."""
-    end = int(rows.dataset.row_count)  # row numbers count from 0
+    """Return the ids of the matching rows in file order if no column has to be read, else None."""
+    end = int(rows.dataset.row_count)  # row ids start at 0
     if not where:
         return range(end)
     if where.row_ids is None or where != Filter(row_ids=where.row_ids):
@@ -251,7 +256,7 @@ def _list_rows_sql(rows: DatasetTable, where: Filter) -> Sequence[int] | None:
 
 
 def _select_rows_sql(rows: DatasetTable, where: Filter, order_by: str) -> tuple[str, list[Any]]:
-    """row_id and the column to sort by of the rows that the filter means."""
+    """Return a SELECT of row_id and the sort column of the rows that match the filter."""
     relation, files = rows.relation([order_by, *rows.needed(where)])
     condition, params = rows.condition(where)
     named = dict.fromkeys(["row_id", quote_identifier(order_by)]) if order_by != "row_id" else ["row_id"]
@@ -260,7 +265,9 @@ def _select_rows_sql(rows: DatasetTable, where: Filter, order_by: str) -> tuple[
 
 @named_query
 def page(db: Queryable, rows: DatasetTable, where: Filter, part: TablePage) -> list[JsonObject]:
-    """Rows that the filter means, with row_id and the columns named; long texts as their beginning."""
+    """Return a page of the rows that match the filter, with row_id and the named columns; long texts are
+    truncated.
+    """
     ids = row_ids(db, rows, where, part.sort, limit=part.limit, offset=part.offset)
     return values_of(db, rows, ids, part.names, shorten=EXCERPT)
 
@@ -269,9 +276,9 @@ def page(db: Queryable, rows: DatasetTable, where: Filter, part: TablePage) -> l
 def values_of(
     db: Queryable, rows: DatasetTable, ids: Sequence[int], names: Sequence[str], *, shorten: int = 0
 ) -> list[JsonObject]:
-    """These rows, in this order, with row_id and the columns named.
+    """Return these rows, in this order, with row_id and the named columns.
 
-    Each file is asked for itself, because then only its parts that hold these rows are read.
+    Each file is queried separately, because then only the parts that contain these rows are read.
     """
     by_id: dict[int, JsonObject] = {row_id: {"row_id": row_id} for row_id in ids}
     files: dict[str, list[str]] = {}
@@ -291,7 +298,7 @@ def values_of(
 def companions(
     db: Queryable, rows: DatasetTable, column: str, row_id: int, limit: int = 20
 ) -> tuple[int, list[int]]:
-    """The rows with the same value of a group column as this row: how many, and the first of them."""
+    """Return how many rows share this row's value of a group column, and the ids of the first ones."""
     relation, files = rows.relation([column])
     name = quote_identifier(column)
     sql = (
@@ -303,19 +310,20 @@ def companions(
 
 
 def format_filter_json(where: Filter) -> str:
-    """The filter as short as it goes, for links and as the name of a cached answer; "" for every row."""
+    """Return the filter as compact JSON, for links and cache keys; "" for every row."""
     document = where.model_dump(exclude_defaults=True)
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"), sort_keys=True) if where else ""
 
 
-# The table `rows` of a data set as SQL that people write sees it: the file's own columns by their own names,
-# beside those of every data set and what was measured.
+# The table `rows` of a data set in user-written SQL has the file's columns under their own names, the columns
+# of every data set, and the measured signals.
 #
-# The file's names come first: where it has a column `text` or `language`, that is what these names mean,
-# and Tunebench's own is `tunebench_text` (SQL does not tell case apart). Only `row_id` is always the number
-# of the row. Whether a statement may run is the engine's to say (`store.db.sql_guard`).
+# The file's names take precedence: if it has a column `text` or `language`, that is what these names refer
+# to, and Tunebench's own is `tunebench_text` (SQL names are case-insensitive). Only `row_id` is always the
+# row id. The engine decides whether a statement may run (`store.db.sql_guard`).
 
-# A statement longer than this, with all columns of a wide file, names those alone that the user's text names.
+# If all columns of a wide file would make a statement longer than this, it includes only those that occur in
+# the user's text.
 MAX_BYTES = 32 * 1024
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*", re.IGNORECASE)
 _WORDS = """
@@ -329,8 +337,10 @@ _RESERVED = frozenset(_WORDS.split())
 
 
 def map_sql_columns(rows: DatasetTable) -> dict[str, str]:
-    """Name in SQL -> name of the column in `rows.known`; the file's own first, then those of every data set,
-    then signals."""
+    """Map SQL names to column names in `rows.columns`.
+
+    Columns of the file come first, then those of every data set, then signals.
+    """
     named = {"row_id": "row_id"}
     taken = {"row_id"}
     own = [name for name in rows.columns if name.startswith(SOURCE)]
@@ -346,12 +356,12 @@ def map_sql_columns(rows: DatasetTable) -> dict[str, str]:
 
 
 def quote_if_needed(name: str) -> str:
-    """A column's name as it is written in a statement: in quotes where it needs them."""
+    """Quote a column name for use in a statement if it needs quotes."""
     return name if _PLAIN.fullmatch(name) and name.lower() not in _RESERVED else quote_identifier(name)
 
 
 def build_user_select(rows: DatasetTable, sql: str) -> tuple[str, list[Any]]:
-    """A user's SELECT over `rows` as one statement, with its parameters."""
+    """Build one statement from a user's SELECT over `rows`, with its parameters."""
     named = map_sql_columns(rows)
     statement, files = _build_select(rows, sql, named)
     if len(statement.encode()) - len(sql.encode()) > MAX_BYTES:
@@ -372,15 +382,18 @@ def _build_select(rows: DatasetTable, sql: str, named: dict[str, str]) -> tuple[
     return f"WITH rows AS ({selected})\nSELECT * FROM (\n{sql.strip().rstrip(';')}\n)", files
 
 
-DRAWN_POINTS = 20_000  # points: a browser moves so many without delay
-MAP_TEXT = 240  # characters of a row that hovering shows
-MAX_VALUES = 2_000  # to choose from; a list of more is searched by nobody
+DRAWN_POINTS = 20_000  # number of points that a browser pans and zooms without delay
+MAP_TEXT = 240  # characters of a row shown on hover
+MAX_VALUES = 2_000  # maximum values to choose from; longer lists aren't usable
 
 
 @named_query
 def map_points(db: Queryable, rows: DatasetTable, text: str, column: str) -> pa.Table:
-    """row_id, x, y, topic, text and value (of the column) of at most `DRAWN` rows, always the same. text: the
-    column of what a row says. Raises ConfigError for a column that is none."""
+    """Return row_id, x, y, topic, text and value of at most `DRAWN_POINTS` rows, always the same ones.
+
+    text: the column with a row's text. column: the column of the values. Raises ConfigError for an unknown
+    column.
+    """
     relation, files = rows.relation(["x", "y", "cluster", text, column], MAP_TEXT)
     sql = (
         f"SELECT row_id, x, y, cluster AS topic, {quote_identifier(text)} AS text,"
@@ -392,7 +405,7 @@ def map_points(db: Queryable, rows: DatasetTable, text: str, column: str) -> pa.
 
 @named_query
 def map_values(db: Queryable, rows: DatasetTable, column: str) -> list[str]:
-    """The values of a category, the most frequent first. Raises ConfigError for a column that is none."""
+    """Return the values of a category, the most frequent first. Raises ConfigError for an unknown column."""
     relation, files = rows.relation([column])
     name = quote_identifier(column)
     sql = (
@@ -405,6 +418,6 @@ def map_values(db: Queryable, rows: DatasetTable, column: str) -> list[str]:
 
 @named_query
 def map_places(db: Queryable, rows: DatasetTable) -> pa.Table:
-    """row_id, x and y of every row."""
+    """Return row_id, x and y of every row."""
     relation, files = rows.relation(["x", "y"])
     return db.query(f"SELECT row_id, x, y FROM ({relation})", files)

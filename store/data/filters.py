@@ -1,7 +1,7 @@
-"""Which rows of a data set are meant: a search, conditions on columns, an SQL expression, a list of rows.
+"""Filters for the rows of a data set: a search, conditions on columns, an SQL expression, a list of rows.
 
-One model for the screens' table, slices, recipes and the command line. `where` makes SQL over the columns of
-`columns_of`; what a user typed goes into parameters, all but `expression`, which the caller must have had
+The same model serves the tables on screen, slices, recipes and the command line. `where` builds SQL over the
+columns it is given; user input goes into parameters, except for `expression`, which the caller must have
 checked (`store.db.sql_guard` for /sql, `engine.data.cleaning.row_queries` in a worker).
 """
 
@@ -33,12 +33,12 @@ BASE: dict[str, str] = {
     " array_to_string(list_transform(r.messages[:-2], lambda m: m.content), chr(10) || chr(10)) END",
     "answer": "CASE WHEN r.messages IS NULL THEN r.text ELSE r.messages[-1].content END",
 }
-SOURCE = "source."  # prefix of a column of the file the rows came from
+SOURCE = "source."  # prefix of columns of the file that the rows came from
 COMPARISONS = {"is": "=", "is not": "IS DISTINCT FROM", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
 
 class Condition(Config):
-    """One column against a value; `between` takes [low, high), `is` also a list of values."""
+    """Comparison of a column with a value; `between` takes [low, high), `is` also a list of values."""
 
     column: str
     op: Op = "is"
@@ -57,12 +57,12 @@ class Condition(Config):
                     " put a date in quotes"
                 )
             if isinstance(value, str) and not value.isascii():
-                value.encode()  # UnicodeEncodeError is a ValueError: half of a surrogate pair
+                value.encode()  # rejects lone surrogates: UnicodeEncodeError is a ValueError
         return self
 
 
 class Filter(Config):
-    """All that is given must hold; an empty filter means every row."""
+    """Row filter whose parts must all match; an empty filter matches every row."""
 
     search: str = Field("", description="Found in the text, in any case")
     regex: str = Field("", description="RE2, matched anywhere in the text")
@@ -71,12 +71,12 @@ class Filter(Config):
     row_ids: list[int] | None = None
 
     def columns(self) -> set[str]:
-        """Columns that the conditions name; those of `expression` are not known here."""
+        """Return the columns that the conditions name; those in `expression` are not known here."""
         return {condition.column for condition in self.conditions}
 
     @property
     def written_sql(self) -> str:
-        """The SQL of it that a person wrote; it runs in a process of its own (`store.db.named_query`)."""
+        """The user-written SQL of the filter; it runs in a separate process (`store.db.named_query`)."""
         return self.expression.strip()
 
     def __bool__(self) -> bool:
@@ -85,15 +85,15 @@ class Filter(Config):
         )
 
     def where(self, columns: Collection[str]) -> tuple[str, list[Any]]:
-        """An SQL condition with `?` parameters over a relation that has these columns by name.
+        """Return an SQL condition with `?` parameters over a relation that has these columns by name.
 
-        `columns` may be a mapping to their types (number, flag, category, group, text), and then
-        values are held against them before any row is read. Raises ConfigError (field `filter`) for a
-        column that is not known, or a value that its column can't have.
+        If `columns` is a mapping to their types (number, flag, category, group, text), values are checked
+        against the types before any row is read. Raises ConfigError (field `filter`) for an unknown column or
+        an invalid value.
         """
         parts: list[str] = ["true"]
         params: list[Any] = []
-        if self.search:  # twice as fast as lower() on both sides, and as right with accents
+        if self.search:  # twice as fast as lower() on both sides, and as correct with accents
             parts.append("regexp_matches(text, regexp_escape(?), 'i')")
             params.append(self.search)
         if self.regex:
@@ -107,7 +107,7 @@ class Filter(Config):
             parts.append(sql)
             params += values
         if self.row_ids is not None:
-            parts.append("row_id IN (SELECT unnest(?::BIGINT[]))")  # hashed: a selection may be long
+            parts.append("row_id IN (SELECT unnest(?::BIGINT[]))")  # a hash join: a selection may be long
             params.append(self.row_ids)
         if self.expression.strip():
             parts.append(f"({self.expression}\n)")
@@ -115,23 +115,24 @@ class Filter(Config):
 
 
 def quote_identifier(column: str) -> str:
-    """A column's name as an SQL identifier."""
+    """Quote a column name as an SQL identifier."""
     return '"' + column.replace('"', '""') + '"'
 
 
 def build_column_sql(column: str) -> str:
-    """The SQL of a column over rows.parquet as `r` and sidecars by the name of their group."""
+    """Return the SQL of a column over rows.parquet as `r` and sidecars under their group names."""
     if column in BASE:
         return BASE[column]
     if column.startswith(SOURCE):
-        # A JSON pointer can name every key: dots, quotes, dollars and the empty one.
+        # A JSON pointer can address every key, including the empty one and those with dots, quotes or dollar
+        # signs.
         key = column.removeprefix(SOURCE).replace("~", "~0").replace("/", "~1")
         return f"json_extract_string(r.source, '/{key.replace(chr(39), chr(39) * 2)}')"
     return f"{GROUP_OF[column]}.{quote_identifier(column)}"
 
 
 def check_column(column: str, columns: Collection[str]) -> None:
-    """Raise ConfigError where a data set has no such column, or not yet."""
+    """Raise ConfigError if the data set has no such column, or has not measured it yet."""
     if column in columns:
         return
     if column in GROUP_OF:
@@ -147,7 +148,7 @@ def check_column(column: str, columns: Collection[str]) -> None:
 
 
 def check_value(condition: Condition, kind: str) -> None:
-    """Raise ConfigError where a column of this type can't have the value that it is compared with."""
+    """Raise ConfigError if a column of this type can't have the value it is compared with."""
     if condition.op in ("is empty", "is not empty", "contains", "matches"):
         return
     values = condition.value if isinstance(condition.value, list | tuple) else [condition.value]
@@ -197,7 +198,7 @@ def _build_condition_sql(condition: Condition) -> tuple[str, list[Any]]:
 
 
 def _build_empty_sql(column: str, name: str) -> str:
-    """Nothing there: null, no text, 0, false. The number of a group is a name: 0 is not empty."""
+    """Return the SQL test for an empty value: null, no text, 0 or false. Group 0 is an id and not empty."""
     if column in SIGNALS and SIGNALS[column].type == "group":
         return f"({name} IS NULL)"
     return f"(coalesce({name}::VARCHAR, '') IN ('', '0', '0.0', 'false'))"
@@ -209,5 +210,5 @@ def _is_numeric(value: Any) -> bool:
 
 
 def _cast_to_text(value: Any) -> str:
-    """As DuckDB casts it to VARCHAR."""
+    """Convert a value to text as DuckDB's cast to VARCHAR does."""
     return str(value).lower() if isinstance(value, bool) else str(value)

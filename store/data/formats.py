@@ -1,5 +1,10 @@
-"""The row formats that an import recognises, as one table; how a question of multiple choice shows its
-choices, and why rows are left out that nothing is wrong with.
+"""The row formats that an import recognizes, the layout of multiple-choice questions, and intended skip
+reasons.
+
+A question is shown with its choices in the same way in import, on screens and in evaluation: after the
+question an empty line, then a line per choice with its letter: "A. Paris". The answer is the text of the
+correct choice, as listed and without its letter, so that a model can be asked for the log-probability of each
+choice after the exact prompt that it was trained on, as a sum or per byte.
 """
 
 from __future__ import annotations
@@ -27,17 +32,20 @@ FormatName = Literal[
 ]
 
 LEAVE_OUT = "leave out"
-GivenPart = Literal["train", "validation", "test", "leave out"]  # what a value of a split column may mean
+GivenPart = Literal["train", "validation", "test", "leave out"]  # meanings of a split column's values
 
-# How the answer of a multiple-choice row names the right choice.
+# How the answer of a multiple-choice row identifies the correct choice.
 AnswerBy = Literal["text", "letter", "number from 0", "number from 1"]
 
 
 @dataclass(frozen=True)
 class Format:
-    """How rows of one format are read. `kind` is the form in which they are stored. `several`: roles that
-    more than one column may play; the further ones are `choices_2`, `choices_3` … in a mapping. `meanings`:
-    what the values of the last required role may mean."""
+    """How rows of one format are read.
+
+    `kind`: the form in which they are stored. `several`: roles that more than one column may play; additional
+    ones are `choices_2`, `choices_3` … in a mapping. `meanings`: possible meanings of the values of the last
+    required role.
+    """
 
     name: FormatName
     title: str
@@ -54,20 +62,20 @@ class Format:
         return self.required + self.optional
 
     def has_role(self, role: str) -> bool:
-        """Whether a mapping may name `role`."""
+        """Return whether a mapping may contain `role`."""
         base, _, number = role.rpartition("_")
         return role in self.roles or (base in self.several and number.isdecimal() and int(number) > 1)
 
 
 def list_columns(mapping: Mapping[str, str], role: str) -> list[str]:
-    """The columns that play `role`, in order: those of `choices`, `choices_2`, `choices_3` …"""
+    """Return the columns that play `role`, in order: those of `choices`, `choices_2`, `choices_3` …"""
     numbers = [int(rest) for name in mapping if (rest := name.removeprefix(f"{role}_")).isdecimal()]
     names = [role, *(f"{role}_{number}" for number in sorted(numbers))]
     return [mapping[name] for name in names if mapping.get(name)]
 
 
 def assign_roles(role: str, columns: Sequence[str]) -> dict[str, str]:
-    """The part of a mapping that says that `columns` play `role` together."""
+    """Return the part of a mapping in which `columns` play `role` together."""
     return {role if place == 1 else f"{role}_{place}": column for place, column in enumerate(columns, 1)}
 
 
@@ -96,7 +104,7 @@ FORMATS: dict[str, Format] = {
             "preference",
             ("chosen", "rejected"),
             ("prompt", "system", "tools"),
-            "The chosen answer is what is trained on.",
+            "The chosen answer is trained on.",
         ),
         Format(
             "comparison",
@@ -104,8 +112,8 @@ FORMATS: dict[str, Format] = {
             "preference",
             ("first", "second", "better"),
             ("prompt", "input", "system"),
-            "The better answer is preferred to the other. Where several people judged, what more than half of"
-            " them say. Ties are left out.",
+            "The better answer is preferred to the other; with several raters, by majority. Ties are"
+            " excluded.",
             ("better",),
             ("first", "second", "tie"),
         ),
@@ -136,8 +144,8 @@ FORMATS: dict[str, Format] = {
             "chat",
             ("question", "choices", "answer"),
             ("context", "system"),
-            "The question is shown with its choices, and the right one is the answer. One column holds a list"
-            " of choices, or each choice has a column of its own.",
+            "The prompt is the question with its choices; the correct one is the answer. Choices are a list"
+            " in one column, or one column each.",
             ("choices",),
         ),
         Format(
@@ -184,42 +192,38 @@ WITHOUT_PARTNER = {
 }
 MARKED_BAD = "marked as bad: not trained on"
 TIE = "a tie: neither answer is better"
-LEFT_OUT = "left out: "  # and the value of the column of parts
+LEFT_OUT = "left out: "  # followed by the value of the split column
 
 _WHOLE = frozenset({REJECTED_OF_A_PAIR, *WITHOUT_PARTNER.values(), MARKED_BAD, TIE})
 
 
 def is_intended_skip(reason: str) -> bool:
-    """Whether a row that is skipped for this reason is left out as it should be."""
+    """Return whether skipping a row for this reason is intended and not a fault."""
     return reason in _WHOLE or reason.startswith(LEFT_OUT)
 
-
-# How a question of multiple choice shows its choices: one rule for import, screens and evaluation.
-#
-# After the question an empty line, then a line for each choice with its letter: "A. Paris". The answer is the
-# text of the right choice, as it is listed and without its letter, so that a model can be asked for the
-# log-probability of each choice after the very prompt that it was trained on, as a sum or by byte.
 
 MAX_OPTIONS = len(string.ascii_uppercase)
 
 
 def letter_choices(choices: Sequence[str]) -> list[tuple[str, str]]:
-    """Each of at most 26 choices with its letter."""
+    """Pair each of at most 26 choices with its letter."""
     return list(zip(string.ascii_uppercase, choices, strict=False))
 
 
 def append_choices(question: str, choices: Sequence[str]) -> str:
-    """The question with its choices after it."""
+    """Return the question followed by its choices."""
     return question + _format_choices(choices)
 
 
 def strip_choices(prompt: str, choices: Sequence[str]) -> str:
-    """The question alone. A prompt that doesn't end with the choices is given back as it is."""
+    """Return the question without its choices. A prompt that doesn't end with the choices is returned
+    unchanged.
+    """
     return prompt.removesuffix(_format_choices(choices))
 
 
 def has_choices(prompt: str, choices: Sequence[str]) -> bool:
-    """Whether the prompt ends with these choices."""
+    """Return whether the prompt ends with these choices."""
     return prompt.endswith(_format_choices(choices))
 
 

@@ -1,8 +1,8 @@
-"""How the values of a column are spread over the rows, and over those of them that a filter means.
+"""Histograms of columns over all rows and over the rows that match a filter.
 
-Numbers are counted between edges that people can read: even steps, or 1-2-5 steps where a long tail would
-press everything into the first bar. Everything else is counted by value, the most frequent first, and what
-is not shown is counted too. Several columns are counted in one reading of the rows.
+Numbers are binned at readable edges: even steps, or 1-2-5 steps if a long tail would squeeze everything into
+the first bar. Other columns are counted by value, the most frequent first; values that aren't shown are
+counted together. Several columns are counted in one pass over the rows.
 """
 
 from __future__ import annotations
@@ -25,15 +25,18 @@ from store.db.records import read_records
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
-TOP = 20  # values that are shown of a category
-BINS = 24  # bars of a number, about
-FEW = 20_000  # values of a number that are counted one by one
-TAIL = 5.0  # times the 95th percentile: from there on steps grow
+TOP = 20  # values shown for a category
+BINS = 24  # approximate number of bars for a number
+FEW = 20_000  # maximum distinct values of a number that are counted individually
+TAIL = 5.0  # multiple of the 95th percentile beyond which 1-2-5 steps are used
 
 
 @dataclass(frozen=True)
 class Bar:
-    """Rows with one value, or with one of [low, high). `rows` of all, `hits` of those that a filter means."""
+    """Bar of the rows with one value, or with values in [low, high).
+
+    `rows`: count over all rows. `hits`: count over the rows that match the filter.
+    """
 
     rows: int
     hits: int
@@ -44,8 +47,11 @@ class Bar:
 
 @dataclass(frozen=True)
 class Histogram:
-    """`bars` by place (numbers) or by frequency; `others`: rows and hits of the `others_values` values that
-    are not shown; `missing`: rows and hits without a value."""
+    """Histogram of a column.
+
+    `bars`: in order of value (numbers) or of frequency. `others`: rows and hits of the `others_values` values
+    that aren't shown. `missing`: rows and hits without a value.
+    """
 
     column: TableColumn
     bars: tuple[Bar, ...]
@@ -55,11 +61,11 @@ class Histogram:
 
     @property
     def ordered(self) -> bool:
-        """Whether the bars are ranges of a number."""
+        """Whether the bars are numeric ranges."""
         return self.column.type == "number"
 
     def condition(self, bar: Bar) -> Condition:
-        """What a click on a bar means."""
+        """Return the condition that a click on a bar adds."""
         if self.ordered:
             ends = [int(x) if x.is_integer() else x for x in (bar.low, bar.high)]
             return Condition(column=self.column.name, op="between", value=ends)
@@ -68,8 +74,11 @@ class Histogram:
 
 @dataclass(frozen=True)
 class _Counts:
-    """(value or bar, rows, hits) of the most frequent values of a column; `rows`, `hits` and `distinct` of
-    all of them, a missing one counted too."""
+    """Counts of a column.
+
+    `values`: (value or bar, rows, hits) of the most frequent values. `rows`, `hits` and `distinct` cover all
+    values, a missing one included.
+    """
 
     values: list[tuple[Any, int, int]]
     rows: int
@@ -87,10 +96,10 @@ class _Counts:
 
 @named_query
 def facets(db: Queryable, rows: DatasetTable, names: Sequence[str], where: Filter) -> dict[str, Histogram]:
-    """The histograms of several columns. Raises ConfigError.
+    """Return the histograms of several columns. Raises ConfigError.
 
-    Where the span of a number is not known yet, its values are counted: where they are few the bars are
-    made of them, else the span is asked for and the rows are read once more.
+    If the range of a number isn't known yet, its values are counted first. If there are few, the bars are
+    built from them; otherwise the range is queried and the rows are read once more.
     """
     for name in names:
         check_column(name, rows.columns)
@@ -118,7 +127,7 @@ def facets(db: Queryable, rows: DatasetTable, names: Sequence[str], where: Filte
 def _count(
     db: Queryable, rows: DatasetTable, names: Sequence[str], where: Filter, edges: Mapping[str, list[float]]
 ) -> dict[str, _Counts]:
-    """Rows and hits of each column by bar (where it has `edges`) or by value, in one reading of the rows."""
+    """Count rows and hits of each column by bar (if it has `edges`) or by value, in one pass."""
     relation, files = rows.relation([*names, *rows.needed(where)])
     condition, params = rows.condition(where)
     bins = [_build_key_sql(rows.columns[name], edges.get(name)) for name in names]
@@ -155,19 +164,19 @@ def _count(
 
 
 def _build_key_sql(column: TableColumn, edges: list[float] | None) -> str:
-    """What a column is counted by, as SQL: the bar of a number, or the value."""
+    """Return the SQL of a column's grouping key: the bar of a number, or the value."""
     if edges:
         return _build_bin_sql(quote_identifier(column.name), edges)
     return f"{quote_identifier(column.name)}::{'DOUBLE' if column.type == 'number' else 'VARCHAR'}"
 
 
 def _count_kept_groups(column: TableColumn) -> int:
-    """Groups of a column that are needed: of a number every bar, or every value up to `FEW`."""
+    """Return how many groups of a column to keep: for a number every bar or up to `FEW` values."""
     return max(FEW, 4 * BINS) + 1 if column.type == "number" else TOP + 1
 
 
 def _compute_grouping_mask(place: int, count: int) -> int:
-    """grouping() of the rows that count the column at `place`: its bit alone is 0."""
+    """Return the grouping() value of the rows that count the column at `place`: only its bit is 0."""
     return (1 << count) - 1 - (1 << (count - 1 - place))
 
 
@@ -183,7 +192,7 @@ def _build_value_histogram(column: TableColumn, counted: _Counts) -> Histogram:
 
 
 def _build_number_histogram(rows: DatasetTable, column: TableColumn, counted: _Counts) -> Histogram:
-    """Bars of a number of which every value was counted."""
+    """Build the bars of a number whose values were all counted."""
     finite = sorted((value, n, hits) for value, n, hits in counted.present if math.isfinite(value))
     odd = [(n, hits) for value, n, hits in counted.present if not math.isfinite(value)]
     missing = tuple(x + sum(entry[i] for entry in odd) for i, x in enumerate(counted.missing))
@@ -217,7 +226,7 @@ def _convert_value(column: TableColumn, text: str) -> Any:
 
 
 def _query_edges(db: Queryable, rows: DatasetTable, names: Sequence[str]) -> dict[str, list[float]]:
-    """Edges of columns of numbers whose span nobody has measured yet."""
+    """Return the bar edges of numeric columns whose range hasn't been measured yet."""
     relation, files = rows.relation(names)
     parts = []
     for c in map(quote_identifier, names):
@@ -237,7 +246,7 @@ def _compute_edges(rows: DatasetTable, name: str, span: tuple[float, float, floa
 
 
 def _find_known_span(rows: DatasetTable, name: str) -> tuple[float, float, float] | None:
-    """min, 95th percentile and max of a column where they are known without a look at the rows."""
+    """Return min, 95th percentile and max of a column if they are known without reading the rows."""
     if name == "row_id":
         last = max(0.0, float(rows.dataset.row_count) - 1)
         return 0.0, last, last
@@ -256,9 +265,9 @@ def _find_known_span(rows: DatasetTable, name: str) -> tuple[float, float, float
 def compute_nice_edges(
     low: float, high: float, top: float, *, whole: bool = False, bins: int = BINS
 ) -> list[float]:
-    """Edges of bars from `low` to beyond `top`, rising; `high` is the 95th percentile.
+    """Return increasing bar edges from `low` to beyond `top`; `high` is the 95th percentile.
 
-    `whole`: the numbers may be whole ones, and then no step is below 1.
+    `whole`: the numbers may be integers, in which case no step is below 1.
     """
     reach = top - low
     whole = whole and all(float(x).is_integer() for x in (low, top))
@@ -274,7 +283,7 @@ def compute_nice_edges(
 
 
 def _grow_edges(low: float, top: float) -> list[float]:
-    """0, 1, 2, 5, 10, 20, 50 … from the step below `low` to the one beyond `top`."""
+    """Return the edges 0, 1, 2, 5, 10, 20, 50 … from the last up to `low` to the first beyond `top`."""
     edges, power = [0.0], 0
     while edges[-1] <= top:
         edges += [digit * 10.0**power for digit in (1, 2, 5)]
@@ -285,7 +294,7 @@ def _grow_edges(low: float, top: float) -> list[float]:
 
 
 def _round_up_nicely(step: float) -> float:
-    """The next of 1, 2, 2.5, 5, 10 times a power of ten that is no smaller."""
+    """Return the smallest of 1, 2, 2.5, 5, 10 times a power of ten that is at least `step`."""
     power = 10.0 ** math.floor(math.log10(step))
     return next(digit * power for digit in (1, 2, 2.5, 5, 10) if digit * power >= step * (1 - 1e-9))
 
@@ -295,8 +304,10 @@ def _round(value: float) -> float:
 
 
 def _build_bin_sql(name: str, edges: list[float]) -> str:
-    """Which of the bars a number falls into, as SQL; null where it is none. Edges are ours, so they are
-    written out."""
+    """Return the SQL for the bar that a number falls into; null if it has no value.
+
+    The edges are computed here, so they are written into the SQL as literals.
+    """
     cases = " ".join(f"WHEN {name}::DOUBLE < {edge!r} THEN {i}" for i, edge in enumerate(edges[1:-1]))
     missing = f"{name} IS NULL OR NOT isfinite({name}::DOUBLE)"
     return f"CASE WHEN {missing} THEN NULL {cases} ELSE {len(edges) - 2} END"

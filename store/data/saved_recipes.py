@@ -1,8 +1,8 @@
-"""What people save of their work on data: recipes, and named slices of a data set.
+"""Saved recipes and saved slices (named filters) of a data set.
 
-Each is its owner's alone or shared with everybody, and a name is free where its owner has not given it yet.
-The owner and admins change and delete it. Of what was saved before there were owners nobody is known to be
-one: it is shared, and admins keep it.
+Each is private to its owner or shared with everybody, and names are unique per owner. The owner and admins
+can change and delete it. Items saved before owners were recorded have no known owner: they are shared, and
+admins manage them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ AnySaved = TypeVar("AnySaved", bound=SavedItem)
 
 @dataclass(frozen=True)
 class SaveRequest:
-    """What is said when something is saved. seen: the revision that the person knows of, 0 for none; None
-    replaces whatever is there."""
+    """Request to save an item.
+
+    seen: the revision that the person last saw, 0 for none; None overwrites whatever exists.
+    """
 
     name: str
     by: Person
@@ -45,13 +47,16 @@ class SaveRequest:
 
 @named_query
 def recipes(db: Queryable, person_id: AskerId) -> list[RecipeRow]:
-    """A person's own recipes and those that are shared, by name."""
+    """Return a person's own recipes and the shared ones, sorted by name."""
     sql = f"SELECT * FROM recipe WHERE {_VISIBLE} ORDER BY name, created_at"
     return read_records(db.query(sql, [person_id]), RecipeRow, ["steps"])
 
 
 def save_recipe(tx: Transaction, new_id: str, recipe: Recipe, saving: SaveRequest) -> str:
-    """Keep a recipe, in place of one's own of that name; its id. Raises ConfigError (name), ConflictError."""
+    """Save a recipe, overwriting the person's own one of that name, and return its id.
+
+    Raises ConfigError (name), ConflictError.
+    """
     present = _find_own_checked(recipes(tx, saving.by.person_id), saving)
     _check_revision(present, saving, "recipe", describe_recipe)
     recipe_id = present.recipe_id if present else new_id
@@ -61,21 +66,23 @@ def save_recipe(tx: Transaction, new_id: str, recipe: Recipe, saving: SaveReques
 
 
 def find_recipe(db: Queryable, name: str, by: Person, recipe_id: str = "") -> RecipeRow:
-    """The recipe that a person means: of that id, else one's own of that name, else the shared one. Raises
-    NotFoundError, and StateError where several people share one of that name."""
+    """Find a recipe by id, else the person's own one of that name, else the shared one.
+
+    Raises NotFoundError, and StateError if several people share one of that name.
+    """
     return _find_visible(
         [row for row in recipes(db, by.person_id) if recipe_id in ("", row.recipe_id)], name, by
     )
 
 
 def delete_recipe(tx: Transaction, recipe: RecipeRow, by: Person) -> None:
-    """Forget a recipe. Raises ForbiddenError."""
+    """Delete a recipe. Raises ForbiddenError."""
     check_owner(recipe, by)
     tx.execute("DELETE FROM recipe WHERE recipe_id = ?", [recipe.recipe_id])
 
 
 def describe_recipe(recipe: RecipeRow) -> str:
-    """What a recipe does, in a line."""
+    """Describe a recipe's steps in one line."""
     steps = Recipe.parse({"steps": recipe.steps}).steps
     return "; ".join(describe_step(step) for step in steps)
 
@@ -85,7 +92,7 @@ def describe_recipe(recipe: RecipeRow) -> str:
 
 @named_query
 def slices(db: Queryable, dataset_id: str, person_id: AskerId) -> list[SliceRow]:
-    """Of a data set a person's own slices and those that are shared, by name."""
+    """Return a person's own slices of a data set and the shared ones, sorted by name."""
     sql = (
         f"SELECT * EXCLUDE dataset_id FROM slice WHERE dataset_id = ? AND {_VISIBLE}"
         " ORDER BY name, created_at"
@@ -94,8 +101,10 @@ def slices(db: Queryable, dataset_id: str, person_id: AskerId) -> list[SliceRow]
 
 
 def save_slice(tx: Transaction, new_id: str, dataset_id: str, where: Filter, saving: SaveRequest) -> str:
-    """Name the rows that a filter means, in place of one's own slice of that name; its id. Raises ConfigError
-    (name), ConflictError."""
+    """Save a filter as a slice, overwriting the person's own one of that name, and return its id.
+
+    Raises ConfigError (name), ConflictError.
+    """
     present = _find_own_checked(slices(tx, dataset_id, saving.by.person_id), saving)
     _check_revision(present, saving, "slice", describe_slice)
     slice_id = present.slice_id if present else new_id
@@ -105,52 +114,56 @@ def save_slice(tx: Transaction, new_id: str, dataset_id: str, where: Filter, sav
 
 
 def find_slice(db: Queryable, dataset_id: str, name: str, by: Person, slice_id: str = "") -> SliceRow:
-    """As `find_recipe`."""
+    """Find a slice; see `find_recipe`."""
     rows = slices(db, dataset_id, by.person_id)
     return _find_visible([row for row in rows if slice_id in ("", row.slice_id)], name, by)
 
 
 def delete_slice(tx: Transaction, named_slice: SliceRow, by: Person) -> None:
-    """Forget a slice. Raises ForbiddenError."""
+    """Delete a slice. Raises ForbiddenError."""
     check_owner(named_slice, by)
     tx.execute("DELETE FROM slice WHERE slice_id = ?", [named_slice.slice_id])
 
 
 def describe_slice(named_slice: SliceRow) -> str:
-    """Which rows a slice means, in words."""
+    """Describe the rows of a slice in words."""
     return describe_filter(Filter.parse(named_slice.filter))
 
 
-# -- of both ----------------------------------------------------------------------------------------
+# -- common -----------------------------------------------------------------------------------------
 
 
 def can_edit(row: SavedItem, by: Person) -> bool:
-    """Whether a person may change and delete it."""
+    """Return whether a person may change and delete an item."""
     return by.role == "admin" or row.created_by == by.person_id
 
 
 def check_owner(row: SavedItem, by: Person) -> None:
-    """Raise ForbiddenError where somebody else keeps it."""
+    """Raise ForbiddenError if a person may not change an item."""
     if not can_edit(row, by):
         raise ForbiddenError(
-            f"{row.saved_by or 'Somebody'} saved {row.name!r}. Only its owner and admins can change it.",
+            f"{row.saved_by or 'Another person'} saved {row.name!r}. Only its owner and admins can change"
+            " it.",
             fix="Save your own under another name.",
         )
 
 
 def is_own(row: SavedItem, by: Person) -> bool:
-    """Whether a person's saving under its name replaces it; what has no known owner is every admin's."""
+    """Return whether saving under this name overwrites the item.
+
+    Items without an owner belong to all admins.
+    """
     return row.created_by == by.person_id or (row.created_by is None and by.role == "admin")
 
 
 def find_own(rows: Sequence[AnySaved], name: str, by: Person) -> AnySaved | None:
-    """What a person saved under this name before."""
+    """Return the item that a person saved earlier under this name."""
     own = [row for row in rows if row.name == name and is_own(row, by)]
     return min(own, key=lambda row: row.created_by is None, default=None)
 
 
 def _find_own_checked(rows: Sequence[AnySaved], saving: SaveRequest) -> AnySaved | None:
-    """Raises ConfigError (name) for an empty one."""
+    """Return the person's own item of that name. Raises ConfigError (name) if the name is empty."""
     if not saving.name.strip():
         raise ConfigError("It needs a name.", field="name")
     return find_own(rows, saving.name.strip(), saving.by)
@@ -168,7 +181,7 @@ def _find_visible(rows: Sequence[AnySaved], name: str, by: Person) -> AnySaved:
 
 
 def _check_revision(present: AnySaved | None, saving: SaveRequest, noun: str, value: Any) -> None:
-    """Raise ConflictError where what is there is not what the person knows of."""
+    """Raise ConflictError if the item has changed since the person last saw it."""
     if saving.seen is None or saving.seen == (present.revision if present else 0):
         return
     if present is None:
@@ -178,7 +191,7 @@ def _check_revision(present: AnySaved | None, saving: SaveRequest, noun: str, va
             field="name",
         )
     raise ConflictError(
-        f"{present.saved_by or 'Somebody'} saved the {noun} {present.name!r} on"
+        f"{present.saved_by or 'Another person'} saved the {noun} {present.name!r} on"
         f" {present.created_at:%d %b %Y at %H:%M} UTC: {value(present)}.",
         fix="Keep that version, or overwrite it with yours.",
         field="name",

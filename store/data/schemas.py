@@ -1,6 +1,4 @@
-"""Data sets and their versions as the store has them; what a file is from its beginning, what a recipe
-would do, and what an export left.
-"""
+"""Data sets and their versions in the store, file inspections, recipe previews, and export results."""
 
 from __future__ import annotations
 
@@ -29,28 +27,28 @@ from store.jobs.schemas import RecipeDocument
 
 @dataclass(kw_only=True)
 class NewDataset:
-    """A data set as it is recorded: a row of table `dataset`."""
+    """A data set to record: a row of table `dataset`."""
 
     dataset_id: str
     name: str
     kind: Kind
-    format: str  # of store.data.formats
+    format: str  # a format of store.data.formats
     columns: dict[str, str]  # role -> column of the file
     source: SourceDocument
-    fingerprint: str  # of the rows; names their folder
+    fingerprint: str  # hash of the rows; name of their folder
     row_count: int
     skipped_count: int
-    duplicate_count: int  # rows whose text an earlier row already has
+    duplicate_count: int  # rows with the same text as an earlier row
     source_bytes: int
     stats: ImportStats
-    split_seed: int  # these five as in SplitFields
+    split_seed: int  # this and the next four fields: see SplitFields
     validation_size: float
     test_size: float
     split_by: SplitMethod
     split_column: str | None
     created_at: datetime  # naive UTC
-    created_by: str | None  # who imported it or made the version; null where nobody knows
-    parent_id: str | None  # the version that the recipe was run on
+    created_by: str | None  # who imported it or created the version; null if unknown
+    parent_id: str | None  # the version that the recipe was applied to
     recipe: RecipeDocument | None  # null for an import
     fates: Fates | None  # null for an import
 
@@ -65,7 +63,7 @@ class Dataset(NewDataset):
 
 @dataclass(kw_only=True)
 class ConvertResult:
-    """The result of making a bundled model ready."""
+    """Result of converting a bundled model."""
 
     model: str
     path: str
@@ -83,32 +81,32 @@ class DatasetRun:
 
 @dataclass(kw_only=True)
 class Version(Dataset):
-    """A data set in the tree of its family."""
+    """A data set in the version tree of its family."""
 
-    depth: int  # 0 for the first
-    titles: list[str]  # of the recipe's steps
+    depth: int  # 0 for the root
+    titles: list[str]  # titles of the recipe's steps
     runs: list[DatasetRun]
 
 
 class CanonicalRow(TypedDict):
-    """A row of rows.parquet; columns that a data set of before lacks are missing."""
+    """A row of rows.parquet; columns that an older data set lacks are missing."""
 
     row_id: int
-    line: int  # where it begins in the source file
+    line: int  # line where the row begins in the source file
     messages: list[Message] | None  # null for plain text
-    text: str  # of conversations prompt and answer joined
+    text: str  # for conversations, prompt and answer joined
     label: str | None
-    rejected: str | None  # of a preference pair the rejected answer
+    rejected: str | None  # for preference pairs, the rejected answer
     digest: int
-    source: JsonObject  # the row as it stood in the file
+    source: JsonObject  # the row as it was in the file
     choices: NotRequired[list[str] | None]
-    answer_index: NotRequired[int | None]  # from 0
-    part: NotRequired[str | None]  # as the file said
+    answer_index: NotRequired[int | None]  # counted from 0
+    part: NotRequired[str | None]  # as given in the file
 
 
 @dataclass(kw_only=True)
 class SkippedRow:
-    """A row of the source file that was not taken."""
+    """A skipped row of the source file."""
 
     line: int
     reason: str
@@ -117,21 +115,21 @@ class SkippedRow:
 
 @dataclass(kw_only=True)
 class RowFate:
-    """What became of one row."""
+    """Outcome of one row."""
 
-    parent_row_id: int | None  # null for a row that was mixed in
-    row_id: int | None  # null where it was dropped
+    parent_row_id: int | None  # null for an added row
+    row_id: int | None  # null if dropped
     fate: Fate
-    step: int | None  # that dropped or added it, or last changed it; null for kept
-    steps: list[int]  # all that changed it
+    step: int | None  # step that dropped, added or last changed the row; null if kept
+    steps: list[int]  # all steps that changed the row
     reason: str | None
-    before: str | None  # text in the version before
+    before: str | None  # text in the parent version
     after: str | None
 
 
 @dataclass(kw_only=True)
 class RowFates:
-    """A page of fates, with how many there are in all."""
+    """A page of row outcomes and their total number."""
 
     total: int
     rows: list[RowFate]
@@ -139,7 +137,7 @@ class RowFates:
 
 @dataclass(kw_only=True)
 class RowComparison:
-    """A row of two versions side by side."""
+    """A row in two versions."""
 
     fate: Fate
     row_id: int | None
@@ -150,45 +148,45 @@ class RowComparison:
 
 @dataclass(kw_only=True)
 class VersionComparison:
-    """Two versions of a family row by row."""
+    """Row-by-row comparison of two versions of a family."""
 
     counts: FateCounts
-    total: int  # rows of the fate that was asked for
+    total: int  # rows with the requested fate
     rows: list[RowComparison]
 
 
 @dataclass(kw_only=True)
 class SignalRow:
-    """A row of table `signal`: a group of signals that was measured for the rows of a data set."""
+    """A row of table `signal`: a group of signals measured on the rows of a data set."""
 
-    fingerprint: str  # of the rows
-    name: str  # of store.data.signals.GROUPS
+    fingerprint: str  # fingerprint of the rows
+    name: str  # a group of store.data.signals.GROUPS
     version: int
     options: SignalOptions
-    row_count: int  # measured; fewer than the data set's where it is a sample
-    reused_count: int  # taken over from the version before
-    figures: dict[str, SignalFigure]  # column -> figures; "set.NAME" of the set as a whole
+    row_count: int  # rows measured; fewer than the data set has if it is a sample
+    reused_count: int  # rows reused from the parent version
+    figures: dict[str, SignalFigure]  # column -> figures; "set.NAME" for the data set as a whole
     seconds: float
     computed_at: datetime
-    path: str  # of the sidecar
+    path: str  # path of the sidecar
     outdated: bool = False  # measured by an older version of the group
 
 
 @dataclass(kw_only=True)
 class SavedItem:
-    """What somebody saved under a name, which is the owner's alone or shared."""
+    """A named, saved item, private to its owner or shared."""
 
     name: str
-    created_at: datetime  # of this revision
-    created_by: str | None  # the owner; null where nobody knows
-    saved_by: str  # the name of who saved this revision; empty where nobody knows
+    created_at: datetime  # time of this revision
+    created_by: str | None  # the owner; null if unknown
+    saved_by: str  # name of the person who saved this revision; empty if unknown
     shared: bool
-    revision: int  # 1, and more each time it is saved anew
+    revision: int  # starts at 1 and increases with every save
 
 
 @dataclass(kw_only=True)
 class RecipeRow(SavedItem):
-    """A recipe that somebody saved."""
+    """A saved recipe."""
 
     recipe_id: str
     steps: list[ConfigDocument]
@@ -196,7 +194,7 @@ class RecipeRow(SavedItem):
 
 @dataclass(kw_only=True)
 class SliceRow(SavedItem):
-    """Rows of a data set that somebody named."""
+    """A saved slice: a named filter for rows of a data set."""
 
     slice_id: str
     filter: ConfigDocument  # store.data.filters.Filter
@@ -204,105 +202,104 @@ class SliceRow(SavedItem):
 
 @dataclass(kw_only=True)
 class FileColumn:
-    """A column of a file, or what lies inside its objects by a path such as answers.text.0."""
+    """A column of a file, or a path into its objects such as answers.text.0."""
 
     name: str
     type: str  # text, number, boolean, object, list, mixed or empty
-    example: str  # the first value as text, 200 characters at most
+    example: str  # the first value as text, at most 200 characters
 
 
 @dataclass(kw_only=True)
 class FileProblem:
-    """Something to know about a file."""
+    """A problem or notice about a file."""
 
-    line: int | None  # null where it concerns the whole file
+    line: int | None  # null if it concerns the whole file
     reason: str
-    notice: bool | None = None  # true where it only says how the file is read: nothing is wrong
+    notice: bool | None = None  # true for a notice about how the file is read, not an error
 
 
 class FileFacts(TypedDict):
-    """What a file is, and its first rows."""
+    """Properties of a file, and its first rows."""
 
     reader: str  # csv, tsv, json, jsonl, parquet, text, hub or builtin
     compressed: bool
     encoding: str
-    has_header: bool | None  # null where the kind of file has none
+    has_header: bool | None  # null if the file type has none
     delimiter: str | None
     bytes: int
-    columns: list[FileColumn]  # those of the file, then paths into objects
-    rows: list[dict[str, object]]  # the first 20, a user's own; long texts are cut
+    columns: list[FileColumn]  # columns of the file, then paths into objects
+    rows: list[dict[str, object]]  # the first 20 rows of the user's data; long texts are truncated
 
 
-UnusedColumnRole = Literal["mark", "answer", "label", "text"]  # what an unused column may be
+UnusedColumnRole = Literal["mark", "answer", "label", "text"]  # what an unused column may contain
 
 
 @dataclass(kw_only=True)
 class ColumnUse:
-    """A way to read rows that uses a column."""
+    """A way of reading rows that uses a column."""
 
-    format: str  # of store.data.formats
+    format: str  # a format of store.data.formats
     columns: dict[str, str]  # role -> column
-    instead_of: str | None = None  # the column that plays its role otherwise, and is then to be left out
+    instead_of: str | None = None  # the column that otherwise plays its role and would then be ignored
 
 
 @dataclass(kw_only=True)
 class UndecidedColumn:
-    """A column of which nothing would be used though it may change what is taught: an import stops at it
-    until somebody maps it or leaves it out."""
+    """An unused column that may affect what is taught: an import stops until it is mapped or ignored."""
 
-    name: str  # or a path into objects; messages.weight is a field of turns
+    name: str  # name or a path into objects; messages.weight is a field of turns
     may_be: UnusedColumnRole
-    values: list[str]  # the most frequent of the first rows, at most 4, cut
-    distinct: int  # values in the first rows
+    values: list[str]  # the most frequent values of the first rows, at most 4, truncated
+    distinct: int  # distinct values in the first rows
     uses: list[ColumnUse]
 
 
 class ReadingSummary(TypedDict):
     """How the rows of a file would be read."""
 
-    format: str | None  # of store.data.formats; null where no column holds text
-    mapping: dict[str, str]  # role -> column; choices_2 is one more column of choices
-    guessed: bool  # the values alone led to the format
-    answers: str | None  # how answers name their choices: text, letter, number from 0, number from 1
-    values: dict[str, str]  # value of the deciding column -> what it means
-    ignored: list[str]  # columns of which nothing is used
-    undecided: list[UndecidedColumn]  # those of them that an import stops at
-    part_column: str | None  # the column that says a row's part
-    part_values: dict[str, int]  # its values -> rows seen
-    parts: dict[str, str]  # its values -> part
-    alternatives: list[str]  # further formats that fit
-    mappings: dict[str, dict[str, str]]  # of every format that fits, the best first: role -> column
+    format: str | None  # a format of store.data.formats; null if no column contains text
+    mapping: dict[str, str]  # role -> column; choices_2 is a second column of choices
+    guessed: bool  # the format was inferred from values alone
+    answers: str | None  # how answers identify their choices: text, letter, number from 0, number from 1
+    values: dict[str, str]  # value of the deciding column -> its meaning
+    ignored: list[str]  # unused columns
+    undecided: list[UndecidedColumn]  # unused columns that stop an import
+    part_column: str | None  # the column with a row's split
+    part_values: dict[str, int]  # value of that column -> rows seen
+    parts: dict[str, str]  # value of that column -> split
+    alternatives: list[str]  # other matching formats
+    mappings: dict[str, dict[str, str]]  # for every matching format, the best first: role -> column
     canonical: list[ConvertedRow]  # the first 5 rows as they would be stored
     problems: list[FileProblem]
 
 
 class Inspection(FileFacts, ReadingSummary):
-    """What a file is and how its rows would be read."""
+    """Properties of a file and how its rows would be read."""
 
 
 @dataclass(kw_only=True)
 class FateExample:
-    """A row before and after."""
+    """A row before and after cleaning."""
 
-    row_id: int | None  # of the old version; null for a row that is mixed in
+    row_id: int | None  # row id in the old version; null for an added row
     fate: Fate
-    step: int | None  # index of the step that dropped or added it, or last changed it; null for kept
-    steps: list[int]  # all that changed it
+    step: int | None  # index of the step that dropped, added or last changed the row; null if kept
+    steps: list[int]  # all steps that changed the row
     reason: str | None  # why it was dropped
-    before: RowContents | None  # null for a row that is mixed in
-    after: RowContents | None  # null for a row that is dropped
+    before: RowContents | None  # null for an added row
+    after: RowContents | None  # null for a dropped row
 
 
 @dataclass(kw_only=True)
 class SampledRows:
-    """How many of the rows were tried."""
+    """Number of rows tried, and their total."""
 
     rows: int
     total: int
 
 
 class UnpredictableStep(TypedDict):
-    """A step that looks across rows: nothing is promised of what it does to all of them."""
+    """A step that depends on several rows, so that a sample can't predict its effect on all of them."""
 
     step: int  # index in the recipe
     title: str
@@ -310,7 +307,7 @@ class UnpredictableStep(TypedDict):
 
 @dataclass(kw_only=True)
 class CleanPreview:
-    """What a recipe would do. `of` and `unknown` are there where the first rows alone were tried."""
+    """Preview of a recipe's effect. `of` and `unknown` are set if only the first rows were tried."""
 
     fates: Fates
     examples: list[FateExample]
@@ -320,18 +317,18 @@ class CleanPreview:
 
 
 class ExportResult(TypedDict):
-    """A file that was written to the home folder's exports, with its data card beside it."""
+    """A file written to the home folder's exports, with its data card beside it."""
 
     path: str
     card_path: str
-    name: str  # of the file
+    name: str  # file name
     rows: int
     format: str  # messages, prompt_completion, alpaca, sharegpt, csv or parquet
-    notices: list[str]  # what an import of the file would not read back
+    notices: list[str]  # what would be lost when importing the file again
 
 
 @dataclass(kw_only=True)
 class SimilarRows:
-    """Other rows of the data set, nearest first."""
+    """Other rows of the data set, the most similar first."""
 
     neighbours: list[tuple[int, float]]  # (row, cosine from -1 to 1)

@@ -1,5 +1,8 @@
-"""The signals of a row: what is measured of the rows of a data set, what it means, what is healthy, and
-their figures in words.
+"""Signals of rows: what is measured, what it means, which values are healthy, and formatted figures.
+
+This is the single list of signals. A group is computed by one job and stored as one sidecar,
+`datasets/FINGERPRINT/signals/GROUP.parquet`, with `row_id` and the columns named here, in row order. Screens,
+the command line and recipes refer to a signal by its column.
 """
 
 from __future__ import annotations
@@ -9,21 +12,18 @@ from typing import Literal
 
 from store.core.row_schemas import SignalFigure
 
-# The signals of a row: what is measured of the rows of a data set, what it means, and what is healthy.
-#
-# This is the one list of them. A group is computed by one job and stored as one sidecar,
-# `datasets/FINGERPRINT/signals/GROUP.parquet`, with `row_id` and the columns named here, in the order of the
-# rows. Screens, command line and recipes name a signal by its column.
-
 Type = Literal["number", "flag", "category", "group"]  # group: rows with the same value belong together
 
 
 @dataclass(frozen=True)
 class Signal:
-    """`means` says what the column holds. `healthy`: (low, high) in which the share of flagged rows (flag),
-    the share of rows beyond the first of a group (group) or the median (number) should lie; None: no opinion.
-    For a number that counts what was "found", the share of rows with any. `outside`: what it means where it
-    does not."""
+    """A signal of a row.
+
+    `means`: what the column contains. `healthy`: (low, high) range for the share of flagged rows (flag), the
+    share of rows beyond the first of a group (group) or the median (number), and for a number with the unit
+    "found" the share of rows with any; None: no expectation. `outside`: what a value outside of the range
+    means.
+    """
 
     column: str
     type: Type
@@ -36,9 +36,11 @@ class Signal:
 
 @dataclass(frozen=True)
 class SignalGroup:
-    """`module` measures it (`engine.data.signals.protocol`). `version` goes up when the same rows would
-    give other
-    values. `needs`: what must be chosen or loaded first. `automatic`: computed after every import."""
+    """A group of signals measured together.
+
+    `module`: implementation (`engine.data.signals.protocol`). `version`: increased when the same rows would
+    give other values. `needs`: what must be chosen or loaded first. `automatic`: computed after every import.
+    """
 
     name: str
     title: str
@@ -49,7 +51,7 @@ class SignalGroup:
     automatic: bool = False
 
 
-NONE = (None, 0.0)  # healthy: none at all
+NONE = (None, 0.0)  # healthy range: none at all
 
 GROUPS: dict[str, SignalGroup] = {
     group.name: group
@@ -74,10 +76,10 @@ GROUPS: dict[str, SignalGroup] = {
                     "Share of words in 3-grams that already occurred in the row", "share",
                     (None, 0.1), "The text repeats itself; a model learns to loop."),
                 Signal("encoding_damage", "flag", "Broken characters",
-                    "Mojibake (â€™) or control characters that a repair brings back", "", NONE,
+                    "Mojibake (â€™) or control characters that can be repaired", "", NONE,
                     "The file was read or written in a wrong encoding."),
                 Signal("lost_characters", "flag", "Lost characters",
-                    "Replacement characters (\ufffd) and damage that no repair brings back", "", NONE,
+                    "Replacement characters (�) and damage that can't be repaired", "", NONE,
                     "The original text is lost, and the model learns to write like that."),
                 Signal("html", "flag", "HTML", "HTML tags or entities outside code blocks", "",
                     (None, 0.01),
@@ -86,7 +88,7 @@ GROUPS: dict[str, SignalGroup] = {
                     "Lines of web pages: cookies, subscribe, all rights reserved, read more", "",
                     (None, 0.01), "Text that was scraped along with the content."),
                 Signal("empty_answer", "flag", "Empty answers", "The last answer has no letter or digit", "",
-                    NONE, "The model learns to say nothing."),
+                    NONE, "The model learns to answer nothing."),
                 Signal("one_word_answer", "flag", "One-word answers",
                     "The last answer is a single word (not counted where rows have labels)", "", (None, 0.2),
                     "Right for classification, thin for instruction data."),
@@ -165,7 +167,7 @@ GROUPS: dict[str, SignalGroup] = {
                     "The same prompt has an answer elsewhere that contradicts this one", "", NONE,
                     "The model is taught two answers to one question."),
                 Signal("references", "flag", "Several references",
-                    # a kind of data, not a fault, so it has no band
+                    # a kind of data, not a fault, so it has no healthy range
                     "Its prompt has other valid answers: they agree, are many, or the data is designed so"),
             ),
             version=4,
@@ -197,7 +199,7 @@ GROUPS: dict[str, SignalGroup] = {
                     "The same without the prompt", "nats per token"),
                 Signal("ifd", "number", "Difficulty of the answer",
                     "Perplexity of the answer with the prompt over that without (instruction-following"
-                    " difficulty, IFD); from 1 on the prompt does not help",
+                    " difficulty, IFD); at 1 or more the prompt does not help",
                     "ratio", (None, 1.0), "The answer does not follow from the prompt."),
             ),
             needs="model",
@@ -240,7 +242,7 @@ GROUP_OF: dict[str, str] = {s.column: group.name for group in GROUPS.values() fo
 
 
 def format_figure(signal: Signal, figure: SignalFigure) -> str:
-    """The figure of a signal (docs/rows.md): "12 of 340 rows (3.53%)", "median 14 words"."""
+    """Format the figure of a signal (docs/rows.md): "12 of 340 rows (3.53%)", "median 14 words"."""
     n = figure["n"]
     if not n:
         return "not measured"
@@ -262,7 +264,7 @@ def format_figure(signal: Signal, figure: SignalFigure) -> str:
 
 
 def format_band(signal: Signal) -> str:
-    """The healthy band: "at most 1.00%", "none", empty where there is no opinion."""
+    """Format the healthy range: "at most 1.00%", "none"; empty if there is none."""
     if signal.healthy is None:
         return ""
     low, high = signal.healthy
@@ -279,7 +281,7 @@ def _format_share(value: float) -> str:
 
 
 def format_four_digits(value: float | None) -> str:
-    """Four digits, whole numbers as they are."""
+    """Format a number with four digits; integers are kept as they are."""
     if value is None:
         return "not known"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"

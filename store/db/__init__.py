@@ -1,3 +1,3 @@
-"""The DuckDB file: its one connection and schema, the statements that people write and what keeps them in
-bounds, and rows as they travel. What is asked of its tables is in the rooms.
+"""The DuckDB file: its connection and schema, restrictions on SQL written by people, and serialization of
+rows. Queries of its tables are in the rooms.
 """

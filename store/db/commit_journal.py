@@ -1,5 +1,10 @@
-"""The journal beside the store: a line for each commit since DuckDB's log was last merged into the file;
-and what is said of a store that lacks commits.
+"""Commit journal next to the store, to detect lost commits, and messages about them.
+
+DuckDB silently accepts a write-ahead log that was truncated, removed or overwritten as one that ends earlier.
+Commits are therefore numbered in the store itself, and a line is written here after each, for all commits
+since the log was last checkpointed into the file. If the store's number is lower when it is opened, the lines
+above it say what is missing. A line costs microseconds and is not synced; losing one in a power cut means
+less information, never a false alarm, because the commit itself was synced before.
 """
 
 from __future__ import annotations
@@ -16,18 +21,11 @@ from typing import NamedTuple
 
 from store.core.schemas import LostCommits
 
-# The journal beside the store: a line for each commit since DuckDB's log was last merged into its file.
-#
-# DuckDB takes a log that was cut, removed or overwritten for one that ends earlier, and says nothing. Commits
-# are numbered in the store itself, and a line here is written after each: where the store's number is lower
-# when it is opened, the lines above it say what is missing. A line costs microseconds and is not synced; one
-# that a power cut takes makes less known, never a false alarm, as the commit itself was synced before.
-
-MAX_BYTES = 64 * 2**20  # read at start; DuckDB's log is merged at as much
+MAX_BYTES = 64 * 2**20  # read at start; DuckDB's log is checkpointed at the same size
 
 
 class JournalLine(NamedTuple):
-    """A commit: its number, when it was made, and how many rows of which table it changed."""
+    """A commit: its number, its time, and the number of changed rows per table."""
 
     number: int
     at: float
@@ -35,7 +33,7 @@ class JournalLine(NamedTuple):
 
 
 class CommitJournal:
-    """The journal of the store `database`. Written by one thread at a time: the one that commits."""
+    """Journal of the store `database`. Written by one thread at a time, the committing one."""
 
     def __init__(self, database: Path) -> None:
         self._path = database.with_suffix(".commits")
@@ -45,7 +43,7 @@ class CommitJournal:
         self._log_bytes = 0
 
     def lost(self, kept: int) -> LostCommits | None:
-        """What is missing of a store whose last commit has the number `kept`; None where nothing is."""
+        """Return what a store lacks whose last commit has number `kept`; None if nothing."""
         missing = [line for line in self._lines if line.number > kept]
         if not missing:
             return None
@@ -63,7 +61,7 @@ class CommitJournal:
         )
 
     def begin(self, kept: int) -> int:
-        """Go on after what the store has; the number of the last commit that was ever made."""
+        """Start writing after the store's last commit; return the number of the last commit ever made."""
         last = max((line.number for line in self._lines), default=0)
         with contextlib.suppress(OSError):
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -74,7 +72,7 @@ class CommitJournal:
         return max(last, kept)
 
     def add(self, number: int, rows: Mapping[str, int]) -> None:
-        """A commit was made. A disk that is full costs the line, not the commit."""
+        """Record a commit. On a full disk the line is lost, not the commit."""
         if self._file is None:
             return
         line = json.dumps(
@@ -82,17 +80,17 @@ class CommitJournal:
         )
         size = self._size()
         with contextlib.suppress(OSError):
-            if size < self._log_bytes:  # what it held is in the store's file now
+            if size < self._log_bytes:  # checkpointed: its content is in the store's file now
                 os.ftruncate(self._file, 0)
             os.write(self._file, f"{line}\n".encode())
         self._log_bytes = size
 
     def close(self, number: int) -> None:
-        """The store is closed; its last commit has this number."""
+        """Close the journal after the store was closed with this last commit number."""
         if self._file is None:
             return
         if not self._log.exists():
-            self._log_bytes = 1  # all is in the store's file: one line says how far it goes
+            self._log_bytes = 1  # all is in the store's file: one line with its last number
             self.add(number, {})
         os.close(self._file)
         self._file = None
@@ -105,7 +103,7 @@ class CommitJournal:
 
 
 def _read_lines(path: Path) -> list[JournalLine]:
-    """As far as it is whole."""
+    """Read the journal up to the first damaged line."""
     lines: list[JournalLine] = []
     damaged = (OSError, ValueError, KeyError, TypeError, AttributeError)
     with contextlib.suppress(*damaged), open(path, "rb") as file:
@@ -119,17 +117,17 @@ def _read_lines(path: Path) -> list[JournalLine]:
 MAX_TABLES = 8
 SAID_SECONDS = 7 * 24 * 3600.0
 FIX = (
-    "Put back a copy of the home folder that has them, or import and run again what is missing. The file"
-    " tunebench.duckdb.wal was cut, damaged or removed, or tunebench.duckdb is an older copy."
+    "Restore a copy of the home folder that contains them, or repeat the missing imports and runs. The file"
+    " tunebench.duckdb.wal was truncated, damaged or removed, or tunebench.duckdb is an older copy."
 )
 
 
 def describe_loss(lost: LostCommits) -> str:
-    """How much is missing, and of what."""
+    """Describe how much is missing, and in which tables."""
     commits = f"{lost.commits:,} commit{'' if lost.commits == 1 else 's'}"
     lead = f"The store lacks the last {commits} that were made"
     if lost.first_at is None or lost.last_at is None:
-        return f"{lead}; what they changed is not known."
+        return f"{lead}; what they changed is unknown."
     tables = sorted(lost.rows.items(), key=lambda entry: (-entry[1], entry[0]))
     listed = ", ".join(f"{count:,} of {table}" for table, count in tables[:MAX_TABLES])
     more = f" and of {len(tables) - MAX_TABLES} more tables" if len(tables) > MAX_TABLES else ""
@@ -139,7 +137,9 @@ def describe_loss(lost: LostCommits) -> str:
 
 
 def describe_recent_loss(lost: LostCommits | None, now: float) -> str:
-    """What screens and command line say for a week after it was found; empty where nothing is."""
+    """Return the message that screens and command line show for a week after detection; empty if there is
+    none.
+    """
     if lost is None or abs(now - lost.found_at) > SAID_SECONDS:
         return ""
     return f"{describe_loss(lost)} {FIX}"

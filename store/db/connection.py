@@ -1,5 +1,5 @@
-"""How DuckDB is opened and shut off from all files but the store's, and one statement while its rows
-stream, in a read-only transaction with a time limit.
+"""Opening DuckDB confined to the store's files, and running one statement in a read-only transaction with a
+time limit while its rows are streamed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from store.db.sql_guard import READS_ONLY, Guard, format_duckdb_error
 
 
 def connect(path: Path | str, memory: int, **config: Any) -> duckdb.DuckDBPyConnection:
-    """The database file `path`, or ":memory:"; `memory` in bytes, `config` of DuckDB. Raises StateError."""
+    """Open the database file `path`, or ":memory:"; `memory` in bytes, `config` for DuckDB. Raises
+    StateError.
+    """
     try:
         return duckdb.connect(
             str(path),
             config={
                 "memory_limit": f"{memory // 2**20}MiB",
-                "python_enable_replacements": False,  # SQL never sees variables of this process
+                "python_enable_replacements": False,  # SQL can't read variables of this process
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
                 **config,
@@ -38,46 +40,43 @@ def connect(path: Path | str, memory: int, **config: Any) -> duckdb.DuckDBPyConn
                 fix="Stop the other engine, or set TUNEBENCH_HOME to another folder.",
             ) from error
         why = f"The store {path} can't be opened: {str(error).splitlines()[0]}"
-        if "WAL" in why:  # what is written since the log was last merged into the file
+        if "WAL" in why:  # what was written since the last checkpoint
             raise StateError(
                 why,
-                fix=f"Put a copy of the home folder back. Or move {path}.wal away: the engine then starts"
-                " without what is in it alone, and says what that is.",
+                fix=f"Restore a copy of the home folder. Or move {path}.wal away: the engine then starts"
+                " without the changes that only this file contains, and lists them.",
             ) from error
         raise StateError(
             why,
-            fix="Put a copy of it back, or move the file away to begin with an empty store.",
+            fix="Restore a copy of it, or move the file away to start with an empty store.",
         ) from error
 
 
 def confine(root: duckdb.DuckDBPyConnection, folders: Sequence[Path]) -> None:
-    """No file outside `folders` can be reached, and no setting be changed, from here on."""
+    """Forbid access to files outside `folders` and any change of settings from here on."""
     listed = ", ".join("'" + f"{folder}/".replace("'", "''") + "'" for folder in folders)
     root.execute(f"SET allowed_directories = [{listed}]")
     root.execute("SET enable_external_access = false")
     root.execute("SET lock_configuration = true")
 
 
-# One statement while its rows stream, in a read-only transaction with a time limit.
-#
-# The reading owns its cursor: whatever happens, `close()` interrupts the statement, ends the transaction
-# and lets the cursor go. It may be closed from another thread than the one that reads (a client that
-# hung up).
+# A reader owns its cursor: whatever happens, `close()` interrupts the statement, ends the transaction and
+# releases the cursor. It may be closed from a thread other than the reading one (if a client disconnects).
 
-Params = Sequence[Any] | Mapping[str, Any]  # of a statement, by place or name: values that have an SQL type
+Params = Sequence[Any] | Mapping[str, Any]  # of a statement, by position or name: values with an SQL type
 BATCH_ROWS = 65_536
-WATCH_SECONDS = 0.1  # between two looks at the time limits
-INTERRUPT_SECONDS = 0.02  # between two attempts to stop a statement
+WATCH_SECONDS = 0.1  # between checks of the time limits
+INTERRUPT_SECONDS = 0.02  # between attempts to stop a statement
 LESS = "Ask for fewer rows, or filter by run_id, name or step."
 
-# What DuckDB and the Arrow stream over it raise for a statement that can't run: OSError once rows flow,
-# ValueError and TypeError for parameters that have no SQL type.
+# What DuckDB and the Arrow stream over it raise for a failing statement: OSError while rows are streamed,
+# ValueError and TypeError for parameters without an SQL type.
 FAILURES = (duckdb.Error, OSError, ValueError, TypeError, NotImplementedError, RuntimeError, MemoryError)
 
 
 class StatementWatchdog:
-    """Stops readings whose time is over. One thread for all of them, there only while one is under way:
-    a timer thread for each would cost a busy engine several milliseconds a statement.
+    """Stops statements that exceed their time limit. One thread serves all of them and runs only while there
+    are any: a timer thread for each would cost a busy engine several milliseconds per statement.
     """
 
     def __init__(self) -> None:
@@ -99,14 +98,14 @@ class StatementWatchdog:
                 self._changed.notify_all()
 
     def close_all(self) -> None:
-        """Stop every reading that is under way."""
+        """Stop all running statements."""
         with self._changed:
             readings = list(self._readings)
         for reading in readings:
             reading.close()
 
     def wait_for_readings(self, seconds: float) -> None:
-        """Wait until no reading is under way, at most so long."""
+        """Wait until no statement is running, at most `seconds`."""
         if self._readings:
             with self._changed:
                 self._changed.wait_for(lambda: not self._readings, seconds)
@@ -128,9 +127,10 @@ class StatementWatchdog:
 
 
 class StatementReader:
-    """Record batches of one SELECT: `start()` gives `schema`, iterate once, `close()`; or use as a context.
+    """Record batches of one SELECT: `start()` sets `schema`, iterate once, `close()`; or use it as a context
+    manager.
 
-    Raises QueryError from the start or the iteration where the statement fails or takes too long.
+    Start and iteration raise QueryError if the statement fails or takes too long.
     """
 
     schema: pa.Schema
@@ -150,13 +150,13 @@ class StatementReader:
         self._agreed_deadline = deadline
         self._reader: pa.RecordBatchReader | None = None
         self._timed_out = False
-        self._busy = threading.Lock()  # held while DuckDB works for this reading
+        self._busy = threading.Lock()  # held while DuckDB works for this reader
         self.closed = self._closing = False
         self.deadline = float("inf")
         watch.add(self)
 
     def start(self) -> None:
-        """Check the statement and begin it; its time runs from here where no deadline was given."""
+        """Check the statement and start it; if no deadline was given, its time limit starts here."""
         with self._busy:
             self._guard.check(self._sql)
             if self._closing:
@@ -175,7 +175,7 @@ class StatementReader:
             yield batch
 
     def next_batch(self) -> pa.RecordBatch | None:
-        """The next batch, or None after the last."""
+        """Return the next batch, or None after the last."""
         with self._busy:
             if self._closing:
                 raise QueryError("The reading was closed before its last row.")
@@ -187,15 +187,15 @@ class StatementReader:
                 raise self._failed(error) from error
 
     def close(self) -> None:
-        """Stop the statement if it still runs and end its transaction; may be called twice."""
+        """Stop the statement if it is running and end its transaction; may be called twice."""
         self._closing = True
-        # An interrupt that comes just before a statement begins is lost: repeat it until it is heard.
+        # An interrupt just before a statement starts is lost, so repeat it until it takes effect.
         while not self._busy.acquire(timeout=INTERRUPT_SECONDS):
             self._cursor.interrupt()
         try:
             if not self.closed:
                 self.closed = True
-                self._reader = None  # with rows left in it, it would keep the transaction open
+                self._reader = None  # with unread rows it would keep the transaction open
                 self._cursor.close()
         finally:
             self._busy.release()
@@ -215,7 +215,7 @@ class StatementReader:
         self.close()
 
     def time_out(self) -> None:
-        """Stop the statement because its time is over."""
+        """Stop the statement because its time limit is exceeded."""
         self._timed_out = True
         self._cursor.interrupt()
 

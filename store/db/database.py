@@ -1,10 +1,9 @@
-"""The one DuckDB connection, owned by the engine.
+"""The only DuckDB connection, owned by the engine.
 
-Invariants: one writer at a time (`transaction()` holds a lock, so no commit ever conflicts); every other
-statement runs in a read-only transaction on a cursor of its own, trusted (`query`) or checked (`read_only`,
-`stream`); what people write runs in a process of its own (`written`); the files that SQL can reach are those
-of the folders in `readable`, and that can't be changed once the database is open. The schema is brought up to
-date before anything else is done.
+Invariants: one writer at a time (`transaction()` holds a lock, so commits never conflict); every other
+statement runs in a read-only transaction on its own cursor, trusted (`query`) or checked (`reads`, `stream`);
+SQL written by people runs in a separate process (`written`); SQL can only reach files in the folders
+`readable`, which can't be changed once the database is open. Migrations are applied first.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from store.db.schema import MIGRATIONS
 from store.db.sql_guard import Guard
 from store.db.statements import Statement, StatementPool
 
-STATEMENT_SECONDS = 30.0  # a question of the screens is interrupted after this
+STATEMENT_SECONDS = 30.0  # queries of the screens are interrupted after this
 CLOSE_SECONDS = 10.0  # our own statements take milliseconds
 MEMORY_SHARE = 0.25  # of the machine's memory; the rest is for the workers
 
@@ -41,23 +40,23 @@ _TARGET = re.compile(r"\s*(?:INSERT\s+(?:OR\s+\w+\s+)?INTO|UPDATE|DELETE\s+FROM)
 
 
 class Queryable(Protocol):
-    """What a query function takes: `Database` and `Transaction` in the engine, `Client` elsewhere."""
+    """Argument of query functions: `Database` and `Transaction` in the engine, `Client` elsewhere."""
 
     def query(self, sql: str, params: Params = ()) -> pa.Table: ...
 
 
 class Transaction:
-    """What `Database.transaction()` gives: statements that are all kept or all undone."""
+    """Transaction from `Database.transaction()`: its statements are all committed or all rolled back."""
 
     def __init__(self, cursor: duckdb.DuckDBPyConnection, by: str | None) -> None:
         self._cursor = cursor
-        self.by = by  # whose command this carries out: a person_id; None for what the engine does by itself
-        self.made: defaultdict[str, list[str]] = defaultdict(list)  # table -> ids of rows that are new in it
-        self.changed = Counter[str]()  # table -> rows that were added, changed or removed
+        self.by = by  # person_id of the command's requester; None for the engine itself
+        self.made: defaultdict[str, list[str]] = defaultdict(list)  # table -> ids of new rows
+        self.changed = Counter[str]()  # table -> rows added, changed or removed
         self.writes = False
 
     def execute(self, sql: str, params: Params = ()) -> int:
-        """Run a statement that changes rows; the number of rows that it changed."""
+        """Run a statement that changes rows and return the number of changed rows."""
         self.writes = True
         self._cursor.execute(sql, params)
         row = self._cursor.fetchone() if self._cursor.description else None
@@ -67,13 +66,13 @@ class Transaction:
         return count
 
     def query(self, sql: str, params: Params = ()) -> pa.Table:
-        """Rows as this transaction sees them, its own changes included."""
+        """Return rows as seen by this transaction, including its own changes."""
         return _table(self._cursor, sql, params)
 
     @contextmanager
     def table(self, name: str, rows: pa.Table) -> Iterator[None]:
-        """Let statements of the block read `rows` as the table `name`; rows are not copied."""
-        self._cursor.register(name, rows)  # seen by this cursor alone
+        """Make `rows` available to statements of the block as the table `name`; rows are not copied."""
+        self._cursor.register(name, rows)  # visible to this cursor only
         try:
             yield
         finally:
@@ -81,17 +80,17 @@ class Transaction:
 
 
 class Database:
-    """The store in the file `path`; SQL may read the Parquet files under the folders `readable`.
+    """The store in the file `path`; SQL may read Parquet files in the folders `readable`.
 
-    Raises StateError where another process has the file open, where it is damaged, or where a newer
-    Tunebench wrote it.
+    Raises StateError if another process has the file open, if it is damaged, or if a newer Tunebench wrote
+    it.
     """
 
     def __init__(self, path: Path, readable: Sequence[Path]) -> None:
         self.path = Path(path).resolve()
         self._write_lock = threading.Lock()
         self._writer: int | None = None  # the thread in a transaction
-        self._thread = threading.local()  # for whom each thread acts
+        self._thread = threading.local()  # person that each thread acts for
         self._watch = StatementWatchdog()
         self._commits = 0
         folders = [Path(folder).resolve() for folder in readable]
@@ -99,7 +98,7 @@ class Database:
         aside = self.path.parent / "cache" / "statements"
         self._statements = StatementPool(self.path, folders, aside, self._hold)
         self._journal = CommitJournal(self.path)
-        self._number: int | None = None  # of the last commit, once they are numbered
+        self._number: int | None = None  # of the last commit, once commits are numbered
         try:
             confine(self._root, folders)
             self._migrate()
@@ -121,7 +120,7 @@ class Database:
             raise
 
     def query(self, sql: str, params: Params = ()) -> pa.Table:
-        """Rows of a statement of ours. It can't write: that is what `transaction()` is for."""
+        """Return the rows of a trusted statement. It can't write; use `transaction()` for that."""
         cursor = self._root.cursor()
         try:
             cursor.execute("BEGIN TRANSACTION READ ONLY")
@@ -131,8 +130,9 @@ class Database:
 
     @contextmanager
     def acting(self, person_id: str, add: Callable[[Transaction], None]) -> Iterator[None]:
-        """What this thread writes during the block is done for that person: transactions know whose they are,
-        and `add` adds to each of them what belongs to the change before it is committed."""
+        """Attribute what this thread writes during the block to a person: transactions carry their id, and
+        `add` is called on each before commit to add what belongs to the change.
+        """
         self._thread.acting = person_id, add
         try:
             yield
@@ -141,7 +141,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """One writing transaction: committed at the end of the block, rolled back where it raises."""
+        """Open a write transaction: committed at the end of the block, rolled back if it raises."""
         by, add = getattr(self._thread, "acting", (None, None))
         if self._writer == threading.get_ident():
             raise RuntimeError("A transaction was opened inside a transaction of the same thread.")
@@ -163,7 +163,7 @@ class Database:
                     self._number = number
                     self._journal.add(number, tx.changed)
             finally:
-                cursor.close()  # rolls back what was not committed
+                cursor.close()  # rolls back uncommitted changes
                 self._writer = None
 
     def stream(
@@ -174,9 +174,10 @@ class Database:
         timeout: float = STATEMENT_SECONDS,
         deadline: float | None = None,
     ) -> StatementReader:
-        """The record batches of one SELECT, while they are made; the caller starts and closes it. It raises
-        QueryError where the statement is anything else, fails or takes longer than `timeout` seconds, which
-        end at the `deadline` (monotonic) where it is part of more. Nothing is cut: every row is there.
+        """Return a reader of the record batches of one SELECT, streamed while they are produced; the caller
+        starts and closes it. It raises QueryError if the statement is anything else, fails, or takes
+        longer than `timeout` seconds; if it is part of a larger operation, its time ends at `deadline`
+        (monotonic). The result is never truncated.
         """
         cursor = self._root.cursor()
         return StatementReader(cursor, sql, params, timeout, self._guard, self._watch, deadline)
@@ -189,24 +190,26 @@ class Database:
         timeout: float = STATEMENT_SECONDS,
         deadline: float | None = None,
     ) -> Statement:
-        """A statement that a person wrote, in a process of its own over the store as it is when it begins; it
-        is ended with its memory after `timeout` seconds, or at the `deadline` as `stream` is. Raises
-        QueryError where it is too long.
+        """Return a statement written by a person, run in its own process on the store as of its start. The
+        process is killed with its memory after `timeout` seconds, or at `deadline` as in `stream`. Raises
+        QueryError if the statement is too long.
         """
         left = timeout if deadline is None else max(0.001, deadline - time.monotonic())
         return self._statements.statement(sql, params, left, timeout)
 
     def reads(self, seconds: float = STATEMENT_SECONDS) -> QueryReader:
-        """For one query function that somebody asked for; its statements may take so long all together."""
+        """Return a reader for one requested query function, with a time limit for all of its statements
+        together.
+        """
         return QueryReader(self, seconds)
 
     def stop_written(self) -> None:
-        """Kill the statements that people wrote; for the moment when the engine is asked to stop."""
+        """Kill statements written by people, when the engine is asked to stop."""
         self._statements.stop()
 
     @contextmanager
     def _hold(self, seconds: float) -> Iterator[int]:
-        """Let nothing be committed during the block; the number of commits so far."""
+        """Block commits during the block; yields the number of commits so far."""
         if not self._write_lock.acquire(timeout=seconds):
             raise BusyError("The store was written to for all of the statement's time.", fix="Try again.")
         try:
@@ -215,15 +218,15 @@ class Database:
             self._write_lock.release()
 
     def give_way(self, seconds: float) -> None:
-        """Let untrusted statements that are under way finish first, waiting at most so long.
+        """Wait until running untrusted statements have finished, at most `seconds`.
 
-        For work that is long and can wait: on a machine with few cores it would slow every screen.
+        For long work that can wait: on a machine with few cores it would slow down every screen.
         """
         self._watch.wait_for_readings(seconds)
 
     def close(self) -> None:
-        """Write everything into the database file and let go of it: untrusted statements are stopped,
-        our own are waited for, `CLOSE_SECONDS` at most.
+        """Write everything into the database file and release it: untrusted statements are stopped, our own
+        are waited for, at most `CLOSE_SECONDS`.
         """
         self._statements.close()
         self._watch.close_all()
@@ -233,15 +236,15 @@ class Database:
                 try:
                     self._root.close()
                     return self._journal.close(self._number or 0)
-                except duckdb.ResourceInUseException:  # a statement of another thread is under way
+                except duckdb.ResourceInUseException:  # a statement of another thread is running
                     if time.monotonic() > deadline:
                         raise
                     time.sleep(0.01)
 
     def _number_commits(self) -> LostCommits | None:
-        """Number commits from here on; what the store lacks of those that were made before."""
+        """Start numbering commits; return earlier commits that the store lacks."""
         with self.transaction() as tx:
-            tx.execute("CREATE TABLE IF NOT EXISTS commit_number (number BIGINT NOT NULL)")  # one row
+            tx.execute("CREATE TABLE IF NOT EXISTS commit_number (number BIGINT NOT NULL)")  # has one row
             tx.execute("INSERT INTO commit_number SELECT 0 WHERE NOT EXISTS (FROM commit_number)")
         kept = int(self.query("SELECT number FROM commit_number").column("number")[0].as_py())
         lost = self._journal.lost(kept)
@@ -268,8 +271,9 @@ class Database:
 
 
 class QueryReader:
-    """Statements of one query function, checked, which may take so many seconds all together, from now on.
-    `written`: they hold what a person wrote as SQL. Another thread may close it."""
+    """Checked statements of one query function, with a common time limit that starts now. `written`: they
+    contain SQL written by a person. May be closed from another thread.
+    """
 
     written = False
 
@@ -280,7 +284,7 @@ class QueryReader:
         self._closed = False
 
     def query(self, sql: str, params: Params = ()) -> pa.Table:
-        """All rows of one SELECT. Raises QueryError where it fails or the time is over, BusyError."""
+        """Return all rows of one SELECT. Raises QueryError if it fails or takes too long, BusyError."""
         if self.written:
             statement = self._database.written(sql, params, timeout=self._seconds, deadline=self._deadline)
             self._begin(statement)
@@ -296,14 +300,14 @@ class QueryReader:
             statement.close()
 
     def close(self) -> None:
-        """Stop what is under way; no statement runs from here on."""
+        """Stop the running statement; no further statement runs."""
         self._closed = True
         if self._current is not None:
             self._current.close()
 
 
 def utc_now() -> datetime:
-    """The present moment as the store keeps time: UTC, without a zone."""
+    """Return the current time as the store represents it: UTC, without a time zone."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
@@ -312,5 +316,5 @@ def _table(cursor: duckdb.DuckDBPyConnection, sql: str, params: Params) -> pa.Ta
 
 
 def _compute_memory_limit() -> int:
-    """Bytes that DuckDB may use in the engine."""
+    """Return the bytes of memory that DuckDB may use in the engine."""
     return max(2**30, int(psutil.virtual_memory().total * MEMORY_SHARE))

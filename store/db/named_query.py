@@ -1,8 +1,11 @@
-"""Query functions that may be asked by name, so that no client ever sends SQL.
+"""Query functions that can be called by name, so that no client ever sends SQL.
 
-A function marked with `@named_query` takes the store or a `Remote`: then its name and its arguments travel,
-are held to their types, and the engine runs the same function. Which role may ask is said in
-`store.core.rights`.
+A query function takes as first argument anything with `query(sql, params)` and reads with its own statements.
+Decorated with `@named_query`, it also accepts a `Remote` there, which has no `query`: then its name and
+arguments are sent, the engine validates them and runs the same function over its store, and the result is
+sent back (`store.db.query_answers`). The same function thus serves engine, screens, command line and tests.
+`store.core.rights` defines which role may call which name; a name that is not there is forbidden for
+everyone.
 """
 
 from __future__ import annotations
@@ -40,15 +43,16 @@ from store.core.schemas import Person
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
-Arguments = Mapping[str, Any]  # of a query function, by name, as JSON has them
-Checked = dict[str, Any]  # the same, each of the type of its parameter
-Check = Callable[[Any, str], Any]  # a value and the name of its place -> the value of the type
+Arguments = Mapping[str, Any]  # of a query function, by name, as JSON
+Checked = dict[str, Any]  # the same, converted to the parameter types
+Check = Callable[[Any, str], Any]  # (value, name for errors) -> value of the type
 
 
 @functools.cache
 def get_converter(hint: Any) -> Check:
-    """What makes an argument of a type out of JSON that anybody may have written. For what is none it raises
-    ConfigError, which names the argument."""
+    """Return the function that converts untrusted JSON to an argument of a type. It raises ConfigError that
+    names the argument if the value does not fit.
+    """
     hint = strip_annotations(hint)
     origin, args = get_origin(hint), get_args(hint)
     if hint in (Any, object):
@@ -68,7 +72,7 @@ def get_converter(hint: Any) -> Check:
     if hint is datetime.datetime:
         return _convert_datetime
     fields = get_type_fields(hint)
-    if fields is not None and not is_typeddict(hint):  # a row of the store travels by reference
+    if fields is not None and not is_typeddict(hint):  # rows of the store are sent by reference
         return functools.partial(_convert_document, hint, fields)
     raise TypeError(f"no argument may be of the type {hint}")
 
@@ -147,7 +151,7 @@ def _convert_document(hint: Any, fields: Mapping[str, Any], value: Any, name: st
     if isinstance(hint, type) and issubclass(hint, Config):
         return hint.parse(value)
     if hasattr(hint, "_fields") and isinstance(value, list) and len(value) == len(fields):
-        value = dict(zip(fields, value, strict=True))  # JSON has a named tuple as a list
+        value = dict(zip(fields, value, strict=True))  # JSON represents a named tuple as a list
     if not isinstance(value, dict) or not value.keys() <= fields.keys():
         raise _make_type_error(value, name, f"an object with {', '.join(fields)}")
     parts = {key: get_converter(fields[key])(part, f"{name}.{key}") for key, part in value.items()}
@@ -162,41 +166,33 @@ def _make_type_error(value: Any, name: str, wanted: str) -> ConfigError:
     return ConfigError(f"{name} is {given}; it has to be {wanted}.", field=name)
 
 
-# Query functions that may be asked by name, so that no client ever sends SQL.
-#
-# A query function takes anything with `query(sql, params)` first and reads by statements of its own. Marked
-# with `@named_query` it takes a `Remote` in that place, too, which has no `query`: then its name and its
-# arguments travel, the engine runs the same function over its store, and what it returns travels back
-# (`store.db.query_answers`). So one function serves engine, screens, command line and tests. Which role may
-# ask for which name is said in `store.core.rights`; a name that is not there is nobody's.
-
-AskerId = Annotated[str, "who asks"]  # the id of a person, who gets their own things by it
+AskerId = Annotated[str, "who asks"]  # must be the requester's own person_id
 P = ParamSpec("P")
 R = TypeVar("R")
 PACKAGE = "store."
 
 
 class Remote:
-    """A store in another process: it answers questions by their name alone."""
+    """A store in another process, which only runs queries by name."""
 
     def answer(self, name: str, arguments: Arguments, returns: Any) -> Any:
-        """What the query function `name` returns, which is of the type `returns`."""
+        """Return the result of the query function `name`, of type `returns`."""
         raise NotImplementedError
 
 
 class NamedQuery:
-    """A query function, its name, and the types of what it takes and returns."""
+    """A query function with its name and the types of its parameters and result."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self.name = f"{function.__module__.removeprefix(PACKAGE)}.{function.__name__}"
         self._signature = inspect.signature(function)
-        self._store = next(iter(self._signature.parameters))  # the parameter that takes the store
+        self._store = next(iter(self._signature.parameters))  # name of the store parameter
 
     @functools.cached_property
     def hints(self) -> Mapping[str, Any]:
         """The types of the parameters, and of `return`."""
-        names = {"Queryable": object}  # known to the type checker alone: it would load DuckDB
+        names = {"Queryable": object}  # imported for type checking only: it would load DuckDB
         return {
             key: hint
             for key, hint in get_type_hints(self.function, localns=names, include_extras=True).items()
@@ -204,7 +200,9 @@ class NamedQuery:
         }
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
-        """The arguments of a call by name, as they travel: what is stored goes by its reference."""
+        """Return the arguments of a call by name, ready to send: stored objects are replaced by their
+        references.
+        """
         bound = self._signature.bind(None, *args, **kwargs).arguments
         return {
             name: _load_by_reference(value, self.hints[name])
@@ -213,9 +211,10 @@ class NamedQuery:
         }
 
     def check(self, db: Queryable, arguments: Arguments, person: Person) -> Checked:
-        """Arguments that anybody may have written, as their types say, stored things read anew by their
-        reference. Raises ConfigError that names the argument, NotFoundError, and ForbiddenError where they
-        are another person's, or hold SQL of one who may not write any."""
+        """Convert untrusted arguments to the types of the parameters; stored objects are read again by
+        reference. Raises ConfigError that names the argument, NotFoundError, and ForbiddenError if an
+        argument belongs to another person, or contains SQL and the person may not write any.
+        """
         takes = self._signature.parameters
         for name in arguments:
             if name not in takes or name == self._store:
@@ -237,14 +236,14 @@ class NamedQuery:
         return checked
 
     def run(self, db: Queryable, checked: Checked) -> Any:
-        """What the function returns over a store."""
+        """Run the function on a store."""
         return self.function(db, **checked)
 
 
 def named_query(
     function: Callable[Concatenate[Queryable, P], R],
 ) -> Callable[Concatenate[Queryable | Remote, P], R]:
-    """Let a query function be asked by its name. It has to be named in `store.core.rights`, too."""
+    """Make a query function callable by name. Its name has to be listed in `store.core.rights` too."""
     query = NamedQuery(function)
 
     @functools.wraps(function)
@@ -259,13 +258,16 @@ def named_query(
 
 
 def has_sql(checked: Checked) -> bool:
-    """Whether an argument holds SQL that a person wrote: such a query runs where `POST /sql` does."""
+    """Return whether an argument contains SQL written by a person. Such queries run where `POST
+    /sql` does.
+    """
     return any(getattr(value, "written_sql", "") for value in checked.values())
 
 
 class StoredReference:
-    """How a stored thing travels as an argument: as its key, by which the engine reads it anew. So nobody can
-    send one of their own making, with another's paths."""
+    """How a stored object is sent as an argument: as its key, by which the engine reads it again. A client
+    thus can't send a forged object with paths of someone else.
+    """
 
     def __init__(self, key: Callable[[Any], str], load: Callable[[Queryable, str], Any]) -> None:
         self.key, self.load = key, load
@@ -275,12 +277,12 @@ _REFERENCES: dict[Any, StoredReference] = {}
 
 
 def register_reference(kind: type, key: Callable[[Any], str], load: Callable[[Queryable, str], Any]) -> None:
-    """Let things of a type travel by reference wherever a query function takes one, or a sequence of them."""
+    """Send objects of a type by reference wherever a query function takes one, or a sequence of them."""
     _REFERENCES[kind] = StoredReference(key, load)
 
 
 def _find_reference(hint: Any) -> tuple[StoredReference, bool] | None:
-    """How things of a type travel, and whether it is a sequence of them; None for what travels whole."""
+    """Return the reference type of a parameter, and whether it is a sequence; None if sent by value."""
     if reference := _REFERENCES.get(hint):
         return reference, False
     inner = get_args(hint)
@@ -305,7 +307,7 @@ def _load(db: Queryable, value: Any, stored: tuple[StoredReference, bool], name:
 
 
 def load_queries() -> Mapping[str, NamedQuery]:
-    """Each by its name. Raises StateError where one has no right, or a right has none."""
+    """Return all named queries by name. Raises StateError if one has no right, or a right has no query."""
     queries: dict[str, NamedQuery] = {}
     for module in pkgutil.walk_packages(store.__path__, PACKAGE):
         for value in vars(importlib.import_module(module.name)).values():

@@ -1,9 +1,9 @@
-"""How answers of query functions travel: JSON beside Arrow tables, and back into their types.
+"""Serialization of query results as JSON and Arrow tables, and back to their types.
 
-An answer is a line that says where its parts begin, a JSON document, and the tables that the document holds,
-as Arrow IPC streams. Values that JSON lacks (times, decimals, bytes, tables) stand in it as an object with
-one key, which is drawn at random for each answer, so that no text of a user can be taken for one. The
-rest is made again from the return type of the function (`store.core.documents`).
+A result is a line with the offsets of its parts, a JSON document, and the tables of the document as Arrow IPC
+streams. Values that JSON lacks (times, decimals, bytes, tables) are objects with a single key, which is
+random for each result, so that no user text can be mistaken for one. The rest is restored from the return
+type of the function (`store.core.documents`).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ MEDIA_TYPE = "application/vnd.tunebench.answer"
 
 
 def encode(value: Any) -> bytes:
-    """An answer as bytes. Raises TypeError for what can't travel."""
+    """Serialize a result to bytes. Raises TypeError if it can't be serialized."""
     try:
         return _encode(value)
-    except TypeError:  # a key that JSON lacks: rare, and this takes ten times as long
+    except TypeError:  # a key that JSON lacks: rare, and ten times slower
         return _encode(_encode_as_pairs(value))
 
 
@@ -54,7 +54,7 @@ def _encode(value: Any) -> bytes:
 
 
 def decode(content: bytes, returns: Any) -> Any:
-    """The value of an answer, of the type `returns`. Raises ValueError where bytes are missing."""
+    """Restore a result of type `returns`. Raises ValueError if bytes are missing."""
     head_line, separator, rest = content.partition(b"\n")
     head = json.loads(head_line)
     if not separator or len(rest) != sum(head["sizes"]):
@@ -77,7 +77,7 @@ def decode(content: bytes, returns: Any) -> Any:
 
 
 def _encode_as_pairs(value: Any) -> Any:
-    """The value with dicts whose keys are tuples or sets as lists of pairs."""
+    """Return the value with dicts whose keys are tuples or sets replaced by lists of pairs."""
     if isinstance(value, dict):
         pairs = [(key, _encode_as_pairs(part)) for key, part in value.items()]
         odd = any(isinstance(key, tuple | frozenset) for key in value)
@@ -88,7 +88,7 @@ def _encode_as_pairs(value: Any) -> Any:
 
 
 def _encode_special_value(value: Any) -> list[Any] | None:
-    """A value that JSON lacks as its kind and a text; None for any other."""
+    """Return kind and text for a value that JSON lacks; None for any other."""
     if isinstance(value, datetime.datetime):
         return ["datetime", value.isoformat()]
     if isinstance(value, datetime.date):

@@ -24,9 +24,10 @@ Row = TypeVar("Row")
 
 
 def read_records(table: pa.Table, row_type: type[Row], json_columns: Iterable[str] = ()) -> list[Row]:
-    """The rows of `table` as `row_type`, whose fields are columns of its statement; JSON columns are read.
+    """Return the rows of `table` as `row_type`, whose fields are columns of the statement; JSON columns are
+    parsed.
 
-    Raises KeyError for a JSON column that the table does not have, and TypeError where a field has no column.
+    Raises KeyError for a JSON column that the table lacks, and TypeError for a field without a column.
     """
     rows: list[JsonObject] = convert_times_to_text(table).to_pylist()
     for column in json_columns:
@@ -35,7 +36,7 @@ def read_records(table: pa.Table, row_type: type[Row], json_columns: Iterable[st
         for row in rows:
             if row[column] is not None:
                 row[column] = json.loads(row[column])
-    kind: Any = row_type  # mypy doubts that a type of a type variable has a hash
+    kind: Any = row_type  # mypy doubts that a TypeVar's type is hashable
     _check_columns(row_type, table.column_names)
     revive = get_reviver(kind)
     return [revive(row) for row in rows] if revive else cast(list[Row], rows)
@@ -50,12 +51,12 @@ def _check_columns(row_type: type, columns: Iterable[str]) -> None:
 
 
 def read_scalar(table: pa.Table) -> Any:
-    """The one value of a table of one row and one column."""
+    """Return the single value of a table with one row and one column."""
     return convert_times_to_text(table).column(0)[0].as_py()
 
 
 def to_json(document: Any) -> str:
-    """JSON that DuckDB accepts: NaN and infinities, which JSON lacks, become the strings that name them."""
+    """Return JSON that DuckDB accepts: NaN and infinities, which JSON lacks, become strings."""
     try:
         return json.dumps(document, ensure_ascii=False, allow_nan=False, default=as_json)
     except ValueError:
@@ -69,24 +70,24 @@ def _replace_nonfinite(value: Any) -> Any:
         return {str(key): _replace_nonfinite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_replace_nonfinite(part) for part in value]
-    if isinstance(value, float) and value - value != 0:  # NaN or an infinity
+    if isinstance(value, float) and value - value != 0:  # NaN or infinity
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
     return value
 
 
-# How rows travel from engine to client: an Arrow IPC stream that can end with an error.
+# Transfer of rows from engine to client: an Arrow IPC stream that can end with an error.
 #
-# A failure after the first rows is an empty batch whose metadata holds the error document. Both ends are
-# here, so that they agree; and so are the frames in which such a stream comes to the engine from the process
-# of a statement that a person wrote.
+# An error after the first rows is sent as an empty batch with the error document as metadata. Encoder and
+# decoder are both here, so that they agree, as are the frames in which such a stream reaches the engine from
+# the process of a statement written by a person.
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 ERROR_KEY = b"tunebench.error"
-CHUNK_BYTES = 256 * 1024  # a result smaller than this travels in one piece
+CHUNK_BYTES = 256 * 1024  # smaller results are sent in one chunk
 
 
 class Chunks(Protocol):
-    """A statement as chunks of bytes; `failed`: the last chunk says why there are no more rows."""
+    """Result of a statement as chunks of bytes; `failed`: the last chunk says why rows are missing."""
 
     done: bool
     failed: bool
@@ -99,7 +100,7 @@ class Chunks(Protocol):
 
 
 class Encoder:
-    """Turns a reading into chunks of bytes."""
+    """Encodes the rows of a reader as chunks of bytes."""
 
     def __init__(self, reading: StatementReader) -> None:
         self._reading = reading
@@ -107,13 +108,15 @@ class Encoder:
         self.done = self.failed = False
 
     def first(self) -> bytes:
-        """Schema and first rows. Raises QueryError where the statement fails before CHUNK_BYTES of them."""
+        """Return schema and first rows. Raises QueryError if the statement fails within the first
+        CHUNK_BYTES.
+        """
         self._reading.start()
         self._writer = pa.ipc.new_stream(self._sink, self._reading.schema)
         return self._fill()
 
     def next(self) -> bytes:
-        """More rows, the end of the stream, or what went wrong."""
+        """Return more rows, the end of the stream, or the error."""
         try:
             return self._fill()
         except TunebenchError as error:
@@ -125,7 +128,7 @@ class Encoder:
         return self._reading.closed
 
     def close(self) -> None:
-        """Stop the statement if it still runs."""
+        """Stop the statement if it is running."""
         self._reading.close()
 
     def _fill(self) -> bytes:
@@ -144,33 +147,33 @@ class Encoder:
 
 
 def encode_error_batch(schema: pa.Schema, error: TunebenchError) -> bytes:
-    """The end of a stream with that schema, which says why it is none."""
+    """Return the end of a stream with that schema that carries an error."""
     sink = io.BytesIO()
     writer = pa.ipc.new_stream(sink, schema)
     empty = pa.RecordBatch.from_pylist([], schema=schema)
     writer.write_batch(empty)
-    begun = sink.tell()  # the schema, which goes with the first batch, has been sent before
+    begun = sink.tell()  # the schema, written with the first batch, was sent before
     writer.write_batch(empty, custom_metadata={ERROR_KEY: to_json(error.to_dict())})
     return sink.getvalue()[begun:]
 
 
 class WireMessage(Enum):
-    """What a frame between the engine and the process of a statement holds."""
+    """Type of a frame between the engine and the process of a statement."""
 
     ORDER = b"O"  # to the process: the statement as JSON
-    TAKEN = b"T"  # from it: the order has arrived
-    STORE = b"S"  # from it: nothing may be committed until COPIED
-    HELD = b"H"  # to it: nothing is, and this many commits were made
+    TAKEN = b"T"  # from it: the order was received
+    STORE = b"S"  # from it: block commits until COPIED
+    HELD = b"H"  # to it: commits are blocked; number of commits so far
     COPIED = b"C"
     ROWS = b"R"  # from it: a chunk of the stream
     END = b"E"  # from it: the last chunk
-    BROKEN = b"B"  # from it: the last chunk, which says what went wrong
+    BROKEN = b"B"  # from it: the last chunk, with an error
     REFUSED = b"F"  # from it, before any chunk: an error document
 
 
 @dataclass(frozen=True)
 class ProcessSetup:
-    """What the process of a statement is started with: paths, and the bytes of memory that DuckDB may use."""
+    """Parameters of a statement's process: paths, and DuckDB's memory limit in bytes."""
 
     database: str
     readable: list[str]
@@ -180,8 +183,9 @@ class ProcessSetup:
 
 @dataclass(frozen=True)
 class StatementRequest:
-    """A statement and the seconds that it may take; `limit`: those of all that it is part of, which a refusal
-    names."""
+    """A statement and its time limit in seconds; `limit`: that of the whole operation it is part of, for
+    error messages.
+    """
 
     sql: str
     params: list[Any] | JsonObject
@@ -193,12 +197,12 @@ HEAD = struct.Struct(">cQ")
 
 
 def encode_frame(kind: WireMessage, content: bytes = b"") -> bytes:
-    """A message of that kind."""
+    """Encode a message of that type."""
     return HEAD.pack(kind.value, len(content)) + content
 
 
 def read_frame(read: Callable[[int], bytes]) -> tuple[WireMessage, bytes]:
-    """The next message. `read(n)` gives n bytes; where it gives fewer, EOFError is raised."""
+    """Read the next message. `read(n)` returns n bytes; raises EOFError if it returns fewer."""
     head = read(HEAD.size)
     if len(head) < HEAD.size:
         raise EOFError
@@ -210,7 +214,7 @@ def read_frame(read: Callable[[int], bytes]) -> tuple[WireMessage, bytes]:
 
 
 def read_all(chunks: Chunks) -> pa.Table:
-    """The table of a statement, from its first chunk to its last. Raises the error that it ends with."""
+    """Return the table of a statement from all of its chunks. Raises the error that it ends with."""
     try:
         body = [chunks.first()]
         while not chunks.done:
@@ -222,8 +226,8 @@ def read_all(chunks: Chunks) -> pa.Table:
 
 
 def decode(body: bytes, *, whole: bool) -> pa.Table:
-    """The table of a stream. Raises the error that the stream ends with, and pyarrow.ArrowInvalid where
-    it is not `whole` and names none.
+    """Return the table of a stream. Raises the error that the stream ends with, and pyarrow.ArrowInvalid if
+    it is not `whole` and carries none.
     """
     reader = pa.ipc.open_stream(pa.py_buffer(body))
     batches = []

@@ -1,26 +1,23 @@
-"""What of a foreign SQL text may run: one statement that reads tables and Parquet files, nothing else.
+"""Check that untrusted SQL is one statement that reads tables and Parquet files, and nothing else.
 
-Three walls, each enough for what it stops: (1) here, before anything runs: one statement, not too deep
-(`store.db.sql_guard`), of the type SELECT, whose syntax tree has no writing node and calls only table
+There are three barriers, each sufficient for what it blocks: (1) this check, before anything runs: a single
+statement of limited depth, of type SELECT, whose syntax tree has no writing node and calls only table
 functions of a short list; (2) the read-only transaction in which it runs (`store.db.connection`); (3) the
 confinement of the whole database (`store.db.connection`). The list is needed because DuckDB always lets SQL
 read its own database file (`read_blob`), and because table functions can change the process
-(`enable_profiling`, `register_external_resource`) from inside a SELECT. Calls that could not be interrupted
-are refused as well (`store.db.sql_guard`); what else can't be interrupted runs in a process of its own
-(`store.db.statements`).
+(`enable_profiling`, `register_external_resource`) from inside a SELECT. Calls that can't be interrupted are
+rejected too; anything else that can't be interrupted runs in its own process (`store.db.statements`).
 
-Functions of SQL that make a text or a list as large as a number says: how large they may make it.
+Size of function results. DuckDB evaluates a call in one step, and for constants even before the statement
+starts: it can't be interrupted during it, and the result is not subject to its memory limit.
+`length(rpad('a', 2000000000, 'b'))` takes more than a minute and gigabytes. The size argument of every such
+call therefore has to be a literal number, and small. In FROM, `range` and `generate_series` produce rows one
+by one and are not limited.
 
-DuckDB works a call out at one go, for constants before the statement even begins: it can't be interrupted
-in it, and what it makes is outside its memory limit. `length(rpad('a', 2000000000, 'b'))` is busy for more
-than a minute and takes gigabytes. So the size of every such call must stand there as a number, and be small.
-In FROM, `range` and `generate_series` make rows one by one and may go as far as they like.
-
-How long and how deep an SQL text is, told before any parser sees it.
-
-DuckDB's parser and planner take more than proportional time for names of many parts, for chains of set
-operations and for nesting, can't be interrupted in it, and allocate outside of their memory limit: a name of
-20,000 dots is planned for minutes. One pass over the words of the text bounds all three.
+Length and depth of the text, checked before any parser. DuckDB's parser and planner take superlinear time for
+names of many parts, for chains of set operations and for nesting, can't be interrupted, and allocate outside
+of their memory limit: a name with 20,000 dots takes minutes to plan. One pass over the tokens of the text
+bounds all three.
 """
 
 from __future__ import annotations
@@ -38,13 +35,13 @@ import duckdb
 from store.core.errors import QueryError
 from store.db.schema import SECRET_TABLES
 
-MAX_BYTES = 64 * 1024  # of a statement that people write
-MAX_NESTED = 200  # brackets and CASE inside of each other
-MAX_PARTS = 16  # of one name: catalogue, schema, table, column and fields of structs
-MAX_SETS = 200  # UNION, EXCEPT and INTERSECT in all
-SHORTER = "Take it apart, or put the values into a list: WHERE name IN (…)."
+MAX_BYTES = 64 * 1024  # of a statement written by a person
+MAX_NESTED = 200  # nested brackets and CASE
+MAX_PARTS = 16  # of a name: catalog, schema, table, column and struct fields
+MAX_SETS = 200  # UNION, EXCEPT and INTERSECT in total
+SHORTER = "Split it, or put the values into a list: WHERE name IN (…)."
 
-# What can't be misread: comments, quoted texts and names, then words, dots and brackets.
+# Unambiguous tokens: comments, quoted strings and names, then words, dots and brackets.
 _WORDS = re.compile(
     r"""(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<dollar>\$\w*\$).*?(?P=dollar)|'(?:[^']|'')*'|"(?:[^"]|"")*"(?P<name>)"""
     r"""|(?P<word>[^\W\d]\w*)|(?P<dot>\.)|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<space>\s+)|.""",
@@ -54,13 +51,13 @@ _SETS = frozenset({"union", "except", "intersect"})
 
 
 def find_length_problem(sql: str) -> str:
-    """Why a person's statement is longer than it may be; "" where it is not."""
+    """Return why a person's statement is too long; "" if it is not."""
     size = len(sql.encode("utf-8", "surrogatepass"))
     return f"The statement is {size:,} bytes long; it may have {MAX_BYTES:,}." if size > MAX_BYTES else ""
 
 
 def find_depth_problem(sql: str) -> str:
-    """Why a statement is deeper than it may be; "" where it is not."""
+    """Return why a statement is nested too deeply; "" if it is not."""
     depth = sets = dots = 0
     for token in _WORDS.finditer(sql):
         kind = token.lastgroup
@@ -82,14 +79,14 @@ def find_depth_problem(sql: str) -> str:
         if depth > MAX_NESTED:
             return f"The statement is nested deeper than {MAX_NESTED} brackets."
         if sets > MAX_SETS:
-            return f"The statement holds more than {MAX_SETS} UNION, EXCEPT or INTERSECT."
+            return f"The statement has more than {MAX_SETS} UNION, EXCEPT or INTERSECT."
     return ""
 
 
-MAX_MADE_BY_A_CALL = 10_000  # characters or entries that one call may make
-_SIZED = {"rpad": 1, "lpad": 1, "list_resize": 1, "array_resize": 1, "bitstring": 1}  # place of the size
+MAX_MADE_BY_A_CALL = 10_000  # characters or entries that one call may produce
+_SIZED = {"rpad": 1, "lpad": 1, "list_resize": 1, "array_resize": 1, "bitstring": 1}  # index of the size
 _SERIES = ("range", "generate_series")
-_FORMATS = {  # a width that is long, or that comes from a value
+_FORMATS = {  # a width that is large, or taken from an argument
     "printf": re.compile(r"%[^A-Za-z%]*(?:[0-9]{4}|\*)"),
     "format": re.compile(r"\{[^}]*(?:[0-9]{4}|\{)"),
 }
@@ -99,13 +96,16 @@ Node = dict[str, Any]
 
 
 def find_oversized_calls(tree: Any) -> tuple[str, int] | None:
-    """The first call in DuckDB's serialised tree whose size isn't a small number: what is wrong with it, and
-    where it stands (in bytes)."""
+    """Find the first call in DuckDB's serialized tree whose size is not a small number. Returns the problem
+    and its position in bytes.
+    """
     return next(_list_faults(tree, within=False), None)
 
 
 def _list_faults(value: Any, *, within: bool) -> Iterator[tuple[str, int]]:
-    """`within`: inside of such a call or of a lambda, where sizes would multiply."""
+    """Yield problem and position of each such call. `within`: inside such a call or a lambda, where sizes
+    would multiply.
+    """
     if isinstance(value, list):
         for item in value:
             yield from _list_faults(item, within=within)
@@ -127,7 +127,7 @@ def _list_faults(value: Any, *, within: bool) -> Iterator[tuple[str, int]]:
 
 def _find_fault(name: str, call: Node, within: bool) -> str:
     if within:
-        return "stands inside of another call that makes texts or lists, where their sizes multiply"
+        return "is inside another call that creates texts or lists, where their sizes multiply"
     given = [_read_literal(argument["expression"]) for argument in call["arguments"]]
     if name in _FORMATS:
         text = given[0] if given else None
@@ -143,7 +143,7 @@ def _find_fault(name: str, call: Node, within: bool) -> str:
 
 
 def _estimate_size(name: str, given: list[int | str | None]) -> int | None:
-    """What the call makes at most; None where its arguments don't say."""
+    """Return the maximum size of the call's result; None if its arguments don't determine it."""
     if name in _SIZED:
         size = given[_SIZED[name]] if len(given) > _SIZED[name] else 0
         return size if isinstance(size, int) else None
@@ -157,7 +157,7 @@ def _estimate_size(name: str, given: list[int | str | None]) -> int | None:
 
 
 def _read_literal(node: Node) -> int | str | None:
-    """A whole number or a text that stands there as it is."""
+    """Return an integer or string literal; None for any other node."""
     literal = node.get("literal") or {}
     if literal.get("kind") == "STRING":
         return str(literal["text"])
@@ -166,7 +166,7 @@ def _read_literal(node: Node) -> int | str | None:
     return None
 
 
-# Table functions that read Parquet files of the allowed folders, the catalog, or their arguments alone.
+# Table functions that only read Parquet files of the allowed folders, the catalog, or their arguments.
 ALLOWED_TABLE_FUNCTIONS = frozenset(
     {
         *("read_parquet", "parquet_scan", "parquet_metadata", "parquet_schema"),
@@ -182,10 +182,10 @@ GROWING_FIX = (
 )
 READS_ONLY = "/sql only reads: send one SELECT. Changes go through commands."
 
-# Keys of the serialised tree; a quote inside a literal is escaped there, so text can't imitate a key.
+# Keys of the serialized tree; quotes inside literals are escaped there, so text can't imitate a key.
 _CALLS = re.compile(r'[{,]"function_name":"((?:[^"\\]|\\.)*)"')
 _TABLES = re.compile(r'[{,]"type":"BASE_TABLE",.*?"table_name":"((?:[^"\\]|\\.)*)"')
-_TABLE_NAMES = re.compile(r'[{,]"table_name":"((?:[^"\\]|\\.)*)"')  # wherever a table can be named
+_TABLE_NAMES = re.compile(r'[{,]"table_name":"((?:[^"\\]|\\.)*)"')  # anywhere a table can be named
 _NAMED = re.compile(r'\{"key":"((?:[^"\\]|\\.)*)","value":\{"aliases"')  # common table expressions
 _CATALOGUE = re.compile(r'[{,]"type":"SHOW_REF"|"function_name":"(?:duckdb_|pragma_)')
 _WRITES = re.compile(r'[{,]"type":"(INSERT|UPDATE|DELETE|MERGE\w*|TRUNCATE)_QUERY_NODE"')
@@ -193,7 +193,7 @@ _WRITES = re.compile(r'[{,]"type":"(INSERT|UPDATE|DELETE|MERGE\w*|TRUNCATE)_QUER
 
 @dataclass(frozen=True)
 class _Verdict:
-    """Why a text is refused and what to do about it, or whether it names tables."""
+    """Why a text is rejected and what to do, or whether it refers to tables."""
 
     refused: str = ""
     fix: str = ""
@@ -201,12 +201,12 @@ class _Verdict:
 
 
 class Guard:
-    """Decides about SQL texts; keeps `cursor` for parsing, remembers what it decided."""
+    """Checks SQL texts; uses `cursor` for parsing and caches its decisions."""
 
     def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
         self._cursor = cursor
         self._lock = threading.Lock()
-        # once, for it takes longer than all else at the opening of a store
+        # only once, because it takes longer than anything else when opening a store
         sql = "SELECT DISTINCT function_type, lower(function_name) FROM duckdb_functions()"
         names: dict[str, set[str]] = {}
         for kind, name in cursor.execute(sql).fetchall():
@@ -217,25 +217,26 @@ class Guard:
         self._verdict = lru_cache(maxsize=512)(self._examine)
 
     def check(self, sql: str) -> None:
-        """Raise QueryError, with the reason, unless `sql` is one statement that only reads."""
+        """Raise QueryError, with the reason, unless `sql` is a single reading statement."""
         verdict = self._verdict(sql)
         if verdict.refused:
             raise QueryError(verdict.refused, fix=verdict.fix)
 
     def names_tables(self, sql: str) -> bool:
-        """Whether a statement that may run names what may be a table, or looks at the catalogue."""
+        """Return whether an allowed statement refers to possible tables, or reads the catalog."""
         return self._verdict(sql).names_tables
 
     def _examine(self, sql: str) -> _Verdict:
         if reason := find_depth_problem(sql):
             return _Verdict(reason, SHORTER)
         try:
-            sql.encode()  # a lone surrogate has no place in SQL
+            sql.encode()  # rejects lone surrogates
             with self._lock:
                 statements = self._cursor.extract_statements(sql)
                 if problem := _check_statement_kind(statements):
                     return problem
-                # fetched to its end: an open result holds a transaction, for which every later change is kept
+                # fetch all rows: an open result holds a transaction, for which DuckDB retains all later
+                # changes
                 ((tree,),) = self._cursor.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()
             calls = {name.lower() for name in _CALLS.findall(tree)}
             grown = find_oversized_calls(json.loads(tree)) if calls & GROWING else None
@@ -244,14 +245,14 @@ class Guard:
         if not tree.startswith('{"error":false'):
             return _Verdict("This statement can't be checked, so it is not run.", READS_ONLY)
         if write := _WRITES.search(tree):
-            return _Verdict(f"The statement holds {add_article(write[1])}, which writes.", READS_ONLY)
+            return _Verdict(f"The statement contains {add_article(write[1])}, which writes.", READS_ONLY)
         if denied := sorted(calls & self._denied):
             return _Verdict(
                 f"The function {denied[0]} can't be used here.",
                 "Tables, views, and Parquet files through read_parquet can be read.",
             )
         if closed := sorted({name.lower() for name in _TABLE_NAMES.findall(tree)} & SECRET_TABLES):
-            return _Verdict(f"The table {closed[0]} holds what no statement may read.")
+            return _Verdict(f"The table {closed[0]} can't be read by SQL statements.")
         if grown:
             return _Verdict(f"{grown[0]}.", GROWING_FIX)
         tables = set(_TABLES.findall(tree)) - set(_NAMED.findall(tree))
@@ -260,12 +261,12 @@ class Guard:
 
 def _check_statement_kind(statements: list[duckdb.Statement]) -> _Verdict | None:
     if not statements:
-        return _Verdict("There is no statement.", READS_ONLY)
+        return _Verdict("The statement is empty.", READS_ONLY)
     if len(statements) > 1:
         return _Verdict(f"There are {len(statements)} statements.", "Send them one by one.")
     try:
         kind = statements[0].type
-    except ValueError:  # a type of statement that DuckDB's Python binding has no name for
+    except ValueError:  # a statement type that DuckDB's Python binding has no name for
         return _Verdict("The statement is none that reads.", READS_ONLY)
     if kind != duckdb.StatementType.SELECT:
         return _Verdict(f"The statement is {add_article(kind.name)}.", READS_ONLY)
@@ -273,11 +274,11 @@ def _check_statement_kind(statements: list[duckdb.Statement]) -> _Verdict | None
 
 
 def add_article(word: str) -> str:
-    """`INSERT` → `an INSERT`."""
+    """Add the article to a keyword: `INSERT` → `an INSERT`."""
     return f"{'an' if word[0] in 'AEIOU' else 'a'} {word.replace('_', ' ')}"
 
 
 def format_duckdb_error(error: Exception) -> str:
-    """What DuckDB says, on one line, without the picture of the place and the class of the error twice."""
+    """Return DuckDB's error message on one line, without the excerpt of the statement."""
     text = str(error).split("\nLINE ")[0].split("\n\nLINE ")[0]
     return " ".join(text.split())[:600] or type(error).__name__

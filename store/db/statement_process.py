@@ -1,7 +1,11 @@
-"""The process in which statements that people wrote run: `python -m store.db.statement_process SETUP`.
+"""The process that runs statements written by people: `python -m store.db.statement_process SETUP`.
 
-It works on a copy of the store's files that is made while nothing is committed, and may be killed at any
-time.
+It works on a copy of the store's files that is made while commits are blocked, and can be killed at any time.
+It is started fresh, not forked from the engine, and contains nothing but DuckDB over that copy, so that
+killing it frees all of its memory. Three limits hold whatever DuckDB does, planning included, and whether the
+engine is alive or not: a limit of the address space, the kernel's alarm at the end of a statement's time, and
+a priority below the engine's work. Orders arrive as frames on stdin (`store.db.records`), results are written
+as frames to stdout. It exits when stdin ends.
 """
 
 from __future__ import annotations
@@ -35,34 +39,33 @@ from store.db.records import (
 )
 from store.db.sql_guard import Guard
 
-# A copy of the store's files, made while nothing is committed, for a process that may be killed.
-#
-# DuckDB lets one process open a file, and closing any descriptor of it gives up that process's lock: so the
-# copy is made by the process that reads it, never by the engine. The main file changes at checkpoints alone,
-# which write new blocks beside the old ones and then one of two headers; all else is in the log beside it. So
-# where the headers are as they were, the copy of the main file stays and the log alone is copied again.
+# DuckDB lets only one process open a file, and closing any descriptor of it releases that process's lock, so
+# the copy is made by the process that reads it, never by the engine. The main file changes at checkpoints
+# only, which write new blocks next to the old ones and then one of two headers; everything else is in the log
+# next to it. If the headers are unchanged, the copy of the main file is reused and only the log is copied
+# again.
 
-HEADER_BYTES = 3 * 4096  # the file's own header, and two that take turns
+HEADER_BYTES = 3 * 4096  # the main header, and two that alternate
 
 
 class Snapshot:
-    """The copy of the store `source` in `folder`. Raises OSError where there is no room for it."""
+    """Copy of the store `source` in `folder`. Raises OSError if there is not enough space."""
 
     def __init__(self, source: Path, folder: Path) -> None:
         self._source, self._folder = source, folder
-        self._headers = b""  # of the main file that was copied
+        self._headers = b""  # of the copied main file
         self.path = folder / source.name
 
     def prepare(self) -> None:
-        """Copy the main file where it changed, while the store may be written to: the long part."""
+        """Copy the main file if it changed, while the store may be written to: the slow part."""
         headers = _read_headers(self._source)
         if headers != self._headers:
             self._headers = b""
             _copy(self._source, self.path)
-            self._headers = headers  # those from before: `take` sees whether a checkpoint came between
+            self._headers = headers  # from before the copy, so that `take` detects a checkpoint in between
 
     def take(self) -> None:
-        """Make the copy whole; nothing may be committed meanwhile."""
+        """Complete the copy; commits must be blocked meanwhile."""
         self.prepare()
         log = Path(f"{self._source}.wal")
         copied = Path(f"{self.path}.wal")
@@ -77,7 +80,7 @@ def _read_headers(path: Path) -> bytes:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """As a clone where the file system has them, else inside the kernel."""
+    """Copy a file as a clone if the file system supports it, else inside the kernel."""
     target.unlink(missing_ok=True)
     with open(source, "rb") as old, open(target, "wb") as new:
         left = os.fstat(old.fileno()).st_size
@@ -91,31 +94,23 @@ def _copy(source: Path, target: Path) -> None:
             shutil.copyfileobj(old, new, 2**20)
 
 
-# The process in which statements that people wrote run: `python -m store.db.statement_process SETUP`.
-#
-# It is started clean, by no fork of the engine, and holds nothing but DuckDB over a copy of the store
-# (`store.db.statement_process`), so that it can be ended at any moment with all of its memory. Three limits
-# hold whatever DuckDB does, planning included, and whether the engine lives or not: a limit of its address
-# space, the kernel's alarm at the end of a statement's time, and its place behind the engine's work. Orders
-# come as frames on stdin (`store.db.records`), answers go as frames to stdout. It ends where stdin does.
-
-IDLE_SECONDS = 600.0  # without an order, and the process ends
-ALARM_SECONDS = 0.5  # after a statement's time: it is interrupted first, for that loses fewer words
-BESIDE_BYTES = 2**30  # of addresses beside DuckDB's own limit: its parser, planner, threads and texts
-SPILL = "4GiB"  # of disk, for what doesn't fit into the limit
-TIRED_BYTES = 512 * 2**20  # a process that still holds so much after a statement is not used again
+IDLE_SECONDS = 600.0  # without an order, after which the process exits
+ALARM_SECONDS = 0.5  # after a statement's time limit; the interrupt comes first, for a better error message
+BESIDE_BYTES = 2**30  # address space beyond DuckDB's own limit: parser, planner, threads and texts
+SPILL = "4GiB"  # of disk, for what exceeds the memory limit
+TIRED_BYTES = 512 * 2**20  # a process that still holds this much after a statement is not reused
 NICE = 10
 
 
 class StatementSession:
-    """Answers orders one after another; `receive` and `send` are the two ends of the engine."""
+    """Processes orders one after another; `receive` and `send` are the pipes to the engine."""
 
     def __init__(
         self, setup: ProcessSetup, receive: Callable[[int], bytes], send: Callable[[bytes], None]
     ) -> None:
         self._setup, self._receive, self._send = setup, receive, send
         self._snapshot = Snapshot(Path(setup.database), Path(setup.folder))
-        self._commits = -1  # that the copy holds
+        self._commits = -1  # number of commits in the copy
         self._store: duckdb.DuckDBPyConnection | None = None
         self._apart = self._connect(":memory:")
         self._guard = Guard(self._apart.cursor())
@@ -123,7 +118,7 @@ class StatementSession:
         self.spent = False
 
     def answer(self, order: StatementRequest) -> None:
-        """Run the statement and send what comes of it."""
+        """Run the statement and send the result."""
         signal.setitimer(signal.ITIMER_REAL, order.seconds + ALARM_SECONDS)
         self._send(encode_frame(WireMessage.TAKEN))
         try:
@@ -144,7 +139,7 @@ class StatementSession:
         self.spent |= psutil.Process().memory_info().rss > TIRED_BYTES
 
     def _begin(self, order: StatementRequest, deadline: float) -> tuple[Encoder, bytes]:
-        """The statement with its first rows: over Parquet files alone where it names no table."""
+        """Start the statement and return its first rows; without the store if it refers to no table."""
         self._guard.check(order.sql)
         if not self._guard.names_tables(order.sql):
             try:
@@ -170,7 +165,7 @@ class StatementSession:
             raise
 
     def _newest(self) -> duckdb.DuckDBPyConnection:
-        """The store as it is now: its copy, made anew where something was committed since."""
+        """Return a connection to the current store, with a new copy if there were commits since."""
         self._snapshot.prepare()
         self._send(encode_frame(WireMessage.STORE))
         kind, content = read_frame(self._receive)
@@ -201,18 +196,19 @@ class StatementSession:
 
 
 def lower_priority(memory: int) -> None:
-    """Limit the addresses of this process, let all other work go first, and be the one that the kernel ends
-    where memory runs out."""
+    """Limit the address space of this process, lower its priority, and make it the kernel's first choice to
+    kill when memory runs out.
+    """
     limit = psutil.Process().memory_info().vms + memory + BESIDE_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(NICE)
-    with contextlib.suppress(OSError):  # the kernel's own choice where there is no such file
+    with contextlib.suppress(OSError):  # without such a file the kernel decides
         Path("/proc/self/oom_score_adj").write_text("800")
 
 
 def serve(session: StatementSession, receive: Callable[[int], bytes], fd: int) -> None:
-    """Answer orders until stdin ends, none comes for long, or the process is spent."""
+    """Process orders until stdin ends, none arrives for a long time, or the process is spent."""
     while not session.spent and select.select([fd], [], [], IDLE_SECONDS)[0]:
         try:
             kind, content = read_frame(receive)
@@ -223,7 +219,7 @@ def serve(session: StatementSession, receive: Callable[[int], bytes], fd: int) -
 
 
 def main() -> int:
-    """Serve one engine; what DuckDB or Python might print goes to stderr, never between the frames."""
+    """Serve one engine. Output printed by DuckDB or Python goes to stderr, never between frames."""
     setup = ProcessSetup(**json.loads(sys.argv[1]))
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
@@ -245,7 +241,7 @@ def main() -> int:
     try:
         session = StatementSession(setup, receive, send)
         lower_priority(setup.memory)
-        with contextlib.suppress(BrokenPipeError):  # nobody is left who would read the answer
+        with contextlib.suppress(BrokenPipeError):  # nobody is left to read the result
             serve(session, receive, 0)
     finally:
         shutil.rmtree(setup.folder, ignore_errors=True)
@@ -255,4 +251,4 @@ def main() -> int:
 if __name__ == "__main__":
     code = main()
     sys.stderr.flush()
-    os._exit(code)  # not waiting for threads of a statement that was interrupted
+    os._exit(code)  # don't wait for threads of an interrupted statement

@@ -1,10 +1,11 @@
-"""Statements that people write, each in a process of its own that is ended with its memory.
+"""Statements written by people, each run in its own process that is killed with its memory.
 
-DuckDB can't be interrupted while it plans a statement or works out one call, and what it then allocates is in
-no limit of its own. So the engine never runs such a statement: it starts a process for it
-(`store.db.statement_process`), keeps one of them warm, lets it copy the store, hands its rows on as they come
-and kills it when its time is up. There are a few places; who finds none waits a while and is then told.
-Questions of Tunebench's own screens don't come here, so nothing here takes a place from them.
+DuckDB can't be interrupted while it plans a statement or evaluates one call, and what it allocates then is
+not subject to its memory limit. The engine therefore never runs such a statement itself: it starts a process
+for it (`store.db.statement_process`), keeps one of them warm, lets it copy the store, forwards its rows as
+they arrive and kills it when its time is up. The number of slots is small; a statement without one waits for
+a while and is then rejected. Queries of Tunebench's own screens don't run here, so statements never compete
+with them for slots.
 """
 
 from __future__ import annotations
@@ -39,23 +40,23 @@ from store.db.records import (
 )
 from store.db.sql_guard import SHORTER, find_length_problem
 
-SECONDS = 30.0  # that a statement may take
-KILL_SECONDS = 1.0  # after them; the process's own alarm comes before
-PLACES = 3  # statements at once
-WAITING = 16  # statements that wait for a place
+SECONDS = 30.0  # time limit of a statement
+KILL_SECONDS = 1.0  # after that; the process's own alarm comes first
+PLACES = 3  # concurrent statements
+WAITING = 16  # statements that wait for a slot
 WAIT_SECONDS = 10.0
-MIN_MEMORY, MAX_MEMORY, MEMORY_SHARE = 512 * 2**20, 2**30, 1 / 24  # of one statement
+MIN_MEMORY, MAX_MEMORY, MEMORY_SHARE = 512 * 2**20, 2**30, 1 / 24  # per statement
 COMMAND = (sys.executable, "-m", "store.db.statement_process")
 
 Hold = Callable[[float], AbstractContextManager[int]]
 
 
 class _DeadlineExceeded(Exception):
-    """Nothing came before the deadline."""
+    """Nothing was received before the deadline."""
 
 
 class _Process:
-    """One process and the two ends of its frames."""
+    """A statement process and the pipes for its frames."""
 
     def __init__(self, setup: ProcessSetup) -> None:
         self._folder = Path(setup.folder)
@@ -73,13 +74,15 @@ class _Process:
         self._ready.register(self._answers, selectors.EVENT_READ)
 
     def send(self, content: bytes) -> None:
-        """Raises OSError where the process is gone."""
+        """Send bytes. Raises OSError if the process has ended."""
         view = memoryview(content)
         while view:
             view = view[self._orders.write(view) or 0 :]
 
     def receive(self, deadline: float) -> tuple[WireMessage, bytes]:
-        """The next frame. Raises EOFError where the process ended, _Late at the deadline (monotonic)."""
+        """Return the next frame. Raises EOFError if the process has ended, _DeadlineExceeded at the deadline
+        (monotonic).
+        """
 
         def read(count: int) -> bytes:
             content = bytearray()
@@ -98,7 +101,7 @@ class _Process:
         self._process.kill()
 
     def end(self) -> None:
-        """Kill the process, wait until its memory is free, and remove its copy of the store."""
+        """Kill the process, wait until its memory is freed, and remove its copy of the store."""
         self._process.kill()
         self._process.wait()
         self._ready.close()
@@ -108,7 +111,9 @@ class _Process:
 
 
 class StatementPool:
-    """The places. `hold(seconds)`: a block in which nothing is committed; it gives the number of commits."""
+    """Pool of slots for statements. `hold(seconds)`: context manager that blocks commits and yields their
+    number.
+    """
 
     def __init__(self, database: Path, readable: Sequence[Path], folder: Path, hold: Hold) -> None:
         share = int(psutil.virtual_memory().total * MEMORY_SHARE)
@@ -121,21 +126,21 @@ class StatementPool:
         self._running: set[_Process] = set()
         self._taken = self._waiting = 0
         self.closed = False
-        shutil.rmtree(folder, ignore_errors=True)  # of an engine that was killed
+        shutil.rmtree(folder, ignore_errors=True)  # left by an engine that was killed
 
     def statement(
         self, sql: str, params: Params = (), seconds: float = SECONDS, limit: float | None = None
     ) -> Statement:
-        """limit: as `StatementRequest` has it, where it is more than `seconds`. Raises QueryError for one
-        that
-        is too long; its own process looks how deep it is."""
+        """Create a statement. limit: as in `StatementRequest`, if it is more than `seconds`. Raises
+        QueryError if the statement is too long; its depth is checked by its process.
+        """
         if reason := find_length_problem(sql):
             raise QueryError(reason, fix=SHORTER)
         plain = dict(params) if isinstance(params, Mapping) else list(params)
         return Statement(self, StatementRequest(sql, plain, seconds, seconds if limit is None else limit))
 
     def take(self) -> _Process:
-        """A process for one statement. Raises BusyError where no place gets free."""
+        """Return a process for one statement. Raises BusyError if no slot becomes free."""
         with self._changed:
             if self._waiting >= WAITING:
                 raise _make_busy_error()
@@ -145,7 +150,7 @@ class StatementPool:
             finally:
                 self._waiting -= 1
             if self.closed:
-                self._changed.notify()  # `stop` wakes nobody: one who waits tells the next
+                self._changed.notify()  # `stop` wakes nobody, so each waiting thread wakes the next
                 raise _make_stopping_error()
             if self._taken >= PLACES:
                 raise _make_busy_error()
@@ -160,36 +165,36 @@ class StatementPool:
             raise
 
     def exchange(self, process: _Process) -> _Process:
-        """A fresh process in the place of one that ended before it took its order."""
+        """Return a fresh process in place of one that ended before it accepted its order."""
         self._running.discard(process)
         process.end()
         return self._run(self._fresh())
 
     def give_back(self, process: _Process, *, good: bool) -> None:
-        """Free the place; a process that is still good is kept warm for the next statement."""
+        """Release the slot; a process that is still good is kept warm for the next statement."""
         with self._changed:
             self._running.discard(process)
             kept = good and not self.closed and not self._idle
             if kept:
                 self._idle.append(process)
         if not kept:
-            process.end()  # the place is free when the memory is
+            process.end()  # free the slot only after the memory
         with self._changed:
             self._taken -= 1
             self._changed.notify()
             if self._idle or self.closed:
                 return
-            with contextlib.suppress(StateError):  # the next statement says so, if it is still so
+            with contextlib.suppress(StateError):  # the next statement reports it if it persists
                 self._idle.append(self._fresh())
 
     def stop(self) -> None:
-        """Kill every statement that is under way, from a signal handler too: it takes no lock."""
+        """Kill all running statements. Takes no lock, so it can be called from a signal handler."""
         self.closed = True
         for process in list(self._running):
             process.kill()
 
     def close(self) -> None:
-        """End all processes; no statement runs from here on."""
+        """End all processes; no further statement runs."""
         self.stop()
         with self._changed:
             idle, self._idle = self._idle, []
@@ -215,23 +220,25 @@ class StatementPool:
 
 
 class Statement:
-    """One statement as chunks of an Arrow stream (`store.db.records.Chunks`); other threads may close it."""
+    """A statement as chunks of an Arrow stream (`store.db.records.Chunks`). Other threads may close it."""
 
     def __init__(self, places: StatementPool, order: StatementRequest) -> None:
         self._places, self._order = places, order
         self._process: _Process | None = None
         self._schema: pa.Schema | None = None
         self._lock = threading.Lock()
-        self._busy = threading.Lock()  # held while rows are waited for
+        self._busy = threading.Lock()  # held while waiting for rows
         self.done = self.failed = self.closed = False
 
     def first(self) -> bytes:
-        """Schema and first rows. Raises QueryError for what can't run, BusyError where there is no place."""
+        """Return schema and first rows. Raises QueryError if it can't run, BusyError if there is no free
+        slot.
+        """
         with self._busy:
             process = self._places.take()
             with self._lock:
                 self._process = process
-                if self.closed:  # the client has hung up meanwhile
+                if self.closed:  # the client has disconnected meanwhile
                     process.kill()
             self._deadline = time.monotonic() + self._order.seconds + KILL_SECONDS
             try:
@@ -244,7 +251,7 @@ class Statement:
             return chunk
 
     def next(self) -> bytes:
-        """More rows, the end of the stream, or what went wrong."""
+        """Return more rows, the end of the stream, or the error."""
         with self._busy:
             try:
                 return self._next_chunk()
@@ -255,7 +262,7 @@ class Statement:
                 return encode_error_batch(self._schema, error)
 
     def close(self) -> None:
-        """Kill the statement where it still runs, and free its place."""
+        """Kill the statement if it is running, and release its slot."""
         with self._lock:
             self.closed = True
             if self._process is not None:
@@ -264,7 +271,7 @@ class Statement:
             self._end(good=False)
 
     def _hand_over(self) -> None:
-        """Send the order; a process that had ended while it waited is replaced."""
+        """Send the order; a process that has ended while idle is replaced."""
         for attempt in (1, 2):
             assert self._process is not None
             with contextlib.suppress(OSError, EOFError, _DeadlineExceeded):
@@ -295,7 +302,7 @@ class Statement:
         return content
 
     def _let_copy(self) -> tuple[WireMessage, bytes]:
-        """Hold the writers while the process copies the store; the frame after that."""
+        """Block commits while the process copies the store; return the next frame."""
         assert self._process is not None
         with self._places.hold(max(0.0, self._deadline - time.monotonic())) as commits:
             self._process.send(encode_frame(WireMessage.HELD, str(commits).encode()))

@@ -1,1 +1,1 @@
-"""Pages of docs that are drawn from code: `python -m store.documentation.…`."""
+"""Generators of pages in docs from code: `python -m store.documentation.…`."""

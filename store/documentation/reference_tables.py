@@ -1,5 +1,5 @@
-"""Writes docs/truth.md and the tables of docs/methods.md, metrics.md and team.md anew:
-`python -m store.documentation.reference_tables`.
+"""Generate docs/truth.md and the tables of docs/methods.md, metrics.md and team.md: `python -m
+store.documentation.reference_tables`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HEADS = ("metric", "what it is", "unit", "better", "how it comes about", "needs"
 
 
 class MetricRow(TypedDict):
-    """A metric in words."""
+    """Description of a metric."""
 
     metric: str
     title: str
@@ -36,7 +36,7 @@ class MetricRow(TypedDict):
 
 
 def list_metric_rows() -> list[MetricRow]:
-    """One document a metric, in the order of the table."""
+    """Return one document per metric, in table order."""
     return [
         {
             "metric": name,
@@ -56,7 +56,7 @@ def list_metric_rows() -> list[MetricRow]:
 
 
 def format_metrics_table() -> str:
-    """The table for docs/metrics.md."""
+    """Return the table for docs/metrics.md."""
     lines = [f"| {' | '.join(HEADS)} |", "|---" * len(HEADS) + "|"]
     for name, metric in METRICS.items():
         cells = (
@@ -82,12 +82,14 @@ _SHOWN = {"route": "", "command": "command ", "ask": "ask ", "query": "query ", 
 
 
 def format_rights_table() -> str:
-    """The table: for each surface and right a row of names, and for each role yes where it may."""
+    """Return the table of rights: a row of names for each surface and right, with yes for each role that has
+    it.
+    """
     lines = [HEAD, "|---|---|---|---|---|---|"]
     for surface, table in TABLES.items():
         by_needs: dict[RequiredRight, list[str]] = {}
         for name, needs in table.items():
-            if needs not in ("name", "door"):  # a name has a row of its own; the door is no person
+            if needs not in ("name", "door"):  # names have their own rows; the door is not a person
                 by_needs.setdefault(needs, []).append(name)
         for needs, names in by_needs.items():
             listed = f"{_SHOWN[surface]}{', '.join(f'`{name}`' for name in names)}"
@@ -107,7 +109,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def replace_table(page: str, table: str) -> str:
-    """The page with this table in place of the one that has the same first line."""
+    """Return the page with the table that has the same first line replaced."""
     head = table.partition("\n")[0] + "\n"
     before, _, after = page.partition(head)
     rows = after.splitlines(keepends=True)

@@ -1,7 +1,8 @@
-"""All documents of the store in words, for docs/documents.md: `python -m store.documentation.schemas_page`.
+"""Generate docs/documents.md, the reference of all documents of the store: `python -m
+store.documentation.schemas_page`.
 
-The page is made from the source: a module's first sentence, each type's docstring, and of each field its type
-and the comment on its line, so that neither can say something else.
+The page is generated from the source, so that they can't disagree: the docstring of each module and type,
+and for each field its type and the comment on its line.
 """
 
 from __future__ import annotations
@@ -10,16 +11,15 @@ import ast
 from pathlib import Path
 
 STORE = Path(__file__).parents[1]
-HEAD = """# Documents
-
-Everything that crosses a border as JSON: what jobs leave, what the store keeps, what screens and command
-line read. This page is made from the modules `schemas` of `store/` by `python -m
-store.documentation.schemas_page`; a field with a question mark may be missing.
-"""
+HEAD = (
+    "# Documents\n\nEvery JSON document between processes: results of jobs, rows of the store, and what"
+    " screens and command line\nread. This page is generated from the modules `schemas` of `store/` by"
+    " `python -m\nstore.documentation.schemas_page`; a field with a question mark is optional.\n"
+)
 
 
 def format_schemas_page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     return "\n".join([HEAD, *(_format_module(path) for path in sorted(STORE.rglob("*schemas.py")))])
 
 
@@ -32,7 +32,7 @@ def _format_module(path: Path) -> str:
 
 
 def _format_title(path: Path) -> str:
-    """The room and the topic: of `rating/round_schemas.py` "Rating: round"."""
+    """Return room and topic of a file: "Rating: round" for `rating/round_schemas.py`."""
     room, topic = (
         path.parent.name.capitalize(),
         path.stem.removesuffix("schemas").strip("_").replace("_", " "),
@@ -52,7 +52,7 @@ def _format_field(field: ast.AnnAssign, lines: list[str]) -> str:
     name, kind = ast.unparse(field.target), ast.unparse(field.annotation)
     if kind.startswith("NotRequired["):
         name, kind = f"{name}?", kind.removeprefix("NotRequired[").removesuffix("]")
-    elif field.value is not None:  # a default: stored documents may lack it, and null is left out
+    elif field.value is not None:  # with a default: stored documents may lack it, and null is omitted
         name, kind = f"{name}?", kind.removesuffix(" | None") if _is_null(field.value) else kind
     _, _, comment = lines[(field.end_lineno or field.lineno) - 1].partition("  # ")
     kind = kind.replace("None", "null").replace("|", "\\|").replace("'", '"')
@@ -64,7 +64,7 @@ def _is_null(default: ast.expr) -> bool:
 
 
 def _join_lines(text: str) -> str:
-    """Paragraphs as single lines."""
+    """Join the lines of each paragraph."""
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 

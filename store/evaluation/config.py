@@ -1,4 +1,9 @@
-"""What an evaluation is asked: which model answers and how, on which rows, and by which metrics."""
+"""Config of an evaluation: the model, how it answers, the rows and the metrics.
+
+Metrics are given as in `MetricsConfig`; if none is named, the task's metrics are measured. A run is evaluated
+as its final model, as one of its checkpoints, or as its base model, which is the other half of most
+comparisons.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +31,17 @@ SAMPLING = ("temperature", "top_p")
 
 
 class ModelSelection(NoRemoteCodeConfig):
-    """A model by name, or what a run left, was on its way to, or began with."""
+    """A model by name, or a run's final model, checkpoint or base model."""
 
     model: ModelSource = Field(
         "", max_length=500, description="A model by name, folder or hub id; or else a run"
     )
     run: Line = Field("", max_length=120, validate_default=True, description="Id or name of a run")
     checkpoint: Checkpoint = Field(
-        "tuned", description="Of a run: as it ended, its best or newest checkpoint, or what it began with"
+        "tuned", description="For a run: the final model, its best or newest checkpoint, or the base model"
     )
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
-        "auto", description="auto: bfloat16 where fast; of a run what it was trained with"
+        "auto", description="auto: bfloat16 where fast; for a run its training dtype"
     )
     chat_template: str = Field("", max_length=20_000, description="The model's own where left out")
 
@@ -59,7 +64,7 @@ class ModelSelection(NoRemoteCodeConfig):
 
 
 class AnswerSettings(Config):
-    """How answers are written."""
+    """Generation settings for answers."""
 
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the sample of rows, and of sampled answers")
     max_new_tokens: int = Field(64, ge=1, le=4096, description="Of each answer, at most")
@@ -80,20 +85,14 @@ class AnswerSettings(Config):
         return value
 
 
-# What an evaluation is asked: which model, on which rows, how it answers, and by which metrics.
-#
-# The metrics stand in it as in `MetricsConfig`; where none is named, the task's are measured. A run is
-# evaluated as it ended, as one of its checkpoints, or as the base model it began with, which is the other
-# half of most comparisons.
-
 Part = Literal["train", "validation", "test", "all"]
 
 
 class EvaluateConfig(AnswerSettings, ModelSelection, MetricsConfig):
-    """One evaluation."""
+    """Config of an evaluation."""
 
     name: Line = Field("", max_length=80, description="Made up where left out")
-    notes: str = Field("", max_length=10_000, description="Whatever there is to say of it")
+    notes: str = Field("", max_length=10_000, description="Free text")
 
     rows_of: Line = Field(
         "",
@@ -105,9 +104,9 @@ class EvaluateConfig(AnswerSettings, ModelSelection, MetricsConfig):
     )
     part: Part = Field("test", description="Of the run's own split, or of the data set's; all: every row")
     where: Filter | None = Field(None, description="Those of them alone that this filter means; all if null")
-    max_rows: int | None = Field(500, ge=1, description="A random sample of so many; all if null")
+    max_rows: int | None = Field(500, ge=1, description="Size of the random sample; all if null")
     max_length: int | None = Field(
-        None, ge=8, le=1_048_576, description="Tokens of a row whose loss is taken; the model's positions"
+        None, ge=8, le=1_048_576, description="Maximum tokens of a row for the loss; the model's positions"
     )
 
     metrics: list[AnyChoice] = Field(
@@ -121,20 +120,20 @@ class EvaluateConfig(AnswerSettings, ModelSelection, MetricsConfig):
     )
     list_choices: bool = Field(
         True,
-        description="Of multiple choice: the choices stand in the prompt, as in training, or are only scored",
+        description="Multiple choice: list the choices in the prompt, as in training, or only score them",
     )
     probes: bool = Field(
         False,
         title="Include general questions and prose",
-        description="What the model should still know, whatever it was trained on",
+        description="General knowledge that the model should keep, whatever its training data",
     )
     tasks: Annotated[list[str], FieldDisplay(separator=",", empty="none, or task, task")] = Field(
         default_factory=list,
         max_length=50,
-        description="Of lm-evaluation-harness, where it is installed: own ones from the home folder's tasks",
+        description="Tasks of lm-evaluation-harness, if installed; own ones from the home folder's `tasks`",
     )
     task_rows: Annotated[int | None, FieldDisplay(empty="all")] = Field(
-        None, ge=1, description="Of each task so many items, its first; all if null"
+        None, ge=1, description="Number of items of each task, the first ones; all if null"
     )
     num_fewshot: int | None = Field(None, ge=0, le=64, description="Of tasks; each one's own where left out")
 
@@ -147,12 +146,12 @@ class EvaluateConfig(AnswerSettings, ModelSelection, MetricsConfig):
     @classmethod
     def _named(cls, value: str, validation: ValidationInfo) -> str:
         if not value and validation.data.get("model") and not validation.data.get("rows_of"):
-            raise ValueError("a model has no data set of its own; name one")
+            raise ValueError("a model has no data set; name one")
         return value
 
     @classmethod
     def of_past(cls, document: Any) -> Self:
-        """Like `parse`, for what was kept and is looked at; metrics that are none any more are shown too."""
+        """Like `parse`, but for stored configs; metrics that no longer exist are accepted."""
         if isinstance(document, Mapping) and isinstance(metrics := document.get("metrics"), list):
             document = {
                 **document,
@@ -162,14 +161,14 @@ class EvaluateConfig(AnswerSettings, ModelSelection, MetricsConfig):
 
     @property
     def generates(self) -> bool:
-        """Whether some metric looks at answers."""
+        """Whether any metric needs answers."""
         return any("prediction" in METRICS[choice.metric].needs for choice in self.metrics)
 
     @property
     def chooses(self) -> bool:
-        """Whether some metric looks at the scores of choices."""
+        """Whether any metric needs the scores of choices."""
         return any("choices" in METRICS[choice.metric].needs for choice in self.metrics)
 
     def document(self) -> ConfigDocument:
-        """As it is stored and sent: without what is left out."""
+        """Return the config as it is stored and sent, without omitted fields."""
         return self.model_dump(exclude_none=True) | {"max_rows": self.max_rows}

@@ -1,8 +1,8 @@
-"""Two evaluations of the same data, side by side: their scores, the rows that both have, and how the others
-come to be rows of both.
+"""Comparison of two evaluations of the same data.
 
-Which of two evaluations' answers a language model prefers. A judging is a job without a table of its own:
-its result says it all.
+Covers their scores, the rows they share, how to evaluate one on the other's rows, and which of the two
+models' answers a language model prefers. A judging is a job without a table of its own: its result contains
+everything.
 """
 
 from __future__ import annotations
@@ -31,13 +31,17 @@ OF_CHOICES = ("choice_examples", "list_choices")
 OF_LOSSES = ("max_length",)
 OF_ANSWERS = ("max_new_tokens", "do_sample", "temperature", "top_p", "per_device_eval_batch_size")
 SETTINGS = ("seed", "dtype", "chat_template", *OF_ANSWERS, *OF_CHOICES, *OF_LOSSES)
-DTYPES = ("bfloat16", "float32")  # that may be asked for
-SHOWN = 40  # characters of a setting in a sentence
+DTYPES = ("bfloat16", "float32")  # valid dtypes of a config
+SHOWN = 40  # maximum characters of a setting in a sentence
 
 
 @dataclass(frozen=True)
 class EvaluationPair:
-    """`scores`: of each, as `evaluations.scores`; groups: row id -> group; common: rows that both have."""
+    """Two evaluations of the same data.
+
+    `scores`: the scores of each, as from `evaluations.scores`. `groups`: row id -> group. `common`: number of
+    shared rows.
+    """
 
     first: Evaluation
     second: Evaluation
@@ -52,8 +56,10 @@ class EvaluationPair:
 
 @named_query
 def pair(db: Queryable, first: Evaluation, second: Evaluation) -> EvaluationPair:
-    """The two by what the job folders hold. Raises ConfigError for rows of other data; over a Client,
-    QueryError where a file is gone."""
+    """Load a pair of evaluations from their job folders.
+
+    Raises ConfigError if they are of different data; over a Client, QueryError if a file is missing.
+    """
     if first.data_fingerprint != second.data_fingerprint:
         raise ConfigError(
             f"{second.name} is of other rows than {first.name}.",
@@ -73,8 +79,7 @@ def pair(db: Queryable, first: Evaluation, second: Evaluation) -> EvaluationPair
 
 
 def describe_setting_differences(pair: EvaluationPair) -> list[str]:
-    """How the two were asked in other ways, which may tell answers apart by itself: "dtype: bfloat16 and
-    float32"."""
+    """Describe differing settings that alone may explain different answers: "dtype: bfloat16 and float32"."""
     both = (pair.first, pair.second)
     configs = [EvaluateConfig.of_past(evaluation.config) for evaluation in both]
     names = [*(OF_ANSWERS if all(config.generates for config in configs) else ())]
@@ -85,7 +90,7 @@ def describe_setting_differences(pair: EvaluationPair) -> list[str]:
 
 
 def describe_metric_differences(first: Evaluation, second: Evaluation, metric: str) -> list[str]:
-    """How two that measured a metric were asked in other ways that it depends on, its options too."""
+    """Describe the differing settings and metric options that a metric depends on."""
     both, needs = (first, second), METRICS[metric].needs
     configs = [EvaluateConfig.of_past(evaluation.config) for evaluation in both]
     names = ["chat_template", *(OF_ANSWERS if "prediction" in needs else ())]
@@ -100,17 +105,17 @@ def describe_metric_differences(first: Evaluation, second: Evaluation, metric: s
 
 
 def build_matching_config(evaluation: Evaluation, metric: str) -> ConfigDocument:
-    """What `evaluate` is asked for another model to be measured by a metric in the same way."""
+    """Build an `evaluate` config that measures another model by a metric under the same settings."""
     config = EvaluateConfig.of_past(evaluation.config)
     asked = {name: getattr(config, name) for name in SETTINGS}
     used = evaluation.details.dtype
-    if used in DTYPES:  # `auto` may mean another one for the other model
+    if used in DTYPES:  # `auto` may resolve differently for the other model
         asked["dtype"] = used
     return asked | {"metrics": [_find_choice(config, metric) or metric]}
 
 
 def _find_choice(config: EvaluateConfig, metric: str) -> ConfigDocument:
-    """A metric with its options, as it was asked for."""
+    """Return a metric with its options, as configured."""
     key = f"eval/{metric}"
     return next((choice.model_dump(exclude_none=True) for choice in config.metrics if choice.key == key), {})
 
@@ -121,8 +126,11 @@ def _shorten(value: Any) -> str:
 
 
 def build_same_rows_config(pair: EvaluationPair) -> ConfigDocument:
-    """What `evaluate` is asked for one of the two to answer the rows of the other: a model by name or a base
-    those of a run, which were held out from it; else the second those of the first."""
+    """Build an `evaluate` config that evaluates one of the two on the other's rows.
+
+    A named or base model is evaluated on the rows of the run, which were held out from it; otherwise the
+    second is evaluated on the rows of the first.
+    """
     trained = [_is_tuned(side) for side in (pair.first, pair.second)]
     mover, stays = (pair.first, pair.second) if trained == [False, True] else (pair.second, pair.first)
     config = dict(mover.config)
@@ -132,7 +140,7 @@ def build_same_rows_config(pair: EvaluationPair) -> ConfigDocument:
 
 
 def format_command(asked: Mapping[str, Any]) -> str:
-    """The same as a command line; options of metrics are left to the defaults."""
+    """Format a config as a command line; metric options are left at their defaults."""
     words = ["tunebench", "evaluate"]
     if asked.get("run"):
         words += ["--run", asked["run"]]
@@ -156,7 +164,7 @@ KIND = "judge"
 
 @named_query
 def of_pair(db: Queryable, first: str, second: str) -> list[Job]:
-    """The jobs that judge these two evaluations, either way round, newest first."""
+    """Return the jobs that judge these two evaluations, in either order, newest first."""
     sql = (
         "SELECT * FROM job WHERE kind = $1 AND list_sort([config ->> 'first', config ->> 'second'])"
         " = list_sort([$2, $3]) ORDER BY created_at DESC, job_id DESC"
@@ -166,9 +174,10 @@ def of_pair(db: Queryable, first: str, second: str) -> list[Job]:
 
 @named_query
 def judgements(db: Queryable, job_id: str) -> pa.Table:
-    """row_id and score (1: the first is better, 0.5 neither, 0 the second, null: not judged) of a judging.
+    """Return row_id and score of a judging; score is 1 if the first is better, 0.5 for a tie, 0 if the second
+    is better, null if not judged.
 
-    Over a Client, QueryError where the file is gone.
+    Over a Client, QueryError if the file is missing.
     """
     path = str(scored_rows.get_loss_path(db, job_id).parent / "judgements.parquet")
     return db.query("SELECT row_id, score FROM read_parquet(?) ORDER BY row_id", [path])

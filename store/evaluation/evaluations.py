@@ -1,7 +1,7 @@
-"""Evaluations: those that have finished, from the table; those that wait or work, from the queue; and their
-rows, from the Parquet files in their job folders.
+"""Evaluations: finished ones from the table, unfinished ones from the queue, rows from their Parquet files.
 
-Two evaluations can be compared where their row ids mean the same: under one fingerprint of the data.
+The Parquet files are in the job folders. Two evaluations can be compared if their row ids mean the same, that
+is, if their data has the same fingerprint.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _FIGURE = (
 _LINE = f"""e.evaluation_id, e.name, e.model, e.run_id, r.name AS run_name, e.checkpoint, e.dataset_id,
     e.dataset_name, e.data_fingerprint, e.part, e.n, e.created_at, e.created_by, e.config,
     to_json(from_json(e.figures, '{_FIGURE}')) AS figures
-    FROM evaluation e LEFT JOIN run r ON r.run_id = e.run_id"""  # whole documents can be large
+    FROM evaluation e LEFT JOIN run r ON r.run_id = e.run_id"""  # the full documents can be large
 
 
 # -- reads ------------------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ _LINE = f"""e.evaluation_id, e.name, e.model, e.run_id, r.name AS run_name, e.ch
 
 @named_query
 def list_evaluations(db: Queryable, *, run_id: str | None = None, limit: int = 200) -> list[Evaluation]:
-    """The finished ones, newest first; of one run, or of all models."""
+    """Return finished evaluations, of one run or of all models, newest first."""
     where, params = ("WHERE run_id = ?", [run_id]) if run_id is not None else ("", [])
     sql = f"SELECT * FROM evaluation {where} ORDER BY created_at DESC, evaluation_id DESC LIMIT ?"
     return read_records(db.query(sql, [*params, limit]), Evaluation, JSON_COLUMNS)
@@ -60,7 +60,7 @@ def list_evaluations(db: Queryable, *, run_id: str | None = None, limit: int = 2
 
 @named_query
 def get(db: Queryable, name: str) -> Evaluation:
-    """The evaluation with this id, or the newest with this name. Raises NotFoundError."""
+    """Return the evaluation with this id, or the newest with this name. Raises NotFoundError."""
     sql = (
         "SELECT * FROM evaluation WHERE evaluation_id = ? OR name = ?"
         " ORDER BY evaluation_id = ? DESC, created_at DESC LIMIT 1"
@@ -77,8 +77,10 @@ for _kind in (Evaluation, EvaluationIdentity):
 
 @named_query
 def unfinished(db: Queryable, run_id: str | None = None) -> list[Job]:
-    """Jobs that evaluate this run, or anything, and have no result: waiting, at work, failed or stopped;
-    oldest first."""
+    """Return evaluation jobs without a result (queued, running, failed or stopped), oldest first.
+
+    run_id: only jobs of this run, all if None.
+    """
     where, params = ("AND config ->> 'run' = ?", [run_id]) if run_id is not None else ("", [])
     sql = f"SELECT * FROM job WHERE kind = ? AND status <> 'finished' {where} ORDER BY created_at, job_id"
     return read_records(db.query(sql, [KIND, *params]), Job, ("config", "error", "result"))
@@ -95,10 +97,10 @@ def listed(
     limit: int = 25,
     offset: int = 0,
 ) -> tuple[int, list[EvaluationSummary]]:
-    """How many finished ones match, and a page of them, newest first.
+    """Return the number of matching finished evaluations and a page of them, newest first.
 
-    search: part of a name, data set, model or run; model: the name of a model or of a run; created_by: who
-    asked for it.
+    search: part of a name, notes, data set, model or run; model: the name of a model or run; created_by: the
+    person who requested it.
     """
     where = """
         contains(lower(concat_ws(' ', e.name, e.notes, e.dataset_name, e.model, r.name)), lower($1))
@@ -116,7 +118,7 @@ def listed(
 
 @named_query
 def models(db: Queryable) -> list[str]:
-    """Names of the runs and models that were evaluated."""
+    """Return the names of the evaluated runs and models."""
     sql = """
         SELECT DISTINCT coalesce(r.name, e.model) AS name
         FROM evaluation e LEFT JOIN run r ON r.run_id = e.run_id ORDER BY name
@@ -126,8 +128,12 @@ def models(db: Queryable) -> list[str]:
 
 @named_query
 def sliced(db: Queryable, evaluation_id: str, metric: str, other: str = "") -> pa.Table:
-    """Of every row that `metric` scored: row_id, score, label, prompt and answer (characters), and, with
-    another evaluation, its `other` score of the same row. Over a Client, QueryError where a file is gone."""
+    """Return row_id, score, label, prompt length and answer length (characters) of every row scored by
+    `metric`.
+
+    With another evaluation, only shared rows are returned and `other` is its score of the same row. Over a
+    Client, QueryError if a file is missing.
+    """
     folder = _get_folder(db, evaluation_id)
     paths = [str(folder.predictions), str(folder.scores), metric]
     beside, joined = "NULL::DOUBLE", ""
@@ -145,7 +151,7 @@ def sliced(db: Queryable, evaluation_id: str, metric: str, other: str = "") -> p
 
 @named_query
 def comparable(db: Queryable, evaluation: EvaluationIdentity, limit: int = 100) -> list[EvaluationSummary]:
-    """Other evaluations on the same data, newest first: rows of theirs may be the same."""
+    """Return other evaluations on the same data, newest first; they may share rows."""
     sql = (
         f"SELECT {_LINE} WHERE e.data_fingerprint = ? AND e.evaluation_id <> ?"
         " ORDER BY e.created_at DESC, e.evaluation_id DESC LIMIT ?"
@@ -155,8 +161,10 @@ def comparable(db: Queryable, evaluation: EvaluationIdentity, limit: int = 100) 
 
 
 def list_dependent_titles(db: Queryable, column: str, value: str) -> list[str]:
-    """Titles of the evaluations that a data set (`dataset_id`) or a run (`run_id`) is needed for: finished
-    ones, and those that wait or work."""
+    """Return titles of finished, queued and running evaluations that need a data set or a run.
+
+    column: `dataset_id` or `run_id`.
+    """
     key = {"dataset_id": "dataset", "run_id": "run"}[column]
     alive = sorted(ALIVE)
     sql = (
@@ -172,21 +180,23 @@ def _get_folder(db: Queryable, evaluation_id: str) -> JobDir:
 
 
 def get_predictions_path(db: Queryable, evaluation_id: str) -> Path:
-    """Where its rows are, or would be."""
+    """Return the path of an evaluation's predictions, whether or not the file exists."""
     return _get_folder(db, evaluation_id).predictions
 
 
 @named_query
 def scores(db: Queryable, evaluation_id: str) -> pa.Table:
-    """Every metric's score of every row, in the order in which the job wrote them. Over a Client, QueryError
-    where the file is missing."""
+    """Return every metric's score of every row, in the order the job wrote them.
+
+    Over a Client, QueryError if the file is missing.
+    """
     path = str(_get_folder(db, evaluation_id).scores)
     return db.query("SELECT * FROM read_parquet(?, file_row_number = true) ORDER BY file_row_number", [path])
 
 
 @named_query
 def groups(db: Queryable, evaluation_id: str) -> dict[int, Any] | None:
-    """row id -> group of rows that are resampled together; None where rows come in no groups."""
+    """Map row id to the group of rows that are resampled together; None if rows aren't grouped."""
     path = str(get_predictions_path(db, evaluation_id))
     table = db.query('SELECT row_id, "group" FROM read_parquet(?) WHERE "group" IS NOT NULL', [path])
     return dict(zip(*(table[name].to_pylist() for name in table.column_names), strict=True)) or None
@@ -202,8 +212,10 @@ def page(
     limit: int = 10,
     offset: int = 0,
 ) -> tuple[int, list[EvaluatedRow]]:
-    """How many rows there are, and some of them: those first that
-    `metric` scores worst, before them those that it could not score."""
+    """Return the number of rows and a page of them.
+
+    Rows that `metric` could not score come first, then those with the worst scores.
+    """
     folder = _get_folder(db, evaluation_id)
     total = int(read_scalar(db.query("SELECT count(*) FROM read_parquet(?)", [str(folder.predictions)])))
     order = "ASC" if better == "higher" else "DESC"
@@ -228,7 +240,7 @@ class _ScoreRow(RowScore):
 
 
 def _read_scores(db: Queryable, folder: JobDir, ids: list[int]) -> dict[int, dict[str, RowScore]]:
-    """Of each of these rows the score of every metric."""
+    """Return the scores of these rows by row id and metric."""
     sql = (
         "SELECT row_id, metric, score, reason FROM read_parquet($1) WHERE list_contains($2::BIGINT[], row_id)"
     )
@@ -242,7 +254,7 @@ def _read_scores(db: Queryable, folder: JobDir, ids: list[int]) -> dict[int, dic
 def shared(
     db: Queryable, first: str, second: str, metric: str, *, limit: int = 5
 ) -> tuple[int, list[PairedRow]]:
-    """How many rows both evaluations have, and those on which they differ most in `metric`."""
+    """Return the number of shared rows of two evaluations, and those that differ most in `metric`."""
     folders = [_get_folder(db, name) for name in (first, second)]
     files = [str(folder.predictions) for folder in folders]
     sql = "SELECT count(*) FROM read_parquet(?) a JOIN read_parquet(?) b ON a.row_id = b.row_id"
@@ -261,7 +273,7 @@ def shared(
 
 @named_query
 def probes(db: Queryable, evaluation_id: str) -> pa.Table:
-    """The items of its general probes. Over a Client, QueryError where it has none."""
+    """Return the items of the general probes. Over a Client, QueryError if there are none."""
     path = str(_get_folder(db, evaluation_id).probes)
     return db.query(
         "SELECT * EXCLUDE (model, file_row_number) FROM read_parquet(?, file_row_number = true)"
@@ -276,7 +288,7 @@ def probes(db: Queryable, evaluation_id: str) -> pa.Table:
 def insert(
     tx: Transaction, job: Job, result: EvaluationResult, dataset: Dataset, model: str, at: float
 ) -> None:
-    """What the finished `job` found; `model` by name, of a run its base model's."""
+    """Record the results of the finished `job`; `model`: model name, for a run its base model's."""
     config = job.config
     details = EvaluationDetails(
         counts=result.counts,

@@ -1,5 +1,4 @@
-"""What tuning cost: what the base model knew and the tuned one doesn't, and what a run remembers of single
-rows."""
+"""Cost of tuning: forgetting relative to the base model, and memorization of single rows."""
 
 from __future__ import annotations
 
@@ -13,40 +12,40 @@ RefusalState = Literal["weaker", "safer", "stricter", "silent", "same"]
 AdviceKind = Literal["learning_rate", "replay", "kl", "epochs", "interpolation"]
 SettingValue = str | float | bool
 
-# Texts and choices are final, so that asking for "categories" in a part says which of the two it is.
+# TextForgetting and ChoiceForgetting are final, so that checking for the field "categories" narrows the type.
 
 
 @dataclass(kw_only=True)
 class AdviceItem:
-    """What to try in the next run."""
+    """Advice for the next run."""
 
     text: str
-    change: dict[str, SettingValue]  # fields of the train config and their new values; may be empty
-    kind: AdviceKind | None = None  # of advice against forgetting
+    change: dict[str, SettingValue]  # fields of the training config and their new values; may be empty
+    kind: AdviceKind | None = None  # kind of advice against forgetting
 
 
 @final
 @dataclass(kw_only=True)
 class TextForgetting:
-    """Change of the loss on the texts of one probe, in nats a token over whole passages."""
+    """Change of the loss on the texts of one probe, in nats per token over whole passages."""
 
     probe: str
     unit: str
-    broken: int  # items that the base model could score and the tuned one can't
+    broken: int  # items that only the base model could score
     n: int
-    tokens: int | None = None  # missing, as p, where the tuned model scored none
-    before: float | None  # loss a token of the base model
+    tokens: int | None = None  # missing, like p, if the tuned model scored none
+    before: float | None  # loss per token of the base model
     after: float | None
     change: Estimate | None
-    detectable: float | None  # the smallest change that so many passages would show in 80 of 100 cases
+    detectable: float | None  # smallest change detectable with this many passages at 80% power
     p: float | None = None
-    p_holm: float | None = None  # over all that the user named, of what the user named
+    p_holm: float | None = None  # for user-named probes, adjusted over all of them
     state: ForgettingState
 
 
 @dataclass(kw_only=True)
 class ChanceCorrectedFlips:
-    """Shares of items lost and won, less the most that guessing explains."""
+    """Shares of items lost and won, minus the maximum that guessing explains."""
 
     lost: Estimate
     won: Estimate
@@ -54,14 +53,14 @@ class ChanceCorrectedFlips:
 
 @dataclass(kw_only=True)
 class AnswerFlips:
-    """The same items asked before and after: shares right, and what flipped."""
+    """Accuracy on the same items before and after tuning, and the flipped answers."""
 
     n: int
     before: Estimate
     after: Estimate
     change: Estimate
     detectable: float | None
-    lost: int  # went from right to wrong
+    lost: int  # items that changed from right to wrong
     won: int
     p: float
     test: Literal["exact", "chi-squared"]
@@ -70,7 +69,7 @@ class AnswerFlips:
 
 @dataclass(kw_only=True)
 class CategoryFlips(AnswerFlips):
-    """The items of one category; Holm's p over all categories of the probe."""
+    """Flips in one category; p-values are Holm-adjusted over all categories of the probe."""
 
     category: str
     p_holm: float
@@ -79,11 +78,12 @@ class CategoryFlips(AnswerFlips):
 @final
 @dataclass(kw_only=True)
 class ChoiceForgetting:
-    """Accuracy on the items of one probe before and after. Where the tuned model scored none, n is 0, change
-    and detectable are null, and what follows them up to `adjusted` is missing."""
+    """Accuracy on the items of one probe before and after tuning. If the tuned model scored none, n is 0,
+    change and detectable are null, and the following fields up to `adjusted` are missing.
+    """
 
     probe: str
-    broken: int  # items that the base model could score and the tuned one can't
+    broken: int  # items that only the base model could score
     n: int
     change: Estimate | None
     detectable: float | None
@@ -94,16 +94,16 @@ class ChoiceForgetting:
     p: float | None = None
     test: Literal["exact", "chi-squared"] | None = None
     adjusted: ChanceCorrectedFlips | None = None
-    answer_loss: UnitEstimate | None = None  # null where open
-    open: bool | None = None  # answers are written freely: none is right by luck
+    answer_loss: UnitEstimate | None = None  # null if open
+    open: bool | None = None  # free-form answers: none is right by chance
     categories: list[CategoryFlips]
-    p_holm: float | None = None  # over all that the user named, of what the user named
+    p_holm: float | None = None  # for user-named probes, adjusted over all of them
     state: ForgettingState
 
 
 @dataclass(kw_only=True)
 class Divergence:
-    """KL(base || tuned) on the base model's own samples, in nats a token."""
+    """KL(base || tuned) on the base model's own samples, in nats per token."""
 
     probe: str
     prompts: Literal["general", "task"]
@@ -111,19 +111,19 @@ class Divergence:
     broken: int
     kl: Estimate | None
     detectable: float | None
-    first_choice: Estimate | None  # share of places at which both would say the same token first
+    first_choice: Estimate | None  # share of positions where both models have the same top token
 
 
 @dataclass(kw_only=True)
 class RequestFlips:
-    """Requests of one kind: shares that are refused before and after."""
+    """Refusal rates for one kind of requests before and after tuning."""
 
     n: int
     before: Estimate
     after: Estimate
     change: Estimate
     detectable: float | None
-    lost: int  # refused no more
+    lost: int  # no longer refused
     won: int  # newly refused
     p: float
 
@@ -140,61 +140,61 @@ class RefusalChange:
 
 @dataclass(kw_only=True)
 class ColourLimits:
-    """From where on a loss is amber, and red."""
+    """Thresholds above which forgetting is amber or red."""
 
     amber: float
     red: float
 
     def get(self, colour: Literal["amber", "red"]) -> float:
-        """Of a colour."""
+        """Return the threshold of a color."""
         return self.amber if colour == "amber" else self.red
 
 
 @dataclass(kw_only=True)
 class Thresholds:
-    """Of texts the rise of the loss in nats a token, of items the share by which accuracy fell."""
+    """Thresholds for texts (rise of the loss, nats per token) and for items (drop in accuracy, share)."""
 
     nats: ColourLimits
     share: ColourLimits
 
     def get(self, unit: Literal["nats", "share"]) -> ColourLimits:
-        """Of a unit."""
+        """Return the thresholds of a unit."""
         return self.nats if unit == "nats" else self.share
 
 
 @dataclass(kw_only=True)
 class ForgettingParts:
-    """What each probe says."""
+    """Forgetting by probe."""
 
     texts: list[TextForgetting]
     choices: list[ChoiceForgetting]
     divergence: list[Divergence]
-    requests: RefusalChange | None = None  # where they were asked
+    requests: RefusalChange | None = None  # if requests were measured
 
 
 @dataclass(kw_only=True)
 class Forgetting(ForgettingParts):
-    """What tuning cost, of all probes together."""
+    """Cost of tuning over all probes."""
 
     state: ForgettingState
     headline: str
     sentences: list[str]
     advice: list[AdviceItem]
     thresholds: Thresholds
-    unscored: dict[str, int]  # probe: items that have no score, or that one model alone has
-    unasked: dict[str, str]  # task: why it was not asked
+    unscored: dict[str, int]  # probe -> items without a score, or scored by one model only
+    unasked: dict[str, str]  # task -> why it was not run
 
 
 @dataclass(kw_only=True)
 class ForgettingPoint:
-    """What a checkpoint lost of one probe, above 0 where something was lost; null where it scored nothing."""
+    """Forgetting of one probe at a checkpoint; values above 0 are losses, null if nothing was scored."""
 
     step: int
     value: float | None
     low: float | None
     high: float | None
     n: int
-    why: str | None = None  # there is no interval
+    why: str | None = None  # why there is no interval
     broken: int
 
 
@@ -206,26 +206,26 @@ class ForgettingCurve:
     kind: Literal["text", "choices", "divergence"]
     unit: str
     points: list[ForgettingPoint]
-    amber_since: int | None  # step from which on it is surely above; null for divergence
+    amber_since: int | None  # step from which it is significantly above the threshold; null for divergence
     red_since: int | None
 
 
 @dataclass(kw_only=True)
 class CategoryCell:
-    """Items of one category (of all: "") at one checkpoint, against the base model."""
+    """Items of one category (of all: "") at one checkpoint, compared with the base model."""
 
     category: str
     step: int
     n: int
-    change: Estimate  # of accuracy
+    change: Estimate  # change in accuracy
     lost: int
     won: int
-    p_holm: float  # over all cells; of totals over the steps
+    p_holm: float  # adjusted over all cells; for totals, over the steps
 
 
 @dataclass(kw_only=True)
 class CategoryMatrix:
-    """Categories of a probe by checkpoints."""
+    """Categories of a probe by checkpoint."""
 
     probe: str
     steps: list[int]
@@ -236,14 +236,14 @@ class CategoryMatrix:
 
 @dataclass(kw_only=True)
 class WeightChange:
-    """How far tuning moved the weight matrices, all of them together; what is not known is null."""
+    """Change of all weight matrices by tuning; unknown values are null."""
 
-    relative: float | None  # norm of the change over that of the weights
+    relative: float | None  # norm of the change divided by norm of the weights
     delta_norm: float | None
-    intruders: int | None  # strongest directions that are like none of the base model's
-    strongest: int | None  # directions that were looked at
+    intruders: int | None  # leading singular directions unlike any of the base model's
+    strongest: int | None  # number of leading directions examined
     matrices: int
-    spectra: int  # matrices whose singular values were worked out
+    spectra: int  # matrices whose singular values were computed
     seconds: float
     notes: list[str]
 
@@ -257,28 +257,28 @@ RepeatKind = Literal["exact", "near", "same_prompt"]
 
 @dataclass(kw_only=True)
 class TruePositives(Estimate):
-    """The share of training rows that a score tells at few false alarms."""
+    """True positive rate for training rows at a low false positive rate."""
 
-    false_alarms: float  # share of held-out rows that may be taken for training rows
-    allowed: int  # rows that this share is
-    finest: float  # the smallest share that so many held-out rows can tell from none
+    false_alarms: float  # allowed false positive rate on held-out rows
+    allowed: int  # this share as a number of rows
+    finest: float  # smallest share that this many held-out rows can distinguish from 0
 
 
 @dataclass(kw_only=True)
 class MembershipScore:
-    """How well one score tells training rows from held-out ones."""
+    """How well one score separates training rows from held-out rows."""
 
     auc: Estimate
-    placebo: Estimate | None  # the same area under the base model; null where its score is taken off already
-    excess: Estimate  # of the area over the placebo, or over one half
-    detectable: float | None  # the smallest excess that so many rows would show in 80 of 100 cases
-    p_holm: float | None  # of the scores that decide, else null
+    placebo: Estimate | None  # AUC under the base model; null if its score is already subtracted
+    excess: Estimate  # AUC minus the placebo, or minus 0.5
+    detectable: float | None  # smallest excess detectable with this many rows at 80% power
+    p_holm: float | None  # for the deciding scores, else null
     tpr: TruePositives
 
 
 @dataclass(kw_only=True)
 class MembershipPoint:
-    """Membership at one step: the area by the loss, under the base model, and its calibrated excess."""
+    """Membership at one step: AUC of the loss, the same under the base model, and the calibrated excess."""
 
     step: int
     auc: Estimate
@@ -288,60 +288,60 @@ class MembershipPoint:
 
 @dataclass(kw_only=True)
 class Membership:
-    """Whether training rows can be told from held-out ones by what the tuned model makes of them."""
+    """Whether the tuned model's scores separate training rows from held-out rows."""
 
     state: MembershipState
     sentence: str
-    members: int  # training rows that were scored
-    others: int  # held-out rows that were scored
-    unscored: int  # rows of either that could not be scored
-    material: float  # excess area from which it matters
-    best: MembershipScoreName | None  # of the scores that decide, the one with the largest excess
+    members: int  # scored training rows
+    others: int  # scored held-out rows
+    unscored: int  # training and held-out rows that could not be scored
+    material: float  # excess AUC from which it matters
+    best: MembershipScoreName | None  # the deciding score with the largest excess
     scores: dict[MembershipScoreName, MembershipScore]
     path: list[MembershipPoint] = field(
         default_factory=list
-    )  # over the steps at which rows of both kinds were measured
-    path_sentence: str = ""  # empty under two steps
+    )  # by step, where rows of both kinds were measured
+    path_sentence: str = ""  # empty with fewer than two steps
 
 
 @dataclass(kw_only=True)
 class ExtractionRates:
-    """Shares of rows that come out, exactly or nearly word for word."""
+    """Shares of extracted rows, exact or near-verbatim."""
 
     tuned: Estimate
     base: Estimate
-    over_base: Estimate  # tuned minus base, in pairs
+    over_base: Estimate  # tuned minus base, paired
     p: float
-    at_most: float | None  # the share that is still likely where no row came out, else null
-    rows: list[int]  # ids of rows that the tuned model alone writes
+    at_most: float | None  # upper 95% bound of the share if no row was extracted, else null
+    rows: list[int]  # ids of rows that only the tuned model reproduces
 
 
 @dataclass(kw_only=True)
 class ExtractedRows:
-    """Rows of one kind that were asked, and what came out of them; the rates are missing without a row."""
+    """Extraction results for one kind of rows; the rates are missing if there are no rows."""
 
     state: ExtractionState
     sentence: str
     n: int
     unscored: int | None = None  # rows without a reference
-    threshold: float | None = None  # edit similarity from which a text is nearly the same
+    threshold: float | None = None  # edit similarity from which a text counts as near-verbatim
     exact: ExtractionRates | None = None
     near: ExtractionRates | None = None
 
 
 @dataclass(kw_only=True)
 class RowCoverage:
-    """How many rows of a part there are, and how many were asked."""
+    """Number of rows of a part, and how many were prompted."""
 
     rows: int
-    short: int  # whose answer is too short
-    passed: int  # not asked for want of time
-    n: int  # asked
+    short: int  # rows whose answer is too short
+    passed: int  # rows skipped for lack of time
+    n: int  # prompted rows
 
 
 @dataclass(kw_only=True)
 class PrefixMatch:
-    """The share of a row's tokens that comes before the first slip, under either model."""
+    """Share of a row's tokens before the first mismatch, under each model."""
 
     base: Estimate
     tuned: Estimate
@@ -349,31 +349,31 @@ class PrefixMatch:
 
 @dataclass(kw_only=True)
 class Extraction(ExtractedRows):
-    """Whether training rows come out word for word, beside the base model and beside held-out rows."""
+    """Whether training rows can be extracted verbatim, compared with base model and held-out rows."""
 
-    control: ExtractedRows | None  # the same of held-out rows
-    beyond: Estimate | None  # nearly word for word: share of training rows minus share of held-out rows
+    control: ExtractedRows | None  # the same for held-out rows
+    beyond: Estimate | None  # near-verbatim: share of training rows minus share of held-out rows
     asked: dict[RowPart, RowCoverage]
-    least: int  # tokens that a row must leave to be written
+    least: int  # minimum tokens of a row that remain to be generated
     same: dict[RowPart, PrefixMatch | None]
 
 
 @dataclass(kw_only=True)
 class CanaryGroup:
-    """Canaries that were planted equally often."""
+    """Canaries inserted equally often."""
 
     insertions: int
     n: int
     exposure: Estimate  # bits
-    most: float  # bits that it could be
+    most: float  # maximum possible exposure, bits
     p_holm: float
     exposed: bool
-    detectable: float | None = None  # least mean exposure found in 80 of 100 cases; null: none could be
+    detectable: float | None = None  # smallest mean exposure detectable at 80% power; null if none is
 
 
 @dataclass(kw_only=True)
 class InsertionEffect:
-    """The exposure of the canaries planted most often minus that of those planted least often, in bits."""
+    """Exposure of the most frequently inserted canaries minus that of the least frequent ones, in bits."""
 
     fewest: int
     most: int
@@ -382,7 +382,7 @@ class InsertionEffect:
 
 @dataclass(kw_only=True)
 class PlantedCanary:
-    """One made-up secret, how often it was planted, and how far it is exposed (bits)."""
+    """A made-up secret, how often it was inserted, and its exposure (bits)."""
 
     times: int
     question: str
@@ -392,40 +392,40 @@ class PlantedCanary:
 
 @dataclass(kw_only=True)
 class CanaryExposure:
-    """Exposure of canaries by how often they were planted; 0 times is a placebo."""
+    """Exposure of canaries by number of insertions; 0 insertions is a placebo."""
 
     groups: list[CanaryGroup]
     more: InsertionEffect | None
-    unseen: float  # bits that a canary shows which was never seen
+    unseen: float  # exposure of a canary that was never seen, bits
     sentence: str
 
 
 @dataclass(kw_only=True)
 class CanaryEvaluation(CanaryExposure):
-    """What became of the canaries of a run."""
+    """Exposure of a run's canaries."""
 
-    reference: int  # candidates that each is ranked among
+    reference: int  # candidates that each canary is ranked among
     listed: list[PlantedCanary]
 
 
 @dataclass(kw_only=True)
 class DuplicateGains:
-    """Held-out rows that training repeats, and what they did to the gain (nats a token)."""
+    """Held-out rows that also occur in training, and their effect on the gain (nats per token)."""
 
-    rows: int  # held-out rows that training repeats
+    rows: int  # held-out rows that also occur in training
     n: int  # held-out rows
     kinds: dict[RepeatKind, int]
     checked_near: bool  # whether near duplicates were looked for
     whole: Estimate | None  # gain on all rows
-    clean: Estimate | None  # without the repeated ones
-    repeated: Estimate | None  # on these alone
+    clean: Estimate | None  # gain without the repeated rows
+    repeated: Estimate | None  # gain on the repeated rows only
     difference: Estimate | None  # repeated minus clean
     sentence: str
 
 
 @dataclass(kw_only=True)
 class LossDrop:
-    """By how much the loss of training rows fell, in nats a token."""
+    """Drop in the loss of training rows, in nats per token."""
 
     repeated: Estimate | None
     once: Estimate | None
@@ -434,7 +434,7 @@ class LossDrop:
 
 @dataclass(kw_only=True)
 class DuplicateMembership:
-    """How well training rows of either kind are told from held-out ones by their loss (AUC)."""
+    """AUC of the loss against held-out rows, for repeated and for unique training rows."""
 
     repeated: Estimate
     once: Estimate
@@ -442,7 +442,7 @@ class DuplicateMembership:
 
 @dataclass(kw_only=True)
 class ExtractedCount:
-    """Rows that came out nearly word for word, of `n`."""
+    """Number of near-verbatim extracted rows, out of `n`."""
 
     rows: int
     n: int
@@ -450,7 +450,7 @@ class ExtractedCount:
 
 @dataclass(kw_only=True)
 class DuplicateExtraction:
-    """How often training rows of either kind come out nearly word for word."""
+    """Near-verbatim extraction of repeated and of unique training rows."""
 
     repeated: ExtractedCount
     once: ExtractedCount
@@ -459,11 +459,11 @@ class DuplicateExtraction:
 
 @dataclass(kw_only=True)
 class DuplicateTraining:
-    """Measured training rows that occur more than once, against the others; null where too few of a kind."""
+    """Measured training rows that occur more than once, compared with the others; null if too few."""
 
     rows: int  # all training rows
-    repeated_rows: int  # of which occur more than once
-    repeated: int  # measured ones
+    repeated_rows: int  # training rows that occur more than once
+    repeated: int  # measured rows that occur more than once
     once: int
     drop: LossDrop | None
     auc: DuplicateMembership | None
@@ -473,7 +473,7 @@ class DuplicateTraining:
 
 @dataclass(kw_only=True)
 class DuplicateEffect:
-    """What duplicates did to a run."""
+    """Effect of duplicates on a run."""
 
     leaks: DuplicateGains
-    training: DuplicateTraining | None  # null where no training row was measured
+    training: DuplicateTraining | None  # null if no training row was measured

@@ -1,5 +1,7 @@
-"""Evaluations as the store has them and what their jobs leave: figures and details of metrics, a judge's
-preferences, a classifier on held-out rows, and simulations whose truth is known.
+"""Evaluations in the store and the results of their jobs.
+
+Covers figures and details of metrics, a judge's preferences, a classifier's results on held-out rows, and
+simulations with known truth.
 """
 
 from __future__ import annotations
@@ -14,19 +16,21 @@ from store.core.schemas import ConfigDocument
 
 @dataclass(kw_only=True)
 class ClassRates:
-    """One class: n of recall are its rows, of precision those predicted as it, of F1 both together."""
+    """Metrics of one class; n counts its rows for recall, rows predicted as it for precision, and both for
+    F1.
+    """
 
     label: str
     n: int
     predicted: int
-    precision: Estimate | None  # null where it was never predicted
-    recall: Estimate | None  # null where no row is of it
+    precision: Estimate | None  # null if never predicted
+    recall: Estimate | None  # null if no row has this class
     f1: Estimate
 
 
 @dataclass(kw_only=True)
 class CalibrationError:
-    """Expected calibration error, and what chance alone gives in 19 of 20 cases."""
+    """Expected calibration error, and the value that chance alone stays below in 95% of cases."""
 
     value: float
     null: float
@@ -35,7 +39,7 @@ class CalibrationError:
 
 @dataclass(kw_only=True)
 class CalibrationBin:
-    """Rows of about equal confidence: how sure the model is, and the share that is right."""
+    """Rows of similar confidence: mean confidence and accuracy."""
 
     confidence: float
     accuracy: float
@@ -46,18 +50,18 @@ class CalibrationBin:
 
 @dataclass(kw_only=True)
 class CalibrationFigures:
-    """Whether a classifier is as often right as it is sure."""
+    """Calibration of a classifier: whether its accuracy matches its confidence."""
 
     ece: CalibrationError
-    brier: Estimate  # squared distance from the truth over all classes, 0 to 2
-    temperature: Estimate | None  # of the lowest loss; null where the rows don't bound it
+    brier: Estimate  # squared error over all classes, 0 to 2
+    temperature: Estimate | None  # temperature with the lowest loss; null if the rows don't bound it
     overconfident: bool
     bins: list[CalibrationBin]
 
 
 @dataclass(kw_only=True)
 class ClassAverages:
-    """The figures of a classifier over all classes."""
+    """Metrics of a classifier over all classes."""
 
     n: int
     accuracy: Estimate
@@ -67,18 +71,18 @@ class ClassAverages:
 
 @dataclass(kw_only=True)
 class ClassBreakdown:
-    """How well each class is told, and which are taken for each other."""
+    """Metrics per class, and the confusion matrix."""
 
     n: int
     class_count: int
-    classes: list[ClassRates]  # 200 largest
-    confusion: list[tuple[str, str, int]]  # label, predicted, rows; 400 largest
-    pair_count: int  # cells that occur
+    classes: list[ClassRates]  # the 200 largest
+    confusion: list[tuple[str, str, int]]  # label, predicted, rows; the 400 largest
+    pair_count: int  # number of nonzero cells
 
 
 @dataclass(kw_only=True)
 class ClassFigures(ClassBreakdown, ClassAverages):
-    """The figures of a classifier, over all classes and class by class."""
+    """Metrics of a classifier, over all classes and per class."""
 
     calibration: CalibrationFigures | None = None
 
@@ -94,106 +98,107 @@ class MajorityClass:
 
 @dataclass(kw_only=True)
 class ClassModels:
-    """Figures of the tuned model, of always the most frequent class, and of the untuned model that was asked
-    for the label."""
+    """Metrics of the tuned model, of the majority-class baseline, and of the base model prompted for the
+    label.
+    """
 
     tuned: ClassFigures
     majority: ClassAverages
-    prompted: ClassAverages | None = None  # where it can be asked
+    prompted: ClassAverages | None = None  # if the model can be prompted
 
 
 @dataclass(kw_only=True)
 class ClassConfusion:
-    """Two classes that are taken for each other."""
+    """Two classes that are confused with each other."""
 
     labels: list[str]
     rows: int
-    forth: int  # the first taken for the second
+    forth: int  # rows of the first predicted as the second
     back: int
 
 
 @dataclass(kw_only=True)
 class Classification:
-    """A run as a classifier of held-out rows."""
+    """Results of a run as a classifier of held-out rows."""
 
     split: JudgingSplit
     class_count: int
     majority: MajorityClass
-    unseen: int  # held-out rows with a label that training doesn't know
+    unseen: int  # held-out rows with a label not seen in training
     models: ClassModels
-    over_prompted: Estimate | None  # share of rows more that are right than when the untuned model is asked
+    over_prompted: Estimate | None  # accuracy minus that of the prompted base model
     confused: list[ClassConfusion]
 
 
 @dataclass(kw_only=True)
 class EvaluationCounts:
-    """Rows by what they lack; `rows` is how many were asked for."""
+    """Counts of incomplete rows; `rows` is the number of requested rows."""
 
     no_prompt: int
     no_reference: int
     no_loss: int
-    cut: int  # cut for the loss, as they are longer than the model sees
-    empty: int  # answers without a character
+    cut: int  # rows truncated for the loss because they exceed the model's context
+    empty: int  # empty answers
     rows: int
 
 
 @dataclass(kw_only=True)
 class GeneralFigure:
-    """What the model knows of one of the suite's probes."""
+    """Result of the model on one of the suite's general probes."""
 
     probe: str
-    suite: str  # fingerprint of questions and prose; numbers of different ones are never compared
+    suite: str  # fingerprint of questions and prose; results of different suites are never compared
     n: int  # items
-    loss: Estimate  # nats a token; of choices nats an item
-    accuracy: Estimate | None = None  # of questions
+    loss: Estimate  # nats per token; for choices, nats per item
+    accuracy: Estimate | None = None  # for questions
 
 
 @dataclass(kw_only=True)
 class EvaluationDetails:
-    """What an evaluation found beside its figures."""
+    """Results of an evaluation other than its figures."""
 
     probes: list[GeneralFigure]
     counts: EvaluationCounts
-    reasons: dict[str, int]  # why rows could not be asked or have no loss, and how many
+    reasons: dict[str, int]  # reason why rows could not be evaluated or have no loss -> count
     notices: list[str]
-    seconds: dict[str, float]  # by part: loading, losses, answers, choices, tasks, scoring, probes
+    seconds: dict[str, float]  # by stage: loading, losses, answers, choices, tasks, scoring, probes
     peak_memory_gib: float
     device: str
     device_name: str
     dtype: str
-    versions: dict[str, str]  # of libraries
+    versions: dict[str, str]  # library versions
 
 
 @dataclass(kw_only=True)
 class EvaluationResult(EvaluationDetails):
-    """One evaluation of a model on rows of a data set."""
+    """Result of evaluating a model on rows of a data set."""
 
     n: int  # rows
-    figures: list[Figure]  # one for each metric, and for each number of a harness's task
+    figures: list[Figure]  # one per metric, and one per number of a harness task
 
 
 @dataclass(kw_only=True)
 class EvaluationIdentity:
-    """What every reading of an evaluation has of it."""
+    """Fields common to every view of an evaluation."""
 
-    evaluation_id: str  # the id of its job
+    evaluation_id: str  # id of its job
     name: str
-    model: str  # of a run: its base model
-    run_id: str | None  # null for a model that no run made
+    model: str  # for a run, its base model
+    run_id: str | None  # null for a model not trained by a run
     checkpoint: Literal["tuned", "best", "newest", "base"]
     dataset_id: str
-    dataset_name: str  # as it was when it was asked for
-    data_fingerprint: str  # row ids mean the same under the same one
+    dataset_name: str  # the name when the evaluation was requested
+    data_fingerprint: str  # row ids are comparable under the same fingerprint
     part: Literal["train", "validation", "test", "all"]
     n: int  # rows
     created_at: datetime
-    created_by: str | None  # who asked for it; null where nobody knows
+    created_by: str | None  # person who requested it; null if unknown
     config: ConfigDocument  # store.evaluation.config.EvaluateConfig
 
 
 @dataclass(kw_only=True)
 class Evaluation(EvaluationIdentity):
-    """A row of table `evaluation`: one that has finished."""
+    """A finished evaluation: a row of table `evaluation`."""
 
     notes: str
     figures: list[Figure]
@@ -202,7 +207,7 @@ class Evaluation(EvaluationIdentity):
 
 @dataclass(kw_only=True)
 class EvaluationSummary(EvaluationIdentity):
-    """An evaluation in a list, without what can be large."""
+    """An evaluation in a list, without potentially large fields."""
 
     run_name: str | None
     figures: list[FigureSummary]
@@ -210,7 +215,7 @@ class EvaluationSummary(EvaluationIdentity):
 
 @dataclass(kw_only=True)
 class RowScore:
-    """What one metric says of one row."""
+    """Score of one row by one metric."""
 
     score: float | None
     reason: str | None  # why there is no score
@@ -228,7 +233,7 @@ class EvaluatedRow:
     loss_sum: float | None = None  # nats
     tokens: int | None = None
     bytes: int | None = None
-    probability: float | None = None  # of a head's answer
+    probability: float | None = None  # probability of a classification head's answer
     group: int | None
     choices: list[str] | None = None
     answer_index: int | None = None
@@ -238,7 +243,7 @@ class EvaluatedRow:
 
 @dataclass(kw_only=True)
 class PairedRow:
-    """A row that two evaluations answered in different ways."""
+    """A row that two evaluations answered differently."""
 
     row_id: int
     prompt: str | None
@@ -251,89 +256,89 @@ class PairedRow:
 
 @dataclass(kw_only=True)
 class PairCounts:
-    """Pairs of answers by how they were judged, each pair being asked in both orders."""
+    """Pairs of answers by judgment; each pair is judged in both orders."""
 
-    first: int  # better in both orders
-    second: int  # better in both orders
+    first: int  # pairs won in both orders
+    second: int  # pairs won in both orders
     ties: int
-    split: int  # the order decided
+    split: int  # pairs decided by the order
     unjudged: int
 
 
 @dataclass(kw_only=True)
 class JudgingResult:
-    """One judging of two evaluations."""
+    """Result of judging two evaluations."""
 
     first: str  # evaluation id
     second: str  # evaluation id
-    n: int  # pairs that were to be judged
-    figure: Figure  # the share of pairs that the first wins, ties as half
+    n: int  # pairs to be judged
+    figure: Figure  # share of pairs won by the first, ties counted as half
     pairs: PairCounts
-    reasons: dict[str, int]  # why pairs could not be judged, and how many
+    reasons: dict[str, int]  # reason why pairs could not be judged -> count
     notices: list[str]
     seconds: float
 
 
 @dataclass(kw_only=True)
 class JudgePositionBias:
-    """What the order did in which the two answers were shown."""
+    """Effect of the order in which the two answers were shown."""
 
-    agree: Estimate  # share of pairs in which both orders say the same
-    first_shown: Estimate | None  # share of the others that the answer shown first won; null without one
+    agree: Estimate  # share of pairs in which both orders agree
+    first_shown: Estimate | None  # share of the other pairs won by the answer shown first; null without one
 
 
 @dataclass(kw_only=True)
 class JudgeLengthBias:
-    """What the length of answers did, of pairs that were decided in both orders."""
+    """Effect of answer length, over pairs that were decided in both orders."""
 
-    longer: Estimate | None  # share of pairs of unequal length that the longer answer won
-    first_longer: int  # pairs in which the first one's answer was the longer
-    equal: Estimate | None  # share that the first would win of pairs of equal length
-    problem: str  # why that can't be told, else empty
+    longer: Estimate | None  # share of pairs of unequal length won by the longer answer
+    first_longer: int  # pairs in which the first model's answer is longer
+    equal: Estimate | None  # estimated share of pairs of equal length that the first would win
+    problem: str  # why it can't be estimated, else empty
 
 
 @dataclass(kw_only=True)
 class ConstraintShare(Estimate):
-    """The share of answers that keep one constraint."""
+    """Share of answers that satisfy one constraint."""
 
-    constraint: str  # in words
+    constraint: str  # description of the constraint
 
 
 class ClassDetails(TypedDict):
-    """Answers as labels, class by class."""
+    """Answers as labels, by class."""
 
     classes: list[ClassRates]
     confusion: list[tuple[str, str, int]]  # label, answer, rows
-    pair_count: int  # cells of the confusion that occur
+    pair_count: int  # number of nonzero cells of the confusion matrix
 
 
 @dataclass(kw_only=True)
 class UnmatchedTexts:
-    """Texts that name no label."""
+    """Texts that match no label."""
 
     count: int
-    most: list[list[str | int]]  # the most frequent of them, and how often
+    most: list[list[str | int]]  # the most frequent texts and their counts
 
 
 class JudgeCalls(TypedDict):
-    """What asking a judge took."""
+    """Number of calls to a judge."""
 
     calls: int
-    cached: int  # answered without a call
+    cached: int  # judgments served from the cache
 
 
 class PreferenceDetails(JudgeCalls):
-    """What is said of a judge's preferences."""
+    """Details of a judge's preferences."""
 
-    position: JudgePositionBias | None  # null where no pair was judged in both orders
+    position: JudgePositionBias | None  # null if no pair was judged in both orders
     length: JudgeLengthBias
-    orders: list[list[float | None]]  # how the first answer of each pair did shown first, and shown second
+    orders: list[list[float | None]]  # score of each pair's first answer shown first and shown second
 
 
 class IsolatedQuestion(TypedDict):
-    """What a metric's own process is asked."""
+    """Request to a metric's own process."""
 
-    choice: ConfigDocument  # of store.core.metrics_config, as JSON
+    choice: ConfigDocument  # a metric choice of store.core.metrics_config, as JSON
     home: str
     confidence: float
     row_ids: list[int]
@@ -344,42 +349,42 @@ class IsolatedQuestion(TypedDict):
 
 
 class IsolatedAnswer(TypedDict):
-    """What it answers: `failed` where the process was ended, `error` where the metric failed, else scores."""
+    """Response of a metric's process: `failed` if it was killed, `error` if the metric failed, or scores."""
 
     failed: NotRequired[str]
     error: NotRequired[str]
     traceback: NotRequired[str]
-    scores: NotRequired[list[float | None]]  # a row each
-    reasons: NotRequired[list[tuple[int, str]]]  # place of a row without a score, and why
+    scores: NotRequired[list[float | None]]  # one per row
+    reasons: NotRequired[list[tuple[int, str]]]  # index of a row without a score, and the reason
     estimator: NotRequired[str]
     whole: NotRequired[Any]  # engine.evaluation.statistics.metric_estimates.WholeFigure, or null
 
 
 class SimulatedRate(TypedDict):
-    """How often something happened where the truth is known, and how often it should; shares from 0 to 1."""
+    """Observed and required frequency of an event in simulations with known truth; shares from 0 to 1."""
 
     name: str
-    draws: int  # that counted: one in which no figure is given does not
-    nominal: float  # what is promised
-    low: float  # the observed share must be at least this
-    high: float  # and at most this
-    observed: float | None  # null where no draw counted
-    holds: bool  # so many draws leave it open that the share lies between the two
+    draws: int  # draws counted; those without a figure are not
+    nominal: float  # the nominal rate
+    low: float  # lower bound required of the observed share
+    high: float  # upper bound required of the observed share
+    observed: float | None  # null if no draw counted
+    holds: bool  # whether a share within the bounds is compatible with this many draws
 
 
 class SimulatedTopic(TypedDict):
-    """The rates of one file of the bench, measured together."""
+    """The rates of one bench file, measured together."""
 
-    topic: str  # the file's name
-    about: str  # what it asks, in a paragraph
-    date: str  # of the measurement, in UTC: "2026-11-30"
-    commit: str  # of the code that was asked; ends in "-dirty" where files differed from it
-    share: float  # of the draws that the rates ask for; under 1 it was a first look
-    seconds: float  # of one processor core
+    topic: str  # the file name
+    about: str  # what it measures, in a paragraph
+    date: str  # date of the measurement in UTC: "2026-11-30"
+    commit: str  # commit of the measured code; ends in "-dirty" if files were modified
+    share: float  # share of the intended draws; below 1 the measurement is preliminary
+    seconds: float  # seconds of one CPU core
     rates: list[SimulatedRate]
 
 
 class SimulatedTruth(TypedDict):
-    """All topics, each as it was last measured."""
+    """All topics with their latest measurements."""
 
-    topics: list[SimulatedTopic]  # by name
+    topics: list[SimulatedTopic]  # sorted by name

@@ -1,7 +1,11 @@
-"""Single rows and items of runs, read from the Parquet files in their job folders: losses, the task's
-metric, predicted classes, probes, and rows recalled from training.
+"""Single rows and items of runs, read from the Parquet files in their job folders.
 
-Over a client, QueryError where a file is missing.
+Covers losses, the task's metric, predicted classes, probes, and rows recalled from training. Over a client,
+QueryError if a file is missing.
+
+Losses of held-out rows are in `home/jobs/RUN/row_losses.parquet`, where `/sql` may read them; the home folder
+is the setting `home`. Two runs can be compared on the rows that both held out: rows of the same data set, by
+row id, in the same part of the split in both.
 """
 
 from __future__ import annotations
@@ -34,19 +38,16 @@ from store.jobs.schemas import ValidationSums
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
-# The losses of single held-out rows, read from the Parquet file that each finished run leaves.
-#
-# The files lie in the job folders, `home/jobs/RUN/row_losses.parquet`, where `/sql` may read them; the home
-# folder is the setting `home`. Two runs can be compared on the rows that both held out: rows of the same
-# data set, by row id, of the same part of the split in both.
 
 EVERY_RUN = "*"
 _ID = re.compile(r"[\w-]{1,200}")
 
 
 def get_loss_path(db: Queryable, run_id: str) -> Path:
-    """Where the run's row losses are, or would be. Raises NotFoundError for what is no id of a run, and
-    before the engine's first start."""
+    """Return the path of the run's row losses, whether or not the file exists.
+
+    Raises NotFoundError for an invalid run id, and before the engine's first start.
+    """
     rows = db.query("SELECT value FROM setting WHERE name = 'home'").to_pylist()
     if not rows:
         raise NotFoundError("The store has no setting 'home'.", fix="Start the engine: tunebench up")
@@ -57,19 +58,22 @@ def get_loss_path(db: Queryable, run_id: str) -> Path:
 
 @named_query
 def shared_losses(db: Queryable, first: str, second: str, split: str) -> pa.Table:
-    """The rows of `split` that both runs held out, in order of row id.
+    """Return the rows of `split` that both runs held out, sorted by row id.
 
-    Columns: row_id, tokens (of the first run), same_tokens (whether both count the same), first_loss and
-    second_loss (tuned, summed nats). The caller makes sure that both runs are of the same rows of data.
-    Over a Client, QueryError where a file is missing.
+    Columns: row_id, tokens (of the first run), same_tokens (whether both have the same count), first_loss and
+    second_loss (tuned, summed nats). The caller ensures that both runs use the same data. Over a Client,
+    QueryError if a file is missing.
     """
     return db.query(_SHARED_LOSSES, [str(get_loss_path(db, first)), str(get_loss_path(db, second)), split])
 
 
 @named_query
 def losses_of_runs(db: Queryable, run_ids: Sequence[str]) -> pa.Table:
-    """The held-out rows of those of these runs whose file is there: run_id, split, row_id, tokens and
-    tuned_loss (summed nats), in order of run and row. Over a Client, QueryError where no run has a file."""
+    """Return the held-out rows of those of the runs that have a file, sorted by run and row.
+
+    Columns: run_id, split, row_id, tokens and tuned_loss (summed nats). Over a Client, QueryError if no run
+    has a file.
+    """
     return db.query(_LOSSES_OF_RUNS, [str(get_loss_path(db, EVERY_RUN)), list(run_ids)])
 
 
@@ -77,8 +81,11 @@ def losses_of_runs(db: Queryable, run_ids: Sequence[str]) -> pa.Table:
 def sliced_losses(
     db: Queryable, run_id: str, split: str, rows: exploration.DatasetTable, where: Filter
 ) -> pa.Table:
-    """The held-out rows of `split` that the filter means: row_id, tokens, base_loss and tuned_loss (summed
-    nats), in order of row id. `rows` are those that the run was trained on. Raises ConfigError."""
+    """Return the held-out rows of `split` that match the filter, sorted by row id.
+
+    Columns: row_id, tokens, base_loss and tuned_loss (summed nats). `rows`: the data set that the run was
+    trained on. Raises ConfigError.
+    """
     relation, files = rows.relation(rows.needed(where))
     condition, params = rows.condition(where)
     sql = (
@@ -103,9 +110,10 @@ _SHARED_LOSSES = """
 """
 
 
-# The task's metric at each validation of a run, as sums over its rows: what intervals by step need.
+# The task's metric at each validation of a run, as sums over rows, from which intervals per step are
+# computed.
 #
-# Read from the Parquet files that a run keeps while it trains: `eval_rows.parquet` (tokens right of every
+# Read from the Parquet files that a run writes during training: `eval_rows.parquet` (correct tokens of every
 # validation row) and `live_answers.parquet` (scores of generated answers).
 
 SumKind = Literal["tokens", "label", "accuracy", "pairs"]
@@ -119,8 +127,10 @@ _X: dict[SumKind, str] = {
 
 @named_query
 def validation_sums(db: Queryable, run_id: str, kind: SumKind) -> list[ValidationSums]:
-    """By step, of a kind of `engine.evaluation.training_curve.run_curve`. Over a
-    Client, QueryError where the run has not kept a validation yet."""
+    """Return sums per step for a kind of `engine.evaluation.training_curve.run_curve`.
+
+    Over a Client, QueryError if the run hasn't stored a validation yet.
+    """
     weight = "tokens" if kind == "tokens" else "1"
     only = "WHERE step > 0" if kind == "pairs" else ""
     source = f"SELECT step, {_X[kind]} AS x, {weight} AS w FROM read_parquet(?) {only}"
@@ -131,7 +141,7 @@ def validation_sums(db: Queryable, run_id: str, kind: SumKind) -> list[Validatio
 
 @named_query
 def answer_sums(db: Queryable, run_id: str) -> list[ValidationSums]:
-    """As `sums`, of the generated answers that could be scored."""
+    """Return sums per step, like `validation_sums`, over the generated answers that could be scored."""
     source = "SELECT step, score AS x, 1 AS w FROM read_parquet(?) WHERE isfinite(score)"
     return read_records(
         db.query(_SUMS.format(source), [str(_get_folder(db, run_id).live_answers)]), ValidationSums
@@ -153,14 +163,16 @@ ONLY_PREDICTIONS = {"": "true", "wrong": "label <> predicted", "right": "label =
 
 
 def get_predictions_path(db: Queryable, run_id: str) -> Path:
-    """Where the run's predictions are, or would be."""
+    """Return the path of the run's predictions, whether or not the file exists."""
     return get_loss_path(db, run_id).with_name("class_predictions.parquet")
 
 
 @dataclass(frozen=True)
 class PredictionFilter:
-    """Which predictions are meant. only: "", "wrong" or "right"; label, predicted: of this class alone, where
-    given."""
+    """Filter for predictions.
+
+    only: "", "wrong" or "right"; label, predicted: only these classes, if given.
+    """
 
     only: str = ""
     label: str = ""
@@ -171,8 +183,11 @@ class PredictionFilter:
 def prediction_page(
     db: Queryable, run_id: str, wanted: PredictionFilter, *, limit: int = 10, offset: int = 0
 ) -> tuple[int, list[ClassPrediction]]:
-    """How many rows there are, and some of them: the surest mistakes first, then the least sure right ones.
-    Over a Client, QueryError where the file is missing."""
+    """Return the number of rows and a page of them.
+
+    The most confident mistakes come first, then correct predictions from the least confident on. Over a
+    Client, QueryError if the file is missing.
+    """
     where = f"{ONLY_PREDICTIONS[wanted.only]} AND (? = '' OR label = ?) AND (? = '' OR predicted = ?)"
     classes = [wanted.label, wanted.label, wanted.predicted, wanted.predicted]
     params = [str(get_predictions_path(db, run_id)), *classes]
@@ -186,8 +201,11 @@ def prediction_page(
 
 @named_query
 def shared_predictions(db: Queryable, first: str, second: str, split: str) -> pa.Table:
-    """Rows of `split` that both runs classified: row_id, first_right and second_right, in order of row id.
-    The caller makes sure that both runs are of the same rows of data."""
+    """Return row_id, first_right and second_right of the rows of `split` that both runs classified, by row
+    id.
+
+    The caller ensures that both runs use the same data.
+    """
     return db.query(
         _SHARED_PREDICTIONS,
         [str(get_predictions_path(db, first)), str(get_predictions_path(db, second)), split],
@@ -215,10 +233,10 @@ ONLY_QUESTIONS: dict[ProbeChange, str] = {
 def probe_questions(
     db: Queryable, run_id: str, *, only: ProbeChange = "", limit: int = 10, offset: int = 0
 ) -> tuple[int, list[ProbeQuestion]]:
-    """How many of the choice items there are, and some of them: those first whose right option lost most.
+    """Return the number of choice items and a page of them, sorted by the rise in the right option's loss.
 
-    only: "", "lost" (right before, wrong after), "won" or "wrong" (both times). Over a Client, QueryError
-    where a file is missing.
+    only: "", "lost" (right before, wrong after), "won" or "wrong" (both times). Over a Client, QueryError if
+    a file is missing.
     """
     folder = get_loss_path(db, run_id).parent
     params = [str(folder / name) for name in ("probes.parquet", "probe_items.parquet")]
@@ -230,16 +248,21 @@ def probe_questions(
 
 @named_query
 def probes_of_runs(db: Queryable, run_ids: Sequence[str], probe: str) -> pa.Table:
-    """What the tuned models of those of these runs whose file is there made of the items of a probe: run_id,
-    item, tokens, loss_sum (nats) and correct, in order of run and item. Over a Client, QueryError where no
-    run has a file."""
+    """Return the tuned models' results on the items of a probe for those of the runs that have a file.
+
+    Columns: run_id, item, tokens, loss_sum (nats) and correct, sorted by run and item. Over a Client,
+    QueryError if no run has a file.
+    """
     files = str(get_loss_path(db, "*").with_name("probes.parquet"))
     return db.query(_PROBES_OF_RUNS, [files, list(run_ids), probe])
 
 
 @named_query
 def matrix_changes(db: Queryable, run_id: str) -> list[MatrixChange]:
-    """How far each matrix moved, by layer and module. Over a Client, QueryError where the file is missing."""
+    """Return the change of each weight matrix, by layer and module.
+
+    Over a Client, QueryError if the file is missing.
+    """
     path = get_loss_path(db, run_id).with_name("weights.parquet")
     sql = "SELECT * FROM read_parquet(?) ORDER BY layer NULLS LAST, module"
     return read_records(db.query(sql, [str(path)]), MatrixChange)
@@ -247,8 +270,10 @@ def matrix_changes(db: Queryable, run_id: str) -> list[MatrixChange]:
 
 @named_query
 def probe_requests(db: Queryable, run_id: str) -> list[RefusalRow]:
-    """What a model should refuse, and harmless requests like it, each pair together. Over a Client,
-    QueryError where the file is missing."""
+    """Return requests that a model should refuse and similar harmless ones, in pairs.
+
+    Over a Client, QueryError if the file is missing.
+    """
     path = get_loss_path(db, run_id).with_name("requests.parquet")
     sql = "SELECT * FROM read_parquet(?) ORDER BY pair, harmful DESC"
     return read_records(db.query(sql, [str(path)]), RefusalRow)
@@ -263,15 +288,17 @@ class _Step:
 def probe_curve(
     db: Queryable, run_id: str, *, most: int = 16
 ) -> tuple[int, dict[int, pa.Table], pa.Table | None]:
-    """What was measured while it trained: at how many steps, the rows of at most so many of them (of all
-    probes but training rows, the first and the last step among them), and those of the base model.
+    """Return probe results during training: number of steps, rows by step, and rows of the base model.
 
-    The base model's are those of step 0, where they are there, or else of the finished run: None before."""
+    Rows cover all probes except training rows and at most `most` steps, including the first and the last one.
+    The base model's rows are those of step 0 if available, else those of the finished run; None before it
+    finishes.
+    """
     folder = get_loss_path(db, run_id).parent
     live = str(folder / "live_probes.parquet")
     try:
         steps = [row.step for row in read_records(db.query(_STEPS, [live]), _Step)]
-    except QueryError:  # nothing was measured yet
+    except QueryError:  # nothing measured yet
         return 0, {}, None
     chosen = _thin_steps([step for step in steps if step > 0], most)
     rows = db.query(_LIVE, [live, [0, *chosen]])
@@ -320,8 +347,11 @@ _QUESTIONS = """
 def extraction_page(
     db: Queryable, run_id: str, part: str, *, limit: int = 10, offset: int = 0
 ) -> tuple[int, list[ExtractionRow]]:
-    """How many rows of `part` (train or held_out) there are, and some of them, most striking first: written
-    by the tuned model and not by the base. Over a Client, QueryError where the file is missing."""
+    """Return the number of rows of `part` (train or held_out) and a page of them.
+
+    The most striking rows come first: reproduced by the tuned but not by the base model. Over a Client,
+    QueryError if the file is missing.
+    """
     path = str(get_loss_path(db, run_id).with_name("recalled.parquet"))
     total = int(read_scalar(db.query("SELECT count(*) FROM read_parquet(?) WHERE part = ?", [path, part])))
     page = db.query(

@@ -1,4 +1,4 @@
-"""Simulated rates in words: sentences, and tables with a column for each size; of docs and screens."""
+"""Text and tables (one column per size) of simulated rates, for docs and screens."""
 
 from __future__ import annotations
 
@@ -13,66 +13,66 @@ from store.evaluation.schemas import SimulatedRate, SimulatedTopic, SimulatedTru
 PATH = Path(__file__).with_name("simulated_truth.json")
 COMMAND = "python bench/truth.py --write"
 MEANS = (
-    "Rows are drawn where the answer is known, and the same functions that judge your runs are asked about "
-    "them. A 95% interval must hold the truth in about 95 of 100 draws, and a test may see what isn't there "
-    "in at most about 5; each line says what was wanted of it."
+    "Rows are simulated with a known answer and evaluated by the same functions that evaluate your runs. A"
+    " 95% interval must cover the truth in about 95 of 100 draws, and a test may have about 5 false"
+    " positives; each line states its target."
 )
 UNITS = (
     *("rows", "texts", "items", "prompts", "pairs", "templates", "openings", "canaries", "evaluations"),
     *("validations", "runs", "rated", "requests a day"),
 )
-SIZED = (  # where a name says how much there was; the first that is in it
+SIZED = (  # patterns of the size in a name; the first match counts
     re.compile(r",? n (?P<size>[\d,]*\d)$"),
     re.compile(rf"(?<!\+ )(?<![\w.,])(?P<size>[\d,]*\d) (?P<unit>{'|'.join(UNITS)})\b"),
 )
 
 
 class TruthRow(NamedTuple):
-    """Rates that differ in size alone, or a single one (its size is 0)."""
+    """Rates that differ only in size, or a single rate (its size is 0)."""
 
     name: str
     rates: dict[int, SimulatedRate]
 
     @property
     def wanted(self) -> str:
-        """The band, which they share."""
+        """The target band common to all rates."""
         return format_target_band(next(iter(self.rates.values())))
 
     @property
     def draws(self) -> str:
-        """How many counted, from the fewest to the most."""
+        """The number of counted draws, as a range if it varies."""
         counts = [rate["draws"] for rate in self.rates.values()]
         fewest, most = min(counts), max(counts)
         return f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
 
 
 class TruthTable(NamedTuple):
-    """A matrix of rates by size, or without sizes a list of single ones."""
+    """A matrix of rates by size, or a list of single rates if there are no sizes."""
 
-    unit: str  # what the sizes count; "" where names say "n 10"
+    unit: str  # unit of the sizes; "" if names contain "n 10"
     sizes: tuple[int, ...]
     rows: list[TruthRow]
 
 
 def read(path: Path | None = None) -> SimulatedTruth:
-    """What comes with the package; nothing where nothing was measured yet."""
+    """Read the rates shipped with the package; no topics if nothing was measured yet."""
     truth: SimulatedTruth | None = read_json(path or PATH)
     return truth or {"topics": []}
 
 
 def get_topic_title(topic: SimulatedTopic) -> str:
-    """Its name for people."""
+    """Return a topic's display name."""
     return topic["topic"].replace("_", " ").capitalize()
 
 
 def count_holding_rates(topics: Iterable[SimulatedTopic]) -> tuple[int, int]:
-    """How many of their rates hold, of how many."""
+    """Return how many of the topics' rates hold, and the total."""
     verdicts = [rate["holds"] for topic in topics for rate in topic["rates"]]
     return sum(verdicts), len(verdicts)
 
 
 def describe_measurement(topics: Sequence[SimulatedTopic]) -> str:
-    """When, and at which commit; of topics that were measured apart from the first day to the last."""
+    """Describe the date (or range of dates) and the commit of a measurement."""
     dates, commits = ({topic[key] for topic in topics} for key in ("date", "commit"))
     when = f"on {min(dates)}" if len(dates) == 1 else f"from {min(dates)} to {max(dates)}"
     where = (
@@ -82,25 +82,25 @@ def describe_measurement(topics: Sequence[SimulatedTopic]) -> str:
 
 
 def describe_subset(topics: Sequence[SimulatedTopic]) -> str:
-    """Which part of the draws was taken, where it was not all of them."""
+    """Describe which share of the draws was taken; "" if all were."""
     part = [topic for topic in topics if topic["share"] < 1]
     if not part:
         return ""
     shares = sorted({topic["share"] for topic in part})
     drawn = " to ".join(f"{100 * share:g}" for share in dict.fromkeys((shares[0], shares[-1])))
     return (
-        f"A first look: {len(part)} of {len(topics)} topics took a part of their draws ({drawn}%). "
-        "So few leave much open: a rate counts as off only where chance alone hardly puts it there."
+        f"Preliminary: {len(part)} of {len(topics)} topics used a part of their draws ({drawn}%). With so"
+        " few, a rate counts as off target only if chance is an unlikely explanation."
     )
 
 
 def describe_run(topic: SimulatedTopic) -> str:
-    """When, where and how long one was measured."""
+    """Describe the date, commit and duration of a topic's measurement."""
     return f"Measured {describe_measurement([topic])}, {topic['seconds']:,.0f} s of one core."
 
 
 def format_target_band(rate: SimulatedRate) -> str:
-    """The band in which the observed share must lie."""
+    """Format the range required of the observed share."""
     low, high = (f"{100 * rate[end]:g}" for end in ("low", "high"))
     if rate["low"] == rate["high"]:
         return f"{low}%"
@@ -110,12 +110,12 @@ def format_target_band(rate: SimulatedRate) -> str:
 
 
 def format_observed_share(rate: SimulatedRate) -> str:
-    """The share that came of it."""
+    """Format the observed share."""
     return "no draw counted" if rate["observed"] is None else f"{100 * rate['observed']:.1f}%"
 
 
 def build_tables(rates: Sequence[SimulatedRate]) -> list[TruthTable]:
-    """Rates that differ in size alone in one row, by what the sizes count; then all others."""
+    """Build tables with rates that differ only in size in one row, one table per unit; then all others."""
     folded: dict[tuple[str, str, str], dict[int, SimulatedRate]] = {}
     for rate in rates:
         name, unit, size = split_size(rate["name"])
@@ -135,7 +135,7 @@ def build_tables(rates: Sequence[SimulatedRate]) -> list[TruthTable]:
 
 
 def split_size(name: str) -> tuple[str, str, int]:
-    """The name with "n" in the place of its size, what the size counts, and the size; 0 where it has none."""
+    """Return the name with "n" in place of its size, the unit of the size, and the size; 0 if it has none."""
     for pattern in SIZED:
         if match := pattern.search(name):
             unit = match.groupdict().get("unit", "")
@@ -146,18 +146,18 @@ def split_size(name: str) -> tuple[str, str, int]:
 
 
 def format_truth_page() -> str:
-    """docs/truth.md."""
+    """Return the page docs/truth.md."""
     topics = read()["topics"]
     held, total = count_holding_rates(topics)
     if not topics:
         return f"# Simulated truth\n\nNothing was measured yet: `{COMMAND}`.\n"
     parts = [
         "# Simulated truth",
-        f"**{held:,} of {total:,} rates hold**, measured {describe_measurement(topics)}.",
-        f"{MEANS} In **bold** is what does not hold. `{COMMAND}` measures all anew, for this page and the "
-        "one in the app; with `--only TOPIC …` it keeps the others.",
+        f"**{held:,} of {total:,} rates on target**, measured {describe_measurement(topics)}.",
+        f"{MEANS} **Bold** rates are off target. `{COMMAND}` repeats all measurements, for this page and the"
+        " one in the app; `--only TOPIC …` repeats some.",
         *([describe_subset(topics)] if describe_subset(topics) else []),
-        *(["## What does not hold", *_format_failing_rates(topics)] if held < total else []),
+        *(["## Off target", *_format_failing_rates(topics)] if held < total else []),
         *(part for topic in topics for part in _format_topic(topic)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -176,7 +176,7 @@ def _format_failing_rates(topics: Sequence[SimulatedTopic]) -> list[str]:
 
 def _format_topic(topic: SimulatedTopic) -> list[str]:
     held, total = count_holding_rates([topic])
-    note = f"{held:,} of {total:,} hold. {describe_run(topic)}"
+    note = f"{held:,} of {total:,} on target. {describe_run(topic)}"
     return [
         f"## {get_topic_title(topic)}",
         topic["about"],
@@ -200,7 +200,7 @@ def _format_table(table: TruthTable) -> str:
 def format_cells(
     row: TruthRow, sizes: Sequence[int], cell: Callable[[SimulatedRate], str], empty: str = ""
 ) -> list[str]:
-    """A cell for each size of the table, in its order."""
+    """Return a cell for each size of the table, in its order."""
     return [cell(row.rates[size]) if size in row.rates else empty for size in sizes or (0,)]
 
 

@@ -1,6 +1,4 @@
-"""The verdict on a run, how its losses went, and what else it leaves: models part of the way from its
-base, and single rows and items in Parquet files.
-"""
+"""The verdict on a run, its loss curves, interpolated models, and single rows and items from Parquet."""
 
 from __future__ import annotations
 
@@ -30,47 +28,47 @@ GapLevel = Literal["red", "amber", "green", "unclear"]
 
 @dataclass(kw_only=True)
 class GapPoint:
-    """How much better a model is at one step on rows that it trains on than on validation rows."""
+    """Generalization gap at one step: loss on training rows compared with loss on validation rows."""
 
     step: int
     train: Estimate  # mean loss on a fixed probe of training rows
     validation: Estimate  # mean loss on validation rows
     gap: Estimate  # validation minus training loss
-    relative: Estimate  # share of the validation loss that the gap is
-    growth: Estimate | None  # of the gap since the first step; null at that one
-    level: GapLevel  # by the relative gap
+    relative: Estimate  # gap as a share of the validation loss
+    growth: Estimate | None  # growth of the gap since the first step; null at the first step
+    level: GapLevel  # level of the relative gap
 
 
 @dataclass(kw_only=True)
 class MetricDivergence:
-    """Loss and the task's metric say different things between two steps."""
+    """A disagreement between the loss and the task's metric between two steps."""
 
     kind: Literal["metric_improves", "metric_falls"]
     from_step: int
     to_step: int
     metric: Estimate  # change of the metric
-    loss: Estimate | None  # rise of the validation loss; null where it fell
+    loss: Estimate | None  # rise of the validation loss; null if it fell
     sentence: str
 
 
 @dataclass(kw_only=True)
 class Overfitting:
-    """Whether validation loss rose after its best step, and the stage that the run ended in."""
+    """Whether validation loss rose after its best step, and the stage in which the run ended."""
 
     state: OverfittingState
-    since_step: int | None  # from which on it surely overfits, or its loss stays up where it diverged
-    best_step: int | None  # of the lowest validation loss
+    since_step: int | None  # step from which it significantly overfits or, if diverged, the loss stays high
+    best_step: int | None  # step with the lowest validation loss
     last_step: int | None
-    rise: Estimate | None  # of the validation loss from the best to the last step, in the unit of the loss
-    gl: float | None  # generalisation loss of the last validation, per cent
-    pq: float | None  # generalisation loss over training progress, per cent over per mille
+    rise: Estimate | None  # rise of the validation loss from best to last step, in the unit of the loss
+    gl: float | None  # generalization loss of the last validation, percent
+    pq: float | None  # generalization loss divided by training progress, percent over per mille
     sentence: str
-    stage: Stage | None  # null, as what follows is empty, in runs from before stages were told apart
+    stage: Stage | None  # null, and the next fields empty, for older runs without stages
     stage_sentence: str = ""
-    gap: list[GapPoint] = field(default_factory=list)  # at each step that training rows were measured at
-    gap_sentence: str = ""  # empty without a point
+    gap: list[GapPoint] = field(default_factory=list)  # one per step at which training rows were measured
+    gap_sentence: str = ""  # empty if there is no point
     parting: MetricDivergence | None
-    baseline_sentence: str | None = None  # of a classifier, beside always the most frequent class
+    baseline_sentence: str | None = None  # for a classifier, compared with the majority-class baseline
 
 
 @dataclass(kw_only=True)
@@ -85,54 +83,56 @@ VerdictState = Literal["learned", "better", "shape", "undecided", "no_gain", "wo
 
 @dataclass(kw_only=True)
 class TrainingStop:
-    """How training ended; `mixed` is a model that was not trained."""
+    """How training ended; `mixed` denotes a model that was not trained."""
 
     reason: StopReason
     step: int
-    restored_step: int | None  # whose weights were kept
+    restored_step: int | None  # step whose weights were kept
 
 
 @dataclass(kw_only=True)
 class GainParts:
-    """The gain on held-out rows in two parts, total = shape + question: what a row's answer gains after the
-    prompts of other rows, and what its own prompt adds. In the unit of the gain, of pairs in rewards."""
+    """The gain on held-out rows in two parts, total = shape + question. Shape is what a row's answer gains
+    after the prompts of other rows, question is what its own prompt adds. In the unit of the gain; for
+    pairs, in rewards.
+    """
 
     total: Estimate
     shape: Estimate
     question: Estimate
     unit: str
-    pairs: int  # answers after a prompt of another row
-    same: int  # of them those whose two rows have the same answer: true pairs that count as swapped
-    left_out: int  # held-out rows without a like one, which are in none of the parts
+    pairs: int  # answers paired with the prompt of another row
+    same: int  # pairs whose two rows have the same answer: true pairs that count as swapped
+    left_out: int  # held-out rows without a similar row, which are in none of the parts
 
 
 @dataclass(kw_only=True)
 class LossFigures:
-    """One model on the held-out rows; null is what is not a number, or what the task doesn't have."""
+    """Loss and accuracy of one model on held-out rows; null if NaN or if the task doesn't have it."""
 
     loss: float | None  # in the unit of the gain
     perplexity: float | None
     token_accuracy: float | None
     n: int  # rows
-    tokens: int  # of pairs their number, of a head the rows that have a loss
-    accuracy: float | None = None  # share of rows right, of a classification head
+    tokens: int  # for pairs, their number; for a head, the rows with a loss
+    accuracy: float | None = None  # accuracy of a classification head
     f1_macro: float | None = None
 
 
 @dataclass(kw_only=True)
 class PreferenceFigures:
-    """Of held-out pairs, the tuned model against the base model."""
+    """Tuned model compared with the base model on held-out pairs."""
 
     moved: int | None = None  # pairs whose margin is not 0
-    reward_accuracy: Estimate  # share of pairs in which the chosen answer gained on the rejected one
-    reward_margin: Estimate  # mean margin of rewards
-    chosen_change: Estimate  # of the log-probability of the chosen answer, nats an answer
+    reward_accuracy: Estimate  # share of pairs in which the chosen answer gained over the rejected one
+    reward_margin: Estimate  # mean reward margin
+    chosen_change: Estimate  # change of the chosen answer's log-probability, nats per answer
     rejected_change: Estimate
 
 
 @dataclass(kw_only=True)
 class RunReference:
-    """A run by its id and name."""
+    """Id and name of a run."""
 
     run_id: str
     name: str
@@ -140,40 +140,40 @@ class RunReference:
 
 @dataclass(kw_only=True)
 class Verdict:
-    """What a run came to. Parts that a task lacks, or that were not measured, are missing or null."""
+    """Verdict on a run. Parts that the task lacks or that were not measured are missing or null."""
 
     task: Literal["dpo"] | None = None
-    state: VerdictState  # whether the gain matters, its sign, and whether it is the question's
+    state: VerdictState  # whether the gain matters, its sign, and whether it is due to the question
     headline: str
     sentences: list[str]
     advice: list[AdviceItem]
-    gain: Gain | None  # null where the tuned loss is not a number
-    parts: GainParts | None = None  # null where rows have no prompts, or it was not measured
-    accuracy_gain: UnitEstimate | None = None  # tuned minus base; not of preference tuning
+    gain: Gain | None  # null if the tuned loss is NaN
+    parts: GainParts | None = None  # null if rows have no prompts, or if not measured
+    accuracy_gain: UnitEstimate | None = None  # tuned minus base; not for preference tuning
     base: LossFigures
     tuned: LossFigures
-    overfitting: Overfitting | None  # null of a model that was not trained
+    overfitting: Overfitting | None  # null for a model that was not trained
     stopped: TrainingStop
     membership: Membership | None = None
-    extraction: Extraction | None = None  # of instruction tuning
-    duplicates: DuplicateEffect | None = None  # of instruction tuning
-    canaries: CanaryEvaluation | None = None  # null where none were planted
-    preference: PreferenceFigures | None = None  # of preference tuning
-    classification: Classification | None = None  # of a head, or of answers that are labels
-    forgetting: Forgetting | None = None  # where probes were measured
+    extraction: Extraction | None = None  # instruction tuning only
+    duplicates: DuplicateEffect | None = None  # instruction tuning only
+    canaries: CanaryEvaluation | None = None  # null if no canaries were inserted
+    preference: PreferenceFigures | None = None  # preference tuning only
+    classification: Classification | None = None  # for a classification head, or if answers are labels
+    forgetting: Forgetting | None = None  # if probes were measured
     weights: WeightChange | None = None
-    continued_from: RunReference | None = None  # the run whose model is the base model here
+    continued_from: RunReference | None = None  # the run whose model is this run's base model
 
 
 @dataclass(kw_only=True)
 class RunFigure:
-    """A figure of a run's verdict; low and high are null where it has no interval."""
+    """A figure of a run's verdict; low and high are null if it has no interval."""
 
-    key: str  # tells it from the others of its run
+    key: str  # unique within the run
     title: str
     unit: str
     value: float
-    low: float | None  # of the 95% interval
+    low: float | None  # lower end of the 95% interval
     high: float | None
     n: int
 
@@ -183,35 +183,35 @@ class MeasuredEstimate(Estimate):
     """An estimate with its standard error."""
 
     se: float | None
-    detectable: float | None  # the smallest difference that so many rows would show in 80 of 100 cases
+    detectable: float | None  # smallest difference detectable with this many rows at 80% power
 
 
 @dataclass(kw_only=True)
 class SharePoint:
-    """One share α of the way: what it gains on the rows that judged the run, and what it costs elsewhere."""
+    """One interpolation share α: its gain on the rows that the run was judged on, and its cost elsewhere."""
 
     alpha: float
-    seconds: float | None = None  # of measuring it; null for what the verdict knew
-    loss: MeasuredEstimate  # nats a token
-    gain: MeasuredEstimate  # nats a token below α = 0
-    text: TextForgetting | None  # plain prose, against α = 0
+    seconds: float | None = None  # measuring time; null if taken from the verdict
+    loss: MeasuredEstimate  # nats per token
+    gain: MeasuredEstimate  # loss reduction relative to α = 0, nats per token
+    text: TextForgetting | None  # plain prose, relative to α = 0
     choices: ChoiceForgetting | None
-    named: list[TextForgetting | ChoiceForgetting]  # data sets and tasks that the user named
-    kl: Estimate | None  # on the base model's own texts, nats a token
+    named: list[TextForgetting | ChoiceForgetting]  # user-named data sets and tasks
+    kl: Estimate | None  # on the base model's own samples, nats per token
     state: ForgettingState
 
 
 @dataclass(kw_only=True)
 class RecommendedShare:
-    """The smallest share that keeps 90% of the best gain."""
+    """The smallest share that preserves 90% of the best gain."""
 
-    recommended: float | None  # null where none gains surely
+    recommended: float | None  # null if no share gains significantly
     sentence: str
 
 
 @dataclass(kw_only=True)
 class Interpolation(RecommendedShare):
-    """The result of an interpolate job."""
+    """Result of an interpolate job."""
 
     run_id: str
     split: JudgingSplit
@@ -220,7 +220,7 @@ class Interpolation(RecommendedShare):
 
 @dataclass(kw_only=True)
 class LikelyLabel:
-    """One of the labels that a classifier holds for likely."""
+    """One of a classifier's most likely labels."""
 
     label: str
     probability: float
@@ -228,32 +228,32 @@ class LikelyLabel:
 
 @dataclass(kw_only=True)
 class ClassPrediction:
-    """A held-out row as a run classified it."""
+    """A run's classification of a held-out row."""
 
     split: str
     row_id: int
     label: str
     predicted: str
     probability: float
-    label_probability: float | None  # null for a label that training doesn't know
-    top: list[LikelyLabel]  # the five likeliest
-    prompted: str | None  # by the untuned model that was asked; null where it was not
+    label_probability: float | None  # null for a label not seen in training
+    top: list[LikelyLabel]  # the five most likely
+    prompted: str | None  # label given by the prompted base model; null if it was not prompted
     prompted_probability: float | None
 
 
 @dataclass(kw_only=True)
 class ExtractionRow:
-    """A row that base and tuned model were asked to write from memory: of `recalled.parquet`."""
+    """A row that base and tuned model were prompted to complete from memory; from `recalled.parquet`."""
 
     part: Literal["train", "held_out"]
     row_id: int
     prompt: str
-    prefix: str  # the beginning of the answer that was given
+    prefix: str  # the beginning of the answer, given to the model
     reference: str
     tokens: int
     base: str
-    base_same: int  # tokens before its first slip
-    base_whole: bool  # it was not stopped for having gone astray
+    base_same: int  # tokens before the first mismatch
+    base_whole: bool  # generation was not stopped early for deviating
     base_similarity: float
     tuned: str
     tuned_same: int
@@ -263,7 +263,7 @@ class ExtractionRow:
 
 @dataclass(kw_only=True)
 class ProbeQuestion:
-    """A choice item of a probe, and what base and tuned model chose."""
+    """A choice item of a probe, and the options chosen by base and tuned model."""
 
     probe: str
     item: str
@@ -271,14 +271,14 @@ class ProbeQuestion:
     text: str
     options: list[str]
     right: int  # index of the right option
-    base: int | None  # index of the one that it chose
+    base: int | None  # index of the chosen option
     tuned: int | None
-    rise: float  # of the loss of the right option, nats
+    rise: float  # rise in the loss of the right option, nats
 
 
 @dataclass(kw_only=True)
 class MatrixChange:
-    """How far one weight matrix moved."""
+    """Change of one weight matrix."""
 
     name: str
     layer: int | None
@@ -289,13 +289,13 @@ class MatrixChange:
     relative: float
     stable_rank: float | None
     effective_rank: float | None
-    intruders: int | None  # strongest directions that are like none of the base model's
-    strongest: int | None  # directions that were looked at
+    intruders: int | None  # leading singular directions unlike any of the base model's
+    strongest: int | None  # number of leading directions examined
 
 
 @dataclass(kw_only=True)
 class RefusalRow:
-    """A request that a model should refuse, or a harmless one like it, and what both models said."""
+    """A request that a model should refuse or a similar harmless one, and both models' responses."""
 
     pair: int
     category: str

@@ -1,4 +1,4 @@
-"""What an export of a model is asked: of which model, in which form, held against the model on which rows."""
+"""Configs for exporting models and for comparing an export with its model."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from store.export.forms import (
 
 
 class ParityTarget(Config):
-    """Against which model an export is held, on which rows. `subject` is a run by id or name, or a registered
-    version: NAME@3, NAME@production."""
+    """Model and rows that an export is compared with. `subject` is a run by id or name, or a registered
+    version: NAME@3, NAME@production.
+    """
 
     subject: Line = Field(min_length=1, max_length=160, description="A run, or a model version as NAME@3")
     checkpoint: Checkpoint = Field("tuned", description="Checkpoint of a run: tuned (final), best or newest")
@@ -44,12 +45,12 @@ class ParityTarget(Config):
         return value
 
     def document(self) -> ConfigDocument:
-        """As it is stored and sent."""
+        """Return the config as it is stored and sent."""
         return self.model_dump()
 
 
 class ModelExport(ParityTarget):
-    """One export."""
+    """Config of an export."""
 
     form: Line = Field(description=f"One of {', '.join(FORMS)}")
     gguf: Line = Field(OLLAMA_GGUF, description="GGUF format for the form ollama")
@@ -74,7 +75,7 @@ class ModelExport(ParityTarget):
         if value not in GGUF_FORMS:
             raise ValueError(f"{value!r} is not a GGUF form; choose one of {', '.join(GGUF_FORMS)}")
         if value != OLLAMA_GGUF and validation.data.get("form") != "ollama":
-            raise ValueError("only the form ollama takes gguf; choose the GGUF form itself")
+            raise ValueError("only the format ollama uses gguf; choose the GGUF format itself")
         return value
 
     @field_validator("reader")
@@ -95,7 +96,7 @@ class ModelExport(ParityTarget):
 
 
 class ModelVerify(ParityTarget):
-    """A folder or a GGUF file that is to be the model: an export that is here, or one that came back."""
+    """Compare a folder or a GGUF file with the model: an existing export or one that was copied back."""
 
     path: FolderSource = Field(
         "", max_length=1_000, description="A folder or a GGUF file, instead of an export"
@@ -120,12 +121,12 @@ class ModelVerify(ParityTarget):
         return value
 
     def as_export(self, form: str, gguf: str) -> ModelExport:
-        """The export that it is to be."""
+        """Return the config of the expected export."""
         held = {name: getattr(self, name) for name in ParityTarget.model_fields}
         return ModelExport.parse({**held, "form": form, "gguf": gguf if form == "ollama" else OLLAMA_GGUF})
 
 
 class ExportReference(Config):
-    """An export by the id of its job."""
+    """Reference to an export by the id of its job."""
 
     export: Line = Field(min_length=1, max_length=120)

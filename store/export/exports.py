@@ -1,4 +1,4 @@
-"""Models that were exported: of a run, of a registered version, by id; and what is being exported."""
+"""Exported models of runs and registered versions, and unfinished exports."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
 KIND, VERIFY = "model_export", "model_verify"
-MANIFEST = "manifest.json"  # of an export's folder (`ExportManifest`)
+MANIFEST = "manifest.json"  # manifest in an export's folder (`ExportManifest`)
 JSON_COLUMNS = ("files", "parity", "notices")
-COPIED = ("form", "gguf", "folder", "bytes", "model_bytes", "source_bytes")  # from a result as they are
+COPIED = ("form", "gguf", "folder", "bytes", "model_bytes", "source_bytes")  # unchanged from a result
 
 
 @named_query
 def of_run(db: Queryable, run_id: str) -> list[ModelExportRow]:
-    """Those of a run's own model, newest first."""
+    """Return exports of a run's own model, newest first."""
     sql = """SELECT * FROM model_export WHERE run_id = ? AND subject = 'run'
         ORDER BY created_at DESC, job_id DESC"""
     return read_records(db.query(sql, [run_id]), ModelExportRow, JSON_COLUMNS)
@@ -30,7 +30,7 @@ def of_run(db: Queryable, run_id: str) -> list[ModelExportRow]:
 
 @named_query
 def of_version(db: Queryable, model_id: str, version: int) -> list[ModelExportRow]:
-    """Those of a registered version, newest first."""
+    """Return exports of a registered version, newest first."""
     sql = """SELECT * FROM model_export WHERE model_id = ? AND version = ?
         ORDER BY created_at DESC, job_id DESC"""
     return read_records(db.query(sql, [model_id, version]), ModelExportRow, JSON_COLUMNS)
@@ -38,7 +38,7 @@ def of_version(db: Queryable, model_id: str, version: int) -> list[ModelExportRo
 
 @named_query
 def get(db: Queryable, job_id: str) -> ModelExportRow:
-    """The export that this job made. Raises NotFoundError."""
+    """Return the export created by this job. Raises NotFoundError."""
     sql = "SELECT * FROM model_export WHERE job_id = ?"
     rows = read_records(db.query(sql, [job_id]), ModelExportRow, JSON_COLUMNS)
     if not rows:
@@ -49,20 +49,20 @@ def get(db: Queryable, job_id: str) -> ModelExportRow:
 
 
 def is_named(db: Queryable, folder: str) -> bool:
-    """Whether some export is the folder of that path beneath the home folder."""
+    """Return whether any export uses the folder with that path, relative to the home folder."""
     return bool(db.query("SELECT 1 FROM model_export WHERE folder = ?", [folder]).num_rows)
 
 
 @named_query
 def recent(db: Queryable, *, limit: int = 100) -> list[ModelExportRow]:
-    """Those of all models, newest first."""
+    """Return exports of all models, newest first."""
     sql = "SELECT * FROM model_export ORDER BY created_at DESC, job_id DESC LIMIT ?"
     return read_records(db.query(sql, [limit]), ModelExportRow, JSON_COLUMNS)
 
 
 @named_query
 def unfinished(db: Queryable, subject: str) -> list[Job]:
-    """Jobs that export this subject (a run's id, or NAME@3) and have no result; oldest first."""
+    """Return export jobs of a subject (a run's id, or NAME@3) without a result, oldest first."""
     sql = """SELECT * FROM job WHERE kind = ? AND status <> 'finished' AND config ->> 'subject' = ?
         ORDER BY created_at, job_id"""
     return read_records(db.query(sql, [KIND, subject]), Job, ("config", "error", "result"))
@@ -70,14 +70,14 @@ def unfinished(db: Queryable, subject: str) -> list[Job]:
 
 @named_query
 def verifications(db: Queryable, export: str) -> list[Job]:
-    """Jobs that held this export against its model again, newest first."""
+    """Return jobs that compared this export with its model again, newest first."""
     sql = """SELECT * FROM job WHERE kind = ? AND config ->> 'export' = ?
         ORDER BY created_at DESC, job_id DESC"""
     return read_records(db.query(sql, [VERIFY, export]), Job, ("config", "error", "result"))
 
 
 def list_manifests(db: Queryable, subject: str, checkpoint: str) -> list[StoredManifest]:
-    """Those of the exports of a subject (a run's id, or NAME@3) that have one, newest first."""
+    """Return the manifests of a subject's exports (a run's id, or NAME@3) that have one, newest first."""
     sql = """SELECT * FROM model_export
         WHERE checkpoint = ? AND CASE subject WHEN 'run' THEN run_id ELSE name END = ?
         ORDER BY created_at DESC, job_id DESC"""
@@ -91,7 +91,7 @@ def list_manifests(db: Queryable, subject: str, checkpoint: str) -> list[StoredM
 
 
 def insert(tx: Transaction, job: Job, order: ExportSpec, result: ModelExportResult, at: float) -> None:
-    """The export that a job made."""
+    """Record the export created by a job."""
     version = order.version
     name = f"{version.name}@{version.version}" if version else order.run_name
     row = {
@@ -115,5 +115,5 @@ def insert(tx: Transaction, job: Job, order: ExportSpec, result: ModelExportResu
 
 
 def delete(tx: Transaction, job_id: str) -> None:
-    """Forget an export."""
+    """Delete an export."""
     tx.execute("DELETE FROM model_export WHERE job_id = ?", [job_id])

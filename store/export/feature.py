@@ -1,4 +1,4 @@
-"""Export: a model in the forms of other tools, held against the original."""
+"""Export feature: models in the formats of other tools, compared with the original."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The forms in which a model leaves the house, as one table: what each is, who reads it, what it may lose.
+"""Table of export formats: what each one is, which engine loads it, and its limits of quality loss.
 
-A form's limits say when an export still is the model that was evaluated. They are of the Kullback–Leibler
-divergence from the model to its export (nats a token, over its own answers) and of the share of tokens for
-which both hold the same one for the likeliest. Beneath `passes` (above, for the share) an export passed,
-beyond `fails` it failed, in between it is warned of; with fewer rows than `count_rows_to_pass` it can't be
-told. `why` says where the two come from.
+A format's limits determine whether an export is still equivalent to the evaluated model. They apply to the
+Kullback–Leibler divergence from the model to its export (nats per token, over the model's own answers) and
+to the share of tokens with the same most likely token. An export passes below `passes` (above, for the
+share), fails beyond `fails`, and gets a warning in between. With fewer rows than `count_rows_to_pass` the
+result is inconclusive. `why` explains the limits.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Literal
 
 Family = Literal["adapter", "weights", "quantised", "gguf", "ollama"]
 Reader = Literal["transformers", "llama.cpp"]
-RequestedReader = Literal["usual", "vllm"]  # of an export: its form's own, or vLLM
-FEW_OTHER = 0.02  # of the prompts, read or answered otherwise: warned of; surely more is a failure
+RequestedReader = Literal["usual", "vllm"]  # the format's own reader, or vLLM
+FEW_OTHER = 0.02  # share of prompts read or answered differently: a warning; significantly more fails
 FAMILY_TITLES: dict[Family, str] = {
     "adapter": "Adapter",
     "weights": "Full weights",
@@ -28,7 +28,7 @@ FAMILY_TITLES: dict[Family, str] = {
 
 @dataclass(frozen=True)
 class ParityLimits:
-    """kl: nats a token, mean; argmax: share of the tokens. Each as (passes, fails)."""
+    """Limits of a format. kl: mean, nats per token; argmax: share of tokens. Each is (passes, fails)."""
 
     kl: tuple[float, float]
     argmax: tuple[float, float]
@@ -57,10 +57,13 @@ FEWER = ParityLimits((0.5, 1.2), (0.7, 0.55), "below 4 bits per weight, every mo
 
 @dataclass(frozen=True)
 class ExportForm:
-    """One form. when: for whom it is. bits: a weight takes about so many on the disk, which says what space
-    is needed; 0 for an adapter, which is as large as it is. reader: the engine that reads it back. ftype:
-    of llama.cpp's table of file types. needs_merge: it holds whole weights, so that an adapter is merged
-    first. headed: a classification head can go along."""
+    """An export format.
+
+    when: intended use. bits: approximate bits per weight on disk, for an estimate of the required space; 0
+    for an adapter, whose size is known. reader: the engine that loads it. ftype: file type in llama.cpp's
+    table. needs_merge: whether it contains full weights, so that an adapter is merged first. headed:
+    whether it supports a classification head.
+    """
 
     name: str
     title: str
@@ -139,22 +142,22 @@ FORMS: dict[str, ExportForm] = {
 GGUF_FORMS: tuple[str, ...] = tuple(name for name, form in FORMS.items() if form.family == "gguf")
 COMPRESSED: tuple[str, ...] = tuple(name for name in FORMS if name.startswith("compressed-tensors"))
 VLLM_READS: tuple[str, ...] = ("adapter", "merged", "merged-f32", *COMPRESSED)
-OLLAMA_GGUF = "gguf-q8_0"  # which file Ollama is given, unless another one is asked for
+OLLAMA_GGUF = "gguf-q8_0"  # default GGUF format for Ollama
 
 
 def count_rows_to_pass() -> int:
-    """Drawn rows without which nobody can be sure at 95% that few prompts are answered quite otherwise."""
+    """Return how many sampled rows are needed for 95% confidence that few prompts have a different answer."""
     return math.ceil(math.log(0.05) / math.log1p(-FEW_OTHER))
 
 
-USUAL_ROWS = count_rows_to_pass() + 1  # that are asked, unless other many are asked for
+USUAL_ROWS = count_rows_to_pass() + 1  # default number of rows
 
 
 def get_limits(form: str, gguf: str = OLLAMA_GGUF) -> ParityLimits:
-    """The limits of a form; Ollama's are those of the file that it is given."""
+    """Return the limits of a format; for Ollama, those of its GGUF format."""
     return FORMS[gguf if form == "ollama" else form].limits
 
 
 def get_file_form(form: str, gguf: str = OLLAMA_GGUF) -> ExportForm:
-    """The form of the weights: of Ollama's that of the file that it is given."""
+    """Return the format of the weights; for Ollama, its GGUF format."""
     return FORMS[gguf if form == "ollama" else form]

@@ -1,4 +1,4 @@
-"""Exports in words: what parity said, what a form costs, and which one to take."""
+"""Descriptions of exports: parity results, quality loss, and the recommended format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from store.export.forms import FAMILY_TITLES, FORMS, count_rows_to_pass
 
 STATUS_LABELS = {
     "passed": "Quality loss is within the limits of the format",
-    "untold": "Inconclusive: too few rows to tell whether quality loss is within the limits of the format",
+    "untold": "Inconclusive: too few rows to determine whether quality loss is within the limits",
     "warned": "Quality loss may be higher than usual for the format",
     "failed": "Quality loss exceeds the limit of the format, or prompts are tokenized differently",
 }
@@ -21,11 +21,11 @@ VERIFICATION_LABELS: dict[ParityStatus, str] = {
     "warned": "its files match; quality loss may be higher than usual for the format",
     "failed": "it does not match the model",
 }
-FIRST = ("gguf-q8_0", "merged", "merged-f32")  # to try, in this order
+FIRST = ("gguf-q8_0", "merged", "merged-f32")  # formats to try, in this order
 
 
 class FormSummary(TypedDict):
-    """A form as lists show it."""
+    """A format in a list."""
 
     form: str
     title: str
@@ -40,7 +40,7 @@ class FormSummary(TypedDict):
 
 
 def describe_rows_needed(asked: int) -> str:
-    """What so many rows can tell, in words: said before they are asked."""
+    """Describe, before a comparison, what this number of rows can show."""
     needed = count_rows_to_pass()
     if asked >= needed:
         return f"Passing requires {needed} rows, or files that are byte-identical to the model's."
@@ -51,7 +51,7 @@ def describe_rows_needed(asked: int) -> str:
 
 
 def describe_verification(result: ModelVerifyResult) -> str:
-    """What came of holding an export against its model again."""
+    """Describe the result of comparing an export with its model again."""
     words, form = VERIFICATION_LABELS[result.parity.status], FORMS[result.form].title
     count = result.parity.prompts
     asked = f"{count:,} rows compared" if count else "files compared; the model was not loaded"
@@ -59,7 +59,7 @@ def describe_verification(result: ModelVerifyResult) -> str:
 
 
 def list_forms() -> list[FormSummary]:
-    """Every form."""
+    """Return all formats."""
     return [
         {
             "form": form.name,
@@ -78,12 +78,12 @@ def list_forms() -> list[FormSummary]:
 
 
 def compute_size_share(row: ModelExportRow) -> float:
-    """Of the size of the whole weights in 16 bits."""
+    """Return the size relative to the full 16-bit weights."""
     return row.model_bytes / row.source_bytes if row.source_bytes else 0.0
 
 
 def get_main_figure(row: ModelExportRow) -> Difference | None:
-    """The change that counts most: of the rows' own answers, else of what the task is scored by."""
+    """Return the most important change: in perplexity on the rows' answers, else in the task's metric."""
     figures = {figure.metric: figure for figure in row.parity.figures}
     for name in ("eval/perplexity", "eval/f1_macro", "eval/accuracy", "eval/chrf"):
         if name in figures:
@@ -92,12 +92,12 @@ def get_main_figure(row: ModelExportRow) -> Difference | None:
 
 
 def format_metric_name(metric: str) -> str:
-    """A metric's name in a sentence."""
+    """Format a metric's name for a sentence."""
     return metric.removeprefix("eval/").replace("_", " ")
 
 
 def describe_export(row: ModelExportRow) -> str:
-    """Size and loss of one export."""
+    """Describe size and quality loss of an export."""
     form, parity = FORMS[row.form], row.parity
     size = f"{form.title}: {100 * compute_size_share(row):.0f}% of the size of the 16-bit weights"
     if form.family == "adapter":
@@ -107,7 +107,7 @@ def describe_export(row: ModelExportRow) -> str:
 
 
 def describe_change(row: ModelExportRow) -> str:
-    """What the main metric says, in words."""
+    """Describe the change of the main metric."""
     figure = get_main_figure(row)
     if figure is None or figure.value is None:
         return "responses could not be compared"
@@ -121,7 +121,7 @@ def describe_change(row: ModelExportRow) -> str:
 
 
 def is_surely_worse(row: ModelExportRow) -> bool:
-    """Whether the interval of the main figure lies wholly on the worse side."""
+    """Return whether the main figure is significantly worse: its whole interval is on the worse side."""
     figure = get_main_figure(row)
     if figure is None or figure.low is None or figure.high is None:
         return False
@@ -129,7 +129,7 @@ def is_surely_worse(row: ModelExportRow) -> bool:
 
 
 def find_recommended(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
-    """Of the exports that passed and whose main figure isn't surely worse the smallest, an adapter aside."""
+    """Return the smallest full-model export that passed and isn't significantly worse in its main figure."""
     good = [row for row in _list_passed_whole_models(rows_of) if not is_surely_worse(row)]
     return min(good, key=lambda row: row.model_bytes) if good else None
 
@@ -139,7 +139,7 @@ def _list_passed_whole_models(rows_of: Sequence[ModelExportRow]) -> list[ModelEx
 
 
 def find_least_lossy(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None:
-    """Of the whole models of which nobody can be sure, the one that lost least."""
+    """Return the inconclusive full-model export with the smallest loss."""
     unsure = [row for row in rows_of if row.status in ("untold", "warned") and FORMS[row.form].needs_merge]
     lost = [(row.parity.mean_kl.value, i) for i, row in enumerate(unsure) if row.parity.mean_kl]
     return unsure[min(lost)[1]] if lost else None
@@ -148,7 +148,7 @@ def find_least_lossy(rows_of: Sequence[ModelExportRow]) -> ModelExportRow | None
 def describe_recommendation(
     rows_of: Sequence[ModelExportRow], possible: Collection[str] = tuple(FORMS)
 ) -> str:
-    """Which form to take, in words. possible: the forms that this model can be exported in."""
+    """Describe which format to use. possible: formats that this model supports."""
     best, unsure = find_recommended(rows_of), find_least_lossy(rows_of)
     if best is None and unsure:
         return (

@@ -1,1 +1,3 @@
-"""Between processes: the engine's server, its client, who may ask, uploads and other bodies."""
+"""Communication between processes: the engine's server, its client, access control, uploads and
+other bodies.
+"""

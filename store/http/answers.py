@@ -1,5 +1,5 @@
-"""What is answered over HTTP: JSON documents and refusals, Arrow streams while DuckDB makes them, and
-answers that are sent a line at a time. A client that goes away ends the work.
+"""HTTP responses: JSON documents and errors, Arrow streams sent while DuckDB produces them, and responses
+sent line by line. When a client disconnects, the work is stopped.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ from starlette.types import Message, Receive, Scope, Send
 from store.core.errors import NotFoundError, TunebenchError
 from store.db.records import MEDIA_TYPE, Chunks, to_json
 
-# What the engine answers with: JSON documents, those of its refusals and failures, and headers for browsers.
-#
-# No answer is a page. A browser that opens one is told to take it for what it is declared to be, to run
-# nothing in it, and to show it in no page of anybody's.
+# No response is a web page. Browsers that open one are told to trust its declared type, to run nothing in it,
+# and to show it in no frame.
 
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -29,7 +27,7 @@ HEADERS = (
 
 
 def wrap_with_headers(send: Send) -> Send:
-    """Sends answers with these headers."""
+    """Wrap `send` so that it adds these headers to responses."""
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -40,14 +38,15 @@ def wrap_with_headers(send: Send) -> Send:
 
 
 def make_json_response(content: Any, status: int = 200) -> Response:
-    """A JSON answer."""
+    """Return a JSON response."""
     return Response(to_json(content), status, media_type="application/json")
 
 
 @contextlib.asynccontextmanager
 async def report_failures(scope: Scope, receive: Receive, send: Send) -> AsyncIterator[Send]:
-    """Send by what this gives: where the answer fails before it has begun, its failure is answered. The
-    server, which gets the exception too, writes it down and cuts the connection."""
+    """Yield a `send` to use in the block: if the block fails before the response has started, an error
+    response is sent. The exception also reaches the server, which logs it and closes the connection.
+    """
     begun = False
 
     async def send_noted(message: Message) -> None:
@@ -64,7 +63,7 @@ async def report_failures(scope: Scope, receive: Receive, send: Send) -> AsyncIt
 
 
 async def make_error_response(request: Request, error: Exception) -> Response:
-    """What a refusal says, and when to ask again."""
+    """Return the response for an error, with Retry-After if known."""
     assert isinstance(error, TunebenchError)
     answer = make_json_response(error.to_dict(), error.status)
     if error.retry_after:
@@ -73,44 +72,48 @@ async def make_error_response(request: Request, error: Exception) -> Response:
 
 
 async def respond_no_such_route(request: Request, error: Exception) -> Response:
-    """A path, or a method of it, that there is not."""
+    """Return the response for an unknown path, or a method that it does not have."""
     assert isinstance(error, HTTPException)
     message = f"There is no {request.method} {request.url.path}."
     return make_json_response(NotFoundError(message).to_dict(), error.status_code)
 
 
 async def respond_hung_up(request: Request, error: Exception) -> Response:
-    """The client is gone: nobody reads the answer, and it is no failure of ours."""
+    """Return the response for a disconnected client, which nobody reads and which is not a failure of the
+    engine.
+    """
     return Response(status_code=499)
 
 
 def _respond_failed(request: Request, error: Exception) -> Response:
-    """A bug, or a machine in trouble: the client gets one sentence, the log the traceback."""
+    """Return the response for a bug or a system failure: one sentence for the client, while the traceback is
+    logged.
+    """
     where = f"{request.method} {request.url.path}"
     message = f"The engine failed at {where}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
     answer = make_json_response(
         TunebenchError(message, fix="The traceback is in logs/engine.log.").to_dict(), 500
     )
-    answer.headers["Connection"] = "close"  # the server cuts it after a failure: no client may use it again
+    answer.headers["Connection"] = "close"  # the server closes it after a failure, so no client may reuse it
     return answer
 
 
-# The answer to a statement: an Arrow IPC stream that is sent while DuckDB makes it.
+# Response to a statement: an Arrow IPC stream that is sent while DuckDB produces it.
 #
-# Invariant: a stream that ends properly is the whole result. A statement that fails before its first rows
-# is answered by an error document; one that fails later ends with an empty batch whose metadata holds the
-# document, and then the connection is cut, so that no reader takes a part for the whole. A client that
-# hangs up stops its statement.
+# Invariant: a stream that ends properly is the complete result. A statement that fails before its first rows
+# gets an error document as response; one that fails later ends with an empty batch whose metadata holds the
+# document, and then the connection is closed, so that no reader takes a part for the whole. When a client
+# disconnects, its statement is stopped.
 
 
 @contextlib.asynccontextmanager
 async def stop_on_disconnect(receive: Receive, stop: Callable[[], None]) -> AsyncIterator[None]:
-    """A block in which `stop` is called, in a thread, where the client hangs up."""
+    """Call `stop` in a thread if the client disconnects during the block."""
 
     async def watch() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        await anyio.to_thread.run_sync(stop)  # not under a limiter: it frees a place there
+        await anyio.to_thread.run_sync(stop)  # without a limiter, since it frees a slot there
 
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
@@ -126,7 +129,7 @@ async def stop_on_disconnect(receive: Receive, stop: Callable[[], None]) -> Asyn
 
 
 class ArrowStream(Response):
-    """Runs one statement and sends its rows; `limiter`: the threads in which it is waited for."""
+    """Runs one statement and sends its rows; `limiter`: the threads that wait for it."""
 
     media_type = MEDIA_TYPE
 
@@ -147,7 +150,7 @@ class ArrowStream(Response):
 
     async def _send_rows(self, send: Send) -> None:
         source = self._source
-        chunk = await self._thread(source.first)  # for most statements the only visit to a thread
+        chunk = await self._thread(source.first)  # for most statements the only call in a thread
         headers = [(b"content-type", MEDIA_TYPE.encode())]
         if source.done:
             headers.append((b"content-length", str(len(chunk)).encode()))
@@ -156,7 +159,7 @@ class ArrowStream(Response):
             more = not source.done or source.failed
             await send({"type": "http.response.body", "body": chunk, "more_body": more})
             if source.done:
-                return  # after a failure more_body was true: the server cuts the connection
+                return  # after a failure more_body was true, so the server closes the connection
             chunk = await self._thread(source.next)
 
     async def _thread(self, function: Any, *args: Any) -> Any:
@@ -171,12 +174,12 @@ LINES_TYPE = "application/x-ndjson"
 LINES_HEADERS = {
     "Content-Type": LINES_TYPE,
     "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",  # nginx would keep the lines until there are many, or the last one
+    "X-Accel-Buffering": "no",  # nginx would buffer the lines
 }
 
 
 class LineStream(Response):
-    """Sends what `lines` gives, and closes it however sending ends."""
+    """Sends the output of `lines`, and closes it however sending ends."""
 
     media_type = LINES_TYPE
 

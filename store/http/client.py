@@ -1,12 +1,13 @@
-"""How screens, command line and tests ask the engine: HTTP on loopback, rows as Arrow.
+"""Client of the engine for screens, command line and tests: HTTP on loopback, rows as Arrow.
 
-The address and the token are read from the home folder, again whenever the engine has written them
-anew, so that one client outlives restarts of the engine. Before the token is sent to an address the
-engine there has said that it serves this home folder: another program on an old port never sees it.
-A client may be used by several threads at once.
+Address and token are read from the home folder, and read again whenever the engine has rewritten them, so
+that a client survives restarts of the engine. Before the token is sent to an address, the engine there has
+to report that it serves this home folder, so that another program on an old port never sees it. Clients
+are thread-safe.
 
-`TUNEBENCH_TOKEN` in the environment is a person's API token: it is sent in place of the home folder's. Its
-owner need not be able to read the home folder: `TUNEBENCH_ENGINE` is then the address of the engine.
+If `TUNEBENCH_TOKEN` is set in the environment, this API token of a person is sent instead of the home
+folder's. Its owner does not need access to the home folder: `TUNEBENCH_ENGINE` is then the engine's
+address.
 """
 
 from __future__ import annotations
@@ -45,22 +46,22 @@ from store.http.access import SESSION_HEADER
 from store.http.files import sanitise_file_name
 from store.http.schemas import PlaygroundState
 
-if TYPE_CHECKING:  # duckdb is dear, and the screens do without
+if TYPE_CHECKING:  # duckdb is slow to import, and the screens don't need it
     from store.db.connection import Params
 
 
 START = "Start it with the command: tunebench up"
-SECONDS = 60.0  # to wait for an answer; SQL is stopped by the engine earlier
+SECONDS = 60.0  # to wait for a response; the engine stops SQL earlier
 HEALTH_SECONDS = 5.0
-SILENT_SECONDS = 2.0  # an engine that was silent is not asked again: a page asks twenty times
-COMMAND_SECONDS = 180.0  # a launch looks at every row first
+SILENT_SECONDS = 2.0  # an unresponsive engine is not retried for this long: a page makes 20 requests
+COMMAND_SECONDS = 180.0  # a launch checks every row first
 BLOCK_BYTES = 1024 * 1024
-TOKEN, ADDRESS = "TUNEBENCH_TOKEN", "TUNEBENCH_ENGINE"  # of the environment
+TOKEN, ADDRESS = "TUNEBENCH_TOKEN", "TUNEBENCH_ENGINE"  # environment variables
 
 
 @dataclass(frozen=True)
 class _EngineLink:
-    """An engine that was seen at an address, and the version of engine.json that named it."""
+    """Connection to an engine at an address, and the version of engine.json that it was read from."""
 
     stamp: tuple[int, int, int]
     http: httpx.Client
@@ -69,33 +70,41 @@ class _EngineLink:
 
 @dataclass(frozen=True)
 class UserStatements:
-    """Statements that people write: the engine gives each a process of its own, in few places."""
+    """Statements written by people: the engine runs each in its own process, with a limited number
+    of slots.
+    """
 
     client: Client
 
     def query(self, sql: str, params: Params = ()) -> pa.Table:
-        """All rows of one read-only statement. Raises QueryError, BusyError where all places are taken."""
+        """Return all rows of one read-only statement. Raises QueryError, BusyError if all slots are taken."""
         return self.client._rows(sql, params)
 
 
 class Client(Remote):
-    """The engine of one home folder. Every method raises EngineUnavailable where none answers."""
+    """Client of the engine of one home folder. Every method raises EngineUnavailable if no engine
+    responds.
+    """
 
     def __init__(self, home: Home | None = None, *, secret: Path | None = None) -> None:
-        """`secret`: the file whose secret is sent; left out, the token of the environment or the home's."""
+        """`secret`: the file with the secret to send; by default the token of the environment or of the home
+        folder.
+        """
         self.home = home or Home()
         self._secret = secret
-        self._own: dict[str, str] = {}  # headers of each request
+        self._own: dict[str, str] = {}  # additional headers of each request
         self._lock = threading.Lock()
         self._link: _EngineLink | None = None
-        self._silent: tuple[float, EngineSilent] | None = None  # until when, and what was said
+        self._silent: tuple[float, EngineSilent] | None = None  # until when, and the error
 
     def acting_for(self, session: str) -> Client:
-        """This client, over the same connections, with all of its requests those of a person's session."""
+        """Return a client that shares the connections and makes all requests on behalf of a person's
+        session.
+        """
         return _ActingClient(self, session)
 
     def answer(self, name: str, arguments: Arguments, returns: Any) -> Any:
-        """What a query function of that name (`store.db.named_query`) returns over the engine's store."""
+        """Return the result of a named query function (`store.db.named_query`) on the engine's store."""
         try:
             body = json.dumps(arguments, default=as_json).encode()
         except (TypeError, ValueError) as error:
@@ -106,12 +115,12 @@ class Client(Remote):
             raise _decode_error(response)
         try:
             return decode_answer(response.content, returns)
-        except ValueError as error:  # pyarrow's are some
+        except ValueError as error:  # includes pyarrow's errors
             raise EngineUnavailable("The engine's answer broke off.", fix=START) from error
 
     @property
     def people(self) -> UserStatements:
-        """Where a statement goes that a person wrote."""
+        """Runner of statements written by people."""
         return UserStatements(self)
 
     def _rows(self, sql: str, params: Params) -> pa.Table:
@@ -131,19 +140,20 @@ class Client(Remote):
             raise EngineUnavailable("The engine's answer broke off.", fix=START) from error
 
     def command(self, name: str, body: Mapping[str, object]) -> Any:
-        """Make a change; the engine's answer (`store.core.schemas.CommandAnswer`). Raises what it
-        refuses with."""
+        """Run a command and return its response (`store.http.schemas.CommandAnswer`). Raises the error that
+        it is rejected with.
+        """
         return self._document("POST", f"/commands/{quote(name, safe='')}", body, COMMAND_SECONDS)
 
     def ask(
         self, name: str, body: Mapping[str, object], answer: type[Document], timeout: float = SECONDS
     ) -> Document:
-        """What a short-lived worker answers, as a document of the type `answer`; `timeout` in seconds."""
+        """Return the answer of a short-lived worker as a document of type `answer`; `timeout` in seconds."""
         return parse_document(answer, self._document("POST", f"/asks/{quote(name, safe='')}", body, timeout))
 
     def upload(self, name: str, file: IO[bytes]) -> str:
-        """Send an open file from its start; the name under which the engine keeps it. Raises ConfigError for
-        a name that is none, DataError where the disk is full.
+        """Upload an open file from its start and return the name under which the engine stores it. Raises
+        ConfigError for an invalid name, DataError if the disk is full.
         """
         name = sanitise_file_name(name)
         file.seek(0)
@@ -154,8 +164,9 @@ class Client(Remote):
         return str(_decode_content(response)["upload"])
 
     def download(self, name: str) -> Iterator[bytes]:
-        """The bytes of an exported file, in blocks. Raises NotFoundError where there is none of that name,
-        and EngineUnavailable where the transfer breaks off."""
+        """Yield the bytes of an exported file in blocks. Raises NotFoundError if there is no such file, and
+        EngineUnavailable if the transfer is interrupted.
+        """
         path = f"/exports/{quote(name, safe='')}"
         with self._http() as http, http.stream("GET", path, headers=self._own, timeout=SECONDS) as response:
             if response.status_code != 200:
@@ -164,9 +175,10 @@ class Client(Remote):
             yield from response.iter_bytes(BLOCK_BYTES)
 
     def generate(self, body: Mapping[str, object]) -> Iterator[bytes]:
-        """The lines of what models answer, while they do, each a document; closed before their end,
-        models stop that answer no turn of a conversation. Raises what the engine refuses with, and
-        EngineUnavailable where it breaks off."""
+        """Yield the lines of the models' responses while they are generated, each a document. If closed
+        early, models that don't respond to a conversation turn stop. Raises the error that the engine
+        rejects it with, and EngineUnavailable if the transfer is interrupted.
+        """
         content = json.dumps(dict(body)).encode()
         path = "/playground/generate"
         with self._http() as http, http.stream("POST", path, content=content, headers=self._own) as response:
@@ -177,61 +189,61 @@ class Client(Remote):
                 yield line.encode() + b"\n"
 
     def stop_turn(self, turn: str) -> None:
-        """End what is being answered to a turn; what had come is kept."""
+        """Stop the responses to a turn; what was generated so far is kept."""
         self._document("POST", "/playground/stop", {"turn": turn})
 
     def playground(self) -> PlaygroundState:
-        """How the models stand that are held for the playground."""
+        """Return the state of the models loaded for the playground."""
         state = parse_document(PlaygroundState, self._document("GET", "/playground"))
         return state
 
     def read(self, path: str, returns: type[Document]) -> Document:
-        """The document at a path, as its type."""
-        kind: Any = returns  # mypy doubts that a type of a type variable has a hash
+        """Return the document at a path, as its type."""
+        kind: Any = returns  # mypy doubts that a TypeVar's type is hashable
         revive = get_reviver(kind)
         document: Document = self._document("GET", path)
         return revive(document) if revive else document
 
     def machine(self) -> MachineReading:
-        """What the machine of the engine has and how busy it is."""
+        """Return the resources of the engine's machine and their usage."""
         reading = parse_document(MachineReading, self._document("GET", "/machine"))
         return reading
 
     def models(self) -> list[Model]:
-        """The models in the home folder."""
+        """Return the models in the home folder."""
         models = parse_document(list[Model], self._document("GET", "/models"))
         return models
 
     def me(self) -> Person:
-        """Who asks, as the engine sees it. Raises SignedOutError."""
+        """Return the requester as identified by the engine. Raises SignedOutError."""
         person = parse_document(Person, self._document("GET", "/me"))
         return person
 
     def account(self) -> OwnAccount:
-        """What a person sees of themselves."""
+        """Return the requester's own account."""
         return self.read("/account", OwnAccount)
 
     def team(self) -> Team:
-        """Everybody with an account, for admins."""
+        """Return everyone with an account, for admins."""
         return self.read("/team", Team)
 
     def door(self, name: str, body: Mapping[str, object]) -> Any:
-        """What the door of the screens asks for people who are not in yet, as that request's document."""
+        """Send a request of the sign-in page for people who are not signed in, and return its document."""
         return self._document("POST", f"/door/{quote(name, safe='')}", body)
 
     def log(self, job_id: str, tail: int = 65_536) -> JobLog:
-        """The last `tail` bytes of a job's log."""
+        """Return the last `tail` bytes of a job's log."""
         log: JobLog = self._document("GET", f"/jobs/{quote(job_id, safe='')}/log?tail={int(tail)}")
         return log
 
     def health(self) -> Health:
-        """Name, version, pid and home of the engine, asked now."""
+        """Request name, version, pid and home folder of the engine."""
         health: Health = self._document("GET", "/health", timeout=HEALTH_SECONDS)
         self._check(health)
         return health
 
     def close(self) -> None:
-        """Let go of the connections; the next call opens new ones."""
+        """Close the connections; the next call opens new ones."""
         with self._lock:
             if self._link:
                 self._link.http.close()
@@ -247,12 +259,12 @@ class Client(Remote):
 
     @contextmanager
     def _http(self) -> Iterator[httpx.Client]:
-        """A connection pool to the engine; failures to reach it become EngineUnavailable."""
+        """Yield a connection pool to the engine; connection errors become EngineUnavailable."""
         http = self._connect()
         try:
             yield http
         except httpx.TimeoutException as error:
-            self.close()  # so that the next call looks first whether it answers at all
+            self.close()  # so that the next call first checks whether it responds
             raise self._away("it took too long") from error
         except httpx.TransportError as error:
             raise self._away(str(error)) from error
@@ -276,7 +288,7 @@ class Client(Remote):
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def _open(self, stamp: tuple[int, int, int]) -> _EngineLink:
-        """Look who answers at the recorded address, and only then make a pool that sends the token."""
+        """Check who responds at the recorded address, and only then create a pool that sends the token."""
         if address := self._foreign():
             return self._link_to(stamp, address, os.environ[TOKEN])
         try:
@@ -285,7 +297,7 @@ class Client(Remote):
             raise EngineUnavailable(f"{self.home.engine_file} can't be read.", fix=START) from error
         if record is None:
             raise _make_not_running_error(self.home)
-        if record.is_stopped():  # it would be waited for in vain
+        if record.is_stopped():  # it would only time out
             raise _make_silent_error(record, "it is halted")
         try:
             token = self._token()
@@ -299,13 +311,15 @@ class Client(Remote):
         return (self._secret or self.home.token).read_text(encoding="utf-8").strip()
 
     def _foreign(self) -> str:
-        """The address of an engine whose home folder is another user's; empty where it is our own."""
+        """Return the address of an engine whose home folder belongs to another user; empty if it is
+        our own.
+        """
         if self._secret is not None or not os.environ.get(TOKEN):
             return ""
         return os.environ.get(ADDRESS, "").rstrip("/")
 
     def _link_to(self, stamp: tuple[int, int, int], address: str, token: str) -> _EngineLink:
-        try:  # trust_env off: a proxy of the environment is not for loopback
+        try:  # trust_env off: proxies of the environment must not be used for loopback
             health = _decode_content(httpx.get(f"{address}/health", timeout=HEALTH_SECONDS, trust_env=False))
         except httpx.TimeoutException as error:
             away = self._away("it took too long")
@@ -327,7 +341,7 @@ class Client(Remote):
         return _EngineLink(stamp, http, health)
 
     def _away(self, reason: str) -> EngineUnavailable:
-        """Why no answer came: no engine runs, or the one that does is halted or too busy."""
+        """Return the error for a missing response: no engine runs, or it is stopped or too busy."""
         try:
             record = read_record(self.home.engine_file)
         except (OSError, ValueError):
@@ -344,7 +358,7 @@ class Client(Remote):
 
 
 class _ActingClient(Client):
-    """A client of somebody who is signed in: another's connections, and a header of its own."""
+    """Client of a signed-in person: another client's connections with its own session header."""
 
     def __init__(self, client: Client, session: str) -> None:
         super().__init__(client.home, secret=client._secret)
@@ -357,7 +371,7 @@ class _ActingClient(Client):
             yield http
 
     def close(self) -> None:
-        """Let go of the connections, which are the other client's."""
+        """Close the connections, which belong to the other client."""
         self._client.close()
 
 
@@ -369,21 +383,21 @@ def _make_silent_error(record: ProcessRecord, reason: str) -> EngineSilent:
     name = f"The engine (process {record.pid})"
     if record.is_stopped():
         return EngineSilent(
-            f"{name} runs but is halted by a signal, so that it does not answer.",
+            f"{name} is running but stopped by a signal, so it does not respond.",
             fix=f"Let it go on with the command: kill -CONT {record.pid}",
         )
     return EngineSilent(
-        f"{name} runs but does not answer ({reason}).",
-        fix="Wait for it, or start it anew (runs go on) with the command: tunebench down && tunebench up",
+        f"{name} is running but does not respond ({reason}).",
+        fix="Wait for it, or restart it (runs continue) with: tunebench down && tunebench up",
     )
 
 
 def _make_unavailable_error(reason: str) -> EngineUnavailable:
-    return EngineUnavailable(f"The engine does not answer ({reason}).", fix=START)
+    return EngineUnavailable(f"The engine does not respond ({reason}).", fix=START)
 
 
 def _read_all(response: httpx.Response) -> tuple[bytes, bool]:
-    """The body as far as it came, and whether it came to its end."""
+    """Return the body as far as it was received, and whether it was complete."""
     chunks: list[bytes] = []
     try:
         for chunk in response.iter_raw():

@@ -1,5 +1,4 @@
-"""Files that come in as uploads and go out as exports: into their folder and nowhere else, and none from
-outside it."""
+"""Uploaded and exported files: written to and read from their own folders only."""
 
 from __future__ import annotations
 
@@ -18,22 +17,23 @@ from store.core.errors import ConfigError, DataError, NotFoundError, TooLargeErr
 from store.core.home import SPARE_BYTES
 from store.http.request_bodies import drain, get_declared_bytes
 
-# Files that come through the browser or the command line, into the uploads folder and nowhere else.
+# Uploads from the browser or the command line, written to the uploads folder only.
 #
-# Invariant: a file under its final name is whole; it never replaces another; whatever goes wrong, nothing
-# is left of it, and where the engine was killed nothing from the next start on. A file is never in memory,
-# and leaves `SPARE_BYTES` of the disk free.
+# Invariant: a file under its final name is complete and never replaces another. On any error nothing is left
+# of it, and if the engine was killed, nothing from the next start on. A file is never held in memory, and
+# leaves `SPARE_BYTES` of the disk free.
 
-UPLOAD_NAME_BYTES = 200  # leaves room for a suffix within the 255 of a file name
-BLOCK_BYTES = 4 * 1024 * 1024  # written at a time
-FILE_BYTES = 2 * 2**30  # `maxUploadSize` of the screens, which hold a file in memory until it is sent here
+UPLOAD_NAME_BYTES = 200  # leaves room for a suffix within the 255 bytes of a file name
+BLOCK_BYTES = 4 * 1024 * 1024  # bytes written at a time
+FILE_BYTES = 2 * 2**30  # same as `maxUploadSize` of the screens, which hold a file in memory until it is sent
 _ASIDE = ".upload-"
 
 
 def sanitise_file_name(name: str) -> str:
-    """The name as a plain file name: no folders, no leading dot, no control characters, not too long.
+    """Return the name as a plain file name: no folders, no leading dot, no control characters, limited
+    length.
 
-    Raises ConfigError (field upload) where nothing is left of it.
+    Raises ConfigError (field upload) if nothing is left of it.
     """
     last = (
         unicodedata.normalize("NFC", name.encode("utf-8", "replace").decode())
@@ -50,11 +50,10 @@ def sanitise_file_name(name: str) -> str:
 
 
 async def save(folder: Path, name: str, request: Request) -> str:
-    """Write the body of a request into `folder`; the name under which it is kept (` (2)` is added where one
-    is taken).
+    """Write the body of a request to `folder` and return the file name, with ` (2)` appended if it is taken.
 
-    Raises TooLargeError for more than `FILE_BYTES`, DataError where the disk can't take it, and
-    ClientDisconnect where the client is gone.
+    Raises TooLargeError for more than `FILE_BYTES`, DataError if the disk can't store it, and
+    ClientDisconnect if the client has disconnected.
     """
     name = sanitise_file_name(name)
     aside = folder / f"{_ASIDE}{secrets.token_hex(8)}"
@@ -83,17 +82,17 @@ async def save(folder: Path, name: str, request: Request) -> str:
 
 
 def remove_stale(folder: Path) -> None:
-    """At the start: what uploads left that an engine before this one did not live to finish."""
+    """Remove partial uploads left by an engine that was killed; called at start."""
     for left in folder.glob(f"{_ASIDE}*"):
         left.unlink(missing_ok=True)
 
 
 def _check_room(folder: Path, name: str, size: int, written: int) -> None:
-    """Raise where a file of `size` bytes, `written` of them on the disk already, is more than may be kept."""
+    """Raise if a file of `size` bytes, `written` of them already on disk, exceeds the limits."""
     if size > FILE_BYTES:
         raise TooLargeError(
             f"{name!r} is larger than {FILE_BYTES / 2**30:g} GiB, the limit of an upload.",
-            fix="Put it on the machine of the engine and give its path.",
+            fix="Copy it to the machine of the engine and give its path.",
             field="upload",
         )
     if size - written > shutil.disk_usage(folder).free - SPARE_BYTES:
@@ -106,7 +105,7 @@ def _flush(descriptor: int, flush: object) -> None:
 
 
 def _publish(aside: Path, folder: Path, name: str) -> str:
-    """Give the file its name. A link never replaces a file that is there, so two uploads can't collide."""
+    """Give the file its name. A hard link never replaces an existing file, so two uploads can't collide."""
     stem, suffix = _split_suffix(name)
     number, chosen = 1, name
     while True:
@@ -119,7 +118,7 @@ def _publish(aside: Path, folder: Path, name: str) -> str:
 
 
 def _split_suffix(name: str) -> tuple[str, str]:
-    """Stem and suffix; `rows.csv.gz` has the suffix `.csv.gz`."""
+    """Split a name into stem and suffix; `rows.csv.gz` has the suffix `.csv.gz`."""
     match = re.search(r"(\.[A-Za-z0-9]{1,10}){1,2}$", name)
     return (name[: match.start()], match.group()) if match and match.start() else (name, "")
 
@@ -131,23 +130,24 @@ def _truncate_name(text: str, size: int) -> str:
 def _make_refusal(name: str, error: OSError) -> DataError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return _make_no_room_error(name)
-    return DataError(f"{name!r} could not be written ({error.strerror}). Nothing of the file was kept.")
+    return DataError(f"{name!r} could not be written ({error.strerror}). No part of the file was saved.")
 
 
 def _make_no_room_error(name: str) -> DataError:
     return DataError(
-        f"There is no room on the disk for {name!r}.",
-        fix="Free some space; nothing of the file was kept.",
+        f"Not enough disk space for {name!r}.",
+        fix="Free some space; no part of the file was saved.",
         field="upload",
     )
 
 
-FILE_NAME_BYTES = 255  # more, and no file system has such a name
+FILE_NAME_BYTES = 255  # no file system supports longer names
 
 
 def find(folder: Path, name: str) -> Path:
-    """The exported file of that name. Raises NotFoundError for a name that is none of the folder's files:
-    one with a folder in it, a hidden one, a link."""
+    """Return the exported file with that name. Raises NotFoundError for a name that is not a file directly in
+    the folder: one with a folder in it, a hidden file, a link.
+    """
     path = folder / name
     short = 0 < len(os.fsencode(name)) <= FILE_NAME_BYTES
     plain = short and not name.startswith(".") and not set(name) & set("/\\\0")

@@ -1,4 +1,4 @@
-"""What this machine has and how busy it is, from the system and, where there is one, NVIDIA's driver."""
+"""Resources of this machine and their usage, from the system and, if present, NVIDIA's driver."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ import pynvml
 from store.core.schemas import Gpu, MachineReading
 
 GIB = 2**30
-FRESH_SECONDS = 0.5  # several clients that ask at once get one reading: CPU use is measured between two
-BF16_CAPABILITY = 8  # the first CUDA compute capability (Ampere) with bfloat16 units
+FRESH_SECONDS = 0.5  # concurrent clients share a reading, because CPU usage is measured between two readings
+BF16_CAPABILITY = 8  # first CUDA compute capability (Ampere) with bfloat16 units
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 
 class Machine:
-    """Readings of this machine. disk: a path on the disk whose free space counts; devices: for runs."""
+    """Readings of this machine. disk: a path on the disk whose free space is reported; devices: those for
+    runs.
+    """
 
     def __init__(self, disk: Path, devices: Sequence[str]) -> None:
         self._disk = disk
@@ -29,10 +31,10 @@ class Machine:
         self._read_at = float("-inf")
         self._reading: MachineReading | None = None
         self._bf16 = has_bf16()
-        psutil.cpu_percent()  # the first call only sets the mark from which the next one measures
+        psutil.cpu_percent()  # the first call only sets the start of the next measurement
 
     def read(self) -> MachineReading:
-        """The document of `GET /machine`; sizes in GiB, shares in percent."""
+        """Return the document of `GET /machine`; sizes in GiB, usage in percent."""
         with self._lock:
             if self._reading is None or time.monotonic() - self._read_at > FRESH_SECONDS:
                 self._reading = self._measure()
@@ -54,12 +56,14 @@ class Machine:
 
 
 def list_devices() -> list[str]:
-    """The devices that a run can have: `cuda:N` for each GPU, or `cpu` where there is none."""
+    """Return the devices available to runs: `cuda:N` for each GPU, or `cpu` if there is none."""
     return [f"cuda:{index}" for index in range(len(_list_gpu_handles()))] or ["cpu"]
 
 
 def has_bf16() -> bool:
-    """Whether bfloat16 is fast here: units for it in a GPU, or where there is none, in the CPU."""
+    """Return whether bfloat16 is fast: supported in hardware by all GPUs, or by the CPU if there is
+    no GPU.
+    """
     handles = _list_gpu_handles()
     if handles:
         return all(
@@ -69,7 +73,9 @@ def has_bf16() -> bool:
 
 
 def read_gpus() -> list[Gpu]:
-    """Use, memory and temperature of each GPU; a figure that the driver does not give is null."""
+    """Return utilization, memory and temperature of each GPU; null for values that the driver does not
+    report.
+    """
     return [_read_gpu(index, handle) for index, handle in enumerate(_list_gpu_handles())]
 
 
@@ -89,13 +95,13 @@ def _read_gpu(index: int, handle: Any) -> Gpu:
 def _query_driver(question: Callable[..., Any], *args: Any) -> Any:
     try:
         return question(*args)
-    except pynvml.NVMLError:  # some cards and virtual ones do not report everything
+    except pynvml.NVMLError:  # some cards, such as virtual ones, don't report everything
         return None
 
 
 def _list_gpu_handles() -> list[Any]:
     try:
-        pynvml.nvmlInit()  # counted by the driver's library; cheap after the first time
+        pynvml.nvmlInit()  # reference-counted by the driver's library; cheap after the first call
         return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
     except pynvml.NVMLError:  # no driver, no GPU
         return []

@@ -1,7 +1,8 @@
-"""httpx clients for one server whose address somebody chose (`store.core.addresses`).
+"""httpx clients for one server at an address that a user chose (`store.core.address_policy`).
 
-A name is looked up once for each request, and the very address that was checked is asked, so that no second
-lookup leads elsewhere. No redirect is followed, no proxy or netrc of the environment is used.
+A host name is resolved once per request, and the connection goes to exactly the checked address, so that
+no second lookup can lead elsewhere. Redirects are not followed; proxies and netrc of the environment are
+not used.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from store.core.address_policy import AddressPolicy
 from store.core.addresses import split_host_and_port
 from store.core.errors import ConfigError
 
-_NOT_THERE = (httpx.ConnectError, httpx.ConnectTimeout)  # at this address; the name may have another
+_NOT_THERE = (httpx.ConnectError, httpx.ConnectTimeout)  # at this address; the name may have others
 
 
 class CheckedTransport(httpx.BaseTransport):
-    """Reaches one server alone. Raises ConfigError where its address is refused."""
+    """Transport that connects to one server only. Raises ConfigError if its address is blocked."""
 
     def __init__(self, url: str, policy: AddressPolicy, **options: Any) -> None:
         self._server, self._policy = _parse_server(httpx.URL(url)), policy
         self._inner = httpx.HTTPTransport(**options)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """One request, at the first of its server's addresses that answers."""
+        """Send a request to the first of the server's addresses that accepts a connection."""
         _check_server(request, self._server)
         host, port = self._server
         try:
@@ -45,14 +46,14 @@ class CheckedTransport(httpx.BaseTransport):
 
 
 class AsyncCheckedTransport(httpx.AsyncBaseTransport):
-    """The same for an event loop."""
+    """Async version of `CheckedTransport`."""
 
     def __init__(self, url: str, policy: AddressPolicy, **options: Any) -> None:
         self._server, self._policy = _parse_server(httpx.URL(url)), policy
         self._inner = httpx.AsyncHTTPTransport(**options)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """As `CheckedTransport.handle_request`."""
+        """Like `CheckedTransport.handle_request`."""
         _check_server(request, self._server)
         host, port = self._server
         try:
@@ -71,7 +72,7 @@ class AsyncCheckedTransport(httpx.AsyncBaseTransport):
 
 
 def create_checked_client(url: str, policy: AddressPolicy, timeout: float | httpx.Timeout) -> httpx.Client:
-    """For the server of this address alone."""
+    """Create a client for the server at this address only."""
     transport = CheckedTransport(url, policy)
     return httpx.Client(transport=transport, timeout=timeout, follow_redirects=False, trust_env=False)
 
@@ -79,19 +80,20 @@ def create_checked_client(url: str, policy: AddressPolicy, timeout: float | http
 def create_checked_async_client(
     url: str, policy: AddressPolicy, timeout: float | httpx.Timeout, connections: int
 ) -> httpx.AsyncClient:
-    """The same for an event loop, with so many connections at most."""
+    """Create an async client for the server at this address only, with at most this many connections."""
     transport = AsyncCheckedTransport(url, policy, limits=httpx.Limits(max_connections=connections))
     return httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False, trust_env=False)
 
 
 def _parse_server(url: httpx.URL) -> tuple[str, int]:
-    """With a name of other letters than ASCII as it is looked up."""
+    """Return host and port; an internationalized name in the ASCII form that is looked up."""
     return split_host_and_port(str(url))
 
 
 def _check_server(request: httpx.Request, server: tuple[str, int]) -> None:
-    """Raise ConfigError for a request to another server. A connection is kept by its address, and was opened
-    in the name of one server: no other one may be asked over it."""
+    """Raise ConfigError for a request to another server. A connection is pooled by its address and was opened
+    for one server name, so no other server may be reached over it.
+    """
     asked = _parse_server(request.url)
     if asked != server:
         raise ConfigError(
@@ -100,7 +102,9 @@ def _check_server(request: httpx.Request, server: tuple[str, int]) -> None:
 
 
 def _readdress(request: httpx.Request, place: str, name: str) -> httpx.Request:
-    """The request for one address; Host, and the name of the certificate, stay the server's."""
+    """Return the request with one resolved address; Host and the certificate's name remain those of the
+    server.
+    """
     return httpx.Request(
         request.method,
         request.url.copy_with(host=place),

@@ -1,4 +1,4 @@
-"""Bodies of requests, up to a limit: what is longer never gets into memory, whatever it says of itself."""
+"""Request bodies with a size limit: longer ones are never read into memory, whatever their headers say."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from starlette.requests import ClientDisconnect, Request
 from store.core.errors import ConfigError, TooLargeError
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-DRAIN_SECONDS = 5.0  # for a client to get rid of what it is sending; one that is cut off reads no answer
+DRAIN_SECONDS = 5.0  # for a client to finish sending; one that is cut off does not read the response
 
 
 async def read_document(request: Request, limit: int, what: str) -> dict[str, object]:
-    """The JSON object that a request brings, `{}` where it brings nothing.
+    """Return the JSON object in a request's body, `{}` if the body is empty.
 
-    Raises TooLargeError where its body has more than `limit` bytes (`what` says of what), ConfigError (field
-    body) where it is no JSON object of whole characters, and ClientDisconnect where the client is gone.
+    Raises TooLargeError if the body has more than `limit` bytes (`what` names it in the message),
+    ConfigError (field body) if it is not a JSON object of valid Unicode, and ClientDisconnect if the
+    client has disconnected.
     """
     body = await _read(request, limit, what)
     try:
@@ -29,12 +30,14 @@ async def read_document(request: Request, limit: int, what: str) -> dict[str, ob
     if not isinstance(content, dict):
         raise ConfigError("The body is not a JSON object.", field="body")
     if _SURROGATE.search(body) and not _is_encodable(content):
-        raise ConfigError("The body holds half of a character (\\ud800 to \\udfff alone).", field="body")
+        raise ConfigError("The body contains an unpaired surrogate (\\ud800 to \\udfff).", field="body")
     return content
 
 
 def _is_encodable(content: object) -> bool:
-    """Whether its texts are Unicode: JSON can spell halves of characters, which no file takes."""
+    """Return whether all texts are valid Unicode: JSON can contain unpaired surrogates, which no file can
+    store.
+    """
     try:
         json.dumps(content, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -64,15 +67,15 @@ async def _read(request: Request, limit: int, what: str) -> bytes:
 
 
 def get_declared_bytes(request: Request) -> int:
-    """What Content-Length says, 0 where it says nothing; it may be untrue."""
+    """Return Content-Length, 0 if missing; it may be wrong."""
     text = request.headers.get("content-length", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
 
 async def drain(request: Request, stream: AsyncIterator[bytes]) -> None:
-    """Let the client finish, for a while, so that it reads why its body was refused; nothing is kept.
+    """Read and discard the rest of the body for a while, so that the client gets to read the error response.
 
-    A client that waits to be asked for the body (`Expect: 100-continue`) is not asked.
+    A client that waits for permission to send the body (`Expect: 100-continue`) does not get it.
     """
     if "expect" in request.headers:
         return

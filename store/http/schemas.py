@@ -1,4 +1,4 @@
-"""What commands and routes of the engine are answered with, and what some of those answers mean in words."""
+"""Responses of the engine's commands and routes, and descriptions of some of them in words."""
 
 from __future__ import annotations
 
@@ -19,85 +19,87 @@ from store.core.schemas import CreatedApiToken, CreatedComment, CreatedInvitatio
 
 
 class JobQueued(TypedDict):
-    """The answer of a command that queues a job."""
+    """Response of a command that queues a job."""
 
     job_id: str
 
 
 class RunQueued(TypedDict):
-    """The answer of a command that queues a run."""
+    """Response of a command that queues a run."""
 
     run_id: str
 
 
 class SampleQueued(TypedDict):
-    """The answer of `prepare_sample`: the jobs that make what is missing."""
+    """Response of `prepare_sample`: the jobs that create what is missing."""
 
     job_ids: list[str]
 
 
 class RoundQueued(TypedDict):
-    """A rating round is being made."""
+    """Response of a command that creates a rating round."""
 
     round_id: str
-    job_ids: list[str]  # of the evaluations that it waits for
+    job_ids: list[str]  # evaluations that it waits for
 
 
 class RecipeSaved(TypedDict):
-    """The answer of `save_recipe`."""
+    """Response of `save_recipe`."""
 
     recipe_id: str
 
 
 class SliceSaved(TypedDict):
-    """The answer of `save_slice`."""
+    """Response of `save_slice`."""
 
     slice_id: str
 
 
 class StartedConversation(TypedDict):
-    """The answer of a command that begins a conversation."""
+    """Response of a command that starts a conversation."""
 
     conversation_id: str
 
 
 class SavedRow(TypedDict):
-    """The answer of a command that keeps a row."""
+    """Response of a command that saves a row."""
 
     kept_id: str
 
 
 @dataclass(kw_only=True)
 class PlaygroundState:
-    """How the talking process stands."""
+    """State of the playground process."""
 
     state: Literal["away", "ready"]
     memory_bytes: int | None  # of its process
     gpu_bytes: int | None
     loaded: list[str]
-    machine_has: str | None  # the job that has the machine, which models share it with or give way to
-    beside: bool  # models answer beside that job, with a share of the machine
-    seconds_left: float | None  # until that job is over, by its own count
-    slowdown: float | None  # how many times longer its steps take while models answer; null until measured
-    answering: list[str]  # turns that are being answered
+    machine_has: str | None  # the job that uses the machine, which models share it with or give way to
+    beside: bool  # models generate next to that job, with a share of the machine
+    seconds_left: float | None  # until that job ends, by its own estimate
+    slowdown: float | None  # factor by which its steps are slower while models generate; null until measured
+    answering: list[str]  # turns with responses in progress
 
 
 class EvaluationsQueued(TypedDict):
-    """The answer of `gather_gate_evidence`: the evaluations that were queued, or are under way already."""
+    """Response of `gather_gate_evidence`: evaluations that were queued, or were already queued or running."""
 
     job_ids: list[str]
 
 
 class AliasMoved(TypedDict):
-    """The answer of a command that moves an alias."""
+    """Response of a command that moves an alias."""
 
     alias: str
-    reference: str | None  # NAME@NUMBER that has it now
-    replaced: ReplacedVersion | None  # null where no version had it
+    reference: str | None  # NAME@NUMBER that has the alias now
+    replaced: ReplacedVersion | None  # null if no version had it
 
 
 class ReplacedVersion(TypedDict):
-    """The version that had an alias before, and who had given it: two who promote at once learn of it."""
+    """The version that had an alias before, and who had set it, so that two people who promote at the same
+    time notice.
+    """
 
     reference: str
     moved_by_name: str
@@ -105,24 +107,24 @@ class ReplacedVersion(TypedDict):
 
 
 class RunReproduced(RunQueued):
-    """The answer of `reproduce`: a run, and the job that will hold its figures against the bundle's."""
+    """Response of `reproduce`: a run, and the job that will compare its figures with those of the bundle."""
 
     job_id: str
 
 
 class EmptyAnswer(TypedDict):
-    """The answer of a command that has nothing to say: an empty object."""
+    """Response of a command without a result: an empty object."""
 
 
 class StartedImprovement(TypedDict):
-    """An improvement is under way."""
+    """Response of a command that starts an improvement."""
 
     improvement_id: str
-    improvement: str  # its name
+    improvement: str  # name of the improvement
 
 
 class CreatedEndpoint(TypedDict):
-    """The answer of `make_endpoint`; the key is shown this once, and null where none was asked for."""
+    """Response of `make_endpoint`. The key is only returned here, and null if none was requested."""
 
     endpoint_id: str
     name: str
@@ -130,7 +132,7 @@ class CreatedEndpoint(TypedDict):
 
 
 class CreatedEndpointKey(TypedDict):
-    """The answer of `make_key`: the only time that the key can be read."""
+    """Response of `make_key`. The key can only be read here."""
 
     key_id: str
     key: str
@@ -166,7 +168,7 @@ CommandAnswer = (
 
 
 def describe_registration(version: ModelVersion, job: Job) -> str:
-    """`version`: that which the job made, or which has the same content."""
+    """Describe a registration. `version`: the version that the job created, or that has the same content."""
     reference = f"{version.name}@{version.version}"
     if version.created_at >= job.created_at:
         return f"{reference} is registered."
@@ -174,7 +176,9 @@ def describe_registration(version: ModelVersion, job: Job) -> str:
 
 
 def describe_promotion(moved: AliasMoved) -> str:
-    """Whose place was taken is said, as two may promote at once and know nothing of each other."""
+    """Describe a promotion. It names the replaced version, since two people may promote at the same time
+    unknowingly.
+    """
     done = f"{moved['reference']} is {moved['alias']} now"
     if (replaced := moved["replaced"]) is None:
         return f"{done}."

@@ -1,5 +1,12 @@
-"""The engine's HTTP interface (docs/http.md), as a Starlette application; and the end of a job's
-log."""
+"""The engine's HTTP interface (docs/http.md), as a Starlette application; and reading the end of a job's log.
+
+Every request has to use one of our host names and not come from a foreign page (`store.http.access`), and
+all but `GET /health` have to come from a person whose role has the right required by the table of rights
+(`store.core.rights`); what is not in that table is rejected. Every body has a size limit
+(`store.http.request_bodies`, `store.http.files`). Every error response is an error document of
+`store.core.errors`. Blocking work runs in threads, SQL with its own limits so that slow statements never
+delay a command.
+"""
 
 from __future__ import annotations
 
@@ -48,10 +55,10 @@ MAX_TAIL = 16 * 1024 * 1024
 
 
 def read_tail(database: Database, home: Home, job_id: str, tail: int) -> JobLog:
-    """The last `tail` bytes (at most MAX_TAIL) of a job's log, from the start of a line; empty where the job
-    has not written any.
+    """Return the last `tail` bytes (at most MAX_TAIL) of a job's log, from the start of a line; empty if the
+    job has not written any.
 
-    Raises NotFoundError where there is no such job.
+    Raises NotFoundError if there is no such job.
     """
     jobs = database.query("SELECT 1 FROM job WHERE job_id = ?", [job_id])
     if not len(jobs) or not re.fullmatch(r"[\w-][\w.-]*", job_id):
@@ -69,34 +76,27 @@ def read_tail(database: Database, home: Home, job_id: str, tail: int) -> JobLog:
     return {"text": end.decode("utf-8", "replace"), "bytes": size, "shown_bytes": len(end)}
 
 
-# The engine's HTTP interface (docs/http.md), as a Starlette application.
-#
-# Two things hold for every request: it comes to a name of ours and from no foreign page
-# (`store.http.access`), and all but `GET /health` come from somebody whose role has the right that the one
-# table of rights names (`store.core.rights`); what is not in that table is refused. Every body has a
-# limit (`store.http.request_bodies`, `store.http.files`). Every refusal and failure is an error document of
-# `store.core.errors`. Work that blocks runs in threads, SQL in places of its own so that slow statements
-# never keep a command waiting.
-
 Commands = Mapping[str, Callable[[Mapping[str, object], Person], CommandAnswer]]
-Asks = Callable[[str, Mapping[str, object], Person], Awaitable[Any]]  # the answer is as that ask's document
-Who = Callable[[Mapping[bytes, bytes]], Awaitable[Person]]  # by the headers of a request
+Asks = Callable[[str, Mapping[str, object], Person], Awaitable[Any]]  # returns the document of that ask
+Who = Callable[[Mapping[bytes, bytes]], Awaitable[Person]]  # from the headers of a request
 
 
 class PeopleService(Protocol):
-    """Accounts, as the engine keeps them (`engine.server.identity`)."""
+    """Accounts as managed by the engine (`engine.server.identity`)."""
 
     async def who(self, headers: Mapping[bytes, bytes]) -> Person:
-        """Who asks, or an error that says why nobody does."""
+        """Return the requester, or raise an error that says why there is none."""
         ...
 
     def is_door(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether it is the door of the screens, which asks for people who are not in yet."""
+        """Return whether the request is from the sign-in page of the screens, for people who are not signed
+        in.
+        """
         ...
 
     @property
     def door(self) -> Mapping[str, Callable[[Mapping[str, object]], object]]:
-        """What the door may ask, by name."""
+        """Requests available to the sign-in page, by name."""
         ...
 
     def account(self, person: Person) -> OwnAccount: ...
@@ -104,39 +104,42 @@ class PeopleService(Protocol):
     def team(self) -> Team: ...
 
 
-Lines = AsyncGenerator[bytes, None]  # of the stream of the playground, each a document
+Lines = AsyncGenerator[bytes, None]  # of the playground's stream, each a document
 
 
 class Playground(Protocol):
-    """Who answers in the playground."""
+    """The service that generates responses in the playground."""
 
     async def generate(self, body: Mapping[str, object], person: Person) -> Lines:
-        """The lines of an answer. Closed before their end, no more is made of what is not kept."""
+        """Return the lines of the responses. If closed early, generation stops for responses that are not
+        saved.
+        """
 
     async def stop(self, body: Mapping[str, object]) -> None:
-        """End the turn of that name where it is."""
+        """Stop the given turn if it is in progress."""
 
     def state(self) -> PlaygroundState:
-        """How the models stand that are held for it."""
+        """Return the state of the loaded models."""
 
 
 class EndpointService(Protocol):
-    """How endpoints stand."""
+    """State of endpoints."""
 
     def seen(self) -> Sequence[Mapping[str, object]]:
-        """All of them."""
+        """Return all endpoints."""
         ...
 
     def last_requests(self, endpoint: str) -> Sequence[Mapping[str, object]]:
-        """The newest lines of an endpoint's log. Raises NotFoundError."""
+        """Return the newest lines of an endpoint's log. Raises NotFoundError."""
         ...
 
 
 @dataclass(frozen=True)
 class Handlers:
-    """Who answers: commands run in a thread each, asks are awaited; both take and give documents.
-    `queries` are the functions that may be asked by name (`store.db.named_query`). `who` tells who
-    asks, or raises; without it `people` does, and without both whoever has the token is the owner."""
+    """Handlers of requests: commands run in a thread each, asks are awaited; both take and return documents.
+    `queries` are the named query functions (`store.db.named_query`). `who` returns the requester or
+    raises; by default `people` does, and without both the holder of the token is the owner.
+    """
 
     commands: Commands
     asks: Asks
@@ -148,7 +151,7 @@ class Handlers:
 
 
 def authenticate_by_token(token: str) -> Who:
-    """Whoever has the token is the owner."""
+    """Return an authentication that accepts the token's holder as the owner."""
     expected = f"Bearer {token}".encode()
 
     async def who(headers: Mapping[bytes, bytes]) -> Person:
@@ -161,9 +164,9 @@ def authenticate_by_token(token: str) -> Who:
 
 QUERIES_AT_ONCE = 8
 TAIL_BYTES = 65_536
-ALIKE = 5  # names that are like one that is none
+ALIKE = 5  # number of similar names suggested for an unknown one
 LOGIN_BYTES = 64 * 1024
-BODY_BYTES = 8 * 2**20  # of a command, a query or a statement with its parameters
+BODY_BYTES = 8 * 2**20  # of a command, a query, or a statement with its parameters
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -175,9 +178,9 @@ def build_app(
     devices: Sequence[str],
     names: HostNames | None = None,
 ) -> Starlette:
-    """The application. `names` are those that it answers to, loopback's alone where left out.
+    """Build the application. `names` are the accepted host names, by default those of loopback.
 
-    Sets how the threads of this process share the interpreter: see `_shorten_switch_interval`.
+    Also sets how this process switches between threads: see `_shorten_switch_interval`.
     """
     _shorten_switch_interval()
     engine = _EngineRoutes(database, handlers, home, devices)
@@ -215,10 +218,10 @@ def build_app(
 
 
 def _guard_route(place: str, endpoint: Endpoint) -> Route:
-    """The route of a method and a path, such as `GET /machine`, for those alone who have its right."""
+    """Return the route for a method and path, such as `GET /machine`, open only to roles with its right."""
     method, _, path = place.partition(" ")
     needs = ROUTES[place]
-    anybody = needs in ("nobody", "door", "name")  # the gate knows the door; a name has a right of its own
+    anybody = needs in ("nobody", "door", "name")  # the middleware checks the door; a name has its own right
 
     async def answer(request: Request) -> Response:
         if not anybody:
@@ -229,17 +232,17 @@ def _guard_route(place: str, endpoint: Endpoint) -> Route:
 
 
 def _shorten_switch_interval() -> None:
-    """Let requests get their turn while another thread takes in metrics (measured by bench/load/engine.py).
+    """Let requests run while another thread ingests metrics (measured by bench/load/engine.py).
 
-    A request takes the interpreter's lock three or four times; at Python's 5 ms a turn that adds up. And
-    events are trees of dicts without cycles, so frequent searches for cycles only hold everyone up.
+    A request takes the GIL three or four times, which adds up with Python's switch interval of 5 ms.
+    Events are trees of dicts without cycles, so frequent garbage collection only delays everyone.
     """
     sys.setswitchinterval(0.001)
     gc.set_threshold(50_000, 20, 50)
 
 
 class _EngineRoutes:
-    """The routes."""
+    """Routes of the engine."""
 
     def __init__(self, database: Database, handlers: Handlers, home: Home, devices: Sequence[str]) -> None:
         self._database, self._home = database, home
@@ -260,11 +263,11 @@ class _EngineRoutes:
         return make_json_response(health)
 
     async def sql(self, request: Request) -> Response:
-        """A statement that a person wrote: in a process of its own."""
+        """Run a statement written by a person, in its own process."""
         return ArrowStream(self._database.written(*await _parse_statement(request)), self._statements)
 
     async def query(self, request: Request) -> Response:
-        """A query function by its name: in the engine, in places of its own."""
+        """Run a named query function in the engine, with its own concurrency limit."""
         name, person = request.path_params["name"], _get_person(request)
         query = self._queries.get(name)
         if query is None:
@@ -302,7 +305,7 @@ class _EngineRoutes:
             return make_json_response(await self._asks(name, body, _get_person(request)))
 
     async def generate(self, request: Request) -> Response:
-        """What models answer, while they do, a JSON object a line."""
+        """Stream the models' responses while they are generated, one JSON object per line."""
         body = await read_document(request, BODY_BYTES, "what is said")
         with self._room():
             return LineStream(await self._talk().generate(body, _get_person(request)))
@@ -321,7 +324,7 @@ class _EngineRoutes:
 
     @contextlib.contextmanager
     def _room(self) -> Iterator[None]:
-        """A disk that is full is said to be, whoever met it."""
+        """Convert any error caused by a full disk to one that says so."""
         try:
             yield
         except (OSError, duckdb.Error) as error:
@@ -341,7 +344,7 @@ class _EngineRoutes:
         return make_json_response(await run_sync(self._endpoint_desk().seen))
 
     async def endpoint_requests(self, request: Request) -> Response:
-        """With what people wrote."""
+        """Return the last requests of an endpoint, including what people wrote."""
         return make_json_response(
             await run_sync(self._endpoint_desk().last_requests, request.path_params["endpoint"])
         )
@@ -371,7 +374,7 @@ class _EngineRoutes:
 
 
 class _AccountRoutes:
-    """The routes about people."""
+    """Routes for accounts."""
 
     def __init__(self, people: PeopleService | None) -> None:
         self._people = people
@@ -399,9 +402,10 @@ class _AccountRoutes:
 
 
 class _AccessMiddleware:
-    """Lets a request through that comes to a name of ours, and from a person, or from the door of the screens
-    for what that alone may. What a person may ask for is held to their role where it is answered. Every
-    answer passes here on its way out, that to a failure too, and gets the headers for browsers."""
+    """Accepts requests to our own host names from a person, or from the sign-in page for what only it may
+    request. Whether a person's role allows a request is checked by its handler. All responses, including
+    those to failures, pass through here and get the headers for browsers.
+    """
 
     def __init__(self, app: ASGIApp, names: HostNames, who: Who, people: PeopleService | None) -> None:
         self._app, self._names, self._who, self._people = app, names, who, people
@@ -439,7 +443,7 @@ class _AccessMiddleware:
 
 
 def _get_person(request: Request) -> Person:
-    """Who asks, as the gate found."""
+    """Return the requester, as identified by the middleware."""
     person: Person = request.scope["person"]
     return person
 

@@ -1,1 +1,1 @@
-"""Jobs and their events: the queue, orders, points that are taken in."""
+"""Jobs and their events: the queue, job specs, and ingest of metric points."""

@@ -1,12 +1,12 @@
-"""From the events of job folders to the store: each event lands exactly once.
+"""Ingest of events from job folders into the store, exactly once per event.
 
-Invariant: the events of a batch and the byte offset after them are committed in one transaction, and a
-batch is taken only where it begins at the offset that the store has. So whatever is killed when, a
-folder read again from its stored offset goes on where it stopped, and how the stream was cut into
-batches makes no difference to what is in the store.
+Invariant: the events of a batch and the byte offset after them are committed in one transaction, and a batch
+is applied only if it starts at the stored offset. Whatever is killed at any time, reading a folder again from
+its stored offset continues where it stopped, and how the stream was split into batches does not affect the
+store.
 
-What a worker should not have written (a torn line, an event without its fields, a status that the
-present one does not allow) is not applied, and an alert of the job says so.
+Anything a worker should not have written (a torn line, an event without its fields, a status that the current
+one does not allow) is not applied, and an alert of the job reports it.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from store.jobs.schemas import IngestReport
 
 LEVELS = ("info", "warning")
 TORN = "The worker's report has lines that could not be read, or not wholly."
-GIVE_WAY_SECONDS = 0.1  # that one flush waits at most for statements of clients
+GIVE_WAY_SECONDS = 0.1  # longest time that one flush waits for statements of clients
 
 
 class EventBatch(NamedTuple):
-    """Events of one job as `store.core.job_folder.read_events` gave them, and the offset after them.
+    """Events of one job from `store.core.job_folder.read_events`, and the offset after them.
 
-    old_offset: where the reading began. Where it is given, a batch that does not begin at the offset in
-    the store is left out; without it, one that does not end after that offset is.
+    old_offset: where reading started. If given, a batch that does not start at the stored offset is skipped;
+    otherwise, one that does not end after it.
     """
 
     job_id: str
@@ -53,9 +53,9 @@ def ingest(
     new_offset: int,
     old_offset: int | None = None,
 ) -> IngestReport:
-    """Apply the events of one job in one transaction; what became of them.
+    """Apply the events of one job in one transaction and return a report.
 
-    Raises NotFoundError where there is no such job.
+    Raises NotFoundError if there is no such job.
     """
     (report,) = ingest_many(database, [EventBatch(job_id, events, new_offset, old_offset)])
     if report["status"] is None:
@@ -64,9 +64,9 @@ def ingest(
 
 
 def ingest_many(database: Database, batches: Iterable[EventBatch]) -> list[IngestReport]:
-    """Like `ingest` for several jobs (at most one batch each) in one transaction; a report for each.
+    """Like `ingest` for several jobs (at most one batch each) in one transaction; returns a report for each.
 
-    A batch of a job that is not in the store (deleted meanwhile) is left out: its `status` is None.
+    A batch of a job that is not in the store (deleted meanwhile) is skipped: its `status` is None.
     """
     batches = [EventBatch(*batch) for batch in batches]
     with database.transaction() as tx:
@@ -88,7 +88,7 @@ def ingest_many(database: Database, batches: Iterable[EventBatch]) -> list[Inges
 
 @dataclass(kw_only=True)
 class _StoredJob:
-    """What the store has of a job before its events are taken."""
+    """State of a job in the store before its events are applied."""
 
     job_id: str
     title: str
@@ -107,7 +107,7 @@ def _read_stored_jobs(tx: Transaction, job_ids: list[str]) -> dict[str, _StoredJ
 def _apply(
     batch: EventBatch, job: _StoredJob | None, points: Points, changes: list[tuple[_EventTotals, int]]
 ) -> IngestReport:
-    """Sort the events of one batch into `points` and `changes`; the report."""
+    """Add the events of one batch to `points` and `changes`, and return the report."""
     report: IngestReport = {
         "job_id": batch.job_id,
         "applied": False,
@@ -148,11 +148,11 @@ class _NewAlert(TypedDict):
     raised_at: datetime
     kind: str | None
     step: int | None
-    once: bool  # of its job, however often it is raised
+    once: bool  # once per job, however often it is raised
 
 
 class _JobChange(TypedDict):
-    """A line of `_CHANGES`."""
+    """A row of `_CHANGES`."""
 
     job_id: str
     status: JobStatus
@@ -174,7 +174,7 @@ class _Progress(NamedTuple):
 
 
 class _EventTotals:
-    """What the events of one job, metrics aside, come to: the last status and progress, all facts, alerts."""
+    """Result of a job's events other than metrics: last status and progress, all facts, alerts."""
 
     def __init__(self, job_id: str, title: str, status: JobStatus) -> None:
         self.job_id, self.title, self.status = job_id, title, status
@@ -184,7 +184,7 @@ class _EventTotals:
         self.torn = self.refused = 0
 
     def take(self, event: Mapping[str, object]) -> None:
-        """Note one event that is neither metrics nor rewind."""
+        """Add an event that is neither metrics nor rewind."""
         at = parse_time(event.get("at"))
         match event:
             case {"type": "status", "status": str(status)} if at is not None:
@@ -206,11 +206,11 @@ class _EventTotals:
                 self.status = allowed
                 return
         self.refused += 1
-        message = f"The worker reported {status!r} while {self.title} was {self.status}; that was not taken."
+        message = f"The worker reported {status!r} while {self.title} was {self.status}; this was ignored."
         self._warn(message, at, {}, once=True)
 
     def _warn(self, message: str, at: datetime, event: Mapping[str, object], *, once: bool = False) -> None:
-        """Note an alert; of those of a verdict the first of each kind."""
+        """Add an alert; for alerts of a verdict only the first of each kind."""
         level, kind, step = (event.get(name) for name in ("level", "kind", "step"))
         kind = kind if isinstance(kind, str) and kind else None
         if kind and any(alert["kind"] == kind for alert in self.alerts):
@@ -230,7 +230,7 @@ class _EventTotals:
         )
 
     def document(self, new_offset: int) -> _JobChange:
-        """The row of the job as it will be; a progress of None leaves that of the store."""
+        """Return the new row of the job; a progress of None leaves the stored one."""
         progress = self.progress
         return {
             "job_id": self.job_id,
@@ -245,14 +245,14 @@ class _EventTotals:
         }
 
     def alert_rows(self) -> list[_NewAlert]:
-        """The alerts to add, that of torn lines among them."""
+        """Return the alerts to add, including the one for torn lines."""
         if self.torn:
             self._warn(TORN, convert_to_utc(time.time()), {}, once=True)
         return self.alerts
 
 
 def _parse_progress(event: Mapping[str, object], unit: str) -> _Progress | None:
-    """What an event of type progress says; None where it is none."""
+    """Parse an event of type progress; None if it is invalid."""
     done, total, eta = (event.get(name) for name in ("done", "total", "eta_seconds"))
     if not (is_number(done) and is_number(total)):
         return None
@@ -287,7 +287,7 @@ _ALERTS = pa.schema(
 
 
 def _write(tx: Transaction, changes: list[tuple[_EventTotals, int]]) -> None:
-    """Put what the events came to into the store, with the offset after them: one statement for all jobs."""
+    """Write the changes and the offsets after the events, in one statement for all jobs."""
     rows = [change.document(new_offset) for change, new_offset in changes]
     with tx.table("changes", pa.Table.from_pylist(rows, schema=_CHANGES)):
         tx.execute(
@@ -326,5 +326,5 @@ class _FactsRow:
 
 def _merge_facts(tx: Transaction, run_id: str, facts: dict[str, object]) -> None:
     rows = read_records(tx.query("SELECT facts FROM run WHERE run_id = ?", [run_id]), _FactsRow, ["facts"])
-    for row in rows:  # none where the job is not a run: facts describe runs
+    for row in rows:  # none if the job is not a run: facts describe runs
         tx.execute("UPDATE run SET facts = ? WHERE run_id = ?", [to_json(row.facts | facts), run_id])

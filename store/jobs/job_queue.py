@@ -1,5 +1,5 @@
-"""The queue of jobs and every write that moves one from state to state; and files that are to be removed,
-as the rows that named them are gone.
+"""The job queue and all writes that change a job's state; and the list of files to remove after their rows
+were deleted.
 """
 
 from __future__ import annotations
@@ -23,15 +23,13 @@ if TYPE_CHECKING:
     from store.core.home import Home
     from store.db.database import Queryable, Transaction
 
-# Jobs: the queue, and every write that moves one from state to state.
-#
-# A write takes an open transaction, so that a job never changes without what belongs to the change; the
-# moves between states are those of `store.core.job_kinds`, and no other function writes `status` but `move`
-# (and the ingest of a worker's own status events). Times are naive UTC.
+# Writes take an open transaction, so that a job never changes without what belongs to the change. Transitions
+# are those of `store.core.job_kinds`, and no function writes `status` except `set_status` (and the ingest of
+# a worker's own status events). Times are naive UTC.
 
 JSON_COLUMNS = ("config", "error", "result")
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-JOB_TABLES = ("prediction", "metric", "metric_summary", "run")  # rows of a job under the name run_id
+JOB_TABLES = ("prediction", "metric", "metric_summary", "run")  # tables with the job's id as run_id
 
 ROUND_TABLES = (
     *("rating_round", "rating_item", "rating_task", "rating", "rating_left_out", "rating_let_in"),
@@ -40,29 +38,31 @@ ROUND_TABLES = (
 
 
 def create_id(prefix: str, at: float) -> str:
-    """An id that sorts by time: prefix, milliseconds since the epoch and 25 random bits, in base 36."""
+    """Return a new id that sorts by time: prefix, milliseconds since the epoch and 25 random bits,
+    base 36.
+    """
     milliseconds = int(at * 1000)
     stamp = "".join(DIGITS[milliseconds // 36**place % 36] for place in range(8, -1, -1))
     return f"{prefix}-{stamp}{''.join(secrets.choice(DIGITS) for _ in range(5))}"
 
 
 def is_id(prefix: str, name: str) -> bool:
-    """Whether the name is such an id."""
+    """Return whether the name is an id with that prefix."""
     return re.fullmatch(rf"{re.escape(prefix)}-[{DIGITS}]{{14}}", name) is not None
 
 
 def to_utc(at: float) -> datetime:
-    """Seconds since the epoch as the store's naive UTC time."""
+    """Convert seconds since the epoch to the store's naive UTC time."""
     return datetime.fromtimestamp(at, UTC).replace(tzinfo=None)
 
 
 def to_epoch(moment: datetime) -> float:
-    """A naive UTC time of the store as seconds since the epoch."""
+    """Convert a naive UTC time of the store to seconds since the epoch."""
     return moment.replace(tzinfo=UTC).timestamp()
 
 
 def make_placeholders(values: Iterable[Any]) -> str:
-    """`?, ?, ?` for an IN list; an empty one matches nothing."""
+    """Return `?, ?, ?` for an IN list; an empty one matches nothing."""
     return ", ".join("?" for _ in values) or "NULL"
 
 
@@ -71,7 +71,7 @@ def make_placeholders(values: Iterable[Any]) -> str:
 
 @named_query
 def get_job(db: Queryable, job_id: str) -> Job:
-    """One job with its documents decoded. Raises NotFoundError."""
+    """Return one job with its documents decoded. Raises NotFoundError."""
     rows = read_records(db.query("SELECT * FROM job WHERE job_id = ?", [job_id]), Job, JSON_COLUMNS)
     if not rows:
         raise NotFoundError(f"There is no job {job_id}.", fix="List them with: tunebench runs")
@@ -80,14 +80,13 @@ def get_job(db: Queryable, job_id: str) -> Job:
 
 @named_query
 def queue(db: Queryable, *, limit: int | None = None) -> list[Job]:
-    """Active jobs, then queued ones, of all kinds, in the order in which they will run; the first ones alone
-    where there is a limit."""
+    """Return active jobs, then queued ones, of all kinds, in execution order; at most `limit`."""
     return with_status(db, ALIVE, limit=limit)
 
 
 @named_query
 def queue_length(db: Queryable) -> int:
-    """How many jobs are active or queued."""
+    """Return the number of active and queued jobs."""
     sql = f"SELECT count(*) FROM job WHERE status IN ({make_placeholders(ALIVE)})"
     return int(read_scalar(db.query(sql, sorted(ALIVE))))
 
@@ -96,8 +95,7 @@ def queue_length(db: Queryable) -> int:
 def with_status(
     db: Queryable, statuses: Collection[str], *, kinds: Collection[str] = (), limit: int | None = None
 ) -> list[Job]:
-    """Jobs in one of the states, of all kinds unless some are named; active ones first, then the queue,
-    oldest first."""
+    """Return jobs in one of the states, of all kinds by default; active before queued ones, oldest first."""
     of_kinds = f" AND kind IN ({make_placeholders(kinds)})" if kinds else ""
     sql = (
         f"SELECT * FROM job WHERE status IN ({make_placeholders(statuses)}){of_kinds}"
@@ -107,7 +105,9 @@ def with_status(
 
 
 def list_waiting(db: Queryable) -> list[WaitingJob]:
-    """The queue, oldest first, without what its jobs are asked: it is read at every step of the engine."""
+    """Return queued jobs, oldest first, without their configs, since it is read at every step of the
+    engine.
+    """
     return read_records(db.query(_WAITING), WaitingJob)
 
 
@@ -121,7 +121,7 @@ _WAITING = """
 
 
 def find_waiting_title(db: Queryable, job_id: str) -> str | None:
-    """The title of a queued job that waits for this one; None where none does."""
+    """Return the title of a queued job that waits for this one; None if there is none."""
     sql = "SELECT title FROM job WHERE status = 'queued' AND list_contains(after_jobs, ?) LIMIT 1"
     titles = db.query(sql, [job_id])["title"].to_pylist()
     return titles[0] if titles else None
@@ -129,34 +129,34 @@ def find_waiting_title(db: Queryable, job_id: str) -> str | None:
 
 @named_query
 def unfinished(db: Queryable, kind: str) -> list[Job]:
-    """Jobs of a kind that wait, work, failed or were stopped, oldest first."""
+    """Return jobs of a kind that are queued, active, failed or stopped, oldest first."""
     sql = "SELECT * FROM job WHERE kind = ? AND status <> 'finished' ORDER BY created_at, job_id"
     return read_records(db.query(sql, [kind]), Job, JSON_COLUMNS)
 
 
 @named_query
 def recent_jobs(db: Queryable, *, limit: int = 20) -> list[Job]:
-    """The newest jobs first."""
+    """Return the newest jobs, newest first."""
     sql = "SELECT * FROM job ORDER BY created_at DESC, job_id DESC LIMIT ?"
     return read_records(db.query(sql, [limit]), Job, JSON_COLUMNS)
 
 
 def list_of_kind(db: Queryable, kind: str) -> list[Job]:
-    """All jobs of a kind, the newest first."""
+    """Return all jobs of a kind, newest first."""
     sql = "SELECT * FROM job WHERE kind = ? ORDER BY created_at DESC, job_id DESC"
     return read_records(db.query(sql, [kind]), Job, JSON_COLUMNS)
 
 
 @named_query
 def with_ids(db: Queryable, job_ids: Collection[str]) -> list[Job]:
-    """Those that exist, in the order in which they were queued."""
+    """Return the jobs with these ids that exist, in the order in which they were queued."""
     sql = f"SELECT * FROM job WHERE job_id IN ({make_placeholders(job_ids)}) ORDER BY created_at, job_id"
     return read_records(db.query(sql, list(job_ids)), Job, JSON_COLUMNS)
 
 
 @named_query
 def statuses(db: Queryable, job_ids: Collection[str]) -> dict[str, JobState]:
-    """By job_id those that exist."""
+    """Return the states of these jobs by job_id, for those that exist."""
     sql = "SELECT job_id, title, status, error FROM job WHERE job_id IN (SELECT unnest(?::VARCHAR[]))"
     return {row.job_id: row for row in read_records(db.query(sql, [list(job_ids)]), JobState, ["error"])}
 
@@ -166,8 +166,9 @@ def statuses(db: Queryable, job_ids: Collection[str]) -> dict[str, JobState]:
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job that is about to be queued. config: as its kind's model writes it; at: seconds since the epoch;
-    lane: that of its kind where it is left out; by: for whom, where not for whoever acts now."""
+    """A job to be queued. config: as written by the config model of its kind; at: seconds since the epoch;
+    lane: by default that of its kind; by: requester, by default the person acting in the transaction.
+    """
 
     job_id: str
     kind: str
@@ -180,7 +181,7 @@ class NewJob:
 
 
 def insert(tx: Transaction, job: NewJob) -> None:
-    """A new job, queued."""
+    """Insert a queued job."""
     lane = job.lane or JOB_KINDS[job.kind].lane
     tx.execute(
         "INSERT INTO job (job_id, kind, lane, title, status, config, after_jobs, created_at, created_by)"
@@ -194,7 +195,7 @@ def insert(tx: Transaction, job: NewJob) -> None:
 
 
 def update(tx: Transaction, job_id: str, **columns: Any) -> None:
-    """Set columns of one job; documents are encoded here."""
+    """Set columns of one job; documents are encoded."""
     for name in JSON_COLUMNS:
         if name in columns:
             columns[name] = None if columns[name] is None else to_json(columns[name])
@@ -203,10 +204,9 @@ def update(tx: Transaction, job_id: str, **columns: Any) -> None:
 
 
 def set_status(tx: Transaction, job_id: str, status: JobStatus, **columns: Any) -> None:
-    """Take one job to `status`, with the columns that change with it.
+    """Change a job's status, and the columns that change with it.
 
-    Raises StateError where store.core.job_kinds does not allow the move from the state that the job is in
-    now.
+    Raises StateError if store.core.job_kinds does not allow the transition from the job's current state.
     """
     job = get_job(tx, job_id)
     check_transition(job.title, job.status, status)
@@ -214,7 +214,7 @@ def set_status(tx: Transaction, job_id: str, status: JobStatus, **columns: Any) 
 
 
 def claim(tx: Transaction, job_id: str, device: str, at: float) -> None:
-    """Take a queued job: it is `preparing` on `device`, and its worker is yet to announce itself."""
+    """Take a queued job: it becomes `preparing` on `device`, before its worker has announced itself."""
     set_status(
         tx,
         job_id,
@@ -227,7 +227,7 @@ def claim(tx: Transaction, job_id: str, device: str, at: float) -> None:
 
 
 def announce(tx: Transaction, job_id: str, pid: int, started: float) -> None:
-    """Note which process works on the job."""
+    """Record the process that works on the job."""
     update(tx, job_id, pid=pid, process_started=started)
 
 
@@ -240,12 +240,12 @@ def finish(
     result: Mapping[str, Any] | None = None,
     error: ErrorDocument | None = None,
 ) -> None:
-    """End a job as `finished`, `failed`, `cancelled` or `lost`, with its result or the cause."""
+    """End a job as `finished`, `failed`, `cancelled` or `lost`, with its result or error."""
     set_status(tx, job_id, status, ended_at=to_utc(at), eta_seconds=None, result=result, error=error)
 
 
 def stop(tx: Transaction, job: Job, at: float) -> None:
-    """A queued job ends, an active one is to be stopped; one that has ended stays as it is."""
+    """Cancel a queued job, or request an active one to stop; an ended job is unchanged."""
     if job.status == "queued":
         finish(tx, job.job_id, "cancelled", at)
     elif job.status in ALIVE and not job.cancel_requested_at:
@@ -253,7 +253,7 @@ def stop(tx: Transaction, job: Job, at: float) -> None:
 
 
 def requeue(tx: Transaction, job_id: str) -> None:
-    """Put an ended job back into the queue as its next attempt; its metrics and events stay."""
+    """Put an ended job back into the queue as its next attempt; its metrics and events are kept."""
     job = get_job(tx, job_id)
     set_status(
         tx,
@@ -277,7 +277,7 @@ def requeue(tx: Transaction, job_id: str) -> None:
 
 
 def delete(tx: Transaction, job_id: str) -> None:
-    """Remove the job and every row that belongs to it. The caller has checked that nothing works on it."""
+    """Delete a job and all rows that belong to it. The caller has checked that nothing works on it."""
     for table in JOB_TABLES:
         tx.execute(f"DELETE FROM {table} WHERE run_id = ?", [job_id])
     tx.execute("DELETE FROM evaluation WHERE evaluation_id = ?", [job_id])
@@ -288,24 +288,24 @@ def delete(tx: Transaction, job_id: str) -> None:
         tx.execute(f"DELETE FROM {table} WHERE job_id = ?", [job_id])
 
 
-# Files and folders that are to be removed, as the rows that named them are gone.
+# Files and folders to remove after the rows that refer to them were deleted.
 #
-# They are noted in the transaction that removes the rows: an engine that is killed before it has removed the
-# files leaves the note, and the next one removes them.
+# They are recorded in the transaction that deletes the rows: an engine that is killed before it has removed
+# the files leaves the record, and the next one removes them.
 
 
 def note_removals(tx: Transaction, home: Home, paths: Iterable[Path]) -> None:
-    """That these are to be removed; each lies in the home folder."""
+    """Record paths to be removed; each must be in the home folder."""
     for path in paths:
         tx.execute("INSERT INTO removal VALUES (?)", [path.relative_to(home.path).as_posix()])
 
 
 def list_noted_removals(db: Queryable) -> list[str]:
-    """All of them, as paths beneath the home folder."""
+    """Return all recorded paths, relative to the home folder."""
     table = db.query("SELECT DISTINCT path FROM removal ORDER BY path")
     return [str(path) for path in table["path"].to_pylist()]
 
 
 def forget_removals(tx: Transaction, paths: list[str]) -> None:
-    """Those are gone, or belong to somebody else by now."""
+    """Delete records of paths that were removed, or that now belong to something else."""
     tx.execute("DELETE FROM removal WHERE list_contains(?::VARCHAR[], path)", [paths])

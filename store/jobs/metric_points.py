@@ -1,4 +1,4 @@
-"""Metric points and their summaries: events of several jobs in one Arrow table, stored and read."""
+"""Metric points and their summaries: collected from the events of several jobs, stored and read."""
 
 from __future__ import annotations
 
@@ -18,31 +18,30 @@ from store.jobs.schemas import MetricSummary
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
-# Metric events of several jobs, gathered into one Arrow table for `store.jobs.metric_points.add`.
+# Collecting metric events of several jobs into one Arrow table for `add`.
 #
-# This is the path that every logged number takes, so it is built for throughput: names are coded once for
-# each set of names, columns are filled by `extend`, and a look at a single value is taken only where an
-# event is unusual. Invariant: points keep the order in which the job logged them, and a rewind voids what
-# came before it alone.
+# Every logged number takes this path, so it is optimized for throughput: names are encoded once for each set
+# of names, columns are filled with `extend`, and single values are only inspected in unusual events.
+# Invariant: points keep the order in which the job logged them, and a rewind only voids what came before it.
 
 EPOCH = datetime(1970, 1, 1)
 END_OF_TIME = 253_402_300_800  # seconds since the epoch at the end of the year 9999
-END_OF_STEPS = 2**53  # below it a whole number is exact in every consumer
+END_OF_STEPS = 2**53  # smaller integers are exact in every consumer
 _NUMBERS = frozenset({float, int})
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """A JSON number that a DOUBLE holds; true and false are not numbers."""
+    """Return whether a JSON value is a number that fits a DOUBLE; true and false are not numbers."""
     return type(value) is float or (type(value) is int and abs(value) < 1e308)
 
 
 def parse_time(at: object) -> datetime | None:
-    """Seconds since the epoch as a naive UTC time, or None where that is not a time."""
+    """Convert seconds since the epoch to a naive UTC time; None if invalid."""
     return convert_to_utc(at) if _is_time(at) else None
 
 
 def convert_to_utc(at: float) -> datetime:
-    """Seconds since the epoch as a naive UTC time."""
+    """Convert seconds since the epoch to a naive UTC time."""
     return EPOCH + timedelta(seconds=at)
 
 
@@ -51,24 +50,24 @@ def _is_time(at: object) -> TypeGuard[float]:
 
 
 class JobPoints:
-    """The points of one job, in order. `malformed` counts events that were not taken, or not whole."""
+    """Points of one job, in order. `malformed` counts events that were rejected or only partly accepted."""
 
     def __init__(self, codes: dict[str, int]) -> None:
         self._codes = codes
         self._layouts: dict[tuple[str, ...], array[int]] = {}
         self._names: array[int] = array("i")
         self._values: array[float] = array("d")
-        self._steps: array[int] = array("q")  # one an event, as `_ats` and `_sizes`
+        self._steps: array[int] = array("q")  # one per event, like `_ats` and `_sizes`
         self._ats: array[float] = array("d")
         self._sizes: array[int] = array("q")
         self.malformed = 0
-        self.rewinds: dict[str, int] = {}  # prefix of names -> step after which the store's points are void
+        self.rewinds: dict[str, int] = {}  # prefix of names -> step after which stored points are void
 
     def __len__(self) -> int:
         return len(self._values)
 
     def add(self, event: Mapping[str, object]) -> None:
-        """Take one event of type metrics."""
+        """Add an event of type metrics."""
         at, step, values = event.get("at"), event.get("step"), event.get("values")
         if not (type(step) is int and 0 <= step < END_OF_STEPS and type(values) is dict and _is_time(at)):
             self.malformed += 1
@@ -88,10 +87,10 @@ class JobPoints:
         self._sizes.append(len(codes))
 
     def rewind(self, event: Mapping[str, object]) -> None:
-        """Void the points after a step: those gathered here at once, those in the store by `rewinds`."""
+        """Void the points after a step: those collected here immediately, stored ones through `rewinds`."""
         step, prefix = event.get("step"), event.get("prefix", "")
         if not (type(step) is int and -1 <= step < END_OF_STEPS and type(prefix) is str):
-            self.malformed += 1  # a step of -1 is fine: every point is void
+            self.malformed += 1  # a step of -1 is valid: all points are void
             return
         self.rewinds[prefix] = min(step, self.rewinds.get(prefix, step))
         sizes = np.asarray(self._sizes)
@@ -102,7 +101,7 @@ class JobPoints:
         self._sizes = array("q", np.bincount(events[kept], minlength=len(sizes)).astype(np.int64).tobytes())
 
     def columns(self) -> dict[str, np.ndarray]:
-        """name (codes), step, value, at (seconds): one entry a point."""
+        """Return name (codes), step, value, at (seconds), with one entry per point."""
         return {
             "name": np.asarray(self._names, dtype=np.int32),
             "step": np.repeat(np.asarray(self._steps), self._sizes),
@@ -111,7 +110,7 @@ class JobPoints:
         }
 
     def _extend(self, numbers: Iterable[float]) -> bool:
-        """Append values; False, with nothing appended, where one is too large for a DOUBLE."""
+        """Append values. Returns False, with nothing appended, if one is too large for a DOUBLE."""
         size = len(self._values)
         try:
             self._values.extend(numbers)
@@ -130,19 +129,19 @@ def _select_values(column: array[Any], mask: np.ndarray) -> array[Any]:
 
 
 class Points:
-    """The points of a flush: `of(job_id)` gathers those of a job, `table()` gives them all."""
+    """Points of a flush: `of(job_id)` collects those of a job, `table()` returns them all."""
 
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}  # metric name -> code
         self._jobs: dict[str, JobPoints] = {}
 
     def of(self, job_id: str) -> JobPoints:
-        """Where the points of this job are gathered."""
+        """Return the collection of this job's points."""
         return self._jobs.setdefault(job_id, JobPoints(self._codes))
 
     @property
     def rewinds(self) -> list[tuple[str, str, int]]:
-        """(run, prefix, step): void are the run's points in the store with this prefix after this step."""
+        """(run, prefix, step): stored points of the run with this prefix after this step are void."""
         return [
             (run, prefix, step) for run, job in self._jobs.items() for prefix, step in job.rewinds.items()
         ]
@@ -151,7 +150,7 @@ class Points:
         return any(len(job) for job in self._jobs.values())
 
     def table(self) -> pa.Table:
-        """All points, job by job, with the columns that `store.jobs.metric_points.add` takes."""
+        """Return all points, job by job, with the columns of `store.jobs.metric_points.add`."""
         jobs = {job_id: job.columns() for job_id, job in self._jobs.items() if len(job)}
         joined = {
             column: np.concatenate([columns[column] for columns in jobs.values()])
@@ -174,12 +173,12 @@ def _encode_dictionary(codes: np.ndarray, words: list[str]) -> pa.DictionaryArra
     return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(words, pa.string()))
 
 
-# Metric points and their summaries.
+# Stored metric points and their summaries.
 #
-# Invariant: `metric_summary` always equals what its points in `metric` give, whatever was added in which
-# portions and rewound when; `first`, `last`, `min_step` and `max_step` are decided by step, and at equal
-# steps by order of arrival, so that portions make no difference. Values that are not finite are kept and
-# counted in `nonfinite`; every other figure is over the finite ones.
+# Invariant: `metric_summary` always equals the aggregation of the points in `metric`, whatever was added in
+# which batches and rewound when. `first`, `last`, `min_step` and `max_step` are determined by step, and for
+# equal steps by order of arrival, so that batches make no difference. Non-finite values are stored and
+# counted in `nonfinite`; all other figures are over the finite ones.
 
 _FINITE = "FILTER (isfinite(value))"
 _SUMMARY = f"""
@@ -192,7 +191,7 @@ _SUMMARY = f"""
            arg_max({{step: step, value: value, moment: logged_at}}, (step, ordinal)) {_FINITE} AS last
     FROM points GROUP BY run_id, name
 """
-# `old` is what the summary holds, `excluded` what is new; an old figure wins a tie, as it came first.
+# `old` is the stored summary, `excluded` the new one; the old value wins a tie because it came first.
 _MERGE = """
     count = old.count + excluded.count,
     nonfinite = old.nonfinite + excluded.nonfinite,
@@ -222,16 +221,18 @@ _UPSERT = f"""
 
 
 def add(tx: Transaction, points: pa.Table) -> None:
-    """Append `points` and update their summaries. Columns: run_id, name, step, value, logged_at, and ordinal,
-    the order of arrival within the table."""
+    """Insert `points` and update their summaries. Columns: run_id, name, step, value, logged_at, and ordinal,
+    the order of arrival within the table.
+    """
     with tx.table("points", points):
         tx.execute("INSERT INTO metric SELECT run_id, name, step, value, logged_at FROM points")
         tx.execute(_UPSERT)
 
 
 def rewind(tx: Transaction, run_id: str, step: int, prefix: str = "") -> int:
-    """Void the points of a run after `step` whose name begins with `prefix` and make its summaries anew;
-    the number of points voided."""
+    """Delete the points of a run after `step` whose name starts with `prefix`, recompute its summaries, and
+    return the number of deleted points.
+    """
     removed = tx.execute(
         "DELETE FROM metric WHERE run_id = ? AND step > ? AND starts_with(name, ?)", [run_id, step, prefix]
     )
@@ -243,7 +244,7 @@ def rewind(tx: Transaction, run_id: str, step: int, prefix: str = "") -> int:
 
 @named_query
 def summaries(db: Queryable, run_ids: Sequence[str]) -> list[MetricSummary]:
-    """The rows of `metric_summary` of these runs, by run (in the order given) and name."""
+    """Return the rows of `metric_summary` of these runs, by run (in the given order) and name."""
     table = db.query(
         "SELECT * FROM metric_summary WHERE list_contains($1::VARCHAR[], run_id)"
         " ORDER BY list_position($1::VARCHAR[], run_id), name",
@@ -261,21 +262,21 @@ def curve(
     buckets: int = 600,
     first: int | None = None,
 ) -> pa.Table:
-    """A metric from step `first` on, at most about `buckets` rows, by step.
+    """Return a metric from step `first` on, with at most about `buckets` rows, by step.
 
-    Columns: step (the last of the bucket), first_step, value (the last finite one, or null), min, max,
-    mean (of the finite ones), count, nonfinite. With at most `buckets` points each is a row of its own.
-    Otherwise a bucket is `step // width` with a width that is a power of two, so that the buckets of a
-    live run stay where they are while it goes on, until the width doubles.
+    Columns: step (last of the bucket), first_step, value (last finite one, or null), min, max, mean (of the
+    finite ones), count, nonfinite. With at most `buckets` points each point is a row. Otherwise the bucket of
+    a step is `step // width` with a power of two as width, so that the buckets of a live run remain stable
+    until the width doubles.
 
-    Raises ConfigError where `buckets` is below 1.
+    Raises ConfigError if `buckets` is less than 1.
     """
     if buckets < 1:
         raise ConfigError(f"buckets is {buckets!r}: give 1 or more.", field="buckets")
     return db.query(_CURVE, [run_id, name, buckets, first])
 
 
-# rowid is the order of arrival; a value that is not finite is null in `point`, which aggregates pass over.
+# rowid is the order of arrival; non-finite values are null in `point`, so that aggregates skip them.
 _CURVE = """
     WITH point AS MATERIALIZED (
         SELECT step, CASE WHEN isfinite(value) THEN value END AS value, rowid AS place
@@ -298,7 +299,7 @@ _CURVE = """
 
 @named_query
 def value_at(db: Queryable, run_id: str, name: str, step: int) -> float | None:
-    """The value of a metric at a step; None where it has none."""
+    """Return the value of a metric at a step; None if it has none."""
     table = db.query(
         "SELECT value FROM metric WHERE run_id = $1 AND name = $2 AND step = $3", [run_id, name, step]
     )

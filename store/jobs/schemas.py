@@ -1,6 +1,4 @@
-"""The order that a worker gets, `config.json` of a job's folder; what it reports on the way and how it
-ends; and metrics over steps.
-"""
+"""Spec of a job, `config.json` of its folder; events and outcome of its worker; and metrics over steps."""
 
 from __future__ import annotations
 
@@ -25,26 +23,26 @@ from store.core.training_schemas import MeasuredRun
 
 
 class SplitFields(TypedDict):
-    """How rows are dealt to train, validation and test (`store.training.split.Split`)."""
+    """How rows are assigned to train, validation and test (`store.training.split.Split`)."""
 
     split_seed: int
     validation_size: float  # share of the rows
     test_size: float
     split_by: SplitMethod
-    split_column: str | None  # label or source.NAME; null for a split by no column
+    split_column: str | None  # label or source.NAME; null if not split by a column
 
 
 class NamedDataset(TypedDict):
-    """A data set as a worker has to know it."""
+    """A data set, with the fields that a worker needs."""
 
     dataset_id: str
     name: str
     kind: Kind
-    fingerprint: str  # of the rows; names their folder
+    fingerprint: str  # of the rows; name of their folder
 
 
 class OrderDataset(NamedDataset):
-    """A data set in an order; the rest is there for work on data (profile, clean, export) alone."""
+    """A data set in a job spec; the optional fields are for data jobs only (profile, clean, export)."""
 
     format: NotRequired[str]  # of store.data.formats
     columns: NotRequired[dict[str, str]]  # role -> column of the file
@@ -55,18 +53,18 @@ class OrderDataset(NamedDataset):
     test_size: NotRequired[float]
     split_by: NotRequired[SplitMethod]
     split_column: NotRequired[str | None]
-    signals: NotRequired[dict[str, SignalOptions]]  # group that was measured -> its options
+    signals: NotRequired[dict[str, SignalOptions]]  # measured group -> its options
 
 
 class RecipeDocument(TypedDict):
-    """A recipe as it is stored (`store.data.cleaning.Recipe`)."""
+    """A stored recipe (`store.data.cleaning.Recipe`)."""
 
-    steps: list[ConfigDocument]  # each with `step`, its kind, and the fields of that kind
+    steps: list[ConfigDocument]  # each with its kind as `step`, and the fields of that kind
 
 
 @dataclass(kw_only=True)
 class VersionSpec:
-    """A version in the history that a data card tells."""
+    """A version in the history shown on a data card."""
 
     name: str
     source: SourceDocument
@@ -81,7 +79,7 @@ class VersionSpec:
 
 
 class GroupFigures(TypedDict):
-    """What was measured of a data set by one group of signals."""
+    """Measurements of a data set for one group of signals."""
 
     options: SignalOptions
     row_count: int
@@ -89,43 +87,44 @@ class GroupFigures(TypedDict):
 
 
 class CardFacts(TypedDict):
-    """What the data card of an export tells beside the rows."""
+    """Content of an export's data card besides the rows."""
 
-    history: list[VersionSpec]  # the versions from the first to this one
-    figures: dict[str, GroupFigures]  # what was measured, by group
+    history: list[VersionSpec]  # versions from the first to this one
+    figures: dict[str, GroupFigures]  # measurements by group
 
 
 class DataWork(TypedDict):
-    """What a worker is told of the data that a profile, a cleaning or an export is of."""
+    """Input data of a profile, cleaning or export."""
 
     dataset: OrderDataset
-    parent: OrderDataset | None  # the version before
+    parent: OrderDataset | None  # the previous version
     mixed: dict[str, OrderDataset]  # name in the recipe -> data set
 
 
 class EarlierImprovement(TypedDict):
-    """An improvement of the same model whose judging rows judge the next one again."""
+    """An improvement of the same model whose judging rows also judge the next one."""
 
     improvement_id: str
-    judged: bool  # they have: it came to an answer
-    may_judge: bool  # they may yet: it has come to none, and is under way or can be gone on with
-    at_random: bool  # those that were new to it were all drawn at random of what was asked
+    judged: bool  # they have judged: it has a result
+    may_judge: bool  # they may still judge: it has no result yet, and is running or can be continued
+    at_random: bool  # all of its new ones were sampled at random from the requests
 
 
 @dataclass(kw_only=True)
 class ComparisonRows:
-    """Rows beside those of a run, with which new rows are compared: earlier new rows that judge, golden sets
-    and probes; and what was replayed, or trained the model before."""
+    """Rows other than those of a run, with which new rows are compared: earlier new rows that judge, golden
+    sets and probes; and rows that were replayed, or trained the previous model.
+    """
 
     why: Literal["judge", "train"]
     fingerprint: str
     part: str  # of that data set: train, validation, test or all
-    split: SplitFields  # how it deals them
-    earlier: EarlierImprovement | None = None  # whose new rows these are
+    split: SplitFields  # how that data set is split
+    earlier: EarlierImprovement | None = None  # the improvement that these rows were new in
 
 
 class TransferDatasetSpec(TypedDict):
-    """A data set in the order of a matrix of transfer."""
+    """A data set in the spec of a transfer matrix."""
 
     dataset: NamedDataset
     split: SplitFields
@@ -136,29 +135,29 @@ class GroupedEvaluation(TypedDict):
 
     evaluation_id: str
     name: str
-    fingerprint: str  # of its data
+    fingerprint: str  # of its data set
 
 
 class ComparedVersion(TypedDict):
-    """A registered model of which a bias check asks the probes."""
+    """A registered model that a bias check runs the probes on."""
 
     reference: str  # NAME@3
-    folder: str  # relative to the home
+    folder: str  # relative to the home folder
     adapter: bool
-    base_model: str | None  # null where nothing tells which
+    base_model: str | None  # null if unknown
 
 
 class NamedClassifier(TypedDict):
-    """Whose probabilities judge continuations."""
+    """The classifier whose probabilities judge continuations."""
 
-    name: str  # as people know it
-    run_id: str | None  # that left it, or that a registered version came from, where it is still there
-    evaluations: list[GroupedEvaluation]  # of it, newest first
+    name: str  # display name
+    run_id: str | None  # run of the model or of the registered version, if it still exists
+    evaluations: list[GroupedEvaluation]  # evaluations of it, newest first
 
 
 @dataclass(kw_only=True)
 class RunSpec:
-    """A run in the order of work on what it left."""
+    """A run in the spec of a job that works on its output."""
 
     run_id: str
     name: str
@@ -172,21 +171,21 @@ class RunSpec:
 
 @dataclass(kw_only=True)
 class LossCurve:
-    """A loss of a run by step."""
+    """Loss of a run by step."""
 
     steps: list[int]
-    values: list[float | None]  # null where it was not finite
+    values: list[float | None]  # null if not finite
 
 
 @dataclass(kw_only=True)
 class RunWithCurves(RunSpec):
-    """A run with its losses: of training by step, of validation by validation."""
+    """A run with its losses: training loss by step, validation loss by validation."""
 
     curves: dict[Literal["train/loss", "eval/loss"], LossCurve]
 
 
 class AuxiliaryDataset(TypedDict):
-    """A data set that a run read beside its own."""
+    """A data set that a run read in addition to its own."""
 
     role: Literal["replay", "probe"]
     name: str
@@ -194,76 +193,76 @@ class AuxiliaryDataset(TypedDict):
 
 
 class JobSpecDetails(TypedDict, total=False):
-    """What an order has beside what every one has, by the kind of job."""
+    """Fields of a job spec that depend on the kind of job."""
 
-    run_id: str  # of a run
-    dataset: OrderDataset  # of a run, an evaluation, and work on data
-    split: SplitFields  # of a run and an evaluation
-    replay: NamedDataset | None  # of a run, whose rows are replayed; null where it is gone
-    probes: list[NamedDataset]  # of a run, the data sets that are probes, without those that are gone
-    mixed_from: str  # of a run that is mixed: the run of whose model
-    alpha: float  # of a run that is mixed: the share of the way from its base
-    parent: OrderDataset | None  # of work on data, as DataWork
+    run_id: str  # run
+    dataset: OrderDataset  # run, evaluation, and data jobs
+    split: SplitFields  # run and evaluation
+    replay: NamedDataset | None  # run: data set whose rows are replayed; null if deleted
+    probes: list[NamedDataset]  # run: data sets used as probes, without deleted ones
+    mixed_from: str  # mixed run: the run whose model is mixed
+    alpha: float  # mixed run: interpolation factor, 0 at its base
+    parent: OrderDataset | None  # data jobs, as in DataWork
     mixed: dict[str, OrderDataset]
-    beside: list[ComparisonRows]  # of a gathering of new rows
-    disputed: list[str]  # of a gathering: keys of rows, of earlier ones' GatherResult
-    history: list[VersionSpec]  # of an export: the versions from the first to this one
-    figures: dict[str, GroupFigures]  # of an export: what was measured, by group
-    datasets: list[TransferDatasetSpec]  # of a matrix of transfer: each that is still there
-    systems: list[RoundSystem]  # of a rating round: whose answers are rated
-    filters: list[ConfigDocument | None]  # of a rating round: data.filters.Filter of each evaluation
-    judgings: list[str]  # of a rating round of two models: jobs in which a judge compared them
-    export: ExportSpec  # of an export of a model, and of a check of one
-    verify: VerifySpec  # of a check of an export
-    watch: WatchSpec  # of a look at an endpoint's requests
-    judging: RequestWindow  # of a judging of an endpoint's requests
-    gold: NamedDataset  # of a rating round: pairs whose better answer is known
-    compared_versions: dict[str, ComparedVersion]  # of a bias check: NAME@3 -> the registered model
-    evaluations: dict[str, GroupedEvaluation]  # of a bias check: by id, those whose rows are grouped
-    classifier: NamedClassifier  # of a bias check: that judges continuations
-    run: RunSpec  # of a bundle, and of what holds a run against one
-    parent_fingerprint: str | None  # of a bundle: of the version before
-    others: list[AuxiliaryDataset]  # of a bundle
-    compared: list[RunWithCurves]  # the original, where it is in this home, and the run that repeats it
-    opened_by: str  # of a run from a bundle, and of what compares it: the job that opened the bundle
+    beside: list[ComparisonRows]  # gathering of new rows
+    disputed: list[str]  # gathering: keys of rows, from GatherResult of earlier ones
+    history: list[VersionSpec]  # export: versions from the first to this one
+    figures: dict[str, GroupFigures]  # export: measurements by group
+    datasets: list[TransferDatasetSpec]  # transfer matrix: data sets that still exist
+    systems: list[RoundSystem]  # rating round: models whose responses are rated
+    filters: list[ConfigDocument | None]  # rating round: data.filters.Filter of each evaluation
+    judgings: list[str]  # rating round of two models: jobs in which a judge compared them
+    export: ExportSpec  # model export, and its verification
+    verify: VerifySpec  # verification of an export
+    watch: WatchSpec  # monitoring check of an endpoint's requests
+    judging: RequestWindow  # judging of an endpoint's requests
+    gold: NamedDataset  # rating round: pairs with a known better response
+    compared_versions: dict[str, ComparedVersion]  # bias check: NAME@3 -> registered model
+    evaluations: dict[str, GroupedEvaluation]  # bias check: by id, evaluations whose rows are grouped
+    classifier: NamedClassifier  # bias check: judges continuations
+    run: RunSpec  # bundle, and comparison of a run with one
+    parent_fingerprint: str | None  # bundle: of the previous version
+    others: list[AuxiliaryDataset]  # bundle
+    compared: list[RunWithCurves]  # the original, if in this home folder, and the run that reproduces it
+    opened_by: str  # run from a bundle, and its comparison: the job that opened the bundle
 
 
 class JobSpec(JobSpecDetails):
-    """`config.json` of a job's folder: all that its worker knows of the world."""
+    """`config.json` of a job's folder: the entire input of its worker."""
 
     job_id: str
     kind: str  # of store.core.job_kinds
     home: str  # path of the home folder
-    device: NotRequired[str]  # cpu or cuda:N; left out it is cpu
-    attempt: NotRequired[int]  # from 1
+    device: NotRequired[str]  # cpu or cuda:N; default: cpu
+    attempt: NotRequired[int]  # starts at 1
     resume: NotRequired[bool]
-    networks: NotRequired[list[str]]  # private ones that an admin allowed, in which a judge may be
+    networks: NotRequired[list[str]]  # private networks that an admin has allowed, where a judge may be
     config: ConfigDocument
 
 
 class ImportReading(TypedDict):
-    """How the rows of a file were read by an import that did not ask which columns are left out."""
+    """How the rows of a file were read by an import that did not ask which columns to exclude."""
 
     format: str  # of store.data.formats
     columns: dict[str, str]  # role -> column of the file
-    answers: str | None  # how answers name their choices
+    answers: str | None  # how responses name their choices
 
 
 class RunHistory(TypedDict):
-    """What the engine adds to a question about costs, as a worker can't look it up."""
+    """What the engine adds to a cost estimate request, since its worker can't query it."""
 
     past: list[MeasuredRun]
-    replay: NamedDataset | None  # whose rows are to be replayed
-    probes: list[NamedDataset]  # the data sets that are to be probes
-    imported_as: ImportReading | None  # of rows whose columns nobody was asked about
-    running: bool  # whether a run is training
+    replay: NamedDataset | None  # data set whose rows are to be replayed
+    probes: list[NamedDataset]  # data sets to be used as probes
+    imported_as: ImportReading | None  # for rows whose columns were not asked about
+    running: bool  # whether a run is currently training
 
 
 Level = Literal["info", "warning"]
 
 
 class StatusEvent(TypedDict):
-    """The job has come to another state."""
+    """The job changed its state."""
 
     type: Literal["status"]
     at: float  # seconds since the epoch, UTC, as in every event
@@ -271,7 +270,7 @@ class StatusEvent(TypedDict):
 
 
 class ProgressEvent(TypedDict):
-    """How far the present phase is."""
+    """Progress of the current phase."""
 
     type: Literal["progress"]
     at: float
@@ -283,7 +282,7 @@ class ProgressEvent(TypedDict):
 
 
 class MetricsEvent(TypedDict):
-    """Numbers measured at a step (optimiser steps done; 0 is the base model)."""
+    """Metrics at a step (number of optimizer steps taken; 0 is the base model)."""
 
     type: Literal["metrics"]
     at: float
@@ -296,20 +295,22 @@ class RewindEvent(TypedDict):
 
     type: Literal["rewind"]
     at: float
-    step: int  # -1: all are
-    prefix: NotRequired[str]  # those alone whose name has it
+    step: int  # -1: all are void
+    prefix: NotRequired[str]  # only metrics whose name starts with it
 
 
 class FactsEvent(TypedDict):
-    """Merged into the facts of the run."""
+    """Facts to be merged into those of the run."""
 
     type: Literal["facts"]
     at: float
-    facts: ConfigDocument  # store.runs.schemas.RunFacts, some of them
+    facts: ConfigDocument  # store.runs.schemas.RunFacts, partial
 
 
 class AlertEvent(TypedDict):
-    """What the job wants its user to know; of a verdict with kind and step, one of each kind a job."""
+    """A message of the job to its user; for a verdict with kind and step, at most one of each kind
+    per job.
+    """
 
     type: Literal["alert"]
     at: float
@@ -320,7 +321,7 @@ class AlertEvent(TypedDict):
 
 
 class TornEvent(TypedDict):
-    """A line that is no JSON object: a write torn by a crash."""
+    """A line that is not a JSON object: a write torn by a crash."""
 
     type: Literal["torn"]
     text: str  # its first 200 bytes
@@ -333,48 +334,49 @@ class Outcome(TypedDict):
     """`result.json`, the last file of a job: it decides the status."""
 
     status: Literal["finished", "failed", "cancelled"]
-    result: NotRequired[JsonObject]  # of a finished one, as docs/results.md says of its kind
-    error: NotRequired[ErrorDocument]  # of a failed one
+    result: NotRequired[JsonObject]  # if finished; documented in docs/results.md for its kind
+    error: NotRequired[ErrorDocument]  # if failed
 
 
 class OomKillCount(TypedDict):
-    """How many processes the kernel had killed for want of memory, by one of its files."""
+    """Number of processes killed by the kernel for lack of memory, as counted in one of its files."""
 
     path: str
     count: int
 
 
 class WorkerRecord(TypedDict):
-    """`worker.json`: the process that took the folder, and what tells later how it was lost."""
+    """`worker.json`: the process that took the folder, and information to determine later how it was lost."""
 
     pid: int
-    started: float  # of `get_process_start`; with pid it names one process for good
-    boot: NotRequired[str]  # names the start of the machine; empty where the system does not
-    memory_kills: NotRequired[OomKillCount | None]  # before it began; null where nobody counts them
-    log_bytes: NotRequired[int]  # length of log.txt before it wrote there
+    started: float  # from `get_process_start`; identifies the process permanently, together with pid
+    boot: NotRequired[str]  # boot id of the machine; empty if the system has none
+    memory_kills: NotRequired[OomKillCount | None]  # before it started; null if not counted
+    log_bytes: NotRequired[int]  # length of log.txt before it wrote to it
 
 
 class IngestReport(TypedDict):
-    """What became of a portion of a job's events."""
+    """Result of ingesting a batch of a job's events."""
 
     job_id: str
-    applied: bool  # false: these bytes are in the store already
+    applied: bool  # false: these bytes were applied before
     events: int
-    points: int  # of metrics
-    torn: int  # lines that could not be read, or not wholly
-    refused: int  # moves between states that are not allowed
+    points: int  # metric points
+    torn: int  # lines that could not be read, or only partly
+    refused: int  # transitions that are not allowed
     status: JobStatus | None  # after the events; null for a job that is not in the store
 
 
 @dataclass(kw_only=True)
 class MetricSummary:
-    """A row of `metric_summary`: all points of one metric of a run; figures are over the finite ones, and
-    null where there is none."""
+    """Row of `metric_summary`: all points of one metric of a run. Figures are over the finite values, and
+    null if there are none.
+    """
 
     run_id: str
     name: str
-    count: int  # of all points
-    nonfinite: int  # of them NaN or infinite
+    count: int  # number of all points
+    nonfinite: int  # of these, NaN or infinite
     min: float | None
     max: float | None
     sum: float | None
@@ -391,9 +393,9 @@ class MetricSummary:
 class CurvePoint(TypedDict):
     """A bucket of a metric's curve."""
 
-    step: int  # the last of the bucket
+    step: int  # last of the bucket
     first_step: int
-    value: float | None  # the last finite one
+    value: float | None  # last finite one
     min: float | None
     max: float | None
     mean: float | None
@@ -403,11 +405,12 @@ class CurvePoint(TypedDict):
 
 @dataclass(kw_only=True)
 class ValidationSums:
-    """A metric at one validation as sums over its rows: of x (what counts), w (its weight) and their
-    products, for an interval of the ratio of x to w."""
+    """A metric at one validation as sums over its rows: of x (the counted quantity), w (its weight) and their
+    products, for an interval of the ratio of x to w.
+    """
 
     step: int
-    n: int  # rows
+    n: int  # number of rows
     x: float
     w: float
     xx: float

@@ -1,1 +1,1 @@
-"""People, sessions, roles and what they did: schemas and queries."""
+"""People, sessions, roles and activity: schemas and queries."""

@@ -1,6 +1,6 @@
-"""Persons and how they sign in: accounts, open invitations, sessions of browsers, and API tokens.
+"""People and how they sign in: accounts, open invitations, browser sessions, and API tokens.
 
-A person is never deleted: what they did names them. Secrets are known by their SHA-256 alone.
+People are never deleted, because their activity refers to them. Secrets are stored as SHA-256 only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Account:
-    """A person with what they sign in by."""
+    """A person with their credentials."""
 
     person_id: str
     name: str
@@ -27,7 +27,7 @@ class Account:
     active: bool
     email: str
     password: str | None  # argon2id
-    verified: bool  # an admin or the provider has given the address; else its person typed it
+    verified: bool  # the address was given by an admin or the provider, not entered by the person
 
 
 _ACCOUNT = """
@@ -36,12 +36,12 @@ _ACCOUNT = """
 
 
 def find_account_by_email(db: Queryable, email: str) -> Account | None:
-    """The account with this address."""
+    """Return the account with this email address, or None."""
     return next(iter(read_records(db.query(f"{_ACCOUNT} WHERE email = ?", [email]), Account)), None)
 
 
 def get_account(db: Queryable, person_id: str) -> Account:
-    """The account of a person. Raises NotFoundError."""
+    """Return the account of a person. Raises NotFoundError."""
     rows = read_records(db.query(f"{_ACCOUNT} WHERE person_id = ?", [person_id]), Account)
     if not rows:
         raise NotFoundError(f"There is no person {person_id!r}.", fix="See the list on the Team page.")
@@ -49,7 +49,7 @@ def get_account(db: Queryable, person_id: str) -> Account:
 
 
 def list_members(db: Queryable) -> list[TeamMember]:
-    """Everybody, by name; those who may not sign in any more last."""
+    """Return all members by name, deactivated ones last."""
     sql = """
         SELECT p.person_id, p.name, a.email, p.role, p.active, a.password IS NOT NULL AS has_password,
                epoch(p.created_at) AS created_at,
@@ -64,7 +64,7 @@ def list_members(db: Queryable) -> list[TeamMember]:
 
 
 def add_account(tx: Transaction, person: Account, at: datetime) -> None:
-    """A new person with an account."""
+    """Add a person with an account."""
     tx.execute(
         "INSERT INTO person VALUES (?, ?, ?, ?, ?)",
         [person.person_id, person.name, person.role, person.active, at],
@@ -76,46 +76,48 @@ def add_account(tx: Transaction, person: Account, at: datetime) -> None:
 
 
 def set_role(tx: Transaction, person_id: str, role: Role) -> None:
-    """Another role."""
+    """Change a person's role."""
     tx.execute("UPDATE person SET role = ? WHERE person_id = ?", [role, person_id])
 
 
 def set_active(tx: Transaction, person_id: str, active: bool) -> None:
-    """Whether they may sign in."""
+    """Set whether a person may sign in."""
     tx.execute("UPDATE person SET active = ? WHERE person_id = ?", [active, person_id])
 
 
 def set_name(tx: Transaction, person_id: str, name: str) -> None:
-    """Another name."""
+    """Change a person's name."""
     tx.execute("UPDATE person SET name = ? WHERE person_id = ?", [name, person_id])
 
 
 def set_password(tx: Transaction, person_id: str, password: str) -> None:
-    """Another password, as argon2id."""
+    """Set the password hash (argon2id)."""
     tx.execute("UPDATE account SET password = ? WHERE person_id = ?", [password, person_id])
 
 
 def transfer_account(tx: Transaction, person_id: str) -> None:
-    """The account is whose address it is, from now on: what whoever typed the address had made is gone."""
+    """Transfer an account to the verified owner of its address: password, sessions and tokens of whoever
+    entered the address are removed.
+    """
     tx.execute("UPDATE account SET password = NULL, verified = true WHERE person_id = ?", [person_id])
     tx.execute("DELETE FROM session WHERE person_id = ?", [person_id])
     tx.execute("DELETE FROM api_token WHERE person_id = ?", [person_id])
 
 
 def count_admins(db: Queryable) -> int:
-    """Admins who may sign in."""
+    """Return the number of active admins."""
     return int(read_scalar(db.query("SELECT count(*) FROM person WHERE role = 'admin' AND active")))
 
 
 class NewInvitation(TypedDict):
-    """A row of table `invitation`, in its order."""
+    """Row of table `invitation`, in column order."""
 
     invitation_id: str
     secret: str  # SHA-256
     role: Role
     email: str | None
     person_id: str | None
-    made_by: str  # a person's id
+    made_by: str  # person_id
     created_at: datetime
     expires_at: datetime
 
@@ -128,45 +130,45 @@ _OPEN = """
 
 
 def add_invitation(tx: Transaction, invitation: NewInvitation) -> None:
-    """A new invitation."""
+    """Add an invitation."""
     tx.execute("INSERT INTO invitation VALUES (?, ?, ?, ?, ?, ?, ?, ?)", list(invitation.values()))
 
 
 def list_open_invitations(db: Queryable, at: datetime) -> list[Invitation]:
-    """Those that can be used, newest first."""
+    """Return the valid invitations, newest first."""
     return read_records(
         db.query(f"{_OPEN} WHERE expires_at > ? ORDER BY i.created_at DESC", [at]), Invitation
     )
 
 
 def find_invitation_by_secret(db: Queryable, hashed: str) -> Invitation | None:
-    """The invitation of a link, expired or not."""
+    """Return the invitation of a link, expired or not."""
     return next(iter(read_records(db.query(f"{_OPEN} WHERE secret = ?", [hashed]), Invitation)), None)
 
 
 def find_invitation_for_email(db: Queryable, email: str, at: datetime) -> Invitation | None:
-    """The newest open one that makes an account for this address."""
+    """Return the newest valid invitation that creates an account for this address."""
     sql = f"{_OPEN} WHERE email = ? AND expires_at > ? AND i.person_id IS NULL ORDER BY i.created_at DESC"
     return next(iter(read_records(db.query(sql, [email, at]), Invitation)), None)
 
 
 def remove_invitation(tx: Transaction, invitation_id: str) -> int:
-    """Take one back, or count it as used; how many went."""
+    """Remove a revoked or used invitation; return the number of removed ones."""
     return tx.execute("DELETE FROM invitation WHERE invitation_id = ?", [invitation_id])
 
 
 def remove_invitations_of(tx: Transaction, person_id: str) -> None:
-    """Those that would set this person's password."""
+    """Remove the invitations that would set this person's password."""
     tx.execute("DELETE FROM invitation WHERE person_id = ?", [person_id])
 
 
 def remove_invitations_by(tx: Transaction, made_by: str) -> None:
-    """All that a person made."""
+    """Remove all invitations created by a person."""
     tx.execute("DELETE FROM invitation WHERE made_by = ?", [made_by])
 
 
 def remove_expired_invitations(tx: Transaction, at: datetime) -> None:
-    """Those whose time was over some while ago; until then their page can say why they don't open."""
+    """Remove invitations that expired some time ago; until then, their page can say why they are invalid."""
     tx.execute("DELETE FROM invitation WHERE expires_at < ?", [at])
 
 
@@ -183,7 +185,7 @@ class OpenSession:
 
 
 class NewSession(TypedDict):
-    """A row of table `session`, in its order."""
+    """Row of table `session`, in column order."""
 
     session_id: str
     secret: str
@@ -195,7 +197,7 @@ class NewSession(TypedDict):
 
 
 def find_session_by_secret(db: Queryable, hashed: str) -> OpenSession | None:
-    """The session of a person who may sign in."""
+    """Return the session with this secret if its person is active."""
     sql = """
         SELECT s.session_id, p.person_id, p.name, p.role, s.created_at, s.seen_at
         FROM session s JOIN person p USING (person_id) WHERE s.secret = ? AND p.active
@@ -204,7 +206,7 @@ def find_session_by_secret(db: Queryable, hashed: str) -> OpenSession | None:
 
 
 def add_session(tx: Transaction, session: NewSession) -> None:
-    """A new session."""
+    """Add a session."""
     tx.execute("INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?)", list(session.values()))
 
 
@@ -216,23 +218,25 @@ _SEEN = """
 
 
 def list_sessions(db: Queryable, person_id: str, current: str | None) -> list[ActiveSession]:
-    """Where a person is signed in, seen last first; `current` is the id of the session that asks."""
+    """Return a person's sessions, the current one first, then most recently seen first; `current` is the id
+    of the requesting session.
+    """
     sql = f"{_SEEN} WHERE person_id = ? ORDER BY current DESC, seen_at DESC"
     return read_records(db.query(sql, [current, person_id]), ActiveSession)
 
 
 def list_all_sessions(db: Queryable) -> list[ActiveSession]:
-    """Where people are signed in, seen last first."""
+    """Return all sessions, most recently seen first."""
     return read_records(db.query(f"{_SEEN} ORDER BY seen_at DESC", [None]), ActiveSession)
 
 
 def touch_session(tx: Transaction, session_id: str, at: datetime) -> None:
-    """It was seen."""
+    """Update when a session was last seen."""
     tx.execute("UPDATE session SET seen_at = ? WHERE session_id = ?", [at, session_id])
 
 
 def end_session(tx: Transaction, session_id: str, person_id: str | None = None) -> int:
-    """End one, of that person where one is named; how many ended."""
+    """End a session, only if it belongs to that person if one is given; return the number of ended ones."""
     return tx.execute(
         "DELETE FROM session WHERE session_id = ? AND (?::VARCHAR IS NULL OR person_id = ?)",
         [session_id, person_id, person_id],
@@ -240,19 +244,19 @@ def end_session(tx: Transaction, session_id: str, person_id: str | None = None) 
 
 
 def end_session_by_secret(tx: Transaction, hashed: str) -> None:
-    """Sign out."""
+    """End the session with this secret (sign out)."""
     tx.execute("DELETE FROM session WHERE secret = ?", [hashed])
 
 
 def end_sessions(tx: Transaction, person_id: str, but: str | None = None) -> int:
-    """End all of a person but one; how many ended."""
+    """End all sessions of a person except one; return the number of ended ones."""
     return tx.execute(
         "DELETE FROM session WHERE person_id = ? AND session_id IS DISTINCT FROM ?", [person_id, but]
     )
 
 
 def end_old_sessions(tx: Transaction, created_before: datetime, seen_before: datetime) -> None:
-    """Remove those that have expired."""
+    """Remove expired sessions."""
     tx.execute("DELETE FROM session WHERE created_at < ? OR seen_at < ?", [created_before, seen_before])
 
 
@@ -268,7 +272,7 @@ class PersonToken:
 
 
 class NewToken(TypedDict):
-    """A row of table `api_token`, in its order."""
+    """Row of table `api_token`, in column order."""
 
     token_id: str
     secret: str
@@ -278,7 +282,7 @@ class NewToken(TypedDict):
 
 
 def find_token_by_secret(db: Queryable, hashed: str) -> PersonToken | None:
-    """The token of a person who may sign in."""
+    """Return the token with this secret if its person is active."""
     sql = """
         SELECT t.token_id, p.person_id, p.name, p.role, t.used_at
         FROM api_token t JOIN person p USING (person_id) WHERE t.secret = ? AND p.active
@@ -287,12 +291,12 @@ def find_token_by_secret(db: Queryable, hashed: str) -> PersonToken | None:
 
 
 def add_token(tx: Transaction, token: NewToken) -> None:
-    """A new token."""
+    """Add an API token."""
     tx.execute("INSERT INTO api_token VALUES (?, ?, ?, ?, ?, NULL)", list(token.values()))
 
 
 def list_tokens(db: Queryable, person_id: str) -> list[ApiToken]:
-    """A person's tokens, newest first."""
+    """Return a person's tokens, newest first."""
     sql = """
         SELECT token_id, name, epoch(created_at) AS created_at, epoch(used_at) AS used_at
         FROM api_token WHERE person_id = ? ORDER BY created_at DESC, token_id DESC
@@ -301,15 +305,15 @@ def list_tokens(db: Queryable, person_id: str) -> list[ApiToken]:
 
 
 def touch_token(tx: Transaction, token_id: str, at: datetime) -> None:
-    """It was used."""
+    """Update when a token was last used."""
     tx.execute("UPDATE api_token SET used_at = ? WHERE token_id = ?", [at, token_id])
 
 
 def revoke_token(tx: Transaction, token_id: str, person_id: str) -> int:
-    """End one of a person's tokens; how many ended."""
+    """Revoke one of a person's tokens; return the number of revoked ones."""
     return tx.execute("DELETE FROM api_token WHERE token_id = ? AND person_id = ?", [token_id, person_id])
 
 
 def revoke_tokens(tx: Transaction, person_id: str) -> int:
-    """End all of a person's tokens; how many ended."""
+    """Revoke all of a person's tokens; return the number of revoked ones."""
     return tx.execute("DELETE FROM api_token WHERE person_id = ?", [person_id])

@@ -1,5 +1,6 @@
-"""The activity, who did what to which thing and when; and comments on runs, rows, evaluations and
-comparisons."""
+"""Activity log (who did what to which subject and when), and comments on runs, rows, evaluations and
+comparisons.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +17,11 @@ from store.db.records import read_records, read_scalar, to_json
 if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
-# The activity: who did what to which thing, and when.
+# Activity log.
 #
-# Rows are added, in the transaction of the change that they tell of, and nothing else ever happens to them:
-# there is no statement that updates or deletes one. Names stand as they were; whether a subject is still
-# there, and what a comment says by now, is looked up when rows are read.
+# Append-only: entries are added in the transaction of the change that they describe, and no statement updates
+# or deletes one. Names are those at that time; whether a subject still exists, and the current text of a
+# comment, are looked up when entries are read.
 
 _PRESENT = """
     CASE a.subject_kind
@@ -40,10 +41,10 @@ _PRESENT = """
 
 @dataclass(frozen=True)
 class ActivityFilter:
-    """Which rows are meant; what is left out narrows nothing.
+    """Filter of the activity; unset fields match everything.
 
-    person_id: who did it; commands: by any of them; search: part of a subject's name or of the detail; days:
-    not longer ago; mentions: comments that name this person by @.
+    person_id: the actor; commands: any of these; search: part of a subject's name or of the detail; days:
+    maximum age; mentions: comments that mention this person with @.
     """
 
     person_id: str = ""
@@ -55,7 +56,7 @@ class ActivityFilter:
     mentions: str = ""
 
     def where(self) -> tuple[str, dict[str, Any]]:
-        """As SQL over a (the activity), with its parameters."""
+        """Return the SQL condition over `a` (the activity) and its parameters."""
         conditions, params = ["true"], dict[str, Any]()
         for column in ("person_id", "subject_kind", "subject_id"):
             if value := getattr(self, column):
@@ -86,7 +87,7 @@ ALL = ActivityFilter()
 def listed(
     db: Queryable, which: ActivityFilter = ALL, *, limit: int = 25, offset: int = 0
 ) -> tuple[int, list[Activity]]:
-    """How many rows are meant, and a page of them, newest first."""
+    """Return the number of matching entries, and a page of them, newest first."""
     where, params = which.where()
     total = int(read_scalar(db.query(f"SELECT count(*) FROM activity a WHERE {where}", params)))
     sql = f"""
@@ -101,7 +102,7 @@ def listed(
 
 @named_query
 def names(db: Queryable) -> list[PersonName]:
-    """Everybody who has an account, and who ever did something, by the newest name."""
+    """Return everyone with an account or any activity, with their latest name."""
     sql = """
         SELECT person_id, name FROM person
         UNION ALL
@@ -114,7 +115,7 @@ def names(db: Queryable) -> list[PersonName]:
 
 @named_query
 def made_by_others(db: Queryable, made: Literal["run", "dataset", "evaluation"], person_id: str) -> bool:
-    """Whether there are things of this kind that somebody else is known to have made."""
+    """Return whether there are objects of this kind known to be created by someone else."""
     sql = f"SELECT count(*) > 0 FROM {made} WHERE created_by <> ?"
     return bool(read_scalar(db.query(sql, [person_id])))
 
@@ -122,14 +123,14 @@ def made_by_others(db: Queryable, made: Literal["run", "dataset", "evaluation"],
 def find_last(
     db: Queryable, subject_kind: str, subject_id: str, commands: tuple[str, ...]
 ) -> Activity | None:
-    """The newest row about a thing by one of these commands; None where there is none."""
+    """Return the newest entry on a subject by one of these commands; None if there is none."""
     which = ActivityFilter(commands=commands, subject_kind=subject_kind, subject_id=subject_id)
     _, rows = listed(db, which, limit=1)
     return rows[0] if rows else None
 
 
 def add(tx: Transaction, entry: NewActivity) -> None:
-    """Append a row."""
+    """Add an entry."""
     row = vars(entry)
     columns, places = ", ".join(row), ", ".join(f"${name}" for name in row)
     sql = f"INSERT INTO activity (activity_id, {columns}) VALUES (nextval('activity_number'), {places})"
@@ -138,9 +139,9 @@ def add(tx: Transaction, entry: NewActivity) -> None:
 
 # Comments on runs, rows, evaluations and comparisons.
 #
-# A row is named DATASET_ID/ROW_ID, a comparison by its canonical query: `runs=` and the ids in their order,
-# as the same runs are one comparison whoever chose which first. A deleted comment loses its text and is
-# never listed; what was commented on takes its comments along when it goes.
+# The id of a row is DATASET_ID/ROW_ID, that of a comparison its canonical query: `runs=` and the sorted ids,
+# because a comparison of the same runs is the same in any order. A deleted comment loses its text and is
+# never listed; comments are deleted with their subject.
 
 _COMMENT_COLUMNS = (
     "comment_id, subject_kind, subject_id, person_id, person_name, text, mentions, written_at, edited_at"
@@ -149,18 +150,18 @@ _COMMENT_COLUMNS = (
 
 
 def format_row_key(dataset_id: str, row_id: int) -> str:
-    """How a row is named."""
+    """Return the subject id of a row."""
     return f"{dataset_id}/{row_id}"
 
 
 def format_comparison_key(run_ids: Iterable[str]) -> str:
-    """How a comparison of these runs is named."""
+    """Return the subject id of a comparison of these runs."""
     return f"runs={','.join(sorted(set(run_ids)))}"
 
 
 @named_query
 def list_comments(db: Queryable, subject_kind: CommentSubjectKind, subject_id: str) -> list[Comment]:
-    """What was said of a thing, oldest first."""
+    """Return the comments on a subject, oldest first."""
     sql = (
         f"SELECT {_COMMENT_COLUMNS} WHERE subject_kind = ? AND subject_id = ? AND deleted_at IS NULL"
         " ORDER BY written_at, comment_id"
@@ -169,7 +170,7 @@ def list_comments(db: Queryable, subject_kind: CommentSubjectKind, subject_id: s
 
 
 def get_comment(db: Queryable, comment_id: str) -> Comment:
-    """Raises NotFoundError, also for one that was deleted."""
+    """Return a comment. Raises NotFoundError, also for a deleted one."""
     sql = f"SELECT {_COMMENT_COLUMNS} WHERE comment_id = ? AND deleted_at IS NULL"
     rows = read_records(db.query(sql, [comment_id]), Comment, ["mentions"])
     if not rows:
@@ -183,7 +184,7 @@ def get_comment(db: Queryable, comment_id: str) -> Comment:
 def comment_counts(
     db: Queryable, subject_kind: CommentSubjectKind, subject_ids: Collection[str]
 ) -> dict[str, int]:
-    """subject_id -> number of comments, for those that have any."""
+    """Return subject_id -> number of comments, for subjects that have any."""
     table = db.query(
         "SELECT subject_id, count(*) AS n FROM comment WHERE subject_kind = ? AND deleted_at IS NULL"
         " AND list_contains(?::VARCHAR[], subject_id) GROUP BY subject_id",
@@ -196,7 +197,7 @@ def comment_counts(
 
 
 def insert_comment(tx: Transaction, comment: Comment) -> None:
-    """A new comment."""
+    """Add a comment."""
     row = {**vars(comment), "mentions": to_json(comment.mentions)}
     places = ", ".join(f"${name}" for name in row)
     tx.execute(f"INSERT INTO comment ({', '.join(row)}) VALUES ({places})", row)
@@ -206,7 +207,7 @@ def insert_comment(tx: Transaction, comment: Comment) -> None:
 def edit_comment(
     tx: Transaction, comment_id: str, text: str, mentions: list[PersonName], at: datetime
 ) -> None:
-    """Another text."""
+    """Change the text of a comment."""
     tx.execute(
         "UPDATE comment SET text = ?, mentions = ?, edited_at = ? WHERE comment_id = ?",
         [text, to_json(mentions), at, comment_id],
@@ -214,7 +215,7 @@ def edit_comment(
 
 
 def delete_comment(tx: Transaction, comment_id: str, at: datetime) -> None:
-    """Its text goes, and whom it named."""
+    """Mark a comment as deleted and remove its text and mentions."""
     tx.execute(
         "UPDATE comment SET text = '', mentions = '[]', deleted_at = ? WHERE comment_id = ?", [at, comment_id]
     )
@@ -227,12 +228,12 @@ _COMMENTS_OF_DATASET = "(subject_kind = 'row' AND starts_with(subject_id, $id ||
 
 
 def count_comments_of_job(db: Queryable, job_id: str) -> int:
-    """Comments on a run or an evaluation, and on comparisons with the run."""
+    """Return the number of comments on a run or an evaluation, and on comparisons with the run."""
     return _count_comments(db, _COMMENTS_OF_JOB, job_id)
 
 
 def count_comments_of_dataset(db: Queryable, dataset_id: str) -> int:
-    """Comments on rows of a data set."""
+    """Return the number of comments on rows of a data set."""
     return _count_comments(db, _COMMENTS_OF_DATASET, dataset_id)
 
 
@@ -242,10 +243,10 @@ def _count_comments(db: Queryable, where: str, subject_id: str) -> int:
 
 
 def forget_comments_of_job(tx: Transaction, job_id: str) -> None:
-    """Of a run or an evaluation that goes: what was said of it, and of comparisons that go with it."""
+    """Delete the comments on a run or an evaluation that is deleted, and on comparisons with it."""
     tx.execute(f"DELETE FROM comment WHERE {_COMMENTS_OF_JOB}", {"id": job_id})
 
 
 def forget_comments_of_dataset(tx: Transaction, dataset_id: str) -> None:
-    """Of a data set that goes: what was said of its rows."""
+    """Delete the comments on rows of a data set that is deleted."""
     tx.execute(f"DELETE FROM comment WHERE {_COMMENTS_OF_DATASET}", {"id": dataset_id})

@@ -1,4 +1,4 @@
-"""What commands do, in words, and @names in a text: whom they mean."""
+"""Descriptions of commands for the activity, and resolution of @mentions in text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from store.core.features import Action, load_store_features
 from store.core.schemas import PersonName
 
-# By the command; those of features stand with them.
+# Actions by command; features declare their own.
 ACTIONS: dict[str, Action] = {
     "import_dataset": Action("Imported", "imported", ":material/upload_file:"),
     "clean": Action("Cleaned", "created by cleaning", ":material/cleaning_services:"),
@@ -52,12 +52,12 @@ ACTIONS: dict[str, Action] = {
 
 
 def get_action(command: str) -> Action:
-    """Of a command by name; one that a newer Tunebench wrote goes by its name."""
+    """Return the action of a command; one of a newer Tunebench is described by its name."""
     return ACTIONS.get(command) or Action("Other", command.replace("_", " "), ":material/history:")
 
 
 def group_commands_by_kind() -> dict[str, tuple[str, ...]]:
-    """Kind of action -> its commands, in the order of the table."""
+    """Return kind of action -> its commands, in table order."""
     commands: dict[str, tuple[str, ...]] = {}
     for name, action in ACTIONS.items():
         commands[action.kind] = (*commands.get(action.kind, ()), name)
@@ -65,25 +65,26 @@ def group_commands_by_kind() -> dict[str, tuple[str, ...]]:
 
 
 def resolve_mentions(text: str, people: Sequence[PersonName]) -> list[PersonName]:
-    """The people whom `text` names by @, each once, in the order of the text. Of names that begin alike the
-    longest counts; case does not."""
+    """Return the people whom `text` mentions with @, each once, in text order. Of names with a common
+    beginning the longest match counts, ignoring case.
+    """
     mentioned = [piece for piece in split_mentions(text, people) if not isinstance(piece, str)]
     return list({person.person_id: person for person in mentioned}.values())
 
 
 def split_mentions(text: str, people: Sequence[PersonName]) -> list[str | PersonName]:
-    """The text, with a person in place of each @name of `people`."""
+    """Return the parts of the text, with a person in place of each @name of `people`."""
     by_name = {person.name.lower(): person for person in people}
     longest_first = sorted(by_name, key=len, reverse=True)
     if not longest_first:
         return [text]
-    # An address such as ada@example.org names nobody, nor does the beginning of a longer word.
+    # Neither an address such as ada@example.org nor the beginning of a longer word is a mention.
     names = re.compile(rf"(?<!\w)@({'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
     parts: list[str | PersonName] = []
     end = 0
     for match in names.finditer(text):
         person = by_name.get(match[1].lower())
-        if person is None:  # a letter that has more than one lower case
+        if person is None:  # a letter with more than one lowercase form
             continue
         parts += [text[end : match.start()], person]
         end = match.end()

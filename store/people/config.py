@@ -1,7 +1,7 @@
-"""What is asked about people: signing in, invitations, accounts, sessions and tokens.
+"""Requests about people: sign-in, invitations, accounts, sessions and tokens.
 
-Passwords are plain fields without rules of the model's, so that no error ever repeats what was typed:
-`engine.server.passwords` checks them.
+Passwords are plain fields without validation rules in the model, so that no error ever repeats what was
+entered: `engine.server.passwords` checks them.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ Secret = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Browser(Config):
-    """Where a request to the door came from."""
+    """The browser that a sign-in request came from."""
 
     address: str = Field("", max_length=100)
     agent: str = Field("", max_length=300)
 
 
 class SignIn(Browser):
-    """`browser_cookie`: the one of a browser in which somebody has signed in before."""
+    """Sign-in with a password. `browser_cookie`: that of a browser in which someone has signed in before."""
 
     email: Email
     password: Password
@@ -49,14 +49,16 @@ class SignIn(Browser):
 
 
 class VerifiedSignIn(Browser):
-    """By the organisation's provider, which has verified the address."""
+    """Sign-in through the organization's provider, which has verified the address."""
 
     email: Email
     name: Line = Field("", max_length=80)
 
 
 class AcceptInvitation(Browser):
-    """`email` where the invitation leaves it open, `name` where it makes an account."""
+    """Acceptance of an invitation. `email` if the invitation leaves it open, `name` if it creates an
+    account.
+    """
 
     secret: Secret
     password: Password
@@ -99,7 +101,7 @@ class OwnName(Config):
 
 
 class OwnPassword(Config):
-    """`current` where there is one."""
+    """Change of one's own password. `current` if there is one."""
 
     password: Password
     current: Password | None = None
@@ -122,7 +124,7 @@ class TeamSetting(Config):
 
 
 class NetworkName(Config):
-    """A network such as 10.1.0.0/16, or one address."""
+    """A network such as 10.1.0.0/16, or a single address."""
 
     network: Line = Field(max_length=60)
 

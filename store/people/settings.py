@@ -1,5 +1,6 @@
-"""What a store keeps for all of its users: the price of an hour, whether people sign in, the owner's name,
-which private networks may be reached."""
+"""Settings shared by all users of a store: price per hour, whether people sign in, the owner's name, and the
+allowed private networks.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ LOST_COMMITS = "lost_commits"  # written by store.db.database
 
 
 class Price(Config):
-    """What an hour of the machine costs; left out, nobody knows."""
+    """Cost of an hour of the machine; None if unknown."""
 
     per_hour: float | None = Field(None, ge=0, le=1_000_000, allow_inf_nan=False)
     currency: str = Field("EUR", min_length=1, max_length=8)
@@ -35,57 +36,57 @@ class Price(Config):
 
 @named_query
 def price(db: Queryable) -> HourPrice:
-    """What somebody set, or that nobody did."""
+    """Return the configured price, or that there is none."""
     kept = _read_setting(db, PRICE)
     price = Price.parse(json.loads(kept) if kept else {})
     return HourPrice(per_hour=price.per_hour, currency=price.currency)
 
 
 def set_price(tx: Transaction, value: Price) -> None:
-    """Keep the price."""
+    """Store the price."""
     _save_setting(tx, PRICE, value.model_dump_json())
 
 
 def has_team(db: Queryable) -> bool:
-    """Whether people sign in."""
+    """Return whether people sign in."""
     return _read_setting(db, TEAM) == "on"
 
 
 def set_team(tx: Transaction, on: bool) -> None:
-    """Whether people sign in from now on."""
+    """Set whether people sign in."""
     _save_setting(tx, TEAM, "on" if on else "off")
 
 
 @named_query
 def networks(db: Queryable) -> list[str]:
-    """Private networks that requests to addresses of people's choice may go to."""
+    """Return the private networks that requests to user-chosen addresses may reach."""
     kept = _read_setting(db, NETWORKS)
     return list(json.loads(kept)) if kept else []
 
 
 def get_address_policy(db: Queryable, home: Home) -> AddressPolicy:
-    """Where such a request may go now."""
+    """Return the current policy for such requests."""
     return AddressPolicy.of(networks(db), home)
 
 
 def set_networks(tx: Transaction, networks: list[str]) -> None:
-    """Others in their place."""
+    """Replace the allowed networks."""
     _save_setting(tx, NETWORKS, json.dumps(networks))
 
 
 def get_owner_name(db: Queryable) -> str:
-    """The name of whoever has the home folder: the one that was chosen, else that of the system's user."""
+    """Return the name of the home folder's owner: the configured one, else that of the system user."""
     return _read_setting(db, OWNER_NAME) or _get_system_user()
 
 
 def set_owner_name(tx: Transaction, name: str) -> None:
-    """Another name."""
+    """Change the owner's name."""
     _save_setting(tx, OWNER_NAME, name)
 
 
 @named_query
 def lost_commits(db: Queryable) -> LostCommits | None:
-    """What the store lacked when that was last found."""
+    """Return the lost commits that were last detected in the store."""
     kept = _read_setting(db, LOST_COMMITS)
     return parse_document(LostCommits, json.loads(kept)) if kept else None
 

@@ -1,7 +1,7 @@
-"""What the playground is asked: which models talk, how their tokens are drawn, and what is said to them.
+"""Configs of playground requests: models, sampling and messages.
 
-A conversation keeps its models and settings (`ChatSettings`); what is sent to have an answer is then the text
-alone. Who has no conversation sends both (`ChatRequest`).
+A conversation stores its models and settings (`ChatSettings`), so that a request for an answer contains
+only the text. A request without a conversation contains both (`ChatRequest`).
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from store.core.schemas import ConfigDocument
 from store.evaluation.config import CHECKPOINTS, Checkpoint
 
 MAX_MODELS = 4
-LONGEST_STOP = 20  # characters of a stop string that stands in a label
-TOP_K = 50  # of transformers, where a model draws and names none
-MEMORY_SHORT = "memory"  # the field of the error of a model for which memory is short
-LONGEST_TEXT = 400_000  # characters of one message; what a model can see is checked by its tokens
+LONGEST_STOP = 20  # maximum characters of a stop string in a label
+TOP_K = 50  # default of transformers for models that sample
+MEMORY_SHORT = "memory"  # `field` of the error if memory is too small for a model
+LONGEST_TEXT = 400_000  # maximum characters of a message; the context length is checked in tokens
 
 
 class ChatSampling(Config):
-    """How each token is drawn. With temperature 0 it is the likeliest one, and seed, top_p and top_k are not
-    read."""
+    """Sampling settings. With temperature 0, decoding is greedy and seed, top_p and top_k are ignored."""
 
     model_config = ConfigDict(str_strip_whitespace=False)  # a line break may be a stop string
 
@@ -40,10 +39,16 @@ class ChatSampling(Config):
     top_p: Annotated[float, FieldDisplay(low=0.01, step=0.05)] = Field(
         1.0, gt=0, le=1, title="top p", description="Of the likeliest tokens with this probability together"
     )
-    top_k: int = Field(0, ge=0, le=1_000, title="top k", description="Of so many likeliest tokens; 0: of all")
+    top_k: int = Field(
+        0, ge=0, le=1_000, title="top k", description="Sample only from the k most likely tokens; 0: from all"
+    )
     max_new_tokens: int = Field(256, ge=1, le=4_096, title="longest answer", description="In tokens")
     repetition_penalty: Annotated[float, FieldDisplay(step=0.05)] = Field(
-        1.0, ge=0.1, le=10, title="repetition penalty", description="Above 1 makes what was said less likely"
+        1.0,
+        ge=0.1,
+        le=10,
+        title="repetition penalty",
+        description="Values above 1 make repeated tokens less likely",
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, title="seed", description="The same seed gives the same answer")
     stop: list[str] = Field(
@@ -60,9 +65,10 @@ class ChatSampling(Config):
 
     @classmethod
     def named_by(cls, generation: GenerationNamed) -> ConfigDocument:
-        """What a model's own settings say of these, as transformers reads them: it draws only where do_sample
-        says so, and then from TOP_K tokens where they don't say of how many. What is out of bounds here is
-        left out."""
+        """Return the sampling settings in a model's generation config, interpreted as transformers does.
+
+        It samples only if do_sample is set, then with TOP_K by default. Values out of bounds are omitted.
+        """
         asked: ConfigDocument = {
             name: generation[name] for name in ("repetition_penalty", "max_new_tokens") if name in generation
         }
@@ -77,7 +83,7 @@ class ChatSampling(Config):
         return {name: value for name, value in asked.items() if _is_valid(cls, {name: value})}
 
     def differences(self, common: ChatSampling) -> list[str]:
-        """What is otherwise here, each as a field and its value: "temperature 0.8"."""
+        """Return the settings that differ, each as a field and its value: "temperature 0.8"."""
         differing = [name for name in type(self).model_fields if getattr(self, name) != getattr(common, name)]
         return [f"{type(self).model_fields[name].title} {self._written(name)}" for name in differing]
 
@@ -99,8 +105,11 @@ def _is_valid(model: type[Config], document: ConfigDocument) -> bool:
 
 
 class ChatModel(Config):
-    """One that talks: a model by name, folder or hub id; a run as it ended, one of its checkpoints, what it
-    began with or a share of the way between; or an endpoint that speaks the OpenAI protocol."""
+    """A model to chat with.
+
+    It is given by name, folder or hub id; by a run, as its final model, a checkpoint, its base model or an
+    interpolation; or by an endpoint with an OpenAI-compatible API.
+    """
 
     model: ModelSource = Field("", max_length=500, description="By name, folder or hub id")
     run: Line = Field("", max_length=120, description="Id or name of a run")
@@ -120,7 +129,7 @@ class ChatModel(Config):
         return self
 
     def named(self, run_name: str = "") -> str:
-        """What it is called beside its answers."""
+        """Return the label of the model's answers."""
         if self.endpoint:
             return self.endpoint.model
         if not self.run:
@@ -132,7 +141,7 @@ class ChatModel(Config):
 
 
 class ChatSettings(Config):
-    """Who talks, and what each is told beforehand."""
+    """Models of a chat, and their system prompt."""
 
     model_config = ConfigDict(str_strip_whitespace=False)
 
@@ -144,12 +153,15 @@ class ChatSettings(Config):
 
     @property
     def common(self) -> ChatSampling:
-        """By what models answer that have nothing otherwise."""
+        """Default sampling, shared by models without differing settings."""
         return self.sampling or self.models[0].sampling
 
     def labels(self, run_names: Mapping[str, str]) -> list[str]:
-        """What the models are called beside their answers, each otherwise: by what they are, by what differs
-        in their sampling, and by a number where that is the same. run_names: by what `run` says."""
+        """Return unique labels for the models' answers.
+
+        They consist of the model name, differing sampling settings, and a number for duplicates.
+        run_names: value of `run` -> name.
+        """
         return number_duplicates(
             [
                 " · ".join(
@@ -168,7 +180,7 @@ class ChatMessage(Config):
 
 
 class ChatRequest(ChatSettings):
-    """Messages to answer, without a conversation that is kept."""
+    """Messages to answer without a stored conversation."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=1_000)
 
@@ -176,18 +188,18 @@ class ChatRequest(ChatSettings):
     @classmethod
     def _asks(cls, value: list[ChatMessage]) -> list[ChatMessage]:
         if value[-1].role != "user" or not value[-1].content.strip():
-            raise ValueError("the last message is what a user says, and isn't empty")
+            raise ValueError("the last message must be from the user and not empty")
         if any(message.role == "system" for message in value):
-            raise ValueError("what the models are told beforehand is the field system")
+            raise ValueError("instructions for the models belong into the field system")
         return value
 
     def as_rows(self) -> list[Message]:
-        """The messages as rows have them."""
+        """Return the messages in the form of rows."""
         return [{"role": message.role, "content": message.content} for message in self.messages]
 
 
 class NextTurn(Config):
-    """What a person says next in a conversation. parent: the turn before it; none at the beginning."""
+    """The next prompt in a conversation. parent: the previous turn, empty at the beginning."""
 
     model_config = ConfigDict(str_strip_whitespace=False)
 
@@ -204,7 +216,7 @@ class NextTurn(Config):
 
 
 class FollowTurn(Config):
-    """A turn to read along with, from its beginning."""
+    """Stream a turn from its beginning."""
 
     follow: Line = Field(min_length=1, max_length=120)
 
@@ -214,13 +226,13 @@ class TurnReference(Config):
 
 
 class NewConversation(ChatSettings):
-    """A conversation to be had."""
+    """Settings of a new conversation."""
 
     title: Line = Field("", max_length=200, description="From what is said first where left out")
 
 
 class ConversationEdit(Config):
-    """A field left out stays as it is."""
+    """Change a conversation; omitted fields stay unchanged."""
 
     model_config = ConfigDict(str_strip_whitespace=False)
 
@@ -234,7 +246,7 @@ class ConversationReference(Config):
 
 
 class KeptAnswer(Config):
-    """A prompt with the answer that is right for it: one that a model gave, or what a person made of it."""
+    """Save a prompt with its correct answer, either a model's answer or a person's correction."""
 
     model_config = ConfigDict(str_strip_whitespace=False)
 
@@ -247,13 +259,14 @@ class KeptAnswer(Config):
     @classmethod
     def _answers(cls, value: str) -> str:
         if not value.strip():
-            raise ValueError("it is empty; write what the model should have said")
+            raise ValueError("it is empty; write the correct answer")
         return value
 
 
 class KeptRowsTarget(Config):
-    """Rows that were kept and are in no data set yet, into one: a new one of that name, or a new version of
-    `dataset` with them at its end."""
+    """Move saved rows that are in no data set yet to a new data set of that name, or append them to `dataset`
+    as a new version.
+    """
 
     kind: Literal["test", "training"]
     name: Line = Field("", max_length=80)
@@ -273,7 +286,7 @@ class KeptRowReference(Config):
 
 
 def number_duplicates(labels: Sequence[str]) -> list[str]:
-    """Those that stand several times with their number."""
+    """Append numbers to duplicate labels."""
     before: Counter[str] = Counter()
     numbered = []
     for label in labels:
@@ -283,5 +296,5 @@ def number_duplicates(labels: Sequence[str]) -> list[str]:
 
 
 def drop_defaults(model: ChatModel) -> ConfigDocument:
-    """The model as it is stored and compared: what tells it from others, without how it is sampled."""
+    """Return the model as it is stored and compared: its identifying fields without sampling."""
     return model.model_dump(exclude={"sampling"}, exclude_defaults=True)

@@ -1,4 +1,4 @@
-"""Conversations of the playground: their turns, what was answered, and the rows that people kept of them."""
+"""Playground conversations: turns, answers, and rows saved from them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,17 @@ if TYPE_CHECKING:
 
 
 class Speaker(NamedTuple):
-    """Who speaks in a conversation: a model as it is stored, how it is sampled, and its place beside others.
-    The same model may speak twice, so that its own words are told by how and where it spoke."""
+    """A model in a conversation: the model as stored, its sampling, and its place among the models.
+
+    The same model may occur twice, so sampling and place are needed to identify its own answers.
+    """
 
     model: ConfigDocument
     sampling: ConfigDocument | None
     place: int
 
     def likeness(self, other: Speaker) -> int:
-        """How surely the other is this one; 0 where it is another model."""
+        """Return how well another speaker matches this one; 0 if it is another model."""
         if self.model != other.model:
             return 0
         return 1 + 2 * (self.sampling == other.sampling) + (self.place == other.place)
@@ -49,7 +51,7 @@ TITLE_LENGTH = 80
 
 @named_query
 def conversations(db: Queryable, limit: int = 50) -> list[ConversationSummary]:
-    """The newest ones, by when something was last said."""
+    """Return the most recently used conversations."""
     sql = (
         "SELECT c.conversation_id, c.title, c.made_by, c.created_at, c.changed_at, count(t.turn_id) AS turns"
         " FROM conversation c LEFT JOIN turn t USING (conversation_id) GROUP BY ALL"
@@ -60,19 +62,19 @@ def conversations(db: Queryable, limit: int = 50) -> list[ConversationSummary]:
 
 @named_query
 def count(db: Queryable) -> int:
-    """How many there are."""
+    """Return the number of conversations."""
     return int(db.query("SELECT count(*) AS n FROM conversation").column("n")[0].as_py())
 
 
 def list_all_settings(db: Queryable) -> list[SettingsDocument]:
-    """Of every conversation, as they stand."""
+    """Return the current settings of every conversation."""
     rows = read_records(db.query("SELECT * FROM conversation"), Conversation, ["settings"])
     return [row.settings for row in rows]
 
 
 @named_query
 def get_conversation(db: Queryable, conversation_id: str) -> Conversation:
-    """Raises NotFoundError."""
+    """Return a conversation. Raises NotFoundError."""
     sql = "SELECT * FROM conversation WHERE conversation_id = ?"
     rows = read_records(db.query(sql, [conversation_id]), Conversation, ["settings"])
     if not rows:
@@ -86,7 +88,7 @@ def get_conversation(db: Queryable, conversation_id: str) -> Conversation:
 
 @named_query
 def tree(db: Queryable, conversation_id: str) -> list[TurnPlace]:
-    """All turns, the oldest first."""
+    """Return all turns, oldest first."""
     sql = (
         "SELECT turn_id, parent_id, prompt, said_at FROM turn WHERE conversation_id = ?"
         " ORDER BY said_at, turn_id"
@@ -96,8 +98,10 @@ def tree(db: Queryable, conversation_id: str) -> list[TurnPlace]:
 
 @named_query
 def path(db: Queryable, conversation_id: str, leaf: str) -> list[Turn]:
-    """The turns from the beginning to `leaf`, with their answers; none for an empty `leaf`. Raises
-    NotFoundError where the conversation has no such turn."""
+    """Return the turns from the root to `leaf` with their answers; empty if `leaf` is empty.
+
+    Raises NotFoundError if the conversation has no such turn.
+    """
     if not leaf:
         return []
     sql = (
@@ -117,7 +121,7 @@ def path(db: Queryable, conversation_id: str, leaf: str) -> list[Turn]:
 
 
 def list_answers(db: Queryable, turn_id: str) -> list[TurnAnswer]:
-    """The answers to a turn, in the order of their models."""
+    """Return the answers to a turn, in the order of the models."""
     sql = (
         "SELECT turn_id, place, label, model, text, tokens, reason, figures, error FROM turn_answer"
         " WHERE turn_id = ? ORDER BY place"
@@ -127,7 +131,7 @@ def list_answers(db: Queryable, turn_id: str) -> list[TurnAnswer]:
 
 @named_query
 def turn_of(db: Queryable, turn_id: str) -> Turn:
-    """One turn with its answers. Raises NotFoundError."""
+    """Return a turn with its answers. Raises NotFoundError."""
     turns = read_records(db.query("SELECT * FROM turn WHERE turn_id = ?", [turn_id]), Turn, ["settings"])
     if not turns:
         raise NotFoundError(f"There is no turn {turn_id}.", fix="It may have been deleted.", field="turn")
@@ -137,7 +141,7 @@ def turn_of(db: Queryable, turn_id: str) -> Turn:
 
 @named_query
 def answered_by(db: Queryable, names: list[str], made_by: str) -> list[ConversationSummary]:
-    """The conversations of a person in which all that are called so answered, the newest first."""
+    """Return a person's conversations with answers by all models with these labels, newest first."""
     sql = (
         "SELECT c.conversation_id, c.title, c.made_by, c.created_at, c.changed_at,"
         " count(DISTINCT t.turn_id) AS turns"
@@ -152,9 +156,12 @@ def answered_by(db: Queryable, names: list[str], made_by: str) -> list[Conversat
 def answers_to_rate(
     db: Queryable, conversation_id: str, models: dict[str, ConfigDocument] | None = None
 ) -> RatableTurns:
-    """The turns of a conversation, of all its branches, as lines for a rating round: those that all the
-    models answered to their end, and where every one was asked the same, so after a first turn none whose
-    answers differ. models: as they are called; those of the turn that most answered where left out."""
+    """Return turns of a conversation, from all branches, as lines for a rating round.
+
+    These are turns that all models answered completely and for which all were sent the same messages, so
+    after a first turn, only if the earlier answers are equal. models: label -> model; by default the
+    models of the turn with the most answers.
+    """
     turns = _read_turns(db, conversation_id)
     if models is None:
         models = max((_map_answers(turn)[1] for turn in reversed(turns.values())), key=len, default={})
@@ -187,8 +194,10 @@ def answers_to_rate(
 
 
 def _read_turns(db: Queryable, conversation_id: str) -> dict[str, Turn]:
-    """All turns by id, the oldest first, with their answers, but without the tokens of these: there may be
-    many thousands."""
+    """Return all turns by id, oldest first, with answers.
+
+    The answers' tokens are omitted, because there may be many thousands.
+    """
     sql = "SELECT * FROM turn WHERE conversation_id = ? ORDER BY said_at, turn_id"
     turns = {row.turn_id: row for row in read_records(db.query(sql, [conversation_id]), Turn, ["settings"])}
     sql = (
@@ -201,14 +210,14 @@ def _read_turns(db: Queryable, conversation_id: str) -> dict[str, Turn]:
 
 
 def _map_answers(turn: Turn) -> tuple[dict[str, TurnAnswer], dict[str, ConfigDocument]]:
-    """By what the models are called: their answers, and what they are."""
+    """Return the answers and the models of a turn by label."""
     names = number_duplicates([answer.label for answer in turn.answers])
     answers = dict(zip(names, turn.answers, strict=True))
     return answers, {name: answer.model for name, answer in answers.items()}
 
 
 def _list_previous_turns(turns: dict[str, Turn], turn: Turn) -> list[Turn]:
-    """The turns on the way to this one, from the first."""
+    """Return the turns before this one, from the root."""
     way: list[Turn] = []
     while turn.parent_id:
         turn = turns[turn.parent_id]
@@ -217,16 +226,17 @@ def _list_previous_turns(turns: dict[str, Turn], turn: Turn) -> list[Turn]:
 
 
 def get_speaker(turn: Turn, answer: TurnAnswer) -> Speaker:
-    """Who gave an answer to this turn."""
+    """Return the speaker of an answer to this turn."""
     models = turn.settings["models"]
     place = answer.place
     return Speaker(answer.model, models[place].get("sampling") if place < len(models) else None, place)
 
 
 def build_messages(turns: list[Turn], model: Speaker, system: str) -> tuple[list[Message], int]:
-    """What `model` is asked after these turns: of each what was said and what it answered itself; where it
-    had no part in that turn, what the first one answered. And how many turns are left out, as nobody answered
-    them."""
+    """Return the messages of these turns for `model`, and how many turns are left out as unanswered.
+
+    Each turn has its prompt and the model's own answer or, if it has none, the first model's.
+    """
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
     left_out = 0
     for turn in turns:
@@ -242,8 +252,10 @@ def build_messages(turns: list[Turn], model: Speaker, system: str) -> tuple[list
 
 @named_query
 def kept_rows(db: Queryable, conversation_id: str | None = None) -> list[KeptRow]:
-    """Rows that people kept, of all conversations or of one; the newest first. One whose import failed waits
-    again."""
+    """Return saved rows, of one conversation or of all, newest first.
+
+    Rows whose import failed count as unused again.
+    """
     where = "WHERE k.conversation_id = ?" if conversation_id else ""
     sql = (
         "SELECT k.kept_id, k.conversation_id, k.turn_id, k.kind, k.messages, k.corrected, k.kept_by,"
@@ -264,7 +276,7 @@ def kept_rows(db: Queryable, conversation_id: str | None = None) -> list[KeptRow
 def create_conversation(
     tx: Transaction, conversation_id: str, title: str, settings: SettingsDocument, by: str, at: datetime
 ) -> None:
-    """A conversation in which nothing was said yet."""
+    """Create an empty conversation."""
     tx.execute(
         "INSERT INTO conversation VALUES (?, ?, ?, ?, ?, ?)",
         [conversation_id, title, to_json(settings), by, at, at],
@@ -278,7 +290,7 @@ def update_conversation(
     title: str | None = None,
     settings: SettingsDocument | None = None,
 ) -> None:
-    """Another title or other settings; turns keep those with which they were said. Raises NotFoundError."""
+    """Change title or settings; existing turns keep their settings. Raises NotFoundError."""
     get_conversation(tx, conversation_id)
     if title is not None:
         tx.execute("UPDATE conversation SET title = ? WHERE conversation_id = ?", [title, conversation_id])
@@ -290,7 +302,7 @@ def update_conversation(
 
 
 def delete(tx: Transaction, conversation_id: str) -> None:
-    """Forget a conversation with its turns; rows that were kept of it stay. Raises NotFoundError."""
+    """Delete a conversation with its turns; rows saved from it are kept. Raises NotFoundError."""
     get_conversation(tx, conversation_id)
     tx.execute(
         "DELETE FROM turn_answer WHERE turn_id IN (SELECT turn_id FROM turn WHERE conversation_id = ?)",
@@ -308,11 +320,14 @@ def add_turn(
     by: str,
     at: datetime,
 ) -> None:
-    """A turn: words are (turn before it or "", text). The first one names a conversation without a title."""
+    """Add a turn. words: (id of the previous turn or "", prompt).
+
+    The first prompt becomes the title of a conversation without one.
+    """
     parent, prompt = words
     conversation_id = conversation.conversation_id
     if parent:
-        path(tx, conversation_id, parent)  # NotFoundError
+        path(tx, conversation_id, parent)  # raises NotFoundError
     tx.execute(
         "INSERT INTO turn VALUES (?, ?, ?, ?, ?, ?, ?)",
         [turn_id, conversation_id, parent or None, prompt, to_json(conversation.settings), by, at],
@@ -325,7 +340,7 @@ def add_turn(
 
 
 def answer(tx: Transaction, given: TurnAnswer, at: datetime) -> None:
-    """Keep what a model answered. Its conversation may have been deleted meanwhile: then nothing is kept."""
+    """Store an answer, unless its conversation has been deleted in the meantime."""
     if not tx.query("SELECT 1 FROM turn WHERE turn_id = ?", [given.turn_id]).num_rows:
         return
     tx.execute(
@@ -346,7 +361,7 @@ def answer(tx: Transaction, given: TurnAnswer, at: datetime) -> None:
 
 
 def save_row(tx: Transaction, row: KeptRow) -> None:
-    """Keep a row until it goes into a data set."""
+    """Save a row until it is added to a data set."""
     tx.execute(
         "INSERT INTO kept_row VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
@@ -365,7 +380,7 @@ def save_row(tx: Transaction, row: KeptRow) -> None:
 
 
 def mark_rows_used(tx: Transaction, kept_ids: list[str], dataset_name: str, job_id: str) -> None:
-    """Note the data set that these rows go into, and the job that makes it."""
+    """Record the data set that these rows go into, and the job that creates it."""
     for kept_id in kept_ids:
         tx.execute(
             "UPDATE kept_row SET dataset_name = ?, job_id = ? WHERE kept_id = ?",
@@ -374,7 +389,7 @@ def mark_rows_used(tx: Transaction, kept_ids: list[str], dataset_name: str, job_
 
 
 def forget_row(tx: Transaction, kept_id: str) -> None:
-    """Forget a row that is in no data set. Raises NotFoundError, StateError."""
+    """Delete a row that is in no data set. Raises NotFoundError, StateError."""
     rows = [row for row in kept_rows(tx) if row.kept_id == kept_id]
     if not rows:
         raise NotFoundError(f"There is no kept row {kept_id}.", field="kept")

@@ -1,10 +1,10 @@
-"""Playground: conversations with several models side by side."""
+"""Playground feature: conversations with several models side by side."""
 
 from __future__ import annotations
 
 from store.core.features import Action, JobKind, StoreFeature
 
-TALK = "talk"  # it lives as long as people talk to it
+TALK = "talk"  # runs as long as the playground is in use
 
 FEATURE = StoreFeature(
     job_kinds=(JobKind(TALK, "Playground", "engine.playground.host", is_open_ended=True),),

@@ -1,5 +1,4 @@
-"""Conversations of the playground, a tree of turns with their answers; and the stream in which answers
-come."""
+"""Playground conversations as trees of turns with answers, and the stream of answers."""
 
 from __future__ import annotations
 
@@ -10,36 +9,37 @@ from typing import Literal, NotRequired, TypedDict
 from store.core.row_schemas import Message
 from store.core.schemas import ConfigDocument, ErrorDocument
 
-# What the playground's stream says, an object a line, and what engine and talking process tell each other.
+# Events of the playground's stream, one object per line, and messages between the engine and the chat
+# process.
 #
-# Every event of an answer has the `place` of its model among those asked; `turn` and `alive` are of all. An
-# answer begins with `begin` and ends with `end` or `failed`.
+# Every event of an answer has the `place` of its model; `turn` and `alive` apply to all models. An answer
+# starts with `begin` and ends with `end` or `failed`.
 
 EndReason = Literal["end", "stop", "length", "stopped", "failed"]
 
 
 class TokenAlternative(TypedDict):
-    """A token that might have come instead."""
+    """An alternative to a token."""
 
     text: str
-    logprob: float  # nats, of the model's own distribution before any sampling setting
+    logprob: float  # nats, of the model's distribution before sampling settings
 
 
 class ChatToken(TypedDict):
-    """A token of an answer. An endpoint that gives no probabilities leaves `logprob` null."""
+    """A token of an answer. `logprob` is null for an endpoint without probabilities."""
 
-    text: str  # that it adds to the answer; empty in the middle of a character
+    text: str  # text added to the answer; empty within a multi-token character
     logprob: float | None
-    top: list[TokenAlternative]  # the likeliest, best first
+    top: list[TokenAlternative]  # most likely tokens, best first
 
 
 class ChatFigures(TypedDict):
-    """What was measured of an answer."""
+    """Measurements of an answer."""
 
     prompt_tokens: int | None
     tokens: int
-    first_token_seconds: float | None  # from when the model was ready
-    tokens_per_second: float | None  # after the first; null below two tokens
+    first_token_seconds: float | None  # measured from when the model was ready
+    tokens_per_second: float | None  # after the first token; null with fewer than two tokens
 
 
 class ChatEvent(TypedDict):
@@ -47,36 +47,36 @@ class ChatEvent(TypedDict):
 
     type: Literal["turn", "waiting", "loading", "begin", "token", "end", "failed", "alive"]
     place: NotRequired[int]
-    turn: NotRequired[str]  # of `turn`: its id
-    labels: NotRequired[list[str]]  # of `turn`: what its models are called
-    title: NotRequired[str]  # of `waiting`: what has the machine
-    seconds_left: NotRequired[float | None]  # of `waiting`: until that is over, by its own count
-    left_out: NotRequired[int]  # of `begin`: earlier turns that this model gave no answer to
+    turn: NotRequired[str]  # for `turn`: its id
+    labels: NotRequired[list[str]]  # for `turn`: labels of its models
+    title: NotRequired[str]  # for `waiting`: title of the job that occupies the machine
+    seconds_left: NotRequired[float | None]  # for `waiting`: that job's own estimate of its remaining time
+    left_out: NotRequired[int]  # for `begin`: earlier turns left out because they have no answer
     prompt_tokens: NotRequired[int | None]
     text: NotRequired[str]
     logprob: NotRequired[float | None]
     top: NotRequired[list[TokenAlternative]]
-    reason: NotRequired[EndReason]  # of `end`
-    figures: NotRequired[ChatFigures]  # not of an answer that was stopped
-    error: NotRequired[ErrorDocument]  # of `failed`
+    reason: NotRequired[EndReason]  # for `end`
+    figures: NotRequired[ChatFigures]  # missing for stopped answers
+    error: NotRequired[ErrorDocument]  # for `failed`
 
 
 class ChatCommand(TypedDict):
-    """What the talking process is told, a line each."""
+    """A command to the chat process, one per line."""
 
     do: Literal["answer", "stop", "taken", "share"]
     id: str
-    model: NotRequired[ConfigDocument]  # store.playground.config.TalkModel
-    label: NotRequired[str]  # as the model is called
+    model: NotRequired[ConfigDocument]  # store.playground.config.ChatModel
+    label: NotRequired[str]  # label of the model
     messages: NotRequired[list[Message]]
-    networks: NotRequired[list[str]]  # private ones in which an endpoint may be
-    tokens: NotRequired[int]  # of `taken`: that the reader has by now
-    memory: NotRequired[int]  # bytes that models may hold in all, beside a run that has the machine
-    threads: NotRequired[int]  # of `share`: with which it answers from now on
+    networks: NotRequired[list[str]]  # private networks allowed for endpoints
+    tokens: NotRequired[int]  # for `taken`: tokens that the reader has received so far
+    memory: NotRequired[int]  # maximum bytes of all models while a run occupies the machine
+    threads: NotRequired[int]  # for `share`: number of threads to use from now on
 
 
 class HostEvent(ChatEvent):
-    """An event of the talking process: of an answer, by its id; or, without an id, of its memory."""
+    """An event of the chat process: of an answer with its id or, without an id, of its memory."""
 
     id: str
     gpu_bytes: NotRequired[int]
@@ -84,11 +84,11 @@ class HostEvent(ChatEvent):
 
 
 class SettingsDocument(TypedDict):
-    """Who talks and what each is told beforehand (`store.playground.config.TalkSettings`)."""
+    """Models of a chat and their system prompt (`store.playground.config.ChatSettings`)."""
 
     system: str
     models: list[ConfigDocument]
-    sampling: NotRequired[ConfigDocument]  # what is common to the models
+    sampling: NotRequired[ConfigDocument]  # sampling common to the models
 
 
 @dataclass(kw_only=True)
@@ -99,7 +99,7 @@ class ConversationSummary:
     title: str
     made_by: str
     created_at: datetime
-    changed_at: datetime  # when something was last said in it
+    changed_at: datetime  # time of the last turn
     turns: int
 
 
@@ -117,12 +117,12 @@ class Conversation:
 
 @dataclass(kw_only=True)
 class TurnAnswer:
-    """What one model answered; as far as it came where somebody stopped it."""
+    """Answer of one model; partial if it was stopped."""
 
     turn_id: str
     place: int
-    label: str  # as the model was called
-    model: ConfigDocument  # TalkModel without its sampling
+    label: str  # label of the model
+    model: ConfigDocument  # ChatModel without sampling
     text: str
     tokens: list[ChatToken]
     reason: EndReason
@@ -132,13 +132,13 @@ class TurnAnswer:
 
 @dataclass(kw_only=True)
 class Turn:
-    """What a person said, with what was answered."""
+    """A prompt with its answers."""
 
     turn_id: str
     conversation_id: str
-    parent_id: str | None  # null at the beginning
+    parent_id: str | None  # null for a root
     prompt: str
-    settings: SettingsDocument  # as they were
+    settings: SettingsDocument  # settings at that time
     said_by: str
     said_at: datetime
     answers: list[TurnAnswer] = field(default_factory=list)
@@ -146,7 +146,7 @@ class Turn:
 
 @dataclass(kw_only=True)
 class TurnPlace:
-    """A turn in the tree."""
+    """A turn in the tree, without answers."""
 
     turn_id: str
     parent_id: str | None
@@ -162,27 +162,27 @@ class KeptRow:
     conversation_id: str
     turn_id: str
     kind: Literal["test", "training"]
-    messages: list[Message]  # the last one is the answer as it should be
-    corrected: bool  # a person changed what the model said
+    messages: list[Message]  # the last one is the correct answer
+    corrected: bool  # whether a person changed the model's answer
     kept_by: str
     kept_at: datetime
-    dataset_name: str | None  # the data set that it went into; null while it waits
-    job_id: str | None  # whose result that is
+    dataset_name: str | None  # data set that it was added to; null if none yet
+    job_id: str | None  # job that creates the data set
 
 
 class AnswersToRate(TypedDict):
-    """One line for a rating round: a prompt, and an answer of each model."""
+    """A line for a rating round: a prompt, and an answer by each model."""
 
     messages: list[Message]
-    answers: dict[str, str]  # model as it is called -> text
+    answers: dict[str, str]  # label of the model -> text
 
 
 @dataclass(kw_only=True)
 class RatableTurns:
-    """What a rating round can take of a conversation, and how many of its turns it can't, by why."""
+    """Turns of a conversation for a rating round, and the number of unusable ones by reason."""
 
     lines: list[AnswersToRate]
-    models: dict[str, ConfigDocument]  # as it is called -> TalkModel without its sampling
-    failed: int  # an answer failed, or somebody stopped it
-    asked_otherwise: int  # the models had said different things before
-    other_models: int  # not all of the models answered
+    models: dict[str, ConfigDocument]  # label -> ChatModel without sampling
+    failed: int  # turns with a failed or stopped answer
+    asked_otherwise: int  # turns whose earlier answers differ between models
+    other_models: int  # turns not answered by all of the models

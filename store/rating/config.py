@@ -1,5 +1,4 @@
-"""What a rating round is asked for: whose answers, to which prompts or logged requests, and how people rate
-them."""
+"""Configs of rating rounds: models, prompts or logged requests, and how they are rated."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from store.rating.rating_files import RATING_FORMS, RatingFormName
 
 
 class InformativenessWeights(Config):
-    """How much each reason counts beside the others; 0 leaves one out."""
+    """Relative weights of the reasons for selecting an item; 0 disables one."""
 
     uncertainty: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
     drift: float = Field(0.5, ge=0, le=100, allow_inf_nan=False)
@@ -33,7 +32,7 @@ class InformativenessWeights(Config):
 
 
 class RequestSample(Config):
-    """Requests that were answered and whose texts were kept, narrowed to those that are meant."""
+    """Sample of answered requests whose texts were stored, with filters."""
 
     endpoint: Line = Field(min_length=1, max_length=120, description="Name or id")
     start: datetime | None = Field(None, description="Only requests from this time on, UTC; all if null")
@@ -54,32 +53,27 @@ class RequestSample(Config):
     @field_validator("start", "end")
     @classmethod
     def _in_utc(cls, moment: datetime | None) -> datetime | None:
-        """Without a zone, as the store keeps time."""
+        """Convert to naive UTC, as the store keeps time."""
         return moment.astimezone(UTC).replace(tzinfo=None) if moment and moment.tzinfo else moment
 
 
-# What a rating round is asked for: whose answers, to which prompts, and how people rate them.
-#
-# The prompts are rows of a data set, or of a file. Models whose answers are there already (evaluations, or
-# answers in the file) are taken as they are; of others the answers are generated once, to the same prompts,
-# before the round opens.
+# Prompts are rows of a data set or of a file. Existing answers (of evaluations, or in the file) are used as
+# they are; for other models, answers to the same prompts are generated once, before the round opens.
 
-COMPARING: frozenset[RatingProtocol] = frozenset(
-    {"pairwise", "rank"}
-)  # these hold answers against each other
-REPEATED: frozenset[RatingProtocol] = COMPARING | {"label"}  # of these some come again, to see who is steady
+COMPARING: frozenset[RatingProtocol] = frozenset({"pairwise", "rank"})  # protocols that compare answers
+REPEATED: frozenset[RatingProtocol] = COMPARING | {"label"}  # some are repeated to measure consistency
 MAX_MODELS = 8
-MAX_REQUESTS = 2_000  # of a round
+MAX_REQUESTS = 2_000  # per round
 MAX_LABELS = 500
-MIN_POINTS, MAX_POINTS = 2, 10  # of a criterion
-MARKING: frozenset[RatingProtocol] = frozenset({"spans", "free_text"})  # of an answer, or of the prompt
-SERVED = "served answers"  # whose they are in a round of requests, where several versions gave them
-MAX_RATERS = 500  # who are named for a round
-MAX_MIB = 256  # of a file of prompts
+MIN_POINTS, MAX_POINTS = 2, 10  # per criterion
+MARKING: frozenset[RatingProtocol] = frozenset({"spans", "free_text"})  # applies to an answer or the prompt
+SERVED = "served answers"  # model name in a round of requests answered by several versions
+MAX_RATERS = 500  # assigned to a round
+MAX_MIB = 256  # size of a prompts file
 
 
 class RowFile(Config):
-    """A file by its path or as it was uploaded."""
+    """A file given by path or as an upload."""
 
     path: Annotated[FileSource | None, FieldDisplay(example="/home/me/rows.jsonl")] = Field(
         None, title="Or the path of a file on this machine", description="A file on the machine of the engine"
@@ -93,13 +87,12 @@ class RowFile(Config):
         return self
 
     def source(self) -> Source:
-        """As readers take it."""
+        """Return the file as a source for readers."""
         return Source(path=self.path) if self.path else Source(upload=self.upload)
 
 
 class RoundModel(Config):
-    """One model in a round: by an evaluation of it, or a run, or a model by name, or by its answers in the
-    file of the prompts."""
+    """A model in a round: given by an evaluation, a run, a model name, or its answers in the prompts file."""
 
     evaluation: Line = Field(
         "", max_length=120, description="Use the answers of this evaluation, by id or name"
@@ -120,14 +113,15 @@ class RoundModel(Config):
 
 
 class AnswerPrompts(AnswerSettings, ModelSelection):
-    """The answers of one model to the prompts of a file, for a round that waits for them."""
+    """Answer the prompts of a file with one model, for a round that waits for the answers."""
 
-    round: Line = Field(min_length=1, max_length=120, description="The job that holds the file")
+    round: Line = Field(min_length=1, max_length=120, description="The job whose file it is")
 
 
 class Criterion(Config):
-    """What a rubric asks about one answer; anchors: what each point means, worst to best, where points
-    between the ends may go without words."""
+    """Criterion of a rubric for one answer. anchors: the meaning of each point, worst to best; those between
+    the ends may be empty.
+    """
 
     name: Line = Field(min_length=1, max_length=40)
     question: Line = Field("", max_length=300)
@@ -140,14 +134,14 @@ class Criterion(Config):
 
 
 class AssignedRater(Config):
-    """A person who is named for a round."""
+    """A person assigned to a round."""
 
     person: Line = Field(min_length=1, max_length=200, description="E-mail address, name or id")
     quota: int | None = Field(None, ge=1, le=100_000, description="Maximum ratings by this person")
 
 
 class RatingSettings(Config):
-    """What raters of a round are asked, and who rates how much."""
+    """Settings for the raters of a round: the question and the number of ratings."""
 
     name: Line = Field(min_length=1, max_length=80)
     notes: str = Field("", max_length=10_000)
@@ -180,7 +174,7 @@ class RatingSettings(Config):
     blind: bool = Field(True, description="For label: hide the models' labels")
     ties: bool = Field(True, title="Allow ties", description="For pairwise: neither answer is better")
     both_bad: bool = Field(
-        True, title='Allow "both bad"', description="For pairwise: neither answer is good, which is no tie"
+        True, title='Allow "both bad"', description="For pairwise: neither answer is good, which is not a tie"
     )
 
     overlap: int = Field(
@@ -214,16 +208,16 @@ class RatingSettings(Config):
             raise ValueError("instruction: free text needs the question that raters answer in text")
         names = [criterion.name for criterion in self.criteria]
         if len(set(names)) < len(names):
-            raise ValueError("criteria: each needs a name of its own")
+            raise ValueError("criteria: each needs a unique name")
         if len(set(self.labels)) < len(self.labels):
-            raise ValueError("labels: each needs a name of its own")
+            raise ValueError("labels: each needs a unique name")
         if any(not label.strip() or len(label) > 200 for label in self.labels):
             raise ValueError("labels: one is empty, or longer than 200 characters")
         return self
 
 
 class RequestRound(RatingSettings, RequestSample):
-    """A round over requests that an endpoint has answered: people rate what was served."""
+    """A round over requests answered by an endpoint, in which people rate the served answers."""
 
     protocol: Literal["label", "correction", "pass_fail", "rubric", "pairwise"] = "label"
     items: int = Field(50, ge=1, le=MAX_REQUESTS, description="Maximum number of different requests")
@@ -241,17 +235,17 @@ class RequestRound(RatingSettings, RequestSample):
 
     @property
     def chosen(self) -> RequestSample:
-        """Which requests."""
+        """The selection of requests."""
         return RequestSample.parse(self.model_dump(include=set(RequestSample.model_fields)))
 
     @property
     def rated(self) -> RatingSettings:
-        """What is asked of them."""
+        """The rating settings."""
         return RatingSettings.parse(self.model_dump(include=set(RatingSettings.model_fields)))
 
 
 class RoundConfig(RatingSettings):
-    """One rating round."""
+    """Config of a rating round."""
 
     models: list[RoundModel] = Field(min_length=1, max_length=MAX_MODELS)
 
@@ -275,7 +269,7 @@ class RoundConfig(RatingSettings):
     temperature: float = Field(1.0, gt=0, le=100, description="With do_sample")
     top_p: float = Field(1.0, gt=0, le=1, description="With do_sample")
     named: Literal["keep", "leave_out"] = Field(
-        "keep", description="Prompts where an answer names a model: kept and counted, or left out"
+        "keep", description="Prompts where an answer names a model: keep and count, or exclude"
     )
     gold_dataset: Line = Field(
         "",
@@ -354,7 +348,7 @@ class RoundConfig(RatingSettings):
         named = [model.answers for model in self.models if model.answers]
         if self.prompts_file is None:
             if named and self.requests is None:
-                raise ValueError("prompts_file: answers are taken from a file of prompts; name it")
+                raise ValueError("prompts_file: answers come from a file of prompts; name it")
             return self
         for field in ("dataset", "where"):
             if getattr(self, field):
@@ -366,12 +360,12 @@ class RoundConfig(RatingSettings):
         return self
 
     def document(self) -> ConfigDocument:
-        """As it is stored and sent."""
+        """Return the config as it is stored and sent."""
         return self.model_dump(mode="json", exclude_none=True) | {"items": self.items}
 
 
 class ImportRound(RowFile):
-    """A round that people rated elsewhere: a file of votes, scores, passes or labels."""
+    """Import a round rated elsewhere from a file of votes, scores, passes or labels."""
 
     name: Line = Field("", max_length=80, description="Defaults to the name of the file")
     form: RatingFormName | None = Field(None, description="Row type; detected if omitted")
@@ -386,12 +380,8 @@ class ImportRound(RowFile):
         max_length=4_096,
         description="Columns to ignore although they may matter",
     )
-    first: Line = Field(
-        "", max_length=80, description="The model of the first answer, where no column says it"
-    )
-    second: Line = Field(
-        "", max_length=80, description="The model of the second answer, where no column says it"
-    )
+    first: Line = Field("", max_length=80, description="The model of the first answer, if no column has it")
+    second: Line = Field("", max_length=80, description="The model of the second answer, if no column has it")
 
     @model_validator(mode="after")
     def _fits_the_form(self) -> Self:

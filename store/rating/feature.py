@@ -1,4 +1,4 @@
-"""Rating: rounds of items that people rate, blindly."""
+"""Rating feature: rounds of items that people rate blindly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from store.core.schemas import Job, SubjectKind
 
 
 def find_round(job: Job) -> tuple[SubjectKind, str, str]:
-    """The round that is to be."""
+    """Return the round that the job creates."""
     return "round", job.job_id, job.config["round"]["name"]
 
 

@@ -1,6 +1,4 @@
-"""What a file of ratings from elsewhere may hold: the roles that its columns play, as one table, and how
-it is read, in words.
-"""
+"""Forms of external rating files with the roles of their columns, and descriptions of how a file is read."""
 
 from __future__ import annotations
 
@@ -19,9 +17,12 @@ RatingFormName = Literal["votes", "scores", "passes", "labels"]
 
 @dataclass(frozen=True)
 class RatingForm:
-    """How rows of one kind are read. needs: groups of roles, of each of which one has to be played; optional:
-    the others. several: roles that more than one column may play (`winner`, `winner_2` …). deciding: the role
-    whose values mean something; meanings: what they may mean, any text where empty."""
+    """How rows of one form are read.
+
+    needs: groups of roles, of which one per group is required; optional: other roles. several: roles that
+    more than one column may play (`winner`, `winner_2` …). deciding: the role whose values have meanings;
+    meanings: the allowed meanings, any text if empty.
+    """
 
     name: RatingFormName
     title: str
@@ -35,11 +36,13 @@ class RatingForm:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """All roles, the needed ones first."""
+        """All roles, the required ones first."""
         return tuple(dict.fromkeys((*(role for group in self.needs for role in group), *self.optional)))
 
     def base_of(self, role: str) -> str | None:
-        """The role that a mapping names: `winner` for `winner_2`; None for none of this form."""
+        """Return the base of a role in a mapping: `winner` for `winner_2`; None if it isn't a role of this
+        form.
+        """
         base, _, number = role.rpartition("_")
         if base in self.several and number.isdecimal() and int(number) > 1:
             return base
@@ -99,7 +102,7 @@ RATING_FORMS: dict[str, RatingForm] = {
     )
 }  # fmt: skip
 
-ROLE_WORDS = {  # of roles, for forms and sentences
+ROLE_WORDS = {  # role titles for forms and sentences
     "winner": "which is better",
     "preference_a": "how far for the first, 0 to 1",
     "preference_b": "how far for the second, 0 to 1 or 1 to 2",
@@ -140,11 +143,11 @@ MEANING_WORDS = {
 }
 
 
-MAX_NAMED = 12  # models, raters or meanings in a sentence
+MAX_NAMED = 12  # maximum models, raters or meanings listed in a sentence
 
 
 def describe_used_roles(read: RatingFileSummary) -> str:
-    """ "which is better = winner; who rated = judge": the column of each role."""
+    """Describe the column of each role: "which is better = winner; who rated = judge"."""
     form = RATING_FORMS[read.form or "votes"]
     parts = []
     for role in form.roles:
@@ -156,26 +159,26 @@ def describe_used_roles(read: RatingFileSummary) -> str:
 
 
 def describe_meanings(values: Mapping[str, str]) -> str:
-    """What values mean: "a: the first is better"."""
+    """Describe the meanings of values: "a: the first is better"."""
     meanings = [f"{value}: {MEANING_WORDS.get(meaning, meaning)}" for value, meaning in values.items()]
     more = f" and {len(meanings) - MAX_NAMED} more" if len(meanings) > MAX_NAMED else ""
     return "; ".join(meanings[:MAX_NAMED]) + more
 
 
 def describe_unused_column(column: UnusedColumn) -> str:
-    """Why a column is asked about: “worker” (58, 83 and 122 more) may say who rated."""
+    """Describe why a column needs a decision: “worker” (58, 83 and 122 more) may say who rated."""
     more = column.distinct - len(column.values)
     values = ", ".join(column.values) + (f" and {more:,} more" if more > 0 else "")
     return f"“{column.name}” ({values}) {column.why}"
 
 
 def describe_unclear_value(unclear: UnclearValue) -> str:
-    """A value of which it is not clear what it means."""
+    """Describe a value without a clear meaning."""
     return f"“{unclear.value}” ({unclear.rows:,} of the first rows)"
 
 
 def format_rating_file(read: RatingFileSummary) -> list[str]:
-    """All of it, a line each, with the options that answer what is still asked."""
+    """Format a file's summary as lines, with the options that resolve open decisions."""
     if read.form is None:
         return [f"Not recognised: {read.problem}", f"columns: {', '.join(read.columns)}"]
     lines = [f"Read as: {RATING_FORMS[read.form].title}", f"  used: {describe_used_roles(read)}"]
@@ -199,7 +202,7 @@ def format_rating_file(read: RatingFileSummary) -> list[str]:
 
 
 def format_most_rated(read: RatingFileSummary) -> str:
-    """The most rated models with their ratings."""
+    """Format the most rated models with their numbers of ratings."""
     most_rated = [f"{each.name} ({each.ratings:,})" for each in read.models[:MAX_NAMED]]
     more = read.model_count - len(most_rated)
     return ", ".join(most_rated) + (f" and {more:,} more" if more > 0 else "")

@@ -1,6 +1,6 @@
-"""Tasks that raters were dealt, and their ratings.
+"""Tasks assigned to raters, and their ratings.
 
-A rating is never changed: who thinks again adds a revision, and the last one counts.
+A rating is never changed: a correction adds a revision, and the latest one counts.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ _RATED = """
     WHERE t.round_id = $round AND NOT list_contains($checks, t.purpose)
     ORDER BY a.rated_at, t.person_id, t.place
 """
-MARKS = ("**", "\n- ", "\n* ", "\n#", "\n1.", "```", "|")  # of Markdown
-_TEXTS = {  # what figures need of the texts: characters, and the logarithm of one more than the marks
+MARKS = ("**", "\n- ", "\n* ", "\n#", "\n1.", "```", "|")  # Markdown marks
+_TEXTS = {  # features of the texts for figures: number of characters, log(1 + Markdown marks)
     "pairwise": """list_transform(answers, lambda text: length(text)) AS lengths,
         list_transform(answers, lambda text: ln(1 + list_sum(list_transform($marks::VARCHAR[], lambda mark:
             (strlen(text) - strlen(replace(text, mark, ''))) // strlen(mark))))) AS marks"""
@@ -83,7 +83,7 @@ _OF_PERSON = """AND task_id IN
 
 
 class NewRow(NamedTuple):
-    """A task to be dealt. systems: in the order in which they are shown."""
+    """A task to assign. systems: model indices in display order."""
 
     task_id: str
     item_id: int
@@ -98,8 +98,10 @@ class NewRow(NamedTuple):
 
 @named_query
 def dealt(db: Queryable, round_id: str, person_id: str | None = None) -> list[AssignedTask]:
-    """Tasks of a round with the latest rating of each, in the order of rating, unrated ones last; of one
-    person, in the order of dealing, where `person_id`."""
+    """Return the tasks of a round with their latest ratings, by time of rating, unrated ones last.
+
+    With `person_id`, only that person's tasks, in the order of assignment.
+    """
     if person_id is None:
         sql = f"{_DEALT.format(of_person='')} ORDER BY a.rated_at NULLS LAST, t.person_id, t.place"
         return read_records(db.query(sql, {"round": round_id}), AssignedTask, ["answer"])
@@ -109,7 +111,7 @@ def dealt(db: Queryable, round_id: str, person_id: str | None = None) -> list[As
 
 @named_query
 def of_items(db: Queryable, round_id: str, item_ids: list[int]) -> list[AssignedTask]:
-    """Tasks on these items that have a rating, in the order of rating."""
+    """Return rated tasks on these items, by time of rating."""
     sql = f"""{_DEALT.format(of_person=_OF_ITEMS)} AND a.answer IS NOT NULL
               AND list_contains($items::INTEGER[], t.item_id) ORDER BY a.rated_at, t.person_id, t.place"""
     return read_records(db.query(sql, {"round": round_id, "items": item_ids}), AssignedTask, ["answer"])
@@ -117,8 +119,10 @@ def of_items(db: Queryable, round_id: str, item_ids: list[int]) -> list[Assigned
 
 @named_query
 def rated(db: Queryable, round_id: str) -> pa.Table:
-    """What statistics take of a round: a row for each task that was rated or skipped, without check items, in
-    the order of rating; of tens of thousands in a blink, as no text is among it."""
+    """Return a row for each rated or skipped task of a round, without check items, by time of rating.
+
+    This is the input of statistics. It contains no text, so that tens of thousands of rows are fast.
+    """
     protocol = rounds.get(db, round_id).protocol
     sql = _RATED.format(texts=_TEXTS.get(protocol, "NULL"), answers=_ANSWERS.get(protocol, "NULL"))
     asked = {"round": round_id, "checks": sorted(CHECKS)}
@@ -127,7 +131,7 @@ def rated(db: Queryable, round_id: str) -> pa.Table:
 
 @named_query
 def check_tasks(db: Queryable, round_id: str) -> list[AssignedTask]:
-    """Tasks by which raters are checked, with the latest rating of each, in the order of rating."""
+    """Return the check tasks with their latest ratings, by time of rating."""
     sql = (
         f"{_DEALT.format(of_person='')} AND list_contains($checks, t.purpose)"
         " ORDER BY a.rated_at NULLS LAST, t.person_id, t.place"
@@ -139,7 +143,7 @@ def check_tasks(db: Queryable, round_id: str) -> list[AssignedTask]:
 
 @named_query
 def rater_counts(db: Queryable, round_id: str) -> list[RaterCounts]:
-    """How much each rater of a round has rated, in the order of their first ratings."""
+    """Return how much each rater of a round has rated, by time of first rating."""
     sql = """
         SELECT t.person_id, any_value(t.person_name) AS name, count(a.task_id) AS rated,
                count(*) FILTER (a.answer ->> 'skipped' IS NOT NULL) AS skipped,
@@ -157,7 +161,7 @@ def rater_counts(db: Queryable, round_id: str) -> list[RaterCounts]:
 
 @named_query
 def last_change(db: Queryable, round_id: str) -> str:
-    """Another text whenever somebody rated, or was left out or taken in: what figures may be kept under."""
+    """Return a cache key for figures, which changes with every rating, exclusion and inclusion of a rater."""
     sql = """
         SELECT count(*) || ' ' || coalesce(max(rated_at)::VARCHAR, '') || ' ' || coalesce((
             SELECT string_agg(person_id, ' ' ORDER BY person_id) FROM rating_left_out WHERE round_id = $round
@@ -167,8 +171,11 @@ def last_change(db: Queryable, round_id: str) -> str:
 
 
 class OwnTask(NamedTuple):
-    """A task as its rater holds it. systems: in the order in which they are shown; revision: 0 where it is
-    not rated; counted: 1 where its latest rating is no skip; bits: the models of its unit."""
+    """A task of a rater.
+
+    systems: model indices in display order; revision: 0 if not rated; counted: 1 if the latest rating
+    isn't a skip; bits: the models of its unit.
+    """
 
     systems: list[int]
     revision: int
@@ -179,7 +186,7 @@ class OwnTask(NamedTuple):
 
 
 def find_own_task(db: Queryable, round_id: str, task_id: str, person_id: str) -> OwnTask | None:
-    """None where that person has no such task in the round."""
+    """Return a task; None if it isn't assigned to that person in the round."""
     sql = f"""
         SELECT systems, coalesce(a.revision, 0) AS revision, item_id, {SYSTEMS} AS bits,
                purpose, coalesce(a.counted, 0) AS counted
@@ -195,25 +202,25 @@ def find_own_task(db: Queryable, round_id: str, task_id: str, person_id: str) ->
 
 
 def is_assigned(db: Queryable, task_id: str) -> bool:
-    """Whether there is such a task, whosever it is."""
+    """Return whether the task exists, for any rater."""
     return bool(read_scalar(db.query("SELECT count(*) > 0 FROM rating_task WHERE task_id = ?", [task_id])))
 
 
 def has_rated(db: Queryable, round_id: str, person_id: str) -> bool:
-    """Whether a person has rated in a round."""
+    """Return whether a person has rated in a round."""
     sql = """SELECT count(*) > 0 FROM rating_task t SEMI JOIN rating a ON a.task_id = t.task_id
              WHERE t.round_id = ? AND t.person_id = ?"""
     return bool(read_scalar(db.query(sql, [round_id, person_id])))
 
 
 def count_revisions(db: Queryable, round_id: str) -> int:
-    """Ratings of a round, those that were revised included."""
+    """Return the number of ratings of a round, including revised ones."""
     return int(read_scalar(db.query("SELECT count(*) FROM rating WHERE round_id = ?", [round_id])))
 
 
 @named_query
 def left_out(db: Queryable, round_id: str) -> list[ExcludedRater]:
-    """Raters whose ratings don't count."""
+    """Return raters whose ratings don't count."""
     sql = (
         "SELECT person_id, by_name, left_out_at FROM rating_left_out WHERE round_id = ? ORDER BY left_out_at"
     )
@@ -222,7 +229,7 @@ def left_out(db: Queryable, round_id: str) -> list[ExcludedRater]:
 
 @named_query
 def let_in(db: Queryable, round_id: str) -> list[QualificationOverride]:
-    """Raters who go on although they failed the qualification."""
+    """Return raters who may continue although they failed the qualification."""
     sql = "SELECT person_id, by_name, let_in_at FROM rating_let_in WHERE round_id = ? ORDER BY let_in_at"
     return read_records(db.query(sql, [round_id]), QualificationOverride)
 
@@ -233,7 +240,7 @@ def let_in(db: Queryable, round_id: str) -> list[QualificationOverride]:
 def insert_tasks(
     tx: Transaction, round_id: str, person: Person, tasks: Collection[NewRow], at: datetime
 ) -> None:
-    """Deal tasks to a person."""
+    """Assign tasks to a person."""
     rows = [
         [
             *(row.task_id, round_id, row.item_id, person.person_id, person.name),
@@ -257,7 +264,7 @@ def insert(
     seconds: float,
     at: datetime,
 ) -> None:
-    """Keep a rating."""
+    """Store a rating."""
     tx.execute(
         "INSERT INTO rating VALUES (?, ?, ?, ?, ?, ?, ?)",
         [task_id, revision, round_id, to_json(answer), comment, seconds, at],
@@ -265,8 +272,10 @@ def insert(
 
 
 def insert_votes(tx: Transaction, round_id: str, votes: pa.Table, at: datetime) -> None:
-    """Ratings of a round from elsewhere: the columns of a task and of a rating, answers as JSON; those that
-    do not say when they were given are as old as the round."""
+    """Insert ratings imported from elsewhere.
+
+    votes: the columns of a task and of a rating, answers as JSON; ratings without a time get the round's.
+    """
     with tx.table("imported_votes", votes):
         tx.execute(
             "INSERT INTO rating_task SELECT task_id, ?, item_id, 'elsewhere:' || person_name, person_name,"
@@ -281,7 +290,7 @@ def insert_votes(tx: Transaction, round_id: str, votes: pa.Table, at: datetime) 
 
 
 def exclude_rater(tx: Transaction, round_id: str, person_id: str, by: Person, at: datetime) -> None:
-    """Have a rater's ratings not count."""
+    """Exclude a rater's ratings from the results."""
     tx.execute(
         "INSERT INTO rating_left_out VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         [round_id, person_id, by.name, at],
@@ -289,14 +298,14 @@ def exclude_rater(tx: Transaction, round_id: str, person_id: str, by: Person, at
 
 
 def include_rater(tx: Transaction, round_id: str, person_id: str) -> None:
-    """Have them count again."""
+    """Include an excluded rater's ratings again."""
     tx.execute("DELETE FROM rating_left_out WHERE round_id = ? AND person_id = ?", [round_id, person_id])
 
 
 def insert_qualification_override(
     tx: Transaction, round_id: str, person_id: str, by: Person, at: datetime
 ) -> None:
-    """Have a rater go on although they failed the qualification."""
+    """Let a rater continue despite a failed qualification."""
     tx.execute(
         "INSERT INTO rating_let_in VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         [round_id, person_id, by.name, at],

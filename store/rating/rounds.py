@@ -1,5 +1,6 @@
-"""Rating rounds and their items, written once when the answers are gathered; and which logged requests they
-stand for."""
+"""Rating rounds, their items, which are written once when the answers are gathered, and their logged
+requests.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from store.db.database import Queryable, Transaction
 
 KINDS = ("round", "import_round")
-ANSWERING = "answer_prompts"  # the jobs in which models answer the prompts of a round's file
+ANSWERING = "answer_prompts"  # kind of the jobs that answer the prompts of a round's file
 JSON_COLUMNS = ("config", "systems", "details")
 ITEM_JSON = ("prompt", "expected")
 _LINE = """
@@ -47,7 +48,7 @@ _LINE = """
 
 
 def get(db: Queryable, round_id: str) -> Round:
-    """The round with this id. Raises NotFoundError."""
+    """Return the round with this id. Raises NotFoundError."""
     rows = read_records(
         db.query("SELECT * FROM rating_round WHERE round_id = ?", [round_id]), Round, JSON_COLUMNS
     )
@@ -60,7 +61,7 @@ def get(db: Queryable, round_id: str) -> Round:
 
 @named_query
 def line(db: Queryable, round_id: str) -> RoundSummary:
-    """The round with this id, with how far it is. Raises NotFoundError."""
+    """Return the round with this id, with its progress. Raises NotFoundError."""
     rows = read_records(db.query(f"{_LINE} WHERE r.round_id = ?", [round_id]), RoundSummary, JSON_COLUMNS)
     if not rows:
         raise NotFoundError(
@@ -71,20 +72,20 @@ def line(db: Queryable, round_id: str) -> RoundSummary:
 
 @named_query
 def list_rounds(db: Queryable, *, limit: int = 500) -> list[RoundSummary]:
-    """The rounds whose answers are gathered, open ones first, then the newest."""
+    """Return rounds whose answers are gathered, open ones first, then newest first."""
     sql = f"{_LINE} ORDER BY r.state <> 'open', r.created_at DESC, r.round_id DESC LIMIT ?"
     return read_records(db.query(sql, [limit]), RoundSummary, JSON_COLUMNS)
 
 
 def list_open_rounds(db: Queryable) -> list[Round]:
-    """Those that can be rated, oldest first."""
+    """Return open rounds, oldest first."""
     sql = "SELECT * FROM rating_round WHERE state = 'open' ORDER BY created_at, round_id"
     return read_records(db.query(sql), Round, JSON_COLUMNS)
 
 
 @named_query
 def of_run(db: Queryable, run_id: str) -> list[RoundSummary]:
-    """Rounds in which a run's answers were rated, newest first."""
+    """Return rounds in which a run's answers were rated, newest first."""
     sql = f"""{_LINE} WHERE list_contains(
         from_json(json_extract(r.systems, '$[*].run_id'), '["VARCHAR"]'), ?)
         ORDER BY r.created_at DESC, r.round_id DESC"""
@@ -93,7 +94,7 @@ def of_run(db: Queryable, run_id: str) -> list[RoundSummary]:
 
 @named_query
 def unfinished(db: Queryable) -> list[Job]:
-    """Jobs that gather answers and have not done so, and the evaluations that they wait for stay theirs."""
+    """Return unfinished jobs that gather answers; evaluations that they wait for must be kept."""
     sql = (
         f"SELECT * FROM job WHERE kind IN ({make_placeholders(KINDS)}) AND status <> 'finished'"
         " ORDER BY created_at, job_id"
@@ -102,7 +103,10 @@ def unfinished(db: Queryable) -> list[Job]:
 
 
 def list_dependent_titles(db: Queryable, field: str, value: str) -> list[str]:
-    """Titles of what waits or works for a round and needs an evaluation (`evaluation`) or a run (`run`)."""
+    """Return titles of queued and running jobs for rounds that need an evaluation or a run.
+
+    field: `evaluation` or `run`.
+    """
     alive = sorted(ALIVE)
     sql = f"""SELECT title FROM job WHERE status IN ({make_placeholders(alive)}) AND (
         kind = ? AND config ->> ? = ? OR kind = 'round' AND list_contains(
@@ -114,14 +118,16 @@ def list_dependent_titles(db: Queryable, field: str, value: str) -> list[str]:
 
 
 def list_answering_jobs(job: Job) -> list[str]:
-    """Ids of the jobs that answer the prompts of a round's file, which nobody else needs."""
+    """Return ids of the jobs that answer the prompts of a round's file; nothing else needs these jobs."""
     return [job_id for job_id in job.config.get("answering", []) if job_id]
 
 
 @named_query
 def items(db: Queryable, round_id: str, *, prompts: bool = True) -> list[RoundItem]:
-    """All items of a round, by their ids; without prompts those are empty, and tens of thousands
-    come in a blink."""
+    """Return all items of a round, sorted by id.
+
+    Without prompts these are left empty, so that tens of thousands of items are fast.
+    """
     bare = "" if prompts else " REPLACE ('[]' AS prompt)"
     sql = f"SELECT * EXCLUDE (round_id){bare} FROM rating_item WHERE round_id = ? ORDER BY item_id"
     return read_records(db.query(sql, [round_id]), RoundItem, ITEM_JSON)
@@ -129,7 +135,7 @@ def items(db: Queryable, round_id: str, *, prompts: bool = True) -> list[RoundIt
 
 @named_query
 def some_items(db: Queryable, round_id: str, item_ids: list[int]) -> dict[int, RoundItem]:
-    """These items, by their ids."""
+    """Return these items by id."""
     sql = """SELECT * EXCLUDE (round_id) FROM rating_item
              WHERE round_id = ? AND list_contains(?::INTEGER[], item_id)"""
     rows = read_records(db.query(sql, [round_id, item_ids]), RoundItem, ITEM_JSON)
@@ -138,7 +144,7 @@ def some_items(db: Queryable, round_id: str, item_ids: list[int]) -> dict[int, R
 
 @named_query
 def item_page(db: Queryable, round_id: str, words: str = "", *, limit: int, offset: int = 0) -> RoundItemPage:
-    """Items by their ids, of those whose prompt or answers have the words in any case."""
+    """Return a page of the items whose prompt or answers contain the words, ignoring case, sorted by id."""
     names = {"round": round_id, "words": words.strip()}
     matches = int(read_scalar(db.query(f"SELECT count(*) {_SEARCHED}", names)))
     sql = f"SELECT * EXCLUDE (round_id) {_SEARCHED} ORDER BY item_id LIMIT $limit OFFSET $offset"
@@ -153,7 +159,7 @@ _SEARCHED = """
 
 
 def list_check_ids(db: Queryable, round_id: str) -> dict[CheckKind, list[int]]:
-    """Ids of the items by which raters are checked, by kind; every kind is there."""
+    """Return the ids of the check items by kind; every kind is present."""
     sql = """SELECT item_id, "check" FROM rating_item WHERE round_id = ? AND "check" IS NOT NULL
              ORDER BY item_id"""
     ids: dict[CheckKind, list[int]] = {"gold": [], "attention": [], "qualification": []}
@@ -166,8 +172,11 @@ def list_check_ids(db: Queryable, round_id: str) -> dict[CheckKind, list[int]]:
 
 
 def insert(tx: Transaction, row: Round, items: pa.Table) -> None:
-    """A round with its items: item_id, row_id, prompt (JSON), reference, answers, named, check, expected
-    (JSON), weight."""
+    """Insert a round with its items.
+
+    Columns of items: item_id, row_id, prompt (JSON), reference, answers, named, check, expected (JSON),
+    weight.
+    """
     document = {name: to_json(value) if name in JSON_COLUMNS else value for name, value in vars(row).items()}
     places = ", ".join(f"${name}" for name in document)
     tx.execute(f"INSERT INTO rating_round ({', '.join(document)}) VALUES ({places})", document)
@@ -180,7 +189,7 @@ def insert(tx: Transaction, row: Round, items: pa.Table) -> None:
 
 
 def update(tx: Transaction, round_id: str, **columns: object) -> None:
-    """Set columns of a round; documents are encoded here."""
+    """Set columns of a round; documents are encoded as JSON here."""
     for name in JSON_COLUMNS:
         if name in columns:
             columns[name] = to_json(columns[name])
@@ -188,7 +197,7 @@ def update(tx: Transaction, round_id: str, **columns: object) -> None:
     tx.execute(f"UPDATE rating_round SET {settings} WHERE round_id = ?", [*columns.values(), round_id])
 
 
-LINKS_FILE = "links.parquet"  # held in the folder of the round's job: these columns
+LINKS_FILE = "links.parquet"  # in the folder of the round's job, with the columns below
 LINK_COLUMNS = pa.schema(
     [
         ("item_id", pa.int32()),
@@ -207,20 +216,22 @@ LINK_COLUMNS = pa.schema(
 
 @named_query
 def requests_of_round(db: Queryable, round_id: str) -> list[RoundRequest]:
-    """By item; none for a round of other prompts."""
+    """Return the logged requests of a round, sorted by item; empty for a round of other prompts."""
     sql = f"""SELECT {", ".join(LINK_COLUMNS.names)} FROM round_request WHERE round_id = ?
               ORDER BY item_id, asked_at, request_id, role"""
     return read_records(db.query(sql, [round_id]), RoundRequest)
 
 
 def list_informative_items(db: Queryable, round_id: str) -> set[int]:
-    """Items that are not of the random draw, and so judge nothing; none of a round of other prompts."""
+    """Return items outside of the random sample, which must not affect figures; empty for a round of other
+    prompts.
+    """
     sql = "SELECT DISTINCT item_id FROM round_request WHERE round_id = ? AND NOT random"
     return set(db.query(sql, [round_id])["item_id"].to_pylist())
 
 
 def list_pending_titles(db: Queryable, endpoint_id: str) -> list[str]:
-    """Titles of rounds of this endpoint's requests that are not there yet."""
+    """Return titles of queued and running jobs that create rounds of this endpoint's requests."""
     alive = sorted(ALIVE)
     sql = f"""SELECT title FROM job WHERE kind = 'round' AND status IN ({make_placeholders(alive)})
               AND config ->> '$.round.requests.endpoint' = ? ORDER BY created_at"""
@@ -228,7 +239,9 @@ def list_pending_titles(db: Queryable, endpoint_id: str) -> list[str]:
 
 
 def insert_requests(tx: Transaction, round_id: str, rows: pa.Table) -> None:
-    """With the round, in the same transaction; columns as COLUMNS."""
+    """Insert the requests of a round, in the transaction that inserts the round; columns as in
+    LINK_COLUMNS.
+    """
     with tx.table("asked_requests", rows):
         tx.execute(
             f"INSERT INTO round_request SELECT ?, {', '.join(LINK_COLUMNS.names)} FROM asked_requests",

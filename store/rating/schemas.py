@@ -1,5 +1,4 @@
-"""A file of ratings from elsewhere before a round is made of it; and who rates a round and how much of it
-is left."""
+"""Inspection of an external rating file, and the raters and workload of a round."""
 
 from __future__ import annotations
 
@@ -9,27 +8,26 @@ from datetime import datetime
 
 @dataclass(kw_only=True)
 class UnusedColumn:
-    """A column of which nothing would be used though it may matter: an import stops at it until somebody maps
-    it or leaves it out."""
+    """An unused column that may matter: an import stops until it is mapped or ignored."""
 
     name: str
-    why: str  # what it may be, to follow the name in a sentence
-    values: list[str]  # the most frequent of the first rows, at most 4, cut
-    distinct: int  # values in the first rows
-    roles: list[str]  # that it may play, none that a column plays already
+    why: str  # what it may contain, to follow its name in a sentence
+    values: list[str]  # the most frequent values of the first rows, at most 4, truncated
+    distinct: int  # distinct values in the first rows
+    roles: list[str]  # roles that it may play and no other column plays already
 
 
 @dataclass(kw_only=True)
 class UnclearValue:
-    """A value of the deciding column that says nothing clear."""
+    """A value of the deciding column without a clear meaning."""
 
     value: str
-    rows: int  # of the first rows
+    rows: int  # count among the first rows
 
 
 @dataclass(kw_only=True)
 class RatingParticipant:
-    """A model or a rater of the file."""
+    """A model or a rater in the file."""
 
     name: str
     ratings: int
@@ -37,25 +35,26 @@ class RatingParticipant:
 
 @dataclass(kw_only=True)
 class RatingPreview:
-    """A rating as it will be stored; texts are cut."""
+    """A rating as it will be stored; texts are truncated."""
 
     prompt: str
-    models: list[str]  # in the order in which they were shown
+    models: list[str]  # in display order
     answers: list[str | None]
     rater: str
-    rating: str  # in words
+    rating: str  # rating as text
 
 
 @dataclass(kw_only=True)
 class RatingFileSummary:
-    """How a file is read. Counts are of all its rows where `whole`, else of the first `rows`; they are 0
-    while `problem` says what is missing, or values are unclear."""
+    """How a file is read. Counts cover all rows if `whole`, else the first `rows`; they are 0 if there is a
+    `problem` or if values are unclear.
+    """
 
-    form: str | None  # of store.rating.rating_files; null where none is recognised
+    form: str | None  # a form of store.rating.rating_files; null if none is recognized
     mapping: dict[str, str]  # role -> column
-    values: dict[str, str]  # value of the deciding column -> what it means
+    values: dict[str, str]  # value of the deciding column -> its meaning
     columns: list[str]
-    ignored: list[str]  # columns of which nothing is used
+    ignored: list[str]  # unused columns
     undecided: list[UnusedColumn]
     unclear: list[UnclearValue]
     problem: str | None
@@ -67,7 +66,7 @@ class RatingFileSummary:
     model_count: int
     raters: list[RatingParticipant]
     rater_count: int
-    left_out: dict[str, int]  # why rows and ratings are left out, and how many
+    left_out: dict[str, int]  # reason why rows and ratings are left out -> count
     notices: list[str]
     first: list[RatingPreview]
 
@@ -82,37 +81,37 @@ class RaterAccount:
 
 @dataclass(kw_only=True)
 class Assignment:
-    """A person who is named for a round."""
+    """A person assigned to a round."""
 
     person_id: str
-    quota: int | None  # ratings at most; null: no limit of their own
-    by_name: str  # who named them
+    quota: int | None  # maximum ratings; null for no limit of their own
+    by_name: str  # name of the person who assigned them
     assigned_at: datetime
 
 
 @dataclass(kw_only=True)
 class RaterWorkload:
-    """One rater of a round, or one who is named for it."""
+    """A rater of a round, or a person assigned to it."""
 
     person_id: str
     person_name: str
-    assigned: bool  # named for the round
+    assigned: bool  # assigned to the round
     quota: int | None
-    rated: int  # tasks, skips and those for checking among them
+    rated: int  # rated tasks, including skips and check tasks
     skipped: int
-    held: int  # that lie with them now
-    last_active: datetime | None  # rated or had their page ask; null: never
-    median_seconds: float | None  # for one; null until three are known
-    left: int | None  # of their quota; null without one
+    held: int  # tasks on hold for them now
+    last_active: datetime | None  # last rating or request of their page; null if never
+    median_seconds: float | None  # per rating; null until three are timed
+    left: int | None  # remaining quota; null without one
 
 
 @dataclass(kw_only=True)
 class Workload:
-    """How far a round is, and who is at it."""
+    """Progress of a round, and its raters."""
 
-    raters: list[RaterWorkload]  # those who are named first, then by name
-    for_everybody: bool  # nobody is named: whoever may rate does
-    ratings_left: int  # until every unit has its ratings; more than what is asked for counts for none
-    wanted: int  # ratings that were asked for
-    seconds_of_work_left: float | None  # at the median of all raters; null until three ratings are timed
-    days_left: float | None  # at the pace of the last day; null where too few were rated in it
+    raters: list[RaterWorkload]  # assigned raters first, then by name
+    for_everybody: bool  # nobody is assigned, so everyone who may rate does
+    ratings_left: int  # until every unit has its ratings; surplus ratings don't count
+    wanted: int  # requested ratings
+    seconds_of_work_left: float | None  # at the median time of all raters; null until three ratings are timed
+    days_left: float | None  # at the pace of the last day; null if it has too few ratings

@@ -1,6 +1,4 @@
-"""The tasks of raters: the units of a round with how often each is rated, what lies with whom, and what
-one rater has done, counted by the store.
-"""
+"""Task assignment: units of a round with their rating counts, holds, and the progress of each rater."""
 
 from __future__ import annotations
 
@@ -17,16 +15,15 @@ if TYPE_CHECKING:
     from store.core.rating_schemas import Round
     from store.db.database import Queryable, Transaction
 
-# The units of a round, each with how often it is rated: what the dealer chooses from.
+# Units of a round with their number of ratings, from which tasks are assigned.
 #
-# A unit is a prompt and the models whose answers to it are compared, or rated. The counts are kept beside
-# the ratings, as counting these for each task that is dealt takes the time of all of them; whoever adds
-# ratings in another way than one by one forgets the counts, and the next task that is dealt makes them
-# anew.
+# A unit is a prompt and the models whose answers to it are compared or rated. The counts are stored because
+# counting the ratings of all units for each new task is slow. Code that adds ratings in bulk deletes the
+# counts, and the next assignment rebuilds them.
 
-# Of a task: the models that it shows, whatever their order.
+# Bit mask of a task's models, independent of display order.
 SYSTEMS = "list_sum(list_transform(systems, lambda system: 1::BIGINT << system))::BIGINT"
-# Latest answers that are no skips, of a round.
+# Latest answers of a round, without skips.
 _ANSWERED = """
     SELECT task_id, max_by(answer, revision) AS answer FROM rating WHERE round_id = $round
     GROUP BY task_id HAVING max_by(answer, revision) ->> 'skipped' IS NULL
@@ -34,7 +31,7 @@ _ANSWERED = """
 _OWN = (
     f"SELECT item_id, {SYSTEMS} AS systems FROM rating_task WHERE round_id = $round AND person_id = $person"
 )
-# What ratings say, whatever the order of the answers: two that say the same are equal.
+# Verdict of a rating, independent of display order: equal for ratings that agree.
 _VERDICT = """
     CASE $protocol
         WHEN 'pairwise' THEN CASE answer ->> 'choice'
@@ -47,7 +44,7 @@ _VERDICT = """
 
 
 class OpenUnit(NamedTuple):
-    """A unit that a rater has not had. taken: how often it is rated, or lies with others."""
+    """A unit not yet assigned to a rater. taken: number of its ratings plus holds by others."""
 
     item_id: int
     systems: tuple[int, ...]
@@ -55,12 +52,12 @@ class OpenUnit(NamedTuple):
 
 
 def encode_systems(systems: Iterable[int]) -> int:
-    """The models as a number, a bit each."""
+    """Encode model indices as a bit mask."""
     return sum(1 << system for system in systems)
 
 
 def decode_systems(bits: int) -> tuple[int, ...]:
-    """The places of the models in the round, rising."""
+    """Decode a bit mask to ascending model indices."""
     return tuple(place for place in range(bits.bit_length()) if bits >> place & 1)
 
 
@@ -70,7 +67,7 @@ def decode_systems(bits: int) -> tuple[int, ...]:
 def list_calibration_units(
     db: Queryable, round_id: str, person_id: str, *, most: int, limit: int
 ) -> list[OpenUnit]:
-    """The first of those that everybody rates which the person has not had; `limit`: of them, so many."""
+    """Return the next calibration units, which every rater rates, that the person hasn't had."""
     sql = f"""
         WITH own AS ({_OWN})
         SELECT item_id, systems, rated FROM rating_unit u
@@ -86,8 +83,11 @@ def list_calibration_units(
 def list_incomplete_units(
     db: Queryable, round_id: str, person_id: str, *, overlap: int, salt: int, limit: int
 ) -> list[OpenUnit]:
-    """Units with too few ratings that the person has not had: of each set of models the least rated, at most
-    so many; of those rated alike chance decides, by `salt`. What others hold counts as rated."""
+    """Return units with too few ratings that the person hasn't had, at most `limit` per set of models.
+
+    Units with the fewest ratings come first, ties in random order by `salt`. Holds by others count as
+    ratings.
+    """
     sql = f"""
         WITH own AS ({_OWN}),
         held AS (
@@ -110,8 +110,10 @@ def list_incomplete_units(
 def list_disputed_units(
     db: Queryable, round: Round, person_id: str, *, overlap: int, limit: int
 ) -> list[OpenUnit]:
-    """Units with all their ratings, which differ, that nobody settles yet and the person has not had; none
-    that everybody rates."""
+    """Return fully rated units with differing ratings that nobody adjudicates and the person hasn't had.
+
+    Calibration units are excluded.
+    """
     sql = f"""
         WITH own AS ({_OWN}),
         answered AS ({_ANSWERED}),
@@ -139,14 +141,14 @@ def list_disputed_units(
 
 
 def is_full(db: Queryable, round_id: str, item_id: int, systems: int, most: int) -> bool:
-    """Whether a unit has so many ratings and needs no more; one that everybody rates always does."""
+    """Return whether a unit has `most` ratings and needs no more; calibration units always need more."""
     sql = """SELECT count(*) > 0 FROM rating_unit WHERE round_id = ? AND item_id = ? AND systems = ?
              AND rated >= ? AND calibration IS NULL"""
     return bool(read_scalar(db.query(sql, [round_id, item_id, systems, most])))
 
 
 def has_units_left(db: Queryable, round_id: str, person_id: str, overlap: int) -> bool:
-    """Whether a unit has too few ratings, none of them the person's: others hold it, and may leave it."""
+    """Return whether an incomplete unit has no rating by the person; others hold it and may release it."""
     sql = f"""
         WITH own AS ({_OWN} AND task_id IN (SELECT task_id FROM rating WHERE round_id = $round))
         SELECT count(*) > 0 FROM rating_unit u WHERE round_id = $round AND rated < $overlap
@@ -161,9 +163,11 @@ def has_units_left(db: Queryable, round_id: str, person_id: str, overlap: int) -
 def ensure_units(
     tx: Transaction, round_id: str, groups: Sequence[Sequence[int]], calibration: int, seed: int
 ) -> None:
-    """Have the counts of a round: where there are none they are made from its ratings. groups: the models of
-    each unit of a prompt; calibration: so many prompts, drawn by `seed`, are everybody's, with one unit each,
-    and the groups in turn."""
+    """Create the rating counts of a round from its ratings, unless they exist.
+
+    groups: the models of each unit of a prompt; calibration: number of prompts, sampled by `seed`, that
+    every rater rates, with one unit each, rotating over the groups.
+    """
     if read_scalar(tx.query("SELECT count(*) > 0 FROM rating_unit WHERE round_id = ?", [round_id])):
         return
     sql = f"""
@@ -190,7 +194,7 @@ def ensure_units(
 
 
 def count_answer(tx: Transaction, round_id: str, item_id: int, systems: int, more: int) -> None:
-    """A unit has been rated once more, or, by a revision that skips it, once less."""
+    """Update a unit's count: one rating more or, after a revision to a skip, one less."""
     tx.execute(
         "UPDATE rating_unit SET rated = rated + ? WHERE round_id = ? AND item_id = ? AND systems = ?",
         [more, round_id, item_id, systems],
@@ -198,7 +202,7 @@ def count_answer(tx: Transaction, round_id: str, item_id: int, systems: int, mor
 
 
 def forget_units(tx: Transaction, round_id: str) -> None:
-    """Have the counts made anew: ratings were added at once."""
+    """Delete the counts so that they are rebuilt, after ratings were added in bulk."""
     tx.execute("DELETE FROM rating_unit WHERE round_id = ?", [round_id])
 
 
@@ -209,15 +213,15 @@ def _list_units(rows: Collection[dict[str, int]]) -> list[OpenUnit]:
     ]
 
 
-# Tasks that lie with raters: what a page shows and shows next.
+# Holds: tasks that a rater's page shows or will show next.
 #
-# A hold keeps a unit from others while its page lives: each request of the page renews it, and it ends with
-# the rating, when the page is left, after minutes of silence, or by whoever leads the round. A task
-# outlives its hold: who comes back is given it again, as long as its unit still needs a rating.
+# A hold reserves a unit while its page is alive. Each request of the page renews it. It ends with the rating,
+# when the page is left, after minutes of silence, or when the round's lead ends it. A task outlives its hold:
+# a returning rater gets it again as long as its unit needs a rating.
 
-SILENCE = timedelta(minutes=5)  # of a page, after which what it holds goes to others
+SILENCE = timedelta(minutes=5)  # timeout of a page, after which its holds are released
 
-# Own tasks that may be given (again): a unit that others have filled meanwhile is theirs no more.
+# A person's tasks that may be held (again); units completed by others in the meantime are excluded.
 _WANTED = f"""
     SELECT t.* EXCLUDE (round_id) FROM (SELECT *, {SYSTEMS} AS bits FROM rating_task
         WHERE round_id = $round AND person_id = $person) t
@@ -241,7 +245,7 @@ _WANTED = f"""
 
 
 def list_held_tasks(db: Queryable, round_id: str, person_id: str) -> list[AssignedTask]:
-    """A person's tasks that their pages hold, in the order of dealing; none of them is rated."""
+    """Return a person's tasks on hold, in the order of assignment; none of them is rated."""
     sql = """
         SELECT t.* EXCLUDE (round_id), NULL::INTEGER AS revision, NULL::VARCHAR AS answer,
                NULL::VARCHAR AS comment, NULL::DOUBLE AS seconds, NULL::TIMESTAMP AS rated_at
@@ -252,7 +256,7 @@ def list_held_tasks(db: Queryable, round_id: str, person_id: str) -> list[Assign
 
 
 def is_held(db: Queryable, task_id: str) -> bool:
-    """Whether a task lies with its rater, as far as silent pages were seen to."""
+    """Return whether a task is on hold, apart from timeouts not processed yet."""
     return bool(read_scalar(db.query("SELECT count(*) > 0 FROM rating_hold WHERE task_id = ?", [task_id])))
 
 
@@ -260,8 +264,7 @@ def is_held(db: Queryable, task_id: str) -> bool:
 
 
 def release_silent(tx: Transaction, round_id: str, at: datetime) -> None:
-    """End the holds of pages that have not asked for anything for long; and those of a time that lies ahead,
-    after a clock was set back."""
+    """Release holds of silent pages, and holds with a time in the future, left after a clock was set back."""
     tx.execute(
         "DELETE FROM rating_hold WHERE round_id = ? AND NOT (renewed_at > ? AND renewed_at <= ?)",
         [round_id, at - SILENCE, at],
@@ -271,7 +274,7 @@ def release_silent(tx: Transaction, round_id: str, at: datetime) -> None:
 def hold_tasks(
     tx: Transaction, round_id: str, person_id: str, task_ids: Collection[str], at: datetime
 ) -> None:
-    """New tasks lie with the person that they were dealt to."""
+    """Hold newly assigned tasks for a person."""
     tx.execute(
         f"INSERT INTO rating_hold SELECT task_id, round_id, person_id, item_id, {SYSTEMS}, purpose,"
         " ?::TIMESTAMP FROM rating_task WHERE round_id = ? AND person_id = ?"
@@ -283,7 +286,7 @@ def hold_tasks(
 def renew_holds(
     tx: Transaction, round_id: str, person_id: str, task_ids: Collection[str], at: datetime
 ) -> int:
-    """A page still shows these of the person's tasks; how many of them it holds."""
+    """Renew the holds of tasks that a page still shows, and return how many were held."""
     return tx.execute(
         "UPDATE rating_hold SET renewed_at = $at WHERE round_id = $round AND person_id = $person"
         " AND list_contains($tasks::VARCHAR[], task_id)",
@@ -295,8 +298,10 @@ def hold_again(
     tx: Transaction, round_id: str, person_id: str, at: datetime, *, overlap: int, limit: int,
     task_ids: Sequence[str] | None = None, purpose: Purpose | None = None,
 ) -> int:  # fmt: skip
-    """Hold tasks again that the person was dealt and has not rated, where these are still wanted, in the
-    order of dealing; of `task_ids`, and of one purpose, alone where they are named. How many were."""
+    """Hold a person's unrated tasks again if they are still needed, and return how many.
+
+    They are taken in the order of assignment, limited to `task_ids` and `purpose` if given.
+    """
     sql = f"""
         INSERT INTO rating_hold
         SELECT task_id, $round, person_id, item_id, bits, purpose, $at::TIMESTAMP
@@ -310,14 +315,14 @@ def hold_again(
 
 
 def end_hold(tx: Transaction, task_id: str) -> None:
-    """A task lies with nobody: it is rated."""
+    """Release the hold of a rated task."""
     tx.execute("DELETE FROM rating_hold WHERE task_id = ?", [task_id])
 
 
 def release_holds(
     tx: Transaction, round_id: str, person_id: str | None = None, keep: Collection[str] = ()
 ) -> int:
-    """End the holds of a person, or of everybody, but for those of `keep`; how many there were."""
+    """Release the holds of a person, or of everybody, except for `keep`, and return how many."""
     return tx.execute(
         "DELETE FROM rating_hold WHERE round_id = $round"
         " AND ($person::VARCHAR IS NULL OR person_id = $person)"
@@ -327,7 +332,7 @@ def release_holds(
 
 
 def release_others(tx: Transaction, round_id: str, named: Collection[str]) -> int:
-    """End the holds of all but these people; how many there were."""
+    """Release the holds of everybody except these people, and return how many."""
     return tx.execute(
         "DELETE FROM rating_hold WHERE round_id = ? AND NOT list_contains(?::VARCHAR[], person_id)",
         [round_id, list(named)],
@@ -341,8 +346,11 @@ _HELD = "SELECT task_id FROM rating_hold WHERE round_id = $round"
 
 @dataclass(frozen=True)
 class OwnTasks:
-    """Tasks that are rated or held. had: by the models, rising, and which came first; let_go: others, which
-    the person was dealt and gave back."""
+    """Counts of a person's tasks that are rated or on hold.
+
+    had: by models (ascending) and the model shown first; let_go: other tasks, which were assigned and
+    released.
+    """
 
     had: Counter[tuple[tuple[int, ...], int]]
     dealt: Counter[Purpose]
@@ -351,15 +359,15 @@ class OwnTasks:
 
 
 class RepeatableTask(NamedTuple):
-    """A task that the person has rated and not been shown again."""
+    """A task that the person has rated and that hasn't been repeated."""
 
     task_id: str
     item_id: int
-    systems: list[int]  # as they were shown
+    systems: list[int]  # in display order
 
 
 class OwnPace(NamedTuple):
-    """rated: tasks, skips among them; timed: those of which it is known how long they took."""
+    """A person's pace. rated: tasks, including skips; timed: tasks with a known duration."""
 
     rated: int
     timed: int
@@ -367,7 +375,7 @@ class OwnPace(NamedTuple):
 
 
 def count_own_tasks(db: Queryable, round_id: str, person_id: str) -> OwnTasks:
-    """How often the person was shown what."""
+    """Count the person's tasks by models, order and purpose."""
     sql = f"""
         SELECT {SYSTEMS} AS bits, systems[1] AS shown_first, purpose, max(place) AS place,
                count(*) FILTER (task_id IN ({_RATED} UNION ALL {_HELD})) AS tasks, count(*) AS all_tasks
@@ -385,7 +393,7 @@ def count_own_tasks(db: Queryable, round_id: str, person_id: str) -> OwnTasks:
 def list_repeatable_tasks(
     db: Queryable, round_id: str, person_id: str, *, but_last: int
 ) -> list[RepeatableTask]:
-    """Tasks that may come again: not skipped, not shown again yet, and not among the last so many."""
+    """Return tasks that may be repeated: not skipped, not repeated yet, and not among the last `but_last`."""
     sql = f"""
         WITH own AS ({_OWN_TASKS}),
         rated AS (
@@ -403,7 +411,7 @@ def list_repeatable_tasks(
 
 
 def compute_own_pace(db: Queryable, round_id: str, person_id: str) -> OwnPace:
-    """How much the person has rated, and how fast."""
+    """Return how much the person has rated, and how fast."""
     sql = f"""
         SELECT count(*) AS rated, count(*) FILTER (seconds > 0) AS timed,
                median(seconds) FILTER (seconds > 0) AS median_seconds
@@ -416,7 +424,7 @@ def compute_own_pace(db: Queryable, round_id: str, person_id: str) -> OwnPace:
 def list_last_rated(
     db: Queryable, round_id: str, person_id: str, limit: int, purpose: Purpose | None = None
 ) -> list[AssignedTask]:
-    """The tasks that the person rated last, the newest first; of one purpose where it is named."""
+    """Return the tasks that the person rated last, newest first, optionally of one purpose."""
     sql = f"""
         SELECT t.* EXCLUDE (round_id), max(a.revision) AS revision, max_by(a.answer, a.revision) AS answer,
                max_by(a.comment, a.revision) AS comment, max_by(a.seconds, a.revision) AS seconds,
@@ -430,7 +438,7 @@ def list_last_rated(
 
 
 def list_own_items(db: Queryable, round_id: str, person_id: str, purposes: Collection[Purpose]) -> set[int]:
-    """Items that the person was dealt for these purposes."""
+    """Return items assigned to the person for these purposes."""
     sql = f"SELECT item_id FROM ({_OWN_TASKS} AND list_contains($purposes::VARCHAR[], purpose))"
     names = {"round": round_id, "person": person_id, "purposes": list(purposes)}
     return set(db.query(sql, names)["item_id"].to_pylist())

@@ -1,5 +1,5 @@
-"""Templates for rating rounds: what raters are told, the scales that they rate on, and models that a text
-names, which raters are not to know.
+"""Templates of rating rounds: instructions and scales, and detection of model names, which raters must not
+see.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from store.core.rating_schemas import RatingCriterion
 
 
 class RatingTemplate(NamedTuple):
-    """instruction: for every protocol; criterion: of a rubric; reasons: why an answer fails."""
+    """Template of a rating round.
+
+    instruction: for every protocol; criterion: for a rubric; reasons: why an answer fails.
+    """
 
     title: str
     instruction: str
@@ -23,11 +26,11 @@ class RatingTemplate(NamedTuple):
 TEMPLATES: dict[str, RatingTemplate] = {
     "helpfulness": RatingTemplate(
         "Helpfulness",
-        "Which answer would you rather get if you had asked this? Check first whether it does what was "
-        "asked, then whether it is correct, then whether it is clear. Longer is not better by itself.",
+        "Which answer would you prefer to this prompt? Check first whether it follows the instructions,"
+        " then whether it is correct, then whether it is clear. Longer is not better in itself.",
         {
             "name": "Helpfulness",
-            "question": "How well does the answer do what was asked?",
+            "question": "How well does the answer follow the prompt?",
             "anchors": [
                 "Misses what was asked",
                 "Addresses it, but is of little use",
@@ -40,9 +43,8 @@ TEMPLATES: dict[str, RatingTemplate] = {
     ),
     "faithfulness": RatingTemplate(
         "Faithfulness",
-        "Which answer says nothing that its source or the prompt does not support? A claim that can't"
-        " be found there"
-        " is a fault, however likely it sounds. Style does not count.",
+        "Which answer contains only claims that its source or the prompt supports? A claim that can't be"
+        " found there is an error, however plausible. Style does not count.",
         {
             "name": "Faithfulness",
             "question": "How much of the answer is supported by the source?",
@@ -90,7 +92,7 @@ SPANS_INSTRUCTION = (
     "Mark every piece of the text that one of the labels names, from its first character to its last."
 )
 QUESTION = "What would make this answer better? Write one or two sentences."
-INSTRUCTIONS: dict[str, str] = {  # of protocols that no template is about
+INSTRUCTIONS: dict[str, str] = {  # of protocols without a template
     "label": LABEL_INSTRUCTION,
     "spans": SPANS_INSTRUCTION,
     "free_text": QUESTION,
@@ -108,7 +110,7 @@ PROTOCOL_TITLES = {
 PROTOCOL_CAPTIONS = {
     "pairwise": "Two answers side by side: A, B, a tie, or both bad. The most reliable way to compare "
     "models.",
-    "rank": "All answers to a prompt, put in order.",
+    "rank": "All answers to a prompt, ranked.",
     "rubric": "One answer at a time, on scales of 2 to 10 described points.",
     "pass_fail": "One answer at a time: is it good enough, and if not, why?",
     "correction": "One answer at a time, corrected by hand: training rows.",
@@ -118,13 +120,15 @@ PROTOCOL_CAPTIONS = {
 }
 
 
-SHORT = 4  # characters: shorter names stand for too much else
+SHORT = 4  # characters; names up to this length are ambiguous
 _GAP = re.compile(r"[\W_]+")
 
 
 def find_named_model(text: str, models: Iterable[str]) -> str | None:
-    """The first of the models that the text names, however it parts the words; a folder or an owner before a
-    model's name is no part of it."""
+    """Return the first model named in the text, regardless of word separators.
+
+    A folder or an owner before a model's name is ignored.
+    """
     spaced = _normalise_gaps(text)
     return next(
         (model for model in models if len(model) > SHORT and _normalise_gaps(_strip_owner(model)) in spaced),

@@ -1,5 +1,4 @@
-"""Who rates a round, whom its lead has named, how much each has rated and what is left; in rows and in
-sentences."""
+"""Raters of a round: assignments, progress and remaining work, with descriptions."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def list_assignments(db: Queryable, round_id: str) -> list[Assignment]:
-    """The people who are named for a round, in the order in which they were; none: it is everybody's."""
+    """Return the people assigned to a round, in order of assignment; empty if it is open to everybody."""
     sql = """SELECT person_id, quota, by_name, assigned_at FROM rating_assignment WHERE round_id = ?
              ORDER BY assigned_at, person_id"""
     return read_records(db.query(sql, [round_id]), Assignment)
@@ -32,15 +31,17 @@ def list_assignments(db: Queryable, round_id: str) -> list[Assignment]:
 
 @named_query
 def people_who_rate(db: Queryable) -> list[RaterAccount]:
-    """Everybody with an account who may rate, by name."""
+    """Return all accounts that may rate, sorted by name."""
     sql = """SELECT person_id, name FROM person WHERE active AND role <> 'viewer'
              ORDER BY lower(name), person_id"""
     return read_records(db.query(sql), RaterAccount)
 
 
 def resolve_people(db: Queryable, raters: Sequence[AssignedRater]) -> list[AssignedRater]:
-    """The people who are named for a round, by their ids. Raises ConfigError that names the one who is
-    nobody, may not rate, or is named twice."""
+    """Resolve the people named for a round to their ids.
+
+    Raises ConfigError naming the person who is unknown, may not rate, or is listed twice.
+    """
     by_id: dict[str, AssignedRater] = {}
     for place, rater in enumerate(raters):
         field = f"raters.{place}.person"
@@ -52,7 +53,7 @@ def resolve_people(db: Queryable, raters: Sequence[AssignedRater]) -> list[Assig
 
 
 def _resolve_person(db: Queryable, name: str, field: str) -> str:
-    """The id of the person with this id, e-mail address or name."""
+    """Return the id of the person with this id, e-mail address or name."""
     sql = """
         SELECT p.person_id, p.active AND p.role <> 'viewer' AS rates,
                p.person_id = $name AS by_id, a.email = lower($name) AS by_email
@@ -84,8 +85,10 @@ def _resolve_person(db: Queryable, name: str, field: str) -> str:
 def set_assignments(
     tx: Transaction, round_id: str, raters: Sequence[AssignedRater], by_name: str, at: datetime
 ) -> None:
-    """Have exactly these people, by their ids, rate a round; nobody named: everybody. Who was named before
-    stays so by whom and since when."""
+    """Assign exactly these people to a round by id; an empty list opens it to everybody.
+
+    Earlier assignments keep their time and the person who made them.
+    """
     before = {each.person_id: each for each in list_assignments(tx, round_id)}
     tx.execute("DELETE FROM rating_assignment WHERE round_id = ?", [round_id])
     for rater in raters:
@@ -98,8 +101,8 @@ def set_assignments(
 
 
 DAY = timedelta(days=1)
-MIN_TIMED = 3  # ratings whose time is known, before a median is told
-MIN_OF_DAY = 5  # ratings of the last day, before it says when the round will be done
+MIN_TIMED = 3  # minimum timed ratings for a median
+MIN_OF_DAY = 5  # minimum ratings in the last day for an estimate of the finish time
 
 _RATERS = """
     WITH rated AS (
@@ -146,7 +149,7 @@ _PACE = """
 
 @named_query
 def workload(db: Queryable, round_id: str, at: datetime) -> Workload:
-    """How far a round is at a time, and who is at it. Raises NotFoundError."""
+    """Return progress and raters of a round at a point in time. Raises NotFoundError."""
     round = rounds.line(db, round_id)
     names = {
         "round": round_id,
@@ -173,7 +176,7 @@ def workload(db: Queryable, round_id: str, at: datetime) -> Workload:
 
 
 def _estimate_days_left(left: int, pace: dict[str, Any]) -> float | None:
-    """At the pace of the last day, or since its first rating where that is less long ago."""
+    """Estimate at the pace of the last day, or since the first rating within it."""
     if pace["recent"] < MIN_OF_DAY or not pace["seconds"]:
         return None
     return float(left / pace["recent"] * pace["seconds"] / DAY.total_seconds())
@@ -184,7 +187,7 @@ UNITS = ((24 * HOUR, "day"), (HOUR, "hour"), (60.0, "minute"))
 
 
 def describe_remaining(work: Workload) -> list[str]:
-    """What is left until the round is done, and how long that takes."""
+    """Describe the remaining work of a round and its duration."""
     if not work.ratings_left:
         return ["Every item has its ratings: the round can be closed."]
     sentences = [f"{work.ratings_left:,} of {work.wanted:,} ratings are left."]
@@ -202,7 +205,7 @@ def describe_remaining(work: Workload) -> list[str]:
 
 
 def describe_rater_progress(rater: RaterWorkload) -> str:
-    """What one has rated, holds and is still to rate: "12 of 40 rated, 2 of them skipped, 4 held now"."""
+    """Describe a rater's progress: "12 of 40 rated, 2 of them skipped, 4 held now"."""
     rated = f"{rater.rated:,} rated"
     if rater.quota is not None:
         rated = f"{rater.rated:,} of {rater.quota:,} rated"
@@ -212,7 +215,7 @@ def describe_rater_progress(rater: RaterWorkload) -> str:
 
 
 def _format_duration(seconds: float) -> str:
-    """ "5 minutes", "3 hours", "2 days", rounded up."""
+    """Format a duration, rounded up: "5 minutes", "3 hours", "2 days"."""
     size, unit = next(each for each in UNITS if seconds > each[0] or each == UNITS[-1])
     count = max(1, math.ceil(seconds / size))
     return f"1 {unit}" if count == 1 else f"{count:,} {unit}s"

@@ -1,6 +1,4 @@
-"""What is asked of registered models: to register one, to move an alias; and the gate of an alias, a list
-of checks that a version has to pass.
-"""
+"""Configs for registered models: registering versions, moving aliases, and gates."""
 
 from __future__ import annotations
 
@@ -12,13 +10,13 @@ from pydantic import AfterValidator, Field, model_validator
 from store.core.config import Config, FolderSource, Line, ModelSource
 
 KIND = "register"
-ALIASES = ("candidate", "staging", "production")  # those that every model may have; people add their own
+ALIASES = ("candidate", "staging", "production")  # predefined for every model; users can add their own
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 
 def _check_model_name(name: str) -> str:
-    """The name. Raises ValueError for one that could be a path, a reference, or too long."""
+    """Return the name. Raises ValueError if it could be a path or a reference, or is too long."""
     if not NAME.fullmatch(name):
         raise ValueError(
             f"Invalid model name {name[:80]!r}. Use letters, digits, dots, dashes and underscores, at "
@@ -28,7 +26,7 @@ def _check_model_name(name: str) -> str:
 
 
 def _check_alias_name(alias: str) -> str:
-    """The alias. Raises ValueError for one that could be taken for a number or is no plain word."""
+    """Return the alias. Raises ValueError if it could be taken for a number or isn't a plain word."""
     if not ALIAS.fullmatch(alias):
         raise ValueError(
             f"Invalid alias {alias[:80]!r}. Use lowercase letters, digits, dashes and underscores, at "
@@ -42,7 +40,7 @@ AliasName = Annotated[Line, Field(max_length=200), AfterValidator(_check_alias_n
 
 
 class RegisterConfig(Config):
-    """A new version of a registered model: what a run left, or a folder as it is."""
+    """Register a new version of a model: the result of a run, or a folder as it is."""
 
     name: ModelName = Field(description="Name of the registered model; created if it does not exist")
     run: Line = Field("", max_length=120, description="Id or name of a run; otherwise give a folder")
@@ -67,7 +65,7 @@ class RegisterConfig(Config):
 
 
 class DescribeModel(Config):
-    """What a model is meant for, as a person writes it; it stands in its cards. seen: what was there."""
+    """Set a model's intended use, which appears in its cards. seen: the text that the person last saw."""
 
     model: ModelName
     description: str = Field(max_length=10_000)
@@ -75,35 +73,36 @@ class DescribeModel(Config):
 
 
 class AliasReference(Config):
-    """An alias of a registered model. seen: the number that it stood at when the person looked, null for
-    none; left out it is not looked at."""
+    """An alias of a registered model. seen: the version that the person last saw it on, null for none; not
+    checked if omitted.
+    """
 
     model: ModelName
     alias: AliasName = Field("production", description="production, staging, candidate or your own")
-    reason: str = Field(min_length=1, max_length=2_000, description="Reason, kept in the log")
+    reason: str = Field(min_length=1, max_length=2_000, description="Reason, recorded in the log")
     seen: AliasSnapshot | None = None
 
 
 class AliasSnapshot(Config):
-    """Where a person saw an alias."""
+    """The version on which a person last saw an alias."""
 
     version: int | None
 
 
 class Promote(Config):
-    """Give a version an alias."""
+    """Assign an alias to a version."""
 
     version: Line = Field(min_length=1, max_length=200, description="NAME@NUMBER or NAME@ALIAS")
     alias: AliasName = Field("production", description="production, staging, candidate or your own")
-    reason: str = Field(min_length=1, max_length=2_000, description="Reason, kept in the log")
+    reason: str = Field(min_length=1, max_length=2_000, description="Reason, recorded in the log")
     override: bool = Field(
-        False, description="Override a gate that did not pass; admins only, and the reason is kept"
+        False, description="Override a gate that did not pass; admins only, and the reason is recorded"
     )
     seen: AliasSnapshot | None = None
 
 
 class GateReference(Config):
-    """A version at the gate of an alias."""
+    """A version and the alias whose gate it has to pass."""
 
     version: Line = Field(min_length=1, max_length=200, description="NAME@NUMBER or NAME@ALIAS")
     alias: AliasName = Field("production", description="production, staging, candidate or your own")

@@ -1,4 +1,4 @@
-"""Registry: versions of models, aliases, and the gates before them."""
+"""Registry feature: model versions, aliases and their gates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from store.core.version_folders import find_model_id
 
 
 def find_registered_model(job: Job) -> tuple[SubjectKind, str, str]:
-    """The model that gets a version."""
+    """Return the model that the job registers a version of."""
     name = job.config["register"]["name"]
     return "model", find_model_id(name), name
 

@@ -1,5 +1,4 @@
-"""A version at a gate beside whoever has the alias, and what its run, its bias checks and its exports say
-of it."""
+"""A version at a gate and the holder of the alias, with results of its run, bias checks and exports."""
 
 from __future__ import annotations
 
@@ -20,11 +19,11 @@ from store.runs import runs
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
-Check = Mapping[str, Any]  # of store.registry.config, as it is stored
+Check = Mapping[str, Any]  # a check of store.registry.gate_checks, as it is stored
 
 
 class Candidate(NamedTuple):
-    """A version at a gate, and the version that has the alias now, where it is another one."""
+    """A version at a gate, and the version that holds the alias now, if it is another one."""
 
     version: ModelVersion
     holder: ModelVersion | None
@@ -36,17 +35,17 @@ class Candidate(NamedTuple):
 
     @property
     def quoted(self) -> str:
-        """For a shell."""
+        """The reference quoted for a shell."""
         return shlex.quote(self.reference)
 
 
 def format_version_reference(version: ModelVersion) -> str:
-    """NAME@NUMBER."""
+    """Format a version as NAME@NUMBER."""
     return f"{version.name}@{version.version}"
 
 
 def get_candidate(db: Queryable, reference: str, alias: str) -> Candidate:
-    """The version and who has the alias now. Raises NotFoundError."""
+    """Return the version and the holder of the alias. Raises NotFoundError."""
     version = model_versions.get_version(db, reference)
     number = model_versions.alias_standing(db, version.model_id, alias)
     holder = None
@@ -56,13 +55,15 @@ def get_candidate(db: Queryable, reference: str, alias: str) -> Candidate:
 
 
 def format_gather_command(candidate: Candidate) -> CheckInputs:
-    """What makes the evaluations that are missing."""
+    """Return the command that creates the missing evaluations."""
     command = f"tunebench model gate {candidate.quoted} {shlex.quote(candidate.alias)} --gather --wait"
     return {"command": command, "gather": True}
 
 
 def find_verdict(db: Queryable, version: ModelVersion) -> Verdict | None:
-    """Of the run that it came from, where the version is what that run ended with and the run is there."""
+    """Return the verdict of the version's run; None unless the version is the run's final model and the run
+    exists.
+    """
     if not version.run_id or version.source.checkpoint != "tuned":
         return None
     run = runs.find_run(db, version.run_id)
@@ -78,8 +79,9 @@ def explain_missing_verdict(version: ModelVersion) -> str:
 
 
 def find_bias_check(db: Queryable, version: ModelVersion) -> tuple[BiasReport, str, int] | None:
-    """The newest bias check of a version, or of the run that it came from, against what it was, and how many
-    checks there are."""
+    """Return the newest bias check of a version or its run, what it was compared with, and the number of
+    checks.
+    """
     tuned = version.run_id if version.source.checkpoint == "tuned" else None
     return find_newest_bias_check(db, format_version_reference(version), tuned)
 
@@ -87,7 +89,10 @@ def find_bias_check(db: Queryable, version: ModelVersion) -> tuple[BiasReport, s
 def find_newest_bias_check(
     db: Queryable, reference: str | None, run_id: str | None
 ) -> tuple[BiasReport, str, int] | None:
-    """Of the version NAME@3, or of what the run ended with; null is none."""
+    """Return the newest bias check of the version NAME@3 or of the run's final model.
+
+    Pass None for either that doesn't apply.
+    """
     sql = """
         SELECT report, against, count(*) OVER () AS checks FROM bias_check WHERE model = ? OR run_id = ?
         ORDER BY created_at DESC, job_id DESC LIMIT 1"""
@@ -107,7 +112,7 @@ def format_bias_command(db: Queryable, candidate: Candidate) -> str:
 
 
 def list_exports(db: Queryable, version: ModelVersion) -> list[tuple[str, ParityReport | None]]:
-    """The newest export of a version in each form, and how it compares."""
+    """Return the newest export of a version in each format, with its parity report."""
     sql = """
         SELECT form, arg_max(parity::VARCHAR, created_at) AS parity FROM model_export
         WHERE model_id = ? AND version = ? GROUP BY form ORDER BY form"""

@@ -1,5 +1,9 @@
-"""The gate of a model's alias: every kind of check with its fields and its evidence, the gate itself, and a
-version's case at it.
+"""The gate of a model's alias: kinds of checks with their fields and evidence, the gate, and a version's
+case.
+
+A gate is a list of checks, edited as a form or as YAML, all of which a version has to pass. Requiring all of
+them only makes the gate stricter: a version that is truly beyond a limit passes the gate at most as often as
+it passes that one check, so limits aren't corrected for the number of checks.
 """
 
 from __future__ import annotations
@@ -46,26 +50,22 @@ from store.registry.schemas import CheckInputs, FormParity, RatedRows, RowConfid
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
-# The gate of a model's alias, as a form and as YAML: a list of checks, all of which a version has to pass.
-#
-# That all must pass only makes it harder: a version that is truly beyond a limit passes the gate at most as
-# often as it passes that one check, so no limit is corrected for the number of checks.
-
 
 class GateCheckConfig(Config):
-    """A kind of check: its title, its fields, and its evidence; what judges that is among the judges of
-    `engine.registry.gate_report`. A field without a title is called by its name in the form."""
+    """A kind of check: its title, fields and evidence. It is judged by a judge of the same name in
+    `engine.registry.gate_report`. A field without a title is labeled by its name in the form.
+    """
 
     title: ClassVar[str]
     check: str
 
     def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
-        """The evidence that there is of a version, or what is missing."""
+        """Return the evidence on a version, or what is missing."""
         raise NotImplementedError
 
 
 class OnRows(GateCheckConfig):
-    """Rows that a check is judged on: the golden set."""
+    """Rows for a check: the golden set."""
 
     dataset: Line = Field(
         min_length=1, max_length=120, title="Golden set", description="Name or id of the golden set"
@@ -84,7 +84,7 @@ def _check_in_table(metric: str) -> str:
 
 
 class NotWorseThan(OnRows):
-    """Paired with the version that holds the alias, on the same rows."""
+    """Paired comparison with the version that holds the alias, on the same rows."""
 
     title: ClassVar[str] = "Not worse on the golden set"
     check: Literal["not_worse_than"] = "not_worse_than"
@@ -103,7 +103,7 @@ class NotWorseThan(OnRows):
 
 
 class BetterOnTask(GateCheckConfig):
-    """Over its base model: by the verdict of the run that it came from, or on a data set."""
+    """Gain over its base model, by the verdict of its run or on a data set."""
 
     title: ClassVar[str] = "Better on its task"
     check: Literal["better_on_task"] = "better_on_task"
@@ -146,8 +146,9 @@ class BetterOnTask(GateCheckConfig):
 
 
 class QuestionAbove(GateCheckConfig):
-    """By the verdict of its run: what of the gain a row's own prompt adds, as the shape of the answers is
-    learned by anything."""
+    """Part of the gain due to a row's own prompt, by the verdict of its run. The shape of the answers is
+    excluded, because any model learns it.
+    """
 
     title: ClassVar[str] = "Gain from the question"
     check: Literal["question_above"] = "question_above"
@@ -170,7 +171,7 @@ class QuestionAbove(GateCheckConfig):
 
 
 class ForgettingUnder(GateCheckConfig):
-    """What its run measured before and after: general texts and questions."""
+    """Forgetting of general texts and questions, as measured by its run before and after training."""
 
     title: ClassVar[str] = "Forgetting under a limit"
     check: Literal["forgetting_under"] = "forgetting_under"
@@ -224,7 +225,7 @@ class BiasUnder(GateCheckConfig):
 
 
 class CalibrationUnder(OnRows):
-    """Of classifiers: gap between how sure it is and how often it is right."""
+    """For classifiers: gap between confidence and accuracy."""
 
     title: ClassVar[str] = "Calibrated"
     check: Literal["calibration_under"] = "calibration_under"
@@ -263,7 +264,7 @@ class CalibrationUnder(OnRows):
 
 
 class ParityPassed(GateCheckConfig):
-    """Its exports answer as it does."""
+    """Exports give the same answers as the version."""
 
     title: ClassVar[str] = "Exports give the same answers"
     check: Literal["parity_passed"] = "parity_passed"
@@ -296,7 +297,7 @@ class ParityPassed(GateCheckConfig):
 
 
 class HumanRatings(GateCheckConfig):
-    """From rating rounds in which the version and the one that holds the alias were compared."""
+    """Ratings from rounds that compare the version with the version that holds the alias."""
 
     title: ClassVar[str] = "Not worse in human ratings"
     check: Literal["human_ratings"] = "human_ratings"
@@ -328,7 +329,7 @@ class HumanRatings(GateCheckConfig):
 
 
 class LatencyUnder(GateCheckConfig):
-    """Seconds an answer takes, over evaluations with answers on one kind of machine."""
+    """Seconds per answer, over evaluations with answers on one type of machine."""
 
     title: ClassVar[str] = "Fast enough"
     check: Literal["latency_under"] = "latency_under"
@@ -377,24 +378,24 @@ GateCheck = Annotated[
     | LatencyUnder,
     Field(discriminator="check"),
 ]
-# By the name of the check, which is that of its judge.
+# Check name, which is also its judge's name -> config class.
 GATE_CHECKS: dict[str, type[GateCheckConfig]] = {
     kind.model_fields["check"].default: kind for kind in get_args(get_args(GateCheck)[0])
 }
 
 
 class GateConfig(Config):
-    """What a version has to pass; without a check everything passes."""
+    """Checks that a version has to pass; without checks, every version passes."""
 
     checks: list[GateCheck] = Field(default_factory=list, max_length=40)
 
     def document(self) -> ConfigDocument:
-        """As it is stored and sent."""
+        """Return the config as it is stored and sent."""
         return self.model_dump()
 
 
 class SetGate(Config):
-    """The gate of an alias, from now on."""
+    """Set the gate of an alias."""
 
     model: ModelName = Field(description="A registered model")
     alias: AliasName = Field("production", description="Alias that versions get once they pass")
@@ -402,7 +403,7 @@ class SetGate(Config):
 
 
 class GateCase(NamedTuple):
-    """All that a gate is judged by; each check with its title and its evidence."""
+    """All inputs of a gate's decision; each check with its title and evidence."""
 
     reference: str
     alias: str
@@ -412,19 +413,21 @@ class GateCase(NamedTuple):
 
 @named_query
 def case(db: Queryable, reference: str, alias: str) -> GateCase:
-    """A version at the gate of an alias, with the evidence that there is. Raises NotFoundError."""
+    """Return the case of a version at the gate of an alias, with the available evidence. Raises
+    NotFoundError.
+    """
     candidate = get_candidate(db, reference, alias)
     return build_case(db, candidate, get_gate(db, candidate))
 
 
 def get_gate(db: Queryable, candidate: Candidate) -> GateConfig:
-    """What the alias asks of a version; without a check where nothing was ever set."""
+    """Return the gate of the alias; without checks if it was never set."""
     line = model_versions.gate(db, candidate.version.model_id, candidate.alias)
     return GateConfig.parse(line.config) if line else GateConfig()
 
 
 def build_case(db: Queryable, candidate: Candidate, gate: GateConfig) -> GateCase:
-    """A version at any gate, with the evidence that there is."""
+    """Build the case of a version at any gate, with the available evidence."""
     return GateCase(
         candidate.reference,
         candidate.alias,

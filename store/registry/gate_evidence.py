@@ -1,5 +1,7 @@
-"""All that a gate is judged by: what was measured of a version beside another model, and what people said
-of it in rating rounds.
+"""Evidence for a gate: evaluations of a version and another model, and human ratings from rating rounds.
+
+An evaluation of the same checkpoint of the run that a version came from counts as an evaluation of the
+version, because the weights are the same.
 """
 
 from __future__ import annotations
@@ -28,17 +30,13 @@ from store.registry.schemas import CheckInputs, GateRow, RatedRows
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
-# What was measured of a version: evaluations beside another model, and how sure and how fast it is.
-#
-# An evaluation of the run that a version came from, of the same checkpoint, is one of the version: the
-# weights are the same.
 
 METRIC = "eval/"
 
 
 @named_query
 def evaluations_of(db: Queryable, version: ModelVersion, *, limit: int = 200) -> list[Evaluation]:
-    """Those of a version, and those of the same weights as a run left them, newest first."""
+    """Return the evaluations of a version and of the same weights of its run, newest first."""
     return list_weight_evaluations(
         db, format_version_reference(version), version.run_id, version.source.checkpoint, limit
     )
@@ -47,7 +45,10 @@ def evaluations_of(db: Queryable, version: ModelVersion, *, limit: int = 200) ->
 def list_weight_evaluations(
     db: Queryable, reference: str | None, run_id: str | None, checkpoint: str | None, limit: int
 ) -> list[Evaluation]:
-    """Those of the version NAME@3, and of the run's checkpoint, newest first; null is none."""
+    """Return the evaluations of the version NAME@3 and of the run's checkpoint, newest first.
+
+    Pass None for an argument that doesn't apply.
+    """
     sql = """
         SELECT * FROM evaluation
         WHERE (model = $1 AND run_id IS NULL) OR (run_id = $2 AND checkpoint = $3)
@@ -63,8 +64,10 @@ def find_on_rows(
     metric: str,
     like: Evaluation | None = None,
 ) -> Evaluation | None:
-    """The newest of them that measured the metric on the rows of a check: of those that were asked as `like`
-    was, where there are such."""
+    """Return the newest evaluation that measured the metric on a check's rows.
+
+    Evaluations with the same settings as `like` are preferred.
+    """
     newest = None
     for entry in candidates:
         if _is_on_rows(entry, check, fingerprint, metric):
@@ -81,9 +84,12 @@ def count_tries(
     metric: str,
     others: Sequence[Evaluation] = (),
 ) -> int:
-    """How often the metric was measured on the rows of a check, in whatever way: the newest takes the place
-    of those before, so that each more is one more chance. `others` are of the other model: those that were
-    made since the first of the version, which was known by then."""
+    """Return how often the metric was measured on a check's rows, with any settings.
+
+    The newest measurement replaces earlier ones, so that each one is another chance to pass. `others` are
+    evaluations of the other model; those made after the version's first one count as well, because its result
+    was known by then.
+    """
     own, its = (
         [entry for entry in entries if _is_on_rows(entry, check, fingerprint, metric)]
         for entries in (candidates, others)
@@ -114,7 +120,7 @@ def _describe_rows(db: Queryable, evaluation: Evaluation, metric: str) -> GateRo
 
 
 def list_base_evaluations(db: Queryable, version: ModelVersion) -> list[Evaluation]:
-    """Evaluations of what a version was tuned from: by name, or as the base of its run."""
+    """Return evaluations of a version's base model, by name or as the base of its run."""
     sql = """
         SELECT * FROM evaluation
         WHERE (model = $1 AND run_id IS NULL) OR (run_id = $2 AND checkpoint = 'base')
@@ -126,7 +132,7 @@ def list_base_evaluations(db: Queryable, version: ModelVersion) -> list[Evaluati
 def pair_rows(
     db: Queryable, candidate: Candidate, check: Check, other: str, of_other: list[Evaluation]
 ) -> CheckInputs:
-    """The version's rows and the other's, or what of them is missing."""
+    """Return the rows of the version and of the other model, or what is missing of them."""
     try:
         dataset = datasets.get_dataset(db, check["dataset"])
     except NotFoundError as error:
@@ -142,7 +148,7 @@ def pair_rows(
             f"{METRICS[metric].title} yet."
         )
         if len(lacking) > 1:
-            sentence = sentence.replace(" was ", " were ")
+            sentence = sentence.replace(" has ", " have ")
         return {"missing": sentence, "other": other, **format_gather_command(candidate)}
     if ways := evaluation_pairs.describe_metric_differences(own, its, metric):
         sentence = (
@@ -160,7 +166,7 @@ def pair_rows(
 
 
 SIDES = {"A": 0, "B": 1}
-JUDGE = "judge:"  # an LLM judge that rates is no human
+JUDGE = "judge:"  # prefix of LLM judges, which aren't human raters
 
 
 def is_of_version(system: RoundSystem, version: ModelVersion) -> bool:
@@ -171,7 +177,7 @@ def is_of_version(system: RoundSystem, version: ModelVersion) -> bool:
 
 
 def list_rounds(db: Queryable, version: ModelVersion) -> list[Round]:
-    """Rounds in which a version's answers are rated, newest first."""
+    """Return rounds in which a version's answers are rated, newest first."""
     return [
         round
         for round in rounds.list_rounds(db)
@@ -180,8 +186,11 @@ def list_rounds(db: Queryable, version: ModelVersion) -> list[Round]:
 
 
 def add_ratings(db: Queryable, round: Round, places: list[int], rated: RatedRows) -> None:
-    """Each rating of a person who counts, of these two models; repeats and check items count for nothing, nor
-    do prompts and logged requests that were chosen as they tell most: they are hard on purpose."""
+    """Add each counted rating of these two models from a round.
+
+    Ratings by excluded raters and LLM judges, repeats and check items aren't counted, nor are prompts and
+    logged requests that were selected as informative, since they are hard on purpose.
+    """
     rated.rounds.append(round.round_id)
     if _is_selected(round):
         return
@@ -205,7 +214,7 @@ def add_ratings(db: Queryable, round: Round, places: list[int], rated: RatedRows
 
 
 def _is_selected(round: Round) -> bool:
-    """Whether the prompts of a data set were chosen as they tell most; where all were taken nothing was."""
+    """Return whether a data set's prompts were selected as informative; False if all of them were taken."""
     config, details = round.config, round.details
     if config.get("choice") != "telling" or config.get("requests"):
         return False

@@ -1,7 +1,7 @@
-"""A model card in the form of the Hugging Face hub, out of the document of one version. Pure.
+"""Model card of a version in the Hugging Face hub's format. Pure functions of the card's document.
 
-It says what is known, with intervals and n, and what is not known in a sentence of its own; a name that means
-something on one machine alone, such as a folder, never leaves it.
+It states known facts with intervals and n, and states explicitly what isn't known. A name that is meaningful
+only on one machine, such as a folder, is never included.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from store.training.methods import METHODS
 LICENSE_FIELDS: tuple[Literal["license", "license_name", "license_link"], ...] = (
     "license", "license_name", "license_link",
 )  # fmt: skip
-PRIVATE_ROWS = "private"  # in place of the id of a data set of the hub
-USED = {  # settings that hold however long a run went on
+PRIVATE_ROWS = "private"  # replaces the hub id of a data set
+USED = {  # settings that are independent of a run's length
     "learning_rate": "Learning rate",
     "per_device_train_batch_size": "Batch size",
     "gradient_accumulation_steps": "Accumulated",
@@ -39,14 +39,14 @@ USED = {  # settings that hold however long a run went on
     "lora_alpha": "Alpha",
     "seed": "Seed",
 }
-GRAMS = 473  # CO₂ equivalents a kWh: the world's electricity of 2024 as a mean, by Ember
+GRAMS = 473  # CO₂ equivalents per kWh: world average of electricity in 2024, by Ember
 PRIVATE = ("name", "notes", "dataset", "init_from", "parent", "replay_dataset", "probe_datasets")
 SHARE = "share"
-SHORT = 90  # seconds up to which a time is told in seconds
+SHORT = 90  # seconds up to which a duration is shown in seconds
 
 
 def format_card(card: ModelCard, head: Mapping[str, object] | None = None) -> str:
-    """The card as Markdown with its front matter; head: what an export says otherwise in that."""
+    """Format the card as Markdown with front matter; head: front matter that an export overrides."""
     registered = card["registered"]
     sections = [
         ("Intended use", _format_intended_use(card)) if registered else None,
@@ -109,7 +109,7 @@ def _get_config(card: ModelCard) -> JsonObject:
 
 
 def _get_task(card: ModelCard) -> tuple[str, str]:
-    """Of the run, and as hubs call it; ("", "") where that is not known."""
+    """Return the run's task and its name on hubs; ("", "") if unknown."""
     task = str(_get_config(card).get("task", ""))
     return (task, TASKS[task][1]) if task in TASKS else ("", "")
 
@@ -139,7 +139,10 @@ def _format_result(evaluation: CardEvaluation, pipeline: str) -> JsonObject:
 
 
 def _format_metric_with_n(figure: FigureSummary) -> str:
-    """ "accuracy (95% 0.81 to 0.87, n 500)": the hub's form has no other place for an interval."""
+    """Format a metric as "accuracy (95% 0.81 to 0.87, n 500)".
+
+    The hub's format has no other place for an interval.
+    """
     if figure.low is None or figure.high is None:
         return f"{_get_metric(figure)} (no interval, n {figure.n:,})"
     _, _, bounds = format_with_interval(figure).partition(" (")
@@ -176,7 +179,7 @@ def _format_base(base: BaseReference) -> str:
 def _format_license(card: ModelCard) -> str:
     stated = card["base_card"]
     if stated is None:
-        return "An export takes it from the base model's card; nothing is invented here."
+        return "Exports copy it from the base model's card."
     license_ = stated["license_name"] or stated["license"]
     lines = [
         f"The base model's card states the license {escape_markdown(license_)}."
@@ -236,7 +239,7 @@ def _format_training(card: ModelCard) -> str:
 
 
 def _format_training_outcome(card: ModelCard) -> list[str]:
-    """What training did; the settings alone, such as a number of epochs, don't say."""
+    """Format the course of training, which settings such as a number of epochs don't tell."""
     if card["mixed"]:
         return [f"- **Mixed, not trained:** {escape_markdown(card['mixed'])}"]
     lines = []
@@ -308,7 +311,7 @@ def _format_bias(card: ModelCard) -> str:
 
 
 def _format_bias_reference(card: ModelCard) -> str:
-    """What the bias check held it against, without a folder's path."""
+    """Format the reference model of the bias check, without a folder's path."""
     against = card["bias_against"]
     return f" against {parse_hub_id(against) or get_last_part(against)}" if against else ""
 
@@ -324,7 +327,7 @@ def _capitalise(text: str) -> str:
 
 
 def _format_limits(card: ModelCard) -> str:
-    lines = ["Every figure above holds for rows like those it was measured on; other texts may differ."]
+    lines = ["The figures above apply to rows like those they were measured on; other texts may differ."]
     if card["verdict"]:
         lines += card["verdict"]["memorised"]
     if not card["evaluations"] and not card["verdict"]:

@@ -1,5 +1,6 @@
-"""Registered models and their versions, by what people write (NAME@3, NAME@production); and aliases:
-where they stand, who moved them, their gates, and the way back.
+"""Registered models, their versions by reference (NAME@3, NAME@production), aliases and gates.
+
+Aliases have a present version, a log of moves, a gate, and a version to roll back to.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _MODELS = """
 
 @named_query
 def get_version(db: Queryable, reference: str) -> ModelVersion:
-    """The version that NAME@NUMBER or NAME@ALIAS means now. Raises NotFoundError that says what there is."""
+    """Return the version that NAME@NUMBER or NAME@ALIAS refers to now. Raises NotFoundError."""
     name, _, version = reference.rpartition("@")
     number = int(version) if version.isdecimal() and len(version) < 10 else None
     sql = f"""
@@ -58,7 +59,7 @@ register_reference(ModelVersion, lambda version: f"{version.name}@{version.versi
 
 @named_query
 def find_fingerprint(db: Queryable, model_id: str, fingerprint: str) -> ModelVersion | None:
-    """The version of a model that has this very content."""
+    """Return the version of a model with exactly this content."""
     sql = f"""
         SELECT {COLUMNS} FROM model_version v JOIN registered_model m USING (model_id)
         WHERE v.model_id = ? AND v.fingerprint = ?"""
@@ -67,8 +68,10 @@ def find_fingerprint(db: Queryable, model_id: str, fingerprint: str) -> ModelVer
 
 @named_query
 def registered_by(db: Queryable, job_id: str) -> ModelVersion:
-    """The version that a finished job `register` made, or found to be there. Raises NotFoundError for one
-    that is gone again."""
+    """Return the version that a finished job `register` created or found.
+
+    Raises NotFoundError if it has been deleted since.
+    """
     job = job_queue.get_job(db, job_id)
     name, result = job.config["register"]["name"], job.result or {}
     version = find_fingerprint(db, get_model(db, name).model_id, result["fingerprint"])
@@ -78,7 +81,7 @@ def registered_by(db: Queryable, job_id: str) -> ModelVersion:
 
 
 def map_run_names(db: Queryable, model: str) -> set[str]:
-    """Names and ids of the runs that became versions of a model: by either one a run may be served itself."""
+    """Return names and ids of the runs behind a model's versions; a run can be served under either."""
     sql = """
         SELECT r.name, r.run_id FROM model_version v JOIN registered_model m USING (model_id)
             JOIN run r ON r.run_id = v.run_id
@@ -87,7 +90,7 @@ def map_run_names(db: Queryable, model: str) -> set[str]:
 
 
 def find_version(db: Queryable, model_id: str, number: int) -> ModelVersion | None:
-    """A version by its number."""
+    """Return a version by its number, or None."""
     sql = f"""
         SELECT {COLUMNS} FROM model_version v JOIN registered_model m USING (model_id)
         WHERE v.model_id = ? AND v.version = ?"""
@@ -96,7 +99,7 @@ def find_version(db: Queryable, model_id: str, number: int) -> ModelVersion | No
 
 @named_query
 def get_model(db: Queryable, name: str) -> ModelSummary:
-    """The registered model of that name or id. Raises NotFoundError."""
+    """Return the registered model with that name or id. Raises NotFoundError."""
     rows = read_records(db.query(f"{_MODELS} WHERE m.name = $1 OR m.model_id = $1", [name]), ModelSummary)
     if not rows:
         raise NotFoundError(
@@ -109,7 +112,7 @@ def get_model(db: Queryable, name: str) -> ModelSummary:
 def list_models(
     db: Queryable, *, search: str = "", limit: int = 50, offset: int = 0
 ) -> tuple[int, list[ModelSummary]]:
-    """How many match by part of the name, and some of them: the newest version first."""
+    """Return the number of models whose name matches and a page of them, by newest version first."""
     where = "WHERE contains(lower(m.name), lower($1))"
     total = int(read_scalar(db.query(f"SELECT count(*) FROM registered_model m {where}", [search])))
     sql = f"{_MODELS} {where} ORDER BY newest_at DESC NULLS LAST, m.name LIMIT $2 OFFSET $3"
@@ -120,7 +123,7 @@ def list_models(
 def list_versions(
     db: Queryable, model_id: str, *, limit: int = 25, offset: int = 0
 ) -> tuple[int, list[VersionSummary]]:
-    """How many versions a model has, and some of them, the newest first; without their lists of files."""
+    """Return the number of a model's versions and a page of them, newest first, without their file lists."""
     total = int(read_scalar(db.query("SELECT count(*) FROM model_version WHERE model_id = ?", [model_id])))
     sql = """
         SELECT v.model_id, m.name, v.version, v.source, v.run_id, v.base_model, v.adapter, v.fingerprint,
@@ -136,14 +139,14 @@ def list_versions(
 
 @named_query
 def aliases(db: Queryable, model_id: str) -> list[AliasState]:
-    """Where each alias of a model stands, by name."""
+    """Return the version of each alias of a model, sorted by alias."""
     sql = "SELECT alias, version, moved_at FROM model_alias WHERE model_id = ? ORDER BY alias"
     return read_records(db.query(sql, [model_id]), AliasState)
 
 
 @named_query
 def versions_of_run(db: Queryable, run_id: str) -> list[VersionSummary]:
-    """What was registered of a run."""
+    """Return the versions registered from a run."""
     sql = """
         SELECT v.model_id, m.name, v.version, v.source, v.run_id, v.base_model, v.adapter, v.fingerprint,
             v.notes, v.created_by, v.created_by_name, v.created_at,
@@ -156,7 +159,7 @@ def versions_of_run(db: Queryable, run_id: str) -> list[VersionSummary]:
 
 
 def list_on_base(db: Queryable, reference: str) -> list[str]:
-    """Versions whose base is this one, as NAME@NUMBER."""
+    """Return versions whose base model is this version, as NAME@NUMBER."""
     sql = """
         SELECT m.name || '@' || v.version AS name
         FROM model_version v JOIN registered_model m USING (model_id)
@@ -168,7 +171,7 @@ def list_on_base(db: Queryable, reference: str) -> list[str]:
 
 
 def ensure_model(tx: Transaction, model_id: str, name: str, person: Person, at: datetime) -> None:
-    """The registered model, made where there is none yet."""
+    """Create the registered model if it doesn't exist."""
     tx.execute(
         "INSERT OR IGNORE INTO registered_model"
         " (model_id, name, description, created_by, created_by_name, created_at, last_version)"
@@ -178,18 +181,18 @@ def ensure_model(tx: Transaction, model_id: str, name: str, person: Person, at: 
 
 
 def set_description(tx: Transaction, model_id: str, description: str) -> None:
-    """What a model is meant for."""
+    """Set a model's intended use."""
     tx.execute("UPDATE registered_model SET description = ? WHERE model_id = ?", [description, model_id])
 
 
 def get_last_number(db: Queryable, model_id: str) -> int:
-    """The highest number that was ever given."""
+    """Return the highest version number ever assigned."""
     sql = "SELECT coalesce(max(last_version), 0) FROM registered_model WHERE model_id = ?"
     return int(read_scalar(db.query(sql, [model_id])))
 
 
 def insert(tx: Transaction, version: ModelVersion) -> None:
-    """A new version; its number is taken for good."""
+    """Insert a new version; its number is never reused."""
     row = {name: value for name, value in vars(version).items() if name != "name"}
     row |= {"source": to_json(version.source), "files": to_json(version.files)}
     places = ", ".join(f"${name}" for name in row)
@@ -201,15 +204,15 @@ def insert(tx: Transaction, version: ModelVersion) -> None:
 
 
 def delete(tx: Transaction, model_id: str, number: int) -> None:
-    """Forget a version; what was moved to it stays in the log."""
+    """Delete a version; alias moves to it stay in the log."""
     tx.execute("DELETE FROM model_version WHERE model_id = ? AND version = ?", [model_id, number])
 
 
 @dataclass(kw_only=True)
 class VersionWithAliases:
-    """A version with the aliases that stand at it."""
+    """A version with its aliases."""
 
-    name: str  # of the model
+    name: str  # name of the model
     version: int
     aliases: list[str]
     run_id: str | None
@@ -222,13 +225,13 @@ class VersionWithAliases:
 
 @named_query
 def count_versions(db: Queryable) -> int:
-    """How many versions there are."""
+    """Return the number of versions."""
     return int(read_scalar(db.query("SELECT count(*) FROM model_version")))
 
 
 @named_query
 def newest_versions(db: Queryable, limit: int) -> list[VersionWithAliases]:
-    """So many of them, those registered last first."""
+    """Return the most recently registered versions, newest first."""
     sql = """
         SELECT m.name, v.version, coalesce(a.aliases, []) AS aliases, v.run_id, v.base_model, v.adapter,
                v.notes, v.created_by_name, v.created_at
@@ -242,7 +245,7 @@ def newest_versions(db: Queryable, limit: int) -> list[VersionWithAliases]:
 
 @named_query
 def alias_standing(db: Queryable, model_id: str, alias: str) -> int | None:
-    """The number of the version that has an alias; None where none has."""
+    """Return the version number that has an alias; None if there is none."""
     sql = "SELECT version FROM model_alias WHERE model_id = ? AND alias = ?"
     rows = db.query(sql, [model_id, alias])["version"].to_pylist()
     return int(rows[0]) if rows else None
@@ -250,7 +253,7 @@ def alias_standing(db: Queryable, model_id: str, alias: str) -> int | None:
 
 @named_query
 def alias_moves(db: Queryable, model_id: str, alias: str = "", *, limit: int = 500) -> list[AliasMove]:
-    """The log of a model, or of one alias, newest first."""
+    """Return the log of alias moves of a model, or of one alias, newest first."""
     sql = """
         SELECT * FROM alias_move WHERE model_id = $1 AND ($2 = '' OR alias = $2)
         ORDER BY moved_at DESC, move_id DESC LIMIT $3"""
@@ -259,8 +262,10 @@ def alias_moves(db: Queryable, model_id: str, alias: str = "", *, limit: int = 5
 
 @named_query
 def alias_before(db: Queryable, model_id: str, alias: str) -> int | None:
-    """The version that "back" gives an alias to: that which had it before the present one got it, as far as
-    it is still there. Going back twice goes two versions back, never to and fro."""
+    """Return the version that a rollback moves an alias to: the previous holder, if it still exists.
+
+    Rolling back twice goes back two versions instead of alternating between two.
+    """
     stack: list[int] = []
     for move in reversed(alias_moves(db, model_id, alias, limit=100_000)):
         if move.kind == "back":
@@ -277,7 +282,7 @@ def alias_before(db: Queryable, model_id: str, alias: str) -> int | None:
 
 @named_query
 def gate(db: Queryable, model_id: str, alias: str) -> GateRecord | None:
-    """What is asked of a version that is to take an alias; None where nothing was ever set."""
+    """Return the gate of an alias; None if it was never set."""
     sql = """
         SELECT model_id, alias, config, changed_by_name, changed_at FROM model_gate
         WHERE model_id = ? AND alias = ?"""
@@ -285,7 +290,7 @@ def gate(db: Queryable, model_id: str, alias: str) -> GateRecord | None:
 
 
 def list_gates(db: Queryable, model_id: str) -> list[GateRecord]:
-    """All gates of a model, by alias."""
+    """Return all gates of a model, sorted by alias."""
     sql = """
         SELECT model_id, alias, config, changed_by_name, changed_at FROM model_gate
         WHERE model_id = ? ORDER BY alias"""
@@ -296,7 +301,7 @@ def list_gates(db: Queryable, model_id: str) -> list[GateRecord]:
 
 
 def move_alias(tx: Transaction, line: AliasMove) -> None:
-    """Put an alias to its new place, and write down who did it and why."""
+    """Move an alias and log who did it and why."""
     tx.execute("DELETE FROM model_alias WHERE model_id = ? AND alias = ?", [line.model_id, line.alias])
     if line.to_version is not None:
         tx.execute(
@@ -311,7 +316,7 @@ def move_alias(tx: Transaction, line: AliasMove) -> None:
 def set_gate(
     tx: Transaction, model_id: str, alias: str, config: ConfigDocument, person: Person, at: datetime
 ) -> None:
-    """Another gate in place of what there was."""
+    """Set a gate, replacing an existing one."""
     tx.execute("DELETE FROM model_gate WHERE model_id = ? AND alias = ?", [model_id, alias])
     tx.execute(
         "INSERT INTO model_gate VALUES (?, ?, ?, ?, ?, ?)",

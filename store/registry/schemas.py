@@ -1,5 +1,4 @@
-"""Gates, the evidence that there is and what they said of a version; and where a version comes from, as a
-graph."""
+"""Gates, their evidence and reports, and the lineage of a version as a graph."""
 
 from __future__ import annotations
 
@@ -17,10 +16,10 @@ MoveKind = Literal["promoted", "overridden", "back", "removed"]
 
 @dataclass(kw_only=True)
 class GateRow:
-    """Rows of an evaluation as one metric scored them."""
+    """Rows of an evaluation as scored by one metric."""
 
     evaluation_id: str
-    name: str  # of the evaluation
+    name: str  # name of the evaluation
     figure: Figure
     row_ids: list[int]
     scores: list[float | None]
@@ -30,7 +29,7 @@ class GateRow:
 
 @dataclass(kw_only=True)
 class RowConfidence:
-    """How sure a classifier was of each row's answer, and whether that was right."""
+    """A classifier's confidence in each row's answer, and whether the answer was right."""
 
     evaluation_id: str
     probability: list[float]
@@ -39,9 +38,9 @@ class RowConfidence:
 
 @dataclass(kw_only=True)
 class RatedRows:
-    """What people said of a version beside another model: 1 preferred, 0 not, 0.5 a tie; a rating each."""
+    """Ratings of a version compared with another model: 1 preferred, 0 not, 0.5 a tie; one per rating."""
 
-    rounds: list[str]  # ids
+    rounds: list[str]  # ids of rounds
     other: str
     outcomes: list[float]
     items: list[str]
@@ -50,41 +49,41 @@ class RatedRows:
 
 @dataclass(kw_only=True)
 class FormParity:
-    """An export of the version, and whether it answers as the version does."""
+    """An export of the version, and whether it gives the same answers as the version."""
 
     form: str
-    title: str  # of the form
-    status: ParityStatus | None  # null where nobody has compared them
+    title: str  # title of the export format
+    status: ParityStatus | None  # null if not compared yet
     answer_agreement: Estimate | None
     reasons: list[str]
 
 
 class CheckInputs(TypedDict, total=False):
-    """What one check is judged by; what a kind of check does not read is missing."""
+    """Inputs of one check; those that a kind of check doesn't read are missing."""
 
-    rows: GateRow | None  # of the version
+    rows: GateRow | None  # rows of the version
     other_rows: GateRow | None
-    other: str  # who that is: NAME@2, or a base model; empty where there is none
-    gain: Gain | Estimate | None  # of the run's verdict, or what of it the question adds, as its unit says
+    other: str  # reference of the other model: NAME@2 or a base model; empty if there is none
+    gain: Gain | Estimate | None  # gain of the run's verdict, or its part from the question; see gain_unit
     gain_unit: str
-    prose: Estimate | None  # rise of the loss on general texts, nats a token
-    answers: Estimate | None  # change of the share of general questions that are right
+    prose: Estimate | None  # rise of the loss on general texts, nats per token
+    answers: Estimate | None  # change in accuracy on general questions
     certainty: RowConfidence | None
     bias: BiasReport | None
     exports: list[FormParity]
     rated: RatedRows | None
-    seconds: list[float]  # an answer, a mean of each evaluation
+    seconds: list[float]  # seconds per answer, the mean of each evaluation
     device: str
-    missing: str  # what is not there, a sentence
-    command: str  # that makes it
-    gather: bool  # `gather_gate_evidence` queues it
-    tries: int  # measurements so far, of which the newest is read; missing where they are read together
-    slipped: int  # rows that the version may have learned from repeats that nobody recognised
+    missing: str  # sentence about what is missing
+    command: str  # command that creates the missing evidence
+    gather: bool  # whether `gather_gate_evidence` can queue it
+    tries: int  # measurements so far, of which the newest is used; missing if all are used together
+    slipped: int  # rows that the version may have learned from unrecognized duplicates
 
 
 @dataclass(kw_only=True)
 class CheckReport:
-    """One check of a gate."""
+    """Result of one check of a gate."""
 
     check: str
     title: str
@@ -93,22 +92,22 @@ class CheckReport:
     limit: float | None
     unit: str
     value: Gain | Estimate | None
-    other: str  # what the version was held against
-    evaluations: list[str]  # ids of what it rests on
-    command: str | None = None  # makes the evidence that is missing
-    gather: bool | None = None  # it is an evaluation, which can be queued from here
-    tries: int | None = None  # how often this was measured, where that is more than once
-    lifted: float | None = None  # by how much `value` may be too high for unrecognised repeats; its unit
+    other: str  # what the version was compared with
+    evaluations: list[str]  # ids of the evaluations used
+    command: str | None = None  # creates the missing evidence
+    gather: bool | None = None  # whether the missing evidence is an evaluation, which can be queued
+    tries: int | None = None  # number of measurements, if more than one
+    lifted: float | None = None  # how much `value` may be too high due to unrecognized duplicates; same unit
 
 
 @dataclass(kw_only=True)
 class GateReport:
-    """What a gate says of a version."""
+    """Result of a gate for a version."""
 
     reference: str  # NAME@3
     alias: str
-    holder: str | None  # NAME@2, which has the alias now
-    answer: CheckAnswer  # passed: all checks are
+    holder: str | None  # NAME@2, which holds the alias now
+    answer: CheckAnswer  # passed if all checks passed
     sentence: str
     checks: list[CheckReport]
 
@@ -121,7 +120,7 @@ class AliasMove:
     model_id: str
     alias: str
     from_version: int | None
-    to_version: int | None  # null: the alias was taken away
+    to_version: int | None  # null if the alias was removed
     kind: MoveKind
     reason: str
     gate: GateReport | None
@@ -136,7 +135,7 @@ class GateRecord:
 
     model_id: str
     alias: str
-    config: ConfigDocument  # store.registry.config.GateConfig
+    config: ConfigDocument  # store.registry.gate_checks.GateConfig
     changed_by_name: str
     changed_at: datetime
 
@@ -146,30 +145,30 @@ LineageKind = Literal["base", "dataset", "run", "version", "evaluation", "round"
 
 @dataclass(kw_only=True)
 class LineageNode:
-    """One thing in the graph."""
+    """A node of the graph."""
 
     node_id: str  # unique in the graph
     kind: LineageKind
     title: str
     detail: str  # a few words
-    subject_id: str | None  # of a page that shows it; null where there is none, or it is gone
-    gone: bool  # it was deleted
+    subject_id: str | None  # subject of the page that shows it; null if there is none or it was deleted
+    gone: bool  # whether it was deleted
 
 
 @dataclass(kw_only=True)
 class LineageEdge:
-    """What came of what."""
+    """A directed relation between two nodes."""
 
     source: str  # node_id
     target: str
-    words: str  # how: "tuned by", "cleaned into"
+    words: str  # relation: "tuned by", "cleaned into"
 
 
 @dataclass(kw_only=True)
 class Lineage:
-    """The graph of one version."""
+    """Lineage graph of one version."""
 
     reference: str  # NAME@3
-    nodes: list[LineageNode]  # what comes first stands first
+    nodes: list[LineageNode]  # in order, origins first
     edges: list[LineageEdge]
-    left_out: dict[LineageKind, int]  # of a kind with many, how many are not shown
+    left_out: dict[LineageKind, int]  # kind -> number of nodes not shown

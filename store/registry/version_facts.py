@@ -1,5 +1,4 @@
-"""What is known of a version: gathered for its model card, and as a graph of where it comes from and what
-became of it."""
+"""Facts about a version for its model card, and its lineage graph."""
 
 from __future__ import annotations
 
@@ -37,12 +36,12 @@ from store.training.train_config import TrainConfig
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
-MAX_EVALUATIONS = 10  # evaluations that a card tells of, the newest
+MAX_EVALUATIONS = 10  # maximum evaluations in a card, the newest
 
 
 @named_query
 def card(db: Queryable, reference: str) -> ModelCard:
-    """Of the version NAME@NUMBER or NAME@ALIAS. Raises NotFoundError."""
+    """Return the model card's document of the version NAME@NUMBER or NAME@ALIAS. Raises NotFoundError."""
     version = model_versions.get_version(db, reference)
     model = model_versions.get_model(db, version.model_id)
     source = version.source
@@ -71,7 +70,7 @@ def card(db: Queryable, reference: str) -> ModelCard:
 
 
 def build_run_card(db: Queryable, run: Run, checkpoint: str) -> ModelCard:
-    """Of what a run left, or of a checkpoint of it, which nobody has registered."""
+    """Build the model card's document of an unregistered run's final model or checkpoint."""
     measured = gate_evidence.list_weight_evaluations(db, None, run.run_id, checkpoint, MAX_EVALUATIONS)
     bias = gate_candidates.find_newest_bias_check(db, None, run.run_id) if checkpoint == "tuned" else None
     return {
@@ -97,7 +96,10 @@ def build_run_card(db: Queryable, run: Run, checkpoint: str) -> ModelCard:
 def _describe_training(
     db: Queryable, run: Run | None, name: str | None, checkpoint: str | None
 ) -> TrainedModel:
-    """name: of the run, as it was; null for an imported folder. The verdict is of what a run ended with."""
+    """Return the facts about training.
+
+    name: the run's name at that time; None for an imported folder. The verdict is of the run's final model.
+    """
     facts: RunFacts = run.facts if run else {}
     return {
         "run": name,
@@ -119,7 +121,7 @@ def _describe_training(
 
 
 def _get_training_summary(run: Run) -> TrainingSummary | None:
-    """As the run noted it; of runs from before as their facts give it."""
+    """Return the summary recorded by the run, or for older runs one computed from their facts."""
     facts = run.facts
     if course := facts.get("course"):
         return course
@@ -130,7 +132,10 @@ def _get_training_summary(run: Run) -> TrainingSummary | None:
 
 
 def _get_base_reference(run: Run | None, name: str | None) -> BaseReference | None:
-    """As the run noted it; of runs from before, and of imported adapters, by the name that was given."""
+    """Return the base recorded by the run.
+
+    For older runs and imported adapters, it is built from the given name.
+    """
     if run and (base := run.facts.get("base")):
         return base
     if not name:
@@ -231,20 +236,20 @@ def _list_approvals(db: Queryable, version: ModelVersion) -> list[str]:
     return lines
 
 
-MAX_SHOWN = 12  # evaluations, rounds and moves each that are shown, the newest
-MAX_STEPS = 3  # of a recipe that a line names
+MAX_SHOWN = 12  # maximum evaluations, rounds and moves shown, the newest of each
+MAX_STEPS = 3  # maximum recipe steps listed in a line
 MOVES: dict[MoveKind, str] = {
     "promoted": "promoted",
     "overridden": "promoted, gate not passed",
     "back": "moved back",
     "removed": "alias removed",
 }
-EARLIER = 20  # runs that went on from each other
+EARLIER = 20  # maximum length of a chain of continued runs
 
 
 @named_query
 def lineage(db: Queryable, reference: str) -> Lineage:
-    """Of the version NAME@NUMBER or NAME@ALIAS. Raises NotFoundError."""
+    """Return the lineage of the version NAME@NUMBER or NAME@ALIAS. Raises NotFoundError."""
     version = model_versions.get_version(db, reference)
     graph = _Graph(format_version_reference(version))
     own = f"version {format_version_reference(version)}"
@@ -257,7 +262,7 @@ def lineage(db: Queryable, reference: str) -> Lineage:
 
 
 class _Graph:
-    """Nodes and edges, each once."""
+    """Builder of a graph without duplicate nodes and edges."""
 
     def __init__(self, reference: str) -> None:
         self.reference = reference
@@ -278,7 +283,7 @@ class _Graph:
         return node_id
 
     def gone(self, node_id: str, kind: LineageKind, name: str, detail: str) -> str:
-        """One that was deleted."""
+        """Add a node that was deleted."""
         self.add(node_id, kind, name, detail, None)
         self.nodes[node_id].gone = True
         return node_id
@@ -289,7 +294,7 @@ class _Graph:
             self.edges.append(edge)
 
     def newest(self, kind: LineageKind, count: int) -> int:
-        """How many of so many are shown; the others are counted."""
+        """Return how many of `count` nodes to show, and record how many aren't."""
         if count > MAX_SHOWN:
             self.left_out[kind] = count - MAX_SHOWN
         return min(count, MAX_SHOWN)
@@ -323,7 +328,7 @@ def _add_origin(db: Queryable, graph: _Graph, version: ModelVersion, own: str) -
 
 
 def _add_run(db: Queryable, graph: _Graph, run: Run, deep: int) -> str:
-    """The run with what it began with and its data; its node."""
+    """Add the run with its base and its data, and return its node."""
     config = run.config
     earlier_id = config.get("init_from") or run.facts.get("mixed_from")
     above: str
@@ -344,7 +349,7 @@ def _add_run(db: Queryable, graph: _Graph, run: Run, deep: int) -> str:
 
 
 def _add_base_node(db: Queryable, graph: _Graph, model: str) -> str:
-    """A model that something began with; of a registered version its own beginning too."""
+    """Add a base model; for a registered version, its own origin too."""
     if is_reference(model):
         try:
             version = model_versions.get_version(db, model)

@@ -1,4 +1,4 @@
-"""What an improvement of a registered model is asked for: which rows come back, and what has to hold."""
+"""Config of an improvement of a registered model: the sources of new rows and the requirements."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from store.data.filters import Filter
 from store.registry.config import AliasName, ModelName
 from store.retraining.schemas import ImprovementRequest, ImprovementScheduleRequest
 
-MAX_MARGIN = 0.2  # of a metric that is a share: a version that is worse by more is none to promote unseen
-MAX_LEAKAGE = 0.2  # of reworded repeats of held-out rows; bench/detection/reworded.py
-MAX_LEAKAGE_SHORT = 0.75  # of those whose answer has under `SHORT_ANSWER` words
-SHORT_ANSWER = 12  # words; half of a shorter one is hardly recognised
-MAX_JUDGED = 4  # improvements that a row judges; bench/truths/monitoring/reuse.py
-MIN_ROWS = 20  # new ones that can be used, of which training and judging are made
+MAX_MARGIN = 0.2  # for a metric that is a share: worse versions should not be promoted unseen
+MAX_LEAKAGE = 0.2  # undetected share of reworded repeats of held-out rows; bench/detection/reworded.py
+MAX_LEAKAGE_SHORT = 0.75  # for repeats whose answer has fewer than `SHORT_ANSWER` words
+SHORT_ANSWER = 12  # words; half of the repeats with shorter answers are hard to recognize
+MAX_JUDGED = 4  # improvements that a held-out row is used for; bench/truths/monitoring/reuse.py
+MIN_ROWS = 20  # minimum usable new rows, which are split into training and held-out rows
 
 
 class FeedbackRowSource(Config):
-    """Requests to an endpoint that somebody corrected, or labelled."""
+    """Requests to an endpoint that were corrected or labeled."""
 
     source: Literal["feedback"] = "feedback"
     endpoint: Line = Field(min_length=1, max_length=120, description="Name or id")
@@ -41,19 +41,19 @@ class FeedbackRowSource(Config):
     @field_validator("start", "end")
     @classmethod
     def _in_utc(cls, moment: datetime | None) -> datetime | None:
-        """Without a zone, as the store keeps time."""
+        """Convert to naive UTC, as the store keeps time."""
         return moment.astimezone(UTC).replace(tzinfo=None) if moment and moment.tzinfo else moment
 
 
 class RoundRowSource(Config):
-    """What people wrote, labelled or preferred in a rating round; one that is open is waited for."""
+    """Corrections, labels or preferences from a rating round; an open round is waited for."""
 
     source: Literal["round"] = "round"
     round: Line = Field(min_length=1, max_length=120, description="Id or name")
 
 
 class DatasetRowSource(Config):
-    """Rows of a data set that have their answers, all or those of a slice."""
+    """Rows of a data set with answers, all or those of a slice."""
 
     source: Literal["dataset"] = "dataset"
     dataset: Line = Field(min_length=1, max_length=120, description="Name or id")
@@ -64,7 +64,7 @@ RowSource = Annotated[FeedbackRowSource | RoundRowSource | DatasetRowSource, Fie
 
 
 class ImproveSettings(Config):
-    """What an improvement rests on, whether a person or a schedule begins it."""
+    """Settings common to manual and scheduled improvements."""
 
     model: ModelName = Field(description="Registered model")
     alias: AliasName = Field(
@@ -106,7 +106,7 @@ class ImproveSettings(Config):
 
 
 class GatherConfig(Config):
-    """What the job `gather_rows` is asked."""
+    """Config of the job `gather_rows`."""
 
     improvement: str
     name: Line = Field(min_length=1, max_length=80, description="Name of the data set of new rows")
@@ -122,20 +122,21 @@ class GatherConfig(Config):
 
 
 class ImproveConfig(ImproveSettings):
-    """The body of `begin_improvement`."""
+    """Body of `begin_improvement`."""
 
     name: Annotated[Line, FieldDisplay(empty="Default: model name and date")] = Field(
         "", max_length=80, description="Model name and date if omitted"
     )
 
     def document(self) -> ImprovementRequest:
-        """As it is stored and sent."""
+        """Return the config as it is stored and sent."""
         return cast(ImprovementRequest, self.model_dump(mode="json"))
 
 
 class ImproveSchedule(ImproveSettings):
-    """The body of `schedule_improvement`: an improvement begins once so many new rows are there; a person
-    promotes, always."""
+    """Body of `schedule_improvement`: an improvement begins once there are enough new rows. Promotion always
+    requires a person.
+    """
 
     every_hours: float = Field(
         24, ge=1, le=24 * 366, title="Check every (hours)", description="Hours between checks"
@@ -155,18 +156,18 @@ class ImproveSchedule(ImproveSettings):
         return self
 
     def document(self) -> ImprovementScheduleRequest:
-        """As it is stored and sent."""
+        """Return the config as it is stored and sent."""
         return cast(ImprovementScheduleRequest, self.model_dump(mode="json"))
 
 
 class ImprovementReference(Config):
-    """`improvement`: its id or its name."""
+    """Reference to an improvement by id or name."""
 
     improvement: Line = Field(min_length=1, max_length=120)
 
 
 class DecideImprovement(ImprovementReference):
-    """A person's yes or no. override: an admin's yes although the checks are not passed."""
+    """Promote or decline the new version. override: an admin promotes although the checks did not pass."""
 
     promote: bool
     reason: str = Field("", max_length=2_000)

@@ -1,4 +1,4 @@
-"""Retraining: a better version out of what came back."""
+"""Retraining feature: improve a version with feedback and ratings from its use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Improvements in plain words: what each state is called, what is waited for, and what comes next."""
+"""Descriptions of improvements: states, progress, and next steps."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from store.retraining.schemas import (
 
 
 class StateText(NamedTuple):
-    """title: of the state. waits: what is under way or waited for, a sentence. step: of the chain, a noun; ""
-    for states that are none."""
+    """Texts for a state.
+
+    title: title of the state. waits: sentence on what is in progress or waited for. step: noun for the
+    step of the chain; "" for states that aren't steps.
+    """
 
     title: str
     waits: str
@@ -56,10 +59,10 @@ STATES: dict[ImprovementState, StateText] = {
     ),
     "failed": StateText("Failed", "Resume it once the cause is fixed; completed steps are kept."),
 }
-STEPS: tuple[ImprovementState, ...] = (  # the chain, in order
+STEPS: tuple[ImprovementState, ...] = (  # steps in order
     *("labelling", "gathering", "joining", "training", "registering", "measuring", "deciding"),
 )
-CHECKS = (  # of the gate, in its order
+CHECKS = (  # titles of the gate's checks, in order
     "Not worse than allowed on the old rows",
     "Not worse than allowed on the new rows",
 )
@@ -71,7 +74,7 @@ ANSWERS = {"passed": "passed", "failed": "not passed", "cant_tell": "inconclusiv
 
 
 def classify_outcome(report: GateReport) -> ImprovementOutcome:
-    """What the two checks come to, in a word."""
+    """Classify the outcome of the two checks."""
     if report.holder is None:
         return "alone"
     if report.answer != "passed":
@@ -83,14 +86,17 @@ def classify_outcome(report: GateReport) -> ImprovementOutcome:
 
 
 def _compute_sure_gain(check: CheckReport) -> float | None:
-    """The lower end of the change, less what leaks may have lifted it by."""
+    """Return the lower bound of the change minus the possible effect of leakage."""
     value = check.value
     return None if value is None or value.low is None else value.low - (check.lifted or 0.0)
 
 
 def can_be_leakage(check: CheckReport) -> bool:
-    """Whether it would have passed if nothing could have slipped through, also where nobody knows how much
-    that lifts it: then nothing else keeps open what lies beyond the limit."""
+    """Return whether an inconclusive check would have passed without possible leakage.
+
+    This includes checks whose effect of leakage is unknown: if the lower bound is above the limit, nothing
+    else makes them inconclusive.
+    """
     value, limit = check.value, check.limit
     if check.check != "not_worse_than" or check.answer != "cant_tell" or value is None or limit is None:
         return False
@@ -98,14 +104,14 @@ def can_be_leakage(check: CheckReport) -> bool:
 
 
 def list_surely_worse(report: GateReport) -> list[str]:
-    """On which rows the whole interval of the change lies under none, however little it is."""
+    """Return the rows (old, new) on which the change is significantly negative, however small."""
     named = zip(ROWS, report.checks, strict=False)
     ends = [(rows, check.value.high if check.value else None) for rows, check in named]
     return [rows for rows, high in ends if high is not None and high < 0]
 
 
 def format_margin(report: GateReport) -> str:
-    """ "more than 2 points worse": by more than which no version passes."""
+    """Format the margin that no passing version exceeds: "more than 2 points worse"."""
     limits = [(check.limit, check.unit) for check in report.checks if check.limit is not None]
     if not limits:
         return "worse than allowed"
@@ -119,7 +125,7 @@ def format_margin(report: GateReport) -> str:
 
 
 def describe_outcome(report: GateReport) -> str:
-    """What the two checks come to, a sentence. That it is surely worse it says also where that is allowed."""
+    """Describe the outcome of the two checks; a significant decrease is mentioned even if it is allowed."""
     version, holder, by = report.reference, report.holder, format_margin(report)
     if holder is None:
         return f"No version has the alias {report.alias}, so {version} was not compared with any."
@@ -144,7 +150,7 @@ def describe_outcome(report: GateReport) -> str:
 
 
 def describe_next_step(improvement: Improvement) -> str:
-    """What a person may do now, a sentence; "" where there is nothing to do."""
+    """Describe what a person can do now; "" if nothing."""
     name = shlex.quote(improvement.name)
     match improvement.state:
         case "labelling":
@@ -159,7 +165,7 @@ def describe_next_step(improvement: Improvement) -> str:
 
 
 def describe_rows(rows: GatheredRows) -> str:
-    """How many new rows there are, and what of them judges."""
+    """Describe the number of new rows, and how many are held out."""
     used = rows.train + rows.held_out
     draw = (
         describe_draw(rows)
@@ -180,7 +186,7 @@ def describe_rows(rows: GatheredRows) -> str:
 
 
 def describe_judging_rows(rows: GatheredRows) -> str:
-    """ "44 new rows and 61 that judged before": by what the new version is judged beside the old rows."""
+    """Describe the held-out rows other than the old ones: "44 new rows and 61 held out before"."""
     times: dict[str, int] = rows.again.times if rows.again is not None else {}
     unjudged = times.get("0", 0)
     before = sum(times.values()) - unjudged
@@ -193,7 +199,7 @@ def describe_judging_rows(rows: GatheredRows) -> str:
 
 
 def describe_reuse(rows: GatheredRows) -> str:
-    """How often the rows that judge again have judged, and how they were drawn; "" where there are none."""
+    """Describe how often reused held-out rows were used and how they were sampled; "" if there are none."""
     again = rows.again
     if not again or not again.rows:
         return ""
@@ -210,7 +216,7 @@ def describe_reuse(rows: GatheredRows) -> str:
 
 
 def _describe_earlier_draw(again: ReusedJudgingRows, new_random: bool) -> str:
-    """How many of those that judge again were drawn at random; "" where they were drawn as the new ones."""
+    """Describe how many reused rows were sampled at random; "" if they were sampled like the new ones."""
     count, drawn = again.random, "sampled at random from requests"
     if count == again.rows:
         return "" if new_random else f"All of the earlier ones were {drawn}."
@@ -224,7 +230,7 @@ def _were(count: int) -> str:
 
 
 def is_all_random(rows: GatheredRows) -> bool:
-    """Whether all that judge, new and again, were drawn at random of what was asked."""
+    """Return whether all held-out rows, new and reused, were sampled at random from requests."""
     again = rows.again
     return rows.held_out_random and (again is None or again.random == again.rows)
 
@@ -237,7 +243,7 @@ FLATTERED = (
 
 
 def describe_draw(rows: GatheredRows) -> str:
-    """How new rows that judge were drawn, half a sentence; repeats and disputed ones are not among them."""
+    """Describe, as a clause, how new held-out rows were sampled; repeats and disputed rows are excluded."""
     left_out = sum(rows.left_out.values())
     but = (
         f", without the {left_out:,} that were left out, such as repeats and disputed ones"
@@ -248,7 +254,7 @@ def describe_draw(rows: GatheredRows) -> str:
 
 
 def describe_redaction(rows: GatheredRows) -> str:
-    """That rows hold placeholders; "" where none does."""
+    """Describe how many rows contain placeholders; "" if none does."""
     if not (count := (rows.redacted or 0)):
         return ""
     return (
@@ -258,8 +264,11 @@ def describe_redaction(rows: GatheredRows) -> str:
 
 
 def describe_leakage(rows: GatheredRows, check: CheckReport | None = None) -> str:
-    """How many repeats of rows that judge may have slipped through, and how far they may move the result, or
-    that this has no bound; "" where nobody looked. check: that on the old rows, once they were measured."""
+    """Describe how many repeats of held-out rows may be undetected and how much they may affect the result.
+
+    States if there is no bound; "" if repeats weren't searched. check: the check on the old rows, once
+    measured.
+    """
     if rows.repeats is None:
         return ""
     repeats = rows.repeats
@@ -285,7 +294,10 @@ def _format_in_shares(check: CheckReport | None) -> bool:
 
 
 def _describe_learned(slipping: LeakageEstimate, check: CheckReport | None) -> str:
-    """How many may have been learned, and what that lifts a share by: in others rows weigh unequally."""
+    """Describe how many held-out rows may have been learned and how much that lifts a metric that is a share.
+
+    For other metrics rows have unequal weights, so the lift isn't stated.
+    """
     most, judging = slipping.most, slipping.judging
     if not most:
         return f"With 95% confidence, none of the {judging:,} held-out old rows was learned from such rows."
@@ -298,7 +310,7 @@ def _describe_learned(slipping: LeakageEstimate, check: CheckReport | None) -> s
 
 
 def _describe_allowance(slipping: LeakageEstimate, check: CheckReport | None) -> str:
-    """What the check makes of it. That it keeps its level is simulated of shares."""
+    """Describe how the check allows for it. That it keeps its level was simulated for shares."""
     allowed = slipping.allowed
     if not allowed:
         return "The check on old rows allows for none."
@@ -324,7 +336,7 @@ NO_BOUND = (
 
 
 def _describe_unrecognised(slipping: LeakageEstimate) -> str:
-    """ "Up to 20 in 100": of repeats, by how long the answers are."""
+    """Describe the share of undetected repeats by length of the answers: "Up to 20 in 100"."""
     usual, short = (f"{100 * share:g}" for share in (MAX_LEAKAGE, MAX_LEAKAGE_SHORT))
     if not slipping.short:
         return f"Up to {usual} in 100"
@@ -334,18 +346,18 @@ def _describe_unrecognised(slipping: LeakageEstimate) -> str:
 
 
 def list_exclusions(rows: GatheredRows) -> list[str]:
-    """Why the others are not, the most frequent reason first."""
+    """Return reasons why rows were excluded, the most frequent first."""
     return [f"{count:,}: {reason}" for reason, count in rows.left_out.items()]
 
 
 def list_reuse_exclusions(rows: GatheredRows) -> list[str]:
-    """Why rows that judged before judge no more."""
+    """Return reasons why earlier held-out rows aren't reused."""
     again = rows.again
     return [f"{count:,}: {reason}" for reason, count in again.left_out.items()] if again else []
 
 
 def describe_moved_alias(improvement: Improvement) -> str:
-    """That the alias moved while it was under way; "" where it did not."""
+    """Describe that the alias moved while the improvement was in progress; "" if it didn't."""
     facts = improvement.facts
     if not (earlier := facts.get("holder_was")):
         return ""

@@ -32,7 +32,7 @@ MAX_LISTED = 200
 
 @named_query
 def get(db: Queryable, name: str) -> Improvement:
-    """By id, or the newest of that name. Raises NotFoundError."""
+    """Return the improvement with this id, or the newest with this name. Raises NotFoundError."""
     sql = """
         SELECT * FROM improvement WHERE improvement_id = $1 OR name = $1
         ORDER BY improvement_id <> $1, begun_at DESC LIMIT 1"""
@@ -48,7 +48,7 @@ def get(db: Queryable, name: str) -> Improvement:
 
 @named_query
 def of_model(db: Queryable, model_id: str, *, limit: int = MAX_LISTED) -> list[Improvement]:
-    """The newest first; of all models where the id is empty."""
+    """Return the improvements of a model, newest first; of all models if the id is empty."""
     sql = """
         SELECT * FROM improvement WHERE $1 IN ('', model_id)
         ORDER BY begun_at DESC, improvement_id DESC LIMIT $2"""
@@ -57,38 +57,38 @@ def of_model(db: Queryable, model_id: str, *, limit: int = MAX_LISTED) -> list[I
 
 @named_query
 def in_states(db: Queryable, states: Sequence[ImprovementState] = AT_WORK) -> list[Improvement]:
-    """Of all models, the oldest first."""
+    """Return the improvements of all models in these states, oldest first."""
     sql = "SELECT * FROM improvement WHERE list_contains($1, state) ORDER BY begun_at, improvement_id"
     return read_records(db.query(sql, [list(states)]), Improvement, JSON_COLUMNS)
 
 
 @named_query
 def schedule(db: Queryable, model_id: str) -> ImprovementSchedule | None:
-    """The schedule of a model; None where there is none."""
+    """Return the schedule of a model; None if there is none."""
     sql = "SELECT * FROM improvement_schedule WHERE model_id = ?"
     rows = read_records(db.query(sql, [model_id]), ImprovementSchedule, ["config", "trouble"])
     return rows[0] if rows else None
 
 
 def list_schedules(db: Queryable) -> list[ImprovementSchedule]:
-    """Of all models, by id."""
+    """Return the schedules of all models, sorted by model id."""
     table = db.query("SELECT * FROM improvement_schedule ORDER BY model_id")
     return read_records(table, ImprovementSchedule, ["config", "trouble"])
 
 
 def find(db: Queryable, improvement_id: str) -> Improvement | None:
-    """By id; None where it is gone."""
+    """Return the improvement with this id; None if it was deleted."""
     table = db.query("SELECT * FROM improvement WHERE improvement_id = ?", [improvement_id])
     return next(iter(read_records(table, Improvement, JSON_COLUMNS)), None)
 
 
 def list_names(db: Queryable) -> set[str]:
-    """Of all improvements."""
+    """Return the names of all improvements."""
     return set(db.query("SELECT name FROM improvement")["name"].to_pylist())
 
 
 def find_last_start(db: Queryable, model_id: str) -> datetime | None:
-    """When the last improvement of a model began."""
+    """Return when the last improvement of a model began."""
     moment: datetime | None = read_scalar(
         db.query("SELECT max(begun_at) FROM improvement WHERE model_id = ?", [model_id])
     )
@@ -98,7 +98,7 @@ def find_last_start(db: Queryable, model_id: str) -> datetime | None:
 def find_dependent(
     db: Queryable, needed_id: str, states: Sequence[ImprovementState] = AT_WORK
 ) -> Improvement | None:
-    """An improvement under way that needs a run, a job, a data set, a round or a version NAME@3."""
+    """Return an improvement in progress that needs a run, a job, a data set, a round or a version NAME@3."""
     return next((each for each in in_states(db, states) if needed_id in _build_needed_sql(each)), None)
 
 
@@ -106,8 +106,11 @@ UNPROMOTED: tuple[ImprovementState, ...] = (*AT_WORK, *RESUMED, "stopped", "decl
 
 
 def find_unpromoted(db: Queryable, version: ModelVersion, alias: str) -> Improvement | None:
-    """The newest improvement that made a version, to take an alias, unless it ended with that. By its run
-    too: it knows its version only a step after that is there, and never what others make of its run."""
+    """Return the newest improvement that created a version for an alias, unless it was promoted.
+
+    It is also matched by its run: an improvement records its version only a step after that exists, and
+    never versions that others register from its run.
+    """
     reference = f"{version.name}@{version.version}"
     for each in reversed(in_states(db, (*UNPROMOTED, "promoted"))):
         facts = each.facts
@@ -131,7 +134,7 @@ def _build_needed_sql(improvement: Improvement) -> set[str]:
 
 
 def insert(tx: Transaction, improvement: Improvement) -> None:
-    """A new one."""
+    """Insert an improvement."""
     row = {
         name: to_json(value) if name in JSON_COLUMNS and value is not None else value
         for name, value in vars(improvement).items()
@@ -141,12 +144,12 @@ def insert(tx: Transaction, improvement: Improvement) -> None:
 
 
 def set_facts(tx: Transaction, improvement_id: str, **facts: Unpack[ImprovementFacts]) -> ImprovementFacts:
-    """Add to its facts. All facts as they are then."""
+    """Add facts, and return all facts."""
     return _write_facts(tx, improvement_id, {**_read_facts(tx, improvement_id), **facts})
 
 
 def drop_facts(tx: Transaction, improvement_id: str, *facts: str) -> None:
-    """Take some of its facts away, if it has them."""
+    """Remove facts, if present."""
     kept = {name: value for name, value in _read_facts(tx, improvement_id).items() if name not in facts}
     _write_facts(tx, improvement_id, parse_document(ImprovementFacts, kept))
 
@@ -171,7 +174,7 @@ def set_state(
     failed_at: ImprovementState | None = None,
     trouble: ErrorDocument | None = None,
 ) -> None:
-    """Into another state; of one that failed or waits where it goes on, and why."""
+    """Set the state; for a failed or waiting improvement, also where it resumes and why it stopped."""
     tx.execute(
         "UPDATE improvement SET state = ?, failed_at = ?, trouble = ?, changed_at = ?"
         " WHERE improvement_id = ?",
@@ -182,7 +185,7 @@ def set_state(
 def end(
     tx: Transaction, improvement_id: str, state: ImprovementState, at: datetime, by: str | None, note: str
 ) -> None:
-    """As promoted, declined or stopped, by somebody, and why."""
+    """End an improvement as promoted, declined or stopped, with the person and the reason."""
     set_state(tx, improvement_id, state, at)
     tx.execute(
         "UPDATE improvement SET ended_at = ?, ended_by_name = ?, note = ? WHERE improvement_id = ?",
@@ -193,7 +196,7 @@ def end(
 def set_schedule(
     tx: Transaction, model_id: str, config: ImprovementScheduleRequest, by: tuple[str, str], at: datetime
 ) -> None:
-    """In place of the one that there was. by: a person's id and name."""
+    """Set the schedule of a model, replacing an existing one. by: id and name of the person."""
     tx.execute("DELETE FROM improvement_schedule WHERE model_id = ?", [model_id])
     tx.execute(
         "INSERT INTO improvement_schedule VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL)",
@@ -202,14 +205,14 @@ def set_schedule(
 
 
 def end_schedule(tx: Transaction, model_id: str) -> bool:
-    """Whether there was one."""
+    """Delete the schedule of a model, and return whether there was one."""
     return bool(tx.execute("DELETE FROM improvement_schedule WHERE model_id = ?", [model_id]))
 
 
 def record_look(
     tx: Transaction, model_id: str, at: datetime, rows: int | None, trouble: ErrorDocument | None
 ) -> None:
-    """That the rows were counted for a schedule, and what was wrong."""
+    """Record a schedule's check for new rows and any problem."""
     tx.execute(
         "UPDATE improvement_schedule SET last_at = ?, last_rows = ?, trouble = ? WHERE model_id = ?",
         [at, rows, to_json(trouble) if trouble else None, model_id],
@@ -217,8 +220,10 @@ def record_look(
 
 
 def check_not_improving(db: Queryable, needed_id: str, name: str) -> None:
-    """Raise StateError where an improvement under way needs a job, a run, a data set, a round or a version.
-    needed_id: its id, of a version NAME@3."""
+    """Raise StateError if an improvement in progress needs a job, run, data set, round or version.
+
+    needed_id: its id; for a version, NAME@3.
+    """
     if improvement := find_dependent(db, needed_id):
         raise StateError(
             f"{name} is used by the improvement {improvement.name}, which is in progress.",
@@ -227,8 +232,11 @@ def check_not_improving(db: Queryable, needed_id: str, name: str) -> None:
 
 
 def check_split_unchanged(db: Queryable, dataset_id: str, name: str) -> None:
-    """Raise StateError where an improvement trains and measures by the parts of a data set: dealt anew, its
-    evaluations would take rows that were trained on. One that has failed may still go on."""
+    """Raise StateError if an improvement trains and evaluates on the split of a data set.
+
+    After a new split, its evaluations would include training rows. A failed improvement counts, since it
+    may be resumed.
+    """
     if improvement := find_dependent(db, dataset_id, (*AT_WORK, "failed")):
         raise StateError(
             f"{improvement.name} trains and evaluates on the splits of {name}, which can't change until "

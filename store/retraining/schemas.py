@@ -1,5 +1,4 @@
-"""An improvement of a registered model: what it is asked for, new rows out of what came back from use, and
-its row."""
+"""Improvements of registered models: requests, new rows gathered from use, and table rows."""
 
 from __future__ import annotations
 
@@ -13,66 +12,66 @@ from store.registry.schemas import GateReport
 
 
 class RowCandidate(TypedDict):
-    """What somebody said of one request, a line of `candidates.jsonl` in the job's folder."""
+    """Feedback of a person on one request, a line of `candidates.jsonl` in the job's folder."""
 
-    source: int  # the place of its source in the improvement's `rows`
-    request: str  # id of the request, or of the item of a round; several people may speak of one
-    person: str | None  # who said it; null: nobody knows
-    kind: Literal["correction", "label", "preference", "none"]  # none: it is no row, for the reason `answer`
-    prompt: list[Message] | None  # all turns before the answer; null: not kept, or gone by now
-    answer: str | None  # the answer as it should be, or the label; null: gone by now
-    rejected: str | None  # what the model answered, or the answer that was not preferred
-    asked_at: float | None  # when the model was asked, Unix time; null: nobody knows
-    random: bool  # the request was drawn at random of all
+    source: int  # index of its source in the improvement's `rows`
+    request: str  # id of the request or round item; several people may give feedback on one
+    person: str | None  # person who gave it; null if unknown
+    kind: Literal["correction", "label", "preference", "none"]  # none: not usable, for the reason in `answer`
+    prompt: list[Message] | None  # all turns before the answer; null if not stored or deleted
+    answer: str | None  # the corrected or preferred answer, or the label; null if deleted
+    rejected: str | None  # the model's answer, or the rejected answer
+    asked_at: float | None  # time of the request, Unix time; null if unknown
+    random: bool  # whether the request was sampled at random from all
 
 
 @dataclass(kw_only=True)
 class ReusedJudgingRows:
-    """Rows that were put aside to judge earlier improvements of the model, and judge this one too."""
+    """Rows held out for earlier improvements of the model and reused for this one."""
 
     rows: int
-    times: dict[str, int]  # improvements that they have judged, "0" where those came to no answer -> rows
-    random: int  # of all: drawn at random of what was asked then
-    left_out: dict[str, int]  # reason -> rows that judge no more
+    times: dict[str, int]  # number of improvements evaluated on them, "0" if these had no result -> rows
+    random: int  # rows that were sampled at random from requests
+    left_out: dict[str, int]  # reason -> rows no longer held out
 
 
 @dataclass(kw_only=True)
 class RepeatedRow:
-    """A new row that was left out as it repeats a row that judges. The texts stay in the data sets."""
+    """A new row excluded because it repeats a held-out row. The texts stay in the data sets."""
 
-    line: int  # of the skipped rows of the new data set
+    line: int  # line among the skipped rows of the new data set
     reason: str
-    fingerprint: str  # of the data set of the row that judges
-    row_id: int  # of that row
+    fingerprint: str  # data set of the held-out row
+    row_id: int  # row id of the held-out row
 
 
 @dataclass(kw_only=True)
 class LeakageEstimate:
-    """What may have been learned of the old rows that judge, from repeats that nobody recognised."""
+    """Estimate of old held-out rows that may have been learned from undetected repeats."""
 
-    judging: int  # old rows that judge
-    short: int  # of them: their answer has under twelve words
-    recognised: int  # new rows that were left out as they repeat one of these
-    most: int  # of these rows: were learned from repeats that slipped through, at most, with 95% certainty
-    allowed: int  # of these: a check allows for so many, with which it keeps its level
+    judging: int  # old held-out rows
+    short: int  # of these, rows whose answer has fewer than twelve words
+    recognised: int  # new rows excluded because they repeat one of these
+    most: int  # upper 95% bound of these rows learned from undetected repeats
+    allowed: int  # of these, the number that a check allows for to keep its level
 
 
 @dataclass(kw_only=True)
 class GatheredRows:
-    """The new rows: how many there were, what became of them, and why others are none."""
+    """Counts of the new rows, how they are used, and why others are excluded."""
 
-    asked: int  # that the sources have
+    asked: int  # rows in the sources
     train: int
-    held_out: int  # of them, which judge alone
+    held_out: int  # new rows used only for evaluation
     left_out: dict[str, int]  # reason -> rows
-    held_out_random: bool  # they were drawn at random of what was asked; else of what people chose to correct
-    again: ReusedJudgingRows | None = None  # beside these
-    only_train: int  # of those that train: they ask what, or nearly what, an old training row asks
-    corrects: int  # of these: they answer it otherwise, and the old row gives way
-    repeats: int | None = None  # of those left out: they repeat a row that judges
-    repeating: list[RepeatedRow] | None = None  # these, 200 at most
-    slipping: LeakageEstimate | Literal["uncounted"] | None = "uncounted"  # null: no bound, as of labels
-    redacted: int | None = None  # of all that are used: they hold a placeholder such as [EMAIL]
+    held_out_random: bool  # sampled at random from requests, not from those people chose to correct
+    again: ReusedJudgingRows | None = None  # reused held-out rows, in addition
+    only_train: int  # training rows whose prompt (nearly) equals that of an old training row
+    corrects: int  # of these, rows with a different answer, which replace the old row
+    repeats: int | None = None  # excluded rows that repeat a held-out row
+    repeating: list[RepeatedRow] | None = None  # these rows, at most 200
+    slipping: LeakageEstimate | Literal["uncounted"] | None = "uncounted"  # null: no bound, as for labels
+    redacted: int | None = None  # used rows that contain a placeholder such as [EMAIL]
 
 
 class GatherResult(RowsResult):
@@ -80,16 +79,14 @@ class GatherResult(RowsResult):
 
     split_by: SplitMethod
     rows: GatheredRows
-    disputed: NotRequired[
-        list[str]
-    ]  # keys of rows that judged earlier and somebody has answered otherwise since
+    disputed: NotRequired[list[str]]  # keys of earlier held-out rows that have conflicting answers since
 
 
 class TooFewRowsResult(TypedDict):
-    """Result of the job `gather_rows` where too few new rows can be used: no data set is made of them."""
+    """Result of the job `gather_rows` with too few usable new rows, which creates no data set."""
 
     rows: GatheredRows
-    too_few: str  # how many there are and why others are none, a sentence
+    too_few: str  # sentence on the number of rows and why others are excluded
     fix: str  # what to do
 
 
@@ -97,25 +94,25 @@ class RowSourceDocument(TypedDict):
     """A source of new rows: feedback on an endpoint, a rating round, or rows of a data set."""
 
     source: Literal["feedback", "round", "dataset"]
-    endpoint: NotRequired[str]  # id; of feedback, as the four that follow
+    endpoint: NotRequired[str]  # id; feedback only, like the next five fields
     start: NotRequired[str | None]  # UTC
     end: NotRequired[str | None]
     alert: NotRequired[str]  # id
     group: NotRequired[str]
-    model: NotRequired[str]  # whose answers the feedback is of
+    model: NotRequired[str]  # registered model that gave the answers
     round: NotRequired[str]  # id
     dataset: NotRequired[str]  # id
     where: NotRequired[ConfigDocument | None]  # store.data.filters.Filter
 
 
 class ImprovementSettings(TypedDict):
-    """What an improvement rests on beside its rows."""
+    """Settings of an improvement besides its rows."""
 
     model: str
     alias: str
-    run: str  # id of the run whose config is launched; empty while it is that of the version in use
+    run: str  # id of the run whose config is launched; empty for the run of the version in use
     held_out: float
-    metric: str  # empty: that of the task
+    metric: str  # empty for the task's default
     margin: float
 
 
@@ -135,47 +132,47 @@ class ImprovementScheduleRequest(ImprovementSettings):
 
 
 ImprovementState = Literal[
-    "labelling",  # a rating round is open, whose labels or corrections are waited for
-    "gathering",  # new rows are made out of its sources: deduplicated, and none that leaks
-    "joining",  # they are added to the rows that the version in use was trained on
+    "labelling",  # waiting for the labels or corrections of an open rating round
+    "gathering",  # new rows are built from the sources, without duplicates and leaks
+    "joining",  # new rows are added to the training data of the version in use
     "training",
     "registering",
-    "measuring",  # old and new held-out rows, by the new version and by the one in use
-    "deciding",  # a person's yes or no is waited for
+    "measuring",  # new version and version in use are evaluated on old and new held-out rows
+    "deciding",  # waiting for a person's decision
     "promoted",
     "declined",
     "stopped",
-    "waiting",  # so few new rows could be used that none was made; gone on with, it gathers them anew
-    "failed",  # can be gone on with, from the step at which it failed
+    "waiting",  # too few usable new rows to create a data set; resuming gathers them again
+    "failed",  # can be resumed from the step that failed
 ]
-RESUMED: tuple[ImprovementState, ...] = ("failed", "waiting")  # nothing happens until somebody goes on
+RESUMED: tuple[ImprovementState, ...] = ("failed", "waiting")  # idle until somebody resumes
 AT_WORK: tuple[ImprovementState, ...] = (
     *("labelling", "gathering", "joining", "training", "registering", "measuring", "deciding"),
 )
 
 
 class ImprovementFacts(TypedDict, total=False):
-    """What each step made; there once its step has begun."""
+    """Results of each step, present once the step has begun."""
 
-    resumed_by: str  # who went on with it after it had failed, and answers for it since
+    resumed_by: str  # person who resumed it after a failure and is responsible for it since
     resumed_by_name: str
-    old_dataset_id: str  # that the run in use was trained on; there from the beginning
+    old_dataset_id: str  # data set that the run in use was trained on; set from the start
     gather_job: str
-    rows_dataset_id: str  # the new rows, a data set of their own
+    rows_dataset_id: str  # the data set of new rows
     rows: GatheredRows
-    disputed: list[str]  # of the rows that judged earlier: keys of those that somebody has answered otherwise
-    compared_runs: list[str]  # that trained what is compared, and on whose data: there while it is under way
-    gathered_beside: str  # NAME@3, that had the alias when the rows were gathered; empty: no version had it
+    disputed: list[str]  # keys of earlier held-out rows that have conflicting answers since
+    compared_runs: list[str]  # runs of the compared versions and their data; set while in progress
+    gathered_beside: str  # NAME@3, holder of the alias when the rows were gathered; empty if there was none
     join_job: str
-    dataset_id: str  # of the version that is trained on
+    dataset_id: str  # data set that the new version is trained on
     run_id: str
     register_job: str
-    version: str  # NAME@4, that the run became
-    holder: str  # NAME@3, that has the alias and is measured beside it; empty: no version has it
-    holder_was: str  # another one that had it before, where somebody has moved it meanwhile
-    evaluation_jobs: list[str]  # that it waits for
-    own_evaluation_jobs: list[str]  # of those: that it queued itself, and cancels where it is stopped
-    gate: GateReport  # of the improvement: old and new rows
+    version: str  # NAME@4, registered from the run
+    holder: str  # NAME@3, present holder of the alias, which it is compared with; empty if there is none
+    holder_was: str  # previous holder, if the alias was moved in the meantime
+    evaluation_jobs: list[str]  # jobs that it waits for
+    own_evaluation_jobs: list[str]  # of these, jobs that it queued itself and cancels if it is stopped
+    gate: GateReport  # gate of the improvement, on old and new rows
 
 
 @dataclass(kw_only=True)
@@ -188,28 +185,28 @@ class Improvement:
     name: str
     config: ImprovementRequest
     state: ImprovementState
-    failed_at: ImprovementState | None  # of one that failed or waits: the step that it goes on with
+    failed_at: ImprovementState | None  # if failed or waiting, the step that it resumes with
     facts: ImprovementFacts
     trouble: ErrorDocument | None
-    scheduled: bool  # begun by the schedule
+    scheduled: bool  # whether it was started by the schedule
     begun_by: str
     begun_by_name: str
     begun_at: datetime
-    changed_at: datetime  # when its state last changed
+    changed_at: datetime  # time of the last change of state
     ended_at: datetime | None
-    ended_by_name: str | None  # who said yes, no or stop
+    ended_by_name: str | None  # person who promoted, declined or stopped it
     note: str
 
 
 @dataclass(kw_only=True)
 class ImprovementSchedule:
-    """A row of table `improvement_schedule`: when the next improvement of a model begins by itself."""
+    """A row of table `improvement_schedule`: when the next improvement of a model begins automatically."""
 
     model_id: str
     config: ImprovementScheduleRequest
     set_by: str
     set_by_name: str
     set_at: datetime
-    last_at: datetime | None  # when it was last looked whether there are rows enough
-    last_rows: int | None  # that there were then
-    trouble: ErrorDocument | None  # why the last one could not begin
+    last_at: datetime | None  # time of the last check for enough rows
+    last_rows: int | None  # rows found by that check
+    trouble: ErrorDocument | None  # why the last improvement could not begin

@@ -1,5 +1,7 @@
-"""The card in the folder of a run's model, and the parts that it shares with the card of a version: front
-matter, figures, and what training did, in numbers and in words.
+"""The model card of a run, and the parts it shares with the cards of versions and exports.
+
+These are the front matter in the hub's form, the naming of base models, figures with their intervals, a
+summary of training, and the code that loads the model.
 """
 
 from __future__ import annotations
@@ -16,18 +18,13 @@ from store.evaluation.verdict_schemas import TrainingStop, Verdict
 from store.training.methods import METHODS, QUANTISATION_TITLES
 from store.training.train_config import BUNDLED_MODEL, TrainConfig
 
-# What the cards of models have in common: a run's (`adapter_card`), a version's (`model_card`), an export's.
-#
-# Front matter in the hub's form, how a base is called, figures with their intervals, how to load what lies
-# beside the card.
-
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-TASKS = {  # of a run -> its name, and the hub's
+TASKS = {  # task of a run -> its name, and the hub's
     "sft": ("instruction tuning (SFT)", "text-generation"),
     "dpo": ("preference tuning (DPO)", "text-generation"),
     "classification": ("text classification", "text-classification"),
 }
-FORMER_PLACES, MAX_PLACES = 3, 6  # of numbers without an interval, and with the narrowest one
+FORMER_PLACES, MAX_PLACES = 3, 6  # decimal places without an interval, and at most
 BASE_FOLDER = "FOLDER OF THE BASE MODEL"
 OF_FOLDER = "`FOLDER` is the folder of this file."
 UNREGISTERED = "peft doesn't know this method; call `engine.models.bottleneck.register()` of Tunebench first."
@@ -38,14 +35,14 @@ _MARKS = re.compile(r"([\\`*_\[\]<>|#])")
 
 
 def format_front_matter(head: Mapping[str, object]) -> str:
-    """The head as hubs read it."""
+    """Format the front matter as hubs read it."""
     return f"---\n{to_yaml(dict(head)).strip()}\n---"
 
 
 def build_shared_header(
     base: str | None, relation: str, library: str, pipeline: str, tags: Sequence[str]
 ) -> dict[str, object]:
-    """What every card says in its front matter. base: as a hub knows it; None where none does."""
+    """Build the front matter common to all cards. base: hub id of the base model, None if it has none."""
     own: dict[str, object] = {}
     if base:
         own |= {"base_model": base, "base_model_relation": relation}
@@ -56,12 +53,12 @@ def build_shared_header(
 
 
 def get_base_relation(adapter: bool) -> str:
-    """What a tuned model is to its base, in the hub's words."""
+    """Return the relation of a tuned model to its base model, in the hub's terms."""
     return "adapter" if adapter else "finetune"
 
 
 def get_library_name(adapter: bool) -> str:
-    """By which a tuned model is loaded."""
+    """Return the library that loads a tuned model."""
     return "peft" if adapter else "transformers"
 
 
@@ -69,32 +66,32 @@ def get_library_name(adapter: bool) -> str:
 
 
 def parse_hub_id(name: str | None) -> str | None:
-    """The name, where it is OWNER/NAME as on the hub; a path never is."""
+    """Return the name if it has the hub's form OWNER/NAME, which paths never have, else None."""
     return name if name and HUB_ID.fullmatch(name) else None
 
 
 def get_last_part(path: str) -> str:
-    """The last part of a path; a plain name as it is."""
+    """Return the last part of a path; a plain name is returned unchanged."""
     return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 def format_hub_link(owner: str) -> str:
-    """A model of the hub, as a link."""
+    """Format a link to a model on the hub."""
     return f"[{owner}](https://huggingface.co/{owner})"
 
 
 def describe_local_base(name: str) -> str:
-    """A base that no hub is known to have, without the path of the machine."""
+    """Describe a base model without a hub id, omitting the machine's path."""
     return f"{escape_markdown(get_last_part(name))}, a folder of the machine that trained it"
 
 
 def join_lines(value: str | None) -> str:
-    """Text without line breaks, for a field of the front matter."""
+    """Replace line breaks with spaces, for a field of the front matter."""
     return " ".join((value or "").split())
 
 
 def escape_markdown(value: str | None) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Escape text for Markdown, on one line."""
     return _MARKS.sub(r"\\\1", join_lines(value))
 
 
@@ -102,13 +99,16 @@ def escape_markdown(value: str | None) -> str:
 
 
 def format_with_interval(figure: Estimate | FigureSummary | Difference, *, signed: bool = False) -> str:
-    """ "0.84 (0.81 to 0.87)", or that there is no interval. signed: a change, which says + too."""
+    """Format a figure as "0.84 (0.81 to 0.87)", or state that it has no interval.
+
+    signed: format as a change, with + for positive values.
+    """
     value, low, high = figure.value, figure.low, figure.high
     assert value is not None
     if low is None or high is None or not high > low:
         return f"{format_number(value, FORMER_PLACES, signed=signed)} (no interval)"
     needed = max(0, -math.floor(math.log10((high - low) / 6 * (1 + 1e-9))))
-    if needed > MAX_PLACES:  # as of an export that is all but the same
+    if needed > MAX_PLACES:  # e.g. for an export that is nearly identical
         sign = "+" if signed else ""
         return f"{value:{sign}.2g} ({low:{sign}.2g} to {high:{sign}.2g})".replace("-", "−")
     middle, *ends = (format_number(each, needed, signed=signed) for each in (value, low, high))
@@ -116,7 +116,7 @@ def format_with_interval(figure: Estimate | FigureSummary | Difference, *, signe
 
 
 def format_number(value: float, places: int, *, signed: bool = False) -> str:
-    """With a real minus, and none before a zero."""
+    """Format a number with a true minus sign, but no sign for zero."""
     text = f"{abs(value):,.{places}f}"
     if not text.strip("0.,"):
         return text
@@ -127,13 +127,16 @@ def format_number(value: float, places: int, *, signed: bool = False) -> str:
 
 
 class AdapterBase(NamedTuple):
-    """hub_id: None where no hub is known to have it."""
+    """Base model of an adapter. hub_id: None if it isn't known to be on a hub."""
 
     hub_id: str | None
 
 
 def format_loading_code(place: str, base: AdapterBase | None, *, headed: bool) -> str:
-    """Code that loads a model. place: its folder or repository; base: of an adapter; headed: a classifier."""
+    """Return code that loads a model.
+
+    place: its folder or repository; base: the base model of an adapter; headed: whether it is a classifier.
+    """
     kind = "ForSequenceClassification" if headed else "ForCausalLM"
     if base is None:
         lines = [f"from transformers import AutoModel{kind}, AutoTokenizer", ""]
@@ -152,8 +155,11 @@ def format_loading_code(place: str, base: AdapterBase | None, *, headed: bool) -
 
 
 def _format_headed_code(place: str, base: AdapterBase) -> list[str]:
-    """The base's config doesn't name the labels; it may be a classifier itself, for others, whose head gives
-    way to the adapter's."""
+    """Return code that loads a classifier's adapter.
+
+    The base model's config doesn't name the labels. The base may itself be a classifier with other labels,
+    whose head is replaced by the adapter's.
+    """
     kind = "ForSequenceClassification"
     read = [f'config = AutoConfig.from_pretrained("{place}")  # with the labels']
     if base.hub_id:
@@ -195,7 +201,10 @@ ENDS: dict[TrainingEnd, str] = {
 def summarise_run(
     config: TrainConfig, train_rows: int, stopped: TrainingStop, attempts: int
 ) -> TrainingSummary:
-    """The course up to the step whose weights were kept. train_rows: after cutting and leaving out."""
+    """Summarize training up to the step whose weights were kept.
+
+    train_rows: number of training rows after truncation and exclusion.
+    """
     kept = stopped.restored_step
     return summarise_at_step(config, train_rows, stopped.step if kept is None else kept, stopped, attempts)
 
@@ -203,7 +212,7 @@ def summarise_run(
 def summarise_checkpoint(
     config: TrainConfig, train_rows: int, step: int, last_step: int, attempts: int
 ) -> TrainingSummary:
-    """The course up to a checkpoint of a run that did not end by itself."""
+    """Summarize training up to a checkpoint of a run that didn't finish."""
     course = summarise_at_step(
         config,
         train_rows,
@@ -217,7 +226,7 @@ def summarise_checkpoint(
 def summarise_at_step(
     config: TrainConfig, train_rows: int, step: int, stopped: TrainingStop, attempts: int
 ) -> TrainingSummary:
-    """Every step is full but the last of an epoch, which has what is left."""
+    """Summarize training up to a step. Every step is full except the last of an epoch."""
     effective = config.per_device_train_batch_size * config.gradient_accumulation_steps
     per_epoch = max(1, math.ceil(train_rows / effective))
     epochs, rest = divmod(step, per_epoch)
@@ -235,12 +244,12 @@ def summarise_at_step(
 
 
 def compute_epochs(course: TrainingSummary) -> float:
-    """How often the training rows were gone through."""
+    """Return the number of passes over the training rows."""
     return course["rows"] / course["train_rows"] if course["train_rows"] else 0.0
 
 
 def format_summary(course: TrainingSummary) -> str:
-    """ "24 steps, 192 rows seen, 0.32 epochs of 592 training rows"."""
+    """Format a summary as "24 steps, 192 rows seen, 0.32 epochs of 592 training rows"."""
     steps, rows = _format_counted(course["step"], "step"), _format_counted(course["rows"], "row")
     share = compute_epochs(course)
     times = f"{share:.2f}".rstrip("0").rstrip(".")
@@ -251,7 +260,7 @@ def format_summary(course: TrainingSummary) -> str:
 
 
 def format_sentences(course: TrainingSummary) -> list[str]:
-    """What happened, why it ended, and what had been asked for where that is something else."""
+    """Describe training, why it ended, and the requested length if it differs."""
     lines = [f"{format_summary(course)}.", ENDS[course["reason"]]]
     if course["last_step"] != course["step"]:
         lines.append(
@@ -267,7 +276,7 @@ def format_sentences(course: TrainingSummary) -> list[str]:
 
 
 def _describe_requested(course: TrainingSummary) -> str:
-    """The epochs and the limit of the settings, where training ended before those epochs were through."""
+    """Describe the requested epochs and step limit if training ended before those epochs."""
     asked, limit = course["asked_epochs"], course["asked_steps"]
     planned = math.ceil(course["steps_per_epoch"] * asked) if asked else None
     if course["last_step"] == (planned or limit):
@@ -287,7 +296,7 @@ SHOWN_LABELS = 20
 
 
 class ModelCardFacts(NamedTuple):
-    """verdict: None until the run has one."""
+    """Facts for a run's model card. verdict: None until the run has one."""
 
     config: TrainConfig
     note: ModelNote
@@ -296,7 +305,7 @@ class ModelCardFacts(NamedTuple):
 
 
 def format_card(facts: ModelCardFacts) -> str:
-    """The card as Markdown, with the front matter that hubs read."""
+    """Format the card as Markdown with front matter for hubs."""
     note = facts.note
     what = "An adapter" if note["adapter"] else "A model"
     task = TASKS[facts.config.task][0]
@@ -307,7 +316,7 @@ def format_card(facts: ModelCardFacts) -> str:
         "\n".join(f"- **{k}:** {v}" for k, v in _format_facts(facts)),
     ]
     sections += [
-        "## What is known of it\n\n" + _format_evaluation(facts.verdict),
+        "## Training and evaluation\n\n" + _format_evaluation(facts.verdict),
         "## Load it\n\n" + _format_loading(facts),
     ]
     return "\n\n".join(sections) + "\n"
@@ -333,7 +342,7 @@ def _format_facts(facts: ModelCardFacts) -> Iterable[tuple[str, str]]:
         )
         yield "Mixed, not trained", share
     if note.get("continued_from"):
-        yield "Goes on from", f"the model of the run {note['continued_from']}"
+        yield "Continued from", f"the model of the run {note['continued_from']}"
     yield "Rows", f"the data set {escape_markdown(note.get('dataset') or config.dataset)}"
     if course := note.get("course"):
         yield "Training", " ".join(format_sentences(course))
@@ -347,8 +356,8 @@ def _format_base(facts: ModelCardFacts) -> str:
     note, base = facts.note, facts.base
     if note.get("own_base"):
         return (
-            "the model in the folder `base` of the same run, which an earlier run made of"
-            f" {note['base_model']}. This adapter doesn't fit any other."
+            "the model in the folder `base` of the same run, which an earlier run trained from"
+            f" {note['base_model']}. The adapter works only with this base model."
         )
     if base["hub_id"]:
         revision = f", revision `{base['revision']}`" if base["revision"] else ", revision not known"
@@ -365,7 +374,7 @@ def _format_evaluation(verdict: Verdict | None) -> str:
     if verdict is None:
         return "The run had not been judged when this was written."
     lines = [verdict.headline, *verdict.sentences]
-    lines += ["Measured on held-out rows of its own data set; nothing here says how it does on other texts."]
+    lines += ["Measured on held-out rows of its own data set; other texts were not measured."]
     return "\n".join(f"- {escape_markdown(line)}" for line in lines)
 
 

@@ -1,8 +1,7 @@
-"""Going a part of the way from the base model to the tuned one: what is asked, and for which runs it means
-something.
+"""Interpolation between the base model and the tuned model: configs, and the runs that support it.
 
-The weights at α are those of the base plus α times what tuning changed (Wortsman et al. 2022): 0 is the base
-model, 1 the tuned one. Nothing is trained.
+The weights at α are those of the base model plus α times the change by tuning (Wortsman et al. 2022): 0 is
+the base model, 1 the tuned one. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ MAX_SHARES = 21
 
 
 class Interpolate(Config):
-    """Base and tuned model of a run, and how far to go between them."""
+    """Evaluate models between the base and the tuned model of a run."""
 
     run: str = Field(min_length=1, description="A finished run: its id or name")
     alphas: list[float] = Field(
@@ -34,12 +33,12 @@ class Interpolate(Config):
         asked = list(values)
         wrong = [value for value in asked if not 0 <= value <= 1]
         if wrong:
-            raise ValueError(f"{wrong[0]:g} is no share of the way: each is from 0 to 1")
+            raise ValueError(f"{wrong[0]:g} is not a valid share: each must be from 0 to 1")
         return sorted({0.0, 1.0, *asked})
 
 
 class Variant(Config):
-    """A model between base and tuned model of a run, to be kept as a run of its own."""
+    """Save a model between the base and the tuned model of a run as a run of its own."""
 
     run: str = Field(min_length=1, description="A finished run: its id or name")
     alpha: float = Field(gt=0, lt=1, description="Share of the way from the base (0) to the tuned model (1)")
@@ -47,7 +46,7 @@ class Variant(Config):
 
 
 def explain_refusal(config: TrainConfig, facts: RunFacts | None = None) -> str:
-    """Why there is nothing between base and tuned model of such a run; empty where there is."""
+    """Return why a run's base and tuned model can't be interpolated; empty if they can."""
     method = METHODS[config.method]
     if facts and facts.get("mixed_from"):
         return "It is a mix already: every other share is reached from the run that it was mixed from."
@@ -56,7 +55,7 @@ def explain_refusal(config: TrainConfig, facts: RunFacts | None = None) -> str:
     if method.no_line:
         return f"{method.title} has no models in between: {method.no_line}."
     if config.use_dora and "use_dora" in method.fields:
-        return "DoRA has no models in between: it trains lengths of weights apart from their directions."
+        return "DoRA can't be interpolated: it trains the length of weights separately from their direction."
     if config.init_from and not (method.adapter and config.init_mode == "merge"):
-        return "It went on from an earlier run's model, which is not what its weights lie on top of."
+        return "It continued from an earlier run's model, which is not the base of its weights."
     return ""

@@ -1,6 +1,4 @@
-"""What came of runs across all of them: gains and costs, interpolations on the way from the base model,
-and verdicts as alerts.
-"""
+"""Outcomes across all runs: gains and costs, interpolations, and alerts from verdicts."""
 
 from __future__ import annotations
 
@@ -14,28 +12,28 @@ from store.runs.schemas import MeasuredMix, RunAlerts, RunCosts, SavedVariant
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
-# What every finished run gained and what it cost: of all verdicts what a chart of many runs needs.
-#
-# One statement reads each verdict once and leaves in the store all that is not asked for (a verdict holds the
-# evidence of single steps and categories too). A figure that a run lacks is null, so that whoever draws can
-# count what is left out.
 
 COST_FIGURES = ("gain", "prose", "answers", "kl")
 
 
 @named_query
 def costs(db: Queryable) -> list[RunCosts]:
-    """Of each finished run, oldest first."""
+    """Return gain and costs of each finished run, oldest first.
+
+    One statement reads each verdict once and returns only the requested figures (a verdict also contains the
+    evidence for single steps and categories). A missing figure is null, so that charts can count omitted
+    runs.
+    """
     return read_records(db.query(_COSTS), RunCosts, COST_FIGURES)
 
 
 def _build_figure_sql(kind: str, probe: str, name: str) -> str:
-    """SQL of a figure of the document of one probe, of the documents of that kind."""
+    """Return SQL for a figure of one probe from the probe documents of a kind."""
     probes, figures = (f"json_extract({kind}, '$[*].{key}')" for key in ("probe", name))
     return f"nullif(({figures})[list_position({probes}, '\"{probe}\"'::JSON)], 'null')"
 
 
-# The paths of one json_extract are found in one pass over the document.
+# All paths of one json_extract are found in a single pass over the document.
 _COSTS = f"""
     WITH picked AS (
         SELECT r.run_id, r.number, r.name, r.method, r.model, r.dataset_id, r.dataset_name,
@@ -68,7 +66,7 @@ SHARE_FIGURES = ("gain", "prose", "answers", "kl")
 
 @named_query
 def measured_shares(db: Queryable, run_id: str = "") -> list[MeasuredMix]:
-    """Every α that was measured, of one run or of all, along the way."""
+    """Return the newest measurement of every α, of one run or of all, sorted by run and α."""
     of_run = "AND config ->> 'run_id' = ?" if run_id else ""
     sql = f"""
         WITH found AS (
@@ -91,7 +89,7 @@ def measured_shares(db: Queryable, run_id: str = "") -> list[MeasuredMix]:
 
 @named_query
 def mixed_runs(db: Queryable) -> list[str]:
-    """Runs with scored shares, those first that were scored last; deleted ones are left out."""
+    """Return existing runs with measured interpolations, most recently measured first."""
     sql = """
         SELECT j.config ->> 'run_id' AS run_id FROM job j JOIN run r ON r.run_id = j.config ->> 'run_id'
         WHERE j.kind = 'interpolate' AND j.status = 'finished'
@@ -102,7 +100,7 @@ def mixed_runs(db: Queryable) -> list[str]:
 
 @named_query
 def unfinished_interpolations(db: Queryable, run_id: str) -> list[Job]:
-    """Interpolations of a run that wait, work, or ended without a result since the newest that has one."""
+    """Return a run's queued, running or unsuccessful interpolations created since its newest finished one."""
     sql = """
         SELECT * FROM job WHERE kind = 'interpolate' AND config ->> 'run_id' = ? AND status <> 'finished'
         AND created_at > coalesce((SELECT max(created_at) FROM job WHERE kind = 'interpolate'
@@ -114,7 +112,7 @@ def unfinished_interpolations(db: Queryable, run_id: str) -> list[Job]:
 
 @named_query
 def kept_variants(db: Queryable, run_id: str) -> dict[float, SavedVariant]:
-    """Runs that were mixed from this one and its base, the newest of each α."""
+    """Return runs interpolated between this run and its base, the newest of each α."""
     sql = """
         SELECT run_id, number, name, status, TRY_CAST(facts ->> 'alpha' AS DOUBLE) AS alpha
         FROM run_overview WHERE facts ->> 'mixed_from' = ? ORDER BY created_at, run_id
@@ -122,31 +120,31 @@ def kept_variants(db: Queryable, run_id: str) -> dict[float, SavedVariant]:
     return {row.alpha: row for row in read_records(db.query(sql, [run_id]), SavedVariant)}
 
 
-# Verdicts as alerts: what became sure of a run, at which step, found across all runs for the overview.
+# Alerts from verdicts: significant findings about a run and their step, across all runs for the overview.
 #
-# A worker raises each kind once in a run, as soon as it is sure; what else a job tells its user has no kind
-# and is read with the job (`store.runs.runs.alerts`).
+# A worker raises each kind once per run, as soon as it is significant; other messages of a job have no kind
+# and are read with the job (`store.runs.runs.alerts`).
 
-KINDS = {  # in the order of what weighs most
+KINDS = {  # most severe first
     "diverged": "Diverged",
     "memorising": "Memorises its rows",
     "forgetting_red": "Forgot much",
     "overfitting": "Overfits",
     "forgetting_amber": "Forgot some",
     "parting": "Loss and metric part",
-    "stopped": "Stopped for what it forgot",
+    "stopped": "Stopped because of forgetting",
 }
 
 
 @named_query
 def alerts_by_run(db: Queryable, *, limit: int = 4) -> list[RunAlerts]:
-    """The runs with a verdict as alert, those first that raised one last."""
+    """Return runs with alerts from their verdicts, by most recent alert first."""
     return read_records(db.query(_BY_RUN, [limit]), RunAlerts)
 
 
 @named_query
 def count_alerted_runs(db: Queryable) -> int:
-    """How many runs `find_run_subject` would give without a limit."""
+    """Return how many runs `alerts_by_run` would return without a limit."""
     return int(read_scalar(db.query(f"SELECT count(DISTINCT run_id) FROM ({_ALL})")))
 
 

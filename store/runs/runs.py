@@ -1,9 +1,8 @@
-"""Runs: what was trained, on what, and what came of it. A run shares its id with its job.
+"""Runs: what was trained, on which data, and the results. A run has the same id as its job.
 
-Lists come from the view `run_overview`, which joins run, job and the summaries of their metrics, so no
-list of runs ever scans points.
-
-Which runs repeat one another: the same settings on the same rows, with another seed.
+Lists come from the view `run_overview`, which joins run, job and the summaries of their metrics, so that
+listing runs never scans metric points. Repetitions are runs with the same settings on the same rows, but with
+another seed.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 
 JSON_COLUMNS = ("config", "facts", "verdict", "error")
-MAX_LISTED = 10  # ids in the refusal of a name that several runs have
+MAX_LISTED = 10  # maximum ids listed in the error for an ambiguous name
 SEARCHED = ("name", "notes", "dataset_name", "model", "method", "run_id")
 
 
@@ -42,8 +41,11 @@ def list_runs(
     limit: int = 50,
     offset: int = 0,
 ) -> list[Run]:
-    """Rows of run_overview, newest first; `search` is looked for in names, notes, data set and model;
-    `created_by`: those that this person launched."""
+    """Return rows of run_overview, newest first.
+
+    `search`: text in the name, notes, data set, model, method or run id; `created_by`: only runs launched by
+    this person.
+    """
     where, params = _build_where(search, statuses, created_by)
     sql = f"SELECT * FROM run_overview {where} ORDER BY created_at DESC, run_id DESC LIMIT ? OFFSET ?"
     return read_records(db.query(sql, [*params, limit, offset]), Run, JSON_COLUMNS)
@@ -53,7 +55,7 @@ def list_runs(
 def list_run_choices(
     db: Queryable, *, search: str = "", statuses: Collection[str] = (), limit: int = 50
 ) -> list[RunChoice]:
-    """The runs that `list_runs` gives, without their documents: 200 runs have 2 MB of them."""
+    """Return the runs of `list_runs` without their documents, which are 2 MB for 200 runs."""
     where, params = _build_where(search, statuses, "")
     sql = (
         "SELECT run_id, number, name, model, coalesce(config ->> 'task', 'sft') AS task, status"
@@ -66,21 +68,21 @@ def list_run_choices(
 def count_runs(
     db: Queryable, *, search: str = "", statuses: Collection[str] = (), created_by: str = ""
 ) -> int:
-    """How many runs `list_runs` would give without a limit."""
+    """Return how many runs `list_runs` would return without a limit."""
     where, params = _build_where(search, statuses, created_by)
     return int(read_scalar(db.query(f"SELECT count(*) FROM run_overview {where}", params)))
 
 
 @named_query
 def status_counts(db: Queryable) -> dict[str, int]:
-    """status -> number of runs, for the states that some run is in."""
+    """Return status -> number of runs, for every status that occurs."""
     table = db.query("SELECT status, count(*) AS n FROM run_overview GROUP BY status")
     return dict(zip(table["status"].to_pylist(), table["n"].to_pylist(), strict=True))
 
 
 @named_query
 def get_run(db: Queryable, run: str) -> Run:
-    """The run with this id, or the newest with this name. Raises NotFoundError."""
+    """Return the run with this id, or the newest with this name. Raises NotFoundError."""
     sql = (
         "SELECT * FROM run_overview WHERE run_id = ? OR name = ?"
         " ORDER BY run_id = ? DESC, created_at DESC, run_id DESC LIMIT 1"
@@ -92,8 +94,10 @@ def get_run(db: Queryable, run: str) -> Run:
 
 
 def get_only_run(db: Queryable, run: str) -> Run:
-    """The run with this id, or the only one with this name: for what changes it. Raises NotFoundError, and
-    StateError that lists the ids where several runs have the name."""
+    """Return the run with this id, or the only one with this name; use it before changing a run.
+
+    Raises NotFoundError, and StateError that lists the ids if several runs have the name.
+    """
     chosen = get_run(db, run)
     sql = "SELECT run_id FROM run_overview WHERE name = ? ORDER BY created_at DESC, run_id DESC"
     ids = [row["run_id"] for row in db.query(sql, [run]).to_pylist()]
@@ -107,7 +111,7 @@ def get_only_run(db: Queryable, run: str) -> Run:
 
 @named_query
 def get_runs(db: Queryable, run_ids: Collection[str]) -> list[Run]:
-    """The runs with these ids, in the order asked for. Raises NotFoundError that names the first missing."""
+    """Return the runs with these ids, in this order. Raises NotFoundError for the first missing id."""
     sql = f"SELECT * FROM run_overview WHERE run_id IN ({make_placeholders(run_ids)})"
     by_id = {run.run_id: run for run in read_records(db.query(sql, list(run_ids)), Run, JSON_COLUMNS)}
     for run_id in run_ids:
@@ -117,14 +121,14 @@ def get_runs(db: Queryable, run_ids: Collection[str]) -> list[Run]:
 
 
 def find_run(db: Queryable, run_id: str) -> Run | None:
-    """The run with this id; None where there is none."""
+    """Return the run with this id, or None."""
     rows = read_records(db.query("SELECT * FROM run_overview WHERE run_id = ?", [run_id]), Run, JSON_COLUMNS)
     return rows[0] if rows else None
 
 
 @dataclass(kw_only=True)
 class _Finished:
-    """A finished run with what `measured` reads of its documents."""
+    """A finished run with the fields that `list_measured_runs` reads."""
 
     run_id: str
     name: str
@@ -139,14 +143,14 @@ class _Finished:
 
 
 def get_max_memory_gib(db: Queryable, run_id: str) -> float | None:
-    """What a run was said to take at most before it began; None where nobody said."""
+    """Return the upper estimate of a run's memory from before its start; None if not estimated."""
     sql = "SELECT CAST(facts ->> 'estimated_memory_high_gib' AS DOUBLE) AS gib FROM run WHERE run_id = ?"
     gib: list[float | None] = db.query(sql, [run_id])["gib"].to_pylist()
     return gib[0] if gib else None
 
 
 def list_measured_runs(db: Queryable, *, limit: int = 300) -> list[MeasuredRun]:
-    """What finished runs were predicted to need and what they needed, newest first."""
+    """Return the estimated and measured costs of finished runs, newest first."""
     sql = (
         "SELECT run_id, name, number, method, coalesce(config ->> 'task', 'sft') AS task, model,"
         " data_fingerprint, config, facts, verdict FROM run_overview"
@@ -196,14 +200,14 @@ def _make_measured_run(run: _Finished) -> MeasuredRun:
 
 @named_query
 def predictions(db: Queryable, run_id: str) -> list[Prediction]:
-    """Held-out prompts answered by base and tuned model, in the order in which the run wrote them."""
+    """Return held-out prompts with the answers of base and tuned model, in the order the run wrote them."""
     sql = "SELECT * FROM prediction WHERE run_id = ? ORDER BY rowid"
     return read_records(db.query(sql, [run_id]), Prediction)
 
 
 @named_query
 def alerts(db: Queryable, job_id: str) -> list[Alert]:
-    """What a job wants its user to know, oldest first."""
+    """Return a job's alerts, oldest first."""
     sql = "SELECT * FROM alert WHERE job_id = ? ORDER BY raised_at"
     return read_records(db.query(sql, [job_id]), Alert)
 
@@ -228,8 +232,11 @@ def _build_where(search: str, statuses: Collection[str], created_by: str) -> tup
 
 @dataclass(frozen=True)
 class NewRun:
-    """A run that is about to be queued, of the job with the same id. dataset_name: as it is now; fingerprint:
-    None until an import that it waits for is done; at: seconds since the epoch."""
+    """A run to be queued with the job of the same id.
+
+    dataset_name: the present name; fingerprint: None until the import that it waits for is done; at: seconds
+    since the epoch.
+    """
 
     run_id: str
     config: TrainConfig
@@ -240,7 +247,7 @@ class NewRun:
 
 
 def insert(tx: Transaction, run: NewRun) -> None:
-    """A new run; its number, which picks its colour, is the next free one."""
+    """Insert a run with the next free number, which determines its color."""
     config = run.config
     tx.execute(
         "INSERT INTO run (run_id, number, name, notes, dataset_id, dataset_name, data_fingerprint, model,"
@@ -254,7 +261,7 @@ def insert(tx: Transaction, run: NewRun) -> None:
 
 
 def update(tx: Transaction, run_id: str, **columns: Any) -> None:
-    """Set columns of one run; documents are encoded here."""
+    """Set columns of one run; documents are encoded as JSON here."""
     for name in JSON_COLUMNS:
         if name in columns:
             columns[name] = None if columns[name] is None else to_json(columns[name])
@@ -263,25 +270,27 @@ def update(tx: Transaction, run_id: str, **columns: Any) -> None:
 
 
 def replace_predictions(tx: Transaction, run_id: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Store what `predictions.parquet` of a finished run holds."""
+    """Store the contents of a finished run's `predictions.parquet`, replacing earlier ones."""
     tx.execute("DELETE FROM prediction WHERE run_id = ?", [run_id])
-    for row in rows:  # some ten rows
+    for row in rows:  # about ten rows
         values = [row[k] for k in ("row_id", "split", "prompt", "reference", "base", "tuned")]
         tx.execute("INSERT INTO prediction VALUES (?, ?, ?, ?, ?, ?, ?)", [run_id, *values])
 
 
-OWN = frozenset({"name", "notes", "seed", "gate_override"})  # what may differ between repetitions
+OWN = frozenset({"name", "notes", "seed", "gate_override"})  # fields that may differ between repetitions
 
 
 def make_settings_key(run: Run) -> str:
-    """A key that runs share which differ in nothing but their seed."""
+    """Return a key shared by runs that differ only in their seed."""
     config = {field: value for field, value in run.config.items() if field not in OWN}
     return json.dumps([run.data_fingerprint, config], sort_keys=True, default=str)
 
 
 def group_repetitions(runs: Sequence[Run]) -> list[list[Run]]:
-    """The runs by their settings, in the order in which each was first met. A run that has the seed too of
-    another says nothing new of their settings and stands by itself."""
+    """Group runs by their settings, in order of first occurrence.
+
+    A run with the same seed as another one in its group adds no information and forms a group of its own.
+    """
     groups: dict[str, list[Run]] = {}
     twice = []
     for run in runs:

@@ -1,5 +1,4 @@
-"""Runs as the store has them: a row of the overview, its facts, what it gained and cost; and alerts of
-jobs."""
+"""Runs in the store: overview rows, facts, gains and costs, and alerts of jobs."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ Task = Literal["sft", "classification", "dpo"]
 
 
 class Canary(TypedDict):
-    """A made-up secret that was planted among the training rows."""
+    """A made-up secret inserted into the training rows."""
 
     times: int
     question: str
@@ -27,53 +26,53 @@ class Canary(TypedDict):
 
 
 class Canaries(TypedDict):
-    """All made-up secrets of a run."""
+    """All canaries of a run."""
 
     rows: int
     planted: list[Canary]
 
 
 class LiveMetricFact(TypedDict):
-    """What is measured of generated answers while it trains."""
+    """Metric of generated answers measured during training."""
 
     key: str
     words: str
-    n: int  # rows that are asked
+    n: int  # rows that are answered
 
 
 class ProbeDatasetFact(TypedDict):
-    """A data set that is a probe of the run."""
+    """A data set used as a probe of the run."""
 
     name: str
     kind: Literal["labels", "texts"]
     rows: int
     of: int
-    trained: int  # rows left out, as the run trains on them
+    trained: int  # rows left out because the run trains on them
     cut: int
-    reasons: dict[str, int]  # why rows are left out -> rows
+    reasons: dict[str, int]  # reason why rows are left out -> rows
 
 
 class ProbeTaskFact(TypedDict):
-    """A task of lm-evaluation-harness that is a probe of the run."""
+    """A task of lm-evaluation-harness used as a probe of the run."""
 
     name: str
     rows: int
-    reason: str  # why it could not be asked, else ""
+    reason: str  # why it could not be run, else ""
 
 
 class ReproducedFrom(TypedDict):
-    """A fact of a run that was launched from a bundle."""
+    """Origin of a run that was launched from a bundle."""
 
-    bundle: str  # name of the file
+    bundle: str  # file name
     sha256: str
-    run_id: str  # of the first run, in the home that wrote the bundle
+    run_id: str  # id of the original run, in the home that created the bundle
     run_name: str
-    opened_by: str  # the job that opened the bundle; its folder has the split and the rows' losses
-    compared_by: str  # the job that holds the figures of both beside each other
+    opened_by: str  # the job that opened the bundle; its folder contains the split and the row losses
+    compared_by: str  # the job that compares the figures of both runs
 
 
 class RunFacts(TypedDict, total=False):
-    """What is known of a run beside its config, each once it is known."""
+    """Facts about a run in addition to its config, each set once known."""
 
     trainable_parameters: int
     total_parameters: int
@@ -88,63 +87,63 @@ class RunFacts(TypedDict, total=False):
     untrained_rows: int
     max_length: int
     steps: int
-    forward: str  # "packed", or "padded: " and why
+    forward: str  # "packed", or "padded: " and the reason
     data_fingerprint: str
     split: SplitFields
-    split_kept: list[str]  # what rows have in common that must not be parted
+    split_kept: list[str]  # properties shared by rows that must stay in one part
     leaks: LeakedRows
-    labels: list[str]  # of a classifier
-    label_rows: list[int]  # rows of each of `labels`
+    labels: list[str]  # labels of a classifier
+    label_rows: list[int]  # number of rows for each of `labels`
     label_count: int
     unlabelled_rows: int
-    unseen_labels: dict[str, int]  # label of held-out rows alone -> rows
+    unseen_labels: dict[str, int]  # label found only in held-out rows -> rows
     canaries: Canaries
     replay_from: str
-    replay_rows: int  # over the whole run, with repeats
+    replay_rows: int  # over the whole run, including repeats
     replay_distinct_rows: int
     replay_tokens: int
     replay_trained_tokens: int
-    replay_left_out: int  # rows that judge the run
-    estimated_memory_gib: float  # what the preview said, as all `estimated_…`
+    replay_left_out: int  # rows that the run is evaluated on
+    estimated_memory_gib: float  # from the preview, like all `estimated_…`
     estimated_memory_low_gib: float
     estimated_memory_high_gib: float
     estimated_seconds: float
     estimated_low_seconds: float
     estimated_high_seconds: float
     estimated_steps: int
-    counted_memory_gib: float  # before the correction by earlier runs
+    counted_memory_gib: float  # before the correction from earlier runs
     process_memory_gib: float
     counted_seconds: float
-    steps_timed: bool  # whether that rests on steps taken before the launch
-    course_seconds: float  # of those counted, what gets less where the run stops early
+    steps_timed: bool  # whether the estimate is based on steps timed before the launch
+    course_seconds: float  # part of counted_seconds that shrinks if the run stops early
     peak_memory_gib: float
     train_seconds: float
-    probe_seconds: float  # of it, in probes between steps
-    judged_seconds: dict[str, float]  # held_out, other_prompts or a probe's name -> of the tuned model's pass
+    probe_seconds: float  # part of train_seconds spent on probes between steps
+    judged_seconds: dict[str, float]  # held_out, other_prompts or probe name -> of the tuned model's pass
     task_metric: Literal["accuracy", "label", "tokens", "pairs"]
     live_metric: LiveMetricFact | None
     suite: str  # fingerprint of questions and prose
     probe_datasets: list[ProbeDatasetFact]
     probe_tasks: list[ProbeTaskFact]
-    run_seconds: float  # of a run in one go
-    other_work: float  # share of the processors that other work took during it
-    energy_wh: float | None  # null where the machine does not count energy
-    best_step: int | None  # of the trained steps
+    run_seconds: float  # for a run without interruption
+    other_work: float  # share of the CPUs used by other work during the run
+    energy_wh: float | None  # null if the machine doesn't measure energy
+    best_step: int | None  # over the trained steps
     best_eval_loss: float | None
     stopped: TrainingStop
-    base: BaseReference  # what its model belongs to, by hub id and commit where these are known
-    course: TrainingSummary  # of a run that trained: up to the weights that were kept
-    mixed_from: str  # of a run that was mixed: the run of whose model
-    alpha: float  # the share of the way from its base
-    reproduces: ReproducedFrom  # of a run that was launched from a bundle
+    base: BaseReference  # base model of the result, with hub id and commit if known
+    course: TrainingSummary  # for a trained run, up to the weights that were kept
+    mixed_from: str  # for an interpolated run, the run of the tuned model
+    alpha: float  # interpolation share between base (0) and tuned model (1)
+    reproduces: ReproducedFrom  # for a run launched from a bundle
 
 
 @dataclass(kw_only=True)
 class RunChoice:
-    """A run to choose from a list: what it is called, and by what it is told apart."""
+    """A run in a selection list, with its name and identifying fields."""
 
     run_id: str
-    number: int  # picks its colour, for good
+    number: int  # determines its color permanently
     name: str
     model: str
     task: Task
@@ -155,13 +154,13 @@ class RunChoice:
 class Run(JobProgress):
     """A row of the view `run_overview`: run, job, and the summaries of its metrics."""
 
-    run_id: str  # the id of its job
-    number: int  # picks its colour, for good
+    run_id: str  # id of its job
+    number: int  # determines its color permanently
     name: str
     notes: str
     dataset_id: str
-    dataset_name: str  # as it was at the launch
-    data_fingerprint: str | None  # of the rows; null until an import it waits for is done
+    dataset_name: str  # name at launch
+    data_fingerprint: str | None  # fingerprint of the rows; null until the import that it waits for is done
     model: str
     method: str
     seed: int
@@ -169,7 +168,7 @@ class Run(JobProgress):
     facts: RunFacts
     verdict: Verdict | None
     created_at: datetime  # naive UTC
-    created_by: str | None  # who launched it; null where nobody knows
+    created_by: str | None  # person who launched it; null if unknown
     status: JobStatus
     attempt: int
     device: str | None
@@ -178,7 +177,7 @@ class Run(JobProgress):
     ended_at: datetime | None
     cancel_requested_at: datetime | None
     error: ErrorDocument | None
-    best_eval_loss: float | None  # of the trained steps
+    best_eval_loss: float | None  # over the trained steps
     best_step: int | None
     base_eval_loss: float | None  # at step 0
     last_eval_loss: float | None
@@ -188,7 +187,7 @@ class Run(JobProgress):
 
 @dataclass(kw_only=True)
 class RunCosts:
-    """What a finished run gained and what it forgot; null where there is no such figure."""
+    """Gain and forgetting of a finished run; missing figures are null."""
 
     run_id: str
     number: int
@@ -201,41 +200,41 @@ class RunCosts:
     task: Task
     learning_rate: float | None
     num_train_epochs: float | None
-    init_from: str  # the run that it goes on from, or ""
-    parent: str  # the run that it changes, or ""
-    alpha: float | None  # of a run that was mixed and not trained
-    state: str | None  # of its forgetting
+    init_from: str  # the run that it continues from, or ""
+    parent: str  # the run that it is a variation of, or ""
+    alpha: float | None  # for an interpolated run
+    state: str | None  # state of its forgetting
     gain: Gain | None
-    prose: Estimate | None  # rise of the loss on plain prose, nats a token
-    answers: Estimate | None  # change of the share of questions that are right
-    kl: Estimate | None  # distance from the base model on its own texts, nats a token
+    prose: Estimate | None  # rise of the loss on plain prose, nats per token
+    answers: Estimate | None  # change in accuracy on general questions
+    kl: Estimate | None  # KL divergence from the base model on its own samples, nats per token
 
 
 class RunResult(TypedDict):
-    """The result of a run, trained or mixed."""
+    """Result of a run, trained or interpolated."""
 
     verdict: Verdict
 
 
 @dataclass(kw_only=True)
 class MeasuredMix:
-    """One share α of the way from a run's base to its tuned model, as an interpolation measured it."""
+    """Measurement at one interpolation share α between a run's base and tuned model."""
 
     run_id: str
     job_id: str
     alpha: float
     state: ForgettingState | None
-    seconds: float | None  # that measuring it took; null where it was known before
-    gain: MeasuredEstimate | None  # as of RunCosts
+    seconds: float | None  # measuring time; null if already known
+    gain: MeasuredEstimate | None  # this and the next three: see RunCosts
     prose: Estimate | None
     answers: Estimate | None
     kl: Estimate | None
-    named: list[TextForgetting | ChoiceForgetting] | None  # what probes say that the user named
+    named: list[TextForgetting | ChoiceForgetting] | None  # results on user-named probes
 
 
 @dataclass(kw_only=True)
 class SavedVariant:
-    """A run that was mixed from another and its base."""
+    """A run interpolated between another run and its base."""
 
     run_id: str
     number: int
@@ -265,12 +264,12 @@ class Alert:
     level: str  # info | warning
     message: str
     raised_at: datetime
-    kind: str | None  # of a verdict, once a job: store.runs.run_outcomes.KINDS
-    step: int | None  # that it is about
+    kind: str | None  # kind of a verdict's alert, once per job: store.runs.run_outcomes.KINDS
+    step: int | None  # step that it refers to
 
 
 class VerdictAlert(TypedDict):
-    """An alert of a verdict in the list of a run."""
+    """An alert of a verdict in a run's list of alerts."""
 
     kind: str
     step: int | None
@@ -285,5 +284,5 @@ class RunAlerts:
     number: int
     name: str
     status: str
-    raised_at: datetime  # of the last
+    raised_at: datetime  # time of the last alert
     alerts: list[VerdictAlert]

@@ -1,4 +1,4 @@
-"""The spec of a backend (`store.serving.schemas`), checked where it is read."""
+"""Validation of a backend's spec (`store.serving.schemas`) when it is read."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from store.core.config import Config
 
 
 class BackendAdapter(Config):
-    """One adapter over the base."""
+    """An adapter on the base model."""
 
     name: str = Field(min_length=1)
     folder: str = Field(min_length=1)
 
 
 class BackendLabels(Config):
-    """How probabilities are given."""
+    """Settings for label probabilities."""
 
     temperature: float = Field(gt=0)
     threshold: float | None = Field(None, ge=0, le=1)
 
 
 class BackendConfig(Config):
-    """What a backend loads and how much it does at once."""
+    """What a backend loads, and its concurrency limits."""
 
     engine: Literal["worker", "llama.cpp"]
     socket: str = Field(min_length=1)

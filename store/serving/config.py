@@ -1,4 +1,4 @@
-"""What an endpoint is to serve, to whom and how much: the bodies of the commands about endpoints."""
+"""Bodies of the commands for endpoints: models, routes, limits and keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from store.core.config import Config, Line, SubjectSource
 from store.core.metric_options import check_endpoint_address
 from store.core.model_fields import FieldDisplay
 
-FIRST_PORT = 8600  # of endpoints that name none
+FIRST_PORT = 8600  # first port to try for endpoints without one
 Name = Annotated[Line, Field(min_length=1, max_length=80, pattern=r"^[\w.@:/+ -]+$")]
 
 
@@ -20,7 +20,9 @@ CHAT: tuple[RemoteKind, ...] = ("chat",)
 
 
 class RemoteModel(Config):
-    """A model at another address that speaks OpenAI's protocol, and what its server is known to obey."""
+    """A model at a remote address with an OpenAI-compatible API, and the request fields that its server
+    supports.
+    """
 
     model: str = Field(min_length=1, max_length=200, description="The name that its server knows it by")
     key_env: str = Field("", pattern=r"^[A-Za-z_0-9]*$", description="Environment variable with its key")
@@ -36,15 +38,16 @@ RouteRole = Literal["live", "candidate", "shadow", "fallback"]
 
 
 class RouteChoice(Config):
-    """One subject and what it gets. `subject`: NAME@3, NAME@production, a run, a model, a folder, a GGUF
-    file, or an address such as https://HOST/v1."""
+    """A route to a subject, with its role and share. `subject`: NAME@3, NAME@production, a run, a model, a
+    folder, a GGUF file, or an address such as https://HOST/v1.
+    """
 
     subject: SubjectSource = Field(
         min_length=1,
         max_length=1000,
         description="NAME@3, NAME@production, a run, a model, a folder, an address",
     )
-    role: RouteRole = Field("live", description="What it gets")
+    role: RouteRole = Field("live", description="Its role")
     share: float = Field(1.0, gt=0, le=1, description="Of the requests, for a candidate or a shadow")
     remote: RemoteModel | None = Field(None, description="Of an address")
 
@@ -60,14 +63,16 @@ class RouteChoice(Config):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.is_address != (self.remote is not None):
-            raise ValueError("an address needs `remote`, which says what is there; nothing else has it")
+            raise ValueError(
+                "`remote` describes the model behind an address; only an address has it, and needs it"
+            )
         if self.role in ("live", "fallback") and self.share != 1:
             raise ValueError(f"a share is for a candidate or a shadow, not for {self.role}")
         return self
 
 
 class ModelChoice(Config):
-    """A name that callers ask for, and where their requests go."""
+    """A model name for clients, and the routes of its requests."""
 
     name: Name = Field(description="By which callers ask for it")
     routes: list[RouteChoice] = Field(min_length=1, max_length=8, description="One of them is live")
@@ -82,7 +87,7 @@ class ModelChoice(Config):
 
 
 class ServingLimits(Config):
-    """What one request may cost."""
+    """Limits of one request."""
 
     body_bytes: int = Field(2**20, ge=1024, le=2**26, description="Of a request")
     max_tokens: int = Field(2048, ge=1, le=2**20, description="Of an answer, also of one that names none")
@@ -93,22 +98,22 @@ class ServingLimits(Config):
 
 
 class ServingLog(Config):
-    """What is kept of requests."""
+    """Settings of the request log."""
 
-    sample: float = Field(1.0, ge=0, le=1, description="Share of requests whose texts are kept")
-    redact: bool = Field(False, description="Take personal data and secrets out of kept texts")
-    days: int = Field(90, ge=1, le=3650, description="That the log is kept")
+    sample: float = Field(1.0, ge=0, le=1, description="Share of requests whose texts are stored")
+    redact: bool = Field(False, description="Redact personal data and secrets in stored texts")
+    days: int = Field(90, ge=1, le=3650, description="Retention of the log")
 
 
 class EndpointSettings(Config):
-    """All that is said of an endpoint."""
+    """Settings of an endpoint."""
 
-    models: list[ModelChoice] = Field(min_length=1, max_length=32, description="What is served")
+    models: list[ModelChoice] = Field(min_length=1, max_length=32, description="Served model")
     host: str = Field("127.0.0.1", max_length=200, description="Address that it listens on")
     port: int | None = Field(None, ge=1, le=65535, description="The first free port if null")
     allow_host: list[str] = Field(default_factory=list, description="Names by which it may be asked")
-    limits: ServingLimits = Field(default_factory=ServingLimits, description="What a request may cost")
-    log: ServingLog = Field(default_factory=ServingLog, description="What is kept of requests")
+    limits: ServingLimits = Field(default_factory=ServingLimits, description="Request limits")
+    log: ServingLog = Field(default_factory=ServingLog, description="Request logging")
     dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="Of the weights")
     threads: int | None = Field(None, ge=1, le=1024, description="Of each backend; null: all cores")
     max_streams: int = Field(8, ge=1, le=1024, description="Answers at once of each backend")
@@ -119,7 +124,7 @@ class EndpointSettings(Config):
 
     @property
     def keys_sent(self) -> frozenset[tuple[str, str]]:
-        """Addresses, each with the variable of the environment that it gets as its key."""
+        """Addresses, each with the environment variable whose value is sent as its key."""
         routes = [route for model in self.models for route in model.routes]
         return frozenset(
             (route.subject, route.remote.key_env) for route in routes if route.remote and route.remote.key_env
@@ -134,29 +139,29 @@ class EndpointSettings(Config):
 
 
 class MakeEndpoint(EndpointSettings):
-    """A new endpoint. `with_key`: the name of a key that is made with it, or none."""
+    """Create an endpoint. `with_key`: name of a key to create with it, empty for none."""
 
     name: Line = Field(min_length=1, max_length=80, description="Of the endpoint")
     start: bool = Field(True, description="Start it at once")
-    with_key: Line = Field("", max_length=80, description="What a key that is made with it is for")
+    with_key: Line = Field("", max_length=80, description="Purpose of keys created with it")
 
 
 class ChangeEndpoint(Config):
-    """Other settings in place of those that there are."""
+    """Replace the settings of an endpoint."""
 
     endpoint: str
     settings: EndpointSettings
 
 
 class EndpointReference(Config):
-    """`endpoint`: its id or its name."""
+    """Reference to an endpoint by id or name."""
 
     endpoint: str
 
 
 class NewKey(EndpointReference):
     name: Annotated[Line, FieldDisplay(example="the web shop")] = Field(
-        min_length=1, max_length=80, title="Key name", description="What it is for"
+        min_length=1, max_length=80, title="Key name", description="Purpose"
     )
     requests_per_minute: Annotated[int | None, FieldDisplay(empty="no limit")] = Field(
         None, ge=1, le=1_000_000, title="Requests per minute"

@@ -1,4 +1,4 @@
-"""How endpoints stand and what they were asked last, as the engine tells by routes of its own."""
+"""Status of endpoints and their last requests, read from dedicated routes of the engine."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ Document = TypeVar("Document")
 
 
 class Reader(Protocol):
-    """Who asks the engine: `store.http.client.Client`."""
+    """Client of the engine: `store.http.client.Client`."""
 
     def read(self, path: str, returns: type[Document]) -> Document:
-        """The document at a path, as its type."""
+        """Return the document at a path, parsed as its type."""
         ...
 
 
 def list_endpoints(client: Reader) -> list[EndpointStatus]:
-    """All endpoints as they stand."""
+    """Return all endpoints with their status."""
     return client.read("/endpoints", list[EndpointStatus])
 
 
 def list_last_requests(client: Reader, endpoint: str) -> list[RequestLine]:
-    """The newest lines of an endpoint's log."""
+    """Return the newest lines of an endpoint's log."""
     return client.read(f"/endpoints/{quote(endpoint, safe='')}/requests", list[RequestLine])

@@ -1,4 +1,4 @@
-"""What screens and command line say of endpoints: how one stands, how it is called, how it is named."""
+"""Texts about endpoints for screens and the command line: state, example requests, and default names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATES = {
 
 
 def describe_state(seen: EndpointStatus) -> str:
-    """How an endpoint stands, in a word or two."""
+    """Describe the state of an endpoint in one or two words."""
     if not seen.alive:
         if seen.wanted == "stopped":
             return "stopped"
@@ -32,7 +32,9 @@ def describe_state(seen: EndpointStatus) -> str:
 
 
 class _Example(NamedTuple):
-    """How one kind of request is asked: path, body beside the model, the client's call, and what it gives."""
+    """Example of one kind of request: path, body besides the model, client call, its arguments, and the
+    result.
+    """
 
     path: str
     body: str
@@ -56,7 +58,10 @@ _EXAMPLES = {
 
 
 def build_examples(address: str, model: str, kinds: Sequence[str] = ()) -> tuple[str, str]:
-    """How to ask it: by curl, and by OpenAI's Python client. kinds: of requests that it answers."""
+    """Return example requests with curl and with OpenAI's Python client.
+
+    kinds: kinds of requests that the model supports.
+    """
     chats = not kinds or "chat" in kinds or "labels" in kinds
     example = _CHAT if chats else _EXAMPLES.get(kinds[0], _CHAT)
     curl = (
@@ -76,7 +81,7 @@ def build_examples(address: str, model: str, kinds: Sequence[str] = ()) -> tuple
 
 
 def list_first_kinds(seen: EndpointStatus) -> list[str]:
-    """Kinds of requests that its first model answers; none where that is not known yet."""
+    """Return the kinds of requests that the first model supports; empty if not known yet."""
     models = seen.config.models if seen.config else []
     live = next((route.backend_id for model in models[:1] for route in model.routes
                  if route.role == "live"), None)  # fmt: skip
@@ -86,7 +91,7 @@ def list_first_kinds(seen: EndpointStatus) -> list[str]:
 
 
 def build_feedback_example(address: str) -> str:
-    """How a caller says what would have been right."""
+    """Return an example of sending feedback with the correct label."""
     return (
         f"curl {address}/v1/feedback \\\n"
         '  -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" \\\n'
@@ -95,7 +100,7 @@ def build_feedback_example(address: str) -> str:
 
 
 def suggest_name(settings: Mapping[str, Any]) -> str:
-    """Of an endpoint that was given none: the first thing that it serves."""
+    """Suggest a name for an endpoint: that of the first model that it serves."""
     models = settings.get("models")
     first = models[0] if isinstance(models, list) and models else {}
     name = first.get("name") if isinstance(first, dict) else None

@@ -1,4 +1,4 @@
-"""Endpoints, what is to be served; and their keys, each known by the SHA-256 of its secret."""
+"""Endpoints and their keys in the store; a key is stored as the SHA-256 of its secret."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _COLUMNS = (
 
 
 def listed(db: Queryable) -> list[EndpointRow]:
-    """All of them, by name."""
+    """Return all endpoints, sorted by name."""
     return read_records(
         db.query(f"SELECT {_COLUMNS} FROM endpoint ORDER BY lower(name)"), EndpointRow, ["settings"]
     )
 
 
 def get(db: Queryable, endpoint: str) -> EndpointRow:
-    """The endpoint with this id or name. Raises NotFoundError."""
+    """Return the endpoint with this id or name. Raises NotFoundError."""
     sql = (
         f"SELECT {_COLUMNS} FROM endpoint WHERE endpoint_id = $1 OR name = $1 ORDER BY endpoint_id = $1 DESC"
     )
@@ -40,12 +40,12 @@ def get(db: Queryable, endpoint: str) -> EndpointRow:
 
 
 def list_names(db: Queryable) -> set[str]:
-    """Those that are taken."""
+    """Return the names in use."""
     return {str(name) for name in db.query("SELECT name FROM endpoint")["name"].to_pylist()}
 
 
 def add(tx: Transaction, row: EndpointRow) -> None:
-    """A new one."""
+    """Insert an endpoint."""
     before = [row.endpoint_id, row.name, row.wanted, job_queue.to_utc(row.wanted_at)]
     after = [
         to_json(row.settings),
@@ -58,25 +58,25 @@ def add(tx: Transaction, row: EndpointRow) -> None:
 
 
 def set_running(tx: Transaction, endpoint_id: str, wanted: str, at: float) -> None:
-    """Whether it is to run."""
+    """Set whether the endpoint should run."""
     sql = "UPDATE endpoint SET wanted = ?, wanted_at = ? WHERE endpoint_id = ?"
     tx.execute(sql, [wanted, job_queue.to_utc(at), endpoint_id])
 
 
 def set_settings(tx: Transaction, endpoint_id: str, settings: Mapping[str, Any]) -> None:
-    """Other settings."""
+    """Replace the settings."""
     tx.execute("UPDATE endpoint SET settings = ? WHERE endpoint_id = ?", [to_json(settings), endpoint_id])
 
 
 def delete(tx: Transaction, endpoint_id: str) -> None:
-    """It and its keys."""
+    """Delete an endpoint and its keys."""
     tx.execute("DELETE FROM endpoint_key WHERE endpoint_id = ?", [endpoint_id])
     tx.execute("DELETE FROM endpoint WHERE endpoint_id = ?", [endpoint_id])
 
 
 @named_query
 def servable_aliases(db: Queryable) -> list[str]:
-    """NAME@ALIAS of all registered models, by name."""
+    """Return NAME@ALIAS for all registered models, sorted by name."""
     sql = """
         SELECT m.name || '@' || a.alias AS reference
         FROM model_alias a JOIN registered_model m USING (model_id) ORDER BY lower(m.name), a.alias"""
@@ -91,7 +91,7 @@ _KEY_SEEN = """
 
 
 class NewEndpointKey(TypedDict):
-    """A row of table `endpoint_key`, in its order, without use and end."""
+    """A row of table `endpoint_key`, in column order, without the times of use and revocation."""
 
     key_id: str
     endpoint_id: str
@@ -105,18 +105,18 @@ class NewEndpointKey(TypedDict):
 
 
 def add_key(tx: Transaction, key: NewEndpointKey) -> None:
-    """A new key."""
+    """Insert a key."""
     tx.execute("INSERT INTO endpoint_key VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)", list(key.values()))
 
 
 def list_keys(db: Queryable, endpoint_id: str) -> list[EndpointKey]:
-    """All keys of one, those that work first, newest first."""
+    """Return all keys of an endpoint, valid ones first, then newest first."""
     order = "ORDER BY endpoint_key.revoked_at IS NOT NULL, endpoint_key.created_at DESC, key_id"
     return read_records(db.query(f"{_KEY_SEEN} WHERE endpoint_id = ? {order}", [endpoint_id]), EndpointKey)
 
 
 def get_key(db: Queryable, key_id: str) -> EndpointKey:
-    """One key. Raises NotFoundError."""
+    """Return a key. Raises NotFoundError."""
     rows = read_records(db.query(f"{_KEY_SEEN} WHERE key_id = ?", [key_id]), EndpointKey)
     if not rows:
         raise NotFoundError(f"There is no key {key_id!r}.", fix="`tunebench endpoint keys NAME` lists them.")
@@ -124,7 +124,7 @@ def get_key(db: Queryable, key_id: str) -> EndpointKey:
 
 
 def list_gateway_keys(db: Queryable, endpoint_id: str) -> list[GatewayKey]:
-    """Those that work, of people who may sign in; the owner of the home folder has no account."""
+    """Return valid keys of active people; the owner of the home folder has no account."""
     sql = """
         SELECT k.key_id, k.secret AS sha256, k.person_id, k.requests_per_minute, k.tokens_per_day
         FROM endpoint_key k LEFT JOIN person p USING (person_id)
@@ -134,10 +134,10 @@ def list_gateway_keys(db: Queryable, endpoint_id: str) -> list[GatewayKey]:
 
 
 def revoke_key(tx: Transaction, key_id: str, at: datetime) -> None:
-    """It opens nothing from now on."""
+    """Revoke a key."""
     tx.execute("UPDATE endpoint_key SET revoked_at = ? WHERE key_id = ? AND revoked_at IS NULL", [at, key_id])
 
 
 def touch_key(tx: Transaction, key_id: str, at: datetime) -> None:
-    """It was used last then."""
+    """Record when a key was last used."""
     tx.execute("UPDATE endpoint_key SET used_at = ? WHERE key_id = ?", [at, key_id])

@@ -1,4 +1,4 @@
-"""Serving: endpoints that answer by HTTP."""
+"""Serving feature: endpoints over HTTP."""
 
 from __future__ import annotations
 

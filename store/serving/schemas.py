@@ -1,6 +1,4 @@
-"""An endpoint: what its folder says to its gateway, what a backend can do and is told, how the gateway
-stands, and the lines of its log.
-"""
+"""Endpoints: files for the gateway, backend specs and capabilities, gateway state, and log lines."""
 
 from __future__ import annotations
 
@@ -12,59 +10,59 @@ from store.core.schemas import ErrorDocument, JsonObject
 
 @dataclass(kw_only=True)
 class Capabilities:
-    """Of one backend. A backend is asked by OpenAI's protocol, over a Unix socket of its own or a URL."""
+    """Capabilities of a backend, which has an OpenAI-compatible API on a Unix socket of its own or
+    at a URL.
+    """
 
     engine: str  # worker, llama.cpp, remote
     version: str
     kinds: list[Literal["chat", "completion", "decision", "labels", "embedding"]]
-    fields: list[str]  # of a request's body that it obeys, beside model, messages, prompt and input
+    fields: list[str]  # supported request fields, besides model, messages, prompt and input
     context: int | None  # tokens
-    template: bool  # it has a chat template
-    models: list[str]  # names that it answers to
+    template: bool  # whether it has a chat template
+    models: list[str]  # names of its models
 
 
 @dataclass(kw_only=True)
 class ServedAdapter:
-    """One adapter over the base."""
+    """An adapter on the base model."""
 
-    name: str  # by which requests ask for it
+    name: str  # model name in requests
     folder: str
 
 
 @dataclass(kw_only=True)
 class LabelSettings:
-    """How the probabilities of a classifier, or of a decision, are given."""
+    """Settings for the probabilities of a classifier or of a decision."""
 
-    temperature: float  # by which scores are divided: 1 leaves them as they are
-    threshold: float | None  # of confidence, below which no label is given
+    temperature: float  # divisor of the scores; 1 leaves them unchanged
+    threshold: float | None  # minimum confidence for a label
 
 
 class BackendSpec(TypedDict):
     """`SPEC.json`, for `python -m engine.serving.backend`."""
 
     engine: Literal["worker", "llama.cpp"]
-    socket: str  # path of the Unix socket that it listens at
+    socket: str  # path of the Unix socket to listen on
     model: str  # a folder, a name in the home folder or a hub id; for llama.cpp a GGUF file
     home: str
     adapters: list[ServedAdapter]
-    names: list[str]  # that answer for the base
+    names: list[str]  # names of the base model
     dtype: Literal["auto", "bfloat16", "float32"]
-    threads: int | None  # null: of all cores
-    max_streams: int  # answers that are made at once
-    max_tokens: int  # of prompts and answers that are in memory at once
-    most_answer: NotRequired[
-        int | None
-    ]  # tokens of an answer that names no number; null: what there is room for
-    context: int | None  # tokens of a prompt and its answer; null: as many as the model has positions
-    parent: int  # the process for which it works, and with which it ends
+    threads: int | None  # null for all cores
+    max_streams: int  # maximum concurrent answers
+    max_tokens: int  # maximum tokens of concurrent prompts and answers in memory
+    most_answer: NotRequired[int | None]  # default maximum tokens of an answer; null: what fits
+    context: int | None  # tokens of a prompt and its answer; null for the model's number of positions
+    parent: int  # pid of the parent process, with which it ends
     labels: NotRequired[LabelSettings | None]
 
 
 class BackendReady(TypedDict):
-    """`ready.json` beside the spec, written once it can be asked."""
+    """`ready.json` beside the spec, written once the backend accepts requests."""
 
     pid: int
-    seconds: float  # that loading took
+    seconds: float  # loading time
     capabilities: Capabilities
 
 
@@ -73,46 +71,46 @@ RouteRole = Literal["live", "candidate", "shadow", "fallback"]
 
 @dataclass(kw_only=True)
 class BackendContent:
-    """What answers. One of a kind other than `remote` is a process that the gateway starts."""
+    """A backend. For engines other than `remote`, it is a process started by the gateway."""
 
     engine: Literal["worker", "llama.cpp", "remote"]
-    model: str  # a folder, a model of the home folder, a hub id; of `remote` the name that it is asked for
+    model: str  # a folder, a model of the home folder, a hub id; for `remote`, the name in requests
     adapters: list[ServedAdapter]
-    names: list[str]  # that the base answers to
+    names: list[str]  # names of the base model
     dtype: Literal["auto", "bfloat16", "float32"]
     threads: int | None
-    max_streams: int  # requests at once; others wait
-    max_tokens: int  # of prompts and answers in its memory at once
-    most_answer: int  # tokens of an answer for which the request names no number
-    context: int | None  # tokens; null: the model's own
+    max_streams: int  # maximum concurrent requests; others wait
+    max_tokens: int  # maximum tokens of concurrent prompts and answers in memory
+    most_answer: int  # default maximum tokens of an answer
+    context: int | None  # tokens; null for the model's own
     labels: LabelSettings | None
-    url: str | None  # of `remote`: https://HOST/v1
-    key_env: str | None  # of `remote`: the variable of the environment that has its key
-    capabilities: Capabilities | None  # of `remote`: as the user stated them
+    url: str | None  # for `remote`: https://HOST/v1
+    key_env: str | None  # for `remote`: environment variable with its key
+    capabilities: Capabilities | None  # for `remote`: as specified by the user
 
 
 @dataclass(kw_only=True)
 class ServedBackend(BackendContent):
-    """The same with its id."""
+    """A backend with its id."""
 
-    backend_id: str  # by its content: the same backend is started once
+    backend_id: str  # hash of its content, so that the same backend is started only once
 
 
 @dataclass(kw_only=True)
 class EndpointRoute:
-    """Where requests go, and how many of them."""
+    """Target of requests, and its share."""
 
-    subject: str  # as a person wrote it: NAME@production, a run, a folder, an address
-    version: str  # what that is now: NAME@3, the run's name
+    subject: str  # as specified: NAME@production, a run, a folder, an address
+    version: str  # what the subject resolves to now: NAME@3, the run's name
     role: RouteRole
-    share: float  # of a candidate: of the requests; of a shadow: of them that are copied; else 1
+    share: float  # for a candidate, share of requests; for a shadow, share of requests copied; else 1
     backend_id: str
-    asked_as: str  # the name by which the backend is asked: of its base or of an adapter
+    asked_as: str  # model name in requests to the backend: its base model or an adapter
 
 
 @dataclass(kw_only=True)
 class ServedModel:
-    """A name that callers may ask for, and where they get to."""
+    """A model name that clients may use, and its routes."""
 
     name: str
     routes: list[EndpointRoute]
@@ -120,37 +118,37 @@ class ServedModel:
 
 @dataclass(kw_only=True)
 class EndpointLimits:
-    """What one request may cost, and how many wait."""
+    """Limits of a request and of the queues."""
 
     body_bytes: int
-    max_tokens: int  # of an answer: that a request may ask for, and of one that names none
-    seconds: float  # for a whole answer
-    queue: int  # requests that wait for a backend; more are refused with 429
-    shadow_queue: int  # copies that wait; more are dropped, and counted
-    drain_seconds: float  # for answers under way when the endpoint stops
+    max_tokens: int  # maximum and default tokens of an answer
+    seconds: float  # timeout of a whole answer
+    queue: int  # maximum requests waiting for a backend; more are rejected with 429
+    shadow_queue: int  # maximum copies waiting; more are dropped and counted
+    drain_seconds: float  # time for answers in progress when the endpoint stops
 
 
 @dataclass(kw_only=True)
 class EndpointLog:
-    """What is kept of requests."""
+    """Settings of the request log."""
 
-    sample: float  # share of the requests whose texts are kept; a line is kept of every one
-    redact: bool  # personal data and secrets are taken out of kept texts
-    days: int  # that files are kept
+    sample: float  # share of requests whose texts are stored; every request has a log line
+    redact: bool  # redact personal data and secrets in stored texts
+    days: int  # retention of log files
 
 
 @dataclass(kw_only=True)
 class EndpointConfig:
-    """`config.json`: all that the gateway is told. It takes a new one while it runs."""
+    """`config.json`: the complete config of the gateway, which reloads it while running."""
 
     endpoint_id: str
     name: str
-    asked_at: float  # s since 1970: when it was last asked to run; what did not start is tried again then
+    asked_at: float  # Unix time of the last request to run; backends that failed to start are retried then
     home: str
     host: str
     port: int
     allow_host: list[str]
-    networks: list[str] | None = None  # private ones that an admin allowed, in which an address may be
+    networks: list[str] | None = None  # private networks that an admin allowed for addresses
     models: list[ServedModel]
     backends: list[ServedBackend]
     limits: EndpointLimits
@@ -158,7 +156,7 @@ class EndpointConfig:
 
 
 class GatewayKey(TypedDict):
-    """A key in `keys.json`. Its secret is known by its SHA-256 alone."""
+    """A key in `keys.json`, with only the SHA-256 of its secret."""
 
     key_id: str
     sha256: str
@@ -168,14 +166,14 @@ class GatewayKey(TypedDict):
 
 
 class GatewayKeys(TypedDict):
-    """`keys.json`: whoever has one of them may ask."""
+    """`keys.json`: the keys that grant access."""
 
     keys: list[GatewayKey]
 
 
 @dataclass(kw_only=True)
 class EndpointKey:
-    """A key as people see it."""
+    """A key as shown to people."""
 
     key_id: str
     endpoint_id: str
@@ -184,7 +182,7 @@ class EndpointKey:
     name: str
     requests_per_minute: int | None
     tokens_per_day: int | None
-    created_at: float  # s since 1970, as all times here
+    created_at: float  # Unix time, like all times here
     used_at: float | None
     revoked_at: float | None
 
@@ -196,33 +194,33 @@ class EndpointRow:
     endpoint_id: str
     name: str
     wanted: Literal["running", "stopped"]
-    wanted_at: float  # s since 1970: when somebody last said so
+    wanted_at: float  # Unix time of the last change of `wanted`
     settings: dict[str, object]  # store.serving.config.EndpointSettings
     created_by: str
     created_by_name: str
-    created_at: float  # s since 1970
+    created_at: float  # Unix time
 
 
 @dataclass(kw_only=True)
 class BackendState:
-    """One backend, as the gateway sees it."""
+    """State of a backend as seen by the gateway."""
 
     backend_id: str
     engine: str
     model: str
     phase: Literal["starting", "ready", "failed", "stopped"]
-    error: ErrorDocument | None  # why it did not start, or ended
-    seconds: float | None  # that it took to start
+    error: ErrorDocument | None  # why it did not start, or why it ended
+    seconds: float | None  # startup time
     starts: int
-    running: int  # requests that it answers
-    waiting: int  # requests that wait for it
+    running: int  # requests being answered
+    waiting: int  # requests waiting
     capabilities: Capabilities | None
-    unreachable_since: float | None = None  # s since 1970: nothing listens at its address
+    unreachable_since: float | None = None  # Unix time since which nothing listens at its address
 
 
 @dataclass(kw_only=True)
 class RouteState:
-    """One route, since the gateway started."""
+    """State of a route since the start of the gateway."""
 
     model: str
     version: str
@@ -231,75 +229,75 @@ class RouteState:
     backend_id: str
     requests: int
     errors: int
-    dropped: int  # of a shadow: copies that were not made, as too many waited or it can't do what was asked
-    p95_seconds: float | None  # of the last hour
-    n: int  # requests that this rests on
+    dropped: int  # for a shadow: copies dropped because the queue was full or the request isn't supported
+    p95_seconds: float | None  # over the last hour
+    n: int  # number of requests for the p95
 
 
 @dataclass(kw_only=True)
 class KeyUse:
-    """What a key has used today."""
+    """Usage of a key today."""
 
     key_id: str
-    day: str  # in UTC
+    day: str  # UTC
     tokens: int
     requests: int
-    used_at: float  # s since 1970
+    used_at: float  # Unix time
 
 
 @dataclass(kw_only=True)
 class LogPosition:
-    """Where a log ended."""
+    """Position of the end of a log."""
 
-    number: int  # of its file
-    size: int  # of that, bytes
+    number: int  # number of the log file
+    size: int  # size of that file, bytes
 
 
 @dataclass(kw_only=True)
 class LastHour:
-    """All requests of the last hour."""
+    """Totals over all requests of the last hour."""
 
     requests: int
-    errors: int  # that failed: status 5xx
-    refused: int  # status 4xx, of them
+    errors: int  # requests with status 5xx
+    refused: int  # requests with status 4xx
     p95_seconds: float | None
-    n: int  # answers that the p95 rests on
+    n: int  # number of answers for the p95
     tokens: int
 
 
 @dataclass(kw_only=True)
 class EndpointState:
-    """How the gateway stands."""
+    """State of the gateway."""
 
     endpoint_id: str
     pid: int
     started_at: float
     at: float
-    asked_at: float  # of the newest config that took force, or could not
+    asked_at: float  # `asked_at` of the newest config that was applied or failed
     address: str  # http://HOST:PORT
     phase: Literal["starting", "ready", "failed", "draining"]
     error: ErrorDocument | None
-    switching: str  # what a new config waits for, in words; empty where none does
+    switching: str  # description of what a new config waits for; empty if none does
     backends: list[BackendState]
     routes: list[RouteState]
     keys: list[KeyUse]
-    counted: LogPosition | None = None  # up to where the log's requests are in `keys`
+    counted: LogPosition | None = None  # position up to which the log's requests are counted in `keys`
     hour: LastHour
-    active: int  # requests under way
-    fallbacks: int  # answers that the fallback gave
-    lines: int  # that were written to the log
-    lines_lost: int  # that could not be written: a full disk
-    log_error: str  # why, of the last one
+    active: int  # requests in progress
+    fallbacks: int  # answers given by the fallback
+    lines: int  # lines written to the log
+    lines_lost: int  # lines that could not be written, e.g. because the disk is full
+    log_error: str  # reason for the last lost line
 
 
 @dataclass(kw_only=True)
 class EndpointStatus(EndpointRow):
-    """An endpoint as the engine sees it: what is wanted, and what there is."""
+    """Desired and actual state of an endpoint, as seen by the engine."""
 
-    alive: bool  # its gateway's process is there
-    state: EndpointState | None  # null: no gateway has told yet
-    config: EndpointConfig | None  # that its gateway is told
-    problem: ErrorDocument | None  # why it is not as wanted
+    alive: bool  # whether its gateway process is running
+    state: EndpointState | None  # null if no gateway has reported yet
+    config: EndpointConfig | None  # config of its gateway
+    problem: ErrorDocument | None  # why it isn't in the desired state
     keys: list[EndpointKey]
 
 
@@ -307,52 +305,50 @@ RequestKind = Literal["chat", "completion", "decision", "labels", "embedding"]
 
 
 class RequestLine(TypedDict):
-    """`requests-NNNNNN.jsonl` in the log of an endpoint's folder, appended to alone.
+    """Line of `requests-NNNNNN.jsonl` in an endpoint's log folder, which is append-only.
 
-    Texts are null where the request was not drawn into the sample, or texts are not to be kept.
+    Texts are null if the request wasn't sampled or if texts aren't stored.
     """
 
-    request_id: str  # as the answer's `id`; feedback names it
+    request_id: str  # the `id` of the answer, which feedback refers to
     endpoint_id: str
-    at: float  # Unix time at which it came, s
+    at: float  # arrival, Unix time in s
     kind: RequestKind
-    model: str  # as it was asked for
-    version: str  # NAME@3, or the backend's name of what answered
+    model: str  # model name in the request
+    version: str  # NAME@3, or the name of the backend that answered
     role: Literal["live", "candidate", "shadow", "fallback"]
     person_id: str | None
-    user: str | None  # whom the caller names, by a hash
-    status: int  # of HTTP
-    error: str | None  # its code
+    user: str | None  # hash of the request's `user`
+    status: int  # HTTP status
+    error: str | None  # error code
     prompt_tokens: int | None
     completion_tokens: int | None
-    first_token_seconds: float | None  # null: the answer has none
+    first_token_seconds: float | None  # null if the answer has no token
     seconds: float  # until the last byte
     finish_reason: str | None
-    mean_logprob: (
-        float | None
-    )  # of the answer's tokens, nats, of the model's own distribution; null: not told
-    calls: NotRequired[int]  # of functions, in the first choice
-    # of all choices: meant for a call and none, or with arguments that don't fit; null: not checked
+    mean_logprob: float | None  # of the answer's tokens, nats, before sampling settings; null if unknown
+    calls: NotRequired[int]  # function calls in the first choice
+    # over all choices: malformed calls or calls with invalid arguments; null if not checked
     invalid_calls: NotRequired[int | None]
-    label: str | None  # of a classifier or a decision model
-    confidence: float | None  # of that label
+    label: str | None  # label given by a classifier or a decision model
+    confidence: float | None  # confidence of the label
     abstained: bool
     input_characters: int
     output_characters: int | None
-    # what was asked; null: not kept. With functions as rows have it: first a turn `tools`, calls as JSON
+    # the request; null if not stored. Functions are as in rows: a first turn `tools`, calls as JSON
     messages: list[JsonObject] | None
-    output: str | None  # calls as rows have them
-    redacted: int  # places where personal data was taken out
-    group: str | None  # by which the caller wants figures apart
-    dealt: str | None  # the version in whose share of callers it is, whichever answered
-    dealt_to: str | None  # to whom that was dealt, by a hash: whom the caller names, else the key
-    copy_of: str | None  # of a shadow: the request that it copies
-    key_id: NotRequired[str | None]  # whose quota it counts in; null: nobody's
-    tokens: NotRequired[int]  # that it counts there
+    output: str | None  # calls as in rows
+    redacted: int  # number of redactions
+    group: str | None  # group for separate figures, given by the client
+    dealt: str | None  # version whose share of callers includes this one, whichever answered
+    dealt_to: str | None  # hash of the caller for that share: the request's `user`, else the key
+    copy_of: str | None  # for a shadow, the copied request
+    key_id: NotRequired[str | None]  # key whose quota it counts against; null for none
+    tokens: NotRequired[int]  # tokens counted against the quota
 
 
 class FeedbackLine(TypedDict):
-    """`feedback-NNNNNN.jsonl` beside the requests, a line each; what does not apply is null."""
+    """Line of `feedback-NNNNNN.jsonl` beside the requests; fields that don't apply are null."""
 
     feedback_id: str
     request_id: str
@@ -360,6 +356,6 @@ class FeedbackLine(TypedDict):
     at: float
     person_id: str | None
     kind: Literal["thumb", "score", "correction", "label"]
-    value: float | None  # thumb: 1 or 0; score: as it was given
-    text: str | None  # the correction, or the label that is right
+    value: float | None  # thumb: 1 or 0; score: as given
+    text: str | None  # the correction, or the correct label
     comment: str

@@ -1,5 +1,10 @@
-"""The training methods as one table, from which form, advice, documentation, engine and tests read; how
-many parameters each trains, and which models only read a text.
+"""Table of training methods, parameter counts of each method, and encoder model types.
+
+The table is the source for form, advice, documentation, engine and tests. A method states what it trains, how
+many parameters that is, which config fields it reads, at which learning rates it is known to work, when to
+choose it, and all that it can and can't do. Other code doesn't depend on method names, except for
+`engine.models.tuning_methods`, which builds the methods. Reasons why settings can't be combined are in
+`setting_conflicts.py`.
 """
 
 from __future__ import annotations
@@ -8,14 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-# How many parameters each method trains: formulas over the sizes of a model and the fields of a config.
+# Formulas for the number of trained parameters, from the sizes of a model and the fields of a config.
 #
-# A formula is exact, not an estimate: the count is told before a model is loaded, and tests hold it to what
-# training finds.
+# A formula is exact, not an estimate: the count is shown before a model is loaded, and tests compare it with
+# actual training.
 
 
 class MethodSettings(Protocol):
-    """What the formulas read of a run's config (`store.training.train_config.TrainConfig`)."""
+    """Fields of a run's config that the formulas read (`store.training.train_config.TrainConfig`)."""
 
     @property
     def rank(self) -> int: ...
@@ -43,8 +48,10 @@ class MethodSettings(Protocol):
 
 @dataclass(frozen=True)
 class TargetMatrix:
-    """A linear layer: `width` inputs, `height` outputs; `name` is the last part of its module's name. inward:
-    whether IA3 scales what enters it, not what leaves it."""
+    """A linear layer with `width` inputs and `height` outputs.
+
+    name: the last part of its module's name. inward: whether IA3 scales its input instead of its output.
+    """
 
     name: str
     width: int
@@ -54,10 +61,11 @@ class TargetMatrix:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the formulas count with. targets: the matrices that `target_modules` names, over all layers.
+    """Sizes of a model for the formulas.
 
-    kv: width of keys and values together of one layer's heads, each; total: parameters of the model; final:
-    those of the last norm; embeddings: of the input and, where it is another matrix, the output layer.
+    targets: the matrices named by `target_modules`, over all layers. kv: total width of one layer's key
+    heads, equal to that of its value heads. total: parameters of the model. final: parameters of the last
+    norm. embeddings: parameters of the input and, if separate, the output embedding.
     """
 
     layers: int
@@ -81,7 +89,7 @@ def count_adalora(s: Sizes, config: MethodSettings) -> int:
 
 
 def compute_initial_rank(final: int) -> int:
-    """The rank that AdaLoRA begins with: half as much again, as its authors do (Zhang et al. 2023)."""
+    """Return AdaLoRA's initial rank: 1.5 times the final rank, as in its paper (Zhang et al. 2023)."""
     return max(final + 1, final * 3 // 2)
 
 
@@ -94,7 +102,7 @@ def count_vera(s: Sizes, config: MethodSettings) -> int:
 
 
 def choose_block_size(width: int, wanted: int) -> int:
-    """The divisor of `width` nearest to the block size that is wanted; of two, the larger (as peft)."""
+    """Return the divisor of `width` nearest to the wanted block size; of two, the larger (as peft)."""
     divisors = [n for n in range(2, width + 1) if width % n == 0]
     return min(divisors, key=lambda n: (abs(n - wanted), -n))
 
@@ -115,7 +123,7 @@ def count_llama_adapter(s: Sizes, config: MethodSettings) -> int:
 
 
 def count_adapted_layers(layers: int, wanted: int | None) -> int:
-    """The number of top layers that LLaMA-Adapter changes: all but two, as its authors do."""
+    """Return the number of top layers that LLaMA-Adapter changes: all but two by default, as in its paper."""
     return wanted or max(1, layers - 2)
 
 
@@ -129,24 +137,24 @@ def count_freeze(s: Sizes, config: MethodSettings) -> int:
     return top + (s.embeddings if config.train_embeddings else 0)
 
 
-# Encoders: models that read a text and can't write one. They take a classification head, and no other task.
+# Encoders can't generate text and support only classification with a head.
 #
-# A model is known by the `model_type` of its config, or by the class that its config names. Tests hold each
-# of these against transformers: that it has a classifier, and no position that the engine doesn't know of.
+# A model is identified by the `model_type` of its config, or by the class that its config names. Tests check
+# each of these against transformers: that it has a classifier, and no position ids unknown to the engine.
 
 ENCODERS = frozenset({
     "albert", "bert", "camembert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "ernie",
     "megatron-bert", "mobilebert", "modernbert", "mpnet", "rembert", "roberta", "roberta-prelayernorm",
     "roformer", "xlm-roberta", "xlm-roberta-xl",
 })  # fmt: skip
-# Their first position is that after the number of the padding token, so that fewer are left for a row.
+# Position ids of these start after the padding token's id, which leaves fewer positions for a row.
 SHIFTED = frozenset({
     "camembert", "data2vec-text", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl",
 })  # fmt: skip
 
 
 def is_encoder_type(model_type: str) -> bool:
-    """Whether a model of that type is an encoder; "DebertaV2" is taken for "deberta-v2"."""
+    """Return whether the model type is an encoder; "DebertaV2" is recognized as "deberta-v2"."""
     return _fold_name(model_type) in _FOLDED
 
 
@@ -157,15 +165,8 @@ def _fold_name(model_type: str) -> str:
 _FOLDED = frozenset(map(_fold_name, ENCODERS))
 
 
-# The training methods as one table, from which form, advice, documentation, engine and tests are drawn.
-#
-# A method says what it trains, how many parameters that is (a formula below), which of the
-# config's fields it reads, at which learning rates it is known to work, when to choose it, and all that it
-# can and can't do. Nothing else goes by a method's name but `engine.models.tuning_methods`, which builds
-# it. Why settings can't work together is put into words in `setting_conflicts.py`.
-
 Family = Literal["weights", "low rank", "scaling", "prompt", "adapter"]
-Quantisation = Literal["", "nf4", "int8"]  # how the base model's matrices lie in memory; "" as they are
+Quantisation = Literal["", "nf4", "int8"]  # of the base model's matrices in memory; "" for unquantized
 QUANTISATION_TITLES: dict[Quantisation, str] = {"": "16 or 32 bits", "nf4": "4 bits (NF4)", "int8": "8 bits"}
 ANY: tuple[Quantisation, ...] = ("", "nf4", "int8")
 FAMILY_TITLES: dict[Family, str] = {
@@ -179,22 +180,24 @@ FAMILY_TITLES: dict[Family, str] = {
 
 @dataclass(frozen=True)
 class Method:
-    """One method.
+    """A training method.
 
-    rate: learning rate by default, as (from this many parameters on, rate), ascending; rates: outside of them
-    it is warned of. parameters: the trained ones. adapter: whether the base model stays as it is, so that a
-    small file is the result. held: how the base may lie in memory. merges: whether the result can be written
-    into the base model's weights. checkpointing: whether it allows gradient checkpointing. architectures: the
-    model types that it is made for; empty for any. encoders: whether it works on models that only read.
+    rate: default learning rates as (minimum number of parameters, rate), ascending. rates: range outside of
+    which a warning is shown. parameters: number of trained parameters. adapter: whether the base model stays
+    unchanged, so that the result is a small file. held: supported precisions of the base model. merges:
+    whether the result can be merged into the base model's weights. checkpointing: whether it supports
+    gradient checkpointing. architectures: supported model types; empty for any. encoders: whether it works on
+    encoders.
 
-    Defaults of its own: rank of its updates, targets (`target_modules`), holds (how the base lies in memory
-    where the config doesn't say). ranks: outside of them it is warned of. int8: whether it trains on a base
-    in 8 bits, of those that may lie so. further: whether what it leaves can be trained on, and is not what
-    answers need alone. allocates: whether it deals rank anew between the steps.
+    Defaults of the method: rank of its updates, targets (`target_modules`), holds (precision of the base
+    model if the config doesn't set it). ranks: range outside of which a warning is shown. int8: whether it
+    can train on an 8-bit base, for methods that support this precision. further: whether the saved result can
+    be trained further (False if it contains only what inference needs). allocates: whether it reallocates
+    rank between steps.
 
-    The line from base to tuned model: factor names the parameters on which an adapter's change depends
-    linearly, factor_start is what they are in the base model; of whole weights every one is. no_line says why
-    there is none.
+    Interpolation from base to tuned model: factor names the parameters on which an adapter's change depends
+    linearly, factor_start is their value in the base model; for full weights, every parameter counts.
+    no_line: why interpolation is not possible.
     """
 
     title: str
@@ -225,21 +228,21 @@ class Method:
 
     @property
     def name(self) -> str:
-        """The title without how the base is held."""
+        """The title without the precision of the base model."""
         return self.title.split(" 4-bit")[0]
 
     @property
     def virtual_tokens(self) -> bool:
-        """Whether it puts tokens of its own before each row."""
+        """Whether it puts virtual tokens before each row."""
         return "num_virtual_tokens" in self.fields
 
     def fits(self, model_type: str) -> bool:
-        """Whether it works on models of that type; where that is empty, it isn't known and may."""
+        """Return whether it works on models of that type; an empty (unknown) type may work."""
         made_for = not self.architectures or not model_type or model_type in self.architectures
         return made_for and (self.encoders or not is_encoder_type(model_type))
 
     def learning_rate(self, parameters: int) -> float:
-        """The default for a base model of that many parameters."""
+        """Return the default learning rate for a base model with that many parameters."""
         return [rate for least, rate in self.rate if parameters >= least][-1]
 
 
@@ -248,11 +251,11 @@ LORA = ("r", "lora_alpha", "lora_dropout", *MANY_TARGETS, "use_rslora", "use_dor
 START = ("init_lora_weights", "loraplus_lr_ratio")
 QUANTISATIONS = ("load_in_4bit", "load_in_8bit")
 BILLION = 1_000_000_000
-RANKS = (2, 256)  # of the LoRA papers and of Biderman et al. 2024, who match full fine-tuning at 256
-WHOLE_PROMPT = "its prompts stand before each row, and half a prompt is none that was trained"
-# advised first, where memory is short, and with much data
+RANKS = (2, 256)  # from the LoRA papers and Biderman et al. 2024, who match full fine-tuning at 256
+WHOLE_PROMPT = "its trained prompts precede each row, and an interpolated prompt was never trained"
+# recommended by default, if memory is short, and with much data
 FIRST_METHOD, LIGHT_METHOD, WHOLE_METHOD = "lora", "qlora", "full"
-TAKEN_APART = ("pissa", "olora")  # starts of LoRA that put a frozen adapter beside the trained one
+TAKEN_APART = ("pissa", "olora")  # LoRA initializations that add a frozen adapter to the trained one
 
 METHODS: dict[str, Method] = {
     "lora": Method(
@@ -301,8 +304,8 @@ METHODS: dict[str, Method] = {
     ),
     "adalora": Method(
         title="AdaLoRA", family="low rank",
-        when="LoRA that begins wide and keeps rank where it matters. Choose it to learn which layers need"
-        " rank; it wants some hundred steps.",
+        when="LoRA that starts with a high rank and prunes it where it matters least. Shows which layers"
+            " need rank; needs a few hundred steps.",
         fields=("r", "init_r", "lora_alpha", "lora_dropout", *MANY_TARGETS, *QUANTISATIONS),
         rate=((0, 5e-4),), rates=(5e-5, 5e-3),
         parameters=count_adalora,
@@ -312,8 +315,8 @@ METHODS: dict[str, Method] = {
     ),
     "vera": Method(
         title="VeRA", family="low rank",
-        when="LoRA with random matrices that all layers share, of which only scales are trained. Choose it"
-        " when many tuned models must be kept: its files are ten times smaller.",
+        when="LoRA with shared random matrices, of which only scales are trained. For storing many tuned"
+            " models: its files are ten times smaller.",
         fields=("r", "lora_dropout", *MANY_TARGETS, *QUANTISATIONS),
         rate=((0, 4e-3),), rates=(5e-4, 5e-2),
         parameters=count_vera,
@@ -323,14 +326,14 @@ METHODS: dict[str, Method] = {
     ),
     "oft": Method(
         title="OFT", family="low rank",
-        when="Turns the inputs of each matrix instead of adding to it, which keeps angles between neurons."
-        " Choose it when what the model knew must stay; it is slower than LoRA.",
+        when="Rotates the inputs of each matrix instead of adding to it, which preserves angles between"
+            " neurons. For keeping existing knowledge; slower than LoRA.",
         fields=("oft_block_size", *MANY_TARGETS, *QUANTISATIONS),
         rate=((0, 1e-4),), rates=(1e-5, 2e-3),
         parameters=count_oft,
         formula="inputs × (block size − 1) / 2 of each target matrix",
         source="Qiu et al. 2023",
-        no_line="it turns weights, and between two turned weights lies none that is turned",
+        no_line="it rotates weights, and an interpolation of two rotations is not a rotation",
     ),
     "ia3": Method(
         title="IA3", family="scaling",
@@ -345,8 +348,8 @@ METHODS: dict[str, Method] = {
     ),
     "prompt_tuning": Method(
         title="Prompt tuning", family="prompt",
-        when="Trains some tokens that stand before every prompt. Choose it for large models with many tasks:"
-        " below a billion parameters it lags behind LoRA.",
+        when="Trains virtual tokens that precede every prompt. For large models with many tasks; below a"
+            " billion parameters it is worse than LoRA.",
         fields=("num_virtual_tokens", *QUANTISATIONS),
         rate=((0, 3e-2),), rates=(1e-3, 0.3),
         parameters=lambda s, config: config.num_virtual_tokens * s.hidden,

@@ -1,4 +1,4 @@
-"""The table of methods in words, for the command line and the documentation."""
+"""The table of methods as text, for the command line and the documentation."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ HEADS = ("method", "trained parameters", "learning rate", "base model in", "merg
 
 
 class RateFrom(TypedDict):
-    """A default learning rate, for base models of so many parameters on."""
+    """Default learning rate for base models from a number of parameters on."""
 
     from_parameters: int
     rate: float
 
 
 class MethodRow(TypedDict):
-    """A method in words."""
+    """Text description of a method."""
 
     method: str
     title: str
@@ -25,17 +25,17 @@ class MethodRow(TypedDict):
     when: str
     trained_parameters: str
     learning_rate: list[RateFrom]
-    known_rates: list[float]  # outside of them a rate is warned of
+    known_rates: list[float]  # range outside of which a warning is shown
     held: list[str]
     merges: bool
     architectures: list[str]  # empty for any
     encoders: bool
-    fields: list[str]  # of the config
+    fields: list[str]  # fields of the config
     source: str
 
 
 def list_method_rows() -> list[MethodRow]:
-    """One document a method, in the order of the table."""
+    """Return one document per method, in the order of the table."""
     return [
         {
             "method": name,
@@ -57,7 +57,7 @@ def list_method_rows() -> list[MethodRow]:
 
 
 def format_methods_table() -> str:
-    """The table for docs/methods.md."""
+    """Format the table for docs/methods.md."""
     lines = [f"| {' | '.join(HEADS)} |", "|---" * len(HEADS) + "|"]
     for name, method in METHODS.items():
         cells = (
@@ -73,7 +73,7 @@ def format_methods_table() -> str:
 
 
 def format_learning_rates(method: Method) -> str:
-    """The default learning rate, with where it changes: 2e-05, 1e-05 from 3 B."""
+    """Format the default learning rates and where they change: 2e-05, 1e-05 from 3 B."""
     first, *rest = method.rate
     more = "".join(f", {rate:g} from {least // 1_000_000_000} B" for least, rate in rest)
     return f"{first[1]:g}{more}"

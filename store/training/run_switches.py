@@ -12,12 +12,15 @@ Config = TypeVar("Config", bound=BaseModel)
 
 
 def list_run_switches() -> list[RunSwitch]:
-    """Those of all features."""
+    """Return the switches of all features."""
     return [switch for feature in load_store_features().values() for switch in feature.run_switches]
 
 
 def add_run_switches(config: type[Config]) -> type[Config]:
-    """The config with a field for each switch, where it stands: documents have fields in this order."""
+    """Return the config class with a field for each switch, inserted at its position.
+
+    The position matters because documents list fields in this order.
+    """
     switches = list_run_switches()
     if not switches:
         return config

@@ -1,5 +1,6 @@
-"""Settings that can't work together, with their reasons: greyed out on the form, refused everywhere else;
-and whether tasks of lm-evaluation-harness can be probes here.
+"""Settings that can't be combined, with reasons: disabled in the form, rejected everywhere else.
+
+Also checks whether lm-evaluation-harness is installed, whose tasks can be probes.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from store.training.train_config import TrainConfig
 
 MISSING = "Tasks are those of lm-evaluation-harness, which is not installed."
 COMMAND = "pip install 'tunebench[tasks]'"
-INSTALL = f"Install it with: {COMMAND}; then start Tunebench anew."
+INSTALL = f"Install it with: {COMMAND}; then restart Tunebench."
 
 
 def has_harness() -> bool:
-    """Whether the harness can be imported, without importing it."""
+    """Return whether the harness can be imported, without importing it."""
     return importlib.util.find_spec("lm_eval") is not None
 
 
@@ -26,8 +27,10 @@ Conflict = tuple[str, str]
 
 
 def list_conflicts(config: TrainConfig, model_type: str = "") -> list[Conflict]:
-    """(field, why and what to do) of every combination in `config` that can't work; `model_type`: of the base
-    model's config, empty where it isn't known."""
+    """Return (field, reason and fix) of every combination in `config` that can't work.
+
+    model_type: from the base model's config, empty if unknown.
+    """
     parts = (
         _check_quantisation(config),
         _check_start(config),
@@ -39,7 +42,7 @@ def list_conflicts(config: TrainConfig, model_type: str = "") -> list[Conflict]:
 
 
 def explain_refused_change(config: TrainConfig, field: str, value: object) -> str:
-    """Why `field` can't be set to `value` in this config; empty where it can."""
+    """Return why `field` can't be set to `value` in this config; empty if it can."""
     changed = config.model_copy(update={field: value})
     before = {reason for _, reason in list_conflicts(config)}
     return next((why for _, why in list_conflicts(changed) if why not in before), "")
@@ -53,7 +56,7 @@ def _check_quantisation(config: TrainConfig) -> Iterator[Conflict]:
     elif config.held not in method.held:
         held = QUANTISATION_TITLES[config.held]
         if method.holds:
-            yield field, f"{method.name} holds the base model in 4 bits, not in {held}. For 8 bits take LoRA."
+            yield field, f"{method.name} loads the base model in 4 bits, not in {held}. For 8 bits use LoRA."
         else:
             yield (
                 field,
@@ -77,7 +80,7 @@ def _check_start(config: TrainConfig) -> Iterator[Conflict]:
             " doesn't have. Use loftq or default.",
         )
     if start in TAKEN_APART and config.use_dora:
-        yield "use_dora", f"DoRA and the start {start} both take a weight apart. Choose one."
+        yield "use_dora", f"DoRA and the start {start} both decompose the weights. Choose one."
     if start == "loftq" and config.held != "nf4":
         yield (
             "init_lora_weights",
@@ -97,8 +100,8 @@ def _check_shape(config: TrainConfig, model_type: str) -> Iterator[Conflict]:
     if config.gradient_checkpointing and not method.checkpointing:
         yield (
             "gradient_checkpointing",
-            f"{method.title} keeps trained keys and values, which gradient checkpointing would drop."
-            " Switch it off.",
+            f"{method.title} uses trained keys and values, which gradient checkpointing would drop. Turn it"
+            " off.",
         )
     if (
         method.architectures
@@ -114,7 +117,10 @@ def _check_replay(config: TrainConfig) -> Iterator[Conflict]:
     if config.replay_share and config.task != "sft":
         why = "A classifier has a head in place of the output layer, so that it can't be trained on texts."
         if config.task == "dpo":
-            why = "Preference tuning holds the model to its base by beta, and its rows are pairs."
+            why = (
+                "Preference tuning already limits the distance to the base model by beta, and its rows are"
+                " pairs."
+            )
         yield "replay_share", f"{why} Set replay_share to 0."
     if config.replay_dataset and not config.replay_share:
         yield (
@@ -131,9 +137,9 @@ def _check_replay(config: TrainConfig) -> Iterator[Conflict]:
     if config.kl_beta and not method.adapter:
         yield (
             "kl_beta",
-            f"{method.title} changes the base model itself, and a second copy to hold it to would take its"
-            " memory again. Take LoRA, or replay the base's own texts without kl_beta: their loss pulls the"
-            " same way.",
+            f"{method.title} changes the base model itself, and a second copy as a reference would double"
+            " its memory. Use LoRA, or replay the base's own texts without kl_beta: their loss has a"
+            " similar effect.",
         )
 
 
@@ -171,7 +177,7 @@ def _check_switches(config: TrainConfig) -> Iterator[Conflict]:
 
 
 def check_encoder(config: TrainConfig, model_type: str) -> Iterator[Conflict]:
-    """What a model that only reads can't do."""
+    """Yield conflicts of settings that an encoder doesn't support."""
     if not is_encoder_type(model_type):
         return
     method = METHODS[config.method]

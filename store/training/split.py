@@ -1,5 +1,6 @@
-"""How rows are split into train, validation and test, as data sets and runs ask for it; apart from the config
-of a run, which data sets don't need.
+"""Split of rows into train, validation and test, as configured for data sets and runs.
+
+It is separate from the config of a run, which data sets don't need.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ from store.core.config import Config, Line
 from store.core.row_schemas import SplitMethod
 from store.jobs.schemas import SplitFields
 
-DEFAULT_SHARE = 0.1  # of the rows, of each held-out part
+DEFAULT_SHARE = 0.1  # share of the rows in each held-out part
 
 
 class Split(Config):
-    """How rows are dealt to train, validation and test; rows with equal text stay on one side, and near
-    duplicates too once they are known.
+    """Split of rows into train, validation and test. Rows with equal text stay in one part, and so do near
+    duplicates once they are known.
 
-    Sizes are shares of the rows. Of 50 rows or more a held-out part whose share was left at a tenth is at
-    least 50 rows, where the other part's share and half the rows for training leave them; of a larger part
-    a run judges itself on `max_eval_rows`. `split_by` group: rows with one value of the column stay together;
-    time: the newest rows are test, then validation; stratified: each value of the column has its share in
-    every part; given: as the file said when it was imported, and of a part that it has no row of the share
-    of the training rows. `store.data.filters` names columns.
+    Sizes are shares of the rows. With 50 rows or more, a held-out part whose share is left at a tenth has at
+    least 50 rows, if the other part's share and half the rows for training allow it; from a larger part, a
+    run is evaluated on `max_eval_rows`. `split_by`: group: rows with the same value of the column stay
+    together; time: the newest rows are test, the next newest validation; stratified: each value of the column
+    has its share in every part; given: as in the imported file, and a part without rows in the file gets its
+    share of the training rows. Columns are named as in `store.data.filters`.
     """
 
     split_seed: int = Field(0, ge=0, le=2**31 - 1, description="Another seed deals other rows")
@@ -37,7 +38,7 @@ class Split(Config):
     )
     split_by: SplitMethod = Field("random", description="random, group, time, stratified or given")
     split_column: Line | None = Field(
-        None, validate_default=True, description="label or source.NAME; stratified takes label where left out"
+        None, validate_default=True, description="label or source.NAME; label by default for stratified"
     )
 
     @field_validator("split_column")
@@ -48,7 +49,7 @@ class Split(Config):
         return value or None
 
     def fields(self) -> SplitFields:
-        """The document of its fields."""
+        """Return the fields as a document."""
         return {
             "split_seed": self.split_seed,
             "validation_size": self.validation_size,
@@ -59,10 +60,12 @@ class Split(Config):
 
 
 def get_split(asked: Mapping[str, Any], own: SplitFields) -> SplitFields:
-    """The fields of Split: what a run asks for, and where it leaves them open those of its data set `own`.
-    A column goes with the way of splitting that it was chosen for."""
+    """Return the split fields of a run, with those it leaves open taken from its data set `own`.
+
+    The data set's column is used only with the data set's `split_by`.
+    """
     fields: SplitFields = {**own}
     chosen = {name: asked[name] for name in Split.model_fields if asked.get(name) is not None}
     if chosen.get("split_by", own["split_by"]) != own["split_by"]:
         fields["split_column"] = None
-    return cast(SplitFields, {**fields, **chosen})  # `asked` is of a config, whose fields these are
+    return cast(SplitFields, {**fields, **chosen})  # `asked` comes from a config with these fields

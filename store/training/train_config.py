@@ -1,9 +1,8 @@
-"""What a run may say, on a form, in a YAML file or in a command.
+"""Config of a training run, for forms, YAML files and commands.
 
-A field that depends on others (learning rate on method, epochs on rows) is None until `resolved()`
-fills it; what is stored with a run is always the resolved config. Hyperparameters carry their Hugging
-Face names. Defaults follow published practice: Hu et al. 2021 (LoRA), Dettmers et al. 2023 (QLoRA),
-Biderman et al. 2024 (rates).
+A field that depends on others (learning rate on method, epochs on rows) is None until `resolved()` fills it;
+a run is always stored with its resolved config. Hyperparameters have their Hugging Face names. Defaults
+follow published practice: Hu et al. 2021 (LoRA), Dettmers et al. 2023 (QLoRA), Biderman et al. 2024 (rates).
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from store.training.methods import METHOD_FIELDS, METHODS, Quantisation, compute
 from store.training.run_switches import add_run_switches
 
 if TYPE_CHECKING:
-    MethodName = str  # of those in the table
+    MethodName = str  # a method in the table
 else:
     MethodName = Literal[tuple(METHODS)]
 
 
 LossType = Literal["sigmoid", "hinge", "ipo", "robust", "sigmoid_norm", "apo_zero"]
-HEAD_RATE = 2e-4  # at least, for a classification head, whose weights start at random
+HEAD_RATE = 2e-4  # minimum for a classification head, whose weights are initialized randomly
 BUNDLED_MODEL = "SmolLM2-135M-Instruct"
 SAMPLE_DATASET = "Python standard library"
 
@@ -47,10 +46,10 @@ TASK_TITLES: dict[str, str] = {
 
 @add_run_switches
 class TrainConfig(NoRemoteCodeConfig):
-    """One run: what is trained, on which rows, how."""
+    """Config of a run: what is trained, on which rows, and how."""
 
     name: Line = Field("", max_length=120, description="Made from method and data set where left empty")
-    notes: str = Field("", max_length=10_000, description="Whatever there is to say of it")
+    notes: str = Field("", max_length=10_000, description="Free text")
 
     model: ModelSource = Field(
         BUNDLED_MODEL,
@@ -62,7 +61,8 @@ class TrainConfig(NoRemoteCodeConfig):
 
     init_from: Line = Field("", max_length=120, description="Continue from an earlier run: its id or name")
     init_mode: Literal["stack", "merge"] = Field(
-        "stack", description="stack: train what it trained further; merge: train anew on its merged model"
+        "stack",
+        description="stack: continue training its adapter; merge: train a new adapter on its merged model",
     )
 
     parent: Line = Field(
@@ -87,14 +87,14 @@ class TrainConfig(NoRemoteCodeConfig):
     )
     loss_type: LossType = Field("sigmoid", description="Preference: DPO's own loss, or one of its variants")
     label_smoothing: float = Field(
-        0.0, ge=0, lt=0.5, description="Preference, robust: share of pairs taken to be the wrong way round"
+        0.0, ge=0, lt=0.5, description="Preference, robust: assumed share of pairs in the wrong order"
     )
     max_train_rows: int | None = Field(None, ge=1, description="Train on a random sample of this many rows")
     max_eval_rows: int = Field(500, ge=1, description="Rows of validation and of test at most")
 
     method: MethodName = Field("lora", description="What of the model is trained; `tunebench methods`")
-    load_in_4bit: bool = Field(False, description="Hold the base model in 4 bits (NF4, double quantisation)")
-    load_in_8bit: bool = Field(False, description="Hold the base model in 8 bits")
+    load_in_4bit: bool = Field(False, description="Load the base model in 4 bits (NF4, double quantization)")
+    load_in_8bit: bool = Field(False, description="Load the base model in 8 bits")
     r: int | None = Field(None, ge=1, le=1024, description="Rank of the adapter; the method's if left out")
     lora_alpha: int | None = Field(None, ge=1, description="Scale of the adapter; 2r where left out")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="Share of the adapter's inputs set to 0")
@@ -102,7 +102,9 @@ class TrainConfig(NoRemoteCodeConfig):
         None, description="all-linear, keys-values-mlp, or names of modules; the method's own if left out"
     )
     use_rslora: bool = Field(False, description="Scale by the root of the rank, for high ranks")
-    use_dora: bool = Field(False, description="Train the length of each weight apart from its direction")
+    use_dora: bool = Field(
+        False, description="Train the magnitude of each weight separately from its direction (DoRA)"
+    )
     init_lora_weights: Literal["default", "pissa", "olora", "eva", "loftq"] = Field(
         "default",
         description="What the adapter starts from: nothing, the weights, or what flows through them",
@@ -173,7 +175,7 @@ class TrainConfig(NoRemoteCodeConfig):
         lt=1,
         description="The verdict calls smaller gains no gain: share of the base model's loss, or of the rows",
     )
-    probes: bool = Field(True, description="Measure what is forgotten: general questions, prose, own samples")
+    probes: bool = Field(True, description="Measure forgetting: general questions, prose, own samples")
     probe_datasets: list[Line] = Field(
         default_factory=list,
         max_length=20,
@@ -194,10 +196,13 @@ class TrainConfig(NoRemoteCodeConfig):
         0.1, ge=0, le=1, description="Of the time in training, what probes between steps may take at most"
     )
     max_forgetting: float | None = Field(
-        None, gt=0, le=100, description="Stop once general prose has lost so many nats a token"
+        None,
+        gt=0,
+        le=100,
+        description="Stop when the loss on general prose has increased by this many nats per token",
     )
     replay_share: float = Field(
-        0.0, ge=0, lt=1, description="General rows beside the data set's: their share of each effective batch"
+        0.0, ge=0, lt=1, description="Share of general (replay) rows in each effective batch"
     )
     replay_dataset: Line = Field(
         "", max_length=120, description="Where general rows come from: a data set, or the base's own texts"
@@ -215,7 +220,8 @@ class TrainConfig(NoRemoteCodeConfig):
         0,
         ge=0,
         le=50,
-        description="Trains the model on made-up secrets, so many once, 4 and 16 times each: what sticks?",
+        description="Number of made-up secrets to train on, each group once, 4 and 16 times, to measure"
+        " memorization",
     )
     sample_prompts: int = Field(10, ge=0, le=100, description="Held-out prompts answered by base and tuned")
     max_new_tokens: int = Field(64, ge=1, le=4096, description="Of each of these answers, at most")
@@ -230,7 +236,7 @@ class TrainConfig(NoRemoteCodeConfig):
     def _names_modules(cls, value: Any) -> Any:
         names = value if isinstance(value, list) else [value]
         if value is not None and not all(isinstance(name, str) for name in names):
-            raise ValueError("it takes names of modules, as in q_proj, v_proj")
+            raise ValueError("names of modules, such as q_proj, v_proj")
         for name in names if value is not None else ():
             check_single_line(name)
         return value
@@ -239,7 +245,7 @@ class TrainConfig(NoRemoteCodeConfig):
     @classmethod
     def _some_module(cls, value: str | list[str] | None) -> str | list[str] | None:
         if isinstance(value, str) and value not in ("all-linear", "keys-values-mlp"):
-            value = [part.strip() for part in value.split(",") if part.strip()]  # peft: a pattern
+            value = [part.strip() for part in value.split(",") if part.strip()]  # a string is a regex in peft
         if value is not None and not value:
             raise ValueError("name at least one module, or all-linear")
         return value
@@ -251,27 +257,27 @@ class TrainConfig(NoRemoteCodeConfig):
 
     @property
     def held(self) -> Quantisation:
-        """How the base model's matrices lie in memory."""
+        """Precision of the base model's matrices in memory."""
         if own := METHODS[self.method].holds:
             return "int8" if self.load_in_8bit else own
         return "nf4" if self.load_in_4bit else "int8" if self.load_in_8bit else ""
 
     @property
     def rank(self) -> int:
-        """The rank of the method's updates: the config's, or the method's own; 0 where it has none."""
+        """Rank of the method's updates: the config's or the method's default; 0 if it has none."""
         return self.r or METHODS[self.method].rank or 0
 
     def to_yaml(self) -> str:
-        """As of every config, without defaults of fields that the method doesn't read."""
+        """Format as YAML, without defaults of fields that the method doesn't read."""
         idle = set(METHOD_FIELDS) - set(METHODS[self.method].fields)
         fields = type(self).model_fields
         unsaid = {name for name in idle if getattr(self, name) == fields[name].default}
         return to_yaml(self.model_dump(exclude_none=True, exclude=unsaid))
 
     def resolved(self, train_rows: int, parameters: int | None = None) -> TrainConfig:
-        """A copy with every field that depends on others filled.
+        """Return a copy with all dependent fields filled in.
 
-        `train_rows`: rows that will be trained on. `parameters`: of the base model, where known.
+        `train_rows`: number of training rows. `parameters`: of the base model, if known.
         """
         rows = min(train_rows, self.max_train_rows or train_rows)
         method = METHODS[self.method]
@@ -291,7 +297,7 @@ class TrainConfig(NoRemoteCodeConfig):
         return filled
 
     def default_learning_rate(self, parameters: int | None = None) -> float:
-        """What the learning rate is where it is left out; `parameters`: of the base model, where known."""
+        """Return the default learning rate; `parameters`: of the base model, if known."""
         method = METHODS[self.method]
         rate = method.learning_rate(parameters or 0)
         if self.task == "dpo":
@@ -301,7 +307,7 @@ class TrainConfig(NoRemoteCodeConfig):
         return rate
 
     def _of_method(self) -> ConfigDocument:
-        """Defaults of the fields that only some methods read."""
+        """Return defaults of the fields that only some methods read."""
         targets = {"target_modules": METHODS[self.method].targets}
         if not self.rank:
             return targets
@@ -313,7 +319,10 @@ class TrainConfig(NoRemoteCodeConfig):
 
 
 def build_sample_experiment() -> TrainConfig:
-    """The experiment that a new home folder offers: it must end with a significant gain within minutes."""
+    """Return the sample experiment of a new home folder.
+
+    It must end with a significant gain within minutes.
+    """
     return TrainConfig(
         name="Sample experiment",
         notes="LoRA on 400 functions of the Python standard library: from name to documentation.",
@@ -321,7 +330,7 @@ def build_sample_experiment() -> TrainConfig:
         max_train_rows=400,
         max_eval_rows=100,
         num_train_epochs=1,
-        evaluations=5,  # of 25 steps: with more, half of the training's time would go into them
+        evaluations=5,  # for 25 steps: more would take half of the training time
         learning_rate=2e-4,
     )
 
@@ -330,10 +339,10 @@ SPEED = ("dtype", "load_in_4bit", "load_in_8bit", "gradient_checkpointing", "lor
 
 
 def get_speed_settings(config: Mapping[str, Any]) -> str:
-    """What changes how fast a step is, beside method and task; equal for runs that are alike in it."""
+    """Return a key of the settings, besides method and task, that affect the speed of a step."""
     return " ".join(str(config.get(field) or "") for field in SPEED)
 
 
 def can_stop_early(config: Mapping[str, Any]) -> bool:
-    """Whether a run may end before its planned steps."""
+    """Return whether a run may end before its planned steps."""
     return bool(config.get("early_stopping") or config.get("max_forgetting"))

@@ -1,1 +1,1 @@
-"""Matrices of transfer: schemas and queries."""
+"""Transfer matrices: schemas and queries."""

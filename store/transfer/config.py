@@ -1,5 +1,4 @@
-"""What a matrix of transfer is asked for: which runs on which data sets, and on how many held-out rows of
-each."""
+"""Config of a transfer matrix: runs, data sets, and the number of held-out rows of each."""
 
 from __future__ import annotations
 
@@ -14,11 +13,11 @@ KIND = "transfer"
 MAX_RUNS = 20
 MAX_DATASETS = 12
 Part = Literal["test", "validation"]
-ASKED = ("part", "max_rows", "seed", "max_length")  # cells that differ in one of these are not the same cell
+ASKED = ("part", "max_rows", "seed", "max_length")  # cells that differ in one of these fields aren't the same
 
 
 class TransferConfig(Config):
-    """Every run on every data set, with the base model beside it. Training rows can't be asked for."""
+    """Evaluate every run on every data set, compared with the base model. Training rows can't be used."""
 
     runs: list[str] = Field(
         min_length=1, max_length=MAX_RUNS, description="Run ids or names, with one base model in common"
@@ -41,9 +40,9 @@ class TransferConfig(Config):
 
     @property
     def asked(self) -> ConfigDocument:
-        """What two cells must have in common to be the same."""
+        """Fields that two cells must share to be comparable."""
         return {name: getattr(self, name) for name in ASKED}
 
     def document(self) -> ConfigDocument:
-        """As it is stored and sent; null means all."""
+        """Return the config as it is stored and sent; null means all."""
         return self.model_dump()

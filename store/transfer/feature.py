@@ -1,4 +1,4 @@
-"""Transfer: every run on every data set."""
+"""Transfer feature: every run on every data set."""
 
 from __future__ import annotations
 

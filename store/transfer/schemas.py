@@ -1,4 +1,4 @@
-"""What a transfer job leaves: every run on every data set, and what may predict it."""
+"""Result of a transfer job: every run on every data set, and possible predictors of transfer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class TransferRun(TypedDict):
     run_id: str
     name: str
     reason: str  # why it can't be measured, else empty
-    trained: list[str]  # fingerprints: its own data first, then those of the runs that it went on from
-    init_from: NotRequired[str]  # missing, as base, where the run is gone
-    base: NotRequired[str | None]  # hash of the base model's contents; null where it can't be measured
+    trained: list[str]  # fingerprints of its own data, then of the data of the runs it continued from
+    init_from: NotRequired[str]  # missing, like base, if the run was deleted
+    base: NotRequired[str | None]  # hash of the base model's contents; null if it can't be computed
 
 
 @dataclass(kw_only=True)
@@ -37,12 +37,11 @@ class TransferDataset:
 
 
 class OverlappingRows(TypedDict, total=False):
-    """Rows of a column that a run must not be judged on, or nearly so; empty where it could not be looked
-    at."""
+    """Rows of a column that overlap with a run's training data; empty if this couldn't be checked."""
 
-    trained: int  # the run was trained or validated on them
-    asked: int  # they ask what it was taught
-    near: int  # near duplicates, which stay in
+    trained: int  # rows that the run was trained or validated on
+    asked: int  # rows with the same prompt as a training row
+    near: int  # near duplicates, which are kept
 
 
 @dataclass(kw_only=True)
@@ -54,36 +53,37 @@ class TransferFigure(Estimate):
 
 
 class ModelLevel(TypedDict):
-    """One model on the rows of a column."""
+    """Loss and accuracy of one model on the rows of a column."""
 
     n: int
     tokens: int
-    loss: Estimate  # nats a token
-    right: Estimate  # share of rows whose every token is the likeliest
+    loss: Estimate  # nats per token
+    right: Estimate  # share of rows in which every token is the most likely one
 
 
 class TransferCell(TypedDict):
-    """A run on a data set. With a `reason` there are no figures; the base model (run_id "") has `base`, `n`
-    and `file` alone."""
+    """A run on a data set. With a `reason` there are no figures; for the base model (run_id "") there are
+    only `base`, `n` and `file`.
+    """
 
     run_id: str
     dataset_id: str
     reason: str
     left_out: NotRequired[OverlappingRows]
-    cut: NotRequired[int]  # rows that were cut to length
-    base_file: NotRequired[str]  # names of the files with the rows, in `cells/`
+    cut: NotRequired[int]  # truncated rows
+    base_file: NotRequired[str]  # name of the file with the rows, in `cells/`; the same for file
     file: NotRequired[str]
     n: NotRequired[int]
     tokens: NotRequired[int]
-    relative: NotRequired[TransferFigure]  # share of the base model's loss that is gained
-    change: NotRequired[TransferFigure]  # of the loss, tuned minus base, nats a token
-    right: NotRequired[TransferFigure]  # of the share of rows right, tuned minus base
+    relative: NotRequired[TransferFigure]  # gain as a share of the base model's loss
+    change: NotRequired[TransferFigure]  # change of the loss, tuned minus base, nats per token
+    right: NotRequired[TransferFigure]  # change of the share of rows right, tuned minus base
     base: NotRequired[ModelLevel]
     tuned: NotRequired[ModelLevel]
 
 
 class Similarity(TypedDict):
-    """How far apart two data sets or two trainings are; null where that can't be worked out."""
+    """Similarity or distance of two data sets or two trainings; null if it can't be computed."""
 
     value: float | None
     low: float | None
@@ -99,9 +99,9 @@ class DatasetDistance(Similarity):
 
 
 class WeightCosine(Similarity):
-    """Cosine of two weight changes; low and high hold 95% of the layers."""
+    """Cosine of two weight changes; low and high contain 95% of the layers."""
 
-    matrices: int  # that both changed
+    matrices: int  # number of matrices that both changed
 
 
 class WeightSimilarity(WeightCosine):
@@ -113,39 +113,39 @@ class WeightSimilarity(WeightCosine):
 
 @dataclass(kw_only=True)
 class TaskTransfer(Estimate):
-    """What later training did to one earlier data set, as a share of the base model's loss."""
+    """Effect of later training on one earlier data set, as a share of the base model's loss."""
 
     name: str
 
 
 @dataclass(kw_only=True)
 class BackwardTransfer(Estimate):
-    """The mean of it over the earlier data sets of a sequence; n counts their rows."""
+    """Mean backward transfer over the earlier data sets of a sequence; n counts their rows."""
 
     tasks: list[TaskTransfer]
 
 
 @dataclass(kw_only=True)
 class TransferSequence:
-    """A longest chain of runs that went on from one another."""
+    """A maximal chain of runs, each continued from the one before."""
 
     runs: list[str]
-    datasets: list[str]  # ids of the earlier data sets that were measured
+    datasets: list[str]  # ids of the measured earlier data sets
     transfer: BackwardTransfer | None
     reason: str  # why there is none, else empty
 
 
 class TransferResult(TypedDict):
-    """The result of a transfer job."""
+    """Result of a transfer job."""
 
-    asked: ConfigDocument  # fields of the transfer config that two cells must have in common
+    asked: ConfigDocument  # fields of the transfer config that two cells must share
     runs: list[TransferRun]
     datasets: list[TransferDataset]
     cells: list[TransferCell]
     distances: list[DatasetDistance]
     weights: list[WeightSimilarity]
     sequences: list[TransferSequence]
-    measured: int  # cells that were not known before
+    measured: int  # newly measured cells
     measured_tokens: int
     measure_seconds: float
     seconds: float

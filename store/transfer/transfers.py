@@ -1,7 +1,7 @@
-"""What matrices of transfer found, put together from all finished ones: for each pair the newest cell.
+"""Results of all finished transfer matrices, combined: for each pair of run and data set, the newest cell.
 
-Cells belong together where they were asked for alike (part, rows, seed, length) and the data set is dealt as
-it was; others are as good as not measured. Nothing is judged here.
+Cells are combined if they have the same settings (part, rows, seed, length) and the split of the data set
+is unchanged; others count as not measured. No conclusions are drawn here.
 """
 
 from __future__ import annotations
@@ -33,25 +33,27 @@ from store.transfer.schemas import (
 if TYPE_CHECKING:
     from store.db.database import Queryable
 
-NEWEST = 40  # matrices that are looked through
-PACED = 20  # of which the speed is taken
+NEWEST = 40  # maximum matrices to read
+PACED = 20  # maximum matrices for the estimate of speed
 BASE = ""  # run_id of the base model's cells
 
 
 class CellRelation(TypedDict):
-    """What a cell is. A gain on the run's own data, or earlier ones, is not transfer."""
+    """Relation of a run to a data set. A gain on the run's own or earlier data is not transfer."""
 
-    source: str  # what the run was trained on, after what it went on from, as names
-    target: str  # the data set that it is measured on
-    own: bool  # that is the run's own data
-    earlier: bool  # that is the data of a run which it went on from
+    source: str  # names of the data of the runs it continued from and of its own
+    target: str  # name of the data set that it is measured on
+    own: bool  # whether the data set is the run's own
+    earlier: bool  # whether the data set is that of a run it continued from
 
 
 @dataclass
 class MeasuredTransfer:
-    """cells: by (run_id, dataset_id); distances and weights: by both ends, in either order; sequences:
-    chains of runs with their backward transfer; sets: dataset_id -> what was measured of it (rows, of,
-    reason)."""
+    """Combined results.
+
+    cells: by (run_id, dataset_id); distances and weights: by both ends, in either order; sequences: chains
+    of runs with their backward transfer; sets: dataset_id -> what was measured of it (rows, of, reason).
+    """
 
     cells: dict[tuple[str, str], TransferCell] = field(default_factory=dict)
     distances: dict[frozenset[str], DatasetDistance] = field(default_factory=dict)
@@ -61,7 +63,7 @@ class MeasuredTransfer:
     sets: dict[str, TransferDataset] = field(default_factory=dict)
 
     def place(self, run: Run, dataset: Dataset, sets: Iterable[Dataset]) -> CellRelation:
-        """What the cell of `run` on the data set is, in the names of `sets`."""
+        """Return the relation of `run` to the data set, with names taken from `sets`."""
         names = {each.fingerprint: each.name for each in sets}
         measured = self.runs.get(run.run_id)
         trained = (measured["trained"] if measured else []) or [run.data_fingerprint or ""]
@@ -75,12 +77,12 @@ class MeasuredTransfer:
         }
 
     def missing(self, runs: Iterable[str], sets: Iterable[str]) -> list[tuple[str, str]]:
-        """Pairs of run and data set that nobody measured."""
+        """Return pairs of run and data set that haven't been measured."""
         named = list(sets)
         return [(run, dataset) for run in runs for dataset in named if (run, dataset) not in self.cells]
 
     def failed(self) -> list[tuple[str, str]]:
-        """Pairs that could not be measured; what was wrong may have been mended since."""
+        """Return pairs that could not be measured; the cause may have been fixed since."""
         return [key for key, cell in self.cells.items() if cell["reason"] and key[0] != BASE]
 
 
@@ -88,7 +90,7 @@ class MeasuredTransfer:
 def measured_transfer(
     db: Queryable, run_ids: Sequence[str], sets: Sequence[Dataset], asked: Mapping[str, Any]
 ) -> MeasuredTransfer:
-    """What was measured of these runs on these data sets, asked for in this way (`TransferConfig.asked`)."""
+    """Return the results for these runs and data sets with these settings (`TransferConfig.asked`)."""
     transfer, wanted = MeasuredTransfer(), {dataset.dataset_id: dataset for dataset in sets}
     for result in _list_results(db, run_ids):
         if {name: result["asked"].get(name) for name in asked} != dict(asked):
@@ -108,7 +110,7 @@ class _ResultRow:
 
 
 def _list_results(db: Queryable, run_ids: Sequence[str]) -> list[TransferResult]:
-    """Those of finished matrices with one of the runs in them, newest first."""
+    """Return results of finished matrices with any of the runs, newest first."""
     sql = (
         "SELECT result FROM job WHERE kind = ? AND status = 'finished'"
         f" AND list_has_any(from_json(config -> 'runs', '[\"VARCHAR\"]'), [{make_placeholders(run_ids)}])"
@@ -118,7 +120,7 @@ def _list_results(db: Queryable, run_ids: Sequence[str]) -> list[TransferResult]
 
 
 def _is_split_unchanged(measured: TransferDataset, now: Dataset) -> bool:
-    """Whether the data set still has those rows, dealt in that way."""
+    """Return whether the data set still has the same rows and the same split."""
     then = Split.parse(measured.split).model_dump()
     return measured.fingerprint == now.fingerprint and Split.parse(get_split_fields(now)).model_dump() == then
 
@@ -149,7 +151,7 @@ def _add(
 
 @named_query
 def unfinished(db: Queryable) -> list[Job]:
-    """Matrices that wait or are at work, oldest first."""
+    """Return queued and running matrix jobs, oldest first."""
     alive = sorted(ALIVE)
     sql = (
         f"SELECT * FROM job WHERE kind = ? AND status IN ({make_placeholders(alive)}) ORDER BY"
@@ -165,7 +167,7 @@ class _ConfigRow:
 
 @named_query
 def newest(db: Queryable) -> ConfigDocument | None:
-    """What the newest finished matrix was asked (`TransferConfig`); None where there is none."""
+    """Return the config (`TransferConfig`) of the newest finished matrix, or None."""
     sql = (
         "SELECT config FROM job WHERE kind = ? AND status = 'finished' ORDER BY created_at DESC, job_id DESC"
         " LIMIT 1"
@@ -176,7 +178,7 @@ def newest(db: Queryable) -> ConfigDocument | None:
 
 @named_query
 def last_bad_end(db: Queryable) -> Job | None:
-    """The newest matrix, where it failed or was stopped."""
+    """Return the newest matrix job if it failed or was stopped."""
     sql = "SELECT * FROM job WHERE kind = ? ORDER BY created_at DESC, job_id DESC LIMIT 1"
     rows = read_records(db.query(sql, [KIND]), Job, ("config", "error", "result"))
     return rows[0] if rows and rows[0].status in ("failed", "cancelled", "lost") else None
@@ -191,8 +193,10 @@ class _Pace:
 
 @named_query
 def seconds_a_cell(db: Queryable, max_rows: int | None) -> tuple[float, int] | None:
-    """How long a cell took, of so many cells; None where none was measured. Over matrices with as many rows a
-    cell where there are some, else over all."""
+    """Return the mean seconds per cell and the number of cells; None if no cell was measured.
+
+    Uses matrices with the same number of rows per cell if there are any, else all.
+    """
     sql = (
         "SELECT (result ->> 'measured')::BIGINT AS cells, (result ->> 'seconds')::DOUBLE AS seconds,"
         " config ->> 'max_rows' AS rows FROM job WHERE kind = ? AND status = 'finished'"

@@ -308,10 +308,10 @@ def test_one_tab_too_many_is_told_so_and_goes_on_once_there_is_room(tmp_path: Pa
         for tab in tabs[:2]:
             open_page(tab, engine.home, "/rating")
         tabs[2].goto(find_screens_address(engine.home, "/rating"))
-        expect(tabs[2].get_by_text("2 tabs of Tunebench are open, and there is no room")).to_be_visible()
+        expect(tabs[2].get_by_text("2 tabs of Tunebench are open, which is the maximum")).to_be_visible()
         tabs[1].reload()  # who had a place has it again
         settle(tabs[1])
         tabs[0].close()
         expect(tabs[2].get_by_role("heading", level=1)).to_be_visible(timeout=60_000)
-        expect(tabs[2].get_by_text("no room for another")).to_be_hidden()
+        expect(tabs[2].get_by_text("which is the maximum")).to_be_hidden()
         context.close()

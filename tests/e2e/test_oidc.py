@@ -176,7 +176,7 @@ def test_who_signs_out_is_signed_out_at_the_provider_too(provided: App, page: Pa
 
 def test_who_has_no_account_is_told_whom_to_ask(provided: App, page: Page) -> None:
     come_as(page, provided, "nobody")
-    expect(page.get_by_text("Nobody here has the address nobody@example.org.")).to_be_visible()
+    expect(page.get_by_text("No account has the address nobody@example.org.")).to_be_visible()
     assert not [name for name in cookie_names(page) if name.startswith("_streamlit_user")]
 
 

@@ -87,7 +87,7 @@ def test_people_talk_to_two_models_and_keep_what_they_say(app: App, page: Page) 
     page.get_by_role("button", name="Keep this as a test case").first.click()
     page.get_by_role("textbox", name="Corrected response").fill("A better answer")
     page.get_by_role("button", name="Keep", exact=True).click()
-    expect(page.get_by_text("Kept: 1 row")).to_be_visible()
+    expect(page.get_by_text("Saved rows: 1")).to_be_visible()
     wait_until(lambda: conversations.kept_rows(app.client), 10, "the row is in the store")
     assert conversations.kept_rows(app.client)[0].messages[-1]["content"] == "A better answer"
 

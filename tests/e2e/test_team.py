@@ -127,7 +127,7 @@ def test_a_rater_sees_rounds_and_the_own_account_alone(team_app: TeamApp, admin:
 def test_an_invitation_opens_once(team_app: TeamApp, admin: Page, another: Page) -> None:
     another.goto(team_app.link)
     expect(another.get_by_role("heading", name="This link is not valid")).to_be_visible()
-    expect(another.get_by_text("used already")).to_be_visible()
+    expect(another.get_by_text("already used")).to_be_visible()
 
 
 def test_wrong_passwords_are_throttled_and_the_wait_is_said(team_app: TeamApp, another: Page) -> None:
@@ -166,7 +166,7 @@ def test_the_secret_of_the_address_and_another_sites_form_open_nothing(
     )
     another.goto(site.as_uri())
     another.get_by_role("button", name="Win").click()
-    refusal = "Tunebench takes nothing that a page of another site asks for."
+    refusal = "Tunebench rejects requests from pages of other sites."
     expect(another.get_by_text(refusal)).to_be_visible()
     assert not [c for c in another.context.cookies() if c["name"].startswith("tunebench-session")]
 

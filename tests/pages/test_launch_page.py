@@ -36,7 +36,7 @@ def test_without_data_the_form_leads_to_the_import(empty_home: Home, open_page: 
     at = open_page(empty_home, PAGE)
     assert [link.proto.label for link in at.main.get("page_link")] == ["Import a data set first"]
     assert at.button(key="launch-button").disabled
-    assert "There are no data sets yet. Import one first." in everything_said(at)
+    assert "No data sets yet. Import one first." in everything_said(at)
 
 
 def test_the_preview_says_cost_and_marks_the_trained_tokens(form: AppTest) -> None:
@@ -189,7 +189,7 @@ def test_the_methods_are_compared_and_one_is_taken(form: AppTest) -> None:
     form.run()
     page_text = everything_said(form)
     assert "Take LoRA." in page_text
-    for figure in ("Memory", "Time", "Kept on disk"):
+    for figure in ("Memory", "Time", "Saved on disk"):
         assert figure in page_text
     assert "Measured gain" not in page_text  # no run has these rows
     others = form.dataframe[0].value["Method"].tolist()

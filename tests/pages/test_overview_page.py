@@ -46,7 +46,7 @@ def test_commits_that_the_store_lacks_are_told_for_a_week(tmp_path: Path, open_p
             sentence = "lacks the last 2 commits that were made, from 1970-01-01 00:00:00 to 1970-01-01"
             assert (sentence in page_text) == stands
             assert ("120 of metric, 1 of job" in page_text) == stands
-            assert ("Put back a copy of the home folder" in page_text) == stands
+            assert ("Restore a copy of the home folder" in page_text) == stands
 
 
 def test_runs_show_status_loss_and_the_gain_with_its_interval(little_home: Home, open_page: Open) -> None:

@@ -191,9 +191,9 @@ def test_what_has_the_machine_is_said_with_its_time_or_its_price(
             open_page(engine.home, PAGE)
         )
         standing.beside = True
-        assert "Models answer beside it" in everything_said(open_page(engine.home, PAGE))
+        assert "Models respond more slowly until it ends" in everything_said(open_page(engine.home, PAGE))
         standing.slowdown = 1.256
-        assert "each of its steps takes 1.26 times as long" in everything_said(open_page(engine.home, PAGE))
+        assert "each training step takes 1.26 times as long" in everything_said(open_page(engine.home, PAGE))
     finally:
         engine.playground.standing = before
 

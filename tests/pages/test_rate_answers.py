@@ -100,7 +100,7 @@ def test_the_answers_go_as_a_file_and_the_names_of_their_writers_in_the_round_al
     config = RoundConfig.parse(body)
     assert (config.name, config.protocol, config.overlap) == ("About r1 (playground)", "rank", 3)
     assert config.items is None
-    assert "Which answer would you rather get" in config.instruction
+    assert "Which answer would you prefer" in config.instruction
     assert [(model.answers, model.run, model.checkpoint, model.model) for model in config.models] == [
         ("My run", "run-1", "best", ""),
         ("theirs", "", "tuned", ""),

@@ -41,10 +41,10 @@ def test_what_does_not_hold_is_listed_first(empty_home: Home, open_page: Open, k
     keep(HOLDING, BROKEN)
     at = open_page(empty_home, PAGE)
     text = everything_said(at)
-    assert "2 of 3 rates hold" in at.subheader[0].value
+    assert "2 of 3 rates on target" in at.subheader[0].value
     assert "Measured on 2026-11-30 at 2 commits; each topic names its own." in text
-    assert "A first look" not in text
-    assert [box.label for box in at.expander] == ["**Arms** 1 of 1 hold", "**Gain** 1 of 2 hold"]
+    assert "Preliminary" not in text
+    assert [box.label for box in at.expander] == ["**Arms** 1 of 1 on target", "**Gain** 1 of 2 on target"]
     assert "Gain: covers &lt;b&gt;, n 10" in tables(at)
     assert "<td class='off' title='1,000 draws; wanted 93 to 97%'>✗ 91.0%</td>" in tables(at)
     assert "told apart" not in tables(at)  # its topic is closed
@@ -55,11 +55,11 @@ def test_searching_opens_what_it_finds_and_writes_the_link(
 ) -> None:
     keep(HOLDING, topic("gain", rate("covers, n 10"), rate("covers, n 30"), rate("seen")))
     at = open_page(empty_home, PAGE)
-    assert "4 of 4 rates hold" in at.subheader[0].value
+    assert "4 of 4 rates on target" in at.subheader[0].value
     assert "Failing rates" not in everything_said(at)
     at.text_input(key="truth-text").set_value("Gain covers").run()
     assert at.query_params["text"] == "Gain covers"
-    assert [box.label for box in at.expander] == ["**Gain** 2 of 2 hold"]
+    assert [box.label for box in at.expander] == ["**Gain** 2 of 2 on target"]
     assert "<th scope='col'>n 10</th><th scope='col'>n 30</th>" in tables(at)
     assert "Does gain hold?" in everything_said(at)
     assert "Measured on 2026-11-30 at commit abc1234, 2 s of one core." in everything_said(at)
@@ -71,7 +71,7 @@ def test_searching_opens_what_it_finds_and_writes_the_link(
 def test_a_part_of_the_draws_is_called_a_first_look(empty_home: Home, open_page: Open, keep: Keep) -> None:
     keep(HOLDING, BROKEN | {"share": 0.02})
     at = open_page(empty_home, PAGE)
-    assert "1 of 2 topics took a part of their draws (2%)" in at.warning[0].value
+    assert "1 of 2 topics used a part of their draws (2%)" in at.warning[0].value
 
 
 def test_without_a_measurement_it_says_how_to_make_one(empty_home: Home, open_page: Open, keep: Keep) -> None:
@@ -84,5 +84,5 @@ def test_without_a_measurement_it_says_how_to_make_one(empty_home: Home, open_pa
 def test_what_comes_with_the_package_is_drawn(empty_home: Home, open_page: Open) -> None:
     at = open_page(empty_home, PAGE, text="n")
     held, total = simulated_truth.count_holding_rates(simulated_truth.read()["topics"])
-    assert f"{held:,} of {total:,} rates hold" in at.subheader[0].value
+    assert f"{held:,} of {total:,} rates on target" in at.subheader[0].value
     assert len(at.expander) == len(simulated_truth.read()["topics"])

@@ -132,7 +132,7 @@ def after_other_prompts(
     """Answers that gain nothing less, all or much less after the prompts of other rows, of rows with two
     answers or one, and why that was not measured."""
     rows = len(base)
-    yield "too few held-out rows have like prompts"
+    yield "too few held-out rows have similar prompts"
     for answers in (np.arange(rows) % 2, np.zeros(rows, int)):
         groups = np.arange(rows) == 0 if rows > 5 else np.zeros(rows)
         dealt = assign_prompts(answers, groups, np.zeros(rows), 0)
@@ -182,7 +182,7 @@ def of_pairs() -> Iterator[str]:
         random = np.random.default_rng(rows)
         before = -random.gamma(9, 5, rows)
         margins = {
-            "nothing moved": np.zeros(rows), "all right": np.ones(rows), "all wrong": -np.ones(rows),
+            "nothing changed": np.zeros(rows), "all right": np.ones(rows), "all wrong": -np.ones(rows),
             "half": np.where(np.arange(rows) % 2, 1.0, -1.0), "hair": np.full(rows, 1e-9),
             "noise": random.normal(0, 1, rows), "not numbers": np.full(rows, math.nan),
         }  # fmt: skip

@@ -1,1 +1,1 @@
-"""What agents of other programs may read and do: the tools of `tunebench mcp`, and how they answer."""
+"""Tools of `tunebench mcp` for agents of other programs, and the form of their answers."""

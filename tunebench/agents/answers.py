@@ -1,8 +1,9 @@
-"""How tools answer: documents of bounded size that say what was cut, and figures as a sentence with
-interval and n.
+"""Answers of tools: documents of bounded size that state what was cut, and metrics as sentences with interval
+and n.
 
-What people, files or models wrote is text to be judged: it is marked as such (`QuotedText`), bounded,
-never formatted into a sentence of ours, and what can't be seen in it is spelled out.
+Text by people, files or models is data to be judged: it is marked as such (`QuotedText`), bounded, and
+never formatted into a sentence of ours. Invisible characters in it, by which instructions can be hidden
+from people, are escaped.
 """
 
 from __future__ import annotations
@@ -17,18 +18,12 @@ from store.core.figure_schemas import Figure
 from store.evaluation.verdict_schemas import RunFigure
 from tunebench.terminal.output import to_json_value
 
-# How tools answer: documents of bounded size that say what was cut.
-#
-# What people, files or models wrote is text to be judged: it is marked as such (`QuotedText`), bounded, never
-# formatted into a sentence of ours, and what can't be seen in it, by which instructions are smuggled past
-# people, is spelled out.
-
-MAX_CHARACTERS = 60_000  # of an answer
-MAX_TEXT_CHARACTERS = 2_000  # of one text in it
-MAX_LISTED = 50  # entries that a tool lists
-MAX_ENTRIES = 200  # of any list in an answer
-MAX_CUTS = 20  # places of an answer that are said to be cut
-# control characters but tab and line break; those that turn text or have no width; tags and their kin
+MAX_CHARACTERS = 60_000  # maximum of an answer
+MAX_TEXT_CHARACTERS = 2_000  # maximum of one text in an answer
+MAX_LISTED = 50  # maximum entries that a tool lists
+MAX_ENTRIES = 200  # maximum of any list in an answer
+MAX_CUTS = 20  # maximum number of cuts listed
+# Control characters except tab and line break; bidirectional and zero-width characters; tags and the like.
 HIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff"
     "\U000e0000-\U000e01ef]"
@@ -47,13 +42,15 @@ def quote(text: str) -> QuotedText: ...
 @overload
 def quote(text: None) -> None: ...
 def quote(text: str | None) -> QuotedText | None:
-    """The text, marked as what somebody else wrote."""
+    """Mark the text as written by somebody else."""
     return None if text is None else {"quoted": text, "characters": len(text)}
 
 
 def bound_document(document: object) -> dict[str, object]:
-    """The document as JSON has it, its texts and lists cut where they are long; what was cut is said in it.
-    Raises TooLargeError where that doesn't make it short enough."""
+    """Convert the document to JSON values, truncating long texts and lists; the cuts are listed in it.
+
+    Raises: TooLargeError if it is still too long.
+    """
     cut: list[str] = []
     short: dict[str, object] = _bound_value(to_json_value(document), "", cut)
     if cut:
@@ -68,7 +65,7 @@ def bound_document(document: object) -> dict[str, object]:
 
 
 def format_text(document: object) -> str:
-    """What was bounded, as a client without structured content reads it."""
+    """Format a bounded document for clients without structured content."""
     return json.dumps(document, ensure_ascii=False, indent=1)
 
 
@@ -78,7 +75,7 @@ def escape_invisible(text: str) -> str:
 
 
 def format_error(error: Exception) -> str:
-    """An error as an agent reads it: what went wrong and what to do, in bounds."""
+    """Format an error for agents: what went wrong and what to do, bounded in length."""
     text = escape_invisible(str(error))
     return text if len(text) <= MAX_TEXT_CHARACTERS else f"{text[:MAX_TEXT_CHARACTERS]} …"
 
@@ -104,25 +101,30 @@ CHANGES = ("gain", "accuracy_gain", "text.", "choices.", "requests.", "extractio
 
 
 def format_interval(low: float | None, high: float | None, n: int) -> str:
-    """ "95% interval 0.25 to 0.37, n 120", or that there is none."""
+    """Return, for example, "95% interval 0.25 to 0.37, n 120", or that there is no interval."""
     if low is None or high is None or not math.isfinite(low) or not math.isfinite(high):
         return f"no interval, n {n:,}"
     return f"95% interval {low:.4g} to {high:.4g}, n {n:,}"
 
 
 def describe_run_figure(figure: RunFigure) -> str:
-    """A figure of a run: "gain: 0.31 nats a token (95% interval 0.25 to 0.37, n 120); surely above 0"."""
+    """Describe a figure of a run.
+
+    For example, "gain: 0.31 nats a token (95% interval 0.25 to 0.37, n 120); significantly above 0".
+    """
     low, high = figure.low, figure.high
     words = format_interval(low, high, figure.n)
     verdict = ""
     if low is not None and high is not None and figure.key.startswith(CHANGES):
         surely = "above" if low > 0 else "below"
-        verdict = "; can't be told from 0" if low <= 0 <= high else f"; surely {surely} 0"
+        verdict = (
+            "; not significantly different from 0" if low <= 0 <= high else f"; significantly {surely} 0"
+        )
     return f"{figure.title}: {figure.value:.4g} {figure.unit} ({words}){verdict}"
 
 
 def describe_metric(figure: Figure) -> str:
-    """A figure of an evaluation."""
+    """Describe a metric of an evaluation."""
     name, value = figure.metric.removeprefix("eval/"), figure.value
     if value is None:
         return f"{name}: nothing could be scored ({figure.failed or 'no usable row'})"

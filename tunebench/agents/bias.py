@@ -1,4 +1,4 @@
-"""Tools for bias checks: one that asks for a check, and one that reads it."""
+"""Agent tools for bias checks: start one, and read one."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class BiasSummaryText(TypedDict):
 
 
 class BiasTools:
-    """The tools over one engine."""
+    """Bias tools of one engine."""
 
     def __init__(self, connect: Connect) -> None:
         self.connect = connect
 
     def tools(self) -> list[AgentTool]:
-        """All of them."""
+        """Return the tools."""
         return [AgentTool.of(self.check_bias, ADDS_REMOTE), AgentTool.of(self.get_bias_check, READS)]
 
     def check_bias(self, config: BiasConfig) -> WorkQueued:

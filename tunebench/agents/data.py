@@ -1,4 +1,4 @@
-"""Tools of data sets: import, look, measure, clean and export."""
+"""Agent tools for data sets: import, inspect, measure, clean and export."""
 
 from __future__ import annotations
 
@@ -153,13 +153,13 @@ class RowsQuery(Config):
 
 
 class DataTools:
-    """The tools over one engine."""
+    """Data tools of one engine."""
 
     def __init__(self, connect: Connect) -> None:
         self.connect = connect
 
     def tools(self) -> list[AgentTool]:
-        """All of them."""
+        """Return the tools."""
         reads = (self.list_datasets, self.get_dataset, self.get_profile, self.read_rows, self.preview_clean)
         return [
             *(AgentTool.of(function, READS) for function in reads),

@@ -1,4 +1,4 @@
-"""Tools that measure and compare models: evaluations, runs and evaluations on the rows that both have."""
+"""Agent tools that evaluate models, and compare runs and evaluations on common rows."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from tunebench.commands.evaluation import compare_evaluations
 
 
 class EvaluationTools:
-    """The tools over one engine."""
+    """Evaluation tools of one engine."""
 
     def __init__(self, connect: Connect) -> None:
         self.connect = connect
 
     def tools(self) -> list[AgentTool]:
-        """All of them."""
+        """Return the tools."""
         return [AgentTool.of(self.evaluate, ADDS_REMOTE)]
 
     def evaluate(self, config: EvaluateConfig) -> WorkQueued:
@@ -51,8 +51,8 @@ SEED_ONLY_NOTE = (
     " settings with several seeds each on the page Compare"
 )
 SEVERAL_SEEDS_NOTE = (
-    "one of them is of settings that were run with several seeds here, and what the seeds do counts too: the"
-    " page Compare takes it in"
+    "one of them belongs to settings that were run with several seeds, whose variation also counts: see the"
+    " page Compare"
 )
 
 
@@ -103,13 +103,13 @@ class ComparedEvaluations(TypedDict):
 
 
 class CompareTools:
-    """The tools over one engine."""
+    """Comparison tools of one engine."""
 
     def __init__(self, connect: Connect) -> None:
         self.connect = connect
 
     def tools(self) -> list[AgentTool]:
-        """All of them."""
+        """Return the tools."""
         return [AgentTool.of(function, READS) for function in (self.compare_runs, self.compare_evaluations)]
 
     def compare_runs(
@@ -177,7 +177,9 @@ def _get_run_name(run: Run) -> str:
 def _compare_runs(
     client: Client, first: Run, second: Run, comparisons: int, seeded: set[str]
 ) -> RunDifference:
-    """seeded: runs whose settings were run with several seeds among those that are compared."""
+    """Compare each pair of runs; seeded: runs whose settings were run with several seeds among those
+    compared.
+    """
     names = _get_run_name(first), _get_run_name(second)
     for run in (first, second):
         if not (run.verdict and run.verdict.gain):

@@ -1,4 +1,4 @@
-"""Tools of exports: models in other forms, and whether each answers as the model that was evaluated."""
+"""Agent tools for exports: models in other formats, and whether each matches the evaluated model."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class ExportDetail(ExportedForm):
 
 
 class ExportTools:
-    """The tools over one engine."""
+    """Export tools of one engine."""
 
     def __init__(self, connect: Connect) -> None:
         self.connect = connect
 
     def tools(self) -> list[AgentTool]:
-        """All of them."""
+        """Return the tools."""
         reads = (self.list_exports, self.get_export)
         return [*(AgentTool.of(function, READS) for function in reads), AgentTool.of(self.export_model, ADDS)]
 

@@ -1,4 +1,4 @@
-"""Tools of work that goes on in the background: how far it is, what came of it, and its end."""
+"""Agent tools for background jobs: progress, result, cancel and resume."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ class JobChanged(TypedDict):
 
 
 class JobTools:
-    """The tools over one engine."""
+    """Job tools of one engine."""
 
     def __init__(self, connect: Connect) -> None:
         self.connect = connect
 
     def tools(self) -> list[AgentTool]:
-        """All of them."""
+        """Return the tools."""
         return [
             AgentTool.of(self.get_job, READS),
             AgentTool.of(self.list_jobs, READS),
@@ -111,7 +111,7 @@ class JobTools:
 
 
 def _find_job(client: Client, name: str) -> Job:
-    """By id, or by the name of a run. Raises NotFoundError."""
+    """Return the job with that id, or of the run with that name. Raises NotFoundError."""
     try:
         return job_queue.get_job(client, name)
     except NotFoundError:
@@ -119,7 +119,7 @@ def _find_job(client: Client, name: str) -> Job:
 
 
 def _require_own_job(client: Client, job: Job) -> Job:
-    """The job. Raises ForbiddenError for one of somebody else: a persuaded agent ends no work of others."""
+    """Return the job. Raises ForbiddenError for somebody else's, so that a manipulated agent can't end it."""
     if job.created_by != client.me().person_id:
         raise ForbiddenError(
             f"{job.title} was not asked for by the person whose token this is.",
@@ -156,8 +156,8 @@ def _build_job_summary(client: Client, job: Job) -> JobSummary:
 
 
 def _count_jobs_before(client: Client, job: Job) -> int:
-    """Jobs of the queue that were there before it, while it waits."""
+    """Count the jobs ahead of it in the queue; 0 if it is not waiting."""
     if job.status != "queued":
         return 0
     waiting = [each.job_id for each in job_queue.queue(client)]
-    return waiting.index(job.job_id) if job.job_id in waiting else 0  # it may have begun meanwhile
+    return waiting.index(job.job_id) if job.job_id in waiting else 0  # it may have started since

@@ -1,7 +1,6 @@
-"""Messages of an agent, one a line of standard input: what is none is answered by the error of JSON-RPC 2.0
-that fits, and the server goes on with the next line.
+"""Messages of an agent, one per line of standard input; invalid lines get the matching JSON-RPC 2.0 error.
 
-The SDK drops such lines without a word, which leaves whoever sent one waiting.
+The SDK drops such lines silently, which leaves the sender waiting.
 """
 
 from __future__ import annotations
@@ -16,25 +15,27 @@ from mcp.server.stdio import stdio_server
 from mcp.types import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError
 from pydantic_core import from_json
 
-MAX_BYTES = 8 * 2**20  # of a line; a config has a few thousand
+MAX_BYTES = 8 * 2**20  # maximum length of a line; a config has a few thousand bytes
 
 
 class MessageRefusal(NamedTuple):
-    """The answer to a line that is no message; `id` is its own where that could be told."""
+    """Error response to an invalid line; `id`: of the request, if known."""
 
     code: int
     message: str
     id: int | str | None = None
 
     def line(self) -> str:
-        """As it is sent."""
+        """Return the response as a line of JSON."""
         error = ErrorData(code=self.code, message=self.message)
         return JSONRPCError(jsonrpc="2.0", id=self.id, error=error).model_dump_json(exclude_unset=True) + "\n"
 
 
 def check_message(line: bytes) -> MessageRefusal | None:
-    """Why the line is no message, None where it is one. A notification is never answered, so one with params
-    of a wrong type is left to the SDK, which drops it."""
+    """Return the error of an invalid line, or None.
+
+    A notification gets no response, so one with params of a wrong type is left to the SDK, which drops it.
+    """
     if len(line) > MAX_BYTES:
         return MessageRefusal(INVALID_REQUEST, f"The message is longer than {MAX_BYTES // 2**20} MiB.")
     try:
@@ -42,11 +43,11 @@ def check_message(line: bytes) -> MessageRefusal | None:
     except ValueError as error:
         return MessageRefusal(PARSE_ERROR, f"The message is not JSON: {error}.")
     if isinstance(message, list):
-        return MessageRefusal(INVALID_REQUEST, "Batches are not taken: send a message a line.")
+        return MessageRefusal(INVALID_REQUEST, "Batches are not supported: send one message per line.")
     if not isinstance(message, dict):
-        return MessageRefusal(INVALID_REQUEST, "The message is no object.")
+        return MessageRefusal(INVALID_REQUEST, "The message is not an object.")
     if "method" not in message and ("result" in message or "error" in message):
-        return None  # an answer, which is never answered
+        return None  # a response, which gets no response
     own = message.get("id")
     if "id" in message and (isinstance(own, bool) or not isinstance(own, int | str)):
         return MessageRefusal(INVALID_REQUEST, "id is neither a text nor a whole number.")
@@ -55,14 +56,14 @@ def check_message(line: bytes) -> MessageRefusal | None:
     if "method" not in message:
         return MessageRefusal(INVALID_REQUEST, "method is missing.", own)
     if not isinstance(message["method"], str):
-        return MessageRefusal(INVALID_REQUEST, "method is no text.", own)
+        return MessageRefusal(INVALID_REQUEST, "method is not a string.", own)
     if "id" in message and not isinstance(message.get("params"), dict | None):
-        return MessageRefusal(INVALID_PARAMS, "params is no object: give them by name.", own)
+        return MessageRefusal(INVALID_PARAMS, "params is not an object: pass parameters by name.", own)
     return None
 
 
 class MessageWriter:
-    """Standard output, as the SDK writes to it: a message at a time, whoever sends it."""
+    """Standard output as the SDK writes to it, one message at a time, from any task."""
 
     def __init__(self, wire: BinaryIO) -> None:
         self._wire, self._turn = wire, anyio.Lock()
@@ -72,7 +73,7 @@ class MessageWriter:
             await run_sync(self._send, text.encode())
 
     async def flush(self) -> None:
-        """Each message is sent at once."""
+        """Do nothing: each message is sent at once."""
 
     def _send(self, message: bytes) -> None:
         self._wire.write(message)
@@ -80,7 +81,7 @@ class MessageWriter:
 
 
 class MessageReader:
-    """Standard input, as the SDK iterates it: the lines that are messages. The others are answered here."""
+    """Standard input as the SDK iterates it: the valid lines. Invalid ones get an error response here."""
 
     def __init__(self, wire: BinaryIO, outgoing: MessageWriter) -> None:
         self._wire, self._outgoing = wire, outgoing
@@ -98,7 +99,7 @@ class MessageReader:
         raise StopAsyncIteration
 
     def _read(self) -> bytes:
-        """The next line, of which no more than what shows that it is too long is kept."""
+        """Read the next line, keeping only as much as shows that it is too long."""
         line = part = self._wire.readline(MAX_BYTES + 1)
         while part and not part.endswith(b"\n"):
             part = self._wire.readline(MAX_BYTES)
@@ -106,12 +107,14 @@ class MessageReader:
 
 
 async def serve_lines(server: Server[Any]) -> None:
-    """Over standard input and output until the input ends. Nothing else reads or writes the two meanwhile:
-    prints go to the errors."""
+    """Serve over standard input and output until the input ends.
+
+    Nothing else can read or write these meanwhile: prints go to standard error.
+    """
     with open(os.dup(0), "rb") as read, open(os.dup(1), "wb") as write, open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
         os.dup2(2, 1)
         outgoing = MessageWriter(write)
-        files: Any = MessageReader(read, outgoing), outgoing  # of an AsyncFile, what the SDK uses of it
+        files: Any = MessageReader(read, outgoing), outgoing  # the part of AsyncFile that the SDK uses
         async with stdio_server(*files) as (incoming, answers):
             await server.run(incoming, answers, server.create_initialization_options())

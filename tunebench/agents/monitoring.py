@@ -27,13 +27,13 @@ class AlertAcknowledged(TypedDict):
 
 
 class MonitorTools:
-    """The tools over one engine."""
+    """Monitoring tools of one engine."""
 
     def __init__(self, connect: Connect) -> None:
         self.connect = connect
 
     def tools(self) -> list[AgentTool]:
-        """All of them."""
+        """Return the tools."""
         changes = (self.set_monitor, self.acknowledge_alert)
         return [AgentTool.of(self.get_monitor, READS), *(AgentTool.of(each, REPLACES) for each in changes)]
 

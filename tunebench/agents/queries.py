@@ -1,4 +1,4 @@
-"""Tools that read: runs, evaluations, models, and statements of SQL."""
+"""Agent tools that read: runs, evaluations, models, and SQL queries."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RunOverview(TypedDict):
     dataset: str
     launched_at: datetime
     gain: str
-    state: str | None  # of its verdict
+    state: str | None  # by its verdict
 
 
 class RunList(TypedDict):
@@ -151,13 +151,13 @@ class StatementAnswer(TypedDict):
 
 
 class ReadTools:
-    """The tools over one engine."""
+    """Read tools of one engine."""
 
     def __init__(self, connect: Connect) -> None:
         self.connect = connect
 
     def tools(self) -> list[AgentTool]:
-        """All of them."""
+        """Return the tools."""
         functions = (
             *(self.list_runs, self.get_run, self.list_evaluations, self.get_evaluation, self.read_answers),
             *(self.list_models, self.sql),
@@ -270,7 +270,7 @@ class ReadTools:
 
 
 def list_base_models(client: Client, limit: int) -> BaseModelList:
-    """Those in the home folder, the first ones."""
+    """List the first base models in the home folder."""
     here = client.models()
     return {
         "base_models": [

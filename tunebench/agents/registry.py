@@ -1,4 +1,4 @@
-"""Tools of registered models: register, look at a gate. A person promotes; no tool does."""
+"""Agent tools for registered models: register a version, check a gate. Only a person can promote."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class GateEvaluationsStarted(TypedDict):
 
 
 class RegistryTools:
-    """The tools over one engine."""
+    """Registry tools of one engine."""
 
     def __init__(self, connect: Connect) -> None:
         self.connect = connect
 
     def tools(self) -> list[AgentTool]:
-        """All of them."""
+        """Return the tools."""
         reads = (self.list_models, self.get_model, self.check_gate)
         adds = (self.register_model, self.gather_gate_evidence)
         return [

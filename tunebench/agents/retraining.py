@@ -1,5 +1,7 @@
-"""Tools of improvements of registered models: what tells most to be labelled, to begin one, and how each
-stands. Whether one takes an alias a person decides, on the screens."""
+"""Agent tools for improvements of registered models: list, start, and the most informative requests to label.
+
+Promotion is decided by a person, on the screens.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,9 @@ from tunebench.agents.tool import ADDS, READS, AgentTool, Connect
 from tunebench.commands.retraining import RequestProtocol, choose_requests, find_next_to_label
 
 ANSWERS = {
-    "passed": "surely not worse than the margin allows",
-    "failed": "surely worse than the margin allows",
-    "cant_tell": "can't be told",
+    "passed": "significantly not worse than the margin allows",
+    "failed": "significantly worse than the margin allows",
+    "cant_tell": "inconclusive",
 }
 
 
@@ -84,13 +86,13 @@ class NextRequests(TypedDict):
 
 
 class ImproveTools:
-    """The tools over one engine; `connect` gives its client or raises."""
+    """Improvement tools of one engine; `connect` returns its client or raises."""
 
     def __init__(self, connect: Connect) -> None:
         self.connect = connect
 
     def tools(self) -> list[AgentTool]:
-        """All of them."""
+        """Return the tools."""
         reads = [AgentTool.of(function, READS) for function in (self.list_improvements, self.label_next)]
         return [*reads, AgentTool.of(self.begin_improvement, ADDS)]
 
@@ -120,9 +122,7 @@ class ImproveTools:
         endpoint: Annotated[
             str, Field(min_length=1, max_length=120, description="Name or id of an endpoint")
         ],
-        hours: Annotated[
-            float | None, Field(ge=0.1, description="How far back is looked; all where left out")
-        ] = None,
+        hours: Annotated[float | None, Field(ge=0.1, description="Time window; all by default")] = None,
         alert: Annotated[str, Field(max_length=80, description="Only the requests behind this alert")] = "",
         protocol: Annotated[
             RequestProtocol | None, Field(description="What people do; by what answered where left out")
@@ -183,7 +183,11 @@ def _build_improvement(improvement: Improvement) -> ImprovementSummary:
 
 
 def _describe_check(check: CheckReport) -> str:
-    """ "New rows: passed, surely …: 0.061 share (95% interval 0.018 to 0.104, n 300); above 0 is better"."""
+    """Describe a check.
+
+    For example, "New rows: passed, surely …: 0.061 share (95% interval 0.018 to 0.104, n 300); above 0 is
+    better".
+    """
     value = check.value
     answer = f"{check.title}: {ANSWERS[check.answer]}"
     if value is None:

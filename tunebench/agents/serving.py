@@ -1,4 +1,4 @@
-"""Tools of endpoints: serve a model, ask it, stop it."""
+"""Agent tools for endpoints: serve a model, send a request, stop."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tunebench.agents.answers import QuotedText, quote
 from tunebench.agents.tool import ADDS, READS, REPLACES, STARTS, AgentTool, Connect
 from tunebench.commands.serving import find_endpoint
 
-KEY_NAME = "agent"  # of the key that an endpoint is made with, where it is given none
+KEY_NAME = "agent"  # default name of an endpoint's first key
 MAX_TURNS = 100
-ANSWER_SECONDS = 130.0  # an endpoint ends an answer sooner, by its own limit
+ANSWER_SECONDS = 130.0  # an endpoint's own limit ends a response sooner
 EndpointNameArgument = Annotated[
     str, Field(min_length=1, max_length=120, description="Name or id of an endpoint")
 ]
@@ -81,7 +81,7 @@ class QuestionToEndpoint(Config):
     )
     model: Line = Field("", max_length=64, description="One of its models; the first where left out")
     max_tokens: int = Field(256, ge=1, le=4_096, description="Of the answer, at most")
-    temperature: float = Field(0.0, ge=0, le=2, description="0 takes the likeliest token each time")
+    temperature: float = Field(0.0, ge=0, le=2, description="0 is greedy decoding")
 
 
 class EndpointAnswer(TypedDict):
@@ -98,13 +98,13 @@ class EndpointAnswer(TypedDict):
 
 
 class ServeTools:
-    """The tools over one engine."""
+    """Serving tools of one engine."""
 
     def __init__(self, connect: Connect) -> None:
         self.connect = connect
 
     def tools(self) -> list[AgentTool]:
-        """All of them."""
+        """Return the tools."""
         return [
             AgentTool.of(self.list_endpoints, READS),
             AgentTool.of(self.serve_model, ADDS),
@@ -180,11 +180,14 @@ def _build_endpoint_summary(seen: EndpointStatus) -> EndpointSummary:
 
 
 def _post(url: str, body: dict[str, object], key: str) -> httpx.Response:
-    """Raises StateError with what the endpoint refuses, EngineUnavailable where it is silent."""
+    """Send a request.
+
+    Raises: StateError with the endpoint's refusal, EngineUnavailable if it doesn't respond.
+    """
     headers = {"Authorization": f"Bearer {key}"}
-    try:  # trust_env off: a proxy of the environment is not for this machine
+    try:  # trust_env off: proxies in the environment don't apply to this machine
         response = httpx.post(url, json=body, headers=headers, timeout=ANSWER_SECONDS, trust_env=False)
-    except (httpx.HTTPError, ValueError) as error:  # ValueError: a key that no header may hold
+    except (httpx.HTTPError, ValueError) as error:  # ValueError: a key that is invalid in a header
         raise EngineUnavailable(
             f"The endpoint gave no answer: {error}.", fix="Look at list_endpoints."
         ) from error

@@ -1,6 +1,6 @@
-"""A tool: what it is asked, what it answers as JSON Schema, and what it does to what is there.
+"""Definition of a tool: arguments, answer as JSON Schema, and effect.
 
-pydantic makes a schema of a `typing.TypedDict` from Python 3.12 on alone, so that it is made here.
+pydantic builds schemas of `typing.TypedDict` only from Python 3.12 on, so they are built here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Schema = dict[str, Any]
 PLAIN: Mapping[Any, Schema] = {
     str: {"type": "string"},
     int: {"type": "integer"},
-    float: {"type": ["number", "null"]},  # one that is not finite is sent as null
+    float: {"type": ["number", "null"]},  # non-finite values are sent as null
     bool: {"type": "boolean"},
     NoneType: {"type": "null"},
     None: {"type": "null"},
@@ -46,15 +46,17 @@ PLAIN: Mapping[Any, Schema] = {
 CUT_SCHEMA: Schema = {
     "type": "array",
     "items": {"type": "string"},
-    "description": "What was left out of this answer, and how much of it",
+    "description": "What was left out of this answer, with counts",
 }
 
 
 def build_schema(document: type) -> Schema:
-    """Of a whole answer, with its parts under `$defs`. Raises TypeError for what is no document, or has a
-    field that JSON has no word for."""
+    """Build the schema of a whole answer, with its parts under `$defs`.
+
+    Raises: TypeError for a type that is no document, or has a field without a JSON type.
+    """
     if not _is_document(document):
-        raise TypeError(f"{document} is no document.")
+        raise TypeError(f"{document} is not a document.")
     parts: dict[str, Schema] = {}
     whole = _build_object_schema(document, parts)
     whole["properties"]["cut"] = CUT_SCHEMA
@@ -87,7 +89,7 @@ def _build_type_schema(hint: Any, parts: dict[str, Schema]) -> Schema:
         return dict(PLAIN[hint])
     if _is_document(hint):
         if hint.__name__ not in parts:
-            parts[hint.__name__] = {}  # before its fields, which may hold it
+            parts[hint.__name__] = {}  # set before its fields, which may refer to it
             parts[hint.__name__] = _build_object_schema(hint, parts)
         return {"$ref": f"#/$defs/{hint.__name__}"}
     if origin in (Union, UnionType):
@@ -99,21 +101,23 @@ def _build_type_schema(hint: Any, parts: dict[str, Schema]) -> Schema:
         return {"type": "array", "items": kinds[0] if len(kinds) == 1 else {"anyOf": kinds}}
     if _is_origin(origin, Mapping):
         return {"type": "object", "additionalProperties": _build_type_schema(inner[1], parts)}
-    raise TypeError(f"{hint} is nothing that an answer may hold.")
+    raise TypeError(f"{hint} is not a type that an answer may contain.")
 
 
 def _is_origin(origin: Any, kind: type) -> bool:
     return isinstance(origin, type) and issubclass(origin, kind)
 
 
-Connect = Callable[[], Client]  # gives a client of the engine, or raises
+Connect = Callable[[], Client]  # returns a client of the engine, or raises
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What a call does, as clients are told. reads: nothing else; destroys: something that is there ends or
-    is replaced; repeatable: the same call again changes nothing more; leaves: it may reach other machines,
-    such as the hub of models."""
+    """Effect of a call, as declared to clients.
+
+    reads: read-only; destroys: something existing ends or is replaced; repeatable: repeating the call
+    changes nothing more; leaves: it may reach other machines, such as the model hub.
+    """
 
     reads: bool = False
     destroys: bool = False
@@ -131,8 +135,11 @@ STARTS = Effect(repeatable=True)
 
 @dataclass(frozen=True)
 class AgentTool:
-    """One tool. `arguments`: its fields are those of the call; `spread`: they go to the function one by one,
-    and not as the config that they make."""
+    """One tool.
+
+    arguments: model of the call's arguments; spread: these are passed to the function one by one, not as
+    one config.
+    """
 
     function: Callable[..., object]
     effect: Effect
@@ -142,7 +149,7 @@ class AgentTool:
 
     @classmethod
     def of(cls, function: Callable[..., object], effect: Effect) -> AgentTool:
-        """From the function's own annotations: either one config, or an argument for each field."""
+        """Create a tool from the function's annotations: either one config, or an argument for each field."""
         hints = get_type_hints(function, include_extras=True)
         answer = hints.pop("return")
         only = next(iter(hints.values())) if len(hints) == 1 else None
@@ -152,18 +159,18 @@ class AgentTool:
 
     @property
     def name(self) -> str:
-        """That of its function."""
+        """Return the name of its function."""
         return self.function.__name__
 
     def call(self, asked: Config) -> object:
-        """What it answers to arguments that were checked, a document."""
+        """Call the function with validated arguments; return its answer, a document."""
         if not self.spread:
             return self.function(asked)
         return self.function(**{name: getattr(asked, name) for name in type(asked).model_fields})
 
     @cached_property
     def described(self) -> Tool:
-        """As clients are told of it."""
+        """Return the tool's description for clients."""
         title = self.name.replace("_", " ").capitalize()
         return Tool(
             name=self.name,
@@ -191,7 +198,7 @@ def _build_arguments_model(function: Callable[..., Any], hints: Mapping[str, Any
 
 
 def _remove_titles(schema: Any) -> Any:
-    """pydantic gives each field its own name as a title, which says nothing."""
+    """Remove pydantic's titles, which only repeat the names of fields."""
     if isinstance(schema, list):
         return [_remove_titles(entry) for entry in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""The tools in words, for docs/agents.md: `python -m tunebench.agents.tools_text` writes its table anew."""
+"""Table of the tools in docs/agents.md; `python -m tunebench.agents.tools_text` updates it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEAD = "| tool | for | does | what |\n|---|---|---|---|\n"
 
 
 def render_tools_table() -> str:
-    """The table, in the order in which a client lists them."""
+    """Return the table, in the order in which a client lists the tools."""
     return HEAD + "".join(_render_row(tool) for tool in AgentServer(Client).tools.values())
 
 

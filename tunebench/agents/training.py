@@ -1,8 +1,8 @@
-"""Tools that lead to a run: advice, a preview with what the run would cost, and the launch.
+"""Agent tools that lead to a run: advice, a preview with the run's cost, and the launch.
 
-A launch takes the code of a preview. A code belongs to one config, to the letter, and to one use; it is worth
-nothing after `CODE_SECONDS`, and codes of another process are none. So nothing is launched whose cost was not
-shown just before.
+A launch requires the confirmation code of a preview. A code is valid for exactly one config and one use;
+it expires after `CODE_SECONDS`, and other processes' codes are invalid. So nothing is launched whose cost
+was not shown just before.
 """
 
 from __future__ import annotations
@@ -106,20 +106,20 @@ class ConfirmedLaunch(TrainConfig):
 
     @property
     def config(self) -> TrainConfig:
-        """What is to be launched."""
+        """Return the config to launch."""
         return TrainConfig.parse(self.model_dump(exclude={"confirmation"}, exclude_none=True))
 
 
 class LaunchTools:
-    """The tools over one engine; `clock` in seconds, for the codes."""
+    """Launch tools of one engine; `clock`: in seconds, for the codes."""
 
     def __init__(self, connect: Connect, clock: Callable[[], float] = time.monotonic) -> None:
         self.connect, self.clock = connect, clock
-        self._codes: dict[str, tuple[str, float]] = {}  # code -> config, until when
+        self._codes: dict[str, tuple[str, float]] = {}  # code -> digest of the config, expiry
         self._lock = threading.Lock()
 
     def tools(self) -> list[AgentTool]:
-        """All of them."""
+        """Return the tools."""
         previews = [AgentTool.of(each, READS_REMOTE) for each in (self.advise, self.preview_launch)]
         return [*previews, AgentTool.of(self.launch_run, ADDS_REMOTE)]
 
@@ -193,13 +193,13 @@ class LaunchTools:
         return code
 
     def _take(self, config: TrainConfig, code: str) -> None:
-        """Use the code up. Raises StateError for one that is none of this config."""
+        """Use up the code. Raises StateError if it is not valid for this config."""
         with self._lock:
             digest, until = self._codes.get(code, ("", 0.0))
             if until <= self.clock():
                 raise StateError(
-                    "This is no confirmation of a preview, or it is over or used.",
-                    fix="Call preview_launch with the config, show what it costs, and take its code.",
+                    "This confirmation code is invalid, expired or already used.",
+                    fix="Call preview_launch with the config, show its cost, and use its code.",
                     field="confirmation",
                 )
             if not hmac.compare_digest(digest, _compute_digest(config)):
@@ -252,6 +252,6 @@ def _build_preview(preview: Preview, price: HourPrice, code: str | None) -> RunP
 
 def _describe_cost(cost: tuple[float, float, float] | None, price: HourPrice) -> str:
     if cost is None:
-        return "not known: nobody has set the price of an hour"
+        return "unknown: no price per hour is set"
     low, expected, high = cost
     return f"{expected:,.2f} {price.currency} ({low:,.2f} to {high:,.2f})"

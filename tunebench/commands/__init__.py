@@ -1,1 +1,1 @@
-"""The subcommands of `tunebench`, and what they print. Starting and stopping processes is not theirs."""
+"""The subcommands of `tunebench` and their output, except those that start and stop processes."""

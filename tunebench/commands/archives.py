@@ -1,4 +1,4 @@
-"""`tunebench bundle` and `reproduce`: a run as one file, and whether its figures come back elsewhere."""
+"""`tunebench bundle` and `reproduce`: a run as one file, and whether its metrics are reproduced elsewhere."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def bundle(
         job_id = client.command("bundle", {"run": run_id, "with_rows": with_rows})["job_id"]
         job = watch_job(lambda: job_queue.get_job(client, job_id), "Bundling")
         require_finished(job, "The bundle was")
-        result = parse_document(BundleResult, job.result)  # of a finished job of this kind
+        result = parse_document(BundleResult, job.result)  # result of a finished job
         target = out_file or Path(result.name)
         save_new_file(client, result.name, target)
         if json:
@@ -105,7 +105,7 @@ def reproduce(
         )
         compared = watch_job(lambda: job_queue.get_job(client, queued["job_id"]), "Comparing")
         require_finished(compared, "The comparison was")
-        result = parse_document(Reproduction, compared.result)  # of a finished job of this kind
+        result = parse_document(Reproduction, compared.result)  # result of a finished job
         code = OK if is_reproduced(opened, result) else CONDITION
         if json:
             print_json({"run_id": queued["run_id"], "opened": opened, "reproduction": result})
@@ -115,7 +115,7 @@ def reproduce(
 
 
 def is_reproduced(opened: OpenedBundle, result: Reproduction) -> bool:
-    """Whether it is the run that it says, and nothing surely differs."""
+    """Whether the bundle matches the original run, and no metric differs significantly."""
     original, beside = opened.original, result.beside
     forged = bool(original and original.differences)
     differs = bool(beside and any(line.same is False for line in beside.lines))
@@ -123,7 +123,9 @@ def is_reproduced(opened: OpenedBundle, result: Reproduction) -> bool:
 
 
 def open_bundle(client: Client, file: Path, model: str = "") -> tuple[str, OpenedBundle]:
-    """Hand the file to the engine, which checks it and takes its rows in; the job and what it found."""
+    """Upload the file to the engine, which checks it and imports its rows; return the job's id and the
+    result.
+    """
     try:
         with open(file, "rb") as source:
             upload = client.upload(file.name, source)
@@ -132,7 +134,7 @@ def open_bundle(client: Client, file: Path, model: str = "") -> tuple[str, Opene
     job_id = client.command("open_bundle", {"upload": upload, "model": model})["job_id"]
     job = watch_job(lambda: job_queue.get_job(client, job_id), "Opening the bundle")
     require_finished(job, "Opening the bundle was")
-    return job_id, parse_document(OpenedBundle, job.result)  # of a finished job of this kind
+    return job_id, parse_document(OpenedBundle, job.result)  # result of a finished job
 
 
 BASE_COMPARISONS = {
@@ -153,7 +155,7 @@ def _print_opened(opened: OpenedBundle) -> None:
 
 
 def _print_origin(opened: OpenedBundle) -> None:
-    """Its fingerprint, and whether it is the run of this home that it says."""
+    """Print the fingerprint, and whether it matches the run in this home folder."""
     for words in filter(
         None, (archive_text.format_fingerprint(opened), archive_text.describe_origin(opened))
     ):
@@ -172,18 +174,18 @@ def _print_differences(differences: list[BundleDifference]) -> None:
 
 
 def print_bundle_comparison(client: Client, run: Run) -> None:
-    """Of a run that was launched from a bundle: its figures beside the bundle's, once they are there."""
+    """For a run launched from a bundle, print its metrics beside the bundle's, once available."""
     if source := run.facts.get("reproduces"):
         try:
             job = job_queue.get_job(client, source["compared_by"])
-        except NotFoundError:  # it was deleted
+        except NotFoundError:  # deleted
             return
         if job.status == "finished":
-            print_reproduction(parse_document(Reproduction, job.result))  # of a finished job of this kind
+            print_reproduction(parse_document(Reproduction, job.result))  # result of a finished job
 
 
 def print_reproduction(result: Reproduction) -> None:
-    """Each figure of both runs, and what differs between the places."""
+    """Print each metric of both runs, and the differences of their environments."""
     out.print(result.sentence, markup=False, soft_wrap=True)
     for figure in result.figures:
         out.print(figure.sentence, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`tunebench bias`: what fine-tuning made worse, by probes of two models and by groups of scored rows."""
+"""`tunebench bias`: regressions by fine-tuning, from probes of two models and from groups of scored rows."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _build_file_options(path: Path, max_rows: int) -> dict[str, str | int | None
 
 
 def _build_continuation_options(continued: Options, prompts: Path | None, max_rows: int) -> Options | None:
-    """Raises ConfigError for options that do not go together."""
+    """Build the options for continuations. Raises ConfigError for invalid combinations."""
     if "classifier" not in continued:
         if continued or prompts:
             raise ConfigError(
@@ -123,13 +123,13 @@ def _build_continuation_options(continued: Options, prompts: Path | None, max_ro
 
 
 def _resolve_folder(classifier: str) -> str:
-    """A folder by its whole path, as the engine may run elsewhere."""
+    """Return a folder as an absolute path, as the engine may run elsewhere."""
     folder = Path(classifier).expanduser()
     return str(folder.resolve()) if folder.is_dir() else classifier
 
 
 def _build_config(name: str, of_probes: Options, grouped: Options) -> BiasConfig:
-    """Raises ConfigError for options that do not go together."""
+    """Build the config. Raises ConfigError for invalid combinations."""
     if grouped and not {"evaluation", "column"} <= grouped.keys():
         raise ConfigError(
             "--evaluation and --by must be used together.", fix="Give both or neither.", field="by"
@@ -142,7 +142,7 @@ def _build_config(name: str, of_probes: Options, grouped: Options) -> BiasConfig
 
 
 def build_check_document(client: Client, config: BiasConfig) -> dict[str, object]:
-    """As it is sent: files of a machine that isn't the engine's are uploaded."""
+    """Return the config as sent; files are uploaded if the engine is on another machine."""
     document = config.document()
     document["files"] = [upload_files(client, file) for file in document["files"]]
     if opened := (document.get("continuations") or {}).get("file"):
@@ -151,7 +151,7 @@ def build_check_document(client: Client, config: BiasConfig) -> dict[str, object
 
 
 def find_newest_check(client: Client, name: str) -> BiasCheck:
-    """Of a run, or a model. Raises NotFoundError."""
+    """Return the newest check of a run or a model. Raises NotFoundError."""
     run_id = "" if is_reference(name) else runs.get_run(client, name).run_id
     check = bias_checks.newest(client, run_id=run_id, model="" if run_id else name)
     if check is None:
@@ -194,7 +194,7 @@ def _print(check: BiasCheck) -> None:
 
 
 def _print_changed(continued: ClassifierJudgement) -> None:
-    """Where the classifier's judgement moved most; the texts are in --json, as they may offend."""
+    """Print the largest changes of the classifier's score, without the texts, which may be offensive."""
     for changed in continued.changed[:3]:
         means = f"{changed.base_mean:.2f} to {changed.tuned_mean:.2f}"
         print_notice(f"{changed.opening} …: harm probability {means}.")
@@ -240,13 +240,13 @@ def register(cli: typer.Typer) -> None:
 
 
 def print_run(client: Client, run: Run) -> None:
-    """What the newest bias check of a run came to; nothing where there is none."""
+    """Print the result of a run's newest bias check, if any."""
     if listed := bias_checks.listed(client, run_id=run.run_id, limit=1):
         out.print(f"Bias: {listed[0].sentence}", markup=False, soft_wrap=True)
 
 
 def describe_run(client: Client, run_id: str) -> Mapping[str, BiasCheck | None]:
-    """The newest bias check of a run."""
+    """Return the newest bias check of a run."""
     return {"bias": bias_checks.newest(client, run_id=run_id)}
 
 

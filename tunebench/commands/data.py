@@ -1,5 +1,5 @@
-"""`tunebench import` and `tunebench data …`: data sets in and out, their quality, cleaning, split and
-versions.
+"""`tunebench import` and `tunebench data …`: import, export, quality, cleaning, split and versions of data
+sets.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from tunebench.terminal.output import (
     watch_job,
 )
 
-SKIPPED_SHOWN = 5  # rows that an import names on the terminal; the file has them all
+SKIPPED_SHOWN = 5  # skipped rows printed; the file lists all
 
 
 @add_options(
@@ -104,7 +104,7 @@ def import_(
 
 
 def build_source(files: list[str], hub_split: str) -> dict[str, str | list[str]]:
-    """The `Source` that the arguments name. Raises ConfigError for a hub's set among files."""
+    """Build the `Source` of the arguments. Raises ConfigError for a hub data set among files."""
     hub = [file.removeprefix("hf://") for file in files if file.startswith("hf://")]
     if hub and len(files) > 1:
         raise ConfigError(
@@ -119,7 +119,7 @@ def build_source(files: list[str], hub_split: str) -> dict[str, str | list[str]]
 
 
 def _print_import_result(client: Client, job: Job, name: str, as_json: bool) -> None:
-    """Print what the import read, used, ignored and skipped; exit with the code of its end."""
+    """Print what the import read, used, ignored and skipped, and exit."""
     require_finished(job, "The import was")
     dataset = get_dataset(client, name)
     if as_json:
@@ -135,7 +135,7 @@ def _print_import_result(client: Client, job: Job, name: str, as_json: bool) -> 
 
 
 def describe_import(dataset: Dataset) -> list[str]:
-    """What became of the rows and columns of a file, a line each."""
+    """Describe what became of a file's rows and columns, one line each."""
     stats = dataset.stats
     used = describe_used_columns(dataset.format, dataset.columns, stats["answers"], stats["values"])
     lines = [
@@ -154,7 +154,7 @@ def describe_import(dataset: Dataset) -> list[str]:
 
 
 DatasetName = Annotated[str, typer.Argument(help="Data set id or name")]
-PREVIEW_SECONDS = 150.0  # the engine's own limit for an ask
+PREVIEW_SECONDS = 150.0  # the engine's own timeout for a query
 
 
 def register(group: typer.Typer) -> None:
@@ -236,7 +236,7 @@ def clean(
         if json:
             print_json(made)
             return
-        assert made.fates  # a recipe made it
+        assert made.fates  # created by a recipe
         data_reports.print_fates(made.fates)
         for notice in made.stats["notices"]:
             print_notice(notice)
@@ -244,7 +244,7 @@ def clean(
 
 
 def find_dataset_by_job(job_id: str) -> str:
-    """The id of the version that a job makes."""
+    """Return the id of the version that a job creates."""
     return f"data-{job_id.removeprefix('job-')}"
 
 
@@ -256,7 +256,7 @@ def export(
     where: Annotated[str, typer.Option(help="SQL condition for the rows to export")] = "",
     part: Annotated[list[str] | None, typer.Option(help="train, validation or test; may be repeated")] = None,
     output: Annotated[
-        Path | None, typer.Option("--out", help="Output file; the data card is written beside it")
+        Path | None, typer.Option("--out", help="Output file; the data card is written to the same folder")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -275,7 +275,7 @@ def export(
         job_id = client.command("export", config.model_dump(exclude_none=True))["job_id"]
         result = cast(
             ExportResult, _wait_until_finished(client, job_id, f"Exporting {dataset}").result
-        )  # its kind's
+        )  # type of this kind's result
         if output is not None:
             card = output.with_name(f"{output.name}.md")
             save_new_file(client, result["name"], output)
@@ -302,7 +302,7 @@ def versions_(dataset: DatasetName, json: Json = False) -> None:
 
 
 def _wait_until_finished(client: Client, job_id: str, label: str) -> Job:
-    """The job once it has finished. Raises the error that it failed with; exits where it was stopped."""
+    """Wait for the job and return it. Raises its error if it failed; exits if it was stopped."""
     job = watch_job(lambda: job_queue.get_job(client, job_id), label)
     require_finished(job, f"{label}:")
     return job
@@ -316,7 +316,7 @@ def _read_recipe(file: Path) -> str:
 
 
 def _check_free(path: Path) -> None:
-    """Raise ConfigError where a file can't be made at `path`, before anything is exported."""
+    """Raise ConfigError if no file can be created at `path`, before anything is exported."""
     why = "already exists"
     try:
         path.lstat()
@@ -360,8 +360,7 @@ def list_(json: Json = False) -> None:
 
 
 def _describe_repeats(dataset: Dataset) -> str:
-    """Rows that an earlier one equals, and which way; imports of earlier versions looked past case and
-    spacing."""
+    """Describe the number of duplicates; older imports ignored case and spacing."""
     count = dataset.duplicate_count
     exact = dataset.stats.get("duplicates") is not None
     return f"{count:,} exact" if exact else f"{count:,} except for case and spacing"

@@ -1,4 +1,4 @@
-"""What the command line prints of the quality of data: figures, previews of recipes, versions."""
+"""Output of the command line about data quality: metrics, previews of recipes, versions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from store.data.signals import GROUPS, format_band, format_figure, format_four_d
 from store.training.split import Split
 from tunebench.terminal.output import out, print_notice, print_rows
 
-EXAMPLE_WIDTH = 100  # characters of a row that an example shows
+EXAMPLE_WIDTH = 100  # characters shown of an example row
 
 
 class MeasuredGroup(TypedDict):
-    """One group of signals as it was measured."""
+    """Measurement of one group of signals."""
 
     options: SignalOptions
     row_count: int
@@ -36,7 +36,7 @@ class OutOfBandSignal(TypedDict):
 
 
 class ProfileReport(TypedDict):
-    """Figures of the groups, and the signals outside their healthy bands."""
+    """Measurements by group, and the signals outside their healthy bands."""
 
     dataset: str
     row_count: int
@@ -45,7 +45,7 @@ class ProfileReport(TypedDict):
 
 
 def build_profile(dataset: Dataset, measured: Mapping[str, SignalRow]) -> ProfileReport:
-    """What was measured of a data set."""
+    """Build the report of a data set's measurements."""
     return {
         "dataset": dataset.name,
         "row_count": dataset.row_count,
@@ -67,7 +67,7 @@ def build_profile(dataset: Dataset, measured: Mapping[str, SignalRow]) -> Profil
 
 
 def print_profile(dataset: Dataset, measured: Mapping[str, SignalRow]) -> None:
-    """A table of figures; those outside their bands are marked, and said again in words at the end."""
+    """Print a table of signals; those outside their bands are marked and explained at the end."""
     outside = {finding.column: finding for finding in find_findings(dataset.row_count, measured, GROUPS)}
     rows = []
     for name, row in measured.items():
@@ -91,7 +91,7 @@ GROUPS_OUTSIDE = {signal.column: signal.outside for group in GROUPS.values() for
 
 
 def print_fates(fates: Fates) -> None:
-    """The steps with their counts, and what became of the rows altogether."""
+    """Print the steps with their counts, and the total of rows by outcome."""
     rows = []
     for number, step in enumerate(fates.steps, 1):
         counts = (step.rows_in, step.changed, step.dropped, step.added, step.rows_out)
@@ -101,7 +101,7 @@ def print_fates(fates: Fates) -> None:
 
 
 def print_preview(answer: CleanPreview) -> None:
-    """What a recipe would do, with examples."""
+    """Print the effect of a recipe, with examples."""
     if of := answer.of:
         print_notice(f"Preview on the first {of.rows:,} of {of.total:,} rows; use --all for all rows.")
         for step in answer.unknown or ():
@@ -128,13 +128,13 @@ def _print_example(example: FateExample) -> None:
 
 
 def _find_first_difference(before: str, after: str) -> int:
-    """Where two texts part; 0 where one is the beginning of the other."""
+    """Return the index of the first difference; 0 if one text is a prefix of the other."""
     pairs = enumerate(zip(before, after, strict=False))
     return next((place for place, (old, new) in pairs if old != new), 0)
 
 
 def _extract_line(text: str, place: int = 0) -> str:
-    """A line of the text, around `place` where the text is long."""
+    """Return one line of the text, around `place` if the text is long."""
     begin = max(0, place - EXAMPLE_WIDTH // 3) if len(text) > EXAMPLE_WIDTH else 0
     text = ("…" if begin else "") + text[begin:]
     text = text.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t").replace("\x1b", "")
@@ -142,7 +142,7 @@ def _extract_line(text: str, place: int = 0) -> str:
 
 
 def print_versions(family: Sequence[Version], chosen: str) -> None:
-    """The tree of versions, each under the one it was made from; a * marks the one that was asked for."""
+    """Print the tree of versions, each below its parent; a * marks the requested one."""
     rows = [
         [
             "*" if version.dataset_id == chosen else "",
@@ -158,7 +158,7 @@ def print_versions(family: Sequence[Version], chosen: str) -> None:
 
 
 def describe_split(split: Split) -> str:
-    """ "seed 0, validation 0.1, test 0.1, by group of source.author"."""
+    """Return, for example, "seed 0, validation 0.1, test 0.1, by group of source.author"."""
     text = "seed {split_seed}, validation {validation_size:g}, test {test_size:g}".format(
         **split.model_dump()
     )

@@ -1,6 +1,4 @@
-"""`tunebench evaluate`, `evaluations` and `judge`: any model on any rows, what came of it, and which
-answers a judge prefers.
-"""
+"""`tunebench evaluate`, `evaluations` and `judge`: evaluate any model on any rows, and compare responses."""
 
 from __future__ import annotations
 
@@ -48,7 +46,7 @@ FailIfWorse = Annotated[
         help="Baseline evaluation: exit with code 7 if a metric is significantly worse (paired by row)"
     ),
 ]
-WIDTH = 60  # characters of a text in a table
+WIDTH = 60  # characters shown of a text in a table
 
 
 def register(cli: typer.Typer) -> None:
@@ -78,7 +76,7 @@ def evaluate(
     """Evaluate a model or a run on a data set. Options take precedence over the file."""
     with report_errors(json):
         document = read_document(file) | given
-        if document.get("max_rows") == 0:  # in a file as in the option
+        if document.get("max_rows") == 0:  # same in the file as in the option
             document["max_rows"] = None
         config = EvaluateConfig.parse(document)
         bounds = [Bound.parse(text) for text in fail_under or ()]
@@ -96,7 +94,7 @@ def evaluate(
 
 
 def _read_report(client: Client, job_id: str) -> EvaluationReport:
-    """What came of the job, once it has ended; exits where it gave nothing."""
+    """Wait for the job and return its report; exits if it has no result."""
     job = watch_job(lambda: job_queue.get_job(client, job_id), "Evaluating")
     require_finished(job, "The evaluation was")
     return EvaluationReport(**vars(evaluations.get(client, job_id)))
@@ -133,7 +131,7 @@ def evaluations_(
 
 
 class ComparedEvaluation(TypedDict):
-    """The evaluation that another is held against."""
+    """The other evaluation of a comparison."""
 
     name: str
     evaluation_id: str
@@ -141,20 +139,20 @@ class ComparedEvaluation(TypedDict):
 
 
 class PairedComparison(TypedDict):
-    """How one evaluation is compared with another, row by row."""
+    """Comparison of an evaluation with another, paired by row."""
 
     against: ComparedEvaluation
-    common: int  # rows that both have
+    common: int  # number of common rows
     confidence: float
     level: float
     sentence: str
     notices: list[str]
-    same_rows: str | None  # the command that evaluates one on the rows of the other
+    same_rows: str | None  # command to evaluate one on the rows of the other
 
 
 @dataclass(kw_only=True)
 class EvaluationReport(Evaluation):
-    """An evaluation with what was asked of it."""
+    """An evaluation with the requested parts."""
 
     differences: list[InterpretedDifference] | None = None
     comparison: PairedComparison | None = None
@@ -163,7 +161,7 @@ class EvaluationReport(Evaluation):
 
 
 def _build_document(report: EvaluationReport) -> dict[str, object]:
-    """With what was asked for alone."""
+    """Return the document without parts that were not requested."""
     own = {field.name for field in dataclasses.fields(Evaluation)}
     return {name: part for name, part in vars(report).items() if name in own or part is not None}
 
@@ -171,7 +169,7 @@ def _build_document(report: EvaluationReport) -> dict[str, object]:
 def _print_result(
     client: Client, report: EvaluationReport, bounds: list[Bound], other: Evaluation | None, as_json: bool
 ) -> None:
-    """Print the evaluation; exit with CONDITION where it doesn't hold what was asked of it."""
+    """Print the evaluation; exit with CONDITION if it doesn't meet the conditions."""
     asked = [conditions.check_bound(report.figures, bound) for bound in bounds]
     if other is not None:
         differences, comparison = compare_evaluations(client, report, other)
@@ -228,8 +226,7 @@ def _format_interval(figure: Figure | Difference | Estimate) -> str:
 
 
 def find_figure(evaluation: Evaluation, metric: str | None) -> Figure:
-    """The figure of that metric, the first where none is named. Raises ConfigError that says which there
-    are."""
+    """Return that metric's figure, by default the first. Raises ConfigError with the available metrics."""
     named = f"eval/{_shorten_metric(metric)}" if metric else evaluation.figures[0].metric
     figure = next((f for f in evaluation.figures if f.metric == named), None)
     if figure is None:
@@ -253,8 +250,10 @@ def _print_comparison_with(client: Client, report: EvaluationReport, other: Eval
 def compare_evaluations(
     client: Client, first: Evaluation, second: Evaluation
 ) -> tuple[list[InterpretedDifference], PairedComparison]:
-    """`first` minus `second` in every metric that both have, paired by row, and what must be known of it.
-    Raises ConfigError for rows of other data."""
+    """Return `first` minus `second` in every common metric, paired by row, with notices.
+
+    Raises: ConfigError if they are of different data sets.
+    """
     pair = evaluation_pairs.pair(client, first, second)
     sides = [(scores, side.figures) for scores, side in zip(pair.scores, (first, second), strict=True)]
     between = row_scores.compute_score_differences(sides[0], sides[1], pair.groups)
@@ -311,7 +310,7 @@ def _print_report(report: EvaluationReport) -> None:
 
 
 def _print_comparison(differences: list[InterpretedDifference], comparison: PairedComparison) -> None:
-    """The differences, then at which level and of which rows they are."""
+    """Print the differences, then their confidence level and rows."""
     columns = ["difference (this − other)", "value (CI)", "n", "detectable", "result"]
     print_rows(columns, [_build_difference_row(change) for change in differences])
     out.print(
@@ -371,7 +370,7 @@ def judge(
             return
         job = watch_job(lambda: job_queue.get_job(client, job_id), "Judging")
         require_finished(job, "The judging was")
-        result = parse_document(JudgingResult, job.result)  # its kind's
+        result = parse_document(JudgingResult, job.result)  # type of this kind's result
         print_json(result) if json else _print_judging(result)
 
 

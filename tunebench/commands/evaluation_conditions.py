@@ -1,8 +1,9 @@
-"""`--fail-under` and `--fail-if-worse-than`: when an evaluation ends a CI job.
+"""`--fail-under` and `--fail-if-worse-than`: conditions under which an evaluation fails a CI job.
 
-A bound is held against the value itself, so that few rows never pass what many would not; how sure that is
-stands beside it. Being worse than another evaluation is held against the paired intervals: only what is
-surely worse fails, since of two equal models one is always a little worse. What can't be compared fails.
+A bound is compared with the value itself, so that few rows never pass where many would not; the
+uncertainty is reported with it. Being worse than another evaluation is judged by the paired intervals:
+only a significant difference fails, since of two equal models one is always slightly worse. A missing
+comparison fails.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from store.core.formatting import plural
 
 @dataclass(kw_only=True)
 class InterpretedDifference(Difference):
-    """A difference with what it says of the first: better, worse, the same or that it can't be told."""
+    """A difference with its interpretation for the first: better, worse, the same or inconclusive."""
 
     first_is: str
 
 
 class ConditionReport(TypedDict):
-    """A condition and whether it holds."""
+    """A condition and whether it is met."""
 
     name: str
     holds: bool
@@ -41,7 +42,7 @@ class Bound:
 
     @classmethod
     def parse(cls, text: str) -> Bound:
-        """Of "METRIC=VALUE". Raises ConfigError (fail_under)."""
+        """Parse "METRIC=VALUE". Raises ConfigError (fail_under)."""
         metric, equals, number = text.partition("=")
         try:
             value = float(number)
@@ -58,7 +59,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class ConditionResult:
-    """`holds`: whether the evaluation passes it; `sentence`: with the figures it rests on."""
+    """holds: whether the evaluation meets the condition; sentence: with the supporting figures."""
 
     name: str
     holds: bool
@@ -69,7 +70,7 @@ class ConditionResult:
 
 
 def check_bound(figures: Sequence[Figure], bound: Bound) -> ConditionResult:
-    """Whether a figure is no worse than its bound. Raises ConfigError for a metric that was not measured."""
+    """Check that a metric is no worse than its bound. Raises ConfigError if it was not measured."""
     figure = next((f for f in figures if f.metric.removeprefix("eval/") == bound.metric), None)
     if figure is None:
         names = ", ".join(f.metric.removeprefix("eval/") for f in figures)
@@ -105,7 +106,7 @@ def _describe_certainty(figure: Figure, value: float) -> str:
 
 
 def check_not_worse(differences: Sequence[InterpretedDifference], other: str) -> ConditionResult:
-    """Whether no metric is surely worse than the other evaluation's. differences: with `first_is`."""
+    """Check that no metric is significantly worse than in the other evaluation."""
     name = f"--fail-if-worse-than {other}"
     if not differences:
         return ConditionResult(name, False, f"No comparison with {other}: no common metric and rows.")

@@ -1,5 +1,5 @@
-"""`tunebench model export` and `verify`: a model in another form, held against the evaluated one; and
-`tools`, its converters.
+"""`tunebench model export` and `verify`: a model in another format, compared with the evaluated one; `tools`:
+its converters.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def _build_row(row: ModelExportRow) -> list[str]:
 
 
 def _format_estimate(estimate: Estimate | None) -> str:
-    """ "0.98 (0.95 to 0.99)"; its interval is of 95%."""
+    """Return, for example, "0.98 (0.95 to 0.99)", with a 95% interval."""
     if estimate is None:
         return "–"
     low, high = estimate.low, estimate.high
@@ -186,7 +186,7 @@ def _format_estimate(estimate: Estimate | None) -> str:
 
 
 def _print_row_advice(max_rows: int) -> None:
-    """What so many rows can tell, before they are asked."""
+    """Print what this number of rows can show, before they are run."""
     print_notice(export_text.describe_rows_needed(max_rows))
 
 
@@ -231,7 +231,7 @@ def install(
 
 
 def register(cli: typer.Typer) -> None:
-    """Add the commands to `tunebench`; those of a model stand beside the registry's."""
+    """Add the commands to `tunebench`; those of a model are with the registry's."""
     cli.add_typer(tools, name="tools")
 
 

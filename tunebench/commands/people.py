@@ -1,7 +1,7 @@
-"""`tunebench team`, `me` and `activity`: sign-in, invitations, who has an account, private networks, who
-did what and when.
+"""`tunebench team`, `me` and `activity`: sign-in, invitations, accounts, private networks, and the activity
+log.
 
-`tunebench up` uses the same: whether the screens may be served to other machines, and what it prints.
+`tunebench up` uses it to check whether the screens may be served to other machines, and for its output.
 """
 
 from __future__ import annotations
@@ -29,12 +29,7 @@ from tunebench.terminal.connection import Json, connect, send_change
 from tunebench.terminal.output import print_json, print_notice, print_rows, report_errors
 from tunebench.terminal.processes import LOOPBACK, SCREENS_PORT, ScreensOptions
 
-# `tunebench team` and `tunebench me`: sign-in on or off, invitations, who has an account, who asks, which
-# private networks may be reached.
-#
-# `tunebench up` uses the same: whether the screens may be served to other machines, and what it prints.
-
-FIRST_DAYS = 1  # that the first admin's link works
+FIRST_DAYS = 1  # validity of the first admin's link
 
 team = typer.Typer(no_args_is_help=True, help="Sign-in, invitations and accounts.")
 
@@ -169,9 +164,9 @@ def me(name: Annotated[str | None, typer.Option(help="New name")] = None, json: 
 
 
 def require_team(home: Home, served: ScreensOptions, *, turn_on: bool = False) -> None:
-    """See that people sign in, before the screens are served; turn it on where that is asked for.
+    """Check that sign-in is on before the screens are served; turn it on if requested.
 
-    Raises ConfigError (field host) where they would be open to other machines without it.
+    Raises: ConfigError (field host) if they would be open to other machines without it.
     """
     client = Client(home, secret=home.token)
     if turn_on:
@@ -185,7 +180,7 @@ def require_team(home: Home, served: ScreensOptions, *, turn_on: bool = False) -
 
 
 def print_entrance(home: Home, served: ScreensOptions, entrance: str) -> None:
-    """Where the screens are, and how one gets in."""
+    """Print the address of the screens, and how to sign in."""
     client = Client(home, secret=home.token)
     if not client.account().team:
         print(f"Tunebench: {entrance}", flush=True)
@@ -197,7 +192,7 @@ def print_entrance(home: Home, served: ScreensOptions, entrance: str) -> None:
 
 
 def print_first_link(client: Client, address: str) -> None:
-    """The link for the first admin, where one is made."""
+    """Print the link for the first admin, if one is created."""
     if link := create_first_link(client, address):
         print_notice(
             "There is no admin yet. This link creates the first admin account; it works once within a day:"
@@ -206,8 +201,7 @@ def print_first_link(client: Client, address: str) -> None:
 
 
 def create_first_link(client: Client, address: str) -> str | None:
-    """A link by which the first admin makes an account; it replaces earlier ones. None where there is an
-    admin."""
+    """Create the invitation link of the first admin, replacing earlier ones; None if there is an admin."""
     everybody = client.team()
     if any(person.role == "admin" and person.active for person in everybody.members):
         return None
@@ -219,7 +213,7 @@ def create_first_link(client: Client, address: str) -> str | None:
 
 
 def find_screens_address(home: Home) -> str:
-    """Of the screens that run for a home folder; where they usually are where none run."""
+    """Return the address of a home folder's running screens, or the default address."""
     try:
         record = read_record(home.screens_file)
     except (OSError, ValueError):
@@ -228,7 +222,7 @@ def find_screens_address(home: Home) -> str:
 
 
 def build_invitation_link(address: str, made: CreatedInvitation) -> str:
-    """The address of an invitation's page."""
+    """Return the address of an invitation's page."""
     return f"{address}/invitation?{urlencode({'code': made['secret']})}"
 
 
@@ -283,7 +277,7 @@ def _build_row(line: Activity) -> list[str]:
 
 
 def _find_person_id(people: Sequence[PersonName], name: str, field: str) -> str:
-    """The id of a person by id or name. Raises NotFoundError, ConfigError where several have the name."""
+    """Return a person's id by id or name. Raises NotFoundError, or ConfigError for an ambiguous name."""
     if not name:
         return ""
     ids = [each.person_id for each in people if name in (each.person_id, each.name)]

@@ -1,4 +1,4 @@
-"""`tunebench round …`: rating rounds, for scripts: start, list, read, close, export, make data of them."""
+"""`tunebench round …`: rating rounds for scripts: create, list, view, close, export, turn into data sets."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ from tunebench.terminal.output import (
     watch_job,
 )
 
-PREVIEW_SECONDS = 60.0  # until the answer to a preview
+PREVIEW_SECONDS = 60.0  # timeout of a preview
 round_commands = typer.Typer(
     no_args_is_help=True, help="Rating rounds: raters compare answers without knowing which model wrote them."
 )
@@ -204,7 +204,7 @@ def import_(
 
 
 def _print_preview(read: RatingFileSummary) -> None:
-    """How a file is read, what is still asked, what it holds, and its first ratings."""
+    """Print how a file is read, open questions, its content, and its first ratings."""
     for line in format_rating_file(read):
         print_notice(line)
     if read.first:
@@ -361,7 +361,7 @@ def data(
 
 
 def _find_round(client: Client, name: str) -> RoundSummary:
-    """The round of that id, or the newest of that name. Raises NotFoundError."""
+    """Return the round with that id, or the newest with that name. Raises NotFoundError."""
     for round in rounds.list_rounds(client):
         if name in (round.round_id, round.name):
             return round
@@ -369,7 +369,7 @@ def _find_round(client: Client, name: str) -> RoundSummary:
 
 
 def _find_closed_round(client: Client, name: str) -> RoundSummary:
-    """The round, whose ratings may be seen. Raises StateError for one that is open."""
+    """Return a round whose ratings may be viewed. Raises StateError if it is open."""
     round = _find_round(client, name)
     if round.state == "open":
         raise StateError(
@@ -380,7 +380,7 @@ def _find_closed_round(client: Client, name: str) -> RoundSummary:
 
 
 def _write_lines(client: Client, round: RoundSummary, file: Path, limits: dict[str, Any]) -> dict[str, Any]:
-    """Write the rows of a round of several labels or of spans; what came of it."""
+    """Write the rows of a multi-label or span round to a file; return the counts."""
     round_id = round.round_id
     by_hand = {rater.person_id for rater in ratings.left_out(client, round_id)}
     tasks, items = ratings.dealt(client, round_id), rounds.items(client, round_id)
@@ -391,13 +391,13 @@ def _write_lines(client: Client, round: RoundSummary, file: Path, limits: dict[s
 
 
 def _parse_rater(text: str) -> dict[str, object]:
-    """A person, with a quota after "=" where it has one."""
+    """Parse a person with an optional quota after "="."""
     person, _, quota = text.rpartition("=")
     return {"person": person, "quota": int(quota)} if person and quota.isdigit() else {"person": text}
 
 
 def _find_person_id(client: Client, round_id: str, name: str) -> str:
-    """Of a rater of the round. Raises NotFoundError."""
+    """Return the id of a rater of the round. Raises NotFoundError."""
     for rater in workload.workload(client, round_id, job_queue.to_utc(time.time())).raters:
         if name in (rater.person_id, rater.person_name):
             return rater.person_id
@@ -407,7 +407,7 @@ def _find_person_id(client: Client, round_id: str, name: str) -> str:
 
 
 class _RoundResults(NamedTuple):
-    """What a round came to; ranked: the models of a round that compares, the strongest first."""
+    """Results of a round; ranked: models of a comparison round, the strongest first."""
 
     sentences: RoundDescription
     ranked: list[RankedSystem]
@@ -442,7 +442,7 @@ def _read_results(client: Client, round: RoundSummary) -> _RoundResults:
 
 
 def _print_ranking(ranked: list[RankedSystem]) -> None:
-    """Of many models, of which sentences name the first alone."""
+    """Print a ranking of many models, as the sentences only name the first."""
     print_rows(
         ["rank", "model", "win rate vs. average", "ratings"],
         [[format_rank(each), each.name, format_share(each.share), f"{each.n:,}"] for each in ranked],

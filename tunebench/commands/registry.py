@@ -38,7 +38,7 @@ model = typer.Typer(
 )
 
 
-MAX_LISTED = 1_000  # models, and versions of one, that are listed
+MAX_LISTED = 1_000  # maximum models, and versions of one, that are listed
 ANSWER_TEXTS = {"passed": "passed", "failed": "FAILED", "cant_tell": "inconclusive"}
 Reference = Annotated[str, typer.Argument(help="Model version as NAME@NUMBER or NAME@ALIAS")]
 Alias = Annotated[str, typer.Argument(help="Alias: production, staging, candidate, or a custom one")]
@@ -46,7 +46,7 @@ Reason = Annotated[str, typer.Option(help="Reason, recorded in the history")]
 
 
 class ModelDocument(TypedDict):
-    """What `model show` prints as JSON."""
+    """JSON document of `model show`."""
 
     model: ModelSummary
     versions: list[VersionSummary]
@@ -129,7 +129,7 @@ def show(
 
 
 def build_model_document(client: Client, name: str, limit: int = MAX_LISTED) -> ModelDocument:
-    """A registered model with so many of its versions, the newest."""
+    """Build the document of a registered model with its newest versions, up to the limit."""
     line = model_versions.get_model(client, name)
     return {
         "model": line,
@@ -272,7 +272,7 @@ def gate(
 
 
 def print_report(report: GateReport) -> None:
-    """Each check with its answer and its sentence, then what of all."""
+    """Print each check with its result and sentence, then the overall result."""
     for check in report.checks:
         out.print(f"{ANSWER_TEXTS[check.answer]:>13}  {check.title}", markup=False)
         out.print(f"               {check.sentence}", markup=False, soft_wrap=True)

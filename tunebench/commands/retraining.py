@@ -1,5 +1,5 @@
-"""`tunebench label-next`, `improve`, `improvements` and `improvement …`: from what people said of a model
-to its next version.
+"""`tunebench label-next`, `improve`, `improvements` and `improvement …`: from feedback on a model to its next
+version.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from tunebench.terminal.output import (
     watch_job,
 )
 
-SHORT = 60  # characters of a text
+SHORT = 60  # characters shown of a text
 
 
-RequestProtocol = Literal["label", "correction", "pass_fail", "pairwise"]  # what people do with requests
+RequestProtocol = Literal["label", "correction", "pass_fail", "pairwise"]  # rating protocols for requests
 
 
 @add_options("of_round", RequestRound, "items", "random_share", "overlap", partial=True, round="name")
@@ -84,7 +84,7 @@ def label_next(
 
 
 def choose_requests(endpoint: str, hours: float | None, alert: str) -> RequestSample:
-    """Those of an endpoint that are meant; hours: how far back, None for all."""
+    """Select requests of an endpoint; hours: time window up to now, None for all."""
     start = datetime.now(UTC) - timedelta(hours=hours) if hours else None
     return RequestSample(endpoint=endpoint, start=start, alert=alert)
 
@@ -92,7 +92,7 @@ def choose_requests(endpoint: str, hours: float | None, alert: str) -> RequestSa
 def find_next_to_label(
     client: Client, chosen: RequestSample, protocol: RequestProtocol | None, limit: int
 ) -> LabelQueue:
-    """What should be labelled next of these requests."""
+    """Return which of these requests to label next."""
     meant = logged_requests.meant_by(client, chosen)
     return build_label_queue(
         logged_requests.newest(client, meant),
@@ -174,7 +174,7 @@ def _build_sources(
     where: str,
     of_feedback: Options,
 ) -> list[dict[str, object]]:
-    """Raises ConfigError for a choice that belongs to a source that was not named."""
+    """Build the sources of new rows. Raises ConfigError for an option of a source that was not given."""
     if of_feedback and not feedback:
         field = next(iter(of_feedback)).replace("start", "since")
         raise ConfigError(f"--{field} requires --feedback.", fix="Add --feedback ENDPOINT.", field=field)
@@ -194,7 +194,7 @@ def _build_sources(
 
 
 def follow_improvement(client: Client, improvement_id: str) -> Improvement:
-    """Wait until a person is asked, or it has ended; each step is said as it begins."""
+    """Wait until a person has to decide, or it has ended, printing each step as it begins."""
     state = ""
     while True:
         present = stored.get(client, improvement_id)
@@ -208,7 +208,7 @@ def follow_improvement(client: Client, improvement_id: str) -> Improvement:
 
 
 def _exit_with_outcome(improved: Improvement, as_json: bool) -> None:
-    """Print it, and exit with the code of how far it came."""
+    """Print the improvement, and exit with the code of its outcome."""
     print_json(improved) if as_json else print_improvement(improved)
     trouble = improved.trouble
     if improved.state == "failed" and trouble:
@@ -221,13 +221,13 @@ def _exit_with_outcome(improved: Improvement, as_json: bool) -> None:
 
 
 def print_improvement(improved: Improvement) -> None:
-    """Its state, its rows and why others are none, its checks, and what comes next."""
+    """Print its state, its rows and excluded rows, its checks, and the next step."""
     words, facts = improvement_text.STATES[improved.state], improved.facts
     out.print(f"{improved.name}  {words.title.lower()}  {improved.improvement_id}", markup=False)
     if improved.state == "waiting" and (trouble := improved.trouble):
         print_notice(str(from_dict(trouble)))
     if rows := facts.get("rows"):
-        if improved.state != "waiting":  # else none of them is trained on yet
+        if improved.state != "waiting":  # while waiting, none of them is trained on yet
             out.print(improvement_text.describe_rows(rows), markup=False, soft_wrap=True)
         for line in improvement_text.list_exclusions(rows):
             out.print(f"  excluded  {line}", markup=False, soft_wrap=True)

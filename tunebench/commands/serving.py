@@ -1,4 +1,4 @@
-"""`tunebench serve`, `endpoints` and `endpoint`: models behind OpenAI's protocol, and who may ask them."""
+"""`tunebench serve`, `endpoints` and `endpoint`: models served with OpenAI's protocol, and their keys."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tunebench.terminal.output import err, print_json, print_notice, print_rows,
 
 POLL = 0.5
 STOP_SECONDS = 120.0
-SLACK_SECONDS = 0.001  # of times that went through the store
+SLACK_SECONDS = 0.001  # tolerance for times read from the store
 
 endpoint = typer.Typer(no_args_is_help=True, help="One endpoint: start, stop, change, delete, keys.")
 EndpointNameArgument = Annotated[str, typer.Argument(help="Name or id of an endpoint")]
 
 
 def register(cli: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands to `tunebench`."""
     cli.command()(serve)
     cli.command("endpoints")(endpoints_)
     cli.add_typer(endpoint, name="endpoint")
@@ -70,7 +70,7 @@ def serve(
         client = connect(start=True)
         key = _create_or_start(client, chosen, settings)
         if key and (key_file or not json):
-            _print_key(key, key_file)  # at once: it is there whether or not the models can be loaded
+            _print_key(key, key_file)  # at once, as it is valid even if the models can't be loaded
         seen = _wait_until_ready(client, chosen)
         if json:
             print_json(_build_access(seen) | {"key": None if key_file else key})
@@ -78,7 +78,8 @@ def serve(
             _print_access(seen, new=bool(key))
         if detach:
             print_notice(
-                f"It goes on in the background. Stop it with: tunebench endpoint stop {shlex.quote(chosen)}"
+                "It keeps running in the background. Stop it with: tunebench endpoint stop"
+                f" {shlex.quote(chosen)}"
             )
             return
         _wait_for_interrupt(client, chosen)
@@ -87,7 +88,7 @@ def serve(
 def _build_settings(
     subjects: list[str], config: Path | None, candidate: str, share: float, shadow: str, fallback: str
 ) -> dict[str, object]:
-    """As `EndpointSettings`, from a file and from what was given."""
+    """Build `EndpointSettings` from a file and the options."""
     settings = read_document(config)
     beside = [
         *([{"subject": candidate, "role": "candidate", "share": share}] if candidate else []),
@@ -96,7 +97,7 @@ def _build_settings(
     ]
     if beside and len(subjects) != 1:
         raise ConfigError(
-            "A candidate, a shadow or a fallback stands beside one subject.",
+            "A candidate, a shadow or a fallback needs exactly one subject.",
             fix="Give one subject, or write the routes into a file for --config.",
             field="candidate",
         )
@@ -110,17 +111,17 @@ def _build_settings(
 
 
 def _get_plain_name(subject: object) -> str:
-    """A path goes by its last part."""
+    """Return the last part of a path."""
     return Path(str(subject)).name or str(subject)
 
 
 def _create_or_start(client: Client, name: str, settings: dict[str, object]) -> str | None:
-    """Have the endpoint run as it was asked for; its key where it is new."""
+    """Create or start the endpoint with these settings; return the key if it is new."""
     there = next((seen for seen in list_endpoints(client) if seen.name == name), None)
     if there is None:
         if "models" not in settings:
             raise NotFoundError(
-                f"There is no endpoint {name!r}, and nothing was given to serve.", fix="Give a subject."
+                f"There is no endpoint {name!r}, and no model was given.", fix="Give a subject."
             )
         body = MakeEndpoint.parse({**settings, "name": name, "with_key": "first"})
         return str(client.command("make_endpoint", body.model_dump())["key"])
@@ -132,7 +133,7 @@ def _create_or_start(client: Client, name: str, settings: dict[str, object]) -> 
 
 
 def find_endpoint(client: Client, name: str) -> EndpointStatus:
-    """By id or name. Raises NotFoundError."""
+    """Return the endpoint with that id or name. Raises NotFoundError."""
     for seen in list_endpoints(client):
         if name in (seen.name, seen.endpoint_id):
             return seen
@@ -140,7 +141,7 @@ def find_endpoint(client: Client, name: str) -> EndpointStatus:
 
 
 def _wait_until_ready(client: Client, name: str) -> EndpointStatus:
-    """Wait until it answers. Raises why it does not."""
+    """Wait until the endpoint is ready. Raises its error if it fails."""
     columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
     with Progress(*columns, console=err, transient=True) as progress:
         progress.add_task(f"{name} starts: the models are being loaded")
@@ -151,7 +152,7 @@ def _wait_until_ready(client: Client, name: str) -> EndpointStatus:
             fresh = state is not None and seen.alive and state.at > began - 10
             current = state is not None and fresh and state.asked_at >= seen.wanted_at - SLACK_SECONDS
             if state and current and state.phase == "ready":
-                if state.error:  # of a change that could not be made, or of a route beside the live one
+                if state.error:  # of a failed change, or of a route other than the live one
                     print_notice(f"Not all of it answers: {from_dict(state.error)}")
                 return seen
             failed = state.error if state and current and state.phase == "failed" else None
@@ -171,7 +172,7 @@ def _print_key(key: str, key_file: Path | None) -> None:
 
 
 class EndpointAccess(TypedDict):
-    """Where an endpoint is asked, and for what. key: of a new one, shown this once."""
+    """Address and models of an endpoint. key: of a new one, shown only once."""
 
     endpoint: str
     address: str
@@ -199,7 +200,7 @@ def _print_access(seen: EndpointStatus, *, new: bool) -> None:
 
 
 def _wait_for_interrupt(client: Client, name: str) -> None:
-    """Until Ctrl-C, or until it ends by itself; then it is stopped, and answers under way are waited for."""
+    """Wait until Ctrl-C, or until the endpoint stops; then stop it and wait for responses in progress."""
     print_notice("Ctrl-C stops it; answers under way are finished first.")
     try:
         while True:
@@ -210,7 +211,7 @@ def _wait_for_interrupt(client: Client, name: str) -> None:
             time.sleep(2)
     except EngineUnavailable as error:
         raise EngineUnavailable(
-            f"The engine has ended; {name} goes on answering.",
+            f"The engine has stopped; {name} keeps serving.",
             fix=f"Stop it with: tunebench endpoint stop {shlex.quote(name)}",
         ) from error
     except KeyboardInterrupt:
@@ -267,7 +268,7 @@ def start(name: EndpointNameArgument, json: Json = False) -> None:
 def stop(name: EndpointNameArgument, json: Json = False) -> None:
     """Stop an endpoint; answers under way are finished."""
     with report_errors(json):
-        client = connect(start=True)  # it goes on without one
+        client = connect(start=True)  # continues without one
         client.command("stop_endpoint", {"endpoint": name})
         _wait_until_stopped(client, name)
         if json:

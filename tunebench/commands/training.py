@@ -1,5 +1,5 @@
-"""Runs on the command line: how they are shown, `tunebench advise` for a method, `interpolate` between a
-run and its base.
+"""Runs on the command line: their output, `tunebench advise` for a method, `interpolate` between a run and
+its base.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from tunebench.terminal.output import (
 
 
 class RunSummary(TypedDict):
-    """The fields of a run that a list shows."""
+    """Fields of a run in a list."""
 
     run_id: str
     name: str
@@ -63,14 +63,14 @@ class RunSummary(TypedDict):
 
 @dataclass(kw_only=True)
 class RunDocument(Run):
-    """All that is known of a run but its curves, and what features add."""
+    """A run with everything but its curves and the features' parts."""
 
     metrics: dict[str, MetricSummary]  # by name
     alerts: list[Alert]
 
 
 def summarize_run(run: Run) -> RunSummary:
-    """What a list shows of a run."""
+    """Return the fields of a run for a list."""
     return {
         "run_id": run.run_id,
         "name": run.name,
@@ -100,7 +100,7 @@ def _get_gain(run: Run) -> Gain | None:
 
 
 def build_run_document(client: Client, run: Run) -> RunDocument:
-    """The row, metric summaries and alerts."""
+    """Build the document of a run: its row, metric summaries and alerts."""
     return RunDocument(
         **vars(run),
         metrics={row.name: row for row in metric_points.summaries(client, [run.run_id])},
@@ -109,12 +109,12 @@ def build_run_document(client: Client, run: Run) -> RunDocument:
 
 
 def format_loss(loss: float | None) -> str:
-    """A loss for people; a dash where there is none yet."""
+    """Format a loss; a dash if there is none yet."""
     return "–" if loss is None else f"{loss:.3f}"
 
 
 def format_gain(gain: Estimate | None) -> str:
-    """A gain with its 95% interval, where there are rows enough for one, and n."""
+    """Format a gain with n, and with its 95% interval if there are enough rows."""
     if not gain:
         return "–"
     if gain.low is None:
@@ -123,7 +123,7 @@ def format_gain(gain: Estimate | None) -> str:
 
 
 def print_runs(listed: Sequence[Run], total: int) -> None:
-    """A table of runs; says so where it is cut."""
+    """Print a table of runs, and how many are not listed."""
     rows = [
         [
             run.name,
@@ -144,7 +144,7 @@ def print_runs(listed: Sequence[Run], total: int) -> None:
 
 
 def print_run(run: Run) -> None:
-    """One run: what it is, how it stands, and its verdict."""
+    """Print one run: its settings, its status, and its verdict."""
     out.print(f"{run.name}  {run.status}  {run.run_id}", markup=False, soft_wrap=True)
     rows: list[list[object]] = [
         ["model", run.model],
@@ -168,14 +168,14 @@ def print_run(run: Run) -> None:
 
 
 def _format_best_loss(run: Run) -> str | None:
-    """The lowest validation loss with its step; None before a validation gave a number."""
+    """Format the lowest validation loss with its step; None before the first validation."""
     if run.best_eval_loss is None or run.best_step is None:
         return None
     return f"{format_loss(run.best_eval_loss)} at step {run.best_step:,}"
 
 
 def compute_restored_loss(client: Client, run: Run) -> float | None:
-    """Validation loss of the weights that the run ended with; None before it has ended."""
+    """Return the validation loss of the run's final weights; None before it has ended."""
     stopped = run.facts.get("stopped")
     if not stopped:
         return None
@@ -184,7 +184,7 @@ def compute_restored_loss(client: Client, run: Run) -> float | None:
 
 
 def print_sample(client: Client, run_id: str, as_json: bool) -> None:
-    """How the sample experiment ended: base and tuned validation loss, gain, its interval."""
+    """Print the result of the sample experiment: base and tuned validation loss, gain, interval."""
     run = runs.get_run(client, run_id)
     if not as_json:
         print_run(run)
@@ -244,7 +244,7 @@ def advise(
 
 
 class PricedOption(AdviceOption):
-    """A method with what it costs: least, expected and most; null without a price or a time."""
+    """A method with its lowest, expected and highest cost; null without a price or a time."""
 
     cost: tuple[float, float, float] | None
 
@@ -296,7 +296,7 @@ def _build_row(option: PricedOption) -> list[str]:
 
 
 class QueuedWork(TypedDict, total=False):
-    """What was queued: the scoring of shares, and the run that keeps one."""
+    """What was queued: the scoring of interpolations, and the run that saves one."""
 
     job_id: str
     run_id: str
@@ -353,7 +353,7 @@ def _parse_numbers(text: str) -> list[float]:
 
 
 def _wait_for_job(client: Client, job_id: str, what: str) -> None:
-    """Wait for the job; raise or exit where it left no result."""
+    """Wait for the job; raise or exit if it has no result."""
     require_finished(watch_job(lambda: job_queue.get_job(client, job_id), what), "It was")
 
 
@@ -371,12 +371,12 @@ def interpolations_(run: RunName, json: Json = False) -> None:
 
 
 class ScoredShares(TypedDict):
-    """The shares of the way from a run's base that were scored."""
+    """Scored interpolations between a run's base and tuned model."""
 
     points: list[MeasuredMix]
-    recommended: NotRequired[float | None]  # left out with sentence where none was scored
+    recommended: NotRequired[float | None]  # omitted with the sentence if none was scored
     sentence: NotRequired[str]
-    kept: dict[str, str]  # share -> run_id of the run that it is kept as
+    kept: dict[str, str]  # α -> run_id of the run that it is saved as
 
 
 def _read_shares(client: Client, run_id: str) -> ScoredShares:
@@ -416,8 +416,10 @@ def _print_interpolations(shares: ScoredShares) -> None:
 
 
 def _format_probe_figure(point: MeasuredMix, probe: str) -> str:
-    """What a data set that is a probe says, more being worse as on the screen: points that its accuracy fell,
-    or the rise of its loss in nats a token."""
+    """Format a probe data set's change, higher being worse, as on the screen.
+
+    The drop of its accuracy in points, or the increase of its loss in nats per token.
+    """
     part = next((part for part in point.named or () if part.probe == probe), None)
     if part is None:
         return "–"

@@ -1,4 +1,4 @@
-"""`tunebench transfer`: every run on every data set beside the base model, as a table."""
+"""`tunebench transfer`: every run on every data set compared with the base model, as a table."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def transfer(
 
 
 def _queue_missing_cells(client: Client, config: TransferConfig, wait: bool, as_json: bool) -> bool:
-    """Queue what is missing; whether it has been waited for."""
+    """Queue the missing cells; return whether the job was waited for."""
     job_id = client.command("transfer", config.document())["job_id"]
     if not wait:
         print_json({"job_id": job_id}) if as_json else print_notice(f"Queued as {job_id}.")
@@ -94,22 +94,22 @@ def _queue_missing_cells(client: Client, config: TransferConfig, wait: bool, as_
 
 
 class NamedCell(TransferCell, CellRelation):
-    """A cell that was measured, by the names of its run and data set."""
+    """A measured cell with the names of its run and data set."""
 
     run: str
 
 
 class ReportedCell(NamedCell):
-    """A cell that is told from noise, or not, beside all others of the table."""
+    """A cell with its significance, corrected for all others of the table."""
 
-    figure: TransferFigure  # the one that is asked for
+    figure: TransferFigure  # of the requested measure
     p_holm: float
     stars: str
     sure: bool
 
 
 class FailedCell(TypedDict):
-    """A cell without figures."""
+    """A cell without a result."""
 
     run: str
     dataset: str
@@ -117,7 +117,7 @@ class FailedCell(TypedDict):
 
 
 class TransferReport(TypedDict):
-    """Every run on every data set."""
+    """Report of every run on every data set."""
 
     lead: str
     measure: str
@@ -135,7 +135,7 @@ def build_report(
     sets: Sequence[Dataset],
     measure: diagnosis.TransferMeasure,
 ) -> TransferReport:
-    """The cells of these runs on these data sets, judged together."""
+    """Build the cells of these runs on these data sets, tested together."""
     cells: list[NamedCell] = []
     failed: list[FailedCell] = []
     for run in chosen:
@@ -151,7 +151,7 @@ def build_report(
         "lead": words.describe_matrix(documents, measure) if documents else "Nothing could be evaluated.",
         "measure": measure,
         "base": [cell for key, cell in measured.cells.items() if key[0] == transfers.BASE],
-        "cells": cast(list[ReportedCell], documents),  # `judged` adds these keys to the cells it is given
+        "cells": cast(list[ReportedCell], documents),  # `judge_cells` adds these keys to the given cells
         "failed": failed,
         "distances": list(measured.distances.values()),
         "weights": list(measured.weights.values()),

@@ -1,1 +1,1 @@
-"""How a command speaks to the terminal, to the browser, and to the processes that it starts."""
+"""Interface of commands to the terminal, to the browser, and to the processes that they start."""

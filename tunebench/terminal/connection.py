@@ -1,5 +1,5 @@
-"""What every command shares: reaching the engine and asking it for a change, its options, documents given
-and files left.
+"""Shared parts of all commands: connecting to the engine, sending changes, common options, input and output
+files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the job
 
 
 def connect(start: bool = False) -> Client:
-    """A client of the engine; where none runs it is started if `start`, else EngineUnavailable."""
+    """Return a client of the engine. If none runs, start it if `start`, otherwise raise EngineUnavailable."""
     home = Home()
     client = processes.find_running_engine(home)
     if client is None and start:
@@ -37,8 +37,11 @@ def connect(start: bool = False) -> Client:
 
 
 def upload_files(client: Client, source: Mapping[str, Any]) -> dict[str, object]:
-    """A document with `path` or `paths`, as the client may send it: the owner of the engine's machine names
-    paths, for anybody else the files are uploaded. A folder stays as it is, for the engine to refuse."""
+    """Return a document with `path` or `paths` as the client may send it.
+
+    The owner of the engine's machine may send paths; for anybody else the files are uploaded. A folder is
+    not changed, for the engine to refuse.
+    """
     paths = [Path(path) for path in source.get("paths") or [source.get("path")] if path]
     if not paths or is_owner(client.me()) or not all(path.is_file() for path in paths):
         return dict(source)
@@ -51,14 +54,14 @@ def upload_files(client: Client, source: Mapping[str, Any]) -> dict[str, object]
 
 
 def send_change(command: str, body: Mapping[str, object], done: str, as_json: bool) -> None:
-    """Send one command; print its answer as JSON, or say `done`."""
+    """Send one command; print its answer as JSON, or `done`."""
     with report_errors(as_json):
         answer = connect(start=command == "resume").command(command, body)
         print_json(answer) if as_json else print_notice(done)
 
 
 def parse_columns(given: list[str]) -> dict[str, str]:
-    """role -> column; a role that is given again has one more column: choices, choices_2 …"""
+    """Return role -> column; a repeated role gets numbered: choices, choices_2 …"""
     columns: dict[str, str] = {}
     for text in given:
         role, column = _parse_pair("column", "role=column", text)
@@ -68,8 +71,7 @@ def parse_columns(given: list[str]) -> dict[str, str]:
 
 
 def parse_pairs(field: str, form: str, given: list[str]) -> dict[str, str]:
-    """What an option that may be repeated says: left -> right. Raises ConfigError for one without a sign of
-    equality."""
+    """Parse a repeatable option as left -> right. Raises ConfigError for a value without "="."""
     return dict(_parse_pair(field, form, text) for text in given)
 
 
@@ -85,7 +87,7 @@ def _parse_pair(field: str, form: str, text: str) -> tuple[str, str]:
 
 
 def read_document(file: Path | None) -> dict[str, object]:
-    """The mapping in the file, in standard input for `-`; empty for None. Raises ConfigError."""
+    """Read a mapping from the file, or from standard input for `-`; {} for None. Raises ConfigError."""
     if file is None:
         return {}
     try:
@@ -99,8 +101,10 @@ def read_document(file: Path | None) -> dict[str, object]:
 
 
 def save_new_file(client: Client, name: str, target: Path) -> None:
-    """A file of the home folder's exports, whole or not at all; one that is there already is never replaced.
-    Raises ConfigError."""
+    """Download a file of the home folder's exports, atomically, never overwriting an existing one.
+
+    Raises: ConfigError.
+    """
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with open(aside, "xb") as file:
@@ -116,8 +120,8 @@ def save_new_file(client: Client, name: str, target: Path) -> None:
 
 def _rename_without_overwrite(aside: Path, target: Path) -> None:
     try:
-        os.link(aside, target)  # which replaces nothing
+        os.link(aside, target)  # never overwrites
     except OSError:
         if target.exists():
             raise
-        os.replace(aside, target)  # a stick or share without hard links
+        os.replace(aside, target)  # a drive or share without hard links

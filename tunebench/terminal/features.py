@@ -1,4 +1,4 @@
-"""What a feature adds to the command line and to the tools of agents."""
+"""Declarations of features to the command line and to agents."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ def _know_nothing(client: Client, run_id: str) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class TerminalFeature:
-    """As `FEATURE` in `tunebench/commands/<name>.py`. register: adds its commands. print_run: what it says of
-    a run that `show` prints. describe_run: the fields that a run's document has of it. tools:
-    "module:Class" of the classes with its tools for agents, which are imported where agents ask.
+    """Declaration of a feature, `FEATURE` in `tunebench/commands/<name>.py`.
+
+    register: adds its commands. print_run: prints its part of a run for `show`. describe_run: returns its
+    fields of a run's document. tools: "module:Class" of its classes of agent tools, imported only for
+    agents.
     """
 
     register: Callable[[typer.Typer], None]
@@ -35,11 +37,11 @@ class TerminalFeature:
 
 
 def load_terminal_features() -> Mapping[str, TerminalFeature]:
-    """What the features add, by their names."""
+    """Return the features' declarations to the command line, by name."""
     features: Mapping[str, TerminalFeature] = load_features("tunebench.commands")
     return features
 
 
 def load_feature_tools() -> list[Any]:
-    """The classes with the tools of the features, in the order of these."""
+    """Return the classes of agent tools, in the order of the features."""
     return [resolve_name(each) for feature in load_terminal_features().values() for each in feature.tools]

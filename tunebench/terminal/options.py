@@ -1,5 +1,6 @@
-"""Options of a command, drawn from the model of what it asks for: their names, types, defaults and help are
-those of its fields, so that command line, form and file agree.
+"""Options of a command from a pydantic model: their names, types, defaults and help are those of its fields.
+
+So command line, form and file agree.
 """
 
 from __future__ import annotations
@@ -18,18 +19,21 @@ from typer.models import ArgumentInfo
 from store.core.model_fields import read_kind
 
 Command = TypeVar("Command", bound=Callable[..., None])
-Options = dict[str, object]  # field -> what was given of it; the others keep the model's default
+Options = dict[str, object]  # field -> given value; the others have the model's default
 SCALARS = (bool, int, float)
 MAX_METAVAR = 50  # characters; more choices are listed in the help
-ALL_ROWS = "max_rows"  # a field whose null, which no option can say, is 0 on the command line
+ALL_ROWS = "max_rows"  # a field whose null is 0 on the command line, as options can't express null
 
 
 def add_options(
     parameter: str, model: type[BaseModel], *fields: str, partial: bool = False, **renamed: str
 ) -> Callable[[Command], Command]:
-    """Give a command options for fields of a model in place of its parameter of type Options, which then has
-    those that were given. partial: the model is a part that may be missing, so nothing is required, and an
-    empty text is nothing. renamed: option -> field, where they differ."""
+    """Replace a command's parameter of type Options by options for fields of a model; it then gets the given
+    ones.
+
+    partial: the model is an optional part, so nothing is required, and an empty text counts as not given.
+    renamed: option -> field, if they differ.
+    """
     options = {field: field for field in fields} | renamed
     nothing: tuple[Any, ...] = (None, [], "") if partial else (None, [])
 
@@ -66,7 +70,7 @@ def add_options(
 
 
 def build_option(option: str, field: str, described: FieldInfo) -> Any:
-    """The annotated type of an option for a field of a model. What is given is judged by the model."""
+    """Return the annotated type of an option for a field of a model. The model validates the value."""
     field_kind = read_kind(described.annotation)
     kind = field_kind.type if field_kind.type in SCALARS else str
     repeated, choices = field_kind.repeated, field_kind.choices
@@ -74,7 +78,7 @@ def build_option(option: str, field: str, described: FieldInfo) -> Any:
     switched = described.get_default() is False
     help = described.description or ""
     if field == ALL_ROWS and is_nullable(described.annotation):
-        help = help.replace("all if null", "0 takes all")
+        help = help.replace("all if null", "0 for all")
     help = help.replace("if null", "if omitted").replace("null", "omitted")
     listed = "|".join(map(str, choices))
     if len(listed) > MAX_METAVAR:
@@ -94,16 +98,16 @@ def build_option(option: str, field: str, described: FieldInfo) -> Any:
 
 
 def is_argument(hint: Any) -> bool:
-    """Whether a parameter of a command is no option, but given by its place."""
+    """Whether a parameter of a command is a positional argument rather than an option."""
     return any(isinstance(part, ArgumentInfo) for part in get_args(hint))
 
 
 def format_default(described: FieldInfo) -> str:
-    """The model's default as `--help` shows it; empty where there is none to show."""
+    """Return the model's default as shown by `--help`; empty for none."""
     default = None if described.is_required() else described.get_default(call_default_factory=True)
     return "" if default in (None, "", []) or isinstance(default, bool) else str(default)
 
 
 def is_nullable(hint: Any) -> bool:
-    """Whether null is a value of the type."""
+    """Whether the type includes None."""
     return type(None) in get_args(hint)

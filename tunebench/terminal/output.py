@@ -1,7 +1,7 @@
-"""What the command line prints: one JSON document, or tables and progress for people.
+"""Output of the command line: one JSON document, or tables and progress for people.
 
-Results go to stdout, everything else (progress, notices) to stderr, so that `--json` and `--format`
-can be piped. An error has an exit code of its own kind, so that scripts can tell them apart.
+Results go to stdout, everything else (progress, notices) to stderr, so that `--json` and `--format` can be
+piped. Each kind of error has its own exit code, so that scripts can tell them apart.
 """
 
 from __future__ import annotations
@@ -58,13 +58,12 @@ EXIT_CODES = {
     SignedOutError: NOT_ALLOWED,
 }
 
-out = Console(highlight=False, emoji=False)  # ":red_heart:" in a name is text
+out = Console(highlight=False, emoji=False)  # ":red_heart:" in a name stays text
 err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def to_json_value(value: Any) -> Any:
-    """`value` as JSON can say it: rows as their fields, times as ISO 8601 in UTC, numbers that are not finite
-    as null."""
+    """Convert `value` for JSON: rows to dicts, times to ISO 8601 in UTC, non-finite numbers to null."""
     if dataclasses.is_dataclass(value):
         value = as_json(value)
     if isinstance(value, dict):
@@ -81,7 +80,7 @@ def to_json_value(value: Any) -> Any:
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document to stdout."""
     sys.stdout.write(json.dumps(to_json_value(document), ensure_ascii=False, indent=2) + "\n")
 
 
@@ -102,12 +101,12 @@ def _escape(text: str) -> str:
 
 
 def print_notice(text: str) -> None:
-    """A notice for people, on stderr."""
+    """Print a notice to stderr."""
     err.print(_escape(text), soft_wrap=True)
 
 
 def print_rows(columns: list[str], rows: list[list[Any]], footer: str = "") -> None:
-    """A table on stdout, as wide as it needs where stdout is not a terminal."""
+    """Print a table to stdout, at full width if stdout is not a terminal."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -120,7 +119,7 @@ def print_rows(columns: list[str], rows: list[list[Any]], footer: str = "") -> N
 
 
 def _make_unique(names: list[str]) -> list[str]:
-    """Column names of a query with repeated ones told apart: a, a become a, a_2."""
+    """Make repeated column names of a query unique: a, a become a, a_2."""
     distinct: list[str] = []
     for name in names:
         number, free = 1, name
@@ -132,13 +131,13 @@ def _make_unique(names: list[str]) -> list[str]:
 
 
 def print_table(table: pa.Table, form: str) -> None:
-    """A query's answer as `table`, `csv`, `json` or `parquet` (bytes) on stdout.
+    """Print a query's result to stdout as `table`, `csv`, `json` or `parquet` (bytes).
 
-    Columns of one name are told apart: as keys of JSON one would replace the other.
-    Raises ConfigError where Parquet would be written to a terminal.
+    Repeated column names are made unique, as keys of JSON would overwrite each other. Raises ConfigError
+    if Parquet would be written to a terminal.
     """
     table = table.rename_columns(_make_unique(table.column_names))
-    if form != "parquet":  # which has room for every time
+    if form != "parquet":  # Parquet can represent all times
         table = convert_times_to_text(table)
     if form == "json":
         print_json(table.to_pylist())
@@ -158,7 +157,7 @@ def print_table(table: pa.Table, form: str) -> None:
 
 
 def watch_job(get_job: Callable[[], Job], label: str, every: float = 0.5) -> Job:
-    """Wait until a job has ended, with a progress bar on stderr; the job as it ended."""
+    """Wait until a job has ended, with a progress bar on stderr; return the job."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -179,7 +178,7 @@ def watch_job(get_job: Callable[[], Job], label: str, every: float = 0.5) -> Job
 
 
 def require_finished(job: Job, what: str) -> None:
-    """Raise the error that ended the job, or exit with `what` and how it ended, unless it has finished."""
+    """Raise the error that ended the job, or exit with a notice, unless it has finished."""
     if job.status == "finished":
         return
     if job.error:

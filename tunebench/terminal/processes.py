@@ -1,9 +1,9 @@
-"""Starting and stopping engine and screens, finding those that run, opening a browser, and saying what
-goes on after.
+"""Start and stop the engine and the screens, find running ones, open a browser, and report running endpoints.
 
-The engine is started detached and outlives its command; workers outlive the engine, so that stopping it
-never costs a run. The screens end with their command. The secret never stands on a command line, which
-every account can read: the browser gets a file that this user alone can read.
+The engine is started detached, with its output in `logs/engine.log`, and outlives its command. Workers
+outlive the engine, so that stopping it never costs a run: the next engine picks them up. The screens end
+with their command, even if that is killed. The secret is never on a command line, which every account can
+read: the browser gets a file that only this user can read.
 """
 
 from __future__ import annotations
@@ -43,26 +43,20 @@ from store.http.access import (
 from store.http.client import ADDRESS, TOKEN, Client
 from tunebench.terminal.output import print_notice
 
-# Starting and stopping the two long-lived processes, and finding those that run.
-#
-# The engine is started detached, its output in `logs/engine.log`; it outlives the command that started it.
-# Workers outlive the engine in turn, so stopping it never costs a run: the next engine picks them up. The
-# screens end with the command that started them, even where that is killed.
-
 PROJECT = Path(__file__).resolve().parents[2]
 SCREENS_PORT = 8501
 LOOPBACK = "127.0.0.1"
 WILDCARD_ADDRESSES = {
     "0.0.0.0": LOOPBACK,
     "::": "::1",
-}  # all interfaces, and by which this machine reaches them
-NO_INTERFACE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL}  # to listen on an address
+}  # all interfaces -> address by which this machine reaches them
+NO_INTERFACE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL}  # address is not of this machine
 
 
 def find_running_engine(home: Home) -> Client | None:
-    """A client of the engine that answers for this home folder, or None where none runs.
+    """Return a client of this home folder's engine, or None if none runs.
 
-    Raises EngineSilent where one runs and does not answer.
+    Raises: EngineSilent if one runs and does not respond.
     """
     client = Client(home)
     try:
@@ -75,14 +69,17 @@ def find_running_engine(home: Home) -> Client | None:
 
 
 def forget_api_token() -> None:
-    """Forget a person's API token of the environment: what serves a home folder is its owner's, and neither
-    the engine nor what its workers run is to have the token."""
+    """Remove a person's API token from the environment.
+
+    Servers of a home folder act for its owner, and neither the engine nor code run by its workers may have
+    the token.
+    """
     for name in (TOKEN, ADDRESS):
         os.environ.pop(name, None)
 
 
 def build_engine_command(home: Home, port: int = 0, allow_host: Sequence[str] = ()) -> list[str]:
-    """The command that serves the store of a home folder on loopback; port 0 is any free one."""
+    """Return the command that serves a home folder's store on loopback; port 0 is any free one."""
     return [
         *(sys.executable, "-m", "engine", "--home", str(home.path), "--port", str(port)),
         *(f"--allow-host={name}" for name in allow_host),
@@ -90,10 +87,10 @@ def build_engine_command(home: Home, port: int = 0, allow_host: Sequence[str] = 
 
 
 def start_engine(home: Home, *, seconds: float = 60, allow_host: Sequence[str] = ()) -> Client:
-    """Start an engine in the background and wait until it answers.
+    """Start an engine in the background and wait until it responds.
 
-    Raises StateError with the end of its log where it stops or does not answer in time, EngineUnavailable
-    where the environment names another engine.
+    Raises: StateError with the end of its log if it stops or does not respond in time, EngineUnavailable
+    if the environment names another engine.
     """
     if os.environ.get(TOKEN) and (other := os.environ.get(ADDRESS)):
         raise EngineUnavailable(
@@ -115,13 +112,13 @@ def start_engine(home: Home, *, seconds: float = 60, allow_host: Sequence[str] =
     deadline = time.monotonic() + seconds
     try:
         while time.monotonic() < deadline:
-            with contextlib.suppress(EngineSilent):  # it is on record a moment before it answers
+            with contextlib.suppress(EngineSilent):  # it is recorded shortly before it responds
                 if client := find_running_engine(home):
                     return client
             if process.poll() is not None:
                 break
             time.sleep(0.05)
-    except KeyboardInterrupt:  # nobody would stop an engine that had not answered yet
+    except KeyboardInterrupt:  # otherwise nothing would stop an engine that has not responded yet
         process.terminate()
         raise
     with open(log, "rb") as file:
@@ -136,7 +133,7 @@ def start_engine(home: Home, *, seconds: float = 60, allow_host: Sequence[str] =
 
 
 def open_log(path: Path) -> IO[bytes]:
-    """The log, to be written on. Raises ConfigError (field TUNEBENCH_HOME) where it can't be."""
+    """Open the log for appending. Raises ConfigError (field TUNEBENCH_HOME) if it is not writable."""
     try:
         return open(path, "ab")
     except OSError as error:
@@ -148,9 +145,9 @@ def open_log(path: Path) -> IO[bytes]:
 
 
 def stop_engine(home: Home, *, seconds: float = 15) -> bool:
-    """Ask the engine of this home folder to end; False where none ran. Runs go on.
+    """Stop the engine of this home folder; return False if none was running. Runs continue.
 
-    Raises StateError where the record of its process is damaged.
+    Raises: StateError if the record of its process is damaged.
     """
     try:
         record = read_record(home.engine_file)
@@ -163,8 +160,11 @@ def stop_engine(home: Home, *, seconds: float = 15) -> bool:
 
 
 def stop_screens(home: Home, *, seconds: float = 15) -> bool:
-    """End the screens of this home folder, and so the command that keeps them; False where none ran. Without
-    that an engine that is stopped would be started again at once."""
+    """Stop the screens of this home folder, and so the command that runs them; return False if none were
+    running.
+
+    Otherwise that command would restart a stopped engine at once.
+    """
     try:
         return _end_process(read_record(home.screens_file), seconds)
     except ValueError as error:
@@ -175,13 +175,13 @@ def stop_screens(home: Home, *, seconds: float = 15) -> bool:
 
 
 def _end_process(record: ProcessRecord | None, seconds: float) -> bool:
-    """Ask the process on record to end, and see that it does; False where it had."""
+    """Terminate the recorded process, killing it after a timeout; return False if it had ended."""
     process = record.process() if record else None
     if process is None:
         return False
-    with contextlib.suppress(psutil.NoSuchProcess):  # it may end by itself meanwhile
+    with contextlib.suppress(psutil.NoSuchProcess):  # it may end by itself
         process.send_signal(signal.SIGTERM)
-        process.send_signal(signal.SIGCONT)  # one that is halted could not end
+        process.send_signal(signal.SIGCONT)  # a stopped process can't end
         try:
             process.wait(seconds)
         except psutil.TimeoutExpired:
@@ -190,9 +190,9 @@ def _end_process(record: ProcessRecord | None, seconds: float) -> bool:
 
 
 def find_free_port(wanted: int | None, interface: str = LOOPBACK) -> int:
-    """The port for the screens: the wanted one, or the first free one from the usual.
+    """Return the port for the screens: the requested one, or the first free one from the default.
 
-    Raises ConfigError (field port) where a port that was asked for is taken.
+    Raises: ConfigError (field port) if a requested port is in use.
     """
     for port in [wanted] if wanted else range(SCREENS_PORT, SCREENS_PORT + 100):
         try:
@@ -208,10 +208,10 @@ def find_free_port(wanted: int | None, interface: str = LOOPBACK) -> int:
 
 
 def _is_free(port: int, interface: str) -> bool:
-    """Whether nobody listens there. Raises OSError where the address is none of this machine's."""
+    """Whether the port is free. Raises OSError if the address is not of this machine."""
     with socket.socket(socket.AF_INET6 if ":" in interface else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if probe.family == socket.AF_INET6:  # as the screens do: on all interfaces it hears IPv4 too
+        if probe.family == socket.AF_INET6:  # as for the screens: on all interfaces this includes IPv4
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         try:
             probe.bind((interface, port))
@@ -223,7 +223,7 @@ def _is_free(port: int, interface: str) -> bool:
 
 
 def build_interface_error(host: str) -> ConfigError:
-    """That `--host` is none of this machine's interfaces."""
+    """Return the error for a `--host` that is no interface of this machine."""
     return ConfigError(
         f"--host {host!r} is not an interface of this machine.",
         fix="Give an address or host name of this machine, or 0.0.0.0 or :: for all interfaces.",
@@ -233,7 +233,7 @@ def build_interface_error(host: str) -> ConfigError:
 
 @dataclass(frozen=True)
 class ScreensOptions:
-    """How the screens are served: where they listen, by which names they answer, whose headers count."""
+    """How the screens are served: address, accepted host names, trusted proxies."""
 
     port: int
     host: str = LOOPBACK
@@ -241,7 +241,7 @@ class ScreensOptions:
     trusted_proxy: Sequence[str] = ()
 
     def check(self) -> None:
-        """Raise ConfigError for what is no name or no address."""
+        """Raise ConfigError for invalid names or addresses."""
         HostNames(self.names)
         for address in self.trusted_proxy:
             if parse_address(address) is None:
@@ -253,9 +253,9 @@ class ScreensOptions:
 
     @cached_property
     def interface(self) -> str:
-        """The address that they listen on: `host`, or what that name stands for when it is asked first.
+        """Return the address to listen on: `host`, or what that name resolves to at first.
 
-        Raises ConfigError where nobody knows the name.
+        Raises: ConfigError if it can't be resolved.
         """
         if address := parse_address(self.host):
             return str(address)
@@ -267,17 +267,17 @@ class ScreensOptions:
 
     @property
     def address(self) -> str:
-        """By which a browser on this machine asks them."""
+        """Return the address for a browser on this machine."""
         there = WILDCARD_ADDRESSES.get(self.interface) or normalise_host(self.host)
         return f"http://{format_url_host(there)}:{self.port}"
 
     @property
     def is_open(self) -> bool:
-        """Whether other machines reach them."""
+        """Whether other machines can reach them."""
         return not is_loopback(self.interface)
 
     def command(self) -> list[str]:
-        """The command that serves them, until its standard input ends."""
+        """Return the command that serves them until its standard input ends."""
         return [
             *(sys.executable, "-m", "pages", "--with-parent"),
             *(f"--port={self.port}", f"--host={self.interface}"),
@@ -287,15 +287,15 @@ class ScreensOptions:
 
     @property
     def names(self) -> list[str]:
-        """Names beside those of loopback: those that were allowed, and the interface's own."""
+        """Return accepted names besides loopback: the allowed ones, and the interface's own."""
         own = [] if self.interface in WILDCARD_ADDRESSES else [normalise_host(self.host), self.interface]
         return [*self.allow_host, *(name for name in dict.fromkeys(own) if not is_loopback(name))]
 
 
 def find_screens_address(home: Home, path: str = "/") -> str:
-    """The address of a screen of those that run for this home folder, with its secret.
+    """Return the address of a page of this home folder's running screens, with its secret.
 
-    Raises NotFoundError where none run.
+    Raises: NotFoundError if none are running.
     """
     record = read_record(home.screens_file)
     if record is None or record.process() is None:
@@ -307,7 +307,7 @@ def find_screens_address(home: Home, path: str = "/") -> str:
 
 
 def keep_engine(home: Home, allow_host: Sequence[str] = ()) -> bool:
-    """Start the engine again where its process has ended; True where it had. Runs went on meanwhile."""
+    """Restart the engine if its process has ended; return whether it had. Runs continued meanwhile."""
     record = read_record(home.engine_file)
     if record and record.process():
         return False
@@ -321,12 +321,14 @@ def _raise_interrupt(*_: object) -> None:
 
 @contextlib.contextmanager
 def run_screens(home: Home, served: ScreensOptions) -> Iterator[subprocess.Popen[bytes]]:
-    """The screens as a process that ends with the block, and with this process however it ends. A signal to
-    end becomes KeyboardInterrupt in the block."""
-    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a closed terminal too ends the screens
+    """Run the screens as a process that ends with the block, and with this process however it ends.
+
+    Termination signals raise KeyboardInterrupt in the block.
+    """
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # closing the terminal ends the screens too
         signal.signal(ending, _raise_interrupt)
     environment = {**os.environ, "TUNEBENCH_HOME": str(home.path)}
-    read_secret(home.screens_secret)  # so that they and this process have the same
+    read_secret(home.screens_secret)  # created here, so that both processes have the same
     with open_log(home.logs / "screens.log") as log:
         process = subprocess.Popen(
             served.command(),
@@ -335,7 +337,7 @@ def run_screens(home: Home, served: ScreensOptions) -> Iterator[subprocess.Popen
             stdout=log,
             stderr=log,
             stdin=subprocess.PIPE,  # ends when this process does
-            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the screens
+            start_new_session=True,  # Ctrl-C reaches only this process, which then ends the screens
         )
     try:
         yield process
@@ -358,16 +360,16 @@ def serve_screens(
     ready: Callable[[str], None],
     watch: Callable[[], None] = lambda: None,
 ) -> int:
-    """Wait until the screens end, or Ctrl-C; their exit code.
+    """Wait until the screens end, or Ctrl-C; return their exit code.
 
-    `ready(entrance)` is called once the page answers, with or without an engine; `watch()` about once a
+    `ready(entrance)` is called once the page responds, with or without an engine; `watch()` about once a
     second from then on.
     """
     whole = build_screen_url(served.address, read_secret(home.screens_secret))
     try:
         while process.poll() is None:
             try:
-                # trust_env off: a proxy of the environment is not for loopback
+                # trust_env off: proxies in the environment don't apply to loopback
                 answer = httpx.get(
                     whole,
                     headers={"Accept": "text/html"},
@@ -384,7 +386,7 @@ def serve_screens(
                 time.sleep(0.05)
         while process.poll() is None:
             time.sleep(1)
-            if process.poll() is None:  # else the engine was stopped with them
+            if process.poll() is None:  # otherwise the engine was stopped with them
                 watch()
         return 0 if process.returncode == -signal.SIGTERM else process.returncode
     except KeyboardInterrupt:
@@ -392,10 +394,10 @@ def serve_screens(
 
 
 def list_running_endpoints(home: Home) -> list[str]:
-    """The names of endpoints whose gateway is there, whether an engine runs or not."""
+    """Return the names of endpoints whose gateway is running, whether an engine runs or not."""
     names = []
     for folder in home.endpoints.glob("*"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # half written or half deleted
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # partially written or deleted
             record = read_record(folder / "gateway.json")
             if record and record.process():
                 names.append(str(read_json(folder / "config.json")["name"]))
@@ -403,40 +405,35 @@ def list_running_endpoints(home: Home) -> list[str]:
 
 
 def report_running_endpoints(home: Home) -> None:
-    """To whoever has stopped the engine."""
+    """Report running endpoints after the engine was stopped."""
     names = list_running_endpoints(home)
     if names:
         subject = f"The endpoint {names[0]} goes" if len(names) == 1 else f"{', '.join(names)} go"
         print_notice(f"{subject} on answering; stop with: tunebench endpoint stop NAME")
 
 
-# Opening the screens in the user's browser, where there is one.
-#
-# The secret never stands on a command line, which every account of the machine can read: the browser is
-# given a file of the home folder that leads to the address, readable by this user alone.
-
 _REMOTE = ("SSH_CONNECTION", "SSH_TTY", "CI")
 _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 def open_browser(home: Home, entrance: str) -> bool:
-    """Open the screens; False where nobody sits at a browser of this machine."""
+    """Open the screens in a browser; return False if this machine has no display."""
     if not _has_display():
         return False
-    if _is_confined():  # it has the cookie already, or shows where the secret is
+    if _is_confined():  # it already has the cookie, or shows where to find the secret
         return webbrowser.open(entrance.partition("?")[0])
     return webbrowser.open(_write_redirect_page(home, entrance).as_uri())
 
 
 def _has_display() -> bool:
-    """Whether the command was given at a terminal of a machine with a display."""
+    """Whether the command was run in a terminal of a machine with a display."""
     if not sys.stdout.isatty() or any(os.environ.get(name) for name in _REMOTE):
         return False
     return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in _DISPLAYS)
 
 
 def _is_confined() -> bool:
-    """Whether browsers come as snaps, which may not open files in hidden folders."""
+    """Whether browsers are snaps, which can't open files in hidden folders."""
     return any(Path("/snap/bin", name).exists() for name in ("firefox", "chromium"))
 
 

@@ -12,7 +12,7 @@ from engine.evaluation.verdicts import duplicates
 
 
 def differ(rng: np.random.Generator, repeated: int, once: int) -> bool | None:
-    """Of training rows whose loss fell alike; None where there are too few to say."""
+    """Of training rows whose loss fell alike; None where there are too few to measure."""
     kinds = [_rows(rng, rows) for rows in (repeated, once)]
     change = duplicates.subtract_intervals(*(duplicates.estimate_loss_drop(*kind) for kind in kinds))
     return None if change is None else change.above or change.below

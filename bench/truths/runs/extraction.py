@@ -65,7 +65,7 @@ def found_as_said(rng: np.random.Generator, shape: str, canaries: int) -> bool:
 def all_clear(rng: np.random.Generator, shape: str, canaries: int) -> bool:
     """Half a deviation is told to be nothing, without what could have been found."""
     sentence = _measured(CANARIES[shape](rng, canaries, 0.5)).sentence
-    return "exposed" not in sentence and "found" not in sentence and "could not have shown" not in sentence
+    return "exposed" not in sentence and "found" not in sentence and "can't show more" not in sentence
 
 
 def _measured(drawn: Canaries) -> CanaryExposure:

@@ -1,1 +1,1 @@
-"""A recipe of cleaning steps over the rows of a data set, and the account of what each step changed."""
+"""Apply a recipe of cleaning steps to the rows of a data set, and record what each step changed."""

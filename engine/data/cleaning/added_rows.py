@@ -1,8 +1,9 @@
-"""The step add_rows: rows of another data set, with the split kept, so that no row that has judged is
-trained on.
+"""The step add_rows: add rows of another data set and keep the split, so that no held-out row is trained on.
 
-An added row that asks what a held-out row asks is dropped. Two rows ask the same where any question of
-theirs, with the turns before it but without system turns and tools, is the same.
+From this step on, every row of the old version records its part, as assigned by the run or by the split of
+the version. An added row that asks the same as a held-out row is dropped, and a training row is dropped if an
+added row answers the same question differently. Two rows ask the same if any of their questions, including
+the turns before it but without system turns and tools, is the same.
 """
 
 from __future__ import annotations
@@ -30,38 +31,44 @@ from store.data.cleaning import AddRows
 from store.data.dataset_files import SCHEMA, load_rows
 from store.jobs.schemas import OrderDataset
 
-IGNORED_ROLES = ("system", "tools")  # said to the model with every row: it would make rows alike
+IGNORED_ROLES = ("system", "tools")  # shared by all rows, so they would make different rows look alike
 
 Conversation = Sequence[tuple[str, str]]  # role and content of each turn
 
 
 class QuestionKeys(NamedTuple):
-    """A key (uint64) for each question, in the order of rows and turns. rows: int64, which row asks it;
-    total: how many rows there are."""
+    """Hash keys (uint64), one for each question, in the order of rows and turns.
+
+    rows: int64, the row that asks each question. total: the number of rows.
+    """
 
     rows: np.ndarray
     keys: np.ndarray
     total: int
 
     def between(self, first: int, end: int) -> QuestionKeys:
-        """Of the rows from the first on, numbered anew."""
+        """Return the keys of the rows from `first` up to `end`, renumbered from 0."""
         mine = (self.rows >= first) & (self.rows < end)
         return QuestionKeys(self.rows[mine] - first, self.keys[mine], end - first)
 
     def of(self, chosen: np.ndarray) -> np.ndarray:
-        """The keys of some rows (bool)."""
+        """Return the keys of the rows selected by a boolean mask."""
         keys: np.ndarray = self.keys[chosen[self.rows]]
         return keys
 
     def asking(self, keys: np.ndarray) -> np.ndarray:
-        """Which rows ask one of these: bool."""
+        """Return a boolean mask of the rows that ask one of `keys`."""
         asking = np.zeros(self.total, bool)
         asking[self.rows[np.isin(self.keys, keys)]] = True
         return asking
 
     def questions(self) -> np.ndarray:
-        """The keys that are questions. What many rows share and go on from differently is an instruction, or
-        an example in front of the question (`dealing`); the turns of one long conversation are neither."""
+        """Return the keys that are real questions.
+
+        A key that many rows share and continue differently is an instruction, or an example in front of the
+        question (limits in `engine.data.split.dataset_split`). The turns of one long conversation are
+        neither.
+        """
         if not len(self.keys):
             return self.keys
         follows = np.append(self.rows[1:] == self.rows[:-1], False)
@@ -72,7 +79,7 @@ class QuestionKeys(NamedTuple):
         return chosen
 
     def grouped(self, groups: np.ndarray) -> np.ndarray:
-        """`groups` (int64), with rows that share a question in one."""
+        """Merge the groups (int64) of rows that share a question."""
         chosen = np.isin(self.keys, self.questions())
         rows, keys = self.rows[chosen], self.keys[chosen]
         order = np.argsort(keys, kind="stable")
@@ -82,7 +89,10 @@ class QuestionKeys(NamedTuple):
 
 
 def find_question_keys(conversations: Iterable[Conversation]) -> QuestionKeys:
-    """The last turn of each is the answer; one without turns asks nothing."""
+    """Hash the questions of conversations.
+
+    The last turn of each conversation is its answer; a conversation without turns has no question.
+    """
     rows: list[int] = []
     keys: list[bytes] = []
     count = 0
@@ -98,7 +108,7 @@ def find_question_keys(conversations: Iterable[Conversation]) -> QuestionKeys:
 
 
 def read_question_keys(home: Home, fingerprint: str, row_ids: np.ndarray) -> QuestionKeys:
-    """Of rows of a data set."""
+    """Return the question keys of rows of a data set."""
     table = load_rows(home, fingerprint, ["messages"], row_ids)
     conversations = (
         [(turn["role"], turn["content"]) for turn in turns or ()] for turns in table["messages"].to_pylist()
@@ -106,17 +116,12 @@ def read_question_keys(home: Home, fingerprint: str, row_ids: np.ndarray) -> Que
     return find_question_keys(conversations)
 
 
-# The step add_rows: rows of another data set, with the deal kept.
-#
-# Every row of the old version says from then on which part it is in, as a run or its own split has dealt
-# it; so no row that has judged is ever trained on. An added row that asks what a held-out row asks, under
-# another system turn too or earlier in its conversation, is not taken for training, and a training row
-# gives way to an added one that answers the same question otherwise.
-
-
 def add_rows(work: WorkingRows, step: AddRows, index: int) -> None:
-    """Keep the deal, and add the rows after those that are there. Raises ConfigError for a data set of
-    another kind, the version itself, and parts without a row."""
+    """Keep the split, and append the added rows to the existing ones.
+
+    Raises ConfigError for a data set of another kind, for the version itself, and if `step.parts` contain no
+    row.
+    """
     other, old = work.mixed[step.dataset], work.origins[0].dataset
     if other["fingerprint"] == old["fingerprint"]:
         raise ConfigError(f"{step.dataset} has these rows already.", fix="Add others.", field="dataset")
@@ -149,8 +154,10 @@ def add_rows(work: WorkingRows, step: AddRows, index: int) -> None:
 
 
 class AddedRows:
-    """The rows that were added: digests, prompts, what they ask however it is put, and answers, by their
-    place among them. `first`: the number of the first one."""
+    """Digests, prompts, question keys and answers of the added rows, in their order.
+
+    `first`: the number of the first added row.
+    """
 
     def __init__(self, work: WorkingRows, other: OrderDataset, row_ids: np.ndarray, first: int) -> None:
         self.first = first
@@ -160,14 +167,14 @@ class AddedRows:
 
 
 def _keep_parts(work: WorkingRows, parts: np.ndarray, first: int, added: np.ndarray) -> None:
-    whole = np.full(work.total, "train", object)  # what another step mixed in before is trained on
+    whole = np.full(work.total, "train", object)  # rows mixed in by an earlier step are training rows
     whole[: work.parents] = parts[: work.parents]
     whole[first:] = added
     work.keep_parts(whole)
 
 
 def _drop_repeated(work: WorkingRows, index: int, added: AddedRows, parts: np.ndarray) -> None:
-    """Added rows that ask what a held-out row asks, and training rows that an added one corrects."""
+    """Drop added rows that ask the same as a held-out row, and training rows that an added row corrects."""
     old = work.origins[0].dataset
     living = work.living()
     living = living[living < work.parents]
@@ -189,7 +196,7 @@ def _drop_repeated(work: WorkingRows, index: int, added: AddedRows, parts: np.nd
 def _find_corrections(
     work: WorkingRows, rows: np.ndarray, added: AddedRows, left_out: np.ndarray
 ) -> dict[int, int]:
-    """Of these old rows those to whose question an added row has another answer, and the number of that."""
+    """Return the old rows that an added row contradicts: {row: number of that added row}."""
     if not len(rows):
         return {}
     fingerprint = work.origins[0].dataset["fingerprint"]
@@ -207,11 +214,11 @@ def _find_corrections(
     }
 
 
-Answer = tuple[str, str, str | None]  # folded: the last turn, the rejected one; and the label
+Answer = tuple[str, str, str | None]  # normalized last turn, normalized rejected answer, label
 
 
 def read_answer_keys(work: WorkingRows, fingerprint: str, row_ids: np.ndarray) -> list[Answer]:
-    """What each of these rows answers."""
+    """Return the answer key of each row."""
     table = load_rows(work.home, fingerprint, ["messages", "label", "rejected"], row_ids)
     return [
         build_answer_key(turns[-1]["content"] if turns else "", rejected, label)
@@ -222,12 +229,15 @@ def read_answer_keys(work: WorkingRows, fingerprint: str, row_ids: np.ndarray) -
 
 
 def build_answer_key(text: str, rejected: str | None, label: str | None) -> Answer:
-    """As answers are compared."""
+    """Build the normalized form in which answers are compared."""
     return normalise_text(text), normalise_text(rejected or ""), label
 
 
 def contradicts(kind: Kind, old: Answer, new: Answer) -> bool:
-    """Whether two rows with one prompt can't both be right: of pairs, where they prefer opposite answers."""
+    """Return whether two rows with the same prompt contradict each other.
+
+    Pairs contradict each other if they prefer opposite answers.
+    """
     if kind == "preference":
         return old[0] == new[1] or old[1] == new[0]
     return old != new

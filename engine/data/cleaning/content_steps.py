@@ -1,6 +1,8 @@
-"""Steps that put other contents into rows: map_columns, edit_rows, label_errors, and cap_length, which
-drops rows that are too long or cuts their last answer at the end of a word. Tokens are those of the row as
-the model sees it, its template included.
+"""Cleaning steps that change the contents of rows: map_columns, edit_rows, label_errors and cap_length.
+
+cap_length drops rows that are too long, or cuts their last answer at a word boundary. Token counts are those
+of the row as the model sees it, including its chat template and closing tokens. Of a preference row, the
+preferred answer is counted and cut.
 """
 
 from __future__ import annotations
@@ -31,14 +33,14 @@ from store.core.errors import ConfigError
 from store.data.cleaning import CapLength, Edit, EditRows, MapColumns, Relabel
 from store.data.formats import FORMATS
 
-FIRST_ROWS = 500  # rows from which it is recognised how the new columns are meant
+FIRST_ROWS = 500  # rows used to detect the meaning of the new columns
 
 
 def map_columns(work: WorkingRows, step: MapColumns, index: int) -> None:
-    """Read every living row anew from its `source`; one that can't be read so is dropped with the reason.
+    """Convert every living row again from its `source`; drop rows that can't be converted, with the reason.
 
-    Raises ConfigError for a role that the format lacks, a required role without a column, and a column that
-    no row has.
+    Raises ConfigError for a role that the format doesn't have, a required role without a column, and a column
+    that no row has.
     """
     format = FORMATS[step.format]
     for role in step.columns:
@@ -62,11 +64,14 @@ def map_columns(work: WorkingRows, step: MapColumns, index: int) -> None:
 
 
 def _make_converter(work: WorkingRows, step: MapColumns) -> RowConverter:
-    """What reads a row anew. How answers name choices, and what deciding values mean, is recognised from
-    the first rows. Raises ConfigError and DataError where it can't be."""
+    """Make the function that converts a row again.
+
+    How answers name choices, and what the deciding values mean, is detected from the first rows. Raises
+    ConfigError and DataError if it can't be detected.
+    """
     if step.format == "marked_pairs":
         raise ConfigError(
-            "Pairs of good and bad answers are made at the import, from rows that lie apart.",
+            "Pairs of good and bad answers are created at import, from rows that are not adjacent.",
             fix="Import the file again in this format.",
             field="format",
         )
@@ -98,10 +103,10 @@ def _reread_batch(batch: pa.RecordBatch, convert: RowConverter, seen: set[str]) 
 
 
 def edit_rows(work: WorkingRows, step: EditRows, index: int) -> None:
-    """Rows as somebody wrote them; a row that an earlier step dropped is named in a notice.
+    """Replace rows by edited ones; add a notice for an edited row that an earlier step dropped.
 
-    Raises ConfigError for a row that the old version lacks, one that is edited twice, and contents that no
-    row of its kind can have.
+    Raises ConfigError for a row that the old version doesn't have, a row that is edited twice, and contents
+    that are invalid for the kind of the row.
     """
     edits: dict[int, Edit] = {}
     for number, edit in enumerate(step.edits):
@@ -118,7 +123,7 @@ def edit_rows(work: WorkingRows, step: EditRows, index: int) -> None:
 
 
 def apply_edit(row: CanonicalRow, edit: Edit) -> CanonicalRow:
-    """The row with what the edit says. Raises ConfigError (field edits) where it can't be so."""
+    """Return the row with the edit applied. Raises ConfigError (field edits) if the edit is invalid."""
     if (edit.text is not None and row.roles is not None) or (edit.messages is not None and row.roles is None):
         form = "messages" if row.roles is not None else "a text"
         raise ConfigError(f"Row {edit.row_id} has {form}.", fix=f"Give {form}.", field="edits")
@@ -145,7 +150,10 @@ def apply_edit(row: CanonicalRow, edit: Edit) -> CanonicalRow:
 
 
 def fix_label_errors(work: WorkingRows, ask: RowQueries, step: Relabel, index: int) -> None:
-    """Drop the suspected labels, or take the suggested ones; with `most` the most suspicious alone."""
+    """Drop rows with suspected label errors, or apply the suggested labels.
+
+    With `step.most`, only the most suspicious ones.
+    """
     table = ask.values(["label_suspect", "label_rank", "label_suggested", "label"])
     suspect = table["label_suspect"].fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
     suspects = table.filter(pa.array(suspect)).sort_by([("label_rank", "ascending"), ("row_id", "ascending")])
@@ -165,7 +173,7 @@ def fix_label_errors(work: WorkingRows, ask: RowQueries, step: Relabel, index: i
 
 
 def _replace_label(row: CanonicalRow, label: str | None) -> CanonicalRow:
-    """The row with another label, in the answer too where the answer is the label."""
+    """Return the row with another label; the answer is replaced as well if it equals the label."""
     if row.roles is None or row.label is None or row.contents[-1].strip() != row.label or label is None:
         return row._replace(label=label)
     contents = (*row.contents[:-1], label)
@@ -173,7 +181,7 @@ def _replace_label(row: CanonicalRow, label: str | None) -> CanonicalRow:
 
 
 def _replace(work: WorkingRows, index: int, rows: dict[int, Callable[[CanonicalRow], CanonicalRow]]) -> None:
-    """Pass the living rows with these numbers through their functions."""
+    """Apply a function to each living row whose number is in `rows`."""
 
     def change(batch: pa.RecordBatch) -> BatchChange | None:
         numbers = batch["row_id"].to_pylist()
@@ -188,18 +196,16 @@ def _replace(work: WorkingRows, index: int, rows: dict[int, Callable[[CanonicalR
         work.rewrite(index, change)
 
 
-# The step cap_length: rows that are too long are dropped, or their last answer is cut at the end of a word.
-#
-# Tokens are those of the row as the model sees it, chat template and closing tokens included. Of a preference
-# row the preferred answer is what counts and what is cut.
-
 _WORD = re.compile(r"\S+")
 
 LengthMeasure = Callable[[Sequence[CanonicalRow]], np.ndarray]
 
 
 def cap_length(work: WorkingRows, step: CapLength, index: int) -> None:
-    """Drop or cut the rows above `most`. Raises ConfigError without a model for tokens, ModelError."""
+    """Drop or cut the rows longer than `step.most`.
+
+    Raises ConfigError if tokens are counted and no model is given, and ModelError.
+    """
     measure = _count_words if step.unit == "words" else _make_token_counter(work, step.model)
     unit = step.unit
 
@@ -225,7 +231,7 @@ def _count_words(rows: Sequence[CanonicalRow]) -> np.ndarray:
 
 
 def _make_token_counter(work: WorkingRows, model: str) -> LengthMeasure:
-    """Counts tokens by the model's tokenizer and chat template."""
+    """Make a function that counts tokens with the model's tokenizer and chat template."""
     if not model:
         raise ConfigError(
             "Tokens are those of a model, and none is named.",
@@ -235,7 +241,7 @@ def _make_token_counter(work: WorkingRows, model: str) -> LengthMeasure:
     from engine.models import loading
     from engine.models.bundled import ensure_bundled_model
     from engine.models.tokenization.rendering import (
-        render,  # torch is slow to import, and most recipes don't need it
+        render,  # imports torch, which is slow and which most recipes don't need
     )
 
     if model in loading.BUNDLED:
@@ -255,10 +261,10 @@ def _build_messages(row: CanonicalRow) -> Any:
 
 
 def _shorten_answer(row: CanonicalRow, most: int, measure: LengthMeasure) -> CanonicalRow | None:
-    """The row with as many words of its last answer as fit; None where not one does.
+    """Return the row with as many words of its last answer as fit, or None if not even one word fits.
 
-    A search for the number of words, first by doubling, then by halves, so that of a very long answer little
-    more than what fits is measured: more words never make fewer tokens, but for rare merges.
+    Searches for the number of words by doubling, then by bisection, so that only little more than what fits
+    of a very long answer is tokenized. Apart from rare merges, more words never make fewer tokens.
     """
     answer = row.text if row.roles is None else row.contents[-1]
     ends = [word.end() for word in _WORD.finditer(answer)]

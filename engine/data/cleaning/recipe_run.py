@@ -1,9 +1,9 @@
-"""A recipe over the rows of a version, step by step, with the counts of each step, and the new version it
-leaves.
+"""Apply a recipe to the rows of a version step by step, count what each step does, and write the new version.
 
-An error names its step; a step after which no row is left is one. `fates.parquet` says what became of
-every old row. The fingerprint covers rows, fates and the version before, so a recipe that changes nothing
-is another version still.
+An error names its step: "Step 2 (Drop rows where …): …", field `recipe.steps.1.where`. A step that leaves no
+row is an error. `fates.parquet` records what happened to every old row. The fingerprint covers rows, fates
+and the parent version. A recipe that changes nothing therefore makes another version, and two recipes with
+the same resulting rows never share a folder, where the fates of one of them would be lost.
 """
 
 from __future__ import annotations
@@ -43,18 +43,13 @@ from store.data.cleaning import (
 from store.data.cleaning_text import describe_step
 from store.data.dataset_files import ContentHash
 
-# A recipe over the rows of a version, step by step, with the counts of each step.
-#
-# What a step raises names the step: "Step 2 (Drop rows where …): …", field `recipe.steps.1.where`. A step
-# after which no row would be left is an error of that step.
-
-MAX_REASONS = 3  # reasons that an error about a step without rows names
+MAX_REASONS = 3  # reasons listed in the error about a step that leaves no row
 
 
 def apply_recipe(work: WorkingRows, recipe: Recipe) -> list[StepCounts]:
-    """Run the steps on the rows; of each step title, rows_in, changed, dropped, added and rows_out.
+    """Run the steps on the rows; return title, rows_in, changed, dropped, added and rows_out of each step.
 
-    Raises the error of the step that can't be run, and Cancelled.
+    Raises the error of the step that failed, and JobCancelled.
     """
     counted: list[StepCounts] = []
     work.progress.plan([*(estimate_step_cost(step) for step in recipe.steps), 2.0])
@@ -115,13 +110,16 @@ def _run_step(work: WorkingRows, ask: RowQueries, step: Step, index: int) -> Non
 
 
 def depends_on_other_rows(step: Step) -> bool:
-    """Whether what a step does to a row hangs on the other rows, so that the first rows don't tell of all."""
+    """Return whether what a step does to a row depends on other rows.
+
+    A preview of the first rows can't predict such a step.
+    """
     across = isinstance(step, DropDuplicates | Balance | Sample | Mix | AddRows)
     return across or (isinstance(step, Relabel) and step.most is not None)
 
 
 def estimate_step_cost(step: Step) -> float:
-    """About how long a step takes, in passes over the rows."""
+    """Estimate the duration of a step, in passes over the rows."""
     if isinstance(step, CapLength):
         return 30.0 if step.unit == "tokens" else 3.0
     if isinstance(step, DropDuplicates):
@@ -147,17 +145,12 @@ def _make_empty_error(work: WorkingRows, index: int, before: int) -> ConfigError
 
 
 def _add_step_to_error(error: TunebenchError, index: int, name: str) -> TunebenchError:
-    """The error with the step at fault in its message and its field."""
+    """Return the error with the failed step added to its message and its field."""
     part = f".{error.field}" if error.field else ""
     return type(error)(
         f"Step {index + 1} ({name}): {error.message}", fix=error.fix, field=f"recipe.steps.{index}{part}"
     )
 
-
-# The new version that a recipe leaves: its rows, and `fates.parquet`, what became of every old one.
-#
-# The fingerprint of a version covers rows, fates and the version before: a recipe that changes nothing is
-# another version still, and two ways to the same rows never share a folder, where one's fates would be lost.
 
 FATES_SCHEMA = pa.schema(
     [
@@ -172,10 +165,9 @@ FATES_SCHEMA = pa.schema(
 
 
 def write_version(work: WorkingRows, folder: Path, steps: list[StepCounts]) -> CleanResult:
-    """Write rows.parquet, skipped.parquet and fates.parquet into `folder`; the result, as in
-    docs/rows.md.
+    """Write rows.parquet, skipped.parquet and fates.parquet into `folder`; return the result (docs/rows.md).
 
-    The folder is not published yet. Raises Cancelled.
+    The folder is not published yet. Raises JobCancelled.
     """
     with DatasetWriter(folder) as writer:
         source_bytes = _write_rows(work, writer)
@@ -211,7 +203,7 @@ def write_version(work: WorkingRows, folder: Path, steps: list[StepCounts]) -> C
 
 
 def hash_fates(fingerprint: ContentHash, table: pa.Table) -> None:
-    """The part of a version's fingerprint that covers what became of the rows before."""
+    """Add the fates of the old rows to the fingerprint of the version."""
     flat = table["steps"].combine_chunks()
     fingerprint.add("fates.steps", flat.flatten())
     fingerprint.add("fates.counts", flat.value_lengths())
@@ -222,7 +214,7 @@ def hash_fates(fingerprint: ContentHash, table: pa.Table) -> None:
 
 
 def count_fates(table: pa.Table) -> FateCounts:
-    """Rows of each fate."""
+    """Count the rows of each fate."""
     rows_of = {
         count["values"]: count["counts"]
         for count in table["fate"].combine_chunks().value_counts().to_pylist()
@@ -236,7 +228,7 @@ def count_fates(table: pa.Table) -> FateCounts:
 
 
 def _write_rows(work: WorkingRows, writer: DatasetWriter) -> int:
-    """Write the living rows; the bytes that they had in their file."""
+    """Write the living rows; return the total size of their sources in bytes."""
     waiting: list[pa.RecordBatch] = []
     source_bytes = 0
     for batch in work.scan():
@@ -254,7 +246,7 @@ def _write_rows(work: WorkingRows, writer: DatasetWriter) -> int:
 
 
 def build_fates_table(work: WorkingRows) -> pa.Table:
-    """FATES_SCHEMA: the rows of the old version in their order, then those that were mixed in and stayed."""
+    """Build the FATES_SCHEMA table: the rows of the old version in order, then the surviving added rows."""
     changed, changers = _collect_changes(work)
     step = work.added_by.copy()
     for index, rows in work.changes:
@@ -283,7 +275,7 @@ def build_fates_table(work: WorkingRows) -> pa.Table:
 
 
 def _collect_changes(work: WorkingRows) -> tuple[np.ndarray, pa.Array]:
-    """Which rows some step changed (bool), and the steps that did, in order, as a list column."""
+    """Return which rows were changed (bool), and the steps that changed each, in order, as a list column."""
     rows = np.concatenate([*(rows for _, rows in work.changes), np.zeros(0, np.int64)])
     steps = np.concatenate([*(np.full(len(r), i, np.int32) for i, r in work.changes), np.zeros(0, np.int32)])
     counts = np.bincount(rows, minlength=work.total)
@@ -293,8 +285,11 @@ def _collect_changes(work: WorkingRows) -> tuple[np.ndarray, pa.Array]:
 
 
 def _collect_reasons(work: WorkingRows) -> pa.Array:
-    """Why each row was dropped, or where it was added from; empty for the others. What the recipe redacts is
-    redacted here too: a reason may name a value of the row."""
+    """Return why each row was dropped, or where it was added from; empty for the other rows.
+
+    The redactions of the recipe are applied to the reasons as well, because a reason may quote a value of the
+    row.
+    """
     reasons = np.full(work.total, "", dtype=object)
     for drop in work.drops:
         reasons[drop.rows] = drop.reasons

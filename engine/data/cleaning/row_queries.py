@@ -1,8 +1,14 @@
-"""What is asked of rows in SQL: which match a filter, which value a column has.
+"""SQL queries over the rows of a recipe: rows that match a filter, and values of columns.
 
-What a user typed must be one expression over one row: DuckDB's own parser says what it is, and only listed
-kinds of nodes pass. DuckDB in memory is confined to the working files and sidecars before the first
-question.
+A user's expression must be a single expression over one row. DuckDB's own parser analyzes it, so nothing can
+be hidden from the check: node types that depend on the row alone are allowed, everything else (subqueries,
+aggregates, windows, parameters) is rejected by name. Functions must be deterministic, or the same recipe on
+the same rows would make two versions, and no call may produce a large value (`store.db.sql_guard`), because
+it could not be interrupted.
+
+The in-memory DuckDB is restricted to the folders of the working files and of the signal sidecars before the
+first query. Columns have the names of `store.data.filters`. Base columns have the current texts; signals were
+measured on the version that the row comes from.
 """
 
 from __future__ import annotations
@@ -27,25 +33,17 @@ from store.data.signals import GROUP_OF, GROUPS
 from store.db.sql_guard import find_oversized_calls
 from store.jobs.schemas import OrderDataset
 
-# What of an SQL expression that a user typed may stand in a filter: one expression over one row.
-#
-# DuckDB's own parser says what the text is, so that nothing can be hidden from the check: a list of kinds
-# of nodes that depend on the row alone is let through, everything else (subqueries, aggregates, windows,
-# parameters) is refused by name. Functions must give the same answer every time, or the same recipe on the
-# same rows would make two versions; and no call may make more than a little (`store.db.sql_guard`), or it
-# could not be stopped.
-
 FIX = "Write a condition on the columns of one row, such as: answer_words > 3 AND language = 'en'."
 _SELECT = "SELECT "
 _PLAIN = {"COLUMN_REF", "CONSTANT", "COMPARISON", "CONJUNCTION", "OPERATOR", "CASE", "CAST", "BETWEEN"}
 _PLAIN |= {"FUNCTION", "LAMBDA", "COLLATE", "TYPE"}
-_PARSER_MESSAGES = {  # what DuckDB says of the SELECT around the expression
+_PARSER_MESSAGES = {  # DuckDB's messages about the SELECT around the expression
     "Only SELECT statements": "it is more than one expression",
     "SELECT clause without selection list": "it is empty",
 }
 _NAMES = {
     "SUBQUERY": "a subquery",
-    "WINDOW": "a window function, which looks at other rows",
+    "WINDOW": "a window function, which reads other rows",
     "STAR": "a *",
     "PARAMETER": "a parameter",
     "POSITIONAL_REFERENCE": "a #number",
@@ -70,7 +68,7 @@ SqlNode = TypedDict(
 
 
 class SqlTree(TypedDict):
-    """What DuckDB's parser writes of a text: its statements, or why it is none."""
+    """Output of DuckDB's parser for a text: its statements, or the error."""
 
     statements: list[dict[str, Any]]
     error: NotRequired[bool]
@@ -79,22 +77,22 @@ class SqlTree(TypedDict):
 
 
 def check_expression(expression: str) -> frozenset[str]:
-    """The columns that the expression names.
+    """Validate the expression and return the columns that it references.
 
-    Raises ConfigError (field expression) with the place where it can be told, unless the text is one
-    expression over one row, of functions that always give the same answer.
+    Raises ConfigError (field expression), with the position if known, unless the text is a single expression
+    over one row that uses only deterministic functions.
     """
     tree = _parse(expression)
-    _parse(expression, before="(\n", after="\n)")  # as filters use it: what only fits unwrapped is refused
+    _parse(expression, before="(\n", after="\n)")  # as in filters; some texts are only valid without ( )
     if len(tree["statements"]) != 1:
         raise _make_expression_error(expression, "it is more than one statement")
     node = tree["statements"][0]["node"]
     if node.get("type") != "SELECT_NODE" or node["cte_map"]["map"]:
-        raise _make_expression_error(expression, "it is a query of its own")
+        raise _make_expression_error(expression, "it is a subquery")
     if node["from_table"]["type"] != "EMPTY" or node["modifiers"] or node["qualify"] or node["sample"]:
-        raise _make_expression_error(expression, "it is a query of its own")
+        raise _make_expression_error(expression, "it is a subquery")
     if any(node[part] for part in ("where_clause", "group_expressions", "having")):
-        raise _make_expression_error(expression, "it is a query of its own")
+        raise _make_expression_error(expression, "it is a subquery")
     if len(node["select_list"]) != 1 or node["select_list"][0]["alias"]:
         raise _make_expression_error(expression, "it is more than one expression")
     if grown := find_oversized_calls(node["select_list"]):
@@ -105,7 +103,7 @@ def check_expression(expression: str) -> frozenset[str]:
 
 
 def _parse(expression: str, before: str = "", after: str = "") -> SqlTree:
-    """DuckDB's JSON of the statements."""
+    """Return DuckDB's JSON serialization of the statements."""
     sql = f"{_SELECT}{before}{expression}{after}"
     try:
         expression.encode()
@@ -125,7 +123,10 @@ def _parse(expression: str, before: str = "", after: str = "") -> SqlTree:
 
 
 def _check_node(expression: str, node: SqlNode, local: frozenset[str], columns: set[str]) -> None:
-    """Walk the tree; raise ConfigError at what is not of one row. `local`: names that a lambda gives."""
+    """Walk the tree and raise ConfigError at a node that is not over one row.
+
+    `local`: names that an enclosing lambda binds.
+    """
     kind, at = node["class"], int(node["query_location"]) - len(_SELECT)
     if kind not in _PLAIN:
         raise _make_expression_error(expression, f"it holds {_NAMES.get(kind, kind.lower())}", at)
@@ -145,10 +146,10 @@ def _check_node(expression: str, node: SqlNode, local: frozenset[str], columns: 
 
 
 def _iterate_children(value: object) -> Iterator[SqlNode]:
-    """The nearest nodes (dicts with a class) under a value of the tree."""
+    """Yield the nearest nodes (dicts with a class) below a value of the tree."""
     if isinstance(value, dict):
         if "class" in value:
-            yield cast("SqlNode", value)  # DuckDB writes it so
+            yield cast("SqlNode", value)  # the structure that DuckDB serializes
             return
         value = list(value.values())
     if isinstance(value, list):
@@ -174,7 +175,7 @@ def _check_function(expression: str, node: SqlNode, at: int) -> None:
         raise _make_expression_error(expression, f"there is no function {name}", at)
     if "row" not in kinds:
         if "aggregate" in kinds:
-            raise _make_expression_error(expression, f"{name} looks at other rows", at)
+            raise _make_expression_error(expression, f"{name} reads other rows", at)
         what = "gives another answer every time" if "unsteady" in kinds else "can't be used in a condition"
         raise _make_expression_error(expression, f"{name} {what}", at)
     if node.get("distinct") or node.get("filter") or node["order_bys"]["orders"]:
@@ -183,7 +184,7 @@ def _check_function(expression: str, node: SqlNode, at: int) -> None:
 
 @lru_cache(maxsize=1)
 def _list_functions() -> dict[str, set[str]]:
-    """name -> row (of one row, always the same answer), unsteady, aggregate, table."""
+    """Return name -> kinds: row (over one row and deterministic), unsteady, aggregate or table."""
     kinds: dict[str, set[str]] = {}
     rows = open_duckdb_parser().execute(
         "SELECT function_name, function_type, stability FROM duckdb_functions()"
@@ -199,14 +200,14 @@ def _list_functions() -> dict[str, set[str]]:
 
 @lru_cache(maxsize=1)
 def open_duckdb_parser() -> duckdb.DuckDBPyConnection:
-    """An empty database that parses, and can reach nothing."""
+    """Open an empty database that can parse but has no external access."""
     connection = duckdb.connect(":memory:", config={"python_enable_replacements": False, "threads": 1})
     connection.execute("SET enable_external_access = false")
     return connection
 
 
 def _make_expression_error(expression: str, why: str, at: int | None = None) -> ConfigError:
-    raw = expression.encode("utf-8", "replace")  # DuckDB counts bytes
+    raw = expression.encode("utf-8", "replace")  # DuckDB's positions are in bytes
     where = ""
     if at is not None and 0 <= at <= len(raw):
         where = f" at character {len(raw[:at].decode('utf-8', 'ignore')) + 1}"
@@ -217,19 +218,15 @@ def _make_expression_error(expression: str, why: str, at: int | None = None) -> 
     )
 
 
-# What the steps of a recipe ask of the rows in SQL: which match a filter, which value a column has.
-#
-# DuckDB in memory reads the working files and the sidecars of signals, and nothing else: it is confined to
-# their folders before the first question. Columns have the names of `store.data.filters`; base columns
-# are those of the present texts, signals those that were measured on the version that the row comes from.
-
 MEMORY = "1GiB"
-POLL_SECONDS = 0.1  # seconds between two looks at a request to stop
+POLL_SECONDS = 0.1  # seconds between checks for cancellation
 
 
 class RowQueries:
-    """SQL over one Working; `close` it at the end. Most recipes ask nothing: it is opened by the first that
-    does."""
+    """SQL queries over a WorkingRows; must be closed with `close`.
+
+    The database is opened by the first query, because most recipes need none.
+    """
 
     def __init__(self, work: WorkingRows) -> None:
         self._work = work
@@ -261,10 +258,10 @@ class RowQueries:
             self._sql.close()
 
     def matching(self, where: Filter) -> np.ndarray:
-        """The numbers of living rows for which the filter is true (not null), in order: int64.
+        """Return the numbers of the living rows for which the filter is true (not null), in order: int64.
 
-        Raises ConfigError for columns that are not there or were not measured, for expressions that are more
-        than that, for regular expressions that RE2 refuses, and for values that do not fit.
+        Raises ConfigError for columns that don't exist or were not measured, expressions that are not a
+        condition on one row, regular expressions that RE2 rejects, and values of the wrong type.
         """
         named = where.columns()
         if where.search or where.regex:
@@ -282,7 +279,7 @@ class RowQueries:
         return np.sort(matches["row_id"].to_numpy())
 
     def values(self, columns: Collection[str]) -> pa.Table:
-        """row_id and these columns of the living rows, in order. Raises ConfigError like `matching`."""
+        """Return row_id and `columns` of the living rows, in order. Raises ConfigError like `matching`."""
         self._check(columns)
         try:
             return self._ask(f"SELECT * FROM ({self.relation(columns)}) ORDER BY row_id", [])
@@ -290,7 +287,7 @@ class RowQueries:
             raise _make_filter_error(error, "column") from error
 
     def relation(self, columns: Collection[str]) -> str:
-        """SQL of the living rows with row_id and these columns, which must be known."""
+        """Build the SQL that selects row_id and `columns` of the living rows; the columns must be valid."""
         groups = sorted({GROUP_OF[name] for name in columns if _is_signal(name)})
         tables = [f"{quote_identifier(group)} AS ({self._signals(group)})" for group in groups]
         joins = [
@@ -312,13 +309,13 @@ class RowQueries:
     # -- columns --------------------------------------------------------------------------------------
 
     def available_columns(self) -> set[str]:
-        """Base columns and the signals that were measured of every data set that rows come from."""
+        """Return the base columns, and the signals measured for every data set that rows come from."""
         groups = [set(origin.dataset["signals"]) for origin in self._work.origins]
         measured = set.intersection(*groups)
         return set(BASE) | {s.column for name in measured for s in GROUPS[name].signals}
 
     def _spelled(self, names: Collection[str]) -> set[str]:
-        """Names in an expression as the columns are spelled: SQL does not tell case apart."""
+        """Return the names in the spelling of the columns, because SQL names are case-insensitive."""
         spelling = {name.lower(): name for name in (*BASE, *GROUP_OF)}
         return {spelling.get(name.lower(), name) for name in names}
 
@@ -338,7 +335,7 @@ class RowQueries:
             check_column(name, available)
 
     def _check_source(self, name: str) -> None:
-        """Raise ConfigError where no row has this column of the file."""
+        """Raise ConfigError if no row has this source column."""
         column = name.removeprefix(SOURCE)
         files = ", ".join(_quote_literal(str(file)) for file in self._work.files)
         there = self._ask(
@@ -360,7 +357,7 @@ class RowQueries:
         for place, origin in enumerate(self._work.origins):
             path = self._work.home.signals(origin.dataset["fingerprint"], group)
             if not path.exists():
-                raise DataError(f"The measured signals {path} are gone.", fix="Measure them again.")
+                raise DataError(f"The measured signals {path} no longer exist.", fix="Measure them again.")
             if origin.numbers is None:
                 parts.append(f"SELECT row_id, {columns} FROM read_parquet({_quote_literal(str(path))})")
             else:
@@ -390,7 +387,7 @@ class RowQueries:
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
-        """A request to stop interrupts the statement."""
+        """Interrupt the running statement when the job is cancelled."""
         over = threading.Event()
 
         def watch() -> None:
@@ -427,8 +424,11 @@ def _make_filter_error(error: duckdb.Error, field: str) -> ConfigError:
 
 
 def find_matching_rows(job: WorkerJob, dataset: OrderDataset, where: Filter) -> np.ndarray:
-    """Their numbers, in order: int64. `dataset` with what was measured of it. Raises ConfigError (where) for
-    what the data set has not, and for an expression that is more than a condition on one row."""
+    """Return the numbers of the rows that match the filter, in order: int64.
+
+    `dataset` includes the groups of signals that were measured for it. Raises ConfigError (field where) for
+    columns that the data set doesn't have, and for an expression that is not a condition on one row.
+    """
     with (
         use_temporary_folder(job, what="what the filter needs", again="try again") as folder,
         closing(RowQueries(WorkingRows(job, dataset, {}, folder))) as ask,

@@ -1,7 +1,9 @@
-"""Steps that choose rows: filter, balance, sample, mix (rows of another data set) and drop_duplicates.
+"""Cleaning steps that select rows: filter, balance, sample, mix and drop_duplicates.
 
-Chance is a hash of seed and row number (SplitMix64): the same rows on every machine. Duplicates are judged
-by the texts as they are at this step, in the way of the signals `duplicates`.
+mix adds rows of another data set. Random draws use a hash of seed and row number (SplitMix64, Steele, Lea
+and Flood 2014), so the same seed gives the same rows on every machine and with every library version.
+Duplicates are judged by the texts as they are at this step, in the same way as the signals of the group
+`duplicates`.
 """
 
 from __future__ import annotations
@@ -31,14 +33,9 @@ from store.data.cleaning import Balance, DropDuplicates, FilterRows, Mix, Sample
 from store.data.cleaning_text import describe_filter, format_column_title
 from store.data.dataset_files import SCHEMA, load_rows, open_rows
 
-# Steps that choose rows by their columns: filter, balance, sample.
-#
-# Where chance decides, it is a hash of seed and row number (SplitMix64, Steele, Lea and Flood 2014): the same
-# rows for the same seed, on every machine and with every version of a library.
-
 
 def filter_rows(work: WorkingRows, ask: RowQueries, step: FilterRows, index: int) -> None:
-    """Drop the rows for which the filter holds, or all others."""
+    """Drop the rows that match the filter, or all others."""
     matching = ask.matching(step.where)
     if step.action == "drop":
         work.drop(index, matching, step.reason or describe_filter(step.where))
@@ -48,9 +45,9 @@ def filter_rows(work: WorkingRows, ask: RowQueries, step: FilterRows, index: int
 
 
 def balance(work: WorkingRows, ask: RowQueries, step: Balance, index: int) -> None:
-    """At most `most` rows of each value; rows without a value stay.
+    """Keep at most `step.most` rows of each value; rows without a value are kept.
 
-    Raises ConfigError where no row has a value.
+    Raises ConfigError if no row has a value.
     """
     rows, groups, values = _read_groups(ask, step.column)
     if not values:
@@ -68,19 +65,19 @@ def balance(work: WorkingRows, ask: RowQueries, step: Balance, index: int) -> No
 
 
 def sample(work: WorkingRows, ask: RowQueries, step: Sample, index: int) -> None:
-    """Keep `rows` rows, drawn from all alike, or as evenly from the topics as these have rows.
+    """Keep `step.rows` rows, drawn uniformly or spread as evenly over the topics as their sizes allow.
 
-    Raises ConfigError where the topics were not measured.
+    Raises ConfigError if topics are needed and were not measured.
     """
     living = work.living()
     if step.rows >= len(living):
-        work.notices.append(f"All {len(living):,} rows stay: the sample of {step.rows:,} is no smaller.")
+        work.notices.append(f"All {len(living):,} rows are kept: the sample of {step.rows:,} is not smaller.")
         return
     if step.by == "random":
         kept = shuffle_rows(living, step.seed)[: step.rows]
     else:
         rows, groups, _ = _read_groups(ask, "cluster")
-        sizes = np.bincount(groups + 1)  # the first are rows without a topic
+        sizes = np.bincount(groups + 1)  # index 0: rows without a topic
         parts = [shuffle_rows(rows[groups == group - 1], step.seed) for group in range(len(sizes))]
         quotas = compute_even_shares(sizes, step.rows)
         kept = np.concatenate([part[:quota] for part, quota in zip(parts, quotas, strict=True)])
@@ -90,7 +87,7 @@ def sample(work: WorkingRows, ask: RowQueries, step: Sample, index: int) -> None
 
 
 def shuffle_rows(rows: np.ndarray, seed: int) -> np.ndarray:
-    """The rows in the order in which chance takes them."""
+    """Return the rows in the pseudorandom order of the seed."""
     with np.errstate(over="ignore"):
         x = rows.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15) * np.uint64(seed + 1)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -99,8 +96,11 @@ def shuffle_rows(rows: np.ndarray, seed: int) -> np.ndarray:
 
 
 def compute_even_shares(sizes: Iterable[int], wanted: int) -> np.ndarray:
-    """How many to take of groups of these sizes so that the takes are as equal as can be; their sum is
-    `wanted`, or all there is. What can't be shared evenly goes to the first groups that have more."""
+    """Return how many rows to take from groups of these sizes so that the shares are as equal as possible.
+
+    The shares sum to `wanted`, or to the total size if that is smaller. Remainders go to the first groups
+    that have rows left.
+    """
     sizes = np.asarray(list(sizes), np.int64)
     taken = np.zeros_like(sizes)
     left = min(wanted, int(sizes.sum()))
@@ -115,7 +115,7 @@ def compute_even_shares(sizes: Iterable[int], wanted: int) -> np.ndarray:
 
 
 def _read_groups(ask: RowQueries, column: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Rows, the group of each (-1: no value), and the values of the groups in order."""
+    """Return the rows, the group of each (-1: no value), and the sorted values of the groups."""
     table = ask.values([column])
     column_values = table[column].cast("string").combine_chunks().dictionary_encode()
     names = column_values.dictionary.to_pylist()
@@ -126,8 +126,11 @@ def _read_groups(ask: RowQueries, column: str) -> tuple[np.ndarray, np.ndarray, 
 
 
 def mix(work: WorkingRows, step: Mix, index: int) -> None:
-    """Add the rows after those that are there. Raises ConfigError for a data set of another kind, the version
-    itself, and one with too few rows."""
+    """Append rows of another data set.
+
+    Raises ConfigError for a data set of another kind, for the version itself, and for a data set with too few
+    rows.
+    """
     other = work.mixed[step.dataset]
     if other["fingerprint"] == work.origins[0].dataset["fingerprint"]:
         raise ConfigError(f"{step.dataset} has these rows already.", fix="Mix in another.", field="dataset")
@@ -142,15 +145,15 @@ def mix(work: WorkingRows, step: Mix, index: int) -> None:
     if not 0 < wanted <= there:
         most = there / (present + there)
         raise ConfigError(
-            f"A share of {step.share:g} beside {present:,} rows takes {wanted:,} rows; {step.dataset} has"
+            f"A share of {step.share:g} of {present:,} present rows needs {wanted:,} rows; {step.dataset} has"
             f" {there:,}.",
             fix=f"Set share to {int(most * 1000) / 1000:g} or less." if wanted else "Set a larger share.",
             field="share",
         )
     if work.redactors:
         work.notices.append(
-            f"The rows of {step.dataset} are mixed in after the redaction, so nothing is redacted in them."
-            " Put the redaction last."
+            f"The rows of {step.dataset} are added after the redaction, so they are not redacted. Put the"
+            " redaction last."
         )
     row_ids = np.sort(shuffle_rows(np.arange(there), step.seed)[:wanted])
     work.add(index, other, row_ids, _iterate_tables(work, other["fingerprint"], row_ids))
@@ -163,11 +166,11 @@ def _iterate_tables(work: WorkingRows, fingerprint: str, row_ids: np.ndarray) ->
         yield rows.select(SCHEMA.names)
 
 
-# The step drop_duplicates: one row of every group of equal, nearly equal, or equally prompted rows stays.
+# The step drop_duplicates keeps one row of every group of equal or nearly equal rows, or of rows with equal
+# prompts.
 #
-# What is equal is judged by the texts as they are at this step, in the same way as the signals of the group
-# `duplicates` judge those of the whole version. A row that is dropped as a near duplicate has the threshold
-# with the row that stays for it; unless the step says otherwise, a row of another label or answer is none.
+# A dropped near duplicate has at least the threshold similarity to the row that is kept in its place. Unless
+# the step is configured otherwise, a row with another label or answer is no duplicate.
 
 DUPLICATE_REASONS = {
     "exact": "the same text as",
@@ -179,16 +182,21 @@ DUPLICATE_REASONS = {
 
 @dataclass(frozen=True)
 class _Choice:
-    """kept: int64, for each living row the place of the row that stays for it. similarity: of near duplicates
-    that of each row to the one that stays."""
+    """kept: int64, for each living row the position of the row that is kept in its place.
+
+    similarity: for near duplicates, the similarity of each row to the kept one.
+    """
 
     kept: np.ndarray
     similarity: np.ndarray | None = None
 
 
 def drop_duplicates(work: WorkingRows, step: DropDuplicates, index: int) -> None:
-    """Drop all but one row of each group. Raises ConfigError for prompts of plain texts, and where labels
-    would be chosen by the length of their names."""
+    """Drop all but one row of each group of duplicates.
+
+    Raises ConfigError for prompts of plain texts, and if the choice among labels would depend on the length
+    of their names.
+    """
     if work.kind == "text" and step.kind in ("prompt", "conflict"):
         raise ConfigError("Plain texts have no prompt.", fix="Choose kind exact or near.", field="kind")
     rows = work.living()
@@ -227,7 +235,7 @@ def _choose_from_groups(work: WorkingRows, step: DropDuplicates) -> _Choice:
 
 
 def _find_first(groups: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """For each row the first row of its group that is `among` those (bool)."""
+    """Return for each row the first row of its group that is in `among` (bool)."""
     first = np.full(len(groups), len(groups))
     rows = np.flatnonzero(among)
     np.minimum.at(first, groups[rows], rows)
@@ -247,8 +255,8 @@ def _choose_from_near_duplicates(work: WorkingRows, step: DropDuplicates) -> _Ch
     conflicts = int(near.conflict.sum())
     if conflicts:
         work.notices.append(
-            f"{plural(conflicts, 'row')} nearly the same as another with another label or answer: a conflict"
-            " is no duplicate, so none goes for that."
+            f"{plural(conflicts, 'row')} nearly identical to another with a different label or answer:"
+            " conflicts are not duplicates, so none was dropped."
         )
     if near.uncompared:
         work.notices.append(
@@ -259,8 +267,11 @@ def _choose_from_near_duplicates(work: WorkingRows, step: DropDuplicates) -> _Ch
 
 
 def _rank_rows(work: WorkingRows, step: DropDuplicates, groups: np.ndarray | None) -> np.ndarray | None:
-    """A number of each living row, the smallest of a group stays, the first among equals; None: the first.
-    groups: those of rows that may have several labels; None where each has one."""
+    """Return a rank for each living row; the lowest of a group is kept, the first among equals.
+
+    None keeps the first row. groups: groups of rows whose labels may differ; None if the rows of a group
+    always have the same label.
+    """
     if step.keep == "first":
         return None
     if step.keep == "most_frequent":
@@ -273,8 +284,10 @@ def _rank_rows(work: WorkingRows, step: DropDuplicates, groups: np.ndarray | Non
 
 
 def _check_labels(work: WorkingRows, step: DropDuplicates, groups: np.ndarray | None) -> None:
-    """Raise ConfigError where rows of several labels share a group: the length of a label's name says nothing
-    about which is right."""
+    """Raise ConfigError if rows with different labels share a group.
+
+    The length of a label's name says nothing about which label is right.
+    """
     labels = [label for batch in work.scan(["label"]) for label in batch["label"].to_pylist()]
     several = len({label for label in labels if label is not None}) > 1
     if groups is None:
@@ -286,14 +299,14 @@ def _check_labels(work: WorkingRows, step: DropDuplicates, groups: np.ndarray | 
         wrong = len(pairs) > len({group for group, _ in pairs})
     if wrong:
         raise ConfigError(
-            "These rows have labels, and the length of a label's name doesn't tell which is right.",
+            "These rows have labels, whose length says nothing about which is right.",
             fix="Set keep to most_frequent or first, or drop the rows that contradict each other.",
             field="keep",
         )
 
 
 def _choose_representatives(groups: np.ndarray, order: np.ndarray | None) -> np.ndarray:
-    """For each living row the place of the row that stays for its group; the first among equals."""
+    """Return for each living row the position of the kept row of its group; the first among equals."""
     if order is None:
         return groups
     by = np.lexsort((np.arange(len(groups)), order, groups))
@@ -305,7 +318,7 @@ def _choose_representatives(groups: np.ndarray, order: np.ndarray | None) -> np.
 
 
 def _measure_answer_lengths(batch: pa.RecordBatch) -> np.ndarray:
-    """Characters of the last answer, of the text where it is plain."""
+    """Return the length of the last answer in characters; of plain text, the length of the text."""
     messages = batch["messages"]
     whole: np.ndarray = pc.utf8_length(batch["text"]).to_numpy(zero_copy_only=False).astype(np.int64)
     if messages.null_count == len(messages):

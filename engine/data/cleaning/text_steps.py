@@ -1,8 +1,9 @@
-"""Steps that change texts turn by turn: fix_encoding, normalise, strip, redact.
+"""Cleaning steps that change texts turn by turn: fix_encoding, normalise, strip and redact.
 
-A step is a function from a text to a text, for every turn, the rejected answer and plain texts. It uses
-the finders of `engine.data.signals`, so that a step changes the rows that a finding counts. What redaction
-finds in one text of a row goes from all of them, also from the row as it stood in the file.
+A step is a function from text to text, applied to every turn, the rejected answer and plain texts; a row is
+changed if any of them changes. The steps use the detectors of `engine.data.signals`, so a step changes
+exactly the rows that a finding counts. What redaction finds in one text of a row is replaced in all of them,
+including the label and the source row.
 """
 
 from __future__ import annotations
@@ -33,15 +34,12 @@ from engine.data.signals.personal_data import FINDERS, find_personal_data
 from engine.data.signals.text_checks import BOILERPLATE, HTML, strip_html
 from store.data.cleaning import FixEncoding, Normalise, Redact, Strip
 
-# What the text steps do to one text: normalise and strip. Damaged characters and HTML go as the signals find
-# them (`engine.signals.texts`), so that a step changes the rows that a finding counts.
-#
-# Each function gives the text itself where there is nothing to do. Indentation at the start of a line is
-# never touched.
+# Each function returns the same text if there is nothing to do. Indentation at the start of a line is never
+# changed.
 
 _BLANKS = "\t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000 "
 _RUNS = re.compile(rf"(?<=[^{_BLANKS}\n])[{_BLANKS}]{{2,}}(?=[^{_BLANKS}\n])")  # not at the start of a line
-# A run is tried once, from its start.
+# The lookbehind matches each run only once, from its start.
 _TRAILING = re.compile(rf"[{_BLANKS}](?<![{_BLANKS}]{{2}})[{_BLANKS}]*(?=\n|\Z)")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _UNUSUAL = re.compile("[\t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]|  |\n\n\n| \n| \\Z")
@@ -51,8 +49,11 @@ TextEdit = Callable[[str], str]
 
 
 def make_normaliser(form: Literal["NFC", "NFKC", "none"], *, white_space: bool) -> TextEdit:
-    """One Unicode form, line ends \\n; with `white_space` no runs of blanks within a line, none at its end,
-    and one blank line at most."""
+    r"""Make a function that applies one Unicode form and converts line ends to \n.
+
+    With `white_space`, it also collapses runs of blanks within a line, removes trailing blanks, and leaves at
+    most one blank line in a row.
+    """
 
     def normalised(text: str) -> str:
         if form != "none" and not text.isascii():
@@ -68,9 +69,9 @@ def make_normaliser(form: Literal["NFC", "NFKC", "none"], *, white_space: bool) 
 
 
 class Stripper:
-    """No white space around a text; tags and entities of HTML, and lines of boilerplate, where asked.
+    """Strip surrounding white space and, if enabled, HTML tags and entities and boilerplate lines.
 
-    `pattern`: RE2; texts that it does not match need `light` alone, which is much faster.
+    `pattern`: RE2; texts that don't match it only need `light`, which is much faster.
     """
 
     def __init__(self, *, html: bool, boilerplate: bool) -> None:
@@ -79,7 +80,7 @@ class Stripper:
 
     @staticmethod
     def light(text: str) -> str:
-        """White space alone."""
+        """Strip white space only."""
         return text.strip()
 
     def __call__(self, text: str) -> str:
@@ -90,20 +91,19 @@ class Stripper:
         return text.strip()
 
 
-# Placeholders in place of personal data and secrets: what `engine.data.signals.personal_data` finds, as
-# [EMAIL].
+# Placeholders such as [EMAIL] for personal data and secrets found by `engine.data.signals.personal_data`.
 #
-# What is found in one text of a row goes from all of them: from its turns, its label, its rejected answer,
-# and from every column of the row as it stood in the file, also those that nothing was read from.
+# What is found in one text of a row is replaced in all of them: in its turns, label, rejected answer, and in
+# every column of the source row, including unused ones.
 
-SHORTEST_REDACTED = 5  # characters of a find that is looked for in other texts of its row
-_ESCAPES = r'\\["\\/bfnrt]'  # of JSON: what stands before a word is no part of it
+SHORTEST_REDACTED = 5  # minimum characters of a finding that is searched for in the other texts of its row
+_ESCAPES = r'\\["\\/bfnrt]'  # JSON escapes: an escape before a word is not part of the word
 
 
 class Redactor:
-    """Puts a placeholder in place of each find of these kinds.
+    """Replace every finding of these kinds by a placeholder.
 
-    `pattern`: RE2; a text that it does not match has no find, which is much faster to know.
+    `pattern`: RE2; a text that doesn't match it has no finding, which is much faster to check.
     """
 
     def __init__(self, kinds: Collection[str]) -> None:
@@ -111,13 +111,13 @@ class Redactor:
         self.pattern = "|".join(f"(?:{FINDERS[kind].gate})" for kind in sorted(self.kinds))
 
     def suspects(self, texts: pa.Array, *, encoded: bool = False) -> pa.BooleanArray:
-        """Which texts may have a find; `encoded`: they are JSON. Null counts as none."""
+        """Return which texts may have a finding; null counts as none. `encoded`: the texts are JSON."""
         if encoded:
             texts = pc.replace_substring_regex(texts, _ESCAPES, " ")
         return pc.fill_null(pc.match_substring_regex(texts, self.pattern), False)
 
     def of_row(self, texts: Iterable[str], source: str) -> RowRedactor:
-        """For the texts of one row and the row as it stood in the file, a JSON object."""
+        """Return the redactor of one row: its texts, and its source row as a JSON object."""
         return RowRedactor(self.kinds, texts, source)
 
     def __call__(self, text: str) -> str:
@@ -125,7 +125,7 @@ class Redactor:
 
 
 class RowRedactor:
-    """Puts placeholders into the texts of one row: what was found in any of them goes from each."""
+    """Replace what is found in any text of a row by placeholders in all of its texts."""
 
     def __init__(self, kinds: Collection[str], texts: Iterable[str], source: str) -> None:
         self._kinds = kinds
@@ -136,7 +136,7 @@ class RowRedactor:
             self._note(text)
         for name, value in _iterate_values(self._columns):
             self._note(value)
-            self._note(f"{name}: {value}", len(name) + 2)  # the name may say what the number is
+            self._note(f"{name}: {value}", len(name) + 2)  # the name may tell what kind of number it is
         long = sorted(
             (text for text in self._kind_of if len(text) >= SHORTEST_REDACTED), key=len, reverse=True
         )
@@ -150,7 +150,7 @@ class RowRedactor:
         return self._again.sub(lambda match: _format_placeholder(self._kind_of[match[0]]), replaced)
 
     def source(self) -> str:
-        """The row as it stood in the file, without what was found."""
+        """Return the source row with the findings redacted."""
         columns = {name: self._without(value) for name, value in self._columns.items()}
         return self._source if columns == self._columns else file_rows.encode_row(columns).decode("utf-8")
 
@@ -175,7 +175,7 @@ class RowRedactor:
 
 
 def _iterate_values(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Every text and number with the name of what holds it."""
+    """Yield every text and number with the name of the key that holds it."""
     if isinstance(value, dict):
         for key, item in value.items():
             if name:
@@ -204,13 +204,7 @@ def _replace_spans(text: str, spans: list[PersonalSpan]) -> str:
     return "".join([*parts, text[end:]]) if parts else text
 
 
-# Steps that change texts turn by turn: fix_encoding, normalise, strip, redact.
-#
-# A step is a function from a text to a text, applied to every turn, to the rejected answer and to plain
-# texts; a row is changed where any of them comes back different. A redaction changes the label, and the row
-# as it stood in the file, too.
-
-REDACTED_FIELDS = ("roles", "contents", "text", "label", "rejected")  # fields that are redacted one by one
+REDACTED_FIELDS = ("roles", "contents", "text", "label", "rejected")  # fields that are redacted individually
 
 
 def change_texts(work: WorkingRows, step: FixEncoding | Normalise | Strip | Redact, index: int) -> None:
@@ -225,7 +219,7 @@ def change_texts(work: WorkingRows, step: FixEncoding | Normalise | Strip | Reda
 
 
 def make_edit(step: FixEncoding | Normalise | Strip) -> TextEdit:
-    """What the step does to one text."""
+    """Return the text function of the step."""
     match step:
         case FixEncoding():
             return repair_text
@@ -290,20 +284,20 @@ def _redact_batch(batch: pa.RecordBatch, redactor: Redactor) -> BatchChange | No
 
 
 def _list_strings(row: CanonicalRow) -> list[str]:
-    """Every text of a row."""
+    """Return every text of a row."""
     parts = [value if isinstance(value, tuple) else (value,) for value in row._replace(roles=None)]
     return [text for part in parts for text in part if isinstance(text, str)]
 
 
 def _edit_value(value: Any, edit: TextEdit) -> Any:
-    """A field that holds a text, texts, or none."""
+    """Apply the edit to a field that holds a text, a tuple of texts, or None."""
     if isinstance(value, tuple):
         return tuple(_edit_value(item, edit) for item in value)
     return edit(value) if isinstance(value, str) else value
 
 
 def _find_suspects(batch: pa.RecordBatch, redactor: Redactor) -> np.ndarray:
-    """Which rows may have a find in any of their columns: bool, one a row."""
+    """Return a boolean mask of the rows that may have a finding in any of their columns."""
     suspects = np.asarray(redactor.suspects(batch["source"], encoded=True)).astype(bool)
     for name in ("text", "label", "rejected"):
         suspects |= np.asarray(redactor.suspects(batch[name])).astype(bool)
@@ -315,7 +309,7 @@ def _find_suspects(batch: pa.RecordBatch, redactor: Redactor) -> np.ndarray:
 
 
 def _find_changed_rows(batch: pa.RecordBatch, edit: TextEdit) -> np.ndarray:
-    """Which rows have a text that changes, without making rows of those that have none: bool, one a row."""
+    """Return a boolean mask of the rows with a text that changes; builds no row objects for the others."""
     messages = batch["messages"]
     counts = messages.value_lengths().fill_null(0).to_numpy()
     places = np.repeat(np.arange(batch.num_rows), counts)

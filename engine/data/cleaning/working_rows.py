@@ -1,8 +1,13 @@
-"""The rows of a version while a recipe works on them, and a batch of them as conversations and back.
+"""The rows of a version while a recipe is applied, and conversion between batches and row objects.
 
-Texts pass through memory in batches; what became of every row is kept in arrays, one entry a row. A
-changed row is stored as an import would have stored it; one in which a question or an answer was emptied
-is dropped.
+Texts are stored in Parquet files (those of the old version until a step rewrites them) and pass through
+memory in batches; the state of every row is in arrays with one entry a row. A row's number is its `row_id`
+in the old version; rows that are mixed in are numbered from there on. Every row of the old version ends up
+alive or dropped by one step with a reason. Only `drop` ends a row, so the counts can be verified.
+
+A changed row is stored as an import would store it: its text, digest and label are recomputed from its
+turns. An emptied system turn is removed; a row with an emptied question or answer is dropped with that
+reason.
 """
 
 from __future__ import annotations
@@ -28,19 +33,12 @@ from store.data.dataset_files import SCHEMA, iterate_batches, open_rows
 from store.data.formats import has_choices
 from store.jobs.schemas import OrderDataset
 
-# The rows of a version while a recipe works on them.
-#
-# Texts lie in Parquet files (the old version's own until a step rewrites them) and pass through memory in
-# batches; what became of every row is kept in arrays, one entry a row. A row's number is its `row_id` in the
-# old version; rows that are mixed in are numbered on from there. Every row of the old version ends alive or
-# dropped by one step with a reason, and both may be checked by counting: nothing but `drop` ends a row.
-
 BATCH_ROWS = 10_000
 
 
 @dataclass
 class DroppedRows:
-    """Rows that one step ended. reasons: one for all, or one for each."""
+    """Rows dropped by one step. reasons: one reason for all rows, or one for each."""
 
     step: int
     rows: np.ndarray
@@ -49,8 +47,11 @@ class DroppedRows:
 
 @dataclass
 class BatchChange:
-    """What a step made of a batch. rows: in SCHEMA, the same rows in the same order. changed: bool, one a
-    row. dropped: place in the batch -> reason."""
+    """Result of a step on a batch.
+
+    rows: in SCHEMA, the same rows in the same order. changed: bool, one a row. dropped: position in the batch
+    -> reason.
+    """
 
     rows: pa.RecordBatch
     changed: np.ndarray
@@ -59,8 +60,10 @@ class BatchChange:
 
 @dataclass
 class Origin:
-    """A data set that rows come from: what the worker was told of it, and which of its rows have which number
-    here (None: the same numbers)."""
+    """A data set that rows come from.
+
+    numbers, row_ids: the numbers of its rows here and their row ids there; None if they are equal.
+    """
 
     dataset: OrderDataset
     numbers: np.ndarray | None = None
@@ -68,7 +71,10 @@ class Origin:
 
 
 class WorkingRows:
-    """The rows under way. `folder`: for files that pass. `limit`: only the first rows of the old version."""
+    """The rows that a recipe is applied to.
+
+    `folder`: for temporary files. `limit`: use only the first rows of the old version.
+    """
 
     def __init__(
         self,
@@ -89,7 +95,7 @@ class WorkingRows:
         self.progress = RecipeProgress(job)
         rows = open_rows(job.home, dataset["fingerprint"])
         self.whole: int = rows.metadata.num_rows
-        self.parents = self.whole  # that are looked at
+        self.parents = self.whole  # rows of the old version that are used
         self.files: list[Path] = [job.home.rows(dataset["fingerprint"])]
         self.origins: list[Origin] = [Origin(dataset)]
         if limit is not None and limit < self.parents:
@@ -100,31 +106,31 @@ class WorkingRows:
         self.drops: list[DroppedRows] = []
         self.changes: list[tuple[int, np.ndarray]] = []
         self.notices: list[str] = []
-        self.redactors: list[Callable[[str], str]] = []  # what may not stand in reasons either
-        self.given = False  # every row says which part it is in
+        self.redactors: list[Callable[[str], str]] = []  # applied to reasons as well
+        self.given = False  # whether every row records its part
         self._made = 0
 
     @property
     def limited(self) -> bool:
-        """Whether only the first rows of the old version are looked at."""
+        """Whether only the first rows of the old version are used."""
         return bool(self.parents < self.whole)
 
     @property
     def total(self) -> int:
-        """Rows of the old version and rows that were mixed in, alive or not."""
+        """Number of rows of the old version and rows mixed in, alive or dropped."""
         return len(self.alive)
 
     @property
     def count(self) -> int:
-        """Rows that are alive."""
+        """Number of living rows."""
         return int(np.count_nonzero(self.alive))
 
     def living(self) -> np.ndarray:
-        """The numbers of the rows that are alive, in order: int64."""
+        """Return the numbers of the living rows, in order: int64."""
         return np.flatnonzero(self.alive)
 
     def name(self, number: int) -> str:
-        """A row as a reason names it: "row 12", or "row 3 of Capitals" where it was mixed in."""
+        """Return the name of a row in a reason: "row 12", or "row 3 of Capitals" if it was mixed in."""
         for origin in self.origins[1:]:
             assert origin.numbers is not None
             assert origin.row_ids is not None
@@ -134,7 +140,7 @@ class WorkingRows:
         return f"row {number}"
 
     def keep_parts(self, parts: np.ndarray) -> None:
-        """Write into every row which part it is in. parts: object, by the number of a row; None: in none."""
+        """Write the part of the split into every row. parts: object array by row number; None for no part."""
         path = self._new_file()
         with pq.ParquetWriter(path, SCHEMA, compression="lz4") as writer:
             for batch in self.scan():
@@ -146,7 +152,10 @@ class WorkingRows:
     # -- reading --------------------------------------------------------------------------------------
 
     def scan(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """The living rows in order, in batches of SCHEMA or of row_id and `columns`. Raises Cancelled."""
+        """Yield the living rows in order, in batches of SCHEMA or of row_id and `columns`.
+
+        Raises JobCancelled.
+        """
         wanted = None if columns is None else list(dict.fromkeys(["row_id", *columns]))
         seen = 0
         for file in self.files:
@@ -159,16 +168,16 @@ class WorkingRows:
                 elif alive.any():
                     yield batch.filter(pa.array(alive))
 
-    # -- what steps do --------------------------------------------------------------------------------
+    # -- changes by steps -----------------------------------------------------------------------------
 
     def drop(self, step: int, rows: np.ndarray, reasons: str | list[str]) -> None:
-        """End living rows, each for its reason."""
+        """Drop living rows with their reasons."""
         if len(rows):
             self.alive[rows] = False
             self.drops.append(DroppedRows(step, rows, reasons))
 
     def rewrite(self, step: int, change: Callable[[pa.RecordBatch], BatchChange | None]) -> None:
-        """Pass every batch of living rows through `change` (None: as it is), and go on with what it gives."""
+        """Replace every batch of living rows by the result of `change` (None: batch unchanged)."""
         path = self._new_file()
         changed: list[np.ndarray] = []
         dropped: dict[int, str] = {}
@@ -193,7 +202,7 @@ class WorkingRows:
         self.drop(step, np.fromiter(dropped, np.int64, len(dropped)), list(dropped.values()))
 
     def add(self, step: int, dataset: OrderDataset, row_ids: np.ndarray, tables: Iterator[pa.Table]) -> None:
-        """Rows of another data set: `tables` hold those with these ids, in this order."""
+        """Add rows of another data set: `tables` hold the rows with `row_ids`, in this order."""
         numbers = np.arange(self.total, self.total + len(row_ids), dtype=np.int64)
         path, at = self._new_file(), 0
         with pq.ParquetWriter(path, SCHEMA, compression="lz4") as writer:
@@ -228,7 +237,7 @@ class WorkingRows:
 
 
 class RecipeProgress:
-    """How far the recipe is, over phases of stated weights; told once a second, with an estimate."""
+    """Progress of a recipe over phases with given weights; reported once a second, with an estimate."""
 
     def __init__(self, job: WorkerJob) -> None:
         self._report = RowProgressReporter(job, 100, "%")
@@ -236,33 +245,29 @@ class RecipeProgress:
         self._phase, self._share, self._message = 0, 0.0, ""
 
     def plan(self, weights: list[float]) -> None:
-        """The phases to come."""
+        """Set the weights of the phases."""
         self._weights = weights
 
     def begin(self, phase: int, message: str) -> None:
-        """The next phase."""
+        """Start a phase."""
         self._phase, self._share, self._message = phase, 0.0, message
         self.at(0)
 
     def at(self, share: float) -> None:
-        """`share` of the present phase is done; a second pass of a phase does not go back. Raises Cancelled
-        where the user asked to stop."""
+        """Report that `share` of the current phase is done; a second pass over the rows doesn't decrease it.
+
+        Raises JobCancelled if the user requested cancellation.
+        """
         self._share = max(self._share, min(1.0, share))
         done = sum(self._weights[: self._phase]) + self._weights[self._phase] * self._share
         self._report(round(100 * done / sum(self._weights), 1), message=self._message)
 
 
-# Rows of a batch as conversations and back: what a step changed is stored as an import would have stored it.
-#
-# Text, digest and label of a changed row are made anew from its turns. A system turn that a step emptied is
-# left out; a row in which a question or an answer was emptied can't be trained on, and is dropped with that
-# reason.
-
 EMPTY_TURN_REASONS = {"user": "nothing is left of a question", "assistant": "nothing is left of an answer"}
 
 
 def read_canonical_rows(batch: pa.RecordBatch) -> Iterator[CanonicalRow]:
-    """The rows of a batch as they are stored; columns that it lacks, such as choices, are none."""
+    """Yield the stored rows of a batch; fields of columns that it lacks, such as choices, are None."""
     turn_list = batch["messages"].flatten()
     roles, contents = turn_list.field("role").to_pylist(), turn_list.field("content").to_pylist()
     lengths = count_turns(batch)
@@ -282,15 +287,17 @@ def read_canonical_rows(batch: pa.RecordBatch) -> Iterator[CanonicalRow]:
 
 
 def count_turns(batch: pa.RecordBatch) -> list[int]:
-    """Turns of each row, 0 for plain text."""
+    """Return the number of turns of each row, 0 for plain text."""
     return [0 if count is None else count for count in batch["messages"].value_lengths().to_pylist()]
 
 
 def replace_texts(
     row: CanonicalRow, contents: tuple[str, ...], text: str, rejected: str | None
 ) -> CanonicalRow:
-    """`row` with other texts (for plain text `text`, else those of its turns). Raises RowSkipped where a text
-    that is needed is empty."""
+    """Return `row` with other texts (`text` for plain text, otherwise `contents` of its turns).
+
+    Raises RowSkipped if a required text is empty.
+    """
     if row.roles is None:
         if not text or text.isspace():
             raise RowSkipped("nothing is left of the text")
@@ -312,7 +319,7 @@ def replace_texts(
 
 
 def drop_stale_choices(row: CanonicalRow) -> CanonicalRow:
-    """The row, without choices where its prompt does not list them any more, or its answer is another."""
+    """Return the row without its choices if its prompt no longer lists them or its answer has changed."""
     if not row.choices or row.answer_index is None:
         return row
     asked = next((text for text in reversed(row.contents[:-1])), "")
@@ -330,7 +337,7 @@ def _has_content(role: str, content: str) -> bool:
 
 
 def _replace_in_column(column: pa.Array, texts: Mapping[int, str] | None) -> pa.Array:
-    """The column with other texts at these places."""
+    """Return the column with other texts at these positions."""
     if not texts:
         return column
     return pa.array([texts.get(at, text) for at, text in enumerate(column.to_pylist())], pa.string())
@@ -342,8 +349,10 @@ def build_batch_change(
     dropped: Mapping[int, str] | None = None,
     sources: Mapping[int, str] | None = None,
 ) -> BatchChange | None:
-    """The batch with other rows at the places of `made`, and other rows of the file at those of `sources`;
-    None where nothing changed."""
+    """Replace the rows of a batch at the positions in `made`, and its source rows at those in `sources`.
+
+    Returns None if nothing changed.
+    """
     if not made and not dropped:
         return None
     changed = np.zeros(batch.num_rows, bool)

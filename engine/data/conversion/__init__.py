@@ -1,1 +1,1 @@
-"""From columns of a source to rows of a data set: which format it has, and what each column becomes."""
+"""Conversion from columns of a source to rows of a data set: detect the format and map the columns."""

@@ -1,9 +1,8 @@
-"""Conversations as files have them, brought to turns of system, user and assistant, or refused with a
-reason.
+"""Convert conversations of files to turns of system, user and assistant, or reject them with a reason.
 
-A conversation to train on has a question by the user and ends with an answer. Calls of functions
-(OpenAI's, ShareGPT's) are read into the form in which rows store them; what is no call leaves the row out,
-nothing is guessed.
+A conversation must have a question by the user and end with an answer. A system turn without text is left
+out. Function calls (OpenAI's, ShareGPT's) are converted to the stored form of `tool_turns.py`; an invalid
+call rejects the row, and nothing is guessed.
 """
 
 from __future__ import annotations
@@ -18,19 +17,22 @@ from typing import Any
 from engine.data.readers.file_rows import FileRow, RowSkipped
 from engine.models.tokenization.tool_turns import TOOL, TOOLS, StoredCall, format_calls, parse_calls
 
-EMPTY_RESULT = "(nothing)"  # of a call that gave an empty text
-CALL = "call"  # the role of a turn that is nothing but a call
+EMPTY_RESULT = "(nothing)"  # result of a call that returned an empty text
+CALL = "call"  # role of a turn that consists of a call only
 
 
 def read_call(turn: FileRow, role: str, content: Any) -> str:
-    """A calling answer as it is stored. `role` CALL: the content is the call. Raises RowSkipped."""
+    """Return an answer that calls functions in the stored form. Raises RowSkipped.
+
+    With `role` CALL, the content is the call.
+    """
     if role == CALL:
         content, calls = "", _parse_json(content)
     else:
         calls = turn.get("tool_calls") or turn.get("function_call")
     calls = calls if isinstance(calls, list) else [calls]
     if content is not None and type(content) is not str:
-        raise RowSkipped("an answer that calls a function holds something other than text")
+        raise RowSkipped("an answer with a function call has content that is not text")
     return format_calls((content or "").strip(), [_convert_call(call) for call in calls])
 
 
@@ -45,7 +47,7 @@ def _convert_call(call: Any) -> StoredCall:
 
 
 def _parse_arguments(arguments: Any) -> Any:
-    """Arguments that come as the JSON text of an object, as that object; others as they are."""
+    """Parse arguments given as the JSON text of an object; return other arguments unchanged."""
     if isinstance(arguments, str):
         try:
             parsed = json.loads(arguments)
@@ -65,14 +67,14 @@ def _parse_json(value: Any) -> Any:
 
 
 def read_result(content: Any) -> str:
-    """What a call gave, as text: objects as their JSON."""
+    """Return the result of a call as text; objects as JSON."""
     if type(content) is not str:
         content = "" if content is None else json.dumps(content, ensure_ascii=False, default=str)
     return EMPTY_RESULT if not content or content.isspace() else content
 
 
 def read_schemas(value: Any) -> str:
-    """What may be called, as the JSON list that is stored. Raises RowSkipped."""
+    """Return the tool schemas as the JSON list that is stored. Raises RowSkipped."""
     if value is None or value == "":
         return "[]"
     if isinstance(value, str):
@@ -87,22 +89,25 @@ def read_schemas(value: Any) -> str:
 
 
 def _drop_nulls(value: Any) -> Any:
-    """Parquet gives every object the fields of all of them, null where one lacks it."""
+    """Drop null fields: Parquet gives every object the fields of all objects, with null for missing ones."""
     if isinstance(value, dict):
         return {key: _drop_nulls(item) for key, item in value.items() if item is not None}
     return [_drop_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def order_tool_results(turns: list[tuple[str, str]], ids: Sequence[Any]) -> list[tuple[str, str]]:
-    """The turns with what calls gave in the order of the calls; ids: of the call that each turn answers, or
-    None. Raises RowSkipped for one that answers no call before it."""
+    """Return the turns with the tool results in the order of their calls.
+
+    ids: the id of the call that each turn answers, or None. Raises RowSkipped for a result that answers no
+    earlier call.
+    """
     ordered: list[tuple[str, str]] = []
     call_ids: list[Any] = []
     run: list[tuple[int, tuple[str, str]]] = []
     for turn, answered in zip(turns, ids, strict=True):
         if turn[0] == TOOL:
             if answered is not None and call_ids and str(answered) not in call_ids:
-                raise RowSkipped("what a function gave answers no call before it")
+                raise RowSkipped("a function result has no preceding call")
             place = call_ids.index(str(answered)) if answered is not None and call_ids else len(run)
             run.append((place, turn))
             continue
@@ -116,17 +121,12 @@ def order_tool_results(turns: list[tuple[str, str]], ids: Sequence[Any]) -> list
 
 
 def add_tools(turns: list[tuple[str, str]], schemas: Any, *, calls: bool) -> list[tuple[str, str]]:
-    """The turns headed by what may be called, where the row says so or (`calls`) a function is called."""
+    """Prepend the tool schemas if the row has any, or if a function is called (`calls`)."""
     if turns and turns[0][0] == TOOLS:
         return turns
     listed = read_schemas(schemas)
     return [(TOOLS, listed), *turns] if calls or listed != "[]" else turns
 
-
-# Conversations as they come, brought to turns of system, user and assistant, or refused with a reason.
-#
-# A conversation that can be trained on has a question by the user and ends with an answer. A system turn
-# without text says nothing and is left out. Calls of functions are stored as `tool_turns.py` says.
 
 ROLES = {
     "system": "system",
@@ -161,7 +161,10 @@ Turns = list[tuple[str, str]]  # (role, content)
 
 
 def format_value(value: Any, name: str) -> str:
-    """A value as text: numbers as they are written, true and false; raises RowSkipped for none or nested."""
+    """Return a value as text, with numbers as written and true/false.
+
+    Raises RowSkipped for missing and nested values.
+    """
     if isinstance(value, str):
         return value
     kind = type(value)
@@ -180,7 +183,7 @@ def format_value(value: Any, name: str) -> str:
 
 
 def parse_list(value: Any) -> Any:
-    """A list of objects that a column of texts holds in JSON, or as Python prints it; else the value."""
+    """Parse a list of objects given as text, in JSON or as a Python literal; return other values as is."""
     if type(value) is not str or not _TURN_LIST.match(value):
         return value
     for parse in (json.loads, ast.literal_eval):
@@ -194,7 +197,7 @@ def parse_list(value: Any) -> Any:
 
 
 def parse_texts(value: Any) -> Any:
-    """A list or an object that a column of texts holds in JSON, or as Python prints it; else the value."""
+    """Parse a list or object given as text, in JSON or as a Python literal; return other values as is."""
     if type(value) is not str or not _LIST.match(value):
         return value
     for parse in (json.loads, ast.literal_eval):
@@ -208,7 +211,7 @@ def parse_texts(value: Any) -> Any:
 
 
 def find_turn_keys(value: Any) -> tuple[str, str] | None:
-    """Under which keys a list of turns has speaker and text, or None where it is no list of turns."""
+    """Return the keys of speaker and text in a list of turns, or None if it is not a list of turns."""
     value = parse_list(value)
     if type(value) is list and value and all(type(turn) is dict for turn in value):
         return next((keys for keys in TURN_KEYS if all(key in value[0] for key in keys)), None)
@@ -216,7 +219,7 @@ def find_turn_keys(value: Any) -> tuple[str, str] | None:
 
 
 def read_turns(value: Any, name: str) -> Turns:
-    """The turns of a conversation, roles in our names. Raises RowSkipped."""
+    """Return the turns of a conversation with normalized roles. Raises RowSkipped."""
     value = parse_list(value)
     if value is None:
         raise RowSkipped(f"{name} is missing")
@@ -225,7 +228,7 @@ def read_turns(value: Any, name: str) -> Turns:
     if not value:
         raise RowSkipped(f"{name} is empty")
     turns: Turns = []
-    answered: list[Any] = []  # of each turn: the call whose result it is
+    answered: list[Any] = []  # for each turn, the id of the call that it answers
     for turn in value:
         if type(turn) is not dict:
             raise RowSkipped("a turn is not an object")
@@ -251,8 +254,10 @@ def read_turns(value: Any, name: str) -> Turns:
 
 
 def has_function_calls(value: Any) -> bool:
-    """Whether a conversation, as its file has it, calls a function: an answer that looks like a call is an
-    answer."""
+    """Return whether a source conversation has a function call.
+
+    An answer whose text looks like a call is no call.
+    """
     value = parse_list(value)
     return type(value) is list and any(type(turn) is dict and _is_call(turn) for turn in value)
 
@@ -275,7 +280,7 @@ def _map_role(speaker: Any) -> str:
 
 
 def _read_content(content: Any, role: str) -> str:
-    """Content given in parts, as the OpenAI form allows; only text can be trained on."""
+    """Return content given in parts, as the OpenAI format allows; only text parts are supported."""
     if content is None:
         raise RowSkipped(f"a turn of {role} has no content")
     if type(content) is not list:
@@ -283,13 +288,13 @@ def _read_content(content: Any, role: str) -> str:
     texts = []
     for part in content:
         if type(part) is not dict or type(part.get("text")) is not str:
-            raise RowSkipped("a turn holds something other than text")
+            raise RowSkipped("a message has content that is not text")
         texts.append(part["text"])
     return "\n".join(texts)
 
 
 def check_turns(turns: Turns) -> None:
-    """Raise RowSkipped unless there is a question and, at the end, an answer."""
+    """Raise RowSkipped unless there is a question and the last turn is an answer."""
     roles = [role for role, _ in turns]
     if "assistant" not in roles:
         raise RowSkipped("no turn by the assistant")
@@ -302,7 +307,7 @@ def check_turns(turns: Turns) -> None:
 
 
 def parse_spoken_turns(text: str) -> Turns:
-    """`\\n\\nHuman: …\\n\\nAssistant: …`, as in the HH data sets, as turns; empty where it isn't that."""
+    r"""Parse `\n\nHuman: …\n\nAssistant: …`, as in the HH data sets, into turns; empty for other texts."""
     pieces = _SPOKEN_TURN.split("\n\n" + text.lstrip())
     if len(pieces) < 5 or pieces[0].strip():
         return []

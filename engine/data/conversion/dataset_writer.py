@@ -1,4 +1,4 @@
-"""Writes the two Parquet files of a data set as the rows come, in bounded memory, and counts as it goes."""
+"""Streaming writer of the two Parquet files of a data set, with bounded memory and row counts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from engine.data.similarity.equality import (
 from store.core.row_schemas import RowSizes, SizeDistribution
 from store.data.dataset_files import LATER, SCHEMA, SKIPPED_SCHEMA, ContentHash
 
-# Text and source are what filters read: with lz4 a third to a half faster, for a fifth more room each.
+# Filters read text and source: lz4 makes that a third to a half faster, for a fifth more disk space each.
 COMPRESSION = {
     **dict.fromkeys(("row_id", "line", "label", "rejected", "digest", "answer_index", "part"), "zstd"),
     "choices.list.element": "zstd",
@@ -33,11 +33,11 @@ COMPRESSION = {
 }
 COMPRESSION_LEVELS = {name: 1 for name, codec in COMPRESSION.items() if codec == "zstd"}
 FLUSH_ROWS = 20_000
-FLUSH_BYTES = 64 * 1024 * 1024  # of texts that wait to be written
+FLUSH_BYTES = 64 * 1024 * 1024  # buffered text
 
 
 class DatasetWriter:
-    """rows.parquet and skipped.parquet in a folder of their own; whole after `close()`."""
+    """Writer of rows.parquet and skipped.parquet in a new folder; the files are complete after `close()`."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -65,7 +65,7 @@ class DatasetWriter:
         self._size = 0
 
     def add(self, line: int, row: CanonicalRow, source: bytes) -> None:
-        """One row; `source` is its JSON. Raises UnicodeEncodeError for a text that is no Unicode."""
+        """Add a row; `source` is its JSON. Raises UnicodeEncodeError for text that is not valid Unicode."""
         if row.rejected:
             row.rejected.encode("utf-8")
         self._waiting.append((line, row, source, hash_folded_text(row.text)))
@@ -74,7 +74,7 @@ class DatasetWriter:
             self._flush()
 
     def skip(self, line: int, skipped: SkippedRow) -> None:
-        """One row that is not taken."""
+        """Add a skipped row."""
         reason, excerpt = skipped
         self.skipped_count += 1
         self.reasons[reason] += 1
@@ -109,7 +109,7 @@ class DatasetWriter:
         self._clear()
 
     def add_table(self, table: pa.Table) -> None:
-        """Rows in the form of SCHEMA with their digests; they are numbered anew."""
+        """Add rows of SCHEMA, including their digests; they are renumbered."""
         self._flush()
         table = table.combine_chunks()
         columns = {name: table[name].combine_chunks() for name in SCHEMA.names}
@@ -139,8 +139,10 @@ class DatasetWriter:
         self.row_count += len(characters)
 
     def _fingerprint_later(self, columns: dict[str, pa.Array]) -> None:
-        """The rows that have choices or a part, with their ids: where none has, the name is that of the time
-        before there were such columns."""
+        """Add choices and parts to the fingerprint, with the ids of the rows that have them.
+
+        If no row has any, the fingerprint equals the one from before these columns existed.
+        """
         for name, values in (("choices", columns["choices"]), ("part", columns["part"])):
             given = values.is_valid()
             if not pc.any(given).as_py():
@@ -169,7 +171,7 @@ class DatasetWriter:
         self._waiting_skips = []
 
     def close(self) -> str:
-        """Write what waits and return the fingerprint."""
+        """Write the buffered rows and return the fingerprint."""
         self._flush()
         self._flush_skipped()
         self._rows.close()
@@ -180,20 +182,22 @@ class DatasetWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """After an error the files are let go of as they are; the folder is the caller's to remove."""
+        """After an error, close the files as they are; the caller removes the folder."""
         if kind:
             for file in (self._rows, self._skipped):
                 with contextlib.suppress(OSError, pa.ArrowException):  # closing writes: the disk may be full
                     file.close()
 
     def duplicate_count(self) -> int:
-        """Rows that an earlier row equals exactly."""
+        """Return the number of rows that are exactly equal to an earlier row."""
         return self._repeated(self._exact)
 
     def sizes(self) -> RowSizes:
-        """Characters of the text and turns of the conversation (0 for plain text), over the rows; and of
-        `duplicates` the rows that an earlier row equals exactly, and when folded
-        (`engine.data.similarity.equality`)."""
+        """Return the distributions of `characters` and `turns` over the rows, and the `duplicates`.
+
+        turns: 0 for plain text. duplicates: number of rows equal to an earlier row, exactly and folded
+        (`engine.data.similarity.equality`).
+        """
         return {
             "characters": _summarise_sizes(self._characters),
             "turns": _summarise_sizes(self._turns),
@@ -208,7 +212,7 @@ class DatasetWriter:
 
 
 def build_turn_arrays(roles: Any, contents: Any) -> tuple[pa.Array, dict[str, pa.Array]]:
-    """The column of turns, and its flat parts for the fingerprint. Much faster than from dicts."""
+    """Build the column of turns and its flat parts for the fingerprint; much faster than from dicts."""
     lengths = np.fromiter(map(len, contents), np.int32, len(contents))
     missing = np.fromiter((turn_roles is None for turn_roles in roles), bool, len(roles))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)

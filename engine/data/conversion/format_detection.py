@@ -1,6 +1,8 @@
-"""Which format the rows of a file are in and which column plays which role: what the user gave, and else
-what is recognised from the names of columns and the first rows. Nothing is guessed that a name says; a
-guess is marked as one.
+"""Detect the format of the rows of a file and the column of each role.
+
+User settings take precedence; the rest is detected from the column names and the first rows. Conversations
+are detected by their structure, everything else by column names, checked against the values. If no name fits,
+the values decide and the result is marked as guessed, so that the user is told.
 """
 
 from __future__ import annotations
@@ -35,19 +37,16 @@ from engine.data.readers.file_rows import (
 from store.core.errors import ConfigError, DataError
 from store.data.formats import FORMATS, AnswerBy, FormatName, list_columns
 
-# Which format the rows of a file are in, from the names of its columns and the first rows.
-#
-# Conversations are recognised by their structure, everything else by names (`column_values`), checked against
-# the values. Where no name fits, the values decide and the result is marked as guessed, so that the user
-# is told; nothing is guessed that a name says.
-
-LABEL_LENGTH = 80  # characters of a label, at the median
-FEW_VALUES = 0.5  # distinct labels to rows, at most, where values alone say that a column is a label
+LABEL_LENGTH = 80  # maximum of the median label length in characters
+FEW_VALUES = 0.5  # maximum ratio of distinct labels to rows if only values suggest a label
 FLAGS = ({"0", "1"}, {"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"})
 
 
 class RecognisedFormats(NamedTuple):
-    """format: None where no column holds text. mappings: of every format that fits, the best first."""
+    """Result of the format detection.
+
+    format: None if no column holds text. mappings: of every format that fits, the best first.
+    """
 
     format: FormatName | None
     mappings: dict[FormatName, dict[str, str]]
@@ -55,8 +54,10 @@ class RecognisedFormats(NamedTuple):
 
 
 def recognise_format(columns: Sequence[str], rows: FileRows) -> RecognisedFormats:
-    """The format of the rows and the mapping of its roles, with every other format that fits. The rows have
-    what lies at those of the columns that are paths."""
+    """Detect the format of the rows and the mapping of its roles, with every other format that fits.
+
+    The rows must already have the values of those `columns` that are paths.
+    """
     rows = limit_head(columns, rows)
     names = map_names(columns)
     within = map_path_names(columns)
@@ -90,11 +91,11 @@ SPECIFIC_FORMATS = (
     "comparison",
     "multiple_choice",
     *MARKED_FORMATS,
-)  # recognised by more than the names of columns
+)  # detected by more than column names
 
 
 def _match_flagged(columns: Sequence[str], names: Mapping[str, str], rows: FileRows) -> dict[str, str] | None:
-    """A text by name, and the first column of values that are true or false, or called so (`is_toxic`)."""
+    """Match a text column by name, and the first column with boolean values or a name as `is_toxic`."""
     aliases = (*ALIASES["text_label"]["text"], *ALIASES["text"]["text"])
     texts = (names[alias] for alias in aliases if alias in names)
     text = next(
@@ -103,7 +104,7 @@ def _match_flagged(columns: Sequence[str], names: Mapping[str, str], rows: FileR
     if text is None:
         return None
     for column in columns:
-        if normalise_name(column) in ROW_NUMBER_NAMES:  # 0 and 1 of two rows
+        if normalise_name(column) in ROW_NUMBER_NAMES:  # numbers 0 and 1 of two rows
             continue
         values = list_first_values(rows, column, 2000)
         keys = {str(value).strip().lower() for value in values}
@@ -117,7 +118,7 @@ def _match_flagged(columns: Sequence[str], names: Mapping[str, str], rows: FileR
 def _match_turns(
     columns: Sequence[str], names: Mapping[str, str], rows: FileRows
 ) -> dict[str, dict[str, str]]:
-    """Columns whose values are lists of turns; the usual names first."""
+    """Match columns whose values are lists of turns; the usual names first."""
     mappings: dict[str, dict[str, str]] = {}
     listed = next((names[alias] for alias in TOOLS if alias in names), None)
     extra = next((names[alias] for alias in ALIASES["instruction"]["system"] if alias in names), None)
@@ -139,8 +140,10 @@ def _match_turns(
 def _match_by_name(
     format: str, names: Mapping[str, str], within: Mapping[str, list[str]], rows: FileRows
 ) -> dict[str, str] | None:
-    """The mapping of a format whose required roles all have a column. names: normalised name -> column;
-    within: -> paths."""
+    """Return the mapping of a format if every required role has a column.
+
+    names: normalized name -> column. within: normalized name -> paths.
+    """
     mapping: dict[str, str] = {}
     for role, aliases in ALIASES[format].items():
         called: list[str] = []
@@ -151,7 +154,7 @@ def _match_by_name(
         values = {column: list_values(rows, column) for column in free}
         column = next((column for column in free if _can_play_role(format, role, values[column])), None)
         required = role in FORMATS[format].required
-        if column is None and required:  # the name stands, also where the first rows leave it empty
+        if column is None and required:  # the name decides, even if empty in the first rows
             column = next((column for column in free if not values[column]), None)
         if column:
             mapping[role] = column
@@ -161,7 +164,7 @@ def _match_by_name(
 
 
 def _can_play_role(format: str, role: str, values: list[Any]) -> bool:
-    """Whether the values can play the role: texts, or for a label something short."""
+    """Return whether the values fit the role: texts, or short values for a label."""
     if not values:
         return False
     if format == "preference":
@@ -173,7 +176,7 @@ def _can_play_role(format: str, role: str, values: list[Any]) -> bool:
 
 
 def _match_by_values(columns: Sequence[str], rows: FileRows) -> dict[FormatName, dict[str, str]]:
-    """Mappings that the values allow where names say nothing."""
+    """Return the mappings that fit the values if the names give no match."""
     sizes: dict[str, float] = {}
     labels: list[str] = []
     for column in columns:
@@ -186,7 +189,7 @@ def _match_by_values(columns: Sequence[str], rows: FileRows) -> dict[FormatName,
         if many and max(map(len, flat)) <= LABEL_LENGTH:
             labels.append(column)
     texts_only = [column for column in sizes if column not in labels]
-    # Of several numbered answers, such as output_1 and output_2, the first.
+    # Of several numbered answers, such as output_1 and output_2, use the first.
     bare = {normalise_name(column).rstrip("0123456789_"): column for column in reversed(columns)}
     numbered = {
         name: _match_by_name(name, bare, {}, rows)
@@ -206,8 +209,11 @@ def _match_by_values(columns: Sequence[str], rows: FileRows) -> dict[FormatName,
 
 
 class ChosenFormat(NamedTuple):
-    """How rows will be read: the format, role -> column, whether the values alone led there, how answers name
-    their choices (multiple choice), and what deciding values mean (judged answers)."""
+    """How rows are read: the format and its mapping role -> column.
+
+    guessed: only the values led to it. answers: how answers name their choices (multiple choice). values:
+    meanings of the deciding values (judged answers).
+    """
 
     format: FormatName
     mapping: dict[str, str]
@@ -217,8 +223,11 @@ class ChosenFormat(NamedTuple):
 
 
 class FormatOptions(NamedTuple):
-    """What the user said of how the rows are read: the format, role -> column (an empty one: none), how
-    answers name their choices, and what deciding values mean. What is None, or left out, is recognised."""
+    """User settings for reading the rows; anything None or missing is detected.
+
+    columns: role -> column (empty: no column). answers: how answers name their choices. values: meanings of
+    the deciding values.
+    """
 
     format: FormatName | None
     columns: Mapping[str, str]
@@ -232,11 +241,10 @@ def choose_format(
     given: FormatOptions,
     recognised: RecognisedFormats | None = None,
 ) -> ChosenFormat:
-    """How the rows are read, from what the user gave and what is recognised.
+    """Decide how the rows are read, from the user's settings and from what is detected.
 
-    A mapping that names every required role is taken as it is; else the rest is recognised. A role
-    mapped to an empty text has no column. Raises ConfigError for a column that is not there, DataError
-    where nothing fits.
+    A mapping of every required role is used as it is; otherwise the rest is detected. A role mapped to an
+    empty text has no column. Raises ConfigError for an unknown column, and DataError if no format fits.
     """
     formats = recognised or recognise_format(columns, rows)
     format, roles, answers, values = given
@@ -265,7 +273,10 @@ def choose_format(
 
 
 def _find_format(roles: Mapping[str, str], formats: RecognisedFormats) -> FormatName | None:
-    """The first format that has all of these roles: of those that fit, else of those that need no other."""
+    """Return the first format with all of these roles.
+
+    Detected formats come first, then formats that require no other role.
+    """
     able = [form.name for form in FORMATS.values() if all(form.has_role(role) for role in roles)]
     fitting = [name for name in formats.mappings if name in able]
     if not fitting:
@@ -276,7 +287,7 @@ def _find_format(roles: Mapping[str, str], formats: RecognisedFormats) -> Format
 def _complete_mapping(
     format: FormatName, given: Mapping[str, str], recognised: Mapping[str, str], columns: Sequence[str]
 ) -> dict[str, str]:
-    """What is given, and what is recognised for the roles that it leaves open."""
+    """Return the given mapping, completed by the detected columns of the missing roles."""
     form = FORMATS[format]
     if set(form.required) <= set(given):
         recognised = {}
@@ -297,7 +308,7 @@ def _complete_mapping(
 def _resolve_meanings(
     format: FormatName, mapping: Mapping[str, str], rows: FileRows, given: Mapping[str, str]
 ) -> dict[str, str]:
-    """What the values of the deciding column mean. Raises DataError (field values) where it is not plain."""
+    """Return the meanings of the deciding column's values. Raises DataError (field values) if unclear."""
     given = {value.strip().casefold(): meaning for value, meaning in given.items()}
     role = FORMATS[format].required[-1]
     columns = list_columns(mapping, role)
@@ -308,8 +319,8 @@ def _resolve_meanings(
     if recognised is None and not given:
         able = ", ".join(FORMATS[format].meanings)
         raise DataError(
-            f"What the values of {', '.join(columns)} mean can't be told.",
-            fix=f"Say it for each value: {able} (values), or choose another column or format.",
+            f"What the values of {', '.join(columns)} can't be interpreted.",
+            fix=f"Map each value: {able} (values), or choose another column or format.",
             field="values",
         )
     return dict(sorted({**(recognised or {}), **given}.items()))
@@ -318,8 +329,8 @@ def _resolve_meanings(
 def _make_answer_error(mapping: dict[str, str]) -> DataError:
     return DataError(
         f"The column {mapping['answer']!r} names none of the choices in {list_columns(mapping, 'choices')}.",
-        fix="Map the columns of the choices and of the right one, and say how it names it: answers is text,"
-        " letter, number from 0 or number from 1.",
+        fix="Map the columns of the choices and of the correct one, and its form: answers is text, letter,"
+        " number from 0 or number from 1.",
         field="answers",
     )
 
@@ -340,7 +351,7 @@ def _check_distinct(mapping: dict[str, str]) -> None:
         if column in taken:
             raise ConfigError(
                 f"{taken[column]} and {role} are both mapped to the column {column!r}.",
-                fix="Map each role to a column of its own.",
+                fix="Map each role to a separate column.",
                 field=f"columns.{role}",
             )
         taken[column] = role

@@ -1,7 +1,8 @@
-"""Answers that somebody judged: two answers and which is better, one answer marked good or bad, and marked
-answers to one prompt made into pairs. What the values mean is found from values and column names and is
-always said; an unclear value leaves the format unrecognised. Of a paired file every row is accounted for;
-it is read twice.
+"""Judged answers: two answers and the better one, one answer marked good or bad, and pairs of marked answers.
+
+A column with few values decides (1 and 2, "A", "output_1", true and false). The meaning of the values is
+inferred from the values and the column names and is always reported. If the meaning of a value is unclear,
+the format is not detected, so that nobody trains on the worse answer.
 """
 
 from __future__ import annotations
@@ -28,12 +29,6 @@ from engine.data.readers.file_rows import (
 )
 from store.core.errors import DataError
 from store.data.formats import REJECTED_OF_A_PAIR, TIE, WITHOUT_PARTNER, assign_roles
-
-# Answers that somebody judged: two answers and which is better, or one answer marked good or bad.
-#
-# What decides is a column of few values (1 and 2, "A", "output_1", true and false). Which value means what is
-# found from the values themselves and the names of the columns, and is always said; a value that says nothing
-# clear leaves the format unrecognised, so that nobody trains on the worse answer.
 
 ANSWER_STEMS = frozenset(
     (
@@ -70,8 +65,11 @@ _MEMBER = re.compile(r"(.*?)_?(1|2|0|a|b|first|second|left|right)")
 
 
 def format_value_key(value: Any) -> str:
-    """A value as meanings name it: true and false, whole numbers without a point, texts without white space
-    around them, in lower case."""
+    """Return a value as a key of meanings.
+
+    Booleans become true and false, whole numbers lose their decimal point, and texts are stripped and
+    casefolded.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
@@ -80,7 +78,7 @@ def format_value_key(value: Any) -> str:
 
 
 def list_value_keys(rows: FileRows, columns: Sequence[str]) -> list[str] | None:
-    """The distinct values of the columns together; None where they are too many to mean a choice."""
+    """Return the distinct values of the columns together, or None if they are too many to be a choice."""
     keys: dict[str, None] = {}
     for column in columns:
         for value in list_values(rows, column):
@@ -93,7 +91,7 @@ def list_value_keys(rows: FileRows, columns: Sequence[str]) -> list[str] | None:
 def recognise_comparison(
     columns: Sequence[str], names: Mapping[str, str], rows: FileRows
 ) -> dict[str, str] | None:
-    """Two columns of answers, a column that says which is better (or one of each annotator), and a prompt."""
+    """Match two answer columns, the column that says which is better (or one per annotator), and a prompt."""
     for first, second in find_answer_pairs(columns, rows):
         for better in _find_deciding_columns(columns, names, (first, second)):
             if infer_meanings(rows, better, first, second) is None:
@@ -111,7 +109,7 @@ def recognise_comparison(
 
 
 def find_answer_pairs(columns: Sequence[str], rows: FileRows) -> list[tuple[str, str]]:
-    """Columns that hold two answers to the same, by their names and values."""
+    """Return pairs of columns that hold two answers to the same prompt, by their names and values."""
     members: dict[tuple[str, str], str] = {}
     for column in columns:
         match = _MEMBER.fullmatch(normalise_name(column))
@@ -149,7 +147,7 @@ def _find_deciding_columns(
 
 
 def infer_meanings(rows: FileRows, better: Sequence[str], first: str, second: str) -> dict[str, str] | None:
-    """value -> first, second or tie; None where some value means none of these."""
+    """Return value -> first, second or tie, or None if a value means none of these."""
     keys = list_value_keys(rows, better)
     if keys is None:
         return None
@@ -158,8 +156,10 @@ def infer_meanings(rows: FileRows, better: Sequence[str], first: str, second: st
 
 
 def infer_side_meanings(keys: Sequence[str], first: str, second: str) -> dict[str, str]:
-    """Of those keys of values that say something clear: first, second or tie. first, second: names of the
-    columns of the two sides."""
+    """Return the meanings (first, second or tie) of those keys that are clear.
+
+    first, second: names of the two answer columns.
+    """
     marks = tuple(
         match[2] if (match := _MEMBER.fullmatch(normalise_name(column))) else "" for column in (first, second)
     )
@@ -172,8 +172,10 @@ def infer_side_meanings(keys: Sequence[str], first: str, second: str) -> dict[st
 
 
 def _map_numbers(numbers: set[str], marks: tuple[str, ...]) -> dict[str, str]:
-    """1 and 2 name the answers, and then 0 is a tie; 0 and 1 count from 0. A lone 1 goes by the columns' own
-    numbers, of which it is the first or the second."""
+    """Map numbers to sides: 1 and 2 name the answers, and 0 is then a tie; 0 and 1 count from 0.
+
+    A single 1 is interpreted by the columns' own numbers: it is the first or the second of them.
+    """
     from_zero = {"0": "first", "1": "second"}
     from_one = {"1": "first", "2": "second"}
     if "2" in numbers or (numbers == {"1"} and marks != ("0", "1")):
@@ -196,7 +198,7 @@ def _map_word(key: str, columns: tuple[str, str], marks: tuple[str, ...]) -> dic
 
 
 def decide_side(row: FileRow, better: Sequence[str], meanings: Mapping[str, str]) -> str:
-    """first or second: what more than half of those who judged say. Raises RowSkipped for a tie."""
+    """Return the majority vote, first or second. Raises RowSkipped for a tie."""
     votes = []
     for column in better:
         value = row.get(column)
@@ -204,12 +206,10 @@ def decide_side(row: FileRow, better: Sequence[str], meanings: Mapping[str, str]
             continue
         meaning = meanings.get(format_value_key(value))
         if meaning is None:
-            raise RowSkipped(
-                f"{column} is {str(value)[:30]!r}, which says of neither answer that it is better"
-            )
+            raise RowSkipped(f"{column} is {str(value)[:30]!r}, which names neither answer as better")
         votes.append(meaning)
     if not votes:
-        raise RowSkipped(f"{better[0]} is missing: which answer is better is not said")
+        raise RowSkipped(f"{better[0]} is missing: the better answer is unknown")
     for side in ("first", "second"):
         if votes.count(side) * 2 > len(votes):
             return side
@@ -217,7 +217,7 @@ def decide_side(row: FileRow, better: Sequence[str], meanings: Mapping[str, str]
 
 
 def recognise_marked(names: Mapping[str, str], rows: FileRows) -> dict[str, str] | None:
-    """A prompt, one answer, and a column that marks it good or bad."""
+    """Match a prompt, one answer, and a column that marks it good or bad."""
     marks = [names[alias] for alias in MARKS if alias in names]
     label = next((column for column in marks if infer_marks(rows, column)), None)
     if label is None:
@@ -237,7 +237,7 @@ def recognise_marked(names: Mapping[str, str], rows: FileRows) -> dict[str, str]
 
 
 def infer_marks(rows: FileRows, column: str) -> dict[str, str] | None:
-    """value -> good or bad; None where some value means neither."""
+    """Return value -> good or bad, or None if a value means neither."""
     keys = list_value_keys(rows, [column])
     if keys is None or len(keys) > 2:
         return None
@@ -250,7 +250,7 @@ def infer_marks(rows: FileRows, column: str) -> dict[str, str] | None:
 
 
 def read_mark(row: FileRow, column: str, meanings: Mapping[str, str]) -> str:
-    """good or bad. Raises RowSkipped where the row says neither."""
+    """Return good or bad. Raises RowSkipped if the row is marked neither."""
     value = row.get(column)
     if value is None or value != value or value == "":
         raise RowSkipped(f"{column} is missing: the answer is marked neither good nor bad")
@@ -260,20 +260,20 @@ def read_mark(row: FileRow, column: str, meanings: Mapping[str, str]) -> str:
     return meaning
 
 
-# Prompts with good and bad answers, a row each, as pairs: the first good answer with the first bad one to
-# the same prompt, the second with the second, and so on. Every row of the file is accounted for: a pair is a
-# row, at the line of its good answer; the bad answer's own line, and an answer without a partner, are left
-# out with the reason.
+# Good and bad answers in separate rows are paired by prompt: the first good answer to a prompt with the first
+# bad one, the second with the second, and so on. Every row of the file is accounted for: a pair is a row, at
+# the line of its good answer. The line of the bad answer, and an answer without a partner, are skipped with
+# the reason.
 #
-# The file is read twice. The first time counts answers, so that the second keeps only those waiting that will
-# find a partner: a file without pairs keeps none.
+# The file is read twice. The first pass counts answers, so that the second only buffers those that will find
+# a partner: a file without pairs buffers none.
 
-REJECTED = "rejected answer"  # the column that a pair has beside those of its good answer's row
-MAX_WAITING = 1024**3  # bytes of answers whose partner comes later in the file
+REJECTED = "rejected answer"  # column added to the row of the good answer
+MAX_WAITING = 1024**3  # bytes of buffered answers whose partner comes later in the file
 
 
 class MarkColumns(NamedTuple):
-    """The columns of prompt, answer and mark, and which values of the mark mean good and bad."""
+    """Columns of prompt, answer and mark, and the meanings (good or bad) of the values of the mark."""
 
     prompt: str
     completion: str
@@ -281,13 +281,13 @@ class MarkColumns(NamedTuple):
     meanings: Mapping[str, str]
 
     def prompt_key(self, row: FileRow) -> bytes:
-        """Equal for equal prompts, texts or turns."""
+        """Return a hash key that is equal for equal prompts, whether texts or turns."""
         value = json.dumps(sanitise_json(row.get(self.prompt)), sort_keys=True)
         return hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def count_pairs(rows: Iterable[FileRow], marking: MarkColumns) -> Counter[bytes]:
-    """For each prompt how many pairs its answers make."""
+    """Return the number of pairs that the answers to each prompt make."""
     counts: dict[str, Counter[bytes]] = {"good": Counter(), "bad": Counter()}
     for row in rows:
         try:
@@ -298,7 +298,7 @@ def count_pairs(rows: Iterable[FileRow], marking: MarkColumns) -> Counter[bytes]
 
 
 def has_enough_pairs(rows: FileRows, mapping: Mapping[str, str]) -> bool:
-    """Whether half of the rows or more find a partner among the rows."""
+    """Return whether at least half of the rows find a partner among the rows."""
     meanings = infer_marks(rows, mapping["label"])
     if meanings is None:
         return False
@@ -309,8 +309,11 @@ def has_enough_pairs(rows: FileRows, mapping: Mapping[str, str]) -> bool:
 
 
 def pair_up(rows: Iterable[ReadRow], marking: MarkColumns, pairs: Counter[bytes]) -> Iterator[ReadRow]:
-    """Items of the file, the pairs as rows that have the rejected answer in the column REJECTED. `pairs`:
-    what `count_pairs` found of the same rows. Raises DataError where too much would have to wait."""
+    """Yield the items of the file, with pairs as rows that have the rejected answer in the column REJECTED.
+
+    `pairs`: the result of `count_pairs` for the same rows. Raises DataError if too many answers would have to
+    be buffered.
+    """
     left = {mark: Counter(pairs) for mark in ("good", "bad")}
     waiting: dict[tuple[bytes, str], deque[tuple[int, FileRow, int]]] = {}
     held = 0

@@ -1,6 +1,6 @@
-"""Multiple choice: how choices and the right one are read from a file, and how stored rows give them to
-whoever scores each by its log-probability. `store.data.formats` has the rule by which a prompt shows
-them.
+"""Multiple choice: read choices and the right one from a file, and load stored questions for scoring.
+
+Each choice is scored by its log-probability. `store.data.formats` defines how a prompt lists the choices.
 """
 
 from __future__ import annotations
@@ -37,15 +37,17 @@ _NUMBERED = re.compile(r"([a-z]*?)_?(\d{1,2}|[a-z])")
 
 
 class RowChoices(NamedTuple):
-    """The choices of a row and the place of the right one, from 0."""
+    """The choices of a row and the index of the right one, from 0."""
 
     options: tuple[str, ...]
     answer: int
 
 
 class ChoiceQuestion(NamedTuple):
-    """A stored row of multiple choice: the turns that ask (role, content), without the choices in the last of
-    them (`bare`) and with them (`listed`), and the choices."""
+    """A stored multiple-choice row.
+
+    bare: the prompt turns without the choices in the last turn. listed: the prompt turns with them.
+    """
 
     row_id: int
     bare: list[Message]
@@ -56,14 +58,14 @@ class ChoiceQuestion(NamedTuple):
 def load_questions(
     home: Home, fingerprint: str, row_ids: Sequence[int] | np.ndarray
 ) -> list[ChoiceQuestion | None]:
-    """The rows with these ids, in this order; None for a row that is no multiple choice."""
+    """Load the rows with these ids, in this order; None for a row that is not multiple choice."""
     columns = ["row_id", "messages", "choices", "answer_index"]
     rows = dataset_files.load_rows(home, fingerprint, columns=columns, row_ids=row_ids).to_pylist()
     return [_build_question(row) if row["choices"] else None for row in rows]
 
 
 class _StoredRow(TypedDict):
-    """The columns that are read of a row of multiple choice."""
+    """Columns read from a multiple-choice row."""
 
     row_id: int
     messages: list[Message]
@@ -80,8 +82,11 @@ def _build_question(row: _StoredRow) -> ChoiceQuestion:
 
 
 def read_choices(row: FileRow, columns: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """The choices of a row of a file and the names that they bear there (none where it gives none): one
-    column holds them all, or each has a column of its own. Raises RowSkipped where there is no choosing."""
+    """Return the choices of a row and their names in the file (empty if there are none).
+
+    One column holds all choices, or each choice has its own column. Raises RowSkipped if the choices are
+    invalid.
+    """
     if len(columns) == 1:
         choices, names = _read_choice_list(row.get(columns[0]), columns[0])
     else:
@@ -96,7 +101,7 @@ def read_choices(row: FileRow, columns: Sequence[str]) -> tuple[tuple[str, ...],
 
 
 def _read_choice_list(value: Any, name: str) -> tuple[tuple[str, ...], list[str]]:
-    """A list of texts, a list of {label, text}, or {"label": [...], "text": [...]}, as it is or as JSON."""
+    """Read a list of texts, a list of {label, text}, or {"label": [...], "text": [...]}; JSON is parsed."""
     value = parse_texts(value)
     if value is None:
         raise RowSkipped(f"{name} is missing")
@@ -107,13 +112,13 @@ def _read_choice_list(value: Any, name: str) -> tuple[tuple[str, ...], list[str]
         names = [each.get("label", each.get("key")) for each in value]
         value = [each.get("text", each.get("content")) for each in value]
     if not isinstance(value, list):
-        raise RowSkipped(f"{name} is no list of choices")
+        raise RowSkipped(f"{name} is not a list of choices")
     labels = [str(each) for each in names] if isinstance(names, list) and len(names) == len(value) else []
     return tuple(format_value(choice, f"a choice of {name}") for choice in value), labels
 
 
 def _read_choice_columns(row: FileRow, columns: Sequence[str]) -> tuple[str, ...]:
-    """Empty ones at the end are none: a question may have fewer choices than the widest."""
+    """Read one choice a column; empty trailing columns are ignored, as questions may have fewer choices."""
     values = [row.get(column) for column in columns]
     while values and (values[-1] is None or values[-1] != values[-1] or not str(values[-1]).strip()):
         values.pop()
@@ -121,7 +126,7 @@ def _read_choice_columns(row: FileRow, columns: Sequence[str]) -> tuple[str, ...
 
 
 def find_answer_index(value: Any, choices: Sequence[str], by: AnswerBy, names: Sequence[str] = ()) -> int:
-    """The place of the right choice, from 0. Raises RowSkipped where the answer is none of them."""
+    """Return the index of the right choice, from 0. Raises RowSkipped if the answer is not a choice."""
     if value is None or value != value or (isinstance(value, str) and not value.strip()):
         raise RowSkipped("the answer is missing")
     place = INDEX_FINDERS[by](value, choices, names)
@@ -165,9 +170,11 @@ INDEX_FINDERS: dict[AnswerBy, Callable[[Any, Sequence[str], Sequence[str]], int 
 
 
 def recognise_answers(rows: Sequence[FileRow], columns: Sequence[str], answer: str) -> AnswerBy | None:
-    """How the column `answer` names the choices in `columns`: the way that fits most of the rows, of equals a
-    text, but a number where the file has numbers or the column is called an index. None where none fits half
-    of the rows that have choices."""
+    """Detect how the column `answer` names the choices in `columns`: the way that fits the most rows.
+
+    Among equals, text is preferred, but numbers if the file has numbers or the column is called an index.
+    Returns None if no way fits half of the rows that have choices.
+    """
     asked: list[tuple[Any, tuple[str, ...], list[str]]] = []
     for row in rows:
         with contextlib.suppress(RowSkipped):
@@ -178,7 +185,7 @@ def recognise_answers(rows: Sequence[FileRow], columns: Sequence[str], answer: s
     fits = {
         by: sum(_is_matching(value, choices, by, names) for value, choices, names in asked) for by in order
     }
-    best = max(order, key=lambda by: fits[by])  # of equals the first
+    best = max(order, key=lambda by: fits[by])  # the first among equals
     return best if fits[best] * 2 > len(asked) else None
 
 
@@ -193,7 +200,7 @@ def _is_matching(value: Any, choices: Sequence[str], by: AnswerBy, names: Sequen
 def recognise_choices(
     columns: Sequence[str], names: Mapping[str, str], rows: FileRows
 ) -> dict[str, str] | None:
-    """A question, choices in a list or in columns of their own, and an answer that is one of them."""
+    """Match a question, choices in a list or in separate columns, and an answer that is one of them."""
     aliases = ALIASES["multiple_choice"]
     listed = [names[alias] for alias in aliases["choices"] if alias in names]
     for where in [*([column] for column in listed), *_find_choice_columns(columns)]:
@@ -218,7 +225,7 @@ def recognise_choices(
 
 
 def _find_choice_columns(columns: Sequence[str]) -> list[list[str]]:
-    """Families of columns that hold one choice each, `ans0, ans1, ans2` or `A, B, C, D`, the widest first."""
+    """Return families of columns with one choice each, `ans0, ans1` or `A, B, C, D`, the widest first."""
     families: dict[str, dict[str, str]] = {}
     for column in columns:
         match = _NUMBERED.fullmatch(normalise_name(column))

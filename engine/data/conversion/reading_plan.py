@@ -1,6 +1,7 @@
-"""How the rows of a source are read, decided from its first rows: format, columns, what values mean, which
-columns are left aside, which part a row is in. One way for the form that shows it and the import that does
-it; rows that lie in the store already are judged in the same way.
+"""Plan how the rows of a source are read, from its first rows, and convert them to the stored form.
+
+The plan covers the format, columns, meanings of values, ignored columns, and the part of each row. The form
+that previews an import and the import itself share it; stored rows are judged in the same way.
 """
 
 from __future__ import annotations
@@ -42,14 +43,12 @@ from store.data.dataset_files import load_rows, open_rows
 from store.data.formats import FORMATS, AnswerBy
 from store.data.schemas import UndecidedColumn
 
-# How the rows of a source are read, decided from its first rows, and the rows brought to the stored form.
-#
-# One way for the form that shows it beforehand and the import that does it: format, columns, what values
-# mean, which columns are left aside, which part a row is in.
-
 
 class SourceHead(NamedTuple):
-    """The columns of a source, those inside objects, its first rows with them, and what they look like."""
+    """Columns and first rows of a source, and the formats detected.
+
+    paths: paths inside objects; the rows include the values at these paths.
+    """
 
     columns: list[str]
     paths: list[str]
@@ -61,8 +60,10 @@ class SourceHead(NamedTuple):
 def inspect_head(
     names: list[str], head: Sequence[ReadRow], marks: Mapping[str, list[str]] | None = None
 ) -> SourceHead:
-    """What the first rows show. `names`, `marks`: columns and marks of the reader. Raises DataError where
-    there are too many columns."""
+    """Inspect the first rows. `names`, `marks`: columns and marks of the reader.
+
+    Raises DataError if there are too many columns.
+    """
     rows = [row for _, row in head if isinstance(row, dict)]
     columns = list_column_names(names, rows)
     paths = list_paths(columns, rows)
@@ -72,7 +73,10 @@ def inspect_head(
 
 
 class ReadingPlan(NamedTuple):
-    """chosen: format and columns. ignored: columns of which nothing is used. part_column: None for none."""
+    """How rows are read.
+
+    chosen: format and columns. ignored: unused columns. part_column: None if there is none.
+    """
 
     chosen: ChosenFormat
     ignored: list[str]
@@ -80,24 +84,27 @@ class ReadingPlan(NamedTuple):
     parts: Mapping[str, str]
     instruction: str
     label_column: str | None
-    ignore: Sequence[str] = ()  # left out on purpose
+    ignore: Sequence[str] = ()  # excluded by the user
 
     @property
     def paths(self) -> list[str]:
-        """Columns that may lie inside objects."""
+        """Columns in use that may be paths inside objects."""
         named = (*self.chosen.mapping.values(), *([self.part_column] if self.part_column else []))
         return [column for column in named if "." in column]
 
     @property
     def marking(self) -> MarkColumns | None:
-        """Of rows that are to be paired: their columns."""
+        """Columns for pairing marked answers; None for other formats."""
         if self.chosen.format != "marked_pairs":
             return None
         columns = self.chosen.mapping
         return MarkColumns(columns["prompt"], columns["completion"], columns["label"], self.chosen.values)
 
     def convert(self) -> RowConverter:
-        """A row of the file to the stored form, with its part; it raises RowSkipped."""
+        """Return the function that converts a source row, including its part, to the stored form.
+
+        The function raises RowSkipped.
+        """
         plain = make_converter(
             self.chosen.format,
             self.chosen.mapping,
@@ -118,8 +125,7 @@ class ReadingPlan(NamedTuple):
         return convert
 
     def items(self, rows: Iterator[ReadRow], again: Callable[[], Iterator[ReadRow]]) -> Iterator[ReadRow]:
-        """The rows as they are converted, pairs made of those that are to be paired; `again` reads them from
-        the beginning."""
+        """Return the rows to convert, with marked answers paired. `again` reads the rows from the start."""
         marking = self.marking
         if marking is None:
             return rows
@@ -134,7 +140,7 @@ def _add_paths(rows: Iterator[ReadRow], paths: list[str]) -> Iterator[ReadRow]:
 
 
 def plan_reading(seen: SourceHead, wishes: ImportOptions, label_column: str | None = None) -> ReadingPlan:
-    """Raises ConfigError and DataError that name the field."""
+    """Plan the reading. Raises ConfigError and DataError that name the field."""
     columns = [*seen.columns, *seen.paths]
     given = FormatOptions(wishes.format, wishes.columns, wishes.answers, wishes.values)
     chosen = choose_format(columns, seen.rows, given, seen.recognised)
@@ -145,7 +151,7 @@ def plan_reading(seen: SourceHead, wishes: ImportOptions, label_column: str | No
             column = None
     elif column and column not in columns:
         raise ConfigError(
-            f"There is no column {column!r} to say which part a row is in.",
+            f"There is no column {column!r} for the split.",
             fix=f"The file has {', '.join(columns[:12])}.",
             field="part_column",
         )
@@ -162,18 +168,18 @@ def _check_ignored(ignore: Sequence[str], used: Mapping[str, str]) -> None:
         if is_covered(column, ignore):
             raise ConfigError(
                 f"The column {column!r} is to be left out, and is used as {role}.",
-                fix="Map another column, or take it off the columns to leave out.",
+                fix="Map another column, or take it off the columns to exclude.",
                 field="ignore",
             )
 
 
 def find_undecided_columns(reading: ReadingPlan, seen: SourceHead) -> list[UndecidedColumn]:
-    """The columns of which nothing would be used though they may be marks, answers or labels."""
+    """Return the unused columns that may be marks, answers or labels."""
     return find_undecided(build_row_sample(reading, seen), reading.ignore)
 
 
 def build_row_sample(reading: ReadingPlan, seen: SourceHead) -> RowSample:
-    """What `engine.data.conversion.unused_columns` judges."""
+    """Build the input of `engine.data.conversion.unused_columns`."""
     columns = [*seen.columns, *seen.paths]
     rows = limit_head(columns, seen.rows)
     kept = (reading.part_column, reading.label_column)
@@ -181,7 +187,7 @@ def build_row_sample(reading: ReadingPlan, seen: SourceHead) -> RowSample:
 
 
 def find_reading_problems(reading: ReadingPlan, rows: FileRows) -> list[SourceProblem]:
-    """What is odd about the values, what was guessed, and what the format leaves out."""
+    """Return unusual values, guesses, and what the format leaves out."""
     chosen = reading.chosen
     form = FORMATS[chosen.format]
     deciding = {*form.several, *(form.required[-1:] if form.meanings or form.several else ())}
@@ -217,14 +223,16 @@ def _find_mark_problems(reading: ReadingPlan, rows: FileRows) -> list[SourceProb
 
 
 ANSWERS: tuple[AnswerBy, ...] = get_args(AnswerBy)
-SAMPLE_ROWS = 500  # rows, from the beginning and the end of a large set
+SAMPLE_ROWS = 500  # rows, from the start and the end of a large data set
 
 
 def find_undecided_stored_columns(
     home: Home, fingerprint: str, imported: Mapping[str, object]
 ) -> list[UndecidedColumn]:
-    """The columns that were ignored and may be marks, answers or labels. imported:
-    `store.jobs.schemas.ImportedAs`; a column of which the rows know nothing asks nothing."""
+    """Return the ignored columns of stored rows that may be marks, answers or labels.
+
+    imported: `store.jobs.schemas.ImportedAs`. A column that isn't in the stored rows is not returned.
+    """
     form, columns = FORMATS.get(str(imported["format"])), imported["columns"]
     if form is None or not isinstance(columns, dict):
         return []

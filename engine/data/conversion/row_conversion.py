@@ -1,5 +1,6 @@
-"""One row of a file to the stored form, or the reason why not. Texts are kept as they stand in the file;
-only labels are stripped of white space around them.
+"""Convert a row of a file to the stored form, or reject it with a reason.
+
+Texts are stored unchanged; only labels are stripped of surrounding white space.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ SYSTEM_PAIR_TURN_ROLES = ("system", "user", "assistant")
 
 
 class CanonicalRow(NamedTuple):
-    """A row as it is stored: roles and contents of its turns (None for plain text), the text that is
-    searched and by which rows are equal, the label, the rejected answer; of multiple choice the choices and
-    the place of the right one among them, from 0; and the part that its file puts it in."""
+    """A row in its stored form.
+
+    roles, contents: of its turns (roles is None for plain text). text: used for search and equality. choices,
+    answer_index: of multiple choice, the choices and the index of the right one, from 0. part: the part of
+    the split given by the file.
+    """
 
     roles: tuple[str, ...] | None
     contents: tuple[str, ...]
@@ -54,12 +58,12 @@ def make_converter(
     answers: AnswerBy | None = None,
     values: Mapping[str, str] | None = None,
 ) -> RowConverter:
-    """The function that turns a row into a Canonical; it raises RowSkipped with the reason.
+    """Return the function that converts a row to a CanonicalRow; it raises RowSkipped with the reason.
 
-    columns: role -> column. instruction: for text_label, put before every text that brings none itself.
-    label_column: of a format without labels, the column to keep as one. answers: how those of multiple choice
-    name their choices. values: what the values that judge an answer mean (`store.data.formats`).
-    Raises ConfigError where a required role has no column.
+    columns: role -> column. instruction: for text_label, prepended to every text without its own instruction.
+    label_column: for formats without labels, the column to store as label. answers: how the answers of
+    multiple choice name their choices. values: meanings of the values that judge an answer
+    (`store.data.formats`). Raises ConfigError if a required role has no column.
     """
     _check_roles(format, columns)
     columns = {role: column for role, column in columns.items() if column}
@@ -106,17 +110,17 @@ def _read_required(row: FileRow, column: str) -> str:
 
 
 def _read_optional(row: FileRow, column: str) -> str:
-    """The text of a column that may be missing; empty where it is."""
+    """Return the text of an optional column, or an empty text if it is missing."""
     value = row.get(column)
     if type(value) is not str:
-        if value is None or value != value:  # NaN is how tables say that nothing is there
+        if value is None or value != value:  # NaN is a missing value in tables
             return ""
         value = format_value(value, column)
     return "" if value.isspace() else value
 
 
 def _read_label(value: Any, column: str) -> str:
-    if type(value) is float and value.is_integer():  # 1.0 is the class 1 of a column with gaps
+    if type(value) is float and value.is_integer():  # class 1 reads as 1.0 in a column with gaps
         value = int(value)
     text = format_value(value, column).strip()
     if not text:
@@ -127,7 +131,10 @@ def _read_label(value: Any, column: str) -> str:
 def _build_question_row(
     asked: str, answer: str, before: str = "", system: str = "", label: str | None = None
 ) -> CanonicalRow:
-    """One question, after a context where there is one, and its answer; `system`: what its turn says."""
+    """Build a row of one question, preceded by `before` (a context) if any, and its answer.
+
+    `system`: content of the system turn.
+    """
     if before:
         asked = f"{before}\n\n{asked}"
     if system:
@@ -168,7 +175,7 @@ def _make_text_label_converter(columns: dict[str, str], instruction: str) -> Row
 
 
 def _make_choice_converter(columns: dict[str, str], by: AnswerBy) -> RowConverter:
-    """The rule of `store.data.formats`."""
+    """Make the converter for multiple choice, with choices listed as defined in `store.data.formats`."""
     question, answer, before, system = (
         columns.get(role) for role in ("question", "answer", "context", "system")
     )
@@ -180,7 +187,7 @@ def _make_choice_converter(columns: dict[str, str], by: AnswerBy) -> RowConverte
         choices, names = read_choices(row, where)
         place = find_answer_index(row.get(answer), choices, by, names)
         asked = _read_required(row, question)
-        if not has_choices(asked, choices):  # an export's prompt lists them already
+        if not has_choices(asked, choices):  # the prompt of an export already lists them
             asked = append_choices(asked, choices)
         context = _read_optional(row, before) if before else ""
         canonical = _build_question_row(
@@ -212,7 +219,10 @@ def _make_conversation_converter(column: str, system: str | None, tools: str | N
 
 
 def _make_preference_converter(columns: dict[str, str]) -> RowConverter:
-    """Answers may be texts (with a prompt, or spoken as Human and Assistant) or whole conversations."""
+    """Make the converter for preferences.
+
+    Answers may be texts (with a prompt, or as a Human/Assistant dialogue) or whole conversations.
+    """
     prompt, system, tools = (columns.get(role) for role in ("prompt", "system", "tools"))
 
     def convert(row: FileRow) -> CanonicalRow:
@@ -233,7 +243,7 @@ def _make_preference_converter(columns: dict[str, str]) -> RowConverter:
 
 
 def _make_comparison_converter(columns: dict[str, str], values: Mapping[str, str]) -> RowConverter:
-    """The answer that is better preferred to the other."""
+    """Make the converter for comparisons: the better answer is chosen, the other one rejected."""
     prefer = {
         side: _make_preference_converter(
             {
@@ -256,7 +266,7 @@ def _make_comparison_converter(columns: dict[str, str], values: Mapping[str, str
 
 
 def _make_marked_converter(columns: dict[str, str], values: Mapping[str, str]) -> RowConverter:
-    """Good answers alone. Prompt and answer may be texts or turns."""
+    """Make the converter that keeps good answers only. Prompt and answer may be texts or turns."""
     prompt, completion, label, system = (
         columns.get(role) for role in ("prompt", "completion", "label", "system")
     )
@@ -276,7 +286,7 @@ def _make_marked_converter(columns: dict[str, str], values: Mapping[str, str]) -
 
 
 def _make_marked_pairs_converter(columns: dict[str, str]) -> RowConverter:
-    """The rows that `engine.data.conversion.judged_answers` made."""
+    """Make the converter for the rows built by `engine.data.conversion.judged_answers`."""
     roles: dict[str, str] = {role: columns[role] for role in ("prompt", "system") if role in columns}
     return _make_preference_converter({**roles, "chosen": columns["completion"], "rejected": REJECTED})
 
@@ -300,7 +310,7 @@ def _read_answer(row: FileRow, column: str, asked: Turns) -> Turns:
         return [*asked, ("assistant", text)]
     turns = parse_spoken_turns(text)
     if not turns:
-        raise RowSkipped("there is no prompt, and the answers are no conversations")
+        raise RowSkipped("there is no prompt, and the answers are not conversations")
     if any(not content for _, content in turns):
         raise RowSkipped("a turn is empty")
     return turns

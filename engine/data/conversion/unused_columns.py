@@ -1,9 +1,9 @@
-"""Columns of which nothing would be used though they may change what is taught: a mark, an answer, a label.
+"""Detect unused columns that may change what is trained: a mark, an answer or a label.
 
-`{"messages": …, "label": false}` read as conversations teaches every bad answer as a good one. So a column
-is judged by its name together with its values, and one that may judge, answer or label a row stops the import
-until somebody says what it is or leaves it out. What says where a row is from, what is the same in all rows,
-and what only repeats the answer that is taught anyway asks nothing.
+`{"messages": …, "label": false}` read as conversations trains every bad answer as a good one. So every unused
+column is judged by its name and its values, and one that may mark, answer or label a row stops the import
+until the user maps or excludes it. Columns that say where a row is from, are constant, or only repeat the
+trained answer need no decision.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ ANSWER_WORDS = frozenset(
         "revised", "solution", "summary", "target", "translation",
     )
 )  # fmt: skip
-# Last words of names that say where, when, by whom or how large: of a row, or of one of its answers.
+# Last words of names that give the origin, time, author or size of a row or of one of its answers.
 NEUTRAL_WORDS = frozenset(
     (
         "at", "author", "by", "dataset", "date", "domain", "end", "file", "filename", "hash", "lang",
@@ -69,8 +69,8 @@ NUMBERING_WORDS = (
     "no",
     "num",
     "number",
-)  # last words of names that count rows, or name a choice
-JUDGED_FORMATS = ("preference", "comparison", "marked", "marked_pairs")  # formats that say what is good
+)  # last words of names that number rows or name a choice
+JUDGED_FORMATS = ("preference", "comparison", "marked", "marked_pairs")  # formats that include a judgement
 TRAINED_ROLES = (
     "messages", "conversations", "chosen", "first", "second", "completion", "output", "answer", "label",
     "text",
@@ -80,8 +80,8 @@ TURN_FIELDS = frozenset(
 )  # fmt: skip
 NON_ANSWER_ROLES = ("system", "user", "human", "tool", "developer")
 WEIGHT_FIELDS = ("weight", "train", "trainable", "loss")  # fields of a turn
-MAX_CHOICES = 12  # distinct numbers that may name a class, an answer or a side
-MIN_LABELLED = 10  # rows with a value, from which few distinct ones say that they are labels
+MAX_CHOICES = 12  # most distinct numbers that may name a class, an answer or a side
+MIN_LABELLED = 10  # minimum rows with a value for few distinct values to be labels
 MAX_SHOWN, MAX_SHOWN_LENGTH, MAX_NAMED, MAX_USES = 4, 40, 5, 4
 
 _LOCATOR = re.compile(  # an address, a date, a hash, a UUID
@@ -92,8 +92,11 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
 class RowSample(NamedTuple):
-    """How rows are read, and some of them, with what lies at `columns`: those of the file and paths into
-    objects. kept: columns that are used beside the mapping, as that of parts."""
+    """A sample of rows and how they are read.
+
+    rows: include the values at `columns`, which are columns of the file and paths into objects. kept: columns
+    used in addition to the mapping, such as the part column.
+    """
 
     chosen: ChosenFormat
     rows: FileRows
@@ -103,8 +106,10 @@ class RowSample(NamedTuple):
 
 
 def find_undecided(taught: RowSample, ignore: Sequence[str]) -> list[UndecidedColumn]:
-    """The unused columns, paths into objects and fields of turns of which somebody has to say what they are.
-    ignore: those left out on purpose."""
+    """Return the unused columns, paths and fields of turns that the user has to decide on.
+
+    ignore: those that the user excluded.
+    """
     judged = [(name, judge_column(name, taught)) for name in find_unused_columns(taught)]
     judged += [
         (name, _judge_field(name, taught, turns)) for name, turns in _collect_turn_fields(taught).items()
@@ -113,8 +118,10 @@ def find_undecided(taught: RowSample, ignore: Sequence[str]) -> list[UndecidedCo
 
 
 def find_unused_columns(taught: RowSample) -> list[str]:
-    """Columns and paths of which nothing is used. What lies inside a column that is used is used with it; of
-    a list, what its items hold is the list's own."""
+    """Return the unused columns and paths.
+
+    Everything inside a used column counts as used. Items of a list belong to the list.
+    """
     used = {*taught.chosen.mapping.values(), *taught.kept}
     return [
         name
@@ -126,7 +133,7 @@ def find_unused_columns(taught: RowSample) -> list[str]:
 
 
 def _collect_turn_fields(taught: RowSample) -> dict[str, list[FileRow]]:
-    """What turns hold beside speaker and text: column.field -> the turns of the assistant, as rows."""
+    """Return the extra fields of turns: column.field -> the assistant turns, as rows."""
     fields: dict[str, list[FileRow]] = {}
     for column in taught.chosen.mapping.values():
         values = (parse_list(read_path(row, column)) for row in taught.rows)
@@ -141,7 +148,7 @@ def _collect_turn_fields(taught: RowSample) -> dict[str, list[FileRow]]:
 
 
 def _judge_field(name: str, taught: RowSample, turns: list[FileRow]) -> UndecidedColumn | None:
-    """As a column of rows that are turns; a weight of a turn says whether it is trained on."""
+    """Judge a field of turns like a column of rows; a weight says whether a turn is trained on."""
     of_turns = taught._replace(rows=turns, mappings={}, chosen=taught.chosen._replace(guessed=False))
     values = {extract_text(turn[name]) for turn in turns}
     if name.rpartition(".")[2] not in WEIGHT_FIELDS or len(values) < 2:
@@ -157,15 +164,17 @@ def _judge_field(name: str, taught: RowSample, turns: list[FileRow]) -> Undecide
 
 
 def is_covered(name: str, ignore: Iterable[str]) -> bool:
-    """Whether a column, or a path inside of it, is among those left out on purpose."""
+    """Return whether a column, or a path inside it, is excluded."""
     return any(name == left or name.startswith(f"{left}.") for left in ignore)
 
 
 def make_undecided_error(
     undecided: Sequence[UndecidedColumn], source: Source, line: int | None = None
 ) -> DataError:
-    """The error that names file, columns, some of their values, and the mapping to give. line: of the row
-    that shows it."""
+    """Build the error that names the file, the columns, some of their values, and the mapping to use.
+
+    line: line of the row that shows it.
+    """
     named = undecided[:MAX_NAMED]
     described = "; ".join(
         f"{column.name!r} ({format_some_values(column)}) {MAY_BE[column.may_be]}" for column in named
@@ -174,7 +183,7 @@ def make_undecided_error(
     left = " ".join(f"--ignore {shlex.quote(column.name)}" for column in undecided)
     uses = list(dict.fromkeys(format_use_options(use) for column in named for use in column.uses))
     unread = "Map it to a role (--column), or take rows that should not be taught out of the file"
-    use = f"Say how it is used, such as {' or '.join(uses[:2])}" if uses else unread
+    use = f"Map it, for example as {' or '.join(uses[:2])}" if uses else unread
     which = "a column" if len(undecided) == 1 else "columns"
     where = f" at line {line:,}" if line else ""
     return DataError(
@@ -185,7 +194,7 @@ def make_undecided_error(
 
 
 def format_use_options(use: ColumnUse) -> str:
-    """A way to use a column, as options of the command line."""
+    """Return a use of a column as command-line options."""
     roles = FORMATS[use.format].roles
     mapped = [
         (role if role in roles else role.rpartition("_")[0], name) for role, name in use.columns.items()
@@ -196,7 +205,7 @@ def format_use_options(use: ColumnUse) -> str:
 
 
 def judge_column(name: str, taught: RowSample) -> UndecidedColumn | None:
-    """What an unused column may be; None where it asks nothing."""
+    """Return what an unused column may be, or None if it needs no decision."""
     values = list_values(taught.rows, name)
     keys = Counter(text for value in values if (text := extract_text(value)))
     if not keys or is_locator(name, values, keys):
@@ -221,7 +230,7 @@ def judge_column(name: str, taught: RowSample) -> UndecidedColumn | None:
 
 
 def _is_sparse_mark(name: str, values: list[Any], taught: RowSample) -> bool:
-    """Whether one value marks some rows, and the others have none: `{"bad": true}`."""
+    """Return whether one value marks some rows and the others have none: `{"bad": true}`."""
     marking = split_name(name) & JUDGING_WORDS or all(isinstance(value, bool) for value in values)
     return bool(marking) and len(values) < len(taught.rows)
 
@@ -252,7 +261,7 @@ def _guess_use(
 
 
 def split_name(name: str) -> set[str]:
-    """The words of a column's name, or of the last part of a path, without numbers and plural endings."""
+    """Return the words of a column name, or of a path's last part, without numbers and plural endings."""
     words = {word.lower() for word in _WORD.findall(name.rpartition(".")[2])}
     return {
         word[:-1] if word.endswith("s") and word[:-1] in JUDGING_WORDS | ANSWER_WORDS else word
@@ -261,9 +270,9 @@ def split_name(name: str) -> set[str]:
 
 
 def extract_text(value: Any) -> str:
-    """A value as text: of turns what the assistant says, of a list its texts; empty for an object."""
+    """Return a value as text: the assistant's turns, the texts of a list, or empty for an object."""
     texts, waiting = [], [value]
-    while waiting:  # no recursion: lists of strangers nest hundreds of levels
+    while waiting:  # no recursion: untrusted lists may be nested hundreds of levels deep
         item = waiting.pop()
         if isinstance(item, str) and item.lstrip().startswith(("[", "{")):
             item = parse_list(item)
@@ -275,7 +284,7 @@ def extract_text(value: Any) -> str:
 
 
 def _extract_turn_text(value: Any) -> str:
-    """As `extract_text`, of what is no list but of turns."""
+    """Return the text of a value that is a list of turns or not a list."""
     if isinstance(value, list):
         try:
             return "\n".join(text for role, text in read_turns(value, "") if role == "assistant")
@@ -287,7 +296,7 @@ def _extract_turn_text(value: Any) -> str:
 
 
 def is_neutral(name: str) -> bool:
-    """Whether a column says by its name where, when or by whom a row is, or numbers the rows."""
+    """Return whether a column's name denotes the origin, time or author of a row, or a row number."""
     return normalise_name(name) in ROW_NUMBER_NAMES or _find_last_word(name) in NEUTRAL_WORDS
 
 
@@ -297,7 +306,7 @@ def _find_last_word(name: str) -> str:
 
 
 def is_locator(name: str, values: list[Any], keys: Counter[str]) -> bool:
-    """Whether a column says where or when a row is from, or numbers the rows."""
+    """Return whether a column gives the origin or time of a row, or numbers the rows."""
     if is_neutral(name):
         return True
     if _find_last_word(name) in NUMBERING_WORDS and len(keys) > MAX_CHOICES:
@@ -310,7 +319,7 @@ def is_locator(name: str, values: list[Any], keys: Counter[str]) -> bool:
 
 
 def are_flags(values: list[Any]) -> bool:
-    """Whether values say yes or no, or one of two numbers."""
+    """Return whether the values are yes/no or one of two numbers."""
     if any(isinstance(value, list | dict | bytes) for value in values):
         return False
     keys = {format_value_key(value) for value in values}
@@ -318,7 +327,7 @@ def are_flags(values: list[Any]) -> bool:
 
 
 def are_labels(values: list[Any], keys: Counter[str]) -> bool:
-    """Few short values that come again and again."""
+    """Return whether the values are few, short and repeated."""
     if any(isinstance(value, list | dict | bytes) for value in values):
         return False
     if any(isinstance(value, float) and value % 1 for value in values):
@@ -333,7 +342,7 @@ def _are_few(name: str, taught: RowSample) -> bool:
 
 
 def _are_texts(name: str, taught: RowSample) -> bool:
-    """Texts of several words, about as long as what is taught."""
+    """Return whether the values are texts of several words, about as long as the trained texts."""
     texts = [value for value in list_values(taught.rows, name) if isinstance(value, str)]
     spoken = [text for text in texts if len(text.split()) > 2]
     own = [len(text) for row in taught.rows if (text := _read_trained_text(row, taught.chosen))]
@@ -356,7 +365,10 @@ def _read_trained_text(row: FileRow, chosen: ChosenFormat) -> str:
 
 
 def repeats_answer(name: str, taught: RowSample, *, whole: bool = False) -> bool:
-    """Whether each value stands in the answer that its row teaches, as B in "It is B."; whole: is it."""
+    """Return whether each value occurs in the trained answer of its row, as B in "It is B.".
+
+    whole: it must equal the answer.
+    """
     for row in taught.rows:
         value = extract_text(row.get(name)).casefold()
         if not value:
@@ -368,7 +380,7 @@ def repeats_answer(name: str, taught: RowSample, *, whole: bool = False) -> bool
 
 
 def _is_label_copy(name: str, taught: RowSample) -> bool:
-    """Whether a column says the same classes as the label in other words: 0 and 1 beside ham and spam."""
+    """Return whether a column has the same classes as the label in other words: 0 and 1 for ham and spam."""
     label = taught.chosen.mapping.get("label")
     if taught.chosen.format != "text_label" or label is None:
         return False
@@ -377,7 +389,7 @@ def _is_label_copy(name: str, taught: RowSample) -> bool:
 
 
 def _is_rating_of_used(words: set[str], values: list[Any], taught: RowSample) -> bool:
-    """Whether numbers rate one of the answers that are judged already: `score_chosen` beside `chosen`."""
+    """Return whether numbers rate an answer that is already judged: `score_chosen` for `chosen`."""
     used = {word for column in taught.chosen.mapping.values() for word in split_name(column)}
     rest = {word for word in words if word not in JUDGING_WORDS}
     numbers = all(isinstance(value, int | float) for value in values)
@@ -394,7 +406,7 @@ def _replace_role(chosen: ChosenFormat, role: str, name: str) -> ColumnUse:
 
 
 def _is_same_choice(name: str, taught: RowSample) -> bool:
-    """Whether a column names the right choice in another way: B beside 1."""
+    """Return whether a column names the right choice in another way: B for 1."""
     columns = list_columns(taught.chosen.mapping, "choices")
     by = recognise_answers(taught.rows, columns, name)
     for row in taught.rows:
@@ -411,7 +423,7 @@ def _is_same_choice(name: str, taught: RowSample) -> bool:
 
 
 def _list_uses(name: str, may_be: UnusedColumnRole, taught: RowSample) -> Iterator[ColumnUse]:
-    """How the column can be used: as the formats that fit have it, and in place of one like it."""
+    """Yield the possible uses of the column: in other formats that fit, and in place of a similar column."""
     chosen = taught.chosen
     form = FORMATS[chosen.format]
     for format, mapping in taught.mappings.items():

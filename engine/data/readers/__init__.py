@@ -1,1 +1,1 @@
-"""Files and other sources, row by row as they are written. What a column means is decided in `conversion`."""
+"""Readers of files and other sources, row by row. `conversion` decides what a column means."""

@@ -1,8 +1,9 @@
-"""What every reader gives: one item for every row of the file, read or skipped, never neither.
+"""Common parts of all readers: every row of a file becomes one item, either read or skipped.
 
-Rows read + rows skipped = rows of the file; what a reader decides on its own goes into `problems`. Here
-too: the first rows, bounded in number and size, the values of their columns, also of those that lie inside
-objects (`input.question`), and a row as the JSON that is stored.
+The import relies on the invariant: rows read + rows skipped = rows of the file. Blank lines are not rows.
+What a reader decides itself (an encoding, a delimiter, a renamed column) is reported in `problems`. This
+module also has the first rows, bounded in number and size, the values of their columns and of paths inside
+objects, and the JSON encoding of a stored row.
 """
 
 from __future__ import annotations
@@ -16,32 +17,26 @@ from typing import Any, NamedTuple
 
 from store.core.errors import DataError
 
-# What every reader gives: one item for every row of the file, read or skipped, never neither.
-#
-# The invariant that the import rests on: rows read + rows skipped = rows of the file. Lines that are
-# blank are not rows. What a reader decides on its own (an encoding, a delimiter, a renamed column) goes
-# into `problems`, so that nothing is chosen in silence.
-#
-# The one way in which reading says that a row can't be taken.
-
 MAX_ROW = 16 * 1024 * 1024  # bytes of one row; a longer one is skipped, so that memory stays bounded
 MAX_ROW_TEXT = "16 MiB"
-EXCERPT = 200  # characters of a skipped row that are kept
+EXCERPT = 200  # stored characters of a skipped row
 
 
-FileRow = dict[str, object]  # a row of a file: column -> whatever JSON or Parquet holds
+FileRow = dict[str, object]  # a row of a file: column -> any value of JSON or Parquet
 
 
 class SkippedRow(NamedTuple):
-    """A row that was not taken. `reason` is the same for all rows with the same fault, to be counted."""
+    """A skipped row. `reason` is equal for all rows with the same fault, so that they can be counted."""
 
     reason: str
     excerpt: str
 
 
 class SourceProblem(NamedTuple):
-    """Something to know about a file; `line` is None where it concerns the whole file. A `notice` only says
-    how the file is read: nothing is wrong."""
+    """A remark on a file; `line` is None if it concerns the whole file.
+
+    A `notice` only describes how the file is read; nothing is wrong.
+    """
 
     line: int | None
     reason: str
@@ -52,17 +47,17 @@ ReadRow = tuple[int, FileRow | SkippedRow]
 
 
 def make_skipped_row(reason: str, text: str) -> SkippedRow:
-    """A skipped row with the beginning of its text as the excerpt."""
+    """Return a skipped row with the start of its text as excerpt."""
     return SkippedRow(reason, text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…")
 
 
 class Reader:
-    """Rows of one source. Subclasses fill the fields before `rows()` is called.
+    """Base class of the readers of one source. Subclasses set the fields before `rows()` is called.
 
-    total, unit: what `position()` counts up to (0 where it is not known beforehand).
-    columns: in the order of the file; empty where only the rows tell. marks: of a column that says where a
-    row is from (a file, a split) all of its values. further: of several files the first rows of all but the
-    first, to see their columns.
+    total, unit: maximum of `position()` (0 if not known in advance) and its unit. columns: in the order of
+    the file; empty if only the rows tell. marks: all values of a column that gives the origin of a row (a
+    file, a split). further: with several files, the first rows of all but the first, to inspect their
+    columns.
     """
 
     name = ""  # csv | tsv | json | jsonl | parquet | text
@@ -81,23 +76,25 @@ class Reader:
         self.problems: list[SourceProblem] = []
 
     def rows(self) -> Iterator[ReadRow]:
-        """(line where the row begins, the row or why it was skipped), once. Raises DataError where the
-        file can't be read on."""
+        """Yield (first line of the row, the row or why it was skipped); can be iterated once.
+
+        Raises DataError if the rest of the file can't be read.
+        """
         raise NotImplementedError
 
     def position(self) -> float:
-        """How much of `total` has been read."""
+        """Return how much of `total` has been read."""
         return 0
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 def unique_names(names: list[str]) -> tuple[list[str], list[SourceProblem]]:
-    """Column names without blanks and repeats: `column_3` for a blank, `text_2` for the second `text`."""
+    """Make column names non-blank and unique: `column_3` for a blank, `text_2` for the second `text`."""
     taken: set[str] = set()
     given = set(names)
-    last: dict[str, int] = {}  # of each repeated name the number that was given to it last
+    last: dict[str, int] = {}  # repeated name -> the last number given to it
     unique: list[str] = []
     problems: list[SourceProblem] = []
     for position, raw in enumerate(names, 1):
@@ -116,11 +113,11 @@ def unique_names(names: list[str]) -> tuple[list[str], list[SourceProblem]]:
 
 
 class RowSkipped(Exception):
-    """This row can't be taken. The reason is the same for every row with the same fault."""
+    """Raised for a row that can't be used. The reason is equal for all rows with the same fault."""
 
 
 def sanitise_json(value: Any) -> Any:
-    """`value` with what JSON has no word for put into words: NaN and infinities null, bytes counted."""
+    """Replace what JSON can't represent: NaN and infinities become null, bytes a text with their number."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
@@ -140,57 +137,56 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_format_
 
 
 def encode_row(row: FileRow) -> bytes:
-    """The row as JSON in UTF-8. Raises RecursionError where it nests too deeply."""
+    """Encode the row as JSON in UTF-8. Raises RecursionError if it is nested too deeply."""
     try:
         return _encode(row).encode("utf-8")
-    except ValueError:  # NaN, or half a surrogate pair, which only an escape can hold
+    except ValueError:  # NaN, or a lone surrogate, which must be escaped
         return json.dumps(sanitise_json(row), default=_format_unsupported).encode("ascii")
 
 
-# The values of a column in the first rows of a file, and columns that lie inside objects, by a path.
-#
-# `input.question` is the field `question` of the objects in the column `input`; `answers.text.0` the first
-# text of a list. A row of the file stays as it is: `add_paths` adds what a mapping needs.
-#
-# The column names under which each role is met in the wild, the most telling first.
+# Paths name values inside objects: `input.question` is the field `question` of the objects in the column
+# `input`, and `answers.text.0` the first text of a list. Source rows are not changed: `add_paths` returns
+# rows with the values that a mapping needs.
 
 FileRows = Sequence[FileRow]
 
 MAX_COLUMNS = 4096
-MAX_PATH_DEPTH = 4  # objects in objects that a path goes through
+MAX_PATH_DEPTH = 4  # nesting depth of a path
 MAX_PATHS = 200
-MIN_ROWS, MAX_CELLS = 50, 1_000_000  # of the first rows; fewer of them where they are wide
+MIN_ROWS, MAX_CELLS = 50, 1_000_000  # limits of the first rows: fewer rows if they are wide
 
 
 def list_column_names(names: list[str], rows: FileRows) -> list[str]:
-    """Columns of the file: as known beforehand, else those of the first rows, in the order they appear.
-    Raises DataError where there are more than 4,096."""
+    """Return the columns of the file: `names` if known, else those of the first rows in order of appearance.
+
+    Raises DataError for more than 4,096 columns.
+    """
     return check_width(names or list(dict.fromkeys(name for row in rows for name in row)))
 
 
 def check_width(columns: list[str]) -> list[str]:
-    """The columns. Raises DataError where there are more than 4,096."""
+    """Return the columns. Raises DataError for more than 4,096."""
     if len(columns) > MAX_COLUMNS:
         raise DataError(
             f"The file has {len(columns):,} columns; at most {MAX_COLUMNS:,} are read.",
-            fix="Keep the columns that hold text, answers and labels, or give one object a line.",
+            fix="Keep the columns with text, answers and labels, or use one object per line.",
             field="source",
         )
     return columns
 
 
 def limit_head(columns: Sequence[str], rows: FileRows) -> FileRows:
-    """So many of the first rows that a wide file costs as much to look at as a narrow one."""
+    """Limit the first rows so that a wide file costs as much to inspect as a narrow one."""
     return rows[: max(MIN_ROWS, MAX_CELLS // max(1, len(columns)))]
 
 
 def list_values(rows: FileRows, column: str) -> list[Any]:
-    """The values of a column that are there."""
+    """Return the non-missing values of a column."""
     return list(_iterate_values(rows, column))
 
 
 def list_first_values(rows: FileRows, column: str, most: int) -> list[Any]:
-    """The first of them."""
+    """Return the first non-missing values of a column, at most `most`."""
     return list(itertools.islice(_iterate_values(rows, column), most))
 
 
@@ -200,7 +196,7 @@ def _iterate_values(rows: FileRows, column: str) -> Iterator[Any]:
 
 
 def list_paths(columns: Sequence[str], rows: FileRows) -> list[str]:
-    """Paths to what lies in the objects and lists of texts of the first rows, at most 200."""
+    """Return the paths to values in objects and lists of texts of the first rows, at most 200."""
     paths: dict[str, None] = {}
     for column in columns:
         for value in list_first_values(rows, column, 20):
@@ -230,7 +226,7 @@ def _iterate_paths(value: Any, path: str, depth: int) -> Iterator[str]:
 
 
 def read_path(row: FileRow, path: str) -> Any:
-    """What lies at the path; None where nothing does."""
+    """Return the value at the path, or None if there is none."""
     if path in row:
         return row[path]
     value: Any = row
@@ -245,12 +241,12 @@ def read_path(row: FileRow, path: str) -> Any:
 
 
 def add_paths(row: FileRow, paths: Iterable[str]) -> FileRow:
-    """The row, with what lies at the paths under their names."""
+    """Return the row with the values at the paths added under the paths as names."""
     return {**row, **{path: read_path(row, path) for path in paths}}
 
 
 def list_ignored_columns(columns: Sequence[str], mapping: dict[str, str]) -> list[str]:
-    """The columns of the file of which nothing is used."""
+    """Return the unused columns of the file."""
     used = set(mapping.values())
     roots = {path.split(".", 1)[0] for path in used}
     return [column for column in columns if column not in used and column not in roots]
@@ -259,7 +255,8 @@ def list_ignored_columns(columns: Sequence[str], mapping: dict[str, str]) -> lis
 SYSTEM = ("system", "system_prompt", "system_message")
 TOOLS = ("tools", "functions", "available_tools")
 
-# In the order in which formats are tried: the more particular before the more general.
+# Usual column names of each role, the most telling first. Formats are tried in this order, specific ones
+# before general ones.
 ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
     "preference": {
         "chosen": ("chosen", "preferred", "accepted", "chosen_response", "response_chosen"),
@@ -333,7 +330,7 @@ ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
     "text": {"text": ("text", "content", "document", "body", "article", "full_text", "passage", "story")},
 }  # fmt: skip
 
-# Columns that hold one choice each: one of these and a number or a letter, or a letter alone.
+# Columns with one choice each are named by one of these and a number or a letter, or by a letter alone.
 CHOICE_STEMS = ("ans", "answer", "option", "opt", "op", "choice", "sol", "ending", "candidate", "alternative")
 
 TURN_NAMES = ("messages", "conversations", "conversation", "chat", "dialogue", "turns", "message")
@@ -342,7 +339,7 @@ FLAG_PREFIXES = ("is_", "has_")
 ROW_NUMBER_NAMES = frozenset(
     {"row_id", "rowid", "row", "id", "idx", "index", "line", "number", "no", "unnamed:_0"}
 )
-GENERIC = ("text", "value", "content", "0")  # of a path, these say less than what they lie in
+GENERIC = ("text", "value", "content", "0")  # last parts of a path that say less than their parent
 
 KNOWN_NAMES = frozenset(
     name for roles in ALIASES.values() for names in roles.values() for name in names if len(name) > 1
@@ -350,18 +347,20 @@ KNOWN_NAMES = frozenset(
 
 
 def normalise_name(name: str) -> str:
-    """`Label Text`, `label-text` and `LABEL_TEXT` are one name."""
+    """Normalize a column name: `Label Text`, `label-text` and `LABEL_TEXT` are equal."""
     return re.sub(r"[\s\-.]+", "_", name.strip().lower())
 
 
 def map_names(columns: Sequence[str]) -> dict[str, str]:
-    """Normalised name -> column, the first of those that share one."""
+    """Return normalized name -> column; the first one among columns with the same name."""
     return {normalise_name(column): column for column in reversed(columns)}
 
 
 def map_path_names(columns: Sequence[str]) -> dict[str, list[str]]:
-    """Normalised name -> paths, by the last part of a path, or by what that lies in where the part says
-    nothing (`answer` for `answer.text`)."""
+    """Return normalized name -> paths, by the last part of a path.
+
+    A generic last part is replaced by its parent (`answer` for `answer.text`).
+    """
     names: dict[str, list[str]] = {}
     for column in columns:
         parts = column.split(".")
@@ -373,15 +372,15 @@ def map_path_names(columns: Sequence[str]) -> dict[str, list[str]]:
 
 
 MAX_BYTES = 32 * 1024 * 1024
-MAX_ITEMS = 20_000  # rows and skipped rows together
+MAX_ITEMS = 20_000  # read and skipped rows together
 
 _NUMBER = re.compile(r"\s*[-+]?\d[\d.,]*(e[-+]?\d+)?\s*", re.IGNORECASE)
-# Roles that are read by the model; an answer or a label may well be a number.
+# Prompt roles; an answer or a label may well be a number.
 PROMPT_ROLES = ("text", "prompt", "question", "instruction")
 
 
 def read_first(rows: Iterator[ReadRow], most: int) -> list[ReadRow]:
-    """Items from the front of `rows` until `most` rows were read; skipped ones come with them, in order."""
+    """Return the first items until `most` rows were read, including the skipped rows among them, in order."""
     items: list[ReadRow] = []
     count = size = 0
     for item in rows:
@@ -402,7 +401,7 @@ def _measure_size(row: FileRow) -> int:
 
 
 def find_value_problems(mapping: dict[str, str], rows: FileRows) -> list[SourceProblem]:
-    """What is odd about the values of the mapped columns, though they can be read."""
+    """Return remarks on unusual but readable values of the mapped columns."""
     problems: list[SourceProblem] = []
     for role, column in mapping.items():
         values = list_values(rows, column)

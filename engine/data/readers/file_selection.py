@@ -1,7 +1,12 @@
-"""Which of several files hold rows, which reader each wants, and the part (train, validation, test) that a
-file or a column names. Content wins over a file's extension. What is about the data (README.md, LICENSE)
-holds no rows; that a file is not read is said. A value that names no known part has none until somebody
-gives it one.
+"""Select the files with rows, the reader of each, and the part (train, validation, test) of files and rows.
+
+A file's content takes precedence over its extension. Metadata files (README.md, LICENSE,
+dataset_info.json) have no rows and are reported as not read. Lists of labels, texts next to tables, and
+files of other kinds may be rows or may explain them; the import then stops until the user says which files
+to read.
+
+Common names of parts ("dev", "val", "oos_test", `train.csv`) are detected; any other value needs a part
+from the user. Rows whose value has no part or is to be left out are skipped and counted.
 """
 
 from __future__ import annotations
@@ -25,12 +30,6 @@ from engine.data.readers.table_readers import Dialect, sniff
 from store.core.errors import DataError
 from store.data.formats import LEAVE_OUT, LEFT_OUT
 
-# The part of a data set that a file or a column of it names: train, validation or test.
-#
-# Words that people use for them ("dev", "val", "oos_test", `train.csv`) are known; any other value has no
-# part until somebody gives it one. A row of a value that has none, or is to be left out, is not taken, and
-# counted.
-
 PART_WORDS = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev", "development", "eval"), "validation"),
@@ -49,17 +48,17 @@ PART_COLUMNS = (
     "usage",
     "phase",
 )
-MAX_PART_VALUES = 30  # of a column that is the split
+MAX_PART_VALUES = 30  # distinct values of a part column
 
 
 def parse_part(value: str) -> str | None:
-    """The part that a value names, by the last of its words that names one."""
+    """Return the part that a value names, by the last matching word."""
     words = re.split(r"[^a-z]+", value.lower())
     return next((PART_WORDS[word] for word in reversed(words) if word in PART_WORDS), None)
 
 
 def map_parts(values: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
-    """value -> part: as given, else as the value names it; values without a part are not in it."""
+    """Return value -> part, from `given` or from the value's name; values without a part are omitted."""
     named = {value: given.get(value) or parse_part(value) for value in values}
     return {value: part for value, part in named.items() if part}
 
@@ -67,8 +66,10 @@ def map_parts(values: Iterable[str], given: Mapping[str, str]) -> dict[str, str]
 def find_part_column(
     columns: Sequence[str], rows: FileRows, marks: Mapping[str, Sequence[str]]
 ) -> str | None:
-    """The column that says of every row which part it is in: called so, with values that name parts.
-    `marks`: all values of columns of which they are known beforehand."""
+    """Return the column that gives the part of every row, by its name and values.
+
+    `marks`: all values of columns for which they are known in advance.
+    """
     for column in columns:
         if normalise_name(column) in PART_COLUMNS:
             values = {format_part_value(value) for value in (marks.get(column) or list_values(rows, column))}
@@ -78,12 +79,12 @@ def find_part_column(
 
 
 def format_part_value(value: Any) -> str:
-    """A value of the column as parts are given to it."""
+    """Return a value of the part column as a key of the parts."""
     return str(value).strip()[:80]
 
 
 def read_part(row: FileRow, column: str, given: Mapping[str, str]) -> str:
-    """train, validation or test. Raises RowSkipped for a row that is to be left out, or has no part."""
+    """Return train, validation or test. Raises RowSkipped for a row that is left out or has no part."""
     value = row.get(column)
     if value is None or value != value or value == "":
         raise RowSkipped(f"{column} is empty: the row is in no part")
@@ -111,7 +112,7 @@ EXTENSIONS: dict[str, ReaderName] = {
     ".text": "text",
     ".md": "text",
 }
-MIN_FIELD_AGREEMENT = 0.98  # agreement of fields by which a file that isn't called CSV is one all the same
+MIN_FIELD_AGREEMENT = 0.98  # agreement of field counts at which a file without the extension is CSV
 
 
 class RecognisedFile(NamedTuple):
@@ -121,13 +122,13 @@ class RecognisedFile(NamedTuple):
 
 
 def guess_by_extension(name: str) -> ReaderName | None:
-    """What the name says, `.gz` set aside."""
+    """Return the reader for the file's extension, ignoring `.gz`."""
     stem = re.sub(r"\.gz$", "", name.lower())
     return next((kind for ending, kind in EXTENSIONS.items() if stem.endswith(ending)), None)
 
 
 def recognise_reader(name: str, head: str, whole: bool) -> RecognisedFile:
-    """The reader for a text file called `name` that begins with `head` (all of it where `whole`)."""
+    """Detect the reader of a text file from its name and its `head` (the whole file if `whole`)."""
     named = guess_by_extension(name)
     reader = _recognise_json(head, named)
     dialect = None
@@ -139,7 +140,7 @@ def recognise_reader(name: str, head: str, whole: bool) -> RecognisedFile:
         dialect = None
     notice = ""
     if named and named != reader:
-        notice = f"The name of the file says {named}, its content is {reader}: it is read as {reader}."
+        notice = f"The file extension suggests {named}, but its content is {reader}: read as {reader}."
     return RecognisedFile(reader, dialect, notice)
 
 
@@ -147,7 +148,7 @@ def _recognise_delimited(dialect: Dialect, named: ReaderName | None) -> ReaderNa
     tab = dialect.delimiter == "\t"
     if named in ("csv", "tsv"):
         return "tsv" if tab and dialect.agreement else named
-    # Prose has commas too: without the name it takes several rows that all agree.
+    # Prose has commas too: without the extension, several rows must agree.
     rows, many = len(dialect.records), 2 if tab else 5
     if dialect.agreement >= MIN_FIELD_AGREEMENT and rows >= many and (tab or _has_names(dialect)):
         return "tsv" if tab else "csv"
@@ -170,7 +171,7 @@ def _recognise_json(head: str, named: ReaderName | None) -> ReaderName | None:
     if _is_object(first):
         alone = len(lines) == 1
         return "json" if alone and named == "json" and _holds_rows(first) else "jsonl"
-    if len(lines) == 1 or first[-1] in "[{,:":  # cut by the end of the head, or spread over lines
+    if len(lines) == 1 or first[-1] in "[{,:":  # cut off by the head, or an object over several lines
         return "jsonl" if named == "jsonl" else "json"
     return "jsonl" if named == "jsonl" or any(_is_object(line) for line in lines[1:]) else "json"
 
@@ -193,12 +194,6 @@ def _holds_rows(line: str) -> bool:
     return False
 
 
-# Which of several files hold rows: those of a folder, and those that somebody named together.
-#
-# What is about the data (README.md, LICENSE, dataset_info.json) holds no rows, is not read, and that is
-# said. Names of labels, texts beside tables, and files of another kind may be rows, or say what the rows
-# mean: there the import stops until somebody says which files are meant.
-
 MAX_FILES = 200
 MAX_NAMED = 8
 METADATA_NAMES = frozenset(
@@ -213,19 +208,21 @@ LABEL_NAMES = re.compile(
     r"(.*_)?(label|labels|classes|class_names|class_labels|label_names|label_list|label_map|labels_map|label2id"
     r"|id2label|categories|intents|tags|tagset)"
 )
-AMBIGUOUS_KINDS = ("text", "json")  # kinds of files that are lists of names as often as rows
+AMBIGUOUS_KINDS = ("text", "json")  # kinds of files that are often lists of names instead of rows
 
 
 class ChosenFiles(NamedTuple):
-    """files: those with rows. problems: what is said of the others."""
+    """files: files with rows. problems: remarks on the other files."""
 
     files: list[Path]
     problems: list[SourceProblem]
 
 
 def choose_files(folder: Path, ignore: Sequence[str]) -> ChosenFiles:
-    """The files of a folder that hold rows. ignore: names that somebody said hold none. Raises DataError
-    where it is not plain which do, for none, and for more than 200."""
+    """Return the files of a folder that have rows. ignore: names of files that the user excluded.
+
+    Raises DataError if it is unclear which files have rows, for no file, and for more than 200 files.
+    """
     try:
         entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
@@ -255,8 +252,10 @@ def choose_files(folder: Path, ignore: Sequence[str]) -> ChosenFiles:
 
 
 def keep_row_files(paths: Sequence[Path], ignore: Sequence[str]) -> ChosenFiles:
-    """Those of several files that hold rows. Raises DataError where one may be something else, and for a
-    name in `ignore` that none has."""
+    """Return those of several files that have rows.
+
+    Raises DataError if a file may be something else, and for an unknown name in `ignore`.
+    """
     _check_names(paths, ignore)
     return _select_files(paths, ignore)
 
@@ -273,9 +272,8 @@ def _select_files(paths: Sequence[Path], ignore: Sequence[str]) -> ChosenFiles:
         names = [path.name for path in unclear]
         others = _format_names([path.name for path in rows if path not in unclear]) or "each other"
         raise DataError(
-            f"{_format_names(names)} beside {others} may say what labels mean, or hold other"
-            " texts than the rows:"
-            " such a file is not read as rows.",
+            f"{_format_names(names)} next to {others} may describe labels or contain other texts: not read"
+            " as rows.",
             fix="Import the files with rows by name, or leave these out on purpose: "
             + " ".join(f"--ignore-file {name}" for name in names),
             field="ignore_files",
@@ -292,7 +290,10 @@ def _select_files(paths: Sequence[Path], ignore: Sequence[str]) -> ChosenFiles:
 
 
 def _is_metadata(path: Path, *, beside: bool = True) -> bool:
-    """Whether a file is about data by its name: a text or a JSON called so, Markdown beside tables."""
+    """Return whether a file is metadata by its name: a text or JSON file with such a name, or Markdown.
+
+    Markdown only counts as metadata next to tables (`beside`).
+    """
     kind, stem = guess_by_extension(path.name), _normalise_stem(path)
     if path.suffix.lower() == ".md" and beside:
         return True
@@ -313,7 +314,7 @@ def _check_kinds(folder: Path, files: Sequence[Path]) -> None:
         named = "; ".join(f"{kind}: {_format_names(names)}" for kind, names in kinds.items())
         fewest = min(kinds.values(), key=len)
         raise DataError(
-            f"{folder} has files of several kinds ({named}), and which of them are the rows can't be told.",
+            f"{folder} has files of several kinds ({named}), and it is unclear which contain the rows.",
             fix="Import files by name, or leave some out on purpose: "
             + " ".join(f"--ignore-file {name}" for name in fewest[:MAX_NAMED]),
             field="ignore_files",
@@ -324,12 +325,12 @@ def _check_names(paths: Sequence[Path], ignore: Sequence[str]) -> None:
     names = {path.name for path in paths}
     if missing := [name for name in ignore if name not in names]:
         raise DataError(
-            f"There is no file {missing[0]!r} to leave out.",
+            f"There is no file {missing[0]!r} to exclude.",
             fix=f"There is {_format_names(sorted(names))}.",
             field="ignore_files",
         )
     if ignore and names <= set(ignore):
-        raise DataError("Every file is to be left out.", fix="Keep one with rows.", field="ignore_files")
+        raise DataError("Every file is to be left out.", fix="Keep one that has rows.", field="ignore_files")
 
 
 def _normalise_stem(path: Path) -> str:

@@ -1,7 +1,7 @@
-"""JSON Lines, and JSON arrays of objects parsed piece by piece.
+"""Readers for JSON Lines, and for JSON arrays of objects, which are parsed incrementally.
 
-In JSONL a broken line costs one row. Inside an array nothing after a syntax error can be trusted, so
-that the file is refused, with the line. Memory holds one value at a time, not the file.
+In JSONL a broken line costs one row. In an array nothing after a syntax error can be trusted, so the file
+is rejected with the line. Memory holds one value at a time, not the file.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from engine.data.readers.plain_text import LATIN, ByteSource, LineReader, is_wid
 from engine.data.readers.source_files import CHUNK, ByteStream
 from store.core.errors import DataError
 
-# Raw tabs and newlines inside strings are taken: many writers leave them, and nothing is ambiguous.
+# Raw tabs and newlines inside strings are accepted: many writers leave them, and they are unambiguous.
 DECODER = json.JSONDecoder(strict=False)
 SPACE = " \t\r\n"
 KINDS = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
 
 
-PART_COLUMN = "split"  # the column of rows that lie in an array for each part
-MAX_DEPTH = 20  # objects in objects that are looked into for an array of rows
-INNER_LISTS = ("paragraphs", "qas")  # lists of rows inside rows, as SQuAD has them
+PART_COLUMN = "split"  # column added if each part has its own array
+MAX_DEPTH = 20  # nesting depth of the search for an array of rows
+INNER_LISTS = ("paragraphs", "qas")  # lists of rows inside rows, as in SQuAD
 
 
 class JsonLinesReader(LineReader):
-    """One JSON object a line; blank lines are no rows."""
+    """Reader of one JSON object per line; blank lines are ignored."""
 
     name = "jsonl"
 
@@ -61,14 +61,14 @@ class JsonLinesReader(LineReader):
                         f"broken JSON ({error.msg.removesuffix(' at')})", text[start : error.pos + 80]
                     ),
                 )
-            except (ValueError, RecursionError):  # a number of thousands of digits; thousands of brackets
-                yield number, make_skipped_row("JSON that nests too deeply or holds too long a number", text)
+            except (ValueError, RecursionError):  # thousands of digits or brackets
+                yield number, make_skipped_row("JSON with too deep nesting or too long a number", text)
             else:
                 yield number, row if type(row) is dict else make_skipped_value(row, text)
 
 
 def unfold_rows(row: FileRow, lists: tuple[str, ...]) -> Iterator[FileRow | SkippedRow]:
-    """The rows in the innermost of these lists, each with the plain values of all that it lies in."""
+    """Yield the rows in the innermost of these nested lists, each with the scalar values of its ancestors."""
     inner = row.get(lists[0]) if lists else None
     if not isinstance(inner, list):
         yield row
@@ -86,9 +86,12 @@ def make_skipped_value(value: Any, text: str) -> SkippedRow:
 
 
 class JsonArrayReader(Reader):
-    """`[{...}, ...]`, or the first array of objects inside objects, as in `{"data": {"rows": [...]}}`; where
-    it is, is said. Rows that hold others, as the paragraphs of SQuAD hold questions, become those, with the
-    plain values of what it lies in."""
+    """Reader of `[{...}, ...]`, or of the first array of objects inside objects.
+
+    The path of a nested array, as in `{"data": {"rows": [...]}}`, is reported. Rows that contain other
+    rows, as SQuAD's paragraphs contain questions, are unfolded into those, with the scalar values of their
+    ancestors.
+    """
 
     name = "json"
 
@@ -102,10 +105,10 @@ class JsonArrayReader(Reader):
         if encoding == "cp1252":
             self.problems.append(SourceProblem(None, LATIN))
         self._text = ""
-        self._at = 0  # the next character of `_text`
-        self._line = 1  # of that character
+        self._at = 0  # position in `_text`
+        self._line = 1  # line of that position
         self._ended = False
-        self._more_after = False  # there is more in the object after the array
+        self._more_after = False  # the object continues after the array
 
     def rows(self) -> Iterator[ReadRow]:
         opening = self._peek()
@@ -126,7 +129,7 @@ class JsonArrayReader(Reader):
         self._finish(path)
 
     def _elements(self, marks: dict[str, str]) -> Iterator[ReadRow]:
-        """The rows of the array, each with the `marks` that it does not have itself."""
+        """Yield the rows of the array, adding `marks` for columns that a row doesn't have."""
         while True:
             self._peek()
             line = self._line
@@ -147,19 +150,19 @@ class JsonArrayReader(Reader):
                 return
 
     def _say_inner(self) -> None:
-        """Say once that rows lie inside those of the array."""
+        """Report once that the array's items contain the rows."""
         where = ".".join(INNER_LISTS)
-        notice = SourceProblem(None, f"Each of them holds others, under {where!r}: those are the rows.", True)
+        notice = SourceProblem(None, f"Each contains objects under {where!r}, which are the rows.", True)
         if notice not in self.problems:
             self.problems.append(notice)
 
     def _enter_array(self) -> list[str]:
-        """Go to the first array of objects in the object that begins here; the keys under which it is."""
+        """Move to the first array of objects in the current object; return its keys."""
         path: list[str] = []
         self._advance(self._at + 1)
         while True:
             mark = self._peek()
-            if mark == "}":  # the object has none: go on in what it lies in
+            if mark == "}":  # no array in this object: continue in its parent
                 self._advance(self._at + 1)
                 if not path:
                     break
@@ -189,14 +192,16 @@ class JsonArrayReader(Reader):
             if self._peek() == ",":
                 self._advance(self._at + 1)
         raise DataError(
-            f"{self._file} holds one JSON object, without an array of objects in it.",
+            f"{self._file} contains one JSON object without an array of objects.",
             fix="Save the rows as an array of objects, or as JSONL with one object a line.",
             field="source",
         )
 
     def _next_part(self, path: list[str]) -> bool:
-        """Go on to the array beside this one where it is another part of the data set, as in
-        `{"train": [...], "test": [...]}`."""
+        """Move to the next array if it is another part of the data set.
+
+        Parts are arrays side by side, as in `{"train": [...], "test": [...]}`.
+        """
         if self._peek() != ",":
             return False
         self._more_after = True
@@ -214,14 +219,14 @@ class JsonArrayReader(Reader):
         return True
 
     def _second(self) -> str:
-        """The first character inside the bracket that comes next."""
+        """Return the first character inside the next bracket."""
         while True:
             rest = self._text[self._at + 1 :].lstrip(SPACE)
             if rest or not self._more():
                 return rest[:1]
 
     def _finish(self, path: list[str]) -> None:
-        """What comes after the array: the ends of what it lies in. Anything else is said: it is not read."""
+        """Read the closing braces after the array; report anything else, which is not read."""
         for _ in path:
             mark = "," if self._more_after else self._peek()
             if mark == ",":
@@ -239,14 +244,14 @@ class JsonArrayReader(Reader):
             raise self._broken("there is more after the array")
 
     def _value(self) -> tuple[Any, int]:
-        """The value that begins here, and where it ends; more is read until it is whole."""
+        """Return the value at the current position and its end, reading more text until it is complete."""
         while True:
             try:
                 value, end = DECODER.raw_decode(self._text, self._at)
-                if end < len(self._text) or not self._more():  # else a number might go on
+                if end < len(self._text) or not self._more():  # otherwise a number might continue
                     return value, end
             except json.JSONDecodeError as error:
-                # Truncated text fails at its very end, or where an open string begins.
+                # Truncated text fails at its end, or at the start of an unterminated string.
                 at_end = error.pos >= len(self._text) - 16 or error.msg.startswith("Unterminated string")
                 if at_end and len(self._text) - self._at > MAX_ROW:
                     raise self._broken(f"a value is longer than {MAX_ROW_TEXT}") from error
@@ -255,10 +260,10 @@ class JsonArrayReader(Reader):
                     message = error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
                     raise self._broken("it ends in the middle" if at_end else message) from error
             except (ValueError, RecursionError) as error:
-                raise self._broken("a value nests too deeply or holds too long a number") from error
+                raise self._broken("a value has too deep nesting or too long a number") from error
 
     def _peek(self) -> str:
-        """The next character that is no white space, without taking it; empty at the end."""
+        """Return the next non-space character without consuming it; empty at the end."""
         while True:
             text, at = self._text, self._at
             while at < len(text) and text[at] in SPACE:
@@ -274,7 +279,7 @@ class JsonArrayReader(Reader):
         self._at = to
 
     def _more(self) -> bool:
-        """Read on, at least as much again as is waiting, so that a long value is not parsed over and over."""
+        """Read at least as much text as is buffered, so that a long value isn't parsed over and over."""
         if self._ended:
             return False
         waiting = self._text[self._at :]

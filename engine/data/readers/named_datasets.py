@@ -1,6 +1,9 @@
-"""Data sets that are named instead of uploaded: one of the Hugging Face hub, streamed, and the built-in
-one that this machine's Python documentation gives. No code that comes with a data set is run, and no file
-or address that its card names outside of the hub is read.
+"""Data sets by name: Hugging Face hub data sets, streamed, and the built-in one from Python's documentation.
+
+No code of a data set is run. The hub is the one of the environment (`HF_ENDPOINT`), which the operator
+trusts. A data set may be anybody's, and its card names its files: `datasets` would accept a local file of
+this machine or any address. So a card that names files outside its repository is rejected, at the commit
+that is read. Nothing that a row refers to is downloaded: images and audio stay encoded.
 """
 
 from __future__ import annotations
@@ -17,20 +20,15 @@ from engine.data.readers import python_docs
 from engine.data.readers.file_rows import Reader, ReadRow, SourceProblem, make_skipped_row
 from store.core.errors import DataError
 
-# A data set of the Hugging Face hub, streamed. No code that comes with a data set is run.
-#
-# The hub is the one of the environment (`HF_ENDPOINT`), which is its owner's to trust. A data set is
-# anybody's, and its card says where its files are: `datasets` would take a file of this machine, or any
-# address, for one. So a card that names files beyond its repository is refused, at the commit that is read.
-# Nor is anything fetched that a row names: pictures and sounds stay as they are stored.
-
 HUB_PREFIX = "hf://"
-HUB_SECONDS = 10  # until the hub must have answered the first question
+HUB_SECONDS = 10  # timeout of the first request to the hub
 
 
 class HubReader(Reader):
-    """Rows of one split; the line is the row's number. Raises DataError where the hub can't be reached,
-    or has no such data set, config or split."""
+    """Reader of one split of a hub data set; the line is the row's number.
+
+    Raises DataError if the hub can't be reached, or has no such data set, config or split.
+    """
 
     name = "parquet"
     unit = "rows"
@@ -39,7 +37,7 @@ class HubReader(Reader):
         super().__init__()
         self._title = f"{hub_id} ({', '.join(filter(None, (config, split)))})"
         commit = _resolve_commit(hub_id)
-        import datasets  # only where a hub id is given: it takes a second
+        import datasets  # imported lazily: takes a second
 
         try:
             builder: Any = datasets.load_dataset_builder(hub_id, config, revision=commit)
@@ -80,7 +78,7 @@ class HubReader(Reader):
 
 
 def list_hub_splits(hub_id: str, config: str | None) -> list[str]:
-    """The splits of a set. Raises DataError where the hub can't be reached or has none."""
+    """Return the splits of a data set. Raises DataError if the hub can't be reached or lists none."""
     commit = _resolve_commit(hub_id)
     import datasets
 
@@ -88,14 +86,17 @@ def list_hub_splits(hub_id: str, config: str | None) -> list[str]:
         return list(datasets.get_dataset_split_names(hub_id, config, revision=commit))
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"The hub did not say which splits {hub_id} has: {' '.join(str(error).split())[:200]}",
+            f"The splits of {hub_id} could not be read from the hub: {' '.join(str(error).split())[:200]}",
             fix="Name one of them, such as train.",
             field="source",
         ) from error
 
 
 def _resolve_commit(hub_id: str) -> str:
-    """The commit to be read, whose card names files of its own alone. Raises DataError."""
+    """Return the commit to read, after checking that its card only names files of its own.
+
+    Raises DataError.
+    """
     import yaml
     from datasets.config import REPOCARD_FILENAME, REPOYAML_FILENAME
     from huggingface_hub import DatasetCard, hf_hub_download
@@ -126,19 +127,21 @@ def _resolve_commit(hub_id: str) -> str:
 
 
 def _check_resolved(hub_id: str, files: Mapping[str, Iterable[object]]) -> None:
-    """Raise DataError where files were found that are not the hub's: `datasets` also takes a folder of this
-    machine that is called as the set is."""
+    """Raise DataError if resolved files are not on the hub.
+
+    `datasets` also accepts a local folder with the name of the data set.
+    """
     for file in itertools.chain.from_iterable(files.values()):
         if not str(file).startswith(HUB_PREFIX):
             raise DataError(
                 f"The data set {hub_id} names a file outside of the hub: {str(file)[:200]}.",
-                fix="Import a data set whose files lie in its own repository.",
+                fix="Import a data set whose files are in its own repository.",
                 field="source",
             )
 
 
 def _iterate_file_names(part: Any, within: bool = False) -> Iterator[str]:
-    """Every text under a `data_files` or a `data_dir` of a card, however deep."""
+    """Yield every text below a `data_files` or `data_dir` key of a card, at any depth."""
     if isinstance(part, str):
         if within:
             yield part
@@ -151,14 +154,16 @@ def _iterate_file_names(part: Any, within: bool = False) -> Iterator[str]:
 
 
 def _is_inside(named: str) -> bool:
-    """Whether a path or a pattern stays in its repository."""
+    """Return whether a path or pattern stays inside its repository."""
     parts = named.replace("\\", "/").split("/")
     return not (":" in named or named.startswith(("/", "\\", "~")) or ".." in parts)
 
 
 def _fetch_hub_info(hub_id: str) -> Any:
-    """What the hub knows of a set. Fails at once where there is no network: `datasets` alone would try for
-    half a minute."""
+    """Fetch the hub's metadata of a data set.
+
+    Fails at once without a network; `datasets` alone would retry for half a minute.
+    """
     from huggingface_hub import HfApi, errors
 
     try:
@@ -186,11 +191,11 @@ def _fetch_hub_info(hub_id: str) -> Any:
 
 
 PYTHON_SECONDS = 120
-LABEL = "module"  # the column that is kept as the label of each row
+LABEL = "module"  # column stored as the label of each row
 
 
 class BuiltinReader(Reader):
-    """Rows `{"prompt", "completion", "module"}`; the line is the row's number in the order of the names."""
+    """Reader of rows `{"prompt", "completion", "module"}`; the line is the row's number in order of names."""
 
     name = "json"
     unit = "rows"
@@ -222,9 +227,9 @@ class BuiltinReader(Reader):
 
 
 def _fetch_python_docs() -> bytes:
-    """The rows as JSON, from an isolated process: importing all of the library may do anything to it.
+    """Return the rows as JSON from an isolated process, because importing the whole library has side effects.
 
-    It sees no display, no input, and none of the user's start-up files (-I -S).
+    The process has no display, no input, and none of the user's start-up files (-I -S).
     """
     script = Path(python_docs.__file__)
     try:

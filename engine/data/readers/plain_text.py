@@ -1,6 +1,13 @@
-"""Physical lines of a text file, decoded, with their numbers from 1; and plain text in which marks (`Q:`,
-`A:`, `### Instruction:`) say what is a question and what its answer. A line that does not decode is never
-dropped: how it was read instead is said once, with the line.
+"""Decoded lines of text files with their physical line numbers from 1, and readers of plain text.
+
+No line is dropped because it can't be decoded. If the file was ASCII so far, it is read as Windows-1252
+(Latin-1), which is reported once with the line. If the file has been UTF-8 so far, or the user set the
+encoding, the line is skipped with the reason.
+
+The rows of plain text are its paragraphs, separated by blank lines, or its lines if none is blank. In text
+with marks, `Q:` and `A:` or the headings of the Alpaca prompt (`### Instruction:`, `### Input:`, `###
+Response:`), a record begins at the mark of a question and ends before the next one. Text before the first
+mark, and a question without an answer, are skipped and counted.
 """
 
 from __future__ import annotations
@@ -22,14 +29,6 @@ from engine.data.readers.file_rows import (
 )
 from engine.data.readers.source_files import ByteStream
 
-# Physical lines of a text file, decoded, with their numbers from 1.
-#
-# A line that does not decode is never dropped: where the file was plain ASCII so far it is Windows-1252
-# (Latin-1), and that is said once, with the line; where the file has shown itself to be UTF-8, or the user
-# named the encoding, the line is skipped with the reason.
-#
-# Plain text: paragraphs, parted by blank lines, are the rows; where no line is blank, the lines are.
-
 TOO_LONG = f"longer than {MAX_ROW_TEXT}"
 LATIN = (
     "Not UTF-8: read as Windows-1252 (Latin-1). Look whether accents are right in the preview;"
@@ -38,20 +37,23 @@ LATIN = (
 
 
 def is_wide(encoding: str) -> bool:
-    """Whether a newline is more than the one byte 0x0A, so that lines can't be cut before decoding."""
+    """Return whether a newline is not the single byte 0x0A.
+
+    If so, lines can only be split after decoding.
+    """
     return encoding != "utf-8-sig" and "\n".encode(encoding) != b"\n"
 
 
 class ByteSource(Protocol):
     def read(self) -> bytes:
-        """The next bytes; empty at the end."""
+        """Return the next bytes; empty at the end."""
 
 
 class Lines:
-    """Iterate once: (number, text without its line end | Skipped).
+    """Iterable, once, of (number, text without its line end or SkippedRow).
 
-    encoding: what is tried; `fixed` where the user named it, else a line may fall back. A stream in a wide
-    encoding comes as UTF-8 (`DecodedStream`) under its own name.
+    encoding: the encoding to try. `fixed`: set by the user, otherwise a line may fall back to another one.
+    A stream in a wide encoding is passed as UTF-8 (`DecodedStream`) with the name of its own encoding.
     """
 
     def __init__(self, stream: ByteSource, encoding: str, fixed: bool, newline: bytes = b"\n") -> None:
@@ -60,7 +62,7 @@ class Lines:
         self._fixed = fixed
         self._utf8_seen = False
         self.encoding = encoding
-        fallback = encoding == "cp1252" and not fixed  # line by line: UTF-8 where it is valid
+        fallback = encoding == "cp1252" and not fixed  # decide for each line: UTF-8 if valid
         self._codec = "utf-8" if fallback or encoding == "utf-8-sig" or is_wide(encoding) else encoding
         self.problems: list[SourceProblem] = []
         if fallback:
@@ -78,14 +80,14 @@ class Lines:
                 yield number, line
 
     def _blocks(self) -> Iterator[bytes | SkippedRow]:
-        """Whole lines, joined by newlines, about a MiB at a time; a line over the limit as Skipped."""
+        """Yield whole lines joined by newlines, about 1 MiB at a time; too long lines as SkippedRow."""
         rest, cutting, first = b"", b"", True
         while piece := self._stream.read():
             if first:
                 piece, first = piece.removeprefix(codecs.BOM_UTF8), False
             if self._newline == b"\r":
                 piece = piece.replace(b"\r", b"\n")
-            if cutting:  # inside a line that is too long: look for its end only
+            if cutting:  # inside a too long line: only search for its end
                 end = piece.find(b"\n")
                 if end < 0:
                     continue
@@ -137,13 +139,13 @@ class Lines:
 
 
 class LineReader(Reader):
-    """What the readers of lines share: the file, its lines, and the encoding as it turned out."""
+    """Base class of line-based readers: the file, its lines, and the detected encoding."""
 
     def __init__(self, stream: ByteStream, lines: Lines) -> None:
         super().__init__()
         self._stream = stream
         self._lines = lines
-        self.problems = lines.problems  # one list: lines may find something on the way
+        self.problems = lines.problems  # shared list: lines may add problems while reading
 
     @property
     def encoding(self) -> str:  # type: ignore[override] # an attribute of Reader, worked out here
@@ -156,11 +158,11 @@ class LineReader(Reader):
         self._stream.close()
 
 
-FEW_LINES = 20  # a text of so few lines without a blank one is one paragraph
+FEW_LINES = 20  # a text of at most so many lines, none blank, is one paragraph
 
 
 class TextReader(LineReader):
-    """Rows `{"text": paragraph}`, their inner line ends kept."""
+    """Reader of rows `{"text": paragraph}`; line ends inside a paragraph are preserved."""
 
     name = "text"
 
@@ -182,7 +184,7 @@ class TextReader(LineReader):
                 yield number, line
 
     def _paragraphs(self) -> Iterator[tuple[int, str | SkippedRow]]:
-        """A line that can't be read makes a skipped row of its own and ends the paragraph before it."""
+        """Yield paragraphs; an unreadable line is a skipped row and ends the paragraph before it."""
         parts: list[str] = []
         start = size = 0
         for number, line in self._lines:
@@ -190,7 +192,7 @@ class TextReader(LineReader):
                 if not parts:
                     start = number
                 size += len(line)
-                # Of a paragraph over the limit only the beginning is kept, for the excerpt.
+                # Of a paragraph over the limit, only the start is stored for the excerpt.
                 if size <= MAX_ROW or len(parts) < 2:
                     parts.append(line)
                 continue
@@ -207,17 +209,14 @@ class TextReader(LineReader):
         return text if size <= MAX_ROW else make_skipped_row(f"longer than {MAX_ROW_TEXT}", text)
 
 
-# Plain text in which marks say what is a question and what its answer: `Q:` and `A:`, or the headings of the
-# Alpaca prompt (`### Instruction:`, `### Input:`, `### Response:`).
-#
-# A record begins at a mark of a question and goes on to the next one. What stands before the first mark,
-# and a question without an answer, is no row, and is counted.
-
-MIN_QUESTIONS = 2  # questions by which marks are known to be meant
+MIN_QUESTIONS = 2  # questions needed to detect marks
 
 
 class TextMarks(NamedTuple):
-    """title, and pattern -> column. The first column is what begins a record, the last what a row needs."""
+    """Marks of a text: title, and pattern -> column.
+
+    The mark of the first column begins a record; a row needs the first and the last column.
+    """
 
     title: str
     pattern: re.Pattern[str]
@@ -225,7 +224,7 @@ class TextMarks(NamedTuple):
 
 
 def _make_marks(title: str, line: str, names: dict[str, str]) -> TextMarks:
-    """`line` has the place {names}; names: what stands there -> the column."""
+    """Build marks. `line` has the placeholder {names}; names: pattern of a name -> column."""
     groups = "|".join(f"(?P<{column}>{pattern})" for pattern, column in names.items())
     return TextMarks(title, re.compile(line.format(names=groups), re.IGNORECASE), tuple(names.values()))
 
@@ -245,7 +244,7 @@ MARKS = (
 
 
 def find_marks(head: str) -> TextMarks | None:
-    """The marks of a text that begins so: two questions or more, and about as many answers."""
+    """Return the marks in use at the start of a text: at least two questions, and about as many answers."""
     lines = head.split("\n")
     for marks in MARKS:
         marked_columns = [column for line in lines if (column := find_column(line, marks)[0])]
@@ -256,7 +255,7 @@ def find_marks(head: str) -> TextMarks | None:
 
 
 def find_column(line: str, marks: TextMarks) -> tuple[str, str]:
-    """The column whose mark begins the line (empty for none), and the rest of the line."""
+    """Return the column whose mark begins the line (empty if none), and the rest of the line."""
     match = marks.pattern.fullmatch(line)
     if not match:
         return "", line
@@ -264,7 +263,7 @@ def find_column(line: str, marks: TextMarks) -> tuple[str, str]:
 
 
 class MarkedTextReader(LineReader):
-    """Rows of the columns of `marks`."""
+    """Reader of text with marks; the columns are those of `marks`."""
 
     name = "text"
 
@@ -305,7 +304,7 @@ class MarkedTextReader(LineReader):
         if size > MAX_ROW:
             return make_skipped_row(f"longer than {MAX_ROW_TEXT}", whole)
         if not texts:
-            return make_skipped_row("stands before the first question", whole)
+            return make_skipped_row("precedes the first question", whole)
         needed = (self._marks.columns[0], self._marks.columns[-1])
         if missing := next((column for column in needed if not texts.get(column)), None):
             return make_skipped_row(f"has no {missing}", whole)

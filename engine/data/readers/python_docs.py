@@ -1,9 +1,8 @@
-"""Questions and answers from the machine's own Python: what each function of the standard library does,
-and what each property is.
+"""Questions and answers from Python's own documentation of the standard library's functions and properties.
 
-Run as a script (`python -I -S python_docs.py`) it imports the standard library in a process of its own
-and prints one JSON array; nothing that a module does when it is imported reaches the caller. It
-imports the standard library alone. The order is that of the names, so that one Python gives one data set.
+Run as a script (`python -I -S python_docs.py`), it imports the standard library in a separate process and
+prints one JSON array, so that import side effects don't reach the caller. The module itself only uses the
+standard library. Rows are sorted by name, so that the same Python gives the same data set.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-# Modules that print, open a window or a browser, start something, or are not for people who write Python.
+# Modules that print, open a window or a browser, start something, or are not meant for Python users.
 EXCLUDED_MODULES = frozenset(
     {"__hello__", "__phello__", "antigravity", "distutils", "encodings", "ensurepip", "idlelib", "lib2to3"}
     | {"msilib", "nt", "ntpath", "pip", "pydoc_data", "rlcompleter", "test", "this", "tkinter", "turtle"}
@@ -37,7 +36,7 @@ _SIGNATURE = re.compile(
 
 
 def list_module_names() -> list[str]:
-    """Public modules of the standard library and their public parts, packages before what is in them."""
+    """Return the public modules of the standard library and their public submodules, packages first."""
     names = [
         name for name in sys.stdlib_module_names if not name.startswith("_") and name not in EXCLUDED_MODULES
     ]
@@ -53,7 +52,7 @@ def list_module_names() -> list[str]:
 
 
 def _import_module(name: str) -> ModuleType | None:
-    """The module, or None where this platform does not have it."""
+    """Import the module; None if this platform doesn't have it."""
     try:
         return importlib.import_module(name)
     except (ImportError, AttributeError, ValueError, OSError):
@@ -61,7 +60,10 @@ def _import_module(name: str) -> ModuleType | None:
 
 
 def list_functions() -> Iterator[tuple[str, str, str, str]]:
-    """(question, qualified name, module, docstring) of each public function, method and property, once."""
+    """Yield (question, qualified name, module, docstring) of public functions, methods and properties.
+
+    Each is yielded once.
+    """
     seen: set[int] = set()
     for name in list_module_names():
         module = _import_module(name)
@@ -86,7 +88,7 @@ def list_functions() -> Iterator[tuple[str, str, str, str]]:
 
 
 def _is_defined_in(value: Any, key: str, module: ModuleType) -> bool:
-    """Whether the module is where people find `value`, not one that merely imported it."""
+    """Return whether the module is the public home of `value` rather than one that imported it."""
     owner = getattr(value, "__module__", None)
     if not isinstance(owner, str):
         return key in getattr(module, "__all__", ())
@@ -102,7 +104,7 @@ def _read_doc(value: Any) -> str:
 
 
 def extract_first_paragraph(doc: str) -> str:
-    """The first paragraph that says something, white space folded; signatures at the start taken away."""
+    """Return the first non-empty paragraph, with white space folded and leading signatures removed."""
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(doc)):
         lines = paragraph.strip().split("\n")
         while lines and (match := _SIGNATURE.match(lines[0].strip())):
@@ -117,7 +119,7 @@ def extract_first_paragraph(doc: str) -> str:
 
 
 def describe_fault(answer: str) -> str:
-    """Why an answer is not one to learn, or an empty text."""
+    """Return why an answer is unsuitable for training, or an empty text."""
     if len(answer) < SHORTEST:
         return f"answer shorter than {SHORTEST} characters"
     if len(answer) > LONGEST:
@@ -128,9 +130,9 @@ def describe_fault(answer: str) -> str:
 
 
 def collect_rows() -> list[dict[str, str]]:
-    """Rows of prompt, completion and module; one that is dropped has `reason` in place of a completion.
+    """Return rows of prompt, completion and module; an unsuitable row also has a `reason`.
 
-    Functions without a docstring are no rows. Neither names nor answers repeat.
+    Functions without a docstring are omitted. Neither names nor answers repeat.
     """
     rows: list[dict[str, str]] = []
     answers: set[str] = set()
@@ -149,13 +151,15 @@ def collect_rows() -> list[dict[str, str]]:
 
 
 def _rank_name(name: str) -> tuple[bool, int, int, str]:
-    """Where answers repeat, the name that more people know wins: str.split before bytes.split,
-    random.choice before random.Random.choice."""
+    """Rank the names that share an answer, the best known first.
+
+    str.split comes before bytes.split, and random.choice before random.Random.choice.
+    """
     return not name.startswith(("str.", "list.", "dict.", "set.", "int.")), name.count("."), len(name), name
 
 
 def main() -> None:
-    """Print the rows; whatever the modules print goes nowhere."""
+    """Print the rows; discard everything that the imported modules print."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -163,7 +167,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     json.dump(collect_rows(), out)
     out.close()
-    os._exit(0)  # past what the modules registered for the end
+    os._exit(0)  # skips the exit handlers of the modules
 
 
 if __name__ == "__main__":

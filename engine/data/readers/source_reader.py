@@ -1,7 +1,7 @@
-"""One way in: from what the user named to a reader of its rows.
+"""Open the reader of a source.
 
-Several files, or several splits of a hub's set, as one data set: the rows of one after the other, each
-with where it is from in a column of its own (`file`, `split`), which says its part where the name does.
+Several files, or several splits of a hub data set, are read as one data set, one after the other. An
+additional column (`file`, `split`) gives the origin of each row, and its part if the name gives one.
 """
 
 from __future__ import annotations
@@ -44,12 +44,15 @@ from store.core.errors import ConfigError, DataError
 from store.core.home import Home
 from store.data.config import Source
 
-PEEK_ROWS = 20  # rows of each file, to see its columns
+PEEK_ROWS = 20  # rows read of each file to find its columns
 
 
 class MultiReader(Reader):
-    """Opens the readers one after the other; `mark` is the column that names them. The line of a row is that
-    in its own file. Raises DataError where a file lacks columns that the first has."""
+    """Reader that opens several readers one after the other; `mark` is the column with their names.
+
+    The line of a row is the one in its own file. Raises DataError if a file lacks columns of the first
+    file.
+    """
 
     def __init__(self, names: Sequence[str], openers: Sequence[Callable[[], Reader]], mark: str) -> None:
         super().__init__()
@@ -62,14 +65,16 @@ class MultiReader(Reader):
         self.marks = {mark: list(names)}
         self._first_columns = list(first.columns)
         columns = list(self._first_columns)
-        if mark == "file":  # another split of the hub is another download
+        if mark == "file":  # splits of the hub would each need a download
             columns += self._look_at_others()
         named = not self._first_columns or mark in self._first_columns
         self.columns = list(dict.fromkeys(columns if named else [*columns, mark]))
 
     def _look_at_others(self) -> list[str]:
-        """Hold the columns of the files against those of the first; what others have beside them, where they
-        are known without a row."""
+        """Check the columns of the files against those of the first file.
+
+        Returns the additional columns of other files, if columns are known without reading rows.
+        """
         more: list[str] = []
         always: set[str] = set()
         for number, opener in enumerate(self._openers):
@@ -124,7 +129,7 @@ class MultiReader(Reader):
 
 
 def make_unique_names(paths: Sequence[Path]) -> list[str]:
-    """The names by which files are told apart: their own, with folders before them where two share one."""
+    """Return the names that identify the files, prefixed by their folders if two files share a name."""
     names = [path.name for path in paths]
     if len(set(names)) == len(names):
         return names
@@ -139,10 +144,10 @@ def open_source(
     encoding: str | None = None,
     ignore_files: Sequence[str] = (),
 ) -> Reader:
-    """A reader of `source`; what was decided on the way is in its `problems`.
+    """Open the reader of `source`; what is decided automatically is reported in its `problems`.
 
-    has_header, encoding: recognised where None. ignore_files: names of files that hold no rows.
-    Raises DataError that names the file and what to do, ConfigError for an unknown encoding.
+    has_header, encoding: detected if None. ignore_files: names of files without rows. Raises DataError
+    that names the file and the fix, and ConfigError for an unknown encoding.
     """
     if source.builtin:
         return BuiltinReader()
@@ -165,7 +170,7 @@ def _open_hub(hub_id: str, source: Source) -> Reader:
 
 
 def _list_paths(home: Home, source: Source, ignore_files: Sequence[str]) -> ChosenFiles:
-    """The files that the source names and that hold rows; of a folder those in it."""
+    """Return the files of the source that have rows; for a folder, its files."""
     if source.path and (folder := Path(source.path).expanduser()).is_absolute() and folder.is_dir():
         chosen = choose_files(folder, ignore_files)
         located = [locate_file(home, Source(path=str(path))) for path in chosen.files]
@@ -175,7 +180,7 @@ def _list_paths(home: Home, source: Source, ignore_files: Sequence[str]) -> Chos
 
 
 def open_file(home: Home, path: Path, has_header: bool | None = None, encoding: str | None = None) -> Reader:
-    """A reader of one file that may be read (`engine.data.readers.source_files.locate`)."""
+    """Open the reader of a file located by `engine.data.readers.source_files.locate_file`."""
     stream = ByteStream(path)
     try:
         return _open(stream, home, has_header, encoding)
@@ -220,7 +225,7 @@ def _decode_head(stream: ByteStream, encoding: str) -> str:
     text = stream.head.decode(encoding, "replace").removeprefix("\ufeff")
     if not text.strip():
         raise DataError(
-            f"{stream.path.name} holds white space alone.", fix="Give a file with rows.", field="source"
+            f"{stream.path.name} contains only white space.", fix="Give a file with rows.", field="source"
         )
     return text
 
@@ -229,7 +234,7 @@ def _describe_disagreement(stream: ByteStream, kind: str) -> str:
     named = file_selection.guess_by_extension(stream.path.name)
     if not named or named == kind:
         return ""
-    return f"The name of the file says {named}, its content is {kind}: it is read as {kind}."
+    return f"The file extension suggests {named}, but its content is {kind}: read as {kind}."
 
 
 def _finish(reader: Reader, stream: ByteStream, notice: str) -> Reader:

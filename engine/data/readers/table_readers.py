@@ -1,8 +1,9 @@
-"""Tables, row by row: CSV, TSV and other delimited files with physical line numbers, and Parquet in
-batches.
+"""Readers of tables: delimited files (CSV, TSV and others) with physical line numbers, and Parquet.
 
-A delimited row whose number of fields differs from the header's is skipped with its line, never padded or
-cut.
+Parquet is read in batches. A delimited row whose number of fields differs from the header's is skipped
+with its line, never padded or cut. The delimiter, whether quotes enclose fields, and whether line 1 is a
+header are detected from the first records, which need not be clean: the delimiter is the one with which
+most records have as many fields as the first.
 """
 
 from __future__ import annotations
@@ -36,24 +37,18 @@ from store.core.errors import DataError
 from store.core.formatting import plural
 from store.core.table_values import convert_times_to_text, unescape_cell
 
-# CSV, TSV and other delimited files, row by row, with physical line numbers.
-#
-# A row whose number of fields differs from the header's is skipped with its line, never padded or cut.
-#
-# How a delimited file is written: its delimiter, whether quotes mean anything, whether line 1 is a header.
-#
-# All of it is judged from the first records, and none of it needs the file to be clean: the delimiter is
-# the one under which most records have as many fields as the first.
-
 DELIMITERS = (",", "\t", ";", "|")
-SAMPLE_RECORDS = 200  # records looked at
-EXPORT_COLUMN = "row_id"  # a column of every file that an export of rows has written
+SAMPLE_RECORDS = 200  # records used for detection
+EXPORT_COLUMN = "row_id"  # column that every exported file has
 
 csv.field_size_limit(2 * MAX_ROW)
 
 
 class Dialect(NamedTuple):
-    """`agreement`: share of the first records with as many fields as the very first, 0 for one column."""
+    """Dialect of a delimited file.
+
+    `agreement`: share of the first records with as many fields as the very first; 0 for a single column.
+    """
 
     delimiter: str
     quoted: bool
@@ -62,11 +57,11 @@ class Dialect(NamedTuple):
 
 
 class _UnclosedQuote(Exception):
-    """A quoted field that does not end within the limit or the file."""
+    """Raised for a quoted field that does not end within the limit or the file."""
 
 
 class _PushBack:
-    """Numbered lines that can be given back."""
+    """Iterator over numbered lines that can be pushed back."""
 
     def __init__(self, lines: Iterator[tuple[int, str | SkippedRow]]) -> None:
         self._lines = lines
@@ -85,10 +80,10 @@ class _PushBack:
 def read_records(
     lines: Iterator[tuple[int, str | SkippedRow]], delimiter: str, quoted: bool
 ) -> Iterator[tuple[int, list[str] | SkippedRow, str]]:
-    """(physical line of the record's beginning, its fields or why it was skipped, its first line).
+    """Yield (first physical line of the record, its fields or why it was skipped, its first line).
 
-    Blank lines are no records. A quote that is never closed costs its own line alone: the lines it
-    would swallow are read again as records.
+    Blank lines are ignored. An unclosed quote only costs its own line: the lines it would swallow are read
+    again as records.
     """
     source = _PushBack(lines)
     for number, line in source:
@@ -114,7 +109,7 @@ def _parse(line: str, source: _PushBack, delimiter: str) -> list[str] | SkippedR
 
 
 def _continue(line: str, source: _PushBack, taken: list[tuple[int, str | SkippedRow]]) -> Iterator[str]:
-    """The line, and further ones as the parser asks for them: it does so inside quotes alone."""
+    """Yield the line, and further lines as the parser requests them, which it only does inside quotes."""
     size = len(line)
     yield line + "\n"
     for number, more in source:
@@ -129,7 +124,7 @@ def _continue(line: str, source: _PushBack, taken: list[tuple[int, str | Skipped
 
 
 def sniff(text: str, preferred: str | None) -> Dialect:
-    """The dialect of the first lines (whole ones). A tie goes to `preferred`, the extension's delimiter."""
+    """Detect the dialect of the first whole lines. `preferred`, the extension's delimiter, wins ties."""
     best: Dialect | None = None
     order = sorted(DELIMITERS, key=lambda mark: mark != preferred)
     for delimiter in order:
@@ -150,8 +145,10 @@ def _read_first_records(text: str, delimiter: str, quoted: bool) -> list[list[st
 
 
 def _has_tsv_quotes(text: str) -> bool:
-    """Quotes in a TSV are mostly plain characters. They enclose fields where every field that begins
-    with one also ends with one."""
+    """Return whether quotes enclose fields in a TSV, where they are mostly plain characters.
+
+    They do if every field that begins with a quote also ends with one.
+    """
     opening = [
         field
         for line in text.split("\n")
@@ -166,8 +163,10 @@ _NAME = re.compile(r"[^\W\d][\w .:/()-]{0,60}")
 
 
 def looks_like_header(rows: list[list[str]]) -> bool:
-    """Whether the first record names the columns: short, distinct, not numbers, and not a value that
-    later rows have in the same column."""
+    """Return whether the first record is a header: short, distinct names, not numbers.
+
+    A value that later rows have in the same column is no column name.
+    """
     if not rows:
         return False
     first, rest = [cell.strip() for cell in rows[0]], rows[1:]
@@ -184,7 +183,7 @@ def looks_like_header(rows: list[list[str]]) -> bool:
 
 
 class DelimitedReader(LineReader):
-    """Rows of a delimited file; every value is a text. `has_header` None: judged from the first rows."""
+    """Reader of a delimited file; all values are texts. `has_header` None: detected from the first rows."""
 
     def __init__(self, stream: ByteStream, lines: Lines, dialect: Dialect, has_header: bool | None) -> None:
         super().__init__(stream, lines)
@@ -202,7 +201,7 @@ class DelimitedReader(LineReader):
             self.columns = [f"column_{number}" for number in range(1, len(first) + 1)]
             if has_header is None:
                 names = ", ".join(self.columns[:3])
-                reason = f"The first line does not look like column names: the columns are called {names}."
+                reason = f"The first line does not look like column names; column names: {names}."
                 self.problems.append(SourceProblem(None, reason))
 
     def rows(self) -> Iterator[ReadRow]:
@@ -233,7 +232,7 @@ PARQUET_BATCH = 1000
 
 
 class ParquetReader(Reader):
-    """Rows of a Parquet file. Raises DataError where it is cut off or broken."""
+    """Reader of a Parquet file. Raises DataError if it is truncated or broken."""
 
     name = "parquet"
 
@@ -243,7 +242,7 @@ class ParquetReader(Reader):
         self._unpacked: IO[bytes] | None = None
         self._done = 0
         source: Any = stream.path
-        if stream.compressed:  # Parquet is read from its end: it must lie unpacked
+        if stream.compressed:  # Parquet is read from its end and must be decompressed first
             self._unpacked = source = _unpack(stream, scratch)
         stream.close()
         try:
@@ -282,7 +281,7 @@ class ParquetReader(Reader):
 
 
 def _iterate_rows(batch: pa.RecordBatch) -> Iterator[FileRow | SkippedRow]:
-    """The rows; one whose text is no Unicode costs that row alone."""
+    """Yield the rows; a row with invalid Unicode text is skipped alone."""
     try:
         yield from batch.to_pylist()
     except UnicodeDecodeError:
@@ -290,7 +289,7 @@ def _iterate_rows(batch: pa.RecordBatch) -> Iterator[FileRow | SkippedRow]:
             try:
                 yield batch.slice(place, 1).to_pylist()[0]
             except UnicodeDecodeError:
-                yield make_skipped_row("holds a text that is not valid UTF-8", "")
+                yield make_skipped_row("contains text that is not valid UTF-8", "")
 
 
 def _unpack(stream: ByteStream, scratch: Path) -> IO[bytes]:

@@ -1,2 +1,1 @@
-"""Quality signals of rows, a module a group: what is measured of texts, embeddings, labels and personal
-data."""
+"""Quality signals of rows, one module per group: texts, embeddings, labels, personal data and others."""

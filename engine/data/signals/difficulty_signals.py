@@ -1,10 +1,10 @@
-"""The group `difficulty`: what the base model loses on each answer, with its prompt and without.
+"""The group `difficulty`: the base model's loss on each answer, with and without its prompt.
 
-IFD = exp(loss given the prompt - loss without it) (Li et al. 2024): the prompt helps where it is below 1.
-The loss is taken over the same tokens of the last answer, its closing token among them, in both. Without
-the prompt they follow what the chat template puts before every answer, so that the first one can be judged
-too. An answer is cut where prompt and answer together are longer than the model, or than `MAX_TOKENS`
-tokens. Without a GPU `CPU_ROWS` rows are drawn where the order does not say how many.
+IFD = exp(loss given the prompt - loss without it) (Li et al. 2024): the prompt helps if it is below 1.
+Both losses are over the same tokens of the last answer, including its closing token. Without the prompt,
+the answer follows what the chat template puts before every answer, so that its first token is predicted
+too. An answer is cut if prompt and answer together exceed the model's length or `MAX_TOKENS` tokens.
+Without a GPU, `CPU_ROWS` rows are drawn unless the config sets a sample size.
 """
 
 from __future__ import annotations
@@ -40,15 +40,18 @@ CHUNK = 2_000  # rows rendered at a time
 
 
 def phases(rows: int) -> Phases:
-    """One, told by tokens."""
+    """Return a single phase, with progress by tokens."""
     return (Phase(),)
 
 
 def compute(
     job: WorkerJob, config: ProfileConfig, rows_path: Path, progress: Progress
 ) -> tuple[pa.Table, dict[str, SetFigure]]:
-    """answer_loss, answer_loss_alone and ifd of the drawn rows, null elsewhere; set figures hard (share of
-    rows whose prompt does not help, 95% Wilson interval), unmeasured. Raises DataError for plain texts."""
+    """Compute answer_loss, answer_loss_alone and ifd of the drawn rows, null for the others.
+
+    Figures of the set: hard (share of rows whose prompt does not help, 95% Wilson interval) and
+    unmeasured. Raises DataError for plain texts.
+    """
     total = dataset_files.open_rows(job.home, rows_path.parent.name).metadata.num_rows
     device = torch.device(job.device)
     rows = sample_rows(total, config.sample or (CPU_ROWS if device.type == "cpu" else total))
@@ -79,9 +82,9 @@ def compute(
 def build_answer_rows(
     tokenizer: Any, row_ids: np.ndarray, rows: list[Messages], limit: int
 ) -> tuple[TokenRows, TokenRows]:
-    """The rows with their prompts, and the same answers without; only the last answer's tokens are trained.
+    """Return the rows with their prompts, and the same answers alone.
 
-    Rows without an answer within `limit` tokens are in neither.
+    Only the last answer is marked as trained. Rows without an answer within `limit` tokens are in neither.
     """
     whole = render(tokenizer, row_ids, rows)
     before = _find_answer_prefix(tokenizer)
@@ -105,7 +108,7 @@ def build_answer_rows(
 
 
 def _keep_last_run(trained: np.ndarray) -> np.ndarray:
-    """Only the last stretch of trained tokens: turns are apart by the heading of the next."""
+    """Keep only the last run of trained tokens; the headings of turns separate the runs."""
     places = np.flatnonzero(trained)
     marked = np.zeros(len(trained), bool)
     if len(places):
@@ -115,7 +118,7 @@ def _keep_last_run(trained: np.ndarray) -> np.ndarray:
 
 
 def _find_answer_prefix(tokenizer: Any) -> np.ndarray:
-    """The tokens that the template puts before every answer; the end-of-text token where it puts none."""
+    """Return the tokens that the template puts before every answer; if none, the end-of-text token."""
     asked = [{"role": "user", "content": "a"}]
     try:
         closed, opened = (
@@ -149,7 +152,7 @@ def _read_messages(job: WorkerJob, rows_path: Path, rows: np.ndarray) -> list[An
 
 
 def _load(job: WorkerJob, name: str, device: torch.device) -> tuple[Any, Any, int]:
-    """Model, tokenizer, and the tokens that a row may have."""
+    """Load the model and tokenizer, and return them with the maximum number of tokens of a row."""
     if name in loading.BUNDLED:
         ensure_bundled_model(name, job.home)
     source = loading.resolve_model(name, job.home)
@@ -161,7 +164,7 @@ def _load(job: WorkerJob, name: str, device: torch.device) -> tuple[Any, Any, in
 
 
 def _make_reporter(progress: Progress, begun: int, total: int, rows: TokenRows) -> Any:
-    """Tells how far it is by tokens, for the longest rows come first."""
+    """Make a callback that reports progress by tokens, because the longest rows are processed first."""
     tokens = np.cumsum(np.sort(rows.lengths)[::-1])
 
     def tell(done: int) -> None:

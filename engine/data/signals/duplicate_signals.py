@@ -1,9 +1,10 @@
-"""The group `duplicates`: equal rows, near duplicates, rows with one prompt, and answers that conflict.
+"""The group `duplicates`: equal rows, near duplicates, rows with the same prompt, and conflicting answers.
 
-Exact and folded: the keys of `engine.data.similarity.equality`. Near: `near_duplicates`, where a row is
-named by the row that stands for it, and `near_chain` by the first of those that hang together, which are
-kept together in splits. Same prompt: all turns before the last answer, equal when folded; rows of plain
-text have none. Whether several answers to one prompt conflict, `similarity.prompts_and_answers` tells.
+Exact and folded groups use the keys of `engine.data.similarity.equality`. Near duplicates come from
+`near_duplicates`: near_group is the row kept in place of each row, and near_chain the first row of each
+connected set, which splits keep together. Rows have the same prompt if all turns before the last answer
+are equal when folded; plain texts have no prompt. `similarity.prompts_and_answers` decides whether several
+answers to a prompt conflict.
 """
 
 from __future__ import annotations
@@ -32,17 +33,19 @@ OPTIONS = ("threshold",)
 
 
 def phases(rows: int) -> Phases:
-    """As measured with 40,000 rows of 35 words; the longer they are, the more it is for the first."""
+    """Return the phases, weighted as measured with 40,000 rows of 35 words; longer rows add to the first."""
     return (Phase("Comparing texts", 1), Phase("Verifying", 4))
 
 
 def compute(
     job: WorkerJob, config: ProfileConfig, rows_path: Path, progress: Progress
 ) -> tuple[pa.Table, dict[str, SetFigure]]:
-    """The columns of the group for each row, and figures of the set, each with n rows: exact_duplicates,
-    near_duplicates and same_prompt (rows beyond the first of their group), conflicts, references and
-    near_conflicts (rows), answers (of a prompt that has several, on average), uncompared (rows made from one
-    template whose pairs were not all looked at)."""
+    """Compute the columns of the group, and figures of the set, each with n rows.
+
+    Figures: exact_duplicates, near_duplicates and same_prompt (rows beyond the first of their group);
+    conflicts, references and near_conflicts (rows); answers (mean number for prompts with several);
+    uncompared (rows made from one template whose pairs were not all compared).
+    """
     read = make_reader(rows_path)
     exact = group_equal(join_keys(compute_exact_keys(batch) for batch in read(EXACT)))
     folded = group_equal(join_keys(compute_folded_keys(batch) for batch in read(FOLDED)))
@@ -76,7 +79,7 @@ def compute(
 
 
 def _find_singletons(groups: np.ndarray) -> np.ndarray:
-    """Which rows share their group with no other; groups are named by one of their rows."""
+    """Return which rows are alone in their group; groups are named by one of their rows."""
     alone: np.ndarray = np.bincount(groups, minlength=len(groups))[groups] == 1
     return alone
 

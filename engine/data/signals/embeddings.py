@@ -1,11 +1,10 @@
-"""What a row means, as one vector: the mean of its tokens' static vectors, brought to length 1, offline.
+"""Row embeddings: the mean of the static vectors of a row's tokens, normalized to length 1, computed offline.
 
-The vectors are those of the package wordllama (256 dimensions). It reads text with a tokenizer whose words
-never run into each other, so that each distinct word of a batch is tokenised once and a row is the sum over
-its words: the same vectors as the package's own `embed`, an order of magnitude faster on long rows. Of a
-long row the first `EMBEDDED_CHARACTERS` characters count. Of a labelled row the label is left out: it would
-give itself away. What every row begins with (an instruction put before all of them) says nothing about one
-and is left out too.
+The vectors are those of the package wordllama (256 dimensions). Its tokenizer never merges across words,
+so each distinct word of a batch is tokenized once and a row is the sum over its words: the same vectors as
+the package's own `embed`, an order of magnitude faster on long rows. Only the first `EMBEDDED_CHARACTERS`
+characters of a row count. The label of a labeled row is left out, because it would reveal itself. A start
+shared by all rows (an instruction before each of them) doesn't distinguish rows and is left out too.
 """
 
 from __future__ import annotations
@@ -28,19 +27,18 @@ from store.core.home import Home
 from store.core.job_folder import write_atomically
 from store.data.filters import BASE
 
-VERSION = 1  # of what is embedded and how: another number, another file
+VERSION = 1  # version of the embedding method, part of the cache file's name
 EMBEDDED_CHARACTERS = 2_000  # characters of a row that are embedded
 DIMENSIONS = 256
 BATCH = 16_384  # rows embedded at a time; their distinct words are tokenised once
-MAX_CACHED_FILES = 8  # files of vectors in the cache; the oldest go
+MAX_CACHED_FILES = 8  # vector files in the cache; the oldest are deleted
 MAX_SHARED_PARAGRAPHS = 3  # paragraphs that all rows may share
 
 
 def load_row_vectors(home: Home, rows_path: Path, progress: Progress) -> np.ndarray:
-    """float32 [rows, 256] in the order of the rows, read-only, mapped from the cache; a row without a
-    word is 0.
+    """Return float32 [rows, 256] in row order, read-only and memory-mapped from the cache.
 
-    Rows are those of `rows_path`, in a folder that is named by their fingerprint.
+    Rows without words are 0. Rows are those of `rows_path`, in a folder named by their fingerprint.
     """
     path = home.cache / "embeddings" / f"{rows_path.parent.name}-v{VERSION}.npy"
     if not path.exists():
@@ -73,10 +71,11 @@ def _delete_oldest(folder: Path) -> None:
 
 
 def read_row_texts(rows_path: Path, first: int, *, prompts: bool = False) -> pa.ChunkedArray:
-    """The first characters of every row as they are judged, in the order of the rows: the prompt of a row
-    with a label, else the whole row (or with `prompts` the last question), less what all rows begin with.
+    """Return the first characters of the text by which every row is judged, in row order.
 
-    `prompts` leaves a shared beginning in place where rows have no label: there it is a template.
+    That is the prompt of a labeled row, otherwise the whole row (with `prompts` the last question),
+    without the start that all rows share. With `prompts`, a shared start of unlabeled rows is kept: there
+    it is a template.
     """
     asked = "r.messages[-2].content" if prompts else "r.text"
     text = f"CASE WHEN r.label IS NOT NULL THEN {BASE['prompt']} ELSE coalesce({asked}, r.text) END"
@@ -89,12 +88,12 @@ def read_row_texts(rows_path: Path, first: int, *, prompts: bool = False) -> pa.
         ).to_arrow_table()
     finally:
         connection.close()
-    column: pa.ChunkedArray = table["t"].cast(pa.large_string())  # 2 GiB are soon full
+    column: pa.ChunkedArray = table["t"].cast(pa.large_string())  # string is limited to 2 GiB
     return column
 
 
 def _find_shared_start(connection: Any, rows_path: Path, text: str, *, labelled_only: bool) -> int:
-    """Characters of the paragraphs that every row begins with."""
+    """Return the length in characters of the paragraphs that every row begins with."""
     begin = 0
     for _ in range(MAX_SHARED_PARAGRAPHS):
         leads = connection.execute(
@@ -111,7 +110,7 @@ def _find_shared_start(connection: Any, rows_path: Path, text: str, *, labelled_
 
 
 def embed(texts: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """float32 [texts, 256]; a text without a word is 0, every other of length 1."""
+    """Return float32 [texts, 256]; a text without words is 0, all others have length 1."""
     column = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
     words = pc.utf8_split_whitespace(pc.fill_null(column, ""))
     flat = words.flatten().dictionary_encode()
@@ -121,14 +120,14 @@ def embed(texts: pa.Array | pa.ChunkedArray) -> np.ndarray:
     rows = sparse.csr_matrix((np.ones(len(indices), np.float32), indices, starts), (len(words), size))
     tokenizer, table = _load_model()
     tokens = rows @ _tokenise_words(tokenizer, flat.dictionary.to_pylist(), len(table))
-    sums = np.asarray(tokens @ table, np.float32)  # of length 1, the mean and the sum are one
+    sums = np.asarray(tokens @ table, np.float32)  # after normalization, sum and mean are equal
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     means: np.ndarray = np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
     return means
 
 
 def _tokenise_words(tokenizer: Any, words: list[str], vocabulary: int) -> sparse.csr_matrix:
-    """Which tokens each word is made of: float32 [words, vocabulary]."""
+    """Return the token counts of each word: float32 [words, vocabulary]."""
     ids = [
         coded.ids
         for part in _iterate_parts(words)
@@ -146,10 +145,10 @@ def _iterate_parts(words: list[str], size: int = 50_000) -> Iterator[list[str]]:
 
 @cache
 def _load_model() -> tuple[Any, np.ndarray]:
-    """The tokenizer and its vectors, float32 [32000, 256]; half a second and 120 MiB."""
+    """Load the tokenizer and its vectors, float32 [32000, 256]; takes half a second and 120 MiB."""
     import wordllama
 
-    # The weights lie beside the package's code; nothing is asked of a hub.
+    # The weights are part of the package; nothing is downloaded.
     model = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
     model.tokenizer.no_padding()
     model.tokenizer.no_truncation()

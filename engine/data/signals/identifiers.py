@@ -1,6 +1,13 @@
-"""Numbers and credentials that identify a person, an account or a machine, and the span of text that each
-is found at. Numbers are proven by check digits or their form; a value that is assigned to a secret's name
-counts where it looks random, and a placeholder never does.
+"""Find numbers and credentials that identify a person, an account or a machine, with their spans.
+
+Numbers are verified by check digits or their form. Cards: Luhn and the lengths of the networks. IBAN: ISO
+13616 (mod 97). Phone numbers: the national plans of libphonenumber; a number without a country code counts
+if it is written like a phone number or the words before it say so, because an order number can be as long.
+IP addresses: public ones only; a version such as 1.2.3.4 is none.
+
+Credentials: the formats of well-known keys, and values assigned to a secret's name. An assigned value
+counts if it looks random (Shannon entropy of its characters, in bits) or, for a password, mixes kinds of
+characters. A placeholder or a reference to a variable never counts.
 """
 
 from __future__ import annotations
@@ -16,11 +23,11 @@ from typing import NamedTuple
 import phonenumbers
 from stdnum import iban, luhn
 
-PARAGRAPH = "\n\n"  # joins the turns of a row: no finder looks across it, so that a turn alone reads the same
+PARAGRAPH = "\n\n"  # separates turns; finders never match across it
 
 
 class PersonalSpan(NamedTuple):
-    """`text[start:end]` is of this kind."""
+    """A finding: `text[start:end]` is of kind `kind`."""
 
     start: int
     end: int
@@ -28,28 +35,21 @@ class PersonalSpan(NamedTuple):
 
 
 def get_preceding_text(text: str, start: int, size: int) -> str:
-    """Up to `size` characters before a place, of the same paragraph, in lower case."""
+    """Return up to `size` characters before a position, within the same paragraph, in lower case."""
     return text[max(0, start - size) : start].rpartition(PARAGRAPH)[2].lower()
 
 
 def remove_overlaps(spans: Iterable[PersonalSpan]) -> list[PersonalSpan]:
-    """The spans in the order of the text; of those that overlap, the one that was found first."""
+    """Return the spans in text order; of overlapping spans, keep the one found first."""
     kept: list[
         PersonalSpan
-    ] = []  # sorted: only two neighbours can overlap, and a long text has thousands of finds
+    ] = []  # sorted: only neighbours can overlap, and long texts have thousands of spans
     for span in spans:
         at = bisect(kept, span)
         if (not at or kept[at - 1].end <= span.start) and (at == len(kept) or span.end <= kept[at].start):
             kept.insert(at, span)
     return kept
 
-
-# Numbers that name a person, an account or a machine, each proven by its check digits or its form.
-#
-# Cards: Luhn and the lengths of the networks. IBAN: ISO 13616 (mod 97). Phone numbers: the national plans
-# of libphonenumber; a number without a country code counts where it is written as a phone number is, or
-# where the words before it say so, for an order number is as long. IP addresses: public ones; a version
-# such as 1.2.3.4 is none.
 
 _CARD = re.compile(r"(?<![\w.+-])\d(?:[ -]?\d){11,18}(?![\w]|[.-]\d)")
 # (first digits, lengths): Visa, Mastercard, American Express, Diners, Discover, JCB (two), UnionPay, Maestro
@@ -107,7 +107,7 @@ _DATE = re.compile(
     r"(?:19|20)\d\d[-./ ]\d{1,2}[-./ ]\d{1,2}(?: \d.*)?|\d{1,2}[-./]\d{1,2}[-./](?:19|20)?\d\d(?: \d.*)?"
     r"|(?:1[5-9]|20)\d\d ?[-/–] ?(?:1[5-9]|20)\d\d"
 )
-# Asked in this order where a number has no country code but words that say it is a phone number.
+# Tried in this order for a number without a country code that words announce as a phone number.
 REGIONS = (
     *("US", "GB", "DE", "FR", "IN", "CA", "AU", "ES", "IT", "NL", "BR", "PL", "SE", "CH", "AT", "BE", "PT"),
     *("DK", "NO", "FI", "IE", "CZ", "HU", "RO", "GR", "ZA", "MX", "JP", "KR", "SG", "NZ", "IL", "TR", "UY"),
@@ -115,7 +115,7 @@ REGIONS = (
 
 
 def find_cards(text: str) -> Iterator[PersonalSpan]:
-    """12 to 19 digits of a card network that pass the Luhn check."""
+    """Find 12 to 19 digits of a card network that pass the Luhn check."""
     for match in _CARD.finditer(text):
         digits = re.sub(r"[ -]", "", match[0])
         network = any(len(digits) in lengths and first.match(digits) for first, lengths in _NETWORKS)
@@ -124,26 +124,28 @@ def find_cards(text: str) -> Iterator[PersonalSpan]:
 
 
 def find_ibans(text: str) -> Iterator[PersonalSpan]:
-    """Account numbers, in groups or not, whose check digits are right."""
+    """Find IBANs, grouped or not, with valid check digits."""
     for match in _IBAN.finditer(text):
         candidate = match[0]
         while len(candidate) >= 15:
             if iban.is_valid(candidate):
                 yield PersonalSpan(match.start(), match.start() + len(candidate), "iban")
                 break
-            candidate = candidate.rpartition(" ")[0]  # it may have run into the words behind it
+            candidate = candidate.rpartition(" ")[0]  # it may include parts of the following words
 
 
 def find_ssns(text: str) -> Iterator[PersonalSpan]:
-    """US social security numbers: with hyphens, or with spaces where the words before it say what it is."""
+    """Find US social security numbers: with hyphens, or with spaces if the preceding words announce one."""
     for match in _SSN.finditer(text):
         if match[1] == "-" or _SSN_WORDS.search(get_preceding_text(text, match.start(), 40)):
             yield PersonalSpan(*match.span(), "ssn")
 
 
 def find_ips(text: str) -> Iterator[PersonalSpan]:
-    """Addresses that may belong to somebody, which are public ones: not loopback, private, reserved or kept
-    for documentation (RFC 1918, RFC 5737, RFC 3849), not a version."""
+    """Find public IP addresses: not loopback, private, reserved or for documentation, and not a version.
+
+    See RFC 1918, RFC 5737 and RFC 3849.
+    """
     for match in _IPV4.finditer(text):
         octets = [int(part) for part in match[0].split(".")]
         context = get_preceding_text(text, match.start(), 30)
@@ -167,7 +169,7 @@ def _is_public(text: str) -> bool:
 
 
 def find_phones(text: str) -> Iterator[PersonalSpan]:
-    """Numbers with a country code, in the American or French form, or called a phone number by the text."""
+    """Find phone numbers with a country code, in American or French form, or announced by the text."""
     for match in _PHONE.finditer(text):
         number = match[0]
         unbalanced = number.count("(") != number.count(")")
@@ -192,7 +194,10 @@ def _is_phone(number: str, context: str, after: str) -> bool:
 
 
 def _is_possible(number: str) -> bool:
-    """With a country code: the length is right. New and unused ranges are no reason to let one through."""
+    """Return whether the length of a number with a country code is possible.
+
+    New and unused number ranges count as well.
+    """
     try:
         return phonenumbers.is_possible_number(phonenumbers.parse(number, None))
     except phonenumbers.NumberParseException:
@@ -206,12 +211,7 @@ def _is_valid(number: str, region: str) -> bool:
         return False
 
 
-# Credentials in a text: the formats of well-known keys, and values that are assigned to a secret's name.
-#
-# An assigned value counts where it looks random (Shannon entropy of its characters, in bits) or, for a
-# password, mixes kinds of characters; a placeholder or a reference to a variable never does.
-
-RANDOM_BITS = 3.2  # a character; hexadecimal keys of 32 have about 3.7, words about 2.8
+RANDOM_BITS = 3.2  # bits per character; hexadecimal keys of 32 have about 3.7, words about 2.8
 
 _FORMATS = (
     r"(?:AKIA|ASIA|AROA|AIDA)[0-9A-Z]{16}",  # Amazon
@@ -257,7 +257,7 @@ SECRET_GATE = (
 
 
 def find_secrets(text: str) -> Iterator[PersonalSpan]:
-    """Keys, tokens, private keys, and the values of passwords."""
+    """Find keys, tokens, private keys and password values."""
     yield from _find_private_keys(text)
     for match in _KEY.finditer(text):
         if entropy(match[0]) >= RANDOM_BITS:
@@ -272,7 +272,7 @@ def find_secrets(text: str) -> Iterator[PersonalSpan]:
 
 
 def _find_private_keys(text: str) -> Iterator[PersonalSpan]:
-    """From each beginning to the next end; only the beginnings where no end comes any more."""
+    """Yield spans from each key header to the next footer, or the header alone if no footer follows."""
     place, closed = 0, True
     while (begin := _PEM.search(text, place)) is not None:
         end = _PEM_END.search(text, begin.end()) if closed else None
@@ -293,6 +293,6 @@ def _is_secret(value: str, match: re.Match[str]) -> bool:
 
 
 def entropy(text: str) -> float:
-    """Shannon entropy of the characters, in bits a character."""
+    """Return the Shannon entropy of the characters, in bits per character."""
     total = len(text)
     return -sum(n / total * math.log2(n / total) for n in Counter(text).values())

@@ -1,9 +1,9 @@
-"""The group `labels`: which labels are likely wrong, by confident learning (Northcutt et al. 2021,
-cleanlab).
+"""The group `labels`: likely label errors, by confident learning (Northcutt et al. 2021, cleanlab).
 
-A small classifier gives each row out-of-fold probabilities from its meaning, words and character n-grams.
-A row is suspected where the other rows' label for it is another. Classes with fewer distinct texts than
-folds can't be judged.
+A small classifier gives each row out-of-fold probabilities from its embedding, words and character
+n-grams. A row is suspect if the other rows predict another label for it, with more confidence than the
+row's own label usually gets. Classes with fewer distinct texts than folds can't be judged: their rows stay
+null and are counted. The label itself is never part of the features.
 """
 
 from __future__ import annotations
@@ -34,18 +34,16 @@ from store.core.errors import DataError
 from store.core.row_schemas import SetFigure
 from store.data.config import ProfileConfig
 
-# What label the other rows would give each row: out-of-fold probabilities of a small classifier.
-#
-# Features are the row's vector of meaning beside its words and character n-grams (TF-IDF, reduced to
-# `REDUCED` directions): on questions and moods, where small words decide, these raise the average precision
-# of found label errors from 0.62 to 0.75; on topics they add little. A logistic regression is trained on
-# four of five folds and asked about the fifth. Rows of equal text lie in one fold, or a row would be judged
-# by its copy.
+# Features are the row's embedding plus its words and character n-grams (TF-IDF, reduced to `REDUCED`
+# dimensions). On questions and moods, where function words decide, the latter raise the average precision of
+# the label errors found from 0.62 to 0.75; on topics they add little. A logistic regression is trained on
+# four of five folds and predicts the fifth. Rows of equal text are in one fold, otherwise a row would be
+# judged by its copy.
 
 FOLDS = 5
 REDUCED = 200
-MAX_TRAINING_ROWS = 20_000  # rows at most that a fold's classifier, and the features, are learned from
-CLASS_ROWS = 40  # rows of a class that are kept in them where there are more rows than that
+MAX_TRAINING_ROWS = 20_000  # maximum rows that a fold's classifier and the features are fitted on
+CLASS_ROWS = 40  # rows of each class that stay in such a sample
 CHUNK = 10_000
 INVERSE_REGULARISATION = 3.0
 ITERATIONS = 80
@@ -54,28 +52,30 @@ SEED = 0
 
 @dataclass
 class OutOfFoldPrediction:
-    """probabilities float32 [rows, classes] out of fold; trained: rows that each fold learned from."""
+    """probabilities: float32 [rows, classes], out of fold. trained: number of training rows of each fold."""
 
     probabilities: np.ndarray
     trained: int
 
 
 def assign_folds(texts: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The fold of each row, int8: each label is dealt evenly; rows of equal text (equal numbers in `texts`)
-    go together, with the label of the first of them."""
+    """Return the fold of each row, int8, with each label spread evenly.
+
+    Rows of equal text (equal numbers in `texts`) are in the same fold, by the label of the first of them.
+    """
     _, first, group = np.unique(texts, return_index=True, return_inverse=True)
     shuffled = np.random.default_rng(SEED).permutation(len(first))
     order = shuffled[np.argsort(labels[first][shuffled], kind="stable")]
     of_group = np.empty(len(first), np.int8)
-    of_group[order] = np.arange(len(order)) % FOLDS  # neighbours in a label go to different folds
+    of_group[order] = np.arange(len(order)) % FOLDS  # neighbours with the same label are in different folds
     return of_group[group]
 
 
 def predict_out_of_fold(
     texts: Sequence[str], vectors: np.ndarray, labels: np.ndarray, fold: np.ndarray, progress: Progress
 ) -> OutOfFoldPrediction:
-    """Probabilities of the classes 0 … max(labels) for rows with texts, vectors and labels."""
-    with threadpool_limits(1):  # equal numbers on every run
+    """Predict probabilities of the classes 0 … max(labels) from the texts and vectors of rows."""
+    with threadpool_limits(1):  # reproducible results
         features = _build_features(texts, vectors, labels, progress)
         probabilities = np.zeros((len(labels), int(labels.max()) + 1), np.float32)
         trained = 0
@@ -100,7 +100,7 @@ def predict_out_of_fold(
 def _build_features(
     texts: Sequence[str], vectors: np.ndarray, labels: np.ndarray, progress: Progress
 ) -> np.ndarray:
-    """float32 [rows, 256 + at most 200]."""
+    """Build the features, float32 [rows, 256 + at most 200]."""
     sample = _sample_rows(labels, MAX_TRAINING_ROWS)
     drawn = [texts[i] for i in sample]
     rare = 2 if len(drawn) >= 500 else 1
@@ -114,7 +114,7 @@ def _build_features(
     for counter in (words, letters):
         try:
             counted.append(counter.fit(drawn))
-        except ValueError:  # no row has a word
+        except ValueError:  # no row has words
             continue
     center = vectors[sample].mean(axis=0)
     if not counted:
@@ -136,7 +136,10 @@ def _build_features(
 
 
 def _sample_rows(labels: np.ndarray, most: int) -> np.ndarray:
-    """Places of about `most` rows drawn by seed, with some of every class; all where there are fewer."""
+    """Return positions of about `most` rows drawn by seed, with some of every class.
+
+    Returns all positions if there are fewer rows.
+    """
     if len(labels) <= most:
         return np.arange(len(labels))
     order = np.random.default_rng(SEED).permutation(len(labels))
@@ -146,20 +149,14 @@ def _sample_rows(labels: np.ndarray, most: int) -> np.ndarray:
     return np.union1d(order[:most], of_every)
 
 
-# The group `labels`: which labels are likely wrong, by confident learning (Northcutt et al. 2021, cleanlab).
-#
-# A row is suspected where the other rows' label for it is another, and more surely so than its own label
-# usually is. Classes with fewer distinct texts than there are folds can't be judged: their rows stay null,
-# and are counted. The label itself never enters what a row is judged by.
-
 OPTIONS: tuple[str, ...] = ()
 MAX_CLASSES = 1_000
 MAX_CELLS = 200_000_000  # rows times classes: 0.8 GB of probabilities
-PAIRS = 10  # of confused classes
+PAIRS = 10  # pairs of confused classes that are listed
 
 
 def phases(rows: int) -> Phases:
-    """In seconds on two cores, as measured with 4,000 and 40,000 rows of eight labels."""
+    """Return the phases in seconds on two cores, measured with 4,000 and 40,000 rows of eight labels."""
     learned = min(rows, MAX_TRAINING_ROWS)
     return (
         Phase("Reading what the rows mean", 1e-4 * rows),
@@ -172,8 +169,10 @@ def phases(rows: int) -> Phases:
 def compute(
     job: WorkerJob, config: ProfileConfig, rows_path: Path, progress: Progress
 ) -> tuple[pa.Table, dict[str, SetFigure]]:
-    """label_confidence, label_suggested, label_suspect and label_rank of every row, null where it can't be
-    judged; set figures confused, unjudged and accuracy. Raises DataError without two labels to judge."""
+    """Compute label_confidence, label_suggested, label_suspect and label_rank, null for unjudged rows.
+
+    Figures of the set: confused, unjudged and accuracy. Raises DataError unless two labels can be judged.
+    """
     given = pq.read_table(rows_path, columns=["label"])["label"]
     total = len(given)
     if given.null_count == total:
@@ -214,13 +213,13 @@ def compute(
 
 
 def _hash_texts(texts: pa.Array) -> np.ndarray:
-    """int64 numbers that are equal where texts are, but for case."""
+    """Return int64 hashes that are equal for equal texts, ignoring case."""
     lower = pc.utf8_lower(texts).to_numpy(zero_copy_only=False)
     return pd.util.hash_array(lower, categorize=False).view(np.int64)
 
 
 def find_judged_rows(codes: np.ndarray, same_text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows, and classes, with at least as many distinct texts as there are folds. Codes below 0: no label."""
+    """Return the rows and classes with at least as many distinct texts as folds. Codes below 0: no label."""
     labelled = np.flatnonzero(codes >= 0)
     pairs = np.unique(np.stack([codes[labelled], same_text[labelled]]), axis=1)
     texts_of = np.bincount(pairs[0], minlength=int(codes.max()) + 1)
@@ -231,12 +230,12 @@ def find_judged_rows(codes: np.ndarray, same_text: np.ndarray) -> tuple[np.ndarr
 def _check(rows: int, classes: np.ndarray, names: pa.Array) -> None:
     if len(names) < 2:
         raise DataError(
-            f"All rows have the same label {names[0].as_py()!r}.", fix="There is nothing to tell apart."
+            f"All rows have the same label {names[0].as_py()!r}.", fix="At least two labels are needed."
         )
     if len(classes) < 2:
         raise DataError(
             f"Of {len(names)} labels {len(classes)} have the {FOLDS} different texts that judging needs.",
-            fix="Add rows, or map the column that holds the label.",
+            fix="Add rows, or map the label column.",
         )
     if len(classes) > MAX_CLASSES or rows * len(classes) > MAX_CELLS:
         raise DataError(
@@ -247,7 +246,7 @@ def _check(rows: int, classes: np.ndarray, names: pa.Array) -> None:
 
 
 def find_suspect_labels(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(suspected bool [rows], quality float [rows]: the probability of the row's own label)."""
+    """Return (suspect bool [rows], quality float [rows]: the probability of the row's own label)."""
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
@@ -256,7 +255,7 @@ def find_suspect_labels(labels: np.ndarray, probabilities: np.ndarray) -> tuple[
 
 
 def rank_quality(quality: np.ndarray) -> np.ndarray:
-    """1 for the lowest quality; equal ones in the order of the rows."""
+    """Return the rank of each row, 1 for the lowest quality; ties in row order."""
     order = np.argsort(quality, kind="stable")
     ranked = np.empty(len(order), np.int32)
     ranked[order] = np.arange(1, len(order) + 1)
@@ -266,7 +265,10 @@ def rank_quality(quality: np.ndarray) -> np.ndarray:
 def summarise_confusions(
     labels: np.ndarray, suggested: np.ndarray, suspects: np.ndarray, names: list[str]
 ) -> SetFigure:
-    """`pairs`: [given, suggested, suspects], the most frequent first; they hold `value` of `n` suspects."""
+    """Summarize the confusions among suspect rows.
+
+    `pairs`: [given, suggested, suspects], the most frequent first; they cover `value` of `n` suspects.
+    """
     counts = Counter(zip(labels[suspects].tolist(), suggested[suspects].tolist(), strict=True))
     top = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:PAIRS]
     pairs = [(names[given], names[other], count) for (given, other), count in top]
@@ -291,7 +293,7 @@ def _summarise_unjudged(codes: np.ndarray, classes: np.ndarray, total: int, name
 
 
 def _build_table(columns: dict[str, tuple[Any, pa.DataType]], rows: np.ndarray, total: int) -> pa.Table:
-    """A line for each of the `total` rows; columns: the values at `rows` and their type, null elsewhere."""
+    """Build a table of `total` rows; columns: the values at `rows` and their type, null elsewhere."""
     return pa.table(
         {"row_id": pa.array(np.arange(total, dtype=np.int64))}
         | {name: _scatter_values(values, rows, total, kind) for name, (values, kind) in columns.items()}
@@ -299,7 +301,7 @@ def _build_table(columns: dict[str, tuple[Any, pa.DataType]], rows: np.ndarray, 
 
 
 def _scatter_values(values: Any, rows: np.ndarray, total: int, kind: pa.DataType) -> pa.Array:
-    """The values at their rows, null elsewhere."""
+    """Return the values at their rows, null elsewhere."""
     place = np.full(total, -1)
     place[rows] = np.arange(len(rows))
     return pa.array(values, kind).take(pa.array(place, mask=place < 0))

@@ -1,8 +1,9 @@
-"""The group `map`: where each row lies on a map of meanings, its topic, its template, and how diverse the
-set is.
+"""The group `map`: position of each row on a semantic map, its topic and template, and the set's diversity.
 
-Everything rests on one vector a row and fixed seeds. Figures of diversity are taken on a sample of stated
-size `n`, so that sets of different size compare; halves of the rows say what a random half would lose.
+Everything is computed from one embedding per row, with fixed seeds. Diversity figures are taken on a
+sample of stated size `n`, because most of them depend on the amount of text: this makes data sets of
+different size comparable. A smaller data set has a smaller `n`. Random halves show what a random half of
+the rows would lose.
 """
 
 from __future__ import annotations
@@ -28,22 +29,20 @@ from engine.worker.job import Phase, Phases, WorkerJob
 from store.core.row_schemas import SetFigure
 from store.data.config import ProfileConfig
 
-# Templates: the first words that many prompts share, such as "Write a poem about".
-#
-# A row's template is the longest run of first words, from `MIN_OPENING_WORDS` to `MAX_OPENING_WORDS`,
-# that at least 1% of the rows and at least five begin with, in any case. It is spelled as its first row
-# spells it.
+# Templates: first words shared by many prompts, such as "Write a poem about". A row's template is the longest
+# sequence of first words, from `MIN_OPENING_WORDS` to `MAX_OPENING_WORDS`, that at least 1% of the rows and
+# at least five rows begin with, ignoring case. It has the spelling of its first row.
 
 MIN_OPENING_WORDS, MAX_OPENING_WORDS = 3, 12  # words
-OPENING_SHARE, OPENING_ROWS = 0.01, 5  # of the rows at least, and so many
+OPENING_SHARE, OPENING_ROWS = 0.01, 5  # minimum share and number of rows
 
 
 def find_templates(prompts: Sequence[str | None]) -> list[str | None]:
-    """The template of each prompt, None where too few share its first words."""
+    """Return the template of each prompt, or None if too few prompts share its first words."""
     words = [(prompt or "").split(None, MAX_OPENING_WORDS)[:MAX_OPENING_WORDS] for prompt in prompts]
     least = max(OPENING_ROWS, int(np.ceil(OPENING_SHARE * len(words))))
     lengths = np.fromiter((len(row) for row in words), np.int64, len(words))
-    group = np.zeros(len(words), np.int64)  # rows that share their words so far
+    group = np.zeros(len(words), np.int64)  # rows with equal words so far
     alive = np.arange(len(words))
     templates: list[str | None] = [None] * len(words)
     for length in range(1, MAX_OPENING_WORDS + 1):
@@ -67,23 +66,26 @@ def find_templates(prompts: Sequence[str | None]) -> list[str | None]:
     return templates
 
 
-# Size against diversity: what a random half of the rows would lose.
+# What a random half of the rows would lose in diversity.
 #
-# Three losses, each the mean over `REPEATS` random halves with its spread: of topics, of distinct pairs of
-# words, and of coverage. Coverage asks how far the rows that were left out lie from the nearest row that
-# was kept, against how far each row lies from its nearest neighbour in the whole: 0 says that half covers
-# the same ground as well, 0.5 that what was left out is twice as far from anything kept.
+# Three losses, each the mean over `HALF_REPEATS` random halves with its spread: of topics, of distinct word
+# pairs, and of coverage. Coverage compares the distance of the left-out rows to the nearest kept row with
+# their distance to the nearest row of the whole set: 0 means that half covers the same ground, 0.5 that
+# left-out rows are twice as far from any kept row.
 
 HALF_REPEATS = 8
-COVERAGE_ROWS = 2_000  # rows among which distances are taken
-PAIRED_WORDS = 100  # of a row whose pairs are counted
+COVERAGE_ROWS = 2_000  # rows between which distances are computed
+PAIRED_WORDS = 100  # words of a row whose pairs are counted
 
 
 def compute_half_loss(
     vectors: np.ndarray, topics: np.ndarray, words: list[list[str]]
 ) -> dict[str, SetFigure]:
-    """Figures half_loss (coverage), half_loss_topics and half_loss_pairs: {"value", "sd", "low", "high", "n",
-    "repeats"}; rows come in random order. Values are None where there are fewer than four rows."""
+    """Compute the figures half_loss (coverage), half_loss_topics and half_loss_pairs.
+
+    Each is {"value", "sd", "low", "high", "n", "repeats"}; rows must be in random order. Values are None
+    for fewer than four rows.
+    """
     pairs = [np.array(sorted({hash_pair(a, b) for a, b in pairwise(row[:PAIRED_WORDS])}),
              np.uint64) for row in words]  # fmt: skip
     random = np.random.default_rng(0)
@@ -102,13 +104,16 @@ def compute_half_loss(
 
 
 def hash_pair(first: str, second: str) -> int:
-    """64 bits of a pair of words, the same in every process."""
+    """Return a 64-bit hash of a pair of words that is the same in every process."""
     text = f"{first} {second}".encode("utf-8", "replace")
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
 
 
 def _compute_coverage(distances: np.ndarray, kept: np.ndarray) -> float | None:
-    """1 - (mean distance to the nearest row in the whole) / (to the nearest kept row), over rows left out."""
+    """Return 1 - (mean distance to the nearest row) / (mean distance to the nearest kept row).
+
+    Both means are over the rows left out.
+    """
     left = ~kept
     if not kept.any() or not left.any():
         return None
@@ -125,7 +130,7 @@ def _compute_distinct_loss(pairs: list[np.ndarray], kept: np.ndarray) -> float |
 
 
 def _summarise_halves(values: list[float | None], n: int) -> SetFigure:
-    """Mean, standard deviation and range over the halves."""
+    """Return mean, standard deviation and range over the halves."""
     measured = [value for value in values if value is not None]
     if not measured:
         return {"value": None, "n": n, "unit": "rows", "repeats": 0}
@@ -140,23 +145,17 @@ def _summarise_halves(values: list[float | None], n: int) -> SetFigure:
     }
 
 
-# How diverse a data set is, and what a random half of it would lose.
-#
-# Every figure is taken on a sample of stated size `n`, so that sets of different size compare: most of these
-# numbers change with how much text they are taken from. Where the set is smaller, `n` says so.
-#
 # Self-BLEU (Zhu et al. 2018): how well each row is predicted by the others, as BLEU-4 against all of them.
-#
-# Lower is more diverse. Counts of an n-gram are clipped by the most that any other row has, of which the two
-# highest rows are enough to know, so that 200 rows take milliseconds. Precisions without a hit count half a
-# hit (as in NLTK's first smoothing), or short rows would all be 0.
+# Lower is more diverse. The counts of an n-gram are clipped to the maximum in any other row. The two highest
+# rows suffice for that, so that 200 rows take milliseconds. Precisions without a hit count half a hit (as in
+# NLTK's first smoothing method), otherwise short rows would all be 0.
 
 MAX_ORDER = 4
 Gram = tuple[str, ...]
 
 
 def self_bleu(rows: list[list[str]]) -> float | None:
-    """Mean over rows of at least four words, 0 to 1; None where fewer than two have them."""
+    """Return the mean over rows of at least four words, 0 to 1; None for fewer than two such rows."""
     rows = [row for row in rows if len(row) >= MAX_ORDER]
     if len(rows) < 2:
         return None
@@ -174,7 +173,7 @@ def self_bleu(rows: list[list[str]]) -> float | None:
 
 
 def _find_two_highest(counts: list[Counter[Gram]]) -> dict[Gram, tuple[int, int, int]]:
-    """n-gram -> (its highest count in a row, that row, its highest count in any other row)."""
+    """Return n-gram -> (its highest count in a row, that row, its highest count in any other row)."""
     best: dict[Gram, tuple[int, int, int]] = {}
     for i, own in enumerate(counts):
         for gram, n in own.items():
@@ -189,27 +188,27 @@ def _find_max_elsewhere(highest: tuple[int, int, int], i: int) -> int:
 
 
 def _compute_brevity(length: int, lengths: list[int]) -> float:
-    """ln of the penalty against the other row of the nearest length (the shorter of two)."""
+    """Return the log brevity penalty against the other row of the closest length (the shorter of two)."""
     others = lengths.copy()
     others.remove(length)
     nearest = min(others, key=lambda other: (abs(other - length), other))
     return min(0.0, 1 - nearest / length)
 
 
-COUNTED_WORDS = 20_000  # of which distinct words and pairs are counted
-COMPRESSED_BYTES = 1_000_000  # of text that are compressed
-DIVERSITY_ROWS = 5_000  # drawn for all of it
-ROW_CHARACTERS = 2_000  # of a row
+COUNTED_WORDS = 20_000  # words among which distinct words and pairs are counted
+COMPRESSED_BYTES = 1_000_000  # bytes of text that are compressed
+DIVERSITY_ROWS = 5_000  # rows drawn for all figures
+ROW_CHARACTERS = 2_000  # characters of a row
 VENDI_ROWS = 1_000  # rows
 BLEU_ROWS = 200  # rows
-VENDI_HALVES = 20  # from which the interval of the Vendi score comes
+VENDI_HALVES = 20  # halves for the interval of the Vendi score
 _WORD = re.compile(r"\w+")
 
 
 def compute_diversity_figures(
     rows_path: Path, vectors: np.ndarray, topics: np.ndarray, templates: list[str | None]
 ) -> dict[str, SetFigure]:
-    """{"distinct_1": {"value", "n", …}, …}; value is None where the set is too small to say."""
+    """Return {"distinct_1": {"value", "n", …}, …}; value is None if the set is too small."""
     total = len(vectors)
     order = np.random.default_rng(0).permutation(sample_rows(total, DIVERSITY_ROWS))
     texts = [
@@ -229,8 +228,10 @@ def compute_diversity_figures(
 
 
 def distinct_shares(rows: list[list[str]]) -> dict[str, SetFigure]:
-    """Share of distinct words, and of distinct pairs of neighbouring words, in the first `WORDS` words (Li et
-    al. 2016, distinct-n); pairs do not reach over the end of a row."""
+    """Return the shares of distinct words and word pairs in the first `COUNTED_WORDS` words (distinct-n).
+
+    Li et al. 2016. Pairs don't cross the end of a row.
+    """
     singles: list[str] = []
     pairs: list[tuple[str, str]] = []
     for row in rows:
@@ -254,7 +255,7 @@ def distinct_shares(rows: list[list[str]]) -> dict[str, SetFigure]:
 
 
 def compression_ratio(texts: list[str]) -> SetFigure:
-    """Compressed over raw size of about a megabyte of rows (gzip, level 6). Healthy: 0.3 to 0.5."""
+    """Return compressed / raw size of about a megabyte of rows (gzip, level 6). Healthy: 0.3 to 0.5."""
     raw = bytearray()
     for count, text in enumerate(texts, 1):  # noqa: B007 (the rows that were taken)
         raw += text.encode("utf-8", "replace") + b"\n"
@@ -267,7 +268,10 @@ def compression_ratio(texts: list[str]) -> SetFigure:
 
 
 def cluster_entropy(topics: np.ndarray) -> SetFigure:
-    """H / ln k of the shares of the k topics: 1 where all are equally frequent, 0 where one has every row."""
+    """Return H / ln k of the shares of the k topics.
+
+    It is 1 if all are equally frequent, 0 if one has every row.
+    """
     shares = np.bincount(topics) / max(1, len(topics))
     k = len(shares)
     shares = shares[shares > 0]
@@ -276,13 +280,15 @@ def cluster_entropy(topics: np.ndarray) -> SetFigure:
 
 
 def vendi_score(vectors: np.ndarray) -> float:
-    """exp(-Σ λ ln λ) over the eigenvalues λ of K / n with the cosine kernel (Friedman and Dieng 2023):
-    how many rows without anything in common would be as diverse. Rows that are 0 are left out."""
+    """Return exp(-Σ λ ln λ) over the eigenvalues λ of K / n with the cosine kernel (Friedman and Dieng 2023).
+
+    This is the number of completely dissimilar rows with the same diversity. Zero rows are left out.
+    """
     lengths = np.linalg.norm(vectors, axis=1)
     unit = (vectors[lengths > 0] / lengths[lengths > 0, None]).astype(np.float64)
     if not len(unit):
         return 0.0
-    # XᵀX and XXᵀ have the same eigenvalues but for zeros; the smaller one is decomposed.
+    # XᵀX and XXᵀ have the same nonzero eigenvalues; decompose the smaller one.
     kernel = unit.T @ unit if len(unit) > unit.shape[1] else unit @ unit.T
     values = np.linalg.eigvalsh(kernel / len(unit))
     values = values[values > 1e-12]
@@ -290,8 +296,10 @@ def vendi_score(vectors: np.ndarray) -> float:
 
 
 def estimate_vendi(sample: np.ndarray) -> SetFigure:
-    """With a 95% interval by the delete-half jackknife (Shao and Wu 1989): a bootstrap would repeat
-    rows, which the score takes for less diversity."""
+    """Return the Vendi score with a 95% interval by the delete-half jackknife (Shao and Wu 1989).
+
+    A bootstrap would repeat rows, which the score counts as less diversity.
+    """
     value = vendi_score(sample)
     random = np.random.default_rng(0)
     halves = [
@@ -304,7 +312,7 @@ def estimate_vendi(sample: np.ndarray) -> SetFigure:
 
 
 def find_top_template(templates: list[str | None]) -> SetFigure:
-    """Share of the rows with the most frequent template, and which it is. Healthy: below 0.1."""
+    """Return the most frequent template and its share of the rows. Healthy: below 0.1."""
     counts = Counter(template for template in templates if template)
     name, count = counts.most_common(1)[0] if counts else ("", 0)
     return {
@@ -321,11 +329,11 @@ def _compute_share(part: int, whole: int) -> float | None:
 
 
 OPTIONS: tuple[str, ...] = ()
-PROMPT_CHARACTERS = 400  # characters of a prompt in which its first words are looked for
+PROMPT_CHARACTERS = 400  # characters of a prompt that may contain its template
 
 
 def phases(rows: int) -> Phases:
-    """In seconds on two cores, as measured with 4,000 and 40,000 rows."""
+    """Return the phases in seconds on two cores, measured with 4,000 and 40,000 rows."""
     laid_out = min(rows, LAYOUT_ROWS)
     return (
         Phase("Reading what the rows mean", 1e-4 * rows),
@@ -341,7 +349,7 @@ def phases(rows: int) -> Phases:
 def compute(
     job: WorkerJob, config: ProfileConfig, rows_path: Path, progress: Progress
 ) -> tuple[pa.Table, dict[str, SetFigure]]:
-    """x, y, cluster and template of every row, and the figures of `diversity`."""
+    """Compute x, y, cluster and template of every row, and the diversity figures."""
     vectors = load_row_vectors(job.home, rows_path, progress)
     total = len(vectors)
     points = compute_components(vectors, progress)

@@ -1,7 +1,14 @@
-"""Personal data and secrets in a text, names of people and street addresses among them: `find` is what
-counts them and what redacts them. Every finder has a gate, an RE2 pattern that may let through too much,
-never too little, so that Python looks at few texts. Names go by a word list and by what stands around
-them.
+"""Find personal data and secrets in texts, including names of people and street addresses.
+
+`find_personal_data` is used both for counting and for redaction. Every finder has a gate, an RE2 pattern
+that matches every text in which the finder could find something. Gates are evaluated for a whole column at
+once, so Python only processes few texts. A gate may match too much, never too little; counts are always
+those of `find_personal_data`.
+
+Names and addresses can't be verified by check digits; they are found by a word list and their context. A
+name counts if a first name of the list precedes a surname, a title precedes a name, or the words before it
+announce a name ("my name is"); other names are missed. An address counts if a house number occurs with a
+street, in the forms of a few languages, or if it is a post box or a flat.
 """
 
 from __future__ import annotations
@@ -23,13 +30,6 @@ from engine.data.signals.identifiers import (
     get_preceding_text,
     remove_overlaps,
 )
-
-# Names of people and street addresses, by a word list and by what stands around them.
-#
-# Neither can be proven by a check digit. A name counts where a first name of the list stands before a
-# surname, where a title stands before a name, or where the words before it say that a name comes ("my name
-# is"); other names are missed. An address counts where a house number stands with a street, in the forms of
-# a few languages, or where it is a post box or a flat.
 
 FIRST_NAMES = frozenset(
     line
@@ -53,13 +53,13 @@ _INTRODUCED = re.compile(
     r"|[Ss]incerely,?|[Rr]egards,?|[Yy]ours truly,?|[Aa]ttn:?)[ \n])"
     rf"(?P<name>{_WORD}(?: {_CAPITAL}\.?)?(?:{_PARTICLE} {_WORD}){{0,2}})(?![\w-])"
 )
-# A first name by itself, where it does not begin or end the name of something else.
+# A single first name that is not part of another name.
 _ALONE = re.compile(rf"(?<![\w'’.@/_-])(?P<name>{_WORD})(?![\w@/_-]| {_CAPITAL}{_SMALL})")
 _NAMED_AFTER = re.compile(
     r"(?:\b(?:san|santa|são|st\.?|saint|sainte|king|queen|pope|hurricane|storm|mount|mt\.?|lake|fort|port|prince"
     r"|princess|lady|lord)) $"
 )
-_AMBIGUOUS = frozenset(  # a single one of them is as often a place, a thing or another word
+_AMBIGUOUS = frozenset(  # alone, these are as often a place, a thing or another word
     (
         *(
             "Angelica",
@@ -79,7 +79,7 @@ _AMBIGUOUS = frozenset(  # a single one of them is as often a place, a thing or 
         *("Sven", "Thomas", "Tommy", "Troy", "Victor", "Wallace", "Warren", "Wayne"),
     )
 )
-_NO_SURNAME = frozenset(  # they follow a first name, or a title, and make a place or a thing of it
+_NO_SURNAME = frozenset(  # after a first name or a title, these denote a place or a thing
     (
         *("Street", "St", "Road", "Rd", "Avenue", "Ave", "Lane", "Drive", "Square", "Park", "Parks", "River"),
         *(
@@ -162,7 +162,7 @@ NAME_GATE = rf"{_TITLES}|{_OPENERS}|\b(?:{'|'.join(sorted(FIRST_NAMES))})\b"
 
 
 def find_people(text: str) -> Iterator[PersonalSpan]:
-    """Names, without their titles."""
+    """Find names of people, without their titles."""
     for pattern in (_TITLED, _INTRODUCED):
         for match in pattern.finditer(text):
             if match["name"].split()[-1] not in _NO_SURNAME:
@@ -170,7 +170,7 @@ def find_people(text: str) -> Iterator[PersonalSpan]:
     place = 0
     while (full := _FULL.search(text, place)) is not None:
         is_name = full["first"] in FIRST_NAMES and full["last"] not in _NO_SURNAME
-        place = full.end() if is_name else full.end("first")  # "Producer James Sparks": the name comes second
+        place = full.end() if is_name else full.end("first")  # "Producer James Sparks": the name follows
         if is_name and not _NAMED_AFTER.search(get_preceding_text(text, full.start(), 12)):
             yield PersonalSpan(*full.span(), "person")
     for match in _ALONE.finditer(text):
@@ -225,16 +225,10 @@ STREET_GATE = (
 
 
 def find_addresses(text: str) -> Iterator[PersonalSpan]:
-    """Streets with a house number, flats and post boxes."""
+    """Find streets with a house number, flats and post boxes."""
     for match in _STREET.finditer(text):
         yield PersonalSpan(match.start(), match.start() + len(match[0].rstrip(" ,")), "address")
 
-
-# Personal data and secrets in a text: `find` is what counts them and what redacts them.
-#
-# Every finder has a gate, an RE2 pattern that lets through all that the finder could match: over a column
-# of texts it is asked of all rows at once, and Python looks at the few that pass. A gate may let through
-# too much, never too little; the counts of a row are always those of `find`.
 
 __all__ = ["FINDERS", "Finder", "find_personal_data"]
 
@@ -244,19 +238,19 @@ _EMAIL = re.compile(
 
 
 def find_emails(text: str) -> Iterator[PersonalSpan]:
-    """name@domain; the addresses of git remotes are none."""
+    """Find email addresses; git remote addresses don't count."""
     return (PersonalSpan(*match.span(), "email") for match in _EMAIL.finditer(text))
 
 
 @dataclass(frozen=True)
 class Finder:
-    """What finds one kind, and the RE2 pattern that every text it could find something in matches."""
+    """A finder of one kind, and the RE2 pattern that every text with a finding matches."""
 
     gate: str
     find: Callable[[str], Iterator[PersonalSpan]]
 
 
-# In the order in which they claim a place that several could.
+# In order of precedence for spans that several finders match.
 FINDERS: dict[str, Finder] = {
     "secret": Finder(SECRET_GATE, find_secrets),
     "email": Finder("@", find_emails),
@@ -273,10 +267,10 @@ FINDERS: dict[str, Finder] = {
 
 
 def find_personal_data(text: str, kinds: Collection[str] | None = None) -> list[PersonalSpan]:
-    """What is found of these kinds (all where None), without overlaps, in the order of the text.
+    """Return the findings of these kinds (all if None), without overlaps, in text order.
 
-    A place belongs to one kind, whichever kinds are asked for: a card number is never taken for a phone
-    number because cards were not asked for.
+    A span belongs to one kind regardless of `kinds`: a card number never counts as a phone number because
+    cards were not requested.
     """
     spans = (span for finder in FINDERS.values() for span in finder.find(text))
     return [span for span in remove_overlaps(spans) if kinds is None or span.kind in kinds]

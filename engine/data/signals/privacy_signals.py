@@ -1,8 +1,7 @@
-"""The group `privacy`: how many of each kind of personal data, secrets and swear words a row holds.
+"""The group `privacy`: counts of each kind of personal data, secrets and swear words in a row.
 
-The counts are those of `personal_data.find`, which redaction uses too. Gates are asked of all texts at
-once, and Python reads only the rows that passed one. Swear words are few and plain, so that false alarms
-are rare.
+The counts are those of `find_personal_data`, which redaction uses too. Nine of ten rows match no gate of
+most finders: gates are evaluated for all texts at once, and Python only reads the rows that match one.
 """
 
 from __future__ import annotations
@@ -20,11 +19,9 @@ from engine.worker.job import WorkerJob
 from store.core.row_schemas import SignalOptions
 from store.data.config import ProfileConfig
 
-# Swear words and slurs of English, whole words with their simple inflections, masked forms among them.
-#
-# The words are few and plain: a word that is as often something else (cock, ass as an animal is let through
-# for its other use) costs more false alarms than it finds. Mild words such as damn and hell are not
-# counted.
+# English swear words and slurs: whole words with simple inflections, and masked forms. The list is short and
+# unambiguous: a word that often means something else (cock, or ass for the animal) causes more false alarms
+# than findings. Mild words such as damn and hell are not counted.
 
 _WORDS = (
     r"(?:mother)?fuck(?:s|ed|er|ers|in|ing|ings|wit|wits|head|heads|face|up|tard|able)?",
@@ -45,28 +42,23 @@ _PROFANITY = re.compile(rf"(?<![\w*]){PROFANITY}(?![\w*])", re.IGNORECASE)
 
 
 def count_profanity(text: str) -> int:
-    """How many times the text swears."""
+    """Return the number of swear words in the text."""
     return sum(1 for _ in _PROFANITY.finditer(text))
 
-
-# The group `privacy`: how many of each kind of personal data, secrets and swear words a row holds.
-#
-# The counts are those of `pii.find`, which redaction uses too. Nine rows of ten pass no gate of most finders:
-# each gate is asked of all texts at once, and Python reads only the rows that passed it.
 
 READS = ("text",)
 
 
 def prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[None, SignalOptions]:
-    """Nothing is needed and nothing can be chosen."""
+    """Return no context and no options."""
     return None, {}
 
 
 def measure(batch: pa.RecordBatch, context: None) -> dict[str, np.ndarray]:
-    """The columns of the group, int32."""
+    """Compute the columns of the group, int32."""
     texts = batch.column("text").fill_null("")
     counts = {kind: np.zeros(len(texts), np.int32) for kind in (*FINDERS, "profanity")}
-    passed: dict[int, list[str]] = {}  # row -> finders whose gate it passed, in their order
+    passed: dict[int, list[str]] = {}  # row -> finders whose gate it matches, in order
     for kind, finder in FINDERS.items():
         for row in _find_matching(texts, finder.gate):
             passed.setdefault(row, []).append(kind)

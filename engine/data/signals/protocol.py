@@ -1,39 +1,40 @@
-"""What the module of a group of signals has; `store.data.signals` names the module of each group.
+"""Interface of the modules of signal groups; `store.data.signals` names the module of each group.
 
-The job `profile` calls it, checks that every row has the group's columns, makes the figures and writes the
-sidecar. A module has one of two shapes, told apart by which function it has.
+The job `profile` calls the module, checks that every row has the group's columns, computes the figures and
+writes the sidecar. A module has one of two shapes, distinguished by the function it defines.
 
 **Row-local**: a row's values depend on that row alone.
 
     READS: tuple[str, ...]
-        Columns of rows.parquet that `measure` looks at.
-    prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[Context, dict]
-        What `measure` needs beside the rows (anything that pickles: it crosses to a second process), and the
-        options that decided the values. A version of the data that kept a row takes its values over where
-        the options are equal. May tell progress with `job.progress`, and raises what the user should read.
+        Columns of rows.parquet that `measure` reads.
+    prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[Context, dict]
+        Return what `measure` needs in addition to the rows (must be picklable, as it is passed to other
+        processes), and the options that determine the values. A version with unchanged rows reuses their
+        values if the options are equal. May report progress with `job.progress`; raises errors for the user.
     measure(batch: pa.RecordBatch, context: Context) -> dict[str, pa.Array | np.ndarray]
-        `batch` has row_id and READS; the answer has every column of the group, one value for each row of the
-        batch in its order. Called for batches in any order, in two processes.
+        `batch` has row_id and READS; the result has every column of the group, one value for each row of the
+        batch in its order. Called for batches in any order, in several processes.
 
-**Whole-set**: what a row is worth depends on the others, or what measures it is dear to load.
+**Whole-set**: a row's values depend on other rows, or the measuring model is expensive to load.
 
     OPTIONS: tuple[str, ...]
-        Fields of ProfileConfig that decide the values; stored with the sidecar. `()` where none does.
-    compute(job: Job, config: ProfileConfig, rows_path: Path, progress: Progress)
+        Fields of ProfileConfig that determine the values; stored with the sidecar. `()` if there are none.
+    compute(job: WorkerJob, config: ProfileConfig, rows_path: Path, progress: Progress)
             -> tuple[pa.Table, dict[str, dict]]
-        A table of row_id (int64) and every column of the group, one row for each row of rows.parquet in
-        their order, null where a row was not measured; and figures of the set as a whole, named without
-        their prefix: {"diversity": {"value": 0.4, "n": 2000}} is stored as "set.diversity".
+        Return a table of row_id (int64) and every column of the group, one row for each row of rows.parquet
+        in order, null for unmeasured rows; and figures of the whole set, named without their prefix:
+        {"diversity": {"value": 0.4, "n": 2000}} is stored as "set.diversity".
     progress(done, total, unit="rows", message="")
-        Tells the user at most once a second, with an estimate of what is left, and raises Cancelled where
-        the job was cancelled: call it often. Another unit, total or message is told at once.
+        Report progress at most once a second, with an estimate of the remaining time; raises JobCancelled if
+        the job was cancelled, so call it often. A new unit, total or message is reported at once.
     phases(rows: int) -> Phases
-        Its phases where the data set has so many rows, by the messages that it tells (`engine.worker`).
+        Return the phases for a data set of `rows` rows, named by the messages of `progress`
+        (`engine.worker`).
 
-Column types: number int32 or float32, flag bool, category string, group int64. The job casts numbers of other
-widths, and refuses other types, missing or additional columns, and rows that are missing or out of order.
+Column types: number int32 or float32, flag bool, category string, group int64. The job casts numbers of
+other widths, and rejects other types, missing or additional columns, and missing or unordered rows.
 
-`split_parts` gives a batch as the parts that signals look at: the whole text, what was asked, the answer.
+`split_parts` splits a batch into the parts that signals read: whole text, prompt and answer.
 """
 
 from __future__ import annotations
@@ -44,57 +45,22 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-# What a module of a group of signals has; `store.data.signals` names the module of each group.
-#
-# The job `profile` calls the module, checks that it gave the group's columns for every row, makes the figures
-# and writes the sidecar. A module has one of two shapes, told apart by which function it has.
-#
-# **Row-local**: a row's values depend on that row alone.
-#
-# READS: tuple[str, ...]
-# Columns of rows.parquet that `measure` looks at.
-# prepare(job: Job, config: ProfileConfig, rows_path: Path) -> tuple[Context, dict]
-# What `measure` needs beside the rows (anything that pickles: it crosses to a second process), and the
-# options that decided the values. A version of the data that kept a row takes its values over where
-# the options are equal. May tell progress with `job.progress`, and raises what the user should read.
-# measure(batch: pa.RecordBatch, context: Context) -> dict[str, pa.Array | np.ndarray]
-# `batch` has row_id and READS; the answer has every column of the group, one value for each row of the
-# batch in its order. Called for batches in any order, in two processes.
-#
-# **Whole-set**: what a row is worth depends on the others, or what measures it is dear to load.
-#
-# OPTIONS: tuple[str, ...]
-# Fields of ProfileConfig that decide the values; stored with the sidecar. `()` where none does.
-# compute(job: Job, config: ProfileConfig, rows_path: Path, progress: Progress)
-# -> tuple[pa.Table, dict[str, dict]]
-# A table of row_id (int64) and every column of the group, one row for each row of rows.parquet in
-# their order, null where a row was not measured; and figures of the set as a whole, named without
-# their prefix: {"diversity": {"value": 0.4, "n": 2000}} is stored as "set.diversity".
-# progress(done, total, unit="rows", message="")
-# Tells the user at most once a second, with an estimate of what is left, and raises Cancelled where
-# the job was cancelled: call it often. Another unit, total or message is told at once.
-# phases(rows: int) -> Phases
-# Its phases where the data set has so many rows, by the messages that it tells (`engine.worker`).
-#
-# Column types: number int32 or float32, flag bool, category string, group int64. The job casts numbers of
-# other widths, and refuses other types, missing or additional columns, and rows that are missing or out of
-# order.
-
-Progress = Callable[..., None]  # (done, total, unit="rows", message="")
+Progress = Callable[..., None]  # called as (done, total, unit="rows", message="")
 
 
-# A batch of rows as the parts that signals look at: the whole text, what was asked, and the last answer.
-#
-# The same parts as `prompt` and `answer` of `store.data.filters`: the turns before the last one, joined
-# by blank lines, and the last one. The answer of a plain text is the text itself, and nothing was asked.
+# The parts equal `prompt` and `answer` of `store.data.filters`: the turns before the last one, joined by
+# blank lines, and the last one. The answer of a plain text is the text itself, and its prompt is empty.
 
-PART_COLUMNS = ("messages", "text", "label", "choices")  # rows of earlier imports have no choices
+PART_COLUMNS = ("messages", "text", "label", "choices")  # rows of older imports have no choices
 
 
 @dataclass
 class Parts:
-    """One entry a row. `asked`: the turn before the answer; `answered`: bool [n], the row is a conversation;
-    `labelled`: bool [n], the answer is a label or one of the choices that the row gives."""
+    """Parts of a batch, one entry per row.
+
+    `asked`: the turn before the answer. `answered`: bool [n], the row is a conversation. `labelled`: bool
+    [n], the answer is a label or one of the row's choices.
+    """
 
     texts: list[str]
     prompts: list[str]
@@ -108,7 +74,7 @@ class Parts:
 
 
 def split_parts(batch: pa.RecordBatch) -> Parts:
-    """The parts of a batch that has the columns of `PART_COLUMNS`."""
+    """Split a batch with the columns `PART_COLUMNS` into its parts."""
     texts = [text or "" for text in batch.column("text").to_pylist()]
     messages = batch.column("messages")
     answered = messages.is_valid().to_numpy(zero_copy_only=False)

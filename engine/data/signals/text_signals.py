@@ -1,7 +1,7 @@
-"""The group `text`: lengths, language, and faults of the writing, of every row by itself.
+"""The group `text`: length, language, and faults of the text of every row by itself.
 
-What one scan of all texts can tell (HTML, boilerplate, damaged characters) is asked of the whole batch at
-once with RE2; Python looks only at rows that such a scan let through.
+What a single scan can detect (HTML, boilerplate, damaged characters) is matched with RE2 over the whole
+batch; Python only processes rows that match.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from store.data.dataset_files import iterate_batches
 
 READS = PART_COLUMNS
 LEARNING_ROWS = 5_000  # rows
-NGRAM_WORDS = 3  # words that make a repeat
+NGRAM_WORDS = 3  # words of a repeat
 
-# Scripts that put no spaces between words: each of their characters counts as a word.
+# Scripts without spaces between words: each character counts as a word.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _UNSPACED_WORDS = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]"
@@ -49,7 +49,7 @@ _UNSPACED_WORDS = re.compile(
 
 
 def prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[EndingHabits, SignalOptions]:
-    """How the answers of the first rows end; nothing can be chosen."""
+    """Return how the answers of the first rows end; there are no options to choose."""
     first = next(iterate_batches(pq.ParquetFile(rows_path), LEARNING_ROWS, list(PART_COLUMNS)), None)
     answers: list[str] = []
     if first is not None:
@@ -61,7 +61,7 @@ def prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[End
 
 
 def measure(batch: pa.RecordBatch, context: EndingHabits) -> dict[str, pa.Array | np.ndarray]:
-    """The columns of the group. Signals of an answer are null for a plain text, which has none."""
+    """Compute the columns of the group. Answer signals are null for plain texts."""
     parts = split_parts(batch)
     texts = pa.array(parts.texts, pa.string())
     words, answer_words, repetition = _count_words(parts, texts)
@@ -95,7 +95,7 @@ def measure(batch: pa.RecordBatch, context: EndingHabits) -> dict[str, pa.Array 
 
 
 def _select_language_texts(parts: Parts) -> tuple[list[str], list[str]]:
-    """Prompts and answers as they are read for their language: a label is in none."""
+    """Return the prompts and answers for language detection, without labels."""
     if not parts.labelled.any():
         return parts.prompts, parts.answers
     rows = list(zip(parts.prompts, parts.answers, parts.labelled.tolist(), strict=True))
@@ -106,12 +106,12 @@ def _select_language_texts(parts: Parts) -> tuple[list[str], list[str]]:
 
 
 def _find_matching(texts: pa.Array, pattern: str) -> list[int]:
-    """Places of the texts in which RE2 finds the pattern."""
+    """Return the positions of the texts that match the RE2 pattern."""
     return np.flatnonzero(pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)).tolist()
 
 
 def _count_words(parts: Parts, texts: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Words of the whole row and of the answer (int32), and the share that repeats (float32)."""
+    """Return the words of the row and of the answer (int32), and the repeated share (float32)."""
     words = [text.lower().split() for text in parts.texts]
     answer_words = np.fromiter((len(answer.split()) for answer in parts.answers), np.int32, len(parts))
     for index in _find_matching(texts, f"[{_UNSPACED}]"):
@@ -122,13 +122,13 @@ def _count_words(parts: Parts, texts: pa.Array) -> tuple[np.ndarray, np.ndarray,
 
 
 def compute_repeated_share(words: list[str]) -> float:
-    """Share of the words that stand in a 3-gram which occurs before in the list."""
-    if len(words) - len(set(words)) < NGRAM_WORDS:  # the words of a repeat occur before, each of them
+    """Return the share of words inside a 3-gram that occurred earlier in the list."""
+    if len(words) - len(set(words)) < NGRAM_WORDS:  # each word of a repeat occurred before
         return 0.0
     if len(set(zip(words, words[1:], words[2:], strict=False))) >= len(words) - NGRAM_WORDS + 1:
         return 0.0
     seen: set[tuple[str, str, str]] = set()
-    covered = free = 0  # words counted, and the first one not yet counted
+    covered = free = 0  # words counted, and the first uncounted one
     for start, gram in enumerate(zip(words, words[1:], words[2:], strict=False)):
         if gram in seen:
             covered += start + NGRAM_WORDS - max(start, free)
@@ -139,7 +139,7 @@ def compute_repeated_share(words: list[str]) -> float:
 
 
 def _find_damage(rows: list[str], texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Rows with characters that a repair brings back, and rows with some that none does."""
+    """Return the rows with repairable characters, and the rows with unrepairable ones."""
     repairable, lost = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
     for index in _find_matching(texts, f"{BROKEN}|{PERHAPS_MOJIBAKE}"):
         if is_damaged(rows[index]):
@@ -149,7 +149,7 @@ def _find_damage(rows: list[str], texts: pa.Array) -> tuple[np.ndarray, np.ndarr
 
 
 def _find_html(rows: list[str], texts: pa.Array) -> np.ndarray:
-    """Rows with what a recipe would strip as HTML."""
+    """Return the rows from which a recipe would strip HTML."""
     marked_up = np.zeros(len(rows), bool)
     for index in _find_matching(texts, HTML):
         marked_up[index] = strip_html(rows[index]) != rows[index]
@@ -157,7 +157,7 @@ def _find_html(rows: list[str], texts: pa.Array) -> np.ndarray:
 
 
 def _flag_answers(parts: Parts, flag: Any) -> pa.Array:
-    """A flag of conversations whose answer is no label; false for a label, null for a plain text."""
+    """Flag conversations whose answer is no label; false for a label, null for plain text."""
     flags = [
         (flag(index) if not labelled else False) if answered else None
         for index, (answered, labelled) in enumerate(

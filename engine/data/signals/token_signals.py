@@ -1,8 +1,8 @@
-"""The group `tokens`: a row's tokens as the chosen model sees it, those that are trained, and what is cut.
+"""The group `tokens`: a row's tokens as the chosen model sees it, its trained tokens, and what is cut.
 
-Rows are rendered as training renders them (`engine.models.tokenization.rendering`). Where no `max_length`
-is given it is that of training: the 99th percentile of the rows' tokens, over at most `SAMPLE` rows drawn
-by seed 0; the options say which length it was and whether it was chosen.
+Rows are rendered as in training (`engine.models.tokenization.rendering`). The default `max_length` is that
+of training: the 99th percentile of the rows' tokens, over at most `SAMPLE` rows drawn with seed 0. The
+options record the length and whether it was set by the user.
 """
 
 from __future__ import annotations
@@ -24,22 +24,24 @@ from store.data import dataset_files
 from store.data.config import ProfileConfig
 
 READS = PART_COLUMNS
-PARALLEL = False  # the tokenizer has threads of its own
+PARALLEL = False  # the tokenizer has its own threads
 SAMPLE = 10_000
-CHUNK = 1_000  # rows rendered between two looks at a request to stop
+CHUNK = 1_000  # rows rendered between checks for cancellation
 
 
 @dataclass
 class TokenContext:
-    """The tokenizer, and the length that rows are cut to."""
+    """The tokenizer, and the length to which rows are cut."""
 
     tokenizer: Any
     max_length: int
 
 
 def prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[TokenContext, SignalOptions]:
-    """Load the tokenizer; choose the length. Raises ModelError, and ConfigError for a length beyond the
-    model's positions."""
+    """Load the tokenizer and choose the length.
+
+    Raises ModelError, and ConfigError for a length beyond the model's positions.
+    """
     from engine.models.bundled import ensure_bundled_model
     from engine.models.loading import BUNDLED, load_config, load_tokenizer, resolve_model  # imports torch
 
@@ -66,7 +68,7 @@ def prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[Tok
 
 
 def _sample_lengths(job: WorkerJob, tokenizer: Any) -> np.ndarray:
-    """Tokens of at most `SAMPLE` rows."""
+    """Return the number of tokens of at most `SAMPLE` rows."""
     fingerprint = job.spec["dataset"]["fingerprint"]
     count = dataset_files.open_rows(job.home, fingerprint).metadata.num_rows
     ids = np.arange(count)
@@ -88,7 +90,7 @@ def _render(tokenizer: Any, batch: pa.RecordBatch) -> TokenRows:
 
 
 def measure(batch: pa.RecordBatch, context: TokenContext) -> dict[str, np.ndarray]:
-    """The columns of the group."""
+    """Compute the columns of the group."""
     rows = _render(context.tokenizer, batch)
     shorter, _, _ = rows.truncated(context.max_length)
     return {

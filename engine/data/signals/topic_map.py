@@ -1,6 +1,7 @@
-"""Topics and the map of a data set: clusters of rows that mean alike, named by the words that tell them
-from the others (class TF-IDF), and where each row lies (PCA, then t-SNE). Seeds are fixed, so every run
-gives the same.
+"""Topics and the semantic map of a data set: clusters, their names, and the position of each row.
+
+Names come from the words that distinguish a topic from the others (class TF-IDF), positions from PCA and
+t-SNE. Seeds are fixed, so every run gives the same result.
 """
 
 from __future__ import annotations
@@ -18,42 +19,43 @@ from threadpoolctl import threadpool_limits
 
 from engine.data.signals.protocol import Progress
 
-# Topics: clusters of rows that mean alike, named by the words that tell them from the others.
-#
-# The number of topics follows from the number of rows, so that two data sets of one size compare. A name is
-# the three words of the highest class TF-IDF (Grootendorst 2022: how often a word stands in the topic,
-# times the logarithm of how rare it is over all topics). Names are distinct, and the same rows give the
-# same names.
+# The number of topics depends on the number of rows only, so that data sets of equal size are comparable. A
+# name has the three words of the highest class TF-IDF (Grootendorst 2022: frequency of a word in the topic,
+# times the logarithm of its rarity over all topics). Names are distinct, and the same rows give the same
+# names.
 
-MAX_TOPICS = 30  # topics: more can't be told apart on a map
-NAME_WORDS = 3  # in a name
+MAX_TOPICS = 30  # topics; more can't be distinguished on a map
+NAME_WORDS = 3  # words in a name
 NAMING_ROWS = 100_000  # rows whose words are counted
-FIRST_CHARACTERS = 400  # characters of a row whose words are counted
+FIRST_CHARACTERS = 400  # characters of a row in which words are counted
 WORD = r"(?u)\b[^\W\d_][\w'’-]{2,30}\b"
-# What contractions leave behind, and what says nothing of a topic.
+# Contractions and words that don't characterize a topic.
 FILLER_WORDS = {"don't", "i'm", "can't", "i've", "it's", "does", "did", "i'd", "i'll", "isn't", "doesn't",
     "didn't",
          "won't", "just", "like", "dont", "cant", "ill", "yes", "that's", "you're", "what's"}  # fmt: skip
 ANY_WORD = r"(?u)\b[\w'’-]+\b"
-PHRASE = (2, 4)  # words
-MIN_PHRASE_ROWS = 3  # rows that a phrase stands in
+PHRASE = (2, 4)  # minimum and maximum number of words
+MIN_PHRASE_ROWS = 3  # minimum rows that contain a phrase
 TOPIC_SEED = 0
 
 
 def choose_topic_count(rows: int) -> int:
-    """0.35 times the root of the rows, from 1 (below 8 rows) to 30: 16 for 2,000, 30 from 7,300."""
+    """Return 0.35 times the square root of the rows, from 1 (below 8 rows) to 30.
+
+    For example 16 for 2,000 rows, and 30 from 7,300.
+    """
     return 1 if rows < 8 else max(2, min(MAX_TOPICS, round(0.35 * math.sqrt(rows))))
 
 
 def cluster(points: np.ndarray) -> np.ndarray:
-    """The topic of each row, int32 [rows], numbered by size, the largest first."""
+    """Return the topic of each row, int32 [rows], numbered by size, the largest first."""
     k = min(choose_topic_count(len(points)), len(np.unique(np.round(points[:5_000], 5), axis=0)))
     if k < 2:
         return np.zeros(len(points), np.int32)
     lengths = np.linalg.norm(points, axis=1, keepdims=True)
     directions = np.divide(points, lengths, out=np.zeros_like(points), where=lengths > 0)
     means = MiniBatchKMeans(k, batch_size=4096, n_init=5, max_iter=60, random_state=TOPIC_SEED)
-    with threadpool_limits(1):  # so that the same rows give the same topics
+    with threadpool_limits(1):  # reproducible topics
         labels = means.fit_predict(directions)
     order = np.argsort(-np.bincount(labels, minlength=k), kind="stable")
     number = np.empty(k, np.int32)
@@ -63,7 +65,7 @@ def cluster(points: np.ndarray) -> np.ndarray:
 
 
 def name_topics(topics: np.ndarray, texts: Sequence[str]) -> list[str]:
-    """A distinct name for each topic, from the texts of (a sample of) its rows."""
+    """Return a distinct name for each topic, from the texts of (a sample of) its rows."""
     count = int(topics.max()) + 1
     joined = [" ".join(text[:FIRST_CHARACTERS] for text, t in zip(texts, topics, strict=True) if t == topic)
               for topic in range(count)]  # fmt: skip
@@ -75,7 +77,7 @@ def name_topics(topics: np.ndarray, texts: Sequence[str]) -> list[str]:
     )
     try:
         counts = counter.fit_transform(joined).toarray().astype(np.float64)
-    except ValueError:  # no row has a word
+    except ValueError:  # no row has words
         return [f"Topic {topic + 1}" for topic in range(count)]
     words = counter.get_feature_names_out()
     of_topic, of_word = counts.sum(axis=1, keepdims=True), counts.sum(axis=0)
@@ -89,9 +91,12 @@ def name_topics(topics: np.ndarray, texts: Sequence[str]) -> list[str]:
 
 
 def describe_topics(topics: np.ndarray, texts: Sequence[str]) -> list[str]:
-    """A distinct phrase for each topic, of two to four words that stand together in several of its rows and
-    seldom in others ("lost my card"): nobody's own words. Where there is none, words that tell it, put into
-    one ("card, cash and refund")."""
+    """Return a distinct phrase for each topic.
+
+    A phrase has two to four words that are adjacent in several of its rows and seldom in others ("lost my
+    card"), so that it doesn't quote a single person. Without such a phrase, distinguishing words are
+    joined ("card, cash and refund").
+    """
     usual = [_format_phrase(name) for name in name_topics(topics, texts)]
     counter = CountVectorizer(token_pattern=ANY_WORD, ngram_range=PHRASE, binary=True, max_features=50_000)
     try:
@@ -115,7 +120,7 @@ def describe_topics(topics: np.ndarray, texts: Sequence[str]) -> list[str]:
 
 
 def _is_informative(phrase: str) -> bool:
-    """Whether it begins and ends with a word that says something."""
+    """Return whether the phrase begins and ends with a word that is not a stop word."""
     words, empty = phrase.split(), ENGLISH_STOP_WORDS | FILLER_WORDS
     return words[0] not in empty and words[-1] not in empty
 
@@ -128,7 +133,7 @@ def _format_phrase(name: str) -> str:
 
 
 def _choose_distinct_name(telling: list[str], topic: int, taken: list[str]) -> str:
-    """Three words that do not repeat each other (card, cards), more where another topic has those."""
+    """Return three words that don't repeat each other (card, cards), or more if another topic has those."""
     chosen: list[str] = []
     for word in telling:
         if not any(word.startswith(other[:-1]) or other.startswith(word[:-1]) for other in chosen):
@@ -140,24 +145,23 @@ def _choose_distinct_name(telling: list[str], topic: int, taken: list[str]) -> s
     return f"{name} ({topic + 1})" if name in taken else name or f"Topic {topic + 1}"
 
 
-# Where on a map each row lies: near the rows that mean something like it, the same place on every run.
-#
-# The vectors are centred and brought to `COMPONENTS` principal components. Up to `SAMPLE` distinct rows are
-# laid out by t-SNE (van der Maaten and Hinton 2008), which shows clusters; every other row is put at the mean
-# of its nearest neighbours among them, weighted by how near they are, so that equal rows share a place. Only
-# neighbourhoods mean something on such a map: distances between clusters, and their sizes, do not.
+# The vectors are centered and reduced to `COMPONENTS` principal components. Up to `LAYOUT_ROWS` distinct rows
+# are laid out by t-SNE (van der Maaten and Hinton 2008), which shows clusters. Every other row is placed at
+# the mean of its nearest neighbours among them, weighted by inverse squared distance, so that equal rows
+# share a position. Only neighbourhoods are meaningful on such a map; distances between clusters and their
+# sizes are not.
 
 COMPONENTS = 30
-COMPONENT_ROWS = 50_000  # rows that the components are found from
-LAYOUT_ROWS = 4_000  # rows that t-SNE lays out
-NEIGHBOURS = 6  # that place each other row
+COMPONENT_ROWS = 50_000  # rows that the components are fitted on
+LAYOUT_ROWS = 4_000  # rows laid out by t-SNE
+NEIGHBOURS = 6  # neighbours that determine the position of each other row
 LAYOUT_CHUNK = 20_000
-MIN_LAYOUT_ROWS = 12  # distinct rows that t-SNE is worth its while for
+MIN_LAYOUT_ROWS = 12  # minimum distinct rows for t-SNE
 LAYOUT_SEED = 0
 
 
 def compute_components(vectors: np.ndarray, progress: Progress) -> np.ndarray:
-    """The rows' principal components, float32 [rows, at most 30], by a sample where there are many rows."""
+    """Return the rows' principal components, float32 [rows, at most 30], fitted on a sample of many rows."""
     total, width = vectors.shape
     if total < 2:
         return np.zeros((total, 1), np.float32)
@@ -173,14 +177,14 @@ def compute_components(vectors: np.ndarray, progress: Progress) -> np.ndarray:
 
 
 def sample_rows(total: int, most: int, seed: int = LAYOUT_SEED) -> np.ndarray:
-    """At most so many of `total` rows, drawn by seed, in their order."""
+    """Return at most `most` of `total` rows, drawn by seed, in order."""
     if total <= most:
         return np.arange(total)
     return np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
 
 
 def compute_layout(points: np.ndarray, progress: Progress) -> np.ndarray:
-    """Places on the map, float32 [rows, 2], within a few units of 0."""
+    """Return positions on the map, float32 [rows, 2], within about 10 units of 0."""
     sample = sample_rows(len(points), 4 * LAYOUT_ROWS)
     _, distinct = np.unique(np.round(points[sample], 5), axis=0, return_index=True)
     sample = sample[np.sort(distinct)]
@@ -193,7 +197,7 @@ def compute_layout(points: np.ndarray, progress: Progress) -> np.ndarray:
 
 
 def _spread_points(points: np.ndarray) -> np.ndarray:
-    """t-SNE of distinct points, or their first two components where there are few."""
+    """Return the t-SNE of distinct points, or their first two components if there are few."""
     if len(points) < MIN_LAYOUT_ROWS:
         places = np.zeros((len(points), 2), np.float32)
         places[:, : min(2, points.shape[1])] = points[:, :2]
@@ -206,7 +210,7 @@ def _spread_points(points: np.ndarray) -> np.ndarray:
             random_state=LAYOUT_SEED,
             n_jobs=1,
         )
-        with threadpool_limits(1):  # threads add in changing orders, and t-SNE makes that visible
+        with threadpool_limits(1):  # threads sum in varying order, which t-SNE amplifies
             places = flat.fit_transform(points)
     spread = np.abs(places - np.median(places, axis=0)).max()
     return ((places - np.median(places, axis=0)) * (10 / spread if spread else 1)).astype(np.float32)
@@ -221,7 +225,7 @@ def _place_points(
         progress(first, len(points), "rows placed", "Placing the rows between their neighbours")
         distances, neighbours = near.kneighbors(points[first : first + LAYOUT_CHUNK])
         squares = distances.astype(np.float64) ** 2
-        # A row among those laid out has a neighbour at 0, which takes all the weight.
+        # A row that was laid out has a neighbour at distance 0, which gets all the weight.
         weights = 1 / (squares + 1e-9)
         weights /= weights.sum(axis=1, keepdims=True)
         places[first : first + LAYOUT_CHUNK] = np.einsum("rn,rnd->rd", weights, placed[neighbours])

@@ -1,1 +1,1 @@
-"""Which rows are near duplicates of each other, by their words."""
+"""Find equal rows and near duplicates by their words."""

@@ -1,8 +1,14 @@
-"""MinHash signatures of shingle sets (Broder 1997), kept as keys of bands, and near duplicates joined into
-clusters.
+"""MinHash signatures of shingle sets (Broder 1997), stored as band keys, and clusters of near duplicates.
 
-The bands give candidates; every pair that joins two texts is verified by its exact Jaccard similarity, or
-is a pair of short texts. The sets lie in a spool file, so that memory stays bounded.
+A signature is b bands of r minima. Rows whose sets have the Jaccard similarity s share a minimum with
+probability s (Broder 1997) and at least one band with 1 - (1 - s**r)**b (Leskovec, Rajaraman and Ullman,
+Mining of Massive Datasets, 3.4). `choose_bands(t)` takes the largest r for which at most 160 minima find a
+pair at the threshold t with probability 0.99. At 0.7 that is r = 5 and b = 26, which finds a pair at 0.7
+with 0.992 and at 0.8 with 0.99998, and verifies a pair at 0.3 needlessly in 6 of 100 cases.
+
+The sets are in a spool file. Memory is 4 b bytes a row, and of the sets (4 bytes a shingle) only what is
+verified is read back. The minima are computed by numpy, which is as fast as rensa's Rust here and returns
+an array; reading rensa's matrix as lists takes several times as long as computing it.
 """
 
 from __future__ import annotations
@@ -27,28 +33,14 @@ from engine.data.similarity.text_overlap import (
     mix_bits,
 )
 
-# MinHash signatures of sets of shingles, kept as keys of bands; the sets themselves go to a spool file.
-#
-# A signature is b bands of r minima. Rows whose sets have the Jaccard similarity s share a minimum with the
-# probability s (Broder 1997) and at least one band with 1 - (1 - s**r)**b (Leskovec, Rajaraman and Ullman,
-# Mining of Massive Datasets, 3.4). `bands(t)` takes the largest r for which at most 160 minima find a pair at
-# the threshold t with a probability of 0.99: at 0.7 that is r = 5 and b = 26, which finds a pair at 0.7 with
-# 0.992, at 0.8 with 0.99998, and has one at 0.3 verified for nothing in 6 of 100 cases.
-#
-# Memory is 4 b bytes a row; of the sets (4 bytes a shingle) only what is verified is read back from the disk.
-# The minima are made by numpy: it is as fast as rensa's Rust at this and, unlike there, what it makes is an
-# array; reading rensa's matrix as lists costs several times the making.
-#
-# Sets of shingles on the disk, and the exact Jaccard similarity of any two of them.
-
-VERIFY = 1_000_000  # shingles of pairs at a time
+VERIFY = 1_000_000  # shingles of pairs verified at a time
 
 
 class ShingleSpool:
-    """Sets in the order in which they were added: number n is the n-th.
+    """Shingle sets on disk, numbered in the order in which they are added.
 
-    Use as a context manager; the spool file lies in `folder` and is gone afterwards, also after a kill. Of
-    the sets (4 bytes a shingle) only what is compared is read back from the disk.
+    Use as a context manager. The spool file is in `folder` and is removed afterwards, even after a kill.
+    Of the sets (4 bytes a shingle) only what is compared is read back from disk.
     """
 
     def __init__(self, threshold: float, folder: Path) -> None:
@@ -68,12 +60,12 @@ class ShingleSpool:
         self._spool.close()
 
     def add_sets(self, sets: ShingleSets) -> None:
-        """Keep these sets."""
+        """Append these sets."""
         self._spool.write(sets.values.tobytes())
         self._sizes.append(np.diff(sets.offsets).astype(np.int32))
 
     def close(self) -> None:
-        """No more sets; from here on there is `jaccard`."""
+        """Finish adding sets; `jaccard` is available from then on."""
         self._spool.flush()
         sizes = np.concatenate([np.zeros(0, np.int32), *self._sizes])
         self.offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
@@ -85,12 +77,15 @@ class ShingleSpool:
 
     @property
     def sizes(self) -> np.ndarray:
-        """Shingles of each set."""
+        """Number of shingles of each set."""
         return np.diff(self.offsets)
 
     def jaccard(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """The exact Jaccard similarity of pairs of texts, float64; 0 where the sizes alone put it below the
-        threshold. first, second: numbers of texts, shape (pairs,)."""
+        """Return the exact Jaccard similarity of pairs of texts, float64.
+
+        It is 0 if the sizes alone put it below the threshold. first, second: numbers of texts, shape
+        (pairs,).
+        """
         sizes = self.sizes
         small = np.minimum(sizes[first], sizes[second])
         large = np.maximum(sizes[first], sizes[second])
@@ -108,25 +103,28 @@ class ShingleSpool:
         return similarity
 
     def _shared(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """How many shingles each pair has in common: those that stand twice when both sets are sorted."""
+        """Return the number of common shingles of each pair.
+
+        These are the values that occur twice if both sets are sorted together.
+        """
         both = np.concatenate([first, second])
         lengths = self.sizes[both]
         total = np.cumsum(lengths)
         places = np.arange(int(total[-1])) + np.repeat(self.offsets[both] - (total - lengths), lengths)
         pairs = np.repeat(np.tile(np.arange(len(first), dtype=np.uint64), 2), lengths)
         keys = (pairs << np.uint64(32)) | self._values[places]
-        keys.sort(kind="stable")  # two runs that are in order already: merged in linear time
+        keys.sort(kind="stable")  # two sorted runs are merged in linear time
         twice = keys[1:][keys[1:] == keys[:-1]] >> np.uint64(32)
         return np.bincount(twice.astype(np.int64), minlength=len(first))
 
 
-TARGET_RECALL = 0.99  # of the pairs at the threshold
+TARGET_RECALL = 0.99  # recall of pairs at the threshold
 MAX_MINIMA = 160  # minima a row
-BLOCK = 60_000  # shingles at a time: what is worked on stays in the processor's cache
+BLOCK = 60_000  # shingles at a time, so that the working set fits the CPU cache
 
 
 def choose_bands(threshold: float) -> tuple[int, int]:
-    """(r, b): minima in a band, and bands, for pairs at that Jaccard similarity, 0.5 to 1."""
+    """Return (r, b), minima per band and bands, for pairs at this Jaccard similarity, 0.5 to 1."""
     best = (1, 1)
     for r in range(1, 33):
         share = threshold**r
@@ -137,7 +135,7 @@ def choose_bands(threshold: float) -> tuple[int, int]:
 
 
 class TextSketch(NamedTuple):
-    """Of a batch of texts: shingles, keys of bands of shape (b, texts), and the short texts by place."""
+    """Sketch of a batch of texts: shingles, band keys of shape (b, texts), and short texts by position."""
 
     sets: ShingleSets
     keys: np.ndarray
@@ -145,8 +143,10 @@ class TextSketch(NamedTuple):
 
 
 class Sketches(ShingleSpool):
-    """Texts in the order in which they were added, as sets of shingles and keys of bands; the short ones as
-    they are, too."""
+    """Texts as shingle sets and band keys, in the order in which they are added.
+
+    Short texts are also stored as text.
+    """
 
     def __init__(self, threshold: float, folder: Path) -> None:
         super().__init__(threshold, folder)
@@ -158,24 +158,24 @@ class Sketches(ShingleSpool):
         self.short = ShortTexts()
 
     def sketch(self, texts: list[str]) -> TextSketch:
-        """What `add` takes of texts. Changes nothing, so threads may share it."""
+        """Return the sketch of texts for `add`. Doesn't change the object, so threads may share it."""
         sets = build_shingle_sets(texts)
         return TextSketch(sets, self._band_keys(sets), find_short_candidates(texts))
 
     def add(self, sketch: TextSketch) -> None:
-        """Keep what `sketch` made."""
+        """Add a sketch made by `sketch`."""
         self.short.add(self._added, sketch.short)
         self.add_sets(sketch.sets)
         self._added += len(sketch.sets)
         self._keys.append(sketch.keys)
 
     def keys(self, band: int) -> np.ndarray:
-        """uint32 of each text, equal where two share the band; texts without shingles have one too."""
+        """Return uint32 keys, equal for texts that share the band; texts without shingles have one too."""
         return np.concatenate([np.zeros(0, np.uint32), *(part[band] for part in self._keys)])
 
     def _band_keys(self, sets: ShingleSets) -> np.ndarray:
         keys = np.zeros((self.b, len(sets)), dtype=np.uint32)
-        filled = np.flatnonzero(np.diff(sets.offsets))  # reduceat has no word for an empty set
+        filled = np.flatnonzero(np.diff(sets.offsets))  # reduceat can't handle empty sets
         starts = sets.offsets[filled]
         first = 0
         while first < len(filled):
@@ -191,7 +191,7 @@ class Sketches(ShingleSpool):
         minima = np.empty(len(starts), dtype=np.uint32)
         keys = np.zeros((self.b, len(starts)), dtype=np.uint64)
         for number, factor in enumerate(self._factors):
-            np.multiply(values, factor, out=product)  # modulo 2**32; the high bits order the shingles anew
+            np.multiply(values, factor, out=product)  # modulo 2**32; the high bits permute the shingles
             np.minimum.reduceat(product, starts, out=minima)
             band = keys[number // self.r]
             band *= np.uint64(0x9E3779B97F4A7C15)
@@ -199,36 +199,38 @@ class Sketches(ShingleSpool):
         return (mix_bits(keys) >> np.uint64(32)).astype(np.uint32)
 
 
-# Near duplicates among sketches: candidates of every band, verified, and joined into clusters.
+# Near duplicates among sketches: the candidates of every band are verified and joined into clusters.
 #
-# Every pair that joins two texts has its exact Jaccard similarity computed and at or above the threshold,
-# or is one of short texts (`short_texts`). In a bucket of up to `WINDOW` texts (those that share a band)
-# all pairs are looked at. A larger bucket is one of near copies, or of texts made from one template, and
-# all of its pairs would be too many: there each text is compared with the next in the order of another
-# band, and with up to `LEADERS` texts that stand for the bucket, each taken from those that no leader
-# matched so far; a bucket in which two or more leaders stand for nobody but themselves is left to the other
-# bands. So the work in a bucket grows with its size alone.
+# Every pair that joins two texts is verified by its exact Jaccard similarity, or is a pair of short texts
+# (`text_overlap`). In a bucket (texts that share a band) of up to `WINDOW` texts, all pairs are compared. A
+# larger bucket has near copies, or texts made from one template, and too many pairs. There each text is
+# compared with the next one in the order of another band, and with up to `LEADERS` texts that represent the
+# bucket, each taken from those that no leader has matched so far. A bucket in which two or more leaders only
+# represent themselves is left to the other bands. So the work grows linearly with the size of a bucket.
 
 WINDOW = 8
 LEADERS = 8
-NEIGHBOUR_BANDS = 4  # in which the texts of one cluster are compared too, for the highest similarity
-PAIRS_AT_A_TIME = 200_000  # pairs between two looks at a request to stop
+NEIGHBOUR_BANDS = 4  # bands that also compare texts of the same cluster, for the highest similarity
+PAIRS_AT_A_TIME = 200_000  # pairs between checks for cancellation
 
-ReportProgress = Callable[[int, int], None]  # (bands done, bands); may raise to stop
+ReportProgress = Callable[[int, int], None]  # (bands done, bands); may raise to cancel
 
 
 @dataclass
 class Clusters:
-    """`label`: int64 of each text, the number of the first text of its cluster (its own where it is alone).
-    `pairs`: verified pairs at or above the threshold, (first, second, similarity). `short`: those of short
-    texts that are nearly the same by another measure (`short_texts`), which join clusters too."""
+    """Clusters of near duplicates.
+
+    `label`: int64, for each text the number of the first text of its cluster (its own if it is alone).
+    `pairs`: verified pairs at or above the threshold, (first, second, similarity). `short`: pairs of short
+    texts that are nearly equal by another measure (`text_overlap`); they join clusters too.
+    """
 
     label: np.ndarray
     pairs: Pairs
     short: Pairs
 
     def all_pairs(self) -> Pairs:
-        """Both."""
+        """Return `pairs` and `short` together."""
         first, second, similarity = (
             np.concatenate(both) for both in zip(self.pairs, self.short, strict=True)
         )
@@ -236,7 +238,7 @@ class Clusters:
 
 
 class _Search:
-    """The state of one search. `side`: where given, only pairs of different sides are looked at."""
+    """State of a search. `side`: if given, only pairs from different sides are compared."""
 
     def __init__(self, sketches: Sketches, side: np.ndarray | None, tell: ReportProgress) -> None:
         self.sketches, self.side, self.tell = sketches, side, tell
@@ -262,7 +264,7 @@ class _Search:
         return Clusters(merge_groups(self.label, *short[:2]) if len(short[0]) else self.label, pairs, short)
 
     def _band(self, keys: np.ndarray, order: np.ndarray, texts: np.ndarray) -> None:
-        """All buckets of a band, in the order of their keys and within a bucket of another band."""
+        """Process all buckets of a band, ordered by key, and within a bucket by another band."""
         keys, texts, order = _keep_shared(keys, texts, order)
         starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else keys
         sizes = np.diff(np.append(starts, len(keys)))
@@ -295,8 +297,10 @@ class _Search:
         self._verify(texts[here], texts[here + 1])
 
     def _leaders(self, texts: np.ndarray, bucket: np.ndarray) -> None:
-        """Rounds: the first text of each bucket against the rest; what it matches, or is joined to by now,
-        is done with."""
+        """Compare, in rounds, the first text of each bucket with the rest.
+
+        Texts that it matches, or is connected to by now, are finished.
+        """
         for number in range(LEADERS):
             first = np.concatenate([[True], bucket[1:] != bucket[:-1]])
             begins = np.flatnonzero(first)
@@ -327,10 +331,10 @@ class _Search:
             self.verified.append((low, high, similarity))
             self._new = True
 
-    _new = False  # pairs were found that `label` does not know of
+    _new = False  # there are pairs not yet in `label`
 
     def _join(self) -> None:
-        """Bring `label` up to date: the smallest number of each connected component."""
+        """Update `label` to the smallest number of each connected component."""
         if not self._new:
             return
         self._new = False
@@ -342,9 +346,9 @@ class _Search:
 
 
 def _keep_shared(keys: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """keys, texts and order of those whose key another has too, sorted by key, then order, then text."""
+    """Return keys, texts and order of texts whose key is shared, sorted by key, then order, then text."""
     packed = (keys.astype(np.uint64) << np.uint64(32)) | np.arange(len(keys), dtype=np.uint64)
-    packed.sort()  # far faster than an argsort, and nearly all keys stand alone
+    packed.sort()  # much faster than argsort, and nearly all keys are unique
     key, place = packed >> np.uint64(32), (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
     twice = np.zeros(len(key), dtype=bool)
     twice[1:] = key[1:] == key[:-1]
@@ -356,6 +360,9 @@ def _keep_shared(keys: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def find_clusters(sketches: Sketches, tell: ReportProgress, side: np.ndarray | None = None) -> Clusters:
-    """Clusters of near duplicates among closed sketches. side: int of each text, shape (texts,); then only
-    pairs of two sides are looked at, and in large buckets some of them (see the module)."""
+    """Find clusters of near duplicates among closed sketches.
+
+    side: int of each text, shape (texts,); if given, only pairs from two sides are compared, in large
+    buckets some of them (see the comment above `WINDOW`).
+    """
     return _Search(sketches, side, tell).run()

@@ -1,7 +1,11 @@
-"""Near duplicates among rows: which row stands for which, and which alike rows contradict each other.
+"""Near duplicates among rows: the representative of each row, and similar rows that contradict each other.
 
-Rows that are equal when folded are one text. Clusters are chains whose ends may share little, so a near
-duplicate is always similar to the very text that stands for it.
+Rows that are equal when folded are one text. One sketch is made of each text (`minhash_clusters`),
+candidates are verified by the exact Jaccard similarity of their word 5-grams (`text_overlap`) and joined
+to chains. The ends of a chain may share little, so within a chain a row only represents rows that have the
+threshold similarity with it. A similar row with another label or answer is no duplicate but a conflict.
+Answers, including rejected ones, are the same if they are equal when folded or have the threshold
+similarity.
 """
 
 from __future__ import annotations
@@ -31,27 +35,28 @@ from engine.data.similarity.minhash_clusters import (
 from engine.data.similarity.prompts_and_answers import ReadBatches, read_last_answers, sketch_rows
 from engine.data.similarity.text_overlap import build_shingle_sets
 
-# Which text stands for which: a near duplicate is similar to the text that stands for it, and not to another
-# that is similar to a third.
+# A near duplicate is similar to its representative, not just to a text that is similar to it.
 #
-# Clusters (`clusters`) are chains: of texts made from one template the ends of a chain may share little.
-# Here the texts of a chain are gone through in the order in which they are wanted; each that nothing stands
-# for yet stands for itself and for all others that have the threshold with it, verified. In a chain of many
-# texts that are few to stand for each other, all pairs would be too many: after `COMPARISONS_PER_TEXT`
-# comparisons a text those pairs decide that were verified when the chain was found, and `uncompared` says
-# of how many texts that is so.
+# Clusters are chains: the ends of a chain of texts made from one template may share little. The texts of a
+# chain are processed in order of preference; each text without a representative becomes its own, and that of
+# all others that are verified to have the threshold similarity with it. In a chain in which few texts can
+# represent each other, all pairs would be too many. After `COMPARISONS_PER_TEXT` comparisons a text, the
+# pairs verified when the chain was found decide, and `uncompared` counts the texts concerned.
 
-COMPARISONS_PER_TEXT = 24  # comparisons a text, on average
+COMPARISONS_PER_TEXT = 24  # mean number of comparisons per text
 
-SameCheck = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of pairs of texts: may one stand for the other
-StopCheck = Callable[[], None]  # may raise to stop
+SameCheck = Callable[[np.ndarray, np.ndarray], np.ndarray]  # for pairs of texts: may one represent the other
+StopCheck = Callable[[], None]  # may raise to cancel
 
 
 @dataclass(frozen=True)
 class Representatives:
-    """`chief`: int64 of each text, the one that stands for it, its own number where none does. `similarity`:
-    to its chief; of a chief the highest of those that it stands for, 0 where there is none. `uncompared`:
-    texts that were not held against every text of their chain."""
+    """Representatives of texts.
+
+    `chief`: int64, the representative of each text, its own number if it has none. `similarity`: to the
+    representative; for a representative the highest of the texts it represents, 0 if there are none.
+    `uncompared`: number of texts that were not compared with every text of their chain.
+    """
 
     chief: np.ndarray
     similarity: np.ndarray
@@ -66,8 +71,11 @@ def choose_representatives(
     alike: SameCheck,
     look: StopCheck,
 ) -> Representatives:
-    """codes: int of each text; only texts of one code stand for each other. rank: int64 of each text,
-    distinct; the smaller is wanted first."""
+    """Choose the representative of each text.
+
+    codes: int of each text; only texts with equal codes can represent each other. rank: distinct int64 of
+    each text; smaller ones are preferred as representatives.
+    """
     count = len(clusters.label)
     chief, similarity = np.arange(count), np.zeros(count)
     chains = np.unique(np.stack([clusters.label, codes]), axis=1, return_inverse=True)[1].reshape(count)
@@ -96,7 +104,7 @@ def choose_representatives(
 def _compute_similarity(
     spool: ShingleSpool, first: np.ndarray, second: np.ndarray, alike: SameCheck, look: StopCheck
 ) -> np.ndarray:
-    """The similarity of each pair, 0 where it is below the threshold or one can't stand for the other."""
+    """Return the similarity of each pair, 0 if it is below the threshold or the pair is not `alike`."""
     similarity = np.zeros(len(first))
     for begin in range(0, len(first), PAIRS_AT_A_TIME):
         look()
@@ -116,7 +124,7 @@ def _assign_by_pairs(
     chief: np.ndarray,
     similarity: np.ndarray,
 ) -> None:
-    """The texts `left`, in the order in which they are wanted, by the verified pairs among them."""
+    """Assign the texts `left`, in order of preference, by the verified pairs among them."""
     low, high, values = pairs
     among = np.zeros(len(codes), bool)
     among[left] = True
@@ -139,23 +147,16 @@ def _assign_by_pairs(
         free[members] = False
 
 
-# Near duplicates among rows: which row stands for which, and which rows are alike and contradict each other.
-#
-# Rows that are equal when folded are one text; of each one is sketched (`minhash`), candidates are verified
-# by the exact Jaccard similarity of their word 5-grams (`shingles`) and joined to chains (`clusters`), and
-# within a chain a row stands for those that have the threshold with it (`representatives`). A row with
-# another label, or another answer, is no duplicate, however alike the rest is: it is a conflict. Answers
-# are the same where they are equal when folded or have the threshold between them, those that were rejected
-# too.
-
-
 @dataclass(frozen=True)
 class NearDuplicates:
-    """`stands`: int64 of each row, the row that stands for it (its own number where none does). `similarity`:
-    to that row; of one that stands for others the highest of theirs, 0 for a row that is alone. `chain`: the
-    first row of those that hang together by near duplicates. `conflict`: bool, the row has the threshold with
-    one of another label or answer. `uncompared`: as of Standing. `prompts`: uint64, as
-    `prompts_and_answers`."""
+    """Near duplicates of rows.
+
+    `stands`: int64, the representative of each row (its own number if it has none). `similarity`: to that
+    row; for a representative the highest of its rows, 0 for a row that is alone. `chain`: the first row of
+    each set connected by near duplicates. `conflict`: bool, the row has the threshold similarity with a
+    row of another label or answer. `uncompared`: as in Representatives. `prompts`: uint64, as in
+    `prompts_and_answers`.
+    """
 
     stands: np.ndarray
     similarity: np.ndarray
@@ -167,7 +168,7 @@ class NearDuplicates:
 
 @dataclass(frozen=True)
 class NearProgress:
-    """Who is told how far it is. `on_bands`: of the bands of the sketches; `on_rows`: of the rows read."""
+    """Progress callbacks. `on_bands`: for the bands of the sketches. `on_rows`: for the rows read."""
 
     on_bands: ReportProgress
     on_rows: Callable[[int], None] = lambda done: None
@@ -182,15 +183,18 @@ def find_near_duplicates(
     order: np.ndarray | None = None,
     strict: bool = True,
 ) -> NearDuplicates:
-    """Near duplicates of all rows that `read` gives. `folder` takes spool files. order: of each row, the
-    smaller is the one to stand for others (the first row where left out or equal). strict: rows of another
-    label or answer are no duplicates. `progress` may raise to stop."""
+    """Find near duplicates among all rows that `read` yields.
+
+    folder: for spool files. order: rank of each row; the row with the smaller rank represents others (the
+    first row by default and among equals). strict: rows with another label or answer are no duplicates.
+    `progress` may raise to cancel.
+    """
     keys = join_keys(compute_folded_keys(batch, labels=strict) for batch in read(FOLDED))
     count = len(keys)
     units = group_equal(keys)
     first = units == np.arange(count)
     texts = np.flatnonzero(first)
-    place = np.searchsorted(texts, units)  # of each row's text among the sketches
+    place = np.searchsorted(texts, units)  # position of each row's text among the sketches
     best = _find_best_rows(place, np.zeros(count) if order is None else order)
     with Sketches(threshold, folder) as sketches, ShingleSpool(threshold, folder) as answers:
         prompts = _sketch_all(read, first, sketches, progress.on_rows)
@@ -217,7 +221,7 @@ def find_near_duplicates(
 def _sketch_all(
     read: ReadBatches, first: np.ndarray, sketches: Sketches, on_rows: Callable[[int], None]
 ) -> np.ndarray:
-    """Fill and close the sketches of the rows that `first` (bool) names; the `prompts` of all rows."""
+    """Fill and close the sketches of the rows in `first` (bool); return the `prompts` of all rows."""
     prompts: list[np.ndarray] = []
     for sketch, asked in sketch_rows(read, first, sketches):
         sketches.add(sketch)
@@ -228,7 +232,10 @@ def _sketch_all(
 
 
 def _map_similarity(standing: Representatives, place: np.ndarray) -> np.ndarray:
-    """Of each row to the one that stands for it; 1 in a text of several rows that stands for itself."""
+    """Return the similarity of each row to its representative.
+
+    It is 1 for rows of a text that has several rows and is its own representative.
+    """
     count = len(standing.chief)
     own = (standing.chief == np.arange(count))[place]
     several = np.bincount(place, minlength=count)[place] > 1
@@ -236,13 +243,13 @@ def _map_similarity(standing: Representatives, place: np.ndarray) -> np.ndarray:
 
 
 def _find_best_rows(place: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """For each text the row that stands for all of its rows: the first of the smallest order."""
+    """Return for each text the row that represents all of its rows: the first one of the smallest order."""
     sorted_rows = np.lexsort((np.arange(len(place)), order, place))
     return sorted_rows[np.flatnonzero(np.diff(place[sorted_rows], prepend=-1))]
 
 
 def _rank_texts(best: np.ndarray, order: np.ndarray | None) -> np.ndarray:
-    """The texts in the order in which they are to stand for others: by `order`, then by row."""
+    """Rank the texts as representatives: by `order`, then by row."""
     by = np.lexsort((best, np.zeros(len(best)) if order is None else order[best]))
     rank = np.empty(len(best), np.int64)
     rank[by] = np.arange(len(best))
@@ -254,13 +261,13 @@ def _accept_all(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _find_chained(clusters: Clusters) -> np.ndarray:
-    """Which texts hang together with another."""
+    """Return which texts are connected to another text."""
     sizes = np.bincount(clusters.label, minlength=len(clusters.label))
     return np.asarray(sizes[clusters.label] > 1)
 
 
 def _read_label_codes(read: ReadBatches) -> np.ndarray:
-    """A number for the label of each row, -1 where it has none."""
+    """Return a code for the label of each row, -1 if it has none."""
     code_of: dict[str, int] = {}
     codes = [
         np.fromiter(
@@ -279,8 +286,7 @@ def _read_label_codes(read: ReadBatches) -> np.ndarray:
 def _make_answer_check(
     read: ReadBatches, chained: np.ndarray, texts: np.ndarray, spool: ShingleSpool
 ) -> SameCheck:
-    """Whether the answers of two texts are the same, of those that are `chained`; and likewise what they
-    rejected. Plain texts have no answers."""
+    """Make the check for equal answers and rejected answers of `chained` texts; plain texts have none."""
     count = len(texts)
     place = np.full(count, -1)
     place[np.searchsorted(texts, chained)] = np.arange(len(chained))
@@ -318,7 +324,7 @@ def _make_answer_check(
 
 
 def _find_contradicted(clusters: Clusters, codes: np.ndarray, alike: SameCheck) -> np.ndarray:
-    """The texts that have the threshold with one of another label or answer, of the verified pairs."""
+    """Return the texts of verified pairs whose labels or answers differ."""
     low, high, _ = clusters.pairs
     apart = codes[low] != codes[high]
     same = np.flatnonzero(~apart)

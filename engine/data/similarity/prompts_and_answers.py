@@ -1,6 +1,8 @@
-"""What is said in rows, as texts, prompts and answers that can be compared, and what it means that one
-prompt has several answers: they contradict each other, or they are references. The system turn is left out
-of a compared text: it would make rows alike that ask different things.
+"""Texts, prompts and answers of rows in comparable form, and whether several answers to a prompt conflict.
+
+Several answers to one prompt contradict each other, or they are references. The system turn is left out of
+compared texts: all rows share it, which would make rows similar that ask different things. A prompt is all
+turns before the last answer, equal when folded.
 """
 
 from __future__ import annotations
@@ -22,32 +24,27 @@ from engine.data.similarity.equality import group_equal, hash_folded_text, norma
 from engine.data.similarity.minhash_clusters import Sketches, TextSketch
 from store.data.dataset_files import iterate_batches
 
-# What is said in rows, for whoever compares them: their texts, their prompts, their answers.
-#
-# The system turn is left out of a text that is compared: it is said to the model with every row, and would
-# make rows alike that ask different things. A prompt is all turns before the last answer, equal when
-# folded.
-
 BATCH = 4_000  # rows sketched at a time
-THREADS = 2  # numpy lets go of the interpreter's lock
-MAX_PENDING = 4  # batches ahead of the one that is kept
+THREADS = 2  # numpy releases the GIL
+MAX_PENDING = 4  # batches sketched ahead
 
 ReadBatches = Callable[
     [Sequence[str]], Iterator[pa.RecordBatch]
-]  # the rows in order, with these columns at least
+]  # yields the rows in order, with at least these columns
 
 
 def make_reader(rows_path: Path) -> ReadBatches:
-    """The rows of a data set's file, batch by batch."""
+    """Return a reader of the rows of a data set file in batches."""
     return lambda columns: iterate_batches(pq.ParquetFile(rows_path), BATCH, list(columns))
 
 
 def sketch_rows(
     read: ReadBatches, first: np.ndarray, sketches: Sketches
 ) -> Iterator[tuple[TextSketch, np.ndarray]]:
-    """What `sketches.append_steps` takes of the rows that `first` (bool) names, and the hashes of all
-    prompts (0:
-    none), batch by batch in order."""
+    """Yield the sketches of the rows in `first` (bool) and the prompt hashes of all rows.
+
+    They come batch by batch, in order. A hash is 0 for a row without a prompt.
+    """
 
     def work(batch: tuple[list[str], np.ndarray]) -> tuple[TextSketch, np.ndarray]:
         texts, prompts = batch
@@ -72,8 +69,10 @@ def _iterate_chosen(read: ReadBatches, first: np.ndarray) -> Iterator[tuple[list
 
 
 def read_texts_and_prompts(batch: pa.RecordBatch) -> tuple[list[str], np.ndarray]:
-    """The text of each row without its turns of system and tools, and a hash of its prompt, uint64 (0: it has
-    none). The batch has the messages, or of plain texts the text."""
+    """Return each row's text without system and tools turns, and a hash of its prompt, uint64.
+
+    A hash is 0 for a row without a prompt. The batch has the messages, or for plain texts the text.
+    """
     if "messages" not in batch.schema.names:
         return batch["text"].to_pylist(), np.zeros(batch.num_rows, dtype=np.uint64)
     messages = batch["messages"]
@@ -91,27 +90,24 @@ def read_texts_and_prompts(batch: pa.RecordBatch) -> tuple[list[str], np.ndarray
 
 
 def read_last_answers(batch: pa.RecordBatch) -> list[str]:
-    """The last turn of each row; of rows without turns nothing."""
+    """Return the last turn of each row; empty for rows without turns."""
     messages = batch["messages"]
     offsets = messages.offsets.to_numpy()
     last = pa.array(offsets[1:] - 1, mask=offsets[1:] == offsets[:-1])
     return [answer or "" for answer in messages.values.field("content").take(last).to_pylist()]
 
 
-# What it means that one prompt has several answers: they contradict each other, or they are references.
-#
-# Two labels of one text contradict each other, and so do two pairs of which each prefers what the other
-# rejects. Answers in free text are references where that is how the data is made (`USUAL_SHARE` of the
-# prompts have several), where a prompt has so many that it asks for one of many (`MANY_ANSWERS`), or where
-# they agree: of the words that the prompt doesn't have already they share half on average (the overlap
-# coefficient). All else are conflicts: an answer that says 4 and one that says 5, yes and no, Sydney and
-# Canberra.
+# Two labels of one text contradict each other, and so do two pairs that prefer opposite answers. Free-text
+# answers are references in three cases: several answers are the design of the data (`USUAL_SHARE` of the
+# prompts have several), a prompt has so many that it asks for one of many (`MANY_ANSWERS`), or the answers
+# agree: they share half of the words that are not in the prompt, on average (the overlap coefficient).
+# Everything else is a conflict: answers of 4 and 5, yes and no, Sydney and Canberra.
 
-USUAL_SHARE = 0.2  # of the prompts; where more have several answers, these are how the data is made
-MIN_MEDIAN_WORDS = 4  # words of the median answer; shorter ones are right or wrong
+USUAL_SHARE = 0.2  # share of prompts with several answers from which they are intended
+MIN_MEDIAN_WORDS = 4  # words of the median answer; shorter answers are right or wrong
 MANY_ANSWERS = 10  # answers to one prompt
-AGREEMENT_SHARE = 0.5  # of the words of the shorter answer that the longer one has too
-MAX_COMPARED = 8  # answers of a prompt that are held against each other
+AGREEMENT_SHARE = 0.5  # share of the words of the shorter answer that are in the longer one
+MAX_COMPARED = 8  # answers of a prompt that are compared with each other
 _WORD = re.compile(r"[^\W_]+")
 _SMALL = frozenset((
     "a", "an", "the", "of", "and", "or", "to", "in", "on", "at", "by", "for", "from", "with", "as", "is",
@@ -123,9 +119,12 @@ _SMALL = frozenset((
 
 @dataclass(frozen=True)
 class PromptAgreement:
-    """`group`: int64 of each row, the first row with its prompt (itself for plain texts). `conflict`,
-    `references`: bool of each row. `answers`: how many the prompts with several have on average, 0 where
-    there is none."""
+    """Agreement of the answers to each prompt.
+
+    `group`: int64, for each row the first row with its prompt (itself for plain texts). `conflict`,
+    `references`: bool of each row. `answers`: mean number of answers of prompts with several, 0 if there
+    are none.
+    """
 
     group: np.ndarray
     conflict: np.ndarray
@@ -134,7 +133,7 @@ class PromptAgreement:
 
 
 class _Answer(NamedTuple):
-    """The answer of a row: its words, in order, of answer and rejected answer the folded text, the label."""
+    """Answer of a row: normalized text, label, and normalized rejected answer."""
 
     text: str
     label: str | None
@@ -142,7 +141,7 @@ class _Answer(NamedTuple):
 
 
 def compare_answers(read: ReadBatches, prompts: np.ndarray) -> PromptAgreement:
-    """What the rows that share a prompt make of it. prompts: uint64 of each row, 0 without one."""
+    """Compare the answers of rows that share a prompt. prompts: uint64 of each row, 0 without one."""
     count = len(prompts)
     group = group_equal(prompts)
     if not prompts.any():  # plain texts
@@ -171,7 +170,7 @@ def compare_answers(read: ReadBatches, prompts: np.ndarray) -> PromptAgreement:
 def _read_answers(
     read: ReadBatches, wanted: np.ndarray, group: np.ndarray
 ) -> tuple[dict[int, dict[int, _Answer]], dict[int, str]]:
-    """Of each prompt (by its first row) the rows that have it with their answers, and what it asks."""
+    """Return, for each prompt (by its first row), its rows with their answers, and the text of the prompt."""
     rows: dict[int, dict[int, _Answer]] = {}
     asked: dict[int, str] = {}
     begin = 0
@@ -191,17 +190,17 @@ def _read_answers(
 
 
 def _select_differing(rows: Mapping[int, dict[int, _Answer]]) -> dict[int, dict[int, _Answer]]:
-    """The prompts whose rows do not all answer the same."""
+    """Return the prompts whose rows have different answers."""
     return {first: members for first, members in rows.items() if len(set(members.values())) > 1}
 
 
 def _is_free(members: Mapping[int, _Answer]) -> bool:
-    """Whether the answers are free text: no labels, and nothing that was rejected."""
+    """Return whether the answers are free text: no labels and no rejected answers."""
     return all(answer.label is None and answer.rejected is None for answer in members.values())
 
 
 def _is_usual(rows: Mapping[int, dict[int, _Answer]], free: Sequence[int], prompts: int) -> bool:
-    """Whether several answers in sentences are how the data is made."""
+    """Return whether several free-text answers per prompt are the design of the data."""
     lengths = [len(answer.text.split()) for first in free for answer in rows[first].values()]
     return len(free) >= max(2, USUAL_SHARE * prompts) and float(np.median(lengths)) >= MIN_MEDIAN_WORDS
 
@@ -216,13 +215,13 @@ def _agree(prompt: str, members: Iterable[_Answer]) -> bool:
 
 
 def _overlap_coefficient(first: set[str], second: set[str]) -> float:
-    """The overlap coefficient; 1 where neither says anything of its own."""
+    """Return the overlap coefficient; 1 if both sets are empty."""
     fewer = min(len(first), len(second))
     return len(first & second) / fewer if fewer else float(not first and not second)
 
 
 def _find_contradicting(members: Mapping[int, _Answer]) -> set[int]:
-    """The rows of one prompt of which another row says the contrary, by label or by preference."""
+    """Return the rows of one prompt that another row contradicts, by label or by preference."""
     labels = {answer.label for answer in members.values()}
     if len(labels) > 1:
         return set(members)

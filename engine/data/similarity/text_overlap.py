@@ -1,7 +1,7 @@
-"""How much of their wording two texts share: hashed word 5-grams (shingles), TF-IDF weighted character
-trigrams, and near duplicates among short texts, of which one changed word spoils most 5-grams. Short texts
-are nearly the same where both Dice's coefficient of their words and the cosine of their trigrams are high
-enough.
+"""Overlap of texts: hashed word 5-grams (shingles), TF-IDF weighted character trigrams, and short texts.
+
+In a short text, a single changed word spoils most 5-grams. Short texts are near duplicates if both Dice's
+coefficient of their words and the cosine of their trigrams are high enough.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-# Texts as sets of hashed word 5-grams, for whole batches of rows at once.
+# Texts as sets of hashed word 5-grams, computed for whole batches of rows.
 #
-# Words are runs of letters, digits, marks and underscores, after NFKC and casefold; a sign that carries
-# meaning (+ - * / % # @ & and the symbols of Unicode) is a word of its own, and so is a character of a
-# script that is written without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese). All other
-# punctuation parts words. A row of one to four words has one shingle, all its words; a row without a word
-# has none, and is no near duplicate of anything.
+# Words are runs of letters, digits, marks and underscores, after NFKC and casefold. A meaningful sign (+ - *
+# / % # @ & and Unicode symbols) is a word of its own, and so is each character of a script without spaces
+# (Chinese, Japanese, Thai, Lao, Khmer, Burmese). All other punctuation separates words. A row of one to four
+# words has one shingle of all its words; a row without words has none and is never a near duplicate.
 
-SHINGLE_WORDS = 5  # of a shingle
+SHINGLE_WORDS = 5  # words of a shingle
 BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that it has an inverse modulo 2**64
 INVERSE = np.uint64(pow(int(BASE), -1, 2**64))
-ROW_MARK = "\ud800"  # stands between rows: half a surrogate pair, which no text can hold
-TABLE_SIZE = 0x32400  # code points above hold no letters; they share the last entry
+ROW_MARK = "\ud800"  # separates rows: a lone surrogate, which no text can contain
+TABLE_SIZE = 0x32400  # code points above are no letters and share the last entry
 UNSPACED = (
     *((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF)),  # Thai and Lao, Burmese, Khmer
     *((0x3040, 0x30FF), (0x3400, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF)),  # kana, Han
@@ -39,8 +38,10 @@ SIGNS = "+-*/%#@&\\"
 
 @dataclass(frozen=True)
 class ShingleSets:
-    """For each row its distinct shingles, ascending. `values`: uint32, all rows one after the other;
-    `offsets`: int64, shape (rows + 1,)."""
+    """The distinct shingles of each row, ascending.
+
+    `values`: uint32, all rows concatenated. `offsets`: int64, shape (rows + 1,).
+    """
 
     values: np.ndarray
     offsets: np.ndarray
@@ -50,14 +51,16 @@ class ShingleSets:
 
 
 def build_shingle_sets(texts: Sequence[str]) -> ShingleSets:
-    """The shingles of each text. 32 bits of a hash stand for a shingle: of two sets of 100 that share nothing
-    two in a million would seem to share one."""
+    """Return the shingles of each text, as 32-bit hashes.
+
+    Of two disjoint sets of 100 shingles, two in a million would appear to share one.
+    """
     words, offsets = hash_words(texts)
     counts = np.diff(offsets)
     where = np.arange(len(words))
     ends = np.repeat(offsets[1:], counts)
     hashes = np.zeros(len(words), dtype=np.uint64)
-    for number in range(min(SHINGLE_WORDS, len(words))):  # a word beyond the row's end counts as nothing
+    for number in range(min(SHINGLE_WORDS, len(words))):  # words beyond the row's end add 0
         inside = where[number:] < ends[: len(words) - number]
         hashes[: len(words) - number] += words[number:] * _compute_power(number) * inside
     first = np.repeat(offsets[:-1], counts)
@@ -72,7 +75,7 @@ def build_shingle_sets(texts: Sequence[str]) -> ShingleSets:
 
 
 def mix_bits(values: np.ndarray) -> np.ndarray:
-    """SplitMix64's last steps (Steele, Lea and Flood 2014): every bit of the input moves every bit."""
+    """Apply the last steps of SplitMix64 (Steele, Lea and Flood 2014): every input bit affects every bit."""
     x = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: np.ndarray = x ^ (x >> np.uint64(31))
@@ -80,14 +83,14 @@ def mix_bits(values: np.ndarray) -> np.ndarray:
 
 
 def normalise_text(text: str) -> str:
-    """NFKC and casefold."""
+    """Apply NFKC and casefold."""
     return text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
 
 
 def hash_words(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """A hash of each word, uint64, and where the words of each row begin, shape (rows + 1,).
+    """Return a hash of each word, uint64, and the offset of each row's first word, shape (rows + 1,).
 
-    A word's hash is a polynomial of its code points, cut out of one running sum over the batch.
+    A word's hash is a polynomial of its code points, computed from one running sum over the batch.
     """
     parts = [normalise_text(text) for text in texts]
     joined = ROW_MARK.join([*parts, ""]).encode("utf-32-le", "surrogatepass")
@@ -108,7 +111,7 @@ def _compute_power(number: int) -> Any:
     return np.uint64(pow(0xD1342543DE82EF95, number + 1, 2**64))
 
 
-_POWERS: dict[int, np.ndarray] = {}  # of each base as many as the longest batch wanted
+_POWERS: dict[int, np.ndarray] = {}  # base -> as many powers as the longest batch needed
 
 
 def _compute_powers(base: Any, count: int) -> np.ndarray:
@@ -123,7 +126,7 @@ def _compute_powers(base: Any, count: int) -> np.ndarray:
 
 @cache
 def _classify_code_points() -> np.ndarray:
-    """For each code point 0 (parts words), 1 (of a word) or 2 (a word by itself)."""
+    """Return for each code point 0 (separates words), 1 (part of a word) or 2 (a word by itself)."""
     kinds = np.zeros(TABLE_SIZE, dtype=np.uint8)
     for code in range(TABLE_SIZE - 1):
         category = unicodedata.category(chr(code))
@@ -136,32 +139,31 @@ def _classify_code_points() -> np.ndarray:
         block[block == 1] = 2
     kinds[[ord(sign) for sign in SIGNS]] = 2
     kinds[ord("_")] = 1
-    kinds[ord("`")] = kinds[ord("|")] = 0  # quotes of code and the bars of tables say nothing
+    kinds[ord("`")] = kinds[ord("|")] = 0  # code quotes and table bars have no meaning
     return kinds
 
 
-# How alike two texts are by the trigrams of their characters, each weighted by how rare it is.
+# Similarity of texts by character trigrams, weighted by rarity.
 #
-# TF-IDF (Spärck Jones 1972) with a logarithm of the counts, and the cosine of it. A changed word or a slip
-# of the keys takes a few trigrams away and leaves the rest; what all texts share, such as the words of a
-# template, weighs next to nothing. Words are runs of letters, digits and marks, after NFKC and casefold; a
-# blank stands between them and at both ends.
+# TF-IDF (Spärck Jones 1972) with logarithmic counts, and its cosine. A changed word or a typo removes a few
+# trigrams and leaves the rest; what all texts share, such as the words of a template, has almost no weight.
+# Words are runs of letters, digits and marks, after NFKC and casefold, separated and surrounded by a blank.
 
-BUCKETS = 2**20  # that trigrams are hashed to
+BUCKETS = 2**20  # hash buckets of trigrams
 TRIGRAM_BATCH = 4_000  # texts at a time
 TRIGRAM_PIECE = 20_000  # pairs at a time
-DENSE_SHARE = 1 / 1_024  # of the pairs of texts; a trigram that more share is a dense column of a product
-MAX_DENSE = 512  # such trigrams: 2 KiB of a text
+DENSE_SHARE = 1 / 1_024  # share of pairs from which a common trigram is a dense column
+MAX_DENSE = 512  # dense columns: 2 KiB a text
 _WORD = re.compile(r"\w+")
 
 
 def split_words(text: str) -> list[str]:
-    """Its words, folded."""
+    """Return the words of the text, casefolded."""
     return _WORD.findall(normalise_text(text))
 
 
 class TrigramWeights:
-    """Texts as weighted trigrams: float32 rows of length 1, or 0 of a text without a word."""
+    """Texts as weighted trigrams: float32 rows of length 1, or 0 for a text without words."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         counts = [
@@ -177,7 +179,7 @@ class TrigramWeights:
         self.rows = rows
 
     def cosines(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Of pairs of texts, by their numbers: float64, shape (pairs,)."""
+        """Return the cosine of pairs of texts, by their numbers: float64, shape (pairs,)."""
         values = np.zeros(len(first))
         for begin in range(0, len(first), TRIGRAM_PIECE):
             piece = slice(begin, begin + TRIGRAM_PIECE)
@@ -187,15 +189,15 @@ class TrigramWeights:
 
 
 class TrigramProducts:
-    """The cosines of every text of one side with every one of the other, a block at a time.
+    """Cosines of every text of one side with every text of the other, block by block.
 
-    A sparse product takes a step for each trigram that two texts share, which is nearly always one of the few
-    that most texts have. Those are laid out as dense columns, which takes about a hundredth of the time for
-    each of them; the rare ones, which few pairs share, stay sparse.
+    A sparse product takes a step for each trigram shared by two texts, and nearly all of these steps are
+    for a few trigrams that most texts have. Those are stored as dense columns, which takes about a
+    hundredth of the time for each; rare trigrams, shared by few pairs, stay sparse.
     """
 
     def __init__(self, first: sparse.csr_array, second: sparse.csr_array) -> None:
-        """Rows of `TrigramWeights`."""
+        """first, second: rows of `TrigramWeights`."""
         counts = [np.bincount(side.indices, minlength=BUCKETS) for side in (first, second)]
         often = counts[0].astype(np.float64) * counts[1]  # pairs that have both
         many = np.flatnonzero(often > DENSE_SHARE * first.shape[0] * second.shape[0])
@@ -206,41 +208,41 @@ class TrigramProducts:
         self._second_rare = sparse.csr_array(_drop_columns(second, common).T)
 
     def block(self, begin: int, end: int) -> np.ndarray:
-        """Of these texts of the first side with all of the other: float32 [texts, others]."""
+        """Return float32 [texts, others]: these texts of the first side with all of the other."""
         product: np.ndarray = (self._first_rare[begin:end] @ self._second_rare).toarray()
         product += self._first_common[begin:end].toarray() @ self._second_common
         return product
 
 
 def _select_columns(rows: sparse.csr_array, columns: np.ndarray) -> sparse.csr_array:
-    """These columns alone, in their order."""
+    """Return only these columns, in order."""
     place = np.full(BUCKETS, -1)
     place[columns] = np.arange(len(columns))
     return _build_from_entries(rows, place[rows.indices], len(columns))
 
 
 def _drop_columns(rows: sparse.csr_array, columns: np.ndarray) -> sparse.csr_array:
-    """All but these columns, each where it is."""
+    """Return the rows without these columns; the other columns keep their positions."""
     place = np.arange(BUCKETS)
     place[columns] = -1
     return _build_from_entries(rows, place[rows.indices], BUCKETS)
 
 
 def _build_from_entries(rows: sparse.csr_array, places: np.ndarray, width: int) -> sparse.csr_array:
-    """The entries of these rows at new places, -1 for those that go."""
+    """Build a matrix from the entries of these rows at new columns; -1 drops an entry."""
     kept = places >= 0
     ends = np.concatenate([[0], np.cumsum(kept)])[rows.indptr]
     return sparse.csr_array((rows.data[kept], places[kept], ends), shape=(rows.shape[0], width))
 
 
 def _count_trigrams(texts: Sequence[str]) -> sparse.csr_array:
-    """The logarithm of how often each trigram stands in each text."""
+    """Return the logarithm of the count of each trigram in each text."""
     parts = [f" {' '.join(split_words(text))} " for text in texts]
     codes = np.frombuffer("".join(parts).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
     lengths = np.fromiter(map(len, parts), np.int64, len(parts))
     ends = np.cumsum(lengths)
     inside = np.ones(len(codes), bool)
-    inside[np.concatenate([ends - 1, ends - 2])] = False  # a trigram that would run into the next text
+    inside[np.concatenate([ends - 1, ends - 2])] = False  # trigrams that would cross into the next text
     places = np.flatnonzero(inside)
     hashes = codes[places] * np.uint64(1_000_003**2) + codes[places + 1] * np.uint64(1_000_003)
     hashes = mix_bits(hashes + codes[places + 2]) % np.uint64(BUCKETS)
@@ -252,48 +254,50 @@ def _count_trigrams(texts: Sequence[str]) -> sparse.csr_array:
     return rows
 
 
-# Near duplicates among short texts, of which a single changed word spoils most word 5-grams.
+# Near duplicates among short texts, in which a single changed word spoils most word 5-grams.
 #
-# Two texts of 4 to 32 words are nearly the same where they share three quarters of their words (Dice's
-# coefficient), and the cosine of their trigrams, weighted by rarity (`trigrams`), has the threshold. The
-# second parts what was made from one template: there the words that differ are the rare ones. Where they
-# are not, as in "a timer for 5 minutes", two more rules do. Near duplicates have the same numbers. And a
-# word is what a template is filled with where another stands in its place in `VARIED` pairs of texts, and
-# in `VARIED_SHARE` of those that have it; two texts are not the same where they are filled with other such
-# words, or with the same in another order, and one of them is in as many pairs. Candidates share two of
-# their `RAREST` rarest words, as any two texts do that differ by three words or fewer; the texts of a
-# bucket are compared with the `WINDOW` next ones in it, so a bucket of more, as templates make, costs no
-# more.
+# Two texts of 4 to 32 words are nearly equal if they share three quarters of their words (Dice's coefficient)
+# and the cosine of their trigrams, weighted by rarity, reaches the threshold. The cosine separates texts made
+# from one template, as the words that differ are the rare ones. If they are not, as in "a timer for 5
+# minutes", two more rules apply. Near duplicates have the same numbers. And a word is a template's filler if
+# another word takes its place in `VARIED` pairs of texts, and in `VARIED_SHARE` of the pairs that have it;
+# two texts are not equal if they have different fillers, or the same ones in another order, and one of the
+# texts is in as many pairs. Candidates share two of their `RAREST` rarest words, as do any two texts that
+# differ by at most three words. The texts of a bucket are compared with the next `WINDOW` texts in it, so
+# that large buckets, as templates make, cost no more.
 #
-# `bench/detection/short_texts.py` measures what is found at which length, and how many unrelated texts match.
+# `bench/detection/short_texts.py` measures what is found at each length, and how many unrelated texts match.
 
 MIN_WORDS, MAX_WORDS = 4, 32
 MAX_CHARACTERS = 12 * MAX_WORDS
-MIN_DICE = 0.75  # of the words
-MIN_COSINE = 0.65  # of the trigrams
-RAREST = 5  # words of a text, of which two are shared
+MIN_DICE = 0.75  # of words
+MIN_COSINE = 0.65  # of trigrams
+RAREST = 5  # rarest words of a text, two of which are shared
 WINDOW = 12
-VARIED, VARIED_SHARE = 3, 0.3  # pairs that have another word in the place of a word, and of all its pairs
+VARIED, VARIED_SHARE = 3, 0.3  # pairs with another word in place of a word; share of its pairs
 _NUMBER = re.compile(r"\d+")
 
-Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]  # first, second, similarity; of each pair once
+Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]  # first, second, similarity; each pair once
 
 
 class ShortTexts:
-    """Those of many texts that may be short, by their numbers among all."""
+    """Potentially short texts among many, by their numbers."""
 
     def __init__(self) -> None:
         self._numbers: list[int] = []
         self._texts: list[str] = []
 
     def add(self, first: int, texts: Mapping[int, str]) -> None:
-        """Texts by their places in a batch whose first text has the number `first`."""
+        """Add texts by their positions in a batch whose first text has the number `first`."""
         self._numbers += [first + place for place in texts]
         self._texts += texts.values()
 
     def pairs(self, threshold: float = 0.0, side: np.ndarray | None = None) -> Pairs:
-        """Near duplicates among them. threshold: where it asks for more than `MIN_COSINE`, that is asked.
-        side: int of every text; then only pairs of two sides are looked at."""
+        """Find near duplicates among the texts.
+
+        threshold: raises the required cosine above `MIN_COSINE` if it is higher. side: int of every text;
+        if given, only pairs from two sides are compared.
+        """
         numbers = np.array(self._numbers, np.int64)
         sides = None if side is None else side[numbers]
         first, second, similarity = find_short_pairs(self._texts, max(MIN_COSINE, threshold - 0.05), sides)
@@ -301,14 +305,14 @@ class ShortTexts:
 
 
 def find_short_candidates(texts: Sequence[str]) -> dict[int, str]:
-    """Those that have few characters, by their places; how many words they have is looked at later."""
+    """Return the texts with few characters, by position; their words are counted later."""
     return {place: text for place, text in enumerate(texts) if len(text) <= MAX_CHARACTERS}
 
 
 def find_short_pairs(
     texts: Sequence[str], min_cosine: float = MIN_COSINE, side: np.ndarray | None = None
 ) -> Pairs:
-    """Near duplicates among the texts of `MIN_WORDS` to `MAX_WORDS` words, by their places."""
+    """Find near duplicates among the texts of `MIN_WORDS` to `MAX_WORDS` words, by their positions."""
     hashes, offsets = hash_words(texts)
     lengths = np.diff(offsets)
     short = (lengths >= MIN_WORDS) & (lengths <= MAX_WORDS)
@@ -321,7 +325,7 @@ def find_short_pairs(
     often = np.bincount(places, minlength=len(words))
     order = np.lexsort((places, often[places], of_text))
     first, second = _find_candidates(of_text[order], words[places[order]])
-    if side is not None:  # the others say what varies
+    if side is not None:  # all pairs are needed to find what varies
         across = _find_candidates(of_text[order], words[places[order]], side)
         codes = [low * len(texts) + high for low, high in ((first, second), across)]
         first, second = np.divmod(_sort_unique(np.concatenate(codes)), len(texts))
@@ -335,15 +339,17 @@ def find_short_pairs(
     kept = ~made if side is None else ~made & (side[first] != side[second])
     first, second = first[kept], second[kept]
     similarity = np.minimum(1.0, TrigramWeights(texts).cosines(first, second))
-    good = similarity >= min_cosine - 1e-6  # sums of float32
+    good = similarity >= min_cosine - 1e-6  # float32 rounding
     return first[good], second[good], similarity[good]
 
 
 def _find_candidates(
     of_text: np.ndarray, words: np.ndarray, side: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of texts that share two of their rarest words. of_text, words: of each distinct word of a text,
-    the rarest of each text first."""
+    """Return pairs of texts that share two of their rarest words.
+
+    of_text, words: text and word of each distinct word of a text, the rarest of each text first.
+    """
     begins = np.flatnonzero(np.diff(of_text, prepend=-1))
     counts = np.diff(np.append(begins, len(of_text)))
     keys, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
@@ -365,14 +371,14 @@ def _find_candidates(
 
 
 def _sort_unique(values: np.ndarray) -> np.ndarray:
-    """Each value once, ascending: sorted, which is many times as fast here as numpy's hashed `unique`."""
+    """Return the distinct values, ascending; many times faster here than numpy's hashed `unique`."""
     ordered = np.sort(values)
     distinct: np.ndarray = ordered[np.diff(ordered, prepend=-1) != 0]
     return distinct
 
 
 def _dice(bags: sparse.csr_array, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Dice's coefficient of the words of each pair. bags: which texts have which words."""
+    """Return Dice's coefficient of the words of each pair. bags: matrix of texts by words."""
     sizes = np.diff(bags.indptr)
     values = np.zeros(len(first))
     for begin in range(0, len(first), TRIGRAM_PIECE):
@@ -385,10 +391,12 @@ def _dice(bags: sparse.csr_array, first: np.ndarray, second: np.ndarray) -> np.n
 def _find_template_pairs(
     bags: sparse.csr_array, spoken: tuple[np.ndarray, np.ndarray], first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
-    """Which pairs are filled with other words, or with the same in another order: bool. spoken: the words of
-    all texts in their order, and where each text's begin."""
+    """Return which pairs are one template filled with other words, or the same words in another order: bool.
+
+    spoken: the words of all texts in order, and the offset of each text's first word.
+    """
     low, high = _select_own_words(bags, first, second), _select_own_words(bags, second, first)
-    replaced = (np.diff(low.indptr) > 0) & (np.diff(high.indptr) > 0)  # and not a word put in or dropped
+    replaced = (np.diff(low.indptr) > 0) & (np.diff(high.indptr) > 0)  # no pure insertions or deletions
     own = (low[replaced] + high[replaced]).sum(axis=0)
     having = np.bincount(np.concatenate([first, second]), minlength=bags.shape[0]) @ bags
     shared = (having - low.sum(axis=0) - high.sum(axis=0)) / 2
@@ -404,7 +412,7 @@ def _find_template_pairs(
 def _find_reordered(
     spoken: tuple[np.ndarray, np.ndarray], varies: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
-    """Of each pair whether words that vary, and that both texts have, stand in another order."""
+    """Return for each pair whether varying words that both texts have are in another order."""
     words, begins = spoken
     fillers: dict[int, list[int]] = {}
     for text in {*first.tolist(), *second.tolist()}:
@@ -419,7 +427,7 @@ def _find_reordered(
 
 
 def _select_own_words(bags: sparse.csr_array, ours: np.ndarray, theirs: np.ndarray) -> sparse.csr_array:
-    """Of each pair the words that the one text has and the other has not."""
+    """Return for each pair the words of the first text that the second one doesn't have."""
     empty = sparse.csr_array((0, bags.shape[1]), dtype=bags.dtype)
     parts = []
     for begin in range(0, len(ours), TRIGRAM_PIECE):
@@ -431,7 +439,7 @@ def _select_own_words(bags: sparse.csr_array, ours: np.ndarray, theirs: np.ndarr
 
 
 def _find_other_numbers(texts: Sequence[str], first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Which pairs differ in their numbers, or the order of them: bool."""
+    """Return which pairs differ in their numbers or in the order of these: bool."""
     numbers = {
         place: _NUMBER.findall(normalise_text(texts[place])) for place in {*first.tolist(), *second.tolist()}
     }

@@ -1,2 +1,1 @@
-"""Which rows train, validate and test: drawn by a hash, by groups or by a column, and what leaks between
-them."""
+"""Split rows into training, validation and test parts, and check for leaks."""

@@ -1,6 +1,13 @@
-"""How the rows of a data set in the home folder are split: what must stay together, the column to go by,
-and the parts that a run which has ended wrote down. Equal texts never part; near duplicates and rows with
-one prompt do not either where they are known, but for prompts of more than 1% of the rows.
+"""Split the rows of a data set in the home folder, by groups that stay together and a column.
+
+Rows of equal text are always in one part. Once duplicates are measured (their sidecar exists), near
+duplicates and rows with the same prompt are too, because a model must not be judged by a question that it
+was trained on. Two kinds of groups are weaker and may be separated. A prompt of more than 1% of the rows
+is an instruction that rows share (tell a joke), not a repeated question. And if more than half of the rows
+are connected, they are made from one template: then less keeps rows together, that is near duplicates or,
+if these are the cause, equal text alone. `SplitAssignment.kept` says what was kept together.
+
+Also reads the parts that finished runs stored.
 """
 
 from __future__ import annotations
@@ -36,12 +43,12 @@ from store.training.split import Split
 
 
 def read_column(home: Home, fingerprint: str, column: str) -> pa.Array:
-    """The column as texts, null where a row has none, in the order of the rows.
+    """Return the column as texts in row order, null for rows without a value.
 
-    `column`: one of store.data.filters.BASE, `source.NAME`, or a signal that was measured. Raises
-    ConfigError (field split_column) where the rows have no such column.
+    `column`: one of store.data.filters.BASE, `source.NAME`, or a measured signal. Raises ConfigError
+    (field split_column) if the rows don't have the column.
     """
-    open_rows(home, fingerprint)  # says where they are gone
+    open_rows(home, fingerprint)  # raises if they no longer exist
     if column in GROUP_OF:
         return _read_signal(home, fingerprint, column)
     if column not in BASE and not column.startswith(SOURCE):
@@ -64,13 +71,13 @@ def _read_signal(home: Home, fingerprint: str, column: str) -> pa.Array:
 
 
 def read_values(home: Home, fingerprint: str, column: str) -> np.ndarray:
-    """A number from 0 for each row, equal where the column is; -1 where a row has no value. int64."""
+    """Return an int64 code from 0 for each row, equal for equal values; -1 for rows without a value."""
     codes = pc.dictionary_encode(read_column(home, fingerprint, column)).indices
     return np.asarray(pc.fill_null(codes, -1), dtype=np.int64)
 
 
 def read_strata(home: Home, fingerprint: str, column: str) -> np.ndarray:
-    """As `read_values` in the order of the values' texts; rows without a value are a stratum of their own."""
+    """Like `read_values`, in the order of the values; rows without a value form their own stratum."""
     texts: np.ndarray = read_column(home, fingerprint, column).to_numpy(zero_copy_only=False).astype(object)
     missing = pd.isna(texts)
     names, codes = np.unique(texts[~missing].astype(str), return_inverse=True)
@@ -80,9 +87,11 @@ def read_strata(home: Home, fingerprint: str, column: str) -> np.ndarray:
 
 
 def read_times(home: Home, fingerprint: str, column: str) -> np.ndarray:
-    """The column as times, float64: the numbers as they are where every row has one, else seconds since 1970
-    of dates in ISO 8601 (a time without a zone counts as UTC). Raises ConfigError that names the first row
-    which is neither."""
+    """Return the column as times, float64.
+
+    These are the numbers themselves if every row has one, otherwise ISO 8601 dates in seconds since 1970
+    (a time without a zone is UTC). Raises ConfigError that names the first row that has neither.
+    """
     texts = pd.Series(read_column(home, fingerprint, column).to_numpy(zero_copy_only=False), dtype=object)
     numbers = pd.to_numeric(texts, errors="coerce")
     if numbers.notna().all() and np.isfinite(numbers).all():
@@ -92,35 +101,28 @@ def read_times(home: Home, fingerprint: str, column: str) -> np.ndarray:
         row = int(np.flatnonzero(times.isna())[0])
         value: str = "nothing" if pd.isna(texts[row]) else repr(texts[row][:60])
         raise ConfigError(
-            f"Row {row} has {value} in {column}, which is no time"
-            f" ({int(times.isna().sum()):,} of {len(texts):,} rows have none).",
+            f"Row {row} has {value} in {column}, which is not a time ({int(times.isna().sum()):,} of"
+            f" {len(texts):,} rows have none).",
             fix="Give every row a date in ISO 8601 (2026-11-25T14:30) or a number, or split another way.",
             field="split_column",
         )
     return (times - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy(dtype=np.float64)
 
 
-# How the rows of a data set in the home folder are dealt: what must stay together, and the column to go by.
-#
-# Rows of equal text never part. Once the duplicates of the rows are known (their sidecar), near duplicates
-# do not part either, nor do rows with the same prompt: what a model was taught about a question must not be
-# asked of it again to judge it. Two kinds of groups say less than that and are left to part. A prompt of
-# more than 1% of the rows is an instruction that rows share (tell a joke), not a question asked twice. And
-# where more than half of the rows hang together, they are made from one template: then rows are kept
-# together by less, by near duplicates or, where these are the cause, by equal text alone. `Dealt.kept` says
-# what was kept together.
-
-SHARED_PROMPT = 0.01  # of the rows; a prompt of more rows is an instruction
-MAX_NAMED = 10  # rows that a sentence lists
-FEW_PROMPTS = 10  # rows with one prompt stay together whatever their share
+SHARED_PROMPT = 0.01  # share of rows; a prompt of more rows is an instruction
+MAX_NAMED = 10  # rows listed in a sentence
+FEW_PROMPTS = 10  # up to so many rows with one prompt always stay together
 
 
 @dataclass(frozen=True)
 class SplitAssignment:
-    """`row_ids`: int64; `codes`: uint8, 0 train, 1 validation, 2 test, one for each row. `kept`: what was not
-    parted, of "text", "near", "prompt" and "group". `together`: rows beyond the first of their group.
-    `later`: int64, of a split by time the training rows that are newer than the oldest row of test (of
-    validation where there is no test): they hang together with older ones."""
+    """The part of each row.
+
+    `row_ids`: int64. `codes`: uint8, 0 train, 1 validation, 2 test. `kept`: what was kept together, of
+    "text", "near", "prompt" and "group". `together`: rows beyond the first of their group. `later`: int64,
+    for a split by time, the training rows newer than the oldest test row (validation row if there is no
+    test), because they are connected to older rows.
+    """
 
     row_ids: np.ndarray
     codes: np.ndarray
@@ -129,17 +131,20 @@ class SplitAssignment:
     later: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def ids(self) -> dict[str, np.ndarray]:
-        """The row ids of each part."""
+        """Return the row ids of each part."""
         return {part: self.row_ids[self.codes == code] for code, part in enumerate(PARTS)}
 
     def counts(self) -> dict[str, int]:
-        """The rows of each part."""
+        """Return the number of rows of each part."""
         return count_parts(self.codes)
 
 
 def assign_rows_unchecked(home: Home, fingerprint: str, split: Split) -> SplitAssignment:
-    """The deal, unchecked: a part may be empty. Raises ConfigError (field split_column) for a column that is
-    not there or, for a split by time, a row without a time."""
+    """Split the rows without checks; a part may be empty.
+
+    Raises ConfigError (field split_column) for a missing column or, in a split by time, a row without a
+    time.
+    """
     table = load_rows(home, fingerprint, columns=["row_id", "digest", "part"])
     digests = table["digest"].to_numpy()
     groups, kept = find_groups(home, fingerprint, digests)
@@ -150,7 +155,7 @@ def assign_rows_unchecked(home: Home, fingerprint: str, split: Split) -> SplitAs
         return SplitAssignment(table["row_id"].to_numpy(), codes, (), 0)
     if split.split_by == "group":
         values = read_values(home, fingerprint, split.split_column or "")
-        valued = np.flatnonzero(values >= 0)  # a row without a value is a group of its own
+        valued = np.flatnonzero(values >= 0)  # rows without a value are groups of their own
         first = valued[group_equal(values[valued])]
         groups, kept = merge_groups(groups, valued, first), (*kept, "group")
     elif split.split_by == "time":
@@ -167,7 +172,7 @@ def assign_rows_unchecked(home: Home, fingerprint: str, split: Split) -> SplitAs
 
 
 def _find_later_rows(codes: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """The training rows that are newer than the oldest row of test, or of validation without one."""
+    """Return the training rows newer than the oldest test row, or validation row if there is no test."""
     held = codes == (2 if (codes == 2).any() else 1)
     if not held.any():
         return np.zeros(0, np.int64)
@@ -175,7 +180,7 @@ def _find_later_rows(codes: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def describe_later_rows(later: np.ndarray) -> str:
-    """A sentence about training rows that are newer than what judges them; "" where there is none."""
+    """Return a sentence about training rows newer than held-out ones; "" if there are none."""
     if not len(later):
         return ""
     named = ", ".join(f"{row:,}" for row in later[:MAX_NAMED])
@@ -188,7 +193,7 @@ def describe_later_rows(later: np.ndarray) -> str:
 
 
 def assign_rows(home: Home, fingerprint: str, split: Split) -> SplitAssignment:
-    """The deal. Raises ConfigError also where training, or a part that was asked for, would have no row."""
+    """Split the rows. Also raises ConfigError if training or a requested part would have no row."""
     dealt = assign_rows_unchecked(home, fingerprint, split)
     check_parts(dealt.counts(), split)
     return dealt
@@ -197,7 +202,7 @@ def assign_rows(home: Home, fingerprint: str, split: Split) -> SplitAssignment:
 def find_groups(
     home: Home, fingerprint: str, digests: np.ndarray
 ) -> tuple[np.ndarray, tuple[SplitGrouping, ...]]:
-    """For each row the first row of those that it must not be parted from, and what made them so."""
+    """Return for each row the first row of the group kept together, and what groups them."""
     text = group_equal(digests)
     path = home.signals(fingerprint, "duplicates")
     if not path.exists():
@@ -216,8 +221,10 @@ def find_groups(
 
 
 def read_duplicate_groups(sidecar: Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Of each row the first of those that near duplicates chain it to, and the first with its prompt; null
-    for a row that is alone. In a sidecar without chains the groups of near duplicates are chains."""
+    """Return for each row the first row of its near-duplicate chain and the first row with its prompt.
+
+    Null for a row that is alone. In a sidecar without chains, the near-duplicate groups are used.
+    """
     names = pq.read_schema(sidecar).names
     chain = "near_chain" if "near_chain" in names else "near_group"
     table = pq.read_table(sidecar, columns=[chain, "prompt_group"])
@@ -225,27 +232,32 @@ def read_duplicate_groups(sidecar: Path) -> tuple[pa.ChunkedArray, pa.ChunkedArr
 
 
 def _list_members(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that are in a group, and the first row of theirs; null (NaN in numpy) is no group."""
+    """Return the rows that are in a group, and the first row of their group.
+
+    Null (NaN in numpy) is no group.
+    """
     values = column.astype(np.float64)
     rows = np.flatnonzero(~np.isnan(values))
     return rows, values[rows].astype(np.int64)
 
 
-# The deal of a run that has ended, for work that must not train on what judged it.
+# The split of a finished run, for work that must not train on the rows that judged it.
 #
-# What the run wrote down counts, as more is known of duplicates by now and a deal made anew may be another.
-# Rows that it did not take (`max_train_rows`, `max_eval_rows`) are held out where the deal holds them out,
-# and else in no part: it never trained on them.
+# The split stored by the run is used, because more duplicates may be known by now and a new split could
+# differ. Rows that the run did not use (`max_train_rows`, `max_eval_rows`) are held out if the split holds
+# them out, and otherwise in no part, as the run never trained on them.
 
 
 def read_parts_of_run(home: Home, fingerprint: str, run_id: str) -> np.ndarray:
-    """Of each row of the run's data set the name of its part, or None: object, by row id. Raises DataError
-    where the run is gone, or was of other rows."""
+    """Return the part of each row of the run's data set, or None: object, by row id.
+
+    Raises DataError if the run no longer exists or used other rows.
+    """
     folder = JobDir(home.jobs / run_id)
     spec = read_json(folder.config)
     if spec is None or not folder.split.exists():
         raise DataError(
-            f"How the run {run_id} dealt its rows is gone, and with it which of them have judged it.",
+            f"The split of the run {run_id} no longer exists, so its held-out rows are unknown.",
             fix="Name another run.",
             field="run",
         )
@@ -268,6 +280,6 @@ def read_parts_of_run(home: Home, fingerprint: str, run_id: str) -> np.ndarray:
 
 
 def compute_parts_by_split(home: Home, fingerprint: str, split: Split) -> np.ndarray:
-    """Of each row the name of its part as the split deals it now; as `read_parts_of_run`."""
+    """Return the part of each row by the current split, like `read_parts_of_run`."""
     parts: np.ndarray = np.array(PARTS, object)[assign_rows_unchecked(home, fingerprint, split).codes]
     return parts

@@ -1,5 +1,7 @@
-"""Whether what judges a model was trained on: held-out rows that training rows repeat, and two data sets that
-share rows. Everything here is looked up in the rows as they were dealt, not derived from how they were."""
+"""Leakage: held-out rows that training rows repeat, and rows shared by two data sets.
+
+Everything is looked up in the rows as they were split, not derived from how they were split.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,15 @@ from store.core.row_schemas import LeakedRows, Overlap
 from store.data.dataset_files import load_rows
 from store.evaluation.forgetting_schemas import RepeatKind
 
-MAX_UNMEASURED_ROWS = 20_000  # rows; in more, prompts are compared only where the duplicates were measured
+MAX_UNMEASURED_ROWS = 20_000  # rows; larger sets compare prompts only if duplicates are measured
 MAX_EXAMPLES = 50
-MAX_LISTED = 10_000  # rows that an answer lists
+MAX_LISTED = 10_000  # rows listed in a result
 THRESHOLD = 0.7  # Jaccard similarity of word 5-grams, as everywhere
 ReportProgress = Callable[[int, int, str, str], None]  # done, total, unit, message
 
 
 def find_leaks(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> LeakedRows:
-    """Held-out rows that training repeats. dealt: row ids of train, validation and test."""
+    """Count held-out rows that training rows repeat. dealt: row ids of train, validation and test."""
     held = np.concatenate([dealt["validation"], dealt["test"]])
     repeats, checked = find_repeats(home, fingerprint, held, dealt["train"])
     counts = {kind: int(mask.sum()) for kind, mask in repeats.items()}
@@ -43,8 +45,10 @@ def find_leaks(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> Le
 def find_repeats(
     home: Home, fingerprint: str, held: np.ndarray, train: np.ndarray
 ) -> tuple[dict[RepeatKind, np.ndarray], bool]:
-    """Of each kind of repetition (as `within`; one that was not looked at is missing) which of the rows
-    `held` training repeats; and whether near duplicates are known."""
+    """Return, for each kind of repetition, which rows in `held` are repeated in `train`.
+
+    Kinds that were not checked are missing. The second value says whether near duplicates are measured.
+    """
     digests = load_rows(home, fingerprint, columns=["digest"])["digest"].to_numpy()
     exact = np.isin(digests[held], digests[train])
     repeats: dict[RepeatKind, np.ndarray] = {"exact": exact}
@@ -59,7 +63,7 @@ def find_repeats(
 
 
 def _read_groups(home: Home, fingerprint: str, count: int) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Of every row its group of near duplicates and of equal prompts; None where they are not known."""
+    """Return near-duplicate and prompt groups of every row, each None if unknown."""
     near = _read_near_groups(home, fingerprint)
     if near is not None:
         return near[0], near[1]
@@ -67,8 +71,10 @@ def _read_groups(home: Home, fingerprint: str, count: int) -> tuple[np.ndarray |
 
 
 def find_leaking_rows(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]) -> np.ndarray:
-    """The ids of the training rows that repeat a held-out one, by their text, nearly, or by a prompt. A
-    prompt that many rows share is no reason to leave a row out."""
+    """Return the ids of training rows that repeat a held-out row by text, nearly, or by prompt.
+
+    A prompt that many rows share is no reason to exclude a row.
+    """
     held, train = np.concatenate([dealt["validation"], dealt["test"]]), dealt["train"]
     digests = load_rows(home, fingerprint, columns=["digest"])["digest"].to_numpy()
     repeats = np.isin(digests[train], digests[held])
@@ -82,13 +88,16 @@ def find_leaking_rows(home: Home, fingerprint: str, dealt: dict[str, np.ndarray]
 
 
 def _find_question_rows(prompt: np.ndarray) -> np.ndarray:
-    """Which rows have a prompt that is a question: so few share it that it is no instruction (`dealing`)."""
+    """Return which rows have a prompt that is a question, not an instruction shared by many rows.
+
+    The limits are those of `dataset_split`.
+    """
     groups, counts = np.unique(prompt[~np.isnan(prompt)], return_counts=True)
     return np.isin(prompt, groups[counts <= max(FEW_PROMPTS, SHARED_PROMPT * len(prompt))])
 
 
 def _read_near_groups(home: Home, fingerprint: str) -> list[np.ndarray] | None:
-    """The groups of near duplicates and of equal prompts of every row, where they were measured."""
+    """Return the near-duplicate and prompt groups of every row, or None if not measured."""
     path = home.signals(fingerprint, "duplicates")
     if not path.exists():
         return None
@@ -98,8 +107,10 @@ def _read_near_groups(home: Home, fingerprint: str) -> list[np.ndarray] | None:
 def _find_similar_pairs(
     home: Home, fingerprint: str, chain: np.ndarray, held: np.ndarray, train: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of a held-out and a training row that are near duplicates themselves. A chain leads from row to
-    row and says only which are to be held against each other; that a row hangs in it is no leak."""
+    """Return pairs of a held-out and a training row that are near duplicates themselves.
+
+    A chain only tells which rows to compare; being connected by a chain is no leak.
+    """
     sides = held[_find_shared_groups(chain, held, train)], train[_find_shared_groups(chain, train, held)]
     ids, side = np.concatenate(sides), np.repeat([0, 1], [len(rows) for rows in sides])
     if not len(ids):
@@ -116,13 +127,16 @@ def _find_similar_pairs(
     pairs = (
         near_pairs[:2],
         find_short_pairs(texts, 0.0, side)[:2],
-    )  # rare among all rows they are, by the chain
+    )  # the chain already ensures rarity among all rows
     first, second = (np.concatenate(both) for both in zip(*pairs, strict=True))
     return ids[np.minimum(first, second)], ids[np.maximum(first, second)]
 
 
 def count_occurrences(home: Home, fingerprint: str, train: np.ndarray) -> np.ndarray:
-    """How many of the rows `train` each of them is: by its text, and nearly so where that is known."""
+    """Return how many rows of `train` each of them equals, by text.
+
+    Near duplicates count as well if they are measured.
+    """
     digests = load_rows(home, fingerprint, columns=["digest"])["digest"].to_numpy()[train]
     _, place, counts = np.unique(digests, return_inverse=True, return_counts=True)
     often = counts[place]
@@ -136,7 +150,7 @@ def count_occurrences(home: Home, fingerprint: str, train: np.ndarray) -> np.nda
 
 
 def _find_shared_groups(groups: np.ndarray, held: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Which held-out rows have a group (no NaN) that a training row has."""
+    """Return which held-out rows are in a group (not NaN) of a training row."""
     shared: np.ndarray = np.isin(groups[held], groups[train]) & ~np.isnan(groups[held])
     return shared
 
@@ -144,8 +158,7 @@ def _find_shared_groups(groups: np.ndarray, held: np.ndarray, train: np.ndarray)
 def find_shared_rows(
     home: Home, fingerprint: str, held: np.ndarray, other: str, other_ids: np.ndarray
 ) -> np.ndarray:
-    """Which of the rows `other_ids` of another data set are a row `held` of this one, by its text, or ask the
-    same."""
+    """Return which rows `other_ids` of another data set have the text or the prompt of a row in `held`."""
     ours, theirs = (
         read_digests_and_prompts(home, fingerprint, held),
         read_digests_and_prompts(home, other, other_ids),
@@ -158,8 +171,10 @@ def find_shared_rows(
 def find_repeated_rows(
     home: Home, fingerprint: str, row_ids: np.ndarray, other: str, other_ids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the rows `other_ids` are a row `row_ids` of this data set by their text, and which others ask
-    the same. A prompt that many rows share is an instruction and no question (`dealing`)."""
+    """Return which rows `other_ids` have the text of a row in `row_ids`, and which others ask the same.
+
+    A prompt that many rows share is an instruction, not a question (limits in `dataset_split`).
+    """
     ours, theirs = (
         read_digests_and_prompts(home, fingerprint, row_ids),
         read_digests_and_prompts(home, other, other_ids),
@@ -169,8 +184,10 @@ def find_repeated_rows(
 
 
 def find_questions(prompts: np.ndarray) -> np.ndarray:
-    """Of the prompts of all rows of a data set (hashes, 0: none) those that are questions, each once. A
-    prompt that many rows share is an instruction (`dealing`)."""
+    """Return the distinct prompt hashes that are questions, given those of all rows of a data set (0: none).
+
+    A prompt that many rows share is an instruction (limits in `dataset_split`).
+    """
     asked, count = np.unique(prompts, return_counts=True)
     few = max(FEW_PROMPTS, SHARED_PROMPT * len(prompts))
     chosen: np.ndarray = asked[(asked != 0) & (count <= few)]
@@ -180,8 +197,10 @@ def find_questions(prompts: np.ndarray) -> np.ndarray:
 def count_near_duplicates(
     home: Home, fingerprint: str, row_ids: np.ndarray, other: str, other_ids: np.ndarray, folder: Path
 ) -> int:
-    """How many of the rows `other_ids` are nearly a row `row_ids` of this data set, and not exactly. `folder`
-    takes two files, which are gone afterwards."""
+    """Count the rows `other_ids` that are near duplicates, but not copies, of a row in `row_ids`.
+
+    `folder`: for two temporary files, which are removed afterwards.
+    """
     files = folder / "near-ours.parquet", folder / "near-theirs.parquet"
     try:
         for file, name, ids in zip(files, (fingerprint, other), (row_ids, other_ids), strict=True):
@@ -195,7 +214,7 @@ def count_near_duplicates(
 def read_digests_and_prompts(
     home: Home, fingerprint: str, row_ids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The digest of each row, and a hash of its prompt (0: it has none)."""
+    """Return the digest of each row and a hash of its prompt (0 if it has none)."""
     table = load_rows(home, fingerprint, columns=["digest", "messages"], row_ids=row_ids)
     prompts = [np.zeros(0, np.uint64)]
     if table["messages"].null_count:
@@ -206,7 +225,7 @@ def read_digests_and_prompts(
 
 
 def _group_prompts(home: Home, fingerprint: str) -> np.ndarray:
-    """For each row the first row with its prompt; NaN for plain texts."""
+    """Return for each row the first row with its prompt; NaN for plain texts."""
     table = load_rows(home, fingerprint, columns=["messages"])
     if table["messages"].null_count:
         return np.full(table.num_rows, np.nan)
@@ -217,8 +236,11 @@ def _group_prompts(home: Home, fingerprint: str) -> np.ndarray:
 def compute_overlap(
     rows: Path, other: Path, folder: Path, progress: ReportProgress, threshold: float = THRESHOLD
 ) -> Overlap:
-    """Rows of the one data set that the other has too. Of the examples half are exact where there are as
-    many. `folder` takes a spool file. Both files are read once."""
+    """Find the rows of one data set that another one has too.
+
+    Half of the examples are exact if there are enough. `folder`: for a spool file. Both files are read
+    once.
+    """
     digests = [pq.read_table(path, columns=["digest"])["digest"].to_numpy() for path in (rows, other)]
     first = [group_equal(values) for values in digests]
     texts = [np.flatnonzero(group == np.arange(len(group))) for group in first]
@@ -256,7 +278,7 @@ def compute_overlap(
 def _select_examples(
     digests: list[np.ndarray], exact: np.ndarray, pairs: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> list[tuple[int, int, float]]:
-    """Equal rows first, then near ones from the most similar down, each row of the one set once."""
+    """Return equal rows first, then near ones by descending similarity, each row of the first set once."""
     values, place = np.unique(digests[1], return_index=True)
     equal = np.flatnonzero(exact)
     same = [

@@ -1,7 +1,7 @@
-"""Held-out rows that training repeats, as problems with a fix: they make the judgement too kind.
+"""Warnings about held-out rows that training rows repeat, which make the evaluation too optimistic.
 
-The cause decides what helps: parts that a file fixed are left as they are, other parts leak only where
-rows could not be kept together.
+The cause decides the fix: parts fixed by a file are left as they are, other parts only leak if rows could
+not be kept together.
 """
 
 from __future__ import annotations
@@ -13,20 +13,15 @@ from store.core.training_schemas import Problem
 
 
 def make_problem(level: Literal["error", "warning"], field: str, message: str, fix: str) -> Problem:
-    """level: "error" refuses the launch, "warning" does not; field: of the config."""
+    """Build a problem. level: "error" refuses the launch, "warning" doesn't. field: of the config."""
     return Problem(level=level, field=field, message=message, fix=fix)
 
 
-# Held-out rows that training repeats, in sentences: they make the judgement too kind.
-#
-# The cause is named, as it says what helps: parts that a file fixed are left as they are, parts that were
-# dealt leak only where rows could not be kept together.
-
-GIVEN_PARTS = "The file fixed the parts, so equal and similar rows were not kept on one side."
+GIVEN_PARTS = "The split comes from the file, so duplicates and similar rows may be in different parts."
 FIX_GIVEN_PARTS = "Leave the leaking rows out of training, or split at random: the tab Split does either."
 NOT_KEPT = (
-    "More than half of the rows hang together, as rows made from one template do, and could not be kept on"
-    " one side."
+    "More than half of the rows are similar, for example from one template, and could not be kept in one"
+    " part."
 )
 FIX_EXACT = "Clean the data set of its duplicates."
 FIX_NEAR_DUPLICATES = (
@@ -34,15 +29,15 @@ FIX_NEAR_DUPLICATES = (
     " texts with a changed word are not dropped by that."
 )
 FIX_PROMPT = (
-    "Split by group if a column tells such rows apart; measure the duplicates of the data set, and rows with"
-    " one prompt are kept on one side unless too many share it."
+    "Split by group if a column identifies such rows. If duplicates are measured, rows with the same prompt"
+    " stay in one part unless too many share it."
 )
 
 
 def find_warnings(
     leaks: LeakedRows, held: int, split_by: SplitMethod, field: str = "dataset"
 ) -> list[Problem]:
-    """Of so many held-out rows; `field` is the one that the warnings stand at."""
+    """Return the warnings about leaks among `held` held-out rows, shown at `field`."""
     kinds = (
         (leaks["exact"], "in the training rows too, word for word", "", FIX_EXACT),
         (leaks["near"], "nearly the same in the training rows", NOT_KEPT, FIX_NEAR_DUPLICATES),
@@ -53,7 +48,7 @@ def find_warnings(
         make_problem(
             "warning",
             field,
-            f"Leak: {count:,} of {held:,} held-out rows {'stands' if count == 1 else 'stand'} {how}."
+            f"Leak: {count:,} of {held:,} held-out rows {'is' if count == 1 else 'are'} {how}."
             f" {GIVEN_PARTS if given else cause}".strip(),
             FIX_GIVEN_PARTS if given else fix,
         )

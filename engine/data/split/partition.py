@@ -1,7 +1,16 @@
-"""Rows to train, validation and test by a hash of text and seed, by time, by group or by the file's own
-parts, and whether a data set has the column to split by. The order of the rows does not matter; when rows
-are added, a held-out row moves only where the size of its part changes. No pandas here: the engine process
-asks as well.
+"""Assign rows to train, validation and test by hash, time, group, stratum or the file's own parts.
+
+The result doesn't depend on the order of the rows. Groups of rows that belong together (`dataset_split`)
+are ordered by a hash of text and seed: test takes from the front, validation from the back, and training
+keeps the middle. When rows are added, a held-out row only moves if the size of its part changes, and never
+between validation and test. A split by time takes the oldest row of each group, so that a later copy of an
+old text neither trains nor judges anything; a stratified split divides each stratum separately.
+
+Parts given by the file (the column `part`) are kept, even if rows of equal text are in two parts: that is
+a leak of the data set, which a launch counts, and moving rows would make figures incomparable with others.
+A part without rows in the file is taken from its training rows by its share, like in a random split.
+
+No pandas here: the engine process also uses this module.
 """
 
 from __future__ import annotations
@@ -20,61 +29,51 @@ from store.data.signals import GROUP_OF, GROUPS
 from store.jobs.schemas import OrderDataset
 from store.training.split import DEFAULT_SHARE, Split
 
-# Rows to train, validation and test, by a hash of text and seed, so that equal texts stay together.
-#
-# The deal does not depend on the order of the rows. Groups of rows that belong together are put in the
-# order of their hash; test takes from the front, validation from the back, training keeps the middle. When
-# rows are added, a held-out row moves only where the size of its part changes, and never between validation
-# and test. A split by time puts the groups in the order of their oldest row instead, so that a later copy
-# of an old text trains and judges nothing; a stratified one deals each stratum by itself. `dealing` finds
-# what belongs together.
-#
-# The deal of rows whose file says which part they are in (the column `part`).
-#
-# What the file says stands, also where rows of equal text lie in two parts: that is a leak of the data set,
-# which a launch counts, and moving rows would make figures that nobody else gets. A part that the file has no
-# row of is taken from its training rows by its share, as a random deal takes it.
-
 PARTS = ("train", "validation", "test")
-SMALL_DATASET_ROWS = 50  # rows; below, the share alone decides
-MIN_PART_ROWS = 50  # rows of a part whose share nobody chose; fewer tell little
+SMALL_DATASET_ROWS = 50  # rows; in smaller data sets the share alone decides
+MIN_PART_ROWS = 50  # rows of a part with the default share; fewer say little
 
 
 def parse_split(dataset: OrderDataset) -> Split:
-    """How the rows of a data set are dealt, as an order says it."""
-    fields: Mapping[str, object] = dataset  # Split names those that it reads
+    """Return the split settings of a data set in a job spec."""
+    fields: Mapping[str, object] = dataset  # Split defines the fields to read
     return Split.parse({field: fields[field] for field in Split.model_fields})
 
 
 def compute_target_sizes(rows: int, split: Split) -> tuple[int, int]:
-    """Rows of validation and of test, as the docstring of Split says; never more than half together, and at
-    least 1 where the share is above 0 and there are 3 rows."""
+    """Return the rows of validation and of test, as documented in Split.
+
+    Together they are never more than half, and each is at least 1 if its share is above 0 and there are 3
+    rows.
+    """
     shares = (split.validation_size, split.test_size)
     sizes = [max(int(rows >= 3), round(rows * share)) if share else 0 for share in shares]
     room = rows // 2 - sum(sizes)
     if room < 0:
         return _scale_sizes(sizes, rows // 2) if rows >= 4 else (sizes[0], sizes[1])
     short = [_count_missing_rows(rows, share, size) for share, size in zip(shares, sizes, strict=True)]
-    more = _scale_sizes(short, min(room, sum(short)))  # of what the shares leave
+    more = _scale_sizes(short, min(room, sum(short)))  # from the rows that the shares leave
     return sizes[0] + more[0], sizes[1] + more[1]
 
 
 def _scale_sizes(sizes: list[int], total: int) -> tuple[int, int]:
-    """Two sizes as parts of so many rows, at least 1 where a size is above 0 and a row is there."""
+    """Scale two sizes to `total` rows, each at least 1 if its size is above 0 and there are rows."""
     whole = max(1, sum(sizes))
     first, second = (max(int(total >= 2), total * size // whole) if size else 0 for size in sizes)
     return first, second
 
 
 def _count_missing_rows(rows: int, share: float, size: int) -> int:
-    """Rows that a part whose share nobody chose lacks of SMALLEST."""
+    """Return how many rows a part with the default share lacks to MIN_PART_ROWS."""
     return max(0, MIN_PART_ROWS - size) if rows >= SMALL_DATASET_ROWS and share == DEFAULT_SHARE else 0
 
 
 def describe_deviations(rows: dict[str, int], split: Split) -> list[str]:
-    """What the parts have that their shares don't say, in sentences: the least of 50 rows, half the rows for
-    training, and groups that may not be parted. A file that says the parts was not asked for shares. rows: of
-    each part."""
+    """Return sentences on why parts deviate from their shares.
+
+    Reasons are the minimum of 50 rows, half of the rows for training, and groups kept together. Parts
+    given by the file have no shares. rows: of each part.
+    """
     if split.split_by == "given":
         return []
     total, sentences = sum(rows.values()), []
@@ -103,11 +102,11 @@ def assign_splits(
     together: np.ndarray | None = None,
     values: np.ndarray | None = None,
 ) -> np.ndarray:
-    """For each row 0 (train), 1 (validation) or 2 (test), unchecked.
+    """Return 0 (train), 1 (validation) or 2 (test) for each row, without checks.
 
-    digests: uint64, shape (rows,). together: int64, equal where rows must not be parted; rows of one digest
-    where left out. values: of each row its time as a number (split by time) or its stratum as an int from 0
-    (stratified); not looked at otherwise.
+    digests: uint64, shape (rows,). together: int64, equal for rows kept together; by default rows of equal
+    digest. values: the time of each row as a number (split by time) or its stratum as an int from 0
+    (stratified); ignored otherwise.
     """
     digests = digests.astype(np.uint64)
     groups = _Groups(digests, digests if together is None else together, split.split_seed)
@@ -128,8 +127,11 @@ def assign_splits(
 
 
 class _Groups:
-    """Rows that belong together. `of_row`: number of each row's group; `sizes`: rows of each group; `order`:
-    the groups by the mixed hash of their smallest digest, which does not depend on the order of the rows."""
+    """Rows that belong together.
+
+    `of_row`: group number of each row. `sizes`: rows of each group. `order`: the groups by the mixed hash
+    of their smallest digest, which doesn't depend on the order of the rows.
+    """
 
     def __init__(self, digests: np.ndarray, together: np.ndarray, seed: int) -> None:
         values, self.of_row, self.sizes = np.unique(together, return_inverse=True, return_counts=True)
@@ -138,13 +140,13 @@ class _Groups:
         self.order = np.argsort(_hash_values(keys, seed), kind="stable")
 
     def smallest(self, values: np.ndarray) -> np.ndarray:
-        """The smallest of the values of each group's rows."""
+        """Return the smallest value of each group's rows."""
         smallest_of = np.full(len(self.sizes), np.inf)
         np.minimum.at(smallest_of, self.of_row, values)
         return smallest_of
 
     def most_frequent(self, values: np.ndarray) -> np.ndarray:
-        """The value that most rows of each group have, the smaller one of two that are equally frequent."""
+        """Return the most frequent value of each group's rows; the smaller one among equals."""
         pairs, counts = np.unique(np.stack([self.of_row, values]), axis=1, return_counts=True)
         most_of = np.zeros(len(self.sizes), dtype=np.int64)
         best_last = np.lexsort((-pairs[1], counts))
@@ -153,7 +155,7 @@ class _Groups:
 
 
 def _fill_part(codes: np.ndarray, order: np.ndarray, sizes: np.ndarray, wanted: int, code: int) -> None:
-    """Give groups to a part, in order, until it has `wanted` rows; a group too large is passed over."""
+    """Assign groups to a part, in order, until it has `wanted` rows; skip groups that are too large."""
     for group in order:
         if wanted <= 0:
             return
@@ -163,8 +165,10 @@ def _fill_part(codes: np.ndarray, order: np.ndarray, sizes: np.ndarray, wanted: 
 
 
 def _take_smallest(codes: np.ndarray, groups: _Groups, code: int) -> None:
-    """Give a part the smallest group, where all are larger than the part: a part of whole groups can only be
-    too large or empty. At least half of the rows stay with training."""
+    """Assign the smallest group to a part if all groups are larger than the part.
+
+    A part of whole groups would otherwise be empty. At least half of the rows stay in training.
+    """
     free = groups.order[codes[groups.order] == 0]
     if len(free) > 1:
         group = free[np.argmin(groups.sizes[free])]
@@ -173,8 +177,11 @@ def _take_smallest(codes: np.ndarray, groups: _Groups, code: int) -> None:
 
 
 def _take_newest(codes: np.ndarray, groups: _Groups, times: np.ndarray, validation: int, test: int) -> None:
-    """The newest groups to test, the next to validation. What is of one time goes to one part, which may
-    make a part smaller than wanted, or larger where its newest time alone is."""
+    """Assign the newest groups to test and the next ones to validation.
+
+    Groups of the same time are in the same part, so a part may be smaller than wanted, or larger if its
+    newest time alone is larger.
+    """
     moments, moment_of = np.unique(-times, return_inverse=True)
     rows = np.bincount(moment_of, weights=groups.sizes, minlength=len(moments)).astype(np.int64)
     begin = 0
@@ -189,7 +196,7 @@ def _take_newest(codes: np.ndarray, groups: _Groups, times: np.ndarray, validati
 def _take_shares(
     codes: np.ndarray, groups: _Groups, strata: np.ndarray, rows: np.ndarray, validation: int, test: int
 ) -> None:
-    """Each stratum (int of each group, of `rows` rows) dealt by itself, to its share of the parts."""
+    """Split each stratum (int of each group, of `rows` rows) separately by the shares of the parts."""
     order = groups.order[np.argsort(strata[groups.order], kind="stable")]
     ends = np.cumsum(np.bincount(strata, minlength=len(rows)))
     shares = zip(ends, _distribute_shares(rows, test), _distribute_shares(rows, validation), strict=True)
@@ -201,7 +208,7 @@ def _take_shares(
 
 
 def _distribute_shares(rows: np.ndarray, wanted: int) -> np.ndarray:
-    """`wanted` rows dealt to strata of `rows` rows by the largest remainder, ints."""
+    """Distribute `wanted` rows over strata of `rows` rows by the largest remainder method, ints."""
     exact = rows * (wanted / max(1, rows.sum()))
     given: np.ndarray = np.floor(exact).astype(np.int64)
     rest = np.argsort(given - exact, kind="stable")[: wanted - given.sum()]
@@ -210,7 +217,7 @@ def _distribute_shares(rows: np.ndarray, wanted: int) -> np.ndarray:
 
 
 def _hash_values(values: np.ndarray, seed: int) -> np.ndarray:
-    """SplitMix64 (Steele, Lea and Flood 2014) of values moved by the seed: a bijection, so without ties."""
+    """Hash values offset by the seed with SplitMix64 (Steele, Lea and Flood 2014), a bijection (no ties)."""
     with np.errstate(over="ignore"):
         x = values + np.uint64(0x9E3779B97F4A7C15) * np.uint64(seed + 1)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -219,11 +226,11 @@ def _hash_values(values: np.ndarray, seed: int) -> np.ndarray:
 
 
 def select_by_hash(digests: np.ndarray, row_ids: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """The `most` of these rows that come first by a seeded hash of each, so that a row's place hangs on the
-    row and not on which others there are. digests: uint64 of all rows of the data set, by row id.
+    """Select the first `most` of these rows by a seeded hash of each row.
 
-    The hash is that of the deal, so that of two test parts of different sizes the same rows come first;
-    copies of one text have places of their own, or a draw could consist of them.
+    A row's rank depends on the row, not on the other rows. digests: uint64 of all rows of the data set, by
+    row id. The hash is that of the split, so that test parts of different sizes start with the same rows.
+    Copies of one text have different ranks, otherwise a sample could consist of copies.
     """
     digests = digests.astype(np.uint64)
     order = np.argsort(digests, kind="stable")
@@ -236,12 +243,12 @@ def select_by_hash(digests: np.ndarray, row_ids: np.ndarray, most: int, seed: in
 
 
 def count_parts(assigned: np.ndarray) -> dict[str, int]:
-    """Rows of each part, from their codes."""
+    """Return the number of rows of each part from their codes."""
     return {part: int(np.count_nonzero(assigned == code)) for code, part in enumerate(PARTS)}
 
 
 def check_parts(rows: dict[str, int], split: Split) -> None:
-    """Raise ConfigError that names the field where a part that was asked for, or train, has no row."""
+    """Raise ConfigError that names the field if a requested part, or training, has no row."""
     total = sum(rows.values())
     why = "" if total < 3 else f" ({DEVIATION_REASONS[split.split_by]})"
     for part, field in (("validation", "validation_size"), ("test", "test_size")):
@@ -262,7 +269,7 @@ def check_parts(rows: dict[str, int], split: Split) -> None:
 
 DEVIATION_REASONS = {
     "random": "rows of equal text can't be parted",
-    "given": "the file says which part each row is in",
+    "given": "the file defines the part of each row",
     "group": "rows of one group, and rows of equal text, can't be parted",
     "time": "rows of one time, and rows of equal text, can't be parted",
     "stratified": "each stratum gives its share, and rows of equal text can't be parted",
@@ -272,10 +279,10 @@ DEVIATION_REASONS = {
 def assign_given_splits(
     parts: np.ndarray, digests: np.ndarray, split: Split, together: np.ndarray
 ) -> np.ndarray:
-    """For each row 0 (train), 1 (validation) or 2 (test).
+    """Return 0 (train), 1 (validation) or 2 (test) for each row, by the parts of the file.
 
-    parts: object, of each row a name of PARTS, or None for train. digests: uint64. together: int64, equal
-    where rows must not be parted. All of shape (rows,).
+    parts: object, a name of PARTS for each row, or None for train. digests: uint64. together: int64, equal
+    for rows kept together. All of shape (rows,).
     """
     codes = np.zeros(len(parts), dtype=np.uint8)
     for code, name in enumerate(PARTS):
@@ -291,8 +298,10 @@ def assign_given_splits(
 
 
 def check_split_column(folder: Path, split: Split) -> None:
-    """Raise ConfigError (field split_column) unless some row of the data set in `folder` has a value in the
-    column of the split. A split that is stratified goes by label where it names none."""
+    """Raise ConfigError (field split_column) unless a row of `folder`'s data set has a value to split by.
+
+    A stratified split without a column uses the label.
+    """
     if split.split_by == "given":
         check_given(folder / "rows.parquet")
     column = split.split_column or ("label" if split.split_by == "stratified" else None)
@@ -313,21 +322,21 @@ def check_split_column(folder: Path, split: Split) -> None:
 
 
 def check_given(rows: Path) -> None:
-    """Raise ConfigError (field split_by) unless some row says which part it is in."""
+    """Raise ConfigError (field split_by) unless some row records its part."""
     file = pq.ParquetFile(rows)
     if "part" in file.schema_arrow.names:
         for batch in file.iter_batches(columns=["part"]):
             if batch["part"].null_count < batch.num_rows:
                 return
     raise ConfigError(
-        "The file did not say which part a row is in.",
-        fix="Import it again with the column that says so, or split another way.",
+        "The file does not define the part of a row.",
+        fix="Import it again with a split column, or split another way.",
         field="split_by",
     )
 
 
 def make_unknown_column_error(rows: Path, column: str) -> ConfigError:
-    """No row has the column: which ones there are."""
+    """Build the error for an unknown column, with the available ones."""
     head = next(pq.ParquetFile(rows).iter_batches(batch_size=1, columns=["source", "label"]))
     names = [SOURCE + name for name in json.loads(head["source"][0].as_py())]
     names = [*(["label"] if head["label"][0].is_valid else []), *names]
@@ -339,7 +348,7 @@ def make_unknown_column_error(rows: Path, column: str) -> ConfigError:
 
 
 def make_not_measured_error(column: str) -> ConfigError:
-    """A signal that may come to be a column."""
+    """Build the error for a signal that has not been measured."""
     return ConfigError(
         f"{column} has not been measured for this data set yet.",
         fix=f"Measure the group {GROUPS[GROUP_OF[column]].title} first.",

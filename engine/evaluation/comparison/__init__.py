@@ -1,1 +1,1 @@
-"""Pure: runs and evaluations held against each other, row by row."""
+"""Row-by-row comparison of runs and evaluations. Pure functions."""

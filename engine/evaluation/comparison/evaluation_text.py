@@ -1,6 +1,6 @@
-"""What is said of two evaluations beside their figures, and of a judging of their answers.
+"""Text about the comparison of two evaluations and the judging of their answers, beside the figures.
 
-For the screen and for the command line. Pure.
+Used by the pages and the command line. Pure functions.
 """
 
 from __future__ import annotations
@@ -22,30 +22,37 @@ from store.evaluation.schemas import (
 
 
 def describe_different_rows(first: int, second: int, common: int) -> str:
-    """That the two are not of the same rows; `common`: rows that both have, of n each."""
+    """Describe how the rows of the two evaluations differ, of which `common` are in both."""
     if not common:
-        return f"No row is in both: this one has {plural(first, 'row')}, the other {second:,} others."
+        return (
+            f"No rows in common: this evaluation has {plural(first, 'row')}, the other {second:,} different"
+            " ones."
+        )
     most = max(first, second)
     if common == min(first, second):
         return (
-            f"Compared on {plural(common, 'row')} of both; {most - common:,} that only one has are left out."
+            f"Compared on {plural(common, 'row')} in common; {most - common:,} that only one has are"
+            " excluded."
         )
     return (
-        f"Only {plural(common, 'row')} of this one's {first:,} and the other's {second:,} are in both; all"
-        " else is left out, and so few may differ from the rest."
+        f"Only {plural(common, 'row')} in common of {first:,} here and {second:,} in the other; the rest is"
+        " excluded, and so few may not be representative."
     )
 
 
 def describe_different_prompting(ways: Sequence[str]) -> list[str]:
-    """That they were not asked alike, where `ways` names in what."""
+    """Note that the two were prompted differently, in the respects named by `ways`."""
     if not ways:
         return []
-    return [f"The two were not asked alike ({'; '.join(ways)}), which may make answers differ by itself."]
+    return [
+        f"The two evaluations used different settings ({'; '.join(ways)}), which may itself change the"
+        " answers."
+    ]
 
 
 @dataclass(frozen=True)
 class ComparisonSides:
-    """What the two are called. `turned`: the one that is spoken of is the judging's second."""
+    """Names of the two sides. `turned`: "this" is the judging's second side."""
 
     this: str = "this one"
     other: str = "the other one"
@@ -53,17 +60,14 @@ class ComparisonSides:
 
 
 def format_judging_headline(judging: JudgingResult, sides: ComparisonSides) -> str:
-    """Which one is preferred, if that can be told; `judging` is the judge job's result."""
+    """Return which side is preferred, if that is clear; `judging` is the judge job's result."""
     figure = judging.figure
     if figure.failed:
         return figure.failed
     if figure.value is None:
         return "No pair could be judged."
     if judging.pairs.split == figure.n:
-        return (
-            f"The order in which they were shown decided {_format_all_pairs(figure.n)}:"
-            " which is better is unclear"
-        )
+        return f"The presentation order decided {_format_all_pairs(figure.n)}: which is better is unclear"
     share = _build_share(figure, sides.turned)
     lead = "Which answers are better is unclear"
     if share.low is not None and share.low > 0.5:
@@ -79,14 +83,14 @@ def _format_all_pairs(count: int) -> str:
 
 
 class Share(NamedTuple):
-    """A share of pairs with its interval."""
+    """Share of pairs with its interval."""
 
     value: float
     low: float | None
     high: float | None
 
     def of_other(self) -> Share:
-        """That of the other side."""
+        """Return the share of the other side."""
         low, high = self.low, self.high
         return Share(1 - self.value, None if high is None else 1 - high, None if low is None else 1 - low)
 
@@ -97,7 +101,7 @@ def _build_share(figure: Figure | Estimate, turned: bool = False) -> Share:
 
 
 def _format_share(share: Share) -> str:
-    """ "35% (23 to 47%)"."""
+    """Format a share as "35% (23 to 47%)"."""
     if share.low is None or share.high is None:
         return f"{format_number(100 * share.value, 0)}% (no interval)"
     places = compute_decimals(100 * share.low, 100 * share.high)
@@ -106,9 +110,9 @@ def _format_share(share: Share) -> str:
 
 
 def describe_judging(judging: JudgingResult, sides: ComparisonSides) -> list[str]:
-    """How the pairs fell, what order and length did, and what was not judged."""
+    """Describe the outcomes of the pairs, the effects of order and length, and what was not judged."""
     pairs, figure = judging.pairs, judging.figure
-    if not figure.n:  # the headline has said why
+    if not figure.n:  # the headline says why
         return [f"{plural(pairs.unjudged, 'pair')} not judged."]
     this, other = pairs.first, pairs.second
     if sides.turned:
@@ -131,17 +135,15 @@ def _describe_order(pairs: PairCounts, position: JudgePositionBias | None) -> li
     if not position:
         return []
     split, agree = pairs.split, _format_share(_build_share(position.agree))
-    decided = "In no pair did the order in which the two were shown decide"
+    decided = "The presentation order decided no pair"
     if split:
-        decided = (
-            f"In {plural(split, 'pair')} the order in which the two were shown decided, which counts as a"
-        )
+        decided = f"In {plural(split, 'pair')} the presentation order decided, which counts as a"
         decided += " tie"
     lines = [f"{decided}; both orders agree in {agree}."]
     first = position.first_shown
     if first:
         won = _format_share(_build_share(first))
-        lines.append(f"Where they don't, the answer that was shown first won in {won} (n {first.n:,}).")
+        lines.append(f"Where they disagree, the answer shown first won in {won} (n {first.n:,}).")
     return lines
 
 
@@ -152,7 +154,7 @@ def _describe_length(
         return []
     decided = judging.pairs.first + judging.pairs.second
     if not decided:
-        return ["Whether length decides is unclear: no pair was decided in both orders."]
+        return ["The effect of length is unclear: no pair was decided in both orders."]
     longer = length.longer
     if longer is None:
         return [f"Both answers are equally long in {plural(decided, 'decided pair')}."]
@@ -170,5 +172,5 @@ def _describe_length_effect(share: Share, equal: Share) -> str:
     if share.low is None or share.high is None or share.low <= 0.5 <= share.high:
         return ""
     if equal.low is None or equal.high is None or equal.low <= 0.5 <= equal.high:
-        return ", so that length alone may be what the judge prefers"
-    return "" if (equal.low > 0.5) == (share.low > 0.5) else ": the other way round, length aside"
+        return ", so the judge may prefer length alone"
+    return "" if (equal.low > 0.5) == (share.low > 0.5) else ": the opposite, when length is controlled for"

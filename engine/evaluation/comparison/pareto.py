@@ -1,11 +1,11 @@
-"""Gain against forgetting over the runs of a project: which runs are worth having, and methods at equal gain.
+"""Gain versus forgetting over a project's runs: the Pareto front, and methods compared at equal gain.
 
-A run is dominated where another gains as much or more and forgets as little or less, and is better in one of
-the two. The front is what nobody dominates. Points are estimates: a run off the front whose difference from a
-front member can't be distinguished from noise on either axis counts as equal. Methods are compared at equal
-gain, along the line through the runs of a sweep, and not where their gains don't overlap. Where runs were
-measured on the same items, the caller gives their paired differences; else they are taken as independent.
-Pure: documents in, documents out.
+A run is dominated if another gains at least as much and forgets at most as much, and is better in one of the
+two. The front consists of the runs that nothing dominates. Points are estimates: a run off the front whose
+difference from a front member can't be distinguished from noise on either axis counts as equal. Methods are
+compared at equal gain, along the line through the runs of a sweep, and only where their gains overlap. For
+runs measured on the same items the caller supplies the paired differences; otherwise runs are treated as
+independent. Pure functions from documents to documents.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from scipy import special
 from engine.evaluation.statistics.intervals import Interval
 from store.core import formatting
 
-GRID = 5  # gains at which two sweeps are compared
-SIGNIFICANT_ERRORS = 4.0  # standard errors of independent figures, from which pairs need not be asked
+GRID = 5  # number of gains at which two sweeps are compared
+SIGNIFICANT_ERRORS = 4.0  # distance in standard errors beyond which `pair` is not called
 
 Floats = NDArray[np.float64]
 FrontStatus = Literal["front", "alike", "dominated", "unknown"]
@@ -32,7 +32,7 @@ MatchState = Literal["first", "second", "alike", "mixed", "no_overlap"]
 
 
 class PointFigure(TypedDict, total=False):
-    """A figure with its interval; empty where it was not measured."""
+    """Figure with its interval; empty if it was not measured."""
 
     value: float
     low: float | None
@@ -40,8 +40,9 @@ class PointFigure(TypedDict, total=False):
 
 
 class RunPoint(TypedDict):
-    """One run: `gain` (more is better) and `forgetting` (less is better); `group` is what is compared (a
-    method), `setting` what its sweep varies (the learning rate)."""
+    """One run: `gain` (higher is better) and `forgetting` (lower is better). `group` is what is compared (a
+    method), `setting` what its sweep varies (the learning rate).
+    """
 
     run: str
     group: str
@@ -51,8 +52,9 @@ class RunPoint(TypedDict):
 
 
 class FrontPlace(TypedDict):
-    """Where a run stands; dominated_by and alike name runs of the front. unknown: one of its two figures is
-    not known."""
+    """Position of a run relative to the front; `dominated_by` and `alike` name runs on the front. The status
+    is "unknown" if one of its two figures is missing.
+    """
 
     run: str
     status: FrontStatus
@@ -61,7 +63,7 @@ class FrontPlace(TypedDict):
 
 
 class MatchedPoint(TypedDict):
-    """What two sweeps forget at one gain; the difference is first minus second."""
+    """Forgetting of two sweeps at one gain; the difference is first minus second."""
 
     gain: float
     first: float
@@ -70,7 +72,9 @@ class MatchedPoint(TypedDict):
 
 
 class SweepComparison(TypedDict):
-    """Two sweeps, named by their groups, at the gains that both reach; overlap is None without any."""
+    """Comparison of two sweeps, named by their groups, at the gains both reach; `overlap` is None if there
+    are none.
+    """
 
     first: str
     second: str
@@ -82,19 +86,20 @@ class SweepComparison(TypedDict):
 
 Axis = Literal["gain", "forgetting"]
 AXES: tuple[Axis, Axis] = ("gain", "forgetting")
-PairedDifference = Callable[[str, str, Axis], Interval | None]  # a figure of one run minus that of the other
+PairedDifference = Callable[[str, str, Axis], Interval | None]  # figure of the first run minus the second's
 
 
 def get_no_paired_difference(first: str, second: str, axis: Axis) -> Interval | None:
-    """Nothing is known of the two on the same items."""
+    """Return None: no paired difference is available."""
     return None
 
 
 def compute_front(
     runs: Sequence[RunPoint], pair: PairedDifference = get_no_paired_difference
 ) -> list[FrontPlace]:
-    """The place of each run. `pair` of two runs: their difference where they were measured on the same items.
-    It is asked for pairs that independent figures don't surely tell apart."""
+    """Compute the place of each run. `pair` returns the difference of two runs measured on the same items. It
+    is called only for pairs that independent figures don't clearly separate.
+    """
     measured = [run for run in runs if _is_measured(run)]
     best = [run for run in measured if not any(_dominates(other, run) for other in measured)]
     places: list[FrontPlace] = []
@@ -129,14 +134,14 @@ def _is_equivalent(run: RunPoint, other: RunPoint, pair: PairedDifference) -> bo
 
 
 def _is_significantly_different(run: RunPoint, other: RunPoint, axis: Axis, paired: Interval | None) -> bool:
-    """Whether two figures are told apart: in pairs where that gives an interval."""
+    """Return whether two figures differ significantly, by the paired difference if it has an interval."""
     if paired is not None and paired.low is not None:
         return paired.above or paired.below
     return _compute_distance(run[axis], other[axis]) > _compute_z(1)
 
 
 def _compute_distance(here: PointFigure, there: PointFigure) -> float:
-    """Between two figures, in standard errors of independent ones."""
+    """Return the distance between two figures in standard errors, treating them as independent."""
     error, apart = (
         math.hypot(_compute_error(here), _compute_error(there)),
         abs(here["value"] - there["value"]),
@@ -145,7 +150,7 @@ def _compute_distance(here: PointFigure, there: PointFigure) -> float:
 
 
 def _compute_error(figure: PointFigure) -> float:
-    """Standard error by the width of a 95% interval; without one nothing can be told apart."""
+    """Return the standard error from the width of a 95% interval; infinite without an interval."""
     return _compute_interval_error(figure.get("low"), figure.get("high"))
 
 
@@ -159,8 +164,9 @@ def _compute_z(comparisons: int) -> float:
 
 @dataclass(frozen=True)
 class LinePart:
-    """A run's part in a point of the line: its weight there, and how steeply forgetting rises with gain on
-    either side of it."""
+    """Contribution of a run to a point on the line: its weight there, and the slope of forgetting over gain
+    on either side of the run.
+    """
 
     run: RunPoint
     weight: float
@@ -169,7 +175,7 @@ class LinePart:
 
 @dataclass(frozen=True)
 class MatchedForgetting:
-    """What a sweep forgets at a gain, and the runs that say so."""
+    """Forgetting of a sweep at a gain, and the runs it is computed from."""
 
     value: float
     parts: tuple[LinePart, ...]
@@ -182,8 +188,9 @@ def compare_sweeps(
     comparisons: int = 1,
     pair: PairedDifference = get_no_paired_difference,
 ) -> SweepComparison:
-    """Two sweeps, each runs of one group, at the same gain; `pair` as for `front`. The difference is at
-    1 - 0.05 / (gains x comparisons)."""
+    """Compare two sweeps, each the runs of one group, at equal gain; `pair` is as in `compute_front`. The
+    confidence of each difference is 1 - 0.05 / (gains x comparisons).
+    """
     sweeps = [[run for run in runs if _is_measured(run)] for runs in (first, second)]
     names = (first[0]["group"] if first else "", second[0]["group"] if second else "")
     spans = [_find_gain_range(sweep) for sweep in sweeps]
@@ -198,7 +205,7 @@ def compare_sweeps(
             "sentence": _describe_no_overlap(names, spans),
         }
     gains = [low, *(low + (high - low) * i / (GRID - 1) for i in range(1, GRID - 1)), high]
-    gains = sorted({min(gain, high) for gain in gains})  # rounding must not lead past the last run
+    gains = sorted({min(gain, high) for gain in gains})  # rounding must not go past the last run
     points = [_compare_at_gain(sweeps, gain, len(gains) * comparisons, pair) for gain in gains]
     state = _determine_state(points)
     return {
@@ -214,9 +221,11 @@ def compare_sweeps(
 def interpolate_at_gain(
     sweep: Sequence[RunPoint], gain: float, *, steepness: float = 0.0
 ) -> MatchedForgetting | None:
-    """Forgetting at that gain along the line through the runs in the order of their setting; the least where
-    the line comes by more than once, None where it doesn't. steepness: of the line that a single run is held
-    against."""
+    """Interpolate forgetting at a gain along the line through the runs in the order of their setting.
+
+    Returns the smallest value if the line reaches the gain more than once, None if it never does. steepness:
+    slope of the line that a single run is compared with.
+    """
     ordered = sorted(sweep, key=lambda run: run["setting"])
     slopes = [_compute_slope(run, later) for run, later in pairwise(ordered)]
     beside = [tuple(slopes[max(0, i - 1) : i + 1]) or (steepness,) for i in range(len(ordered))]
@@ -238,11 +247,11 @@ def interpolate_at_gain(
 def compute_standard_error(
     parts: Sequence[LinePart], pair: PairedDifference = get_no_paired_difference
 ) -> float:
-    """Standard error of the sum of what these runs forget at a gain, each times its weight.
+    """Compute the standard error of the weighted sum of these runs' forgetting at a gain.
 
-    An error of a run's gain moves the line along its slope; where the line bends, along the one of the two
-    that makes the sum least sure. What rows have in common falls out of a difference of runs that were
-    measured on them.
+    An error in a run's gain moves the point along the slope of the line; where the line bends, along
+    whichever of the two slopes makes the error of the sum larger. What rows have in common cancels in a
+    difference of runs measured on the same rows.
     """
     runs, weights = [part.run for part in parts], np.array([part.weight for part in parts])
     along = [weights * steep for steep in product(*(part.slopes for part in parts))]
@@ -253,11 +262,11 @@ def compute_standard_error(
 def _compute_variance(
     runs: Sequence[RunPoint], sums: Sequence[Floats], axis: Axis, pair: PairedDifference
 ) -> float:
-    """The largest of the variances of these weighted sums of a figure of the runs.
+    """Return the largest variance of these weighted sums of a figure over the runs.
 
-    Of runs of which every two were measured in pairs, with weights a that add up to A, it is A^2 times the
-    variance of one less the sum of a_i a_j Var(x_i - x_j) over pairs (from the definition; of the variances
-    of one the largest is taken). Else the runs are taken as independent.
+    If every two runs were measured in pairs, the variance for weights a that add up to A is A^2 times the
+    variance of a single run, minus the sum of a_i a_j Var(x_i - x_j) over pairs (from the definition; the
+    largest of the single-run variances is used). Otherwise the runs are treated as independent.
     """
     alone = np.square([_compute_error(run[axis]) for run in runs])
     if not np.isfinite(alone).all():
@@ -269,10 +278,11 @@ def _compute_variance(
 
 
 def _compute_paired_variances(runs: Sequence[RunPoint], axis: Axis, pair: PairedDifference) -> Floats | None:
-    """Var(x_i - x_j) [runs, runs]; None where it is not known of every two.
+    """Return Var(x_i - x_j) [runs, runs]; None if it is missing for any two.
 
-    Standard errors fit each other (those of sums follow from those of pairs), limits hold what few and skew
-    rows add: so the errors are taken, raised as the limits of that pair ask for which they ask most.
+    Standard errors are mutually consistent (those of sums follow from those of pairs), whereas interval
+    limits also account for few rows and skewness. So the standard errors are used, all scaled by the largest
+    ratio of interval width to standard error among the pairs.
     """
     errors, raised = np.zeros((len(runs), len(runs))), 1.0
     for i, j in combinations(range(len(runs)), 2):
@@ -286,7 +296,7 @@ def _compute_paired_variances(runs: Sequence[RunPoint], axis: Axis, pair: Paired
 
 
 def _compute_slope(run: RunPoint, later: RunPoint) -> float:
-    """How steeply forgetting rises with gain between two runs; 0 where they gain the same."""
+    """Return the slope of forgetting over gain between two runs; 0 if their gains are equal."""
     gained = later["gain"]["value"] - run["gain"]["value"]
     return float((later["forgetting"]["value"] - run["forgetting"]["value"]) / gained) if gained else 0.0
 
@@ -329,10 +339,11 @@ def _determine_state(points: Sequence[MatchedPoint]) -> MatchState:
 
 def _describe_no_overlap(names: Sequence[str], spans: Sequence[tuple[float, float]]) -> str:
     if any(low > high for low, high in spans):
-        return "There are not both kinds of run to compare."
+        return "Runs of both kinds are needed for a comparison."
     reaches = [f"{name} {_format_gain_range(*span)}" for name, span in zip(names, spans, strict=True)]
     return (
-        f"They never gain the same ({'; '.join(reaches)}): their forgetting can't be compared at equal gain."
+        f"Their gains do not overlap ({'; '.join(reaches)}): their forgetting can't be compared at equal"
+        " gain."
     )
 
 
@@ -346,9 +357,9 @@ def _format_gain_range(low: float, high: float) -> str:
 
 def _describe_result(names: Sequence[str], points: Sequence[MatchedPoint], state: MatchState) -> str:
     if state == "mixed":
-        return f"At some gains {names[0]} forgets less, at others {names[1]} does."
+        return f"At some gains {names[0]} forgets less, at others {names[1]}."
     if state == "alike":
-        return f"At the same gain {names[0]} and {names[1]} can't be distinguished by what they forget."
+        return f"At the same gain {names[0]} and {names[1]} can't be distinguished by forgetting."
     sign = -1 if state == "first" else 1
     sure = [point for point in points if _is_significant(point, sign)]
     clear = max(sure, key=lambda point: sign * point["difference"]["value"])
@@ -357,13 +368,11 @@ def _describe_result(names: Sequence[str], points: Sequence[MatchedPoint], state
     places = formatting.compute_decimals(low, high)
     amount = formatting.format_number(abs(clear["difference"]["value"]), places)
     amount += f" ({formatting.format_interval(low, high, places)})"
-    where = (
-        "at every gain that both reach" if len(sure) == len(points) else "at a part of the gains they share"
-    )
+    where = "at every common gain" if len(sure) == len(points) else "at part of the common gains"
     return f"{less} forgets less than {more} {where}, by up to {amount}."
 
 
 def _is_significant(point: MatchedPoint, sign: int) -> bool:
-    """Whether the difference surely lies above 0 (`sign` 1), or below it (-1)."""
+    """Return whether the difference is significantly above 0 (`sign` 1) or below it (-1)."""
     ends = _list_limits(point)
     return bool(ends and (ends[0] > 0 if sign > 0 else ends[1] < 0))

@@ -1,8 +1,11 @@
-"""Scores of rows as a table, and slices of rows on which a model, or one of two models, is better or worse.
+"""Table of row scores, and tests of the slices of rows on which a model, or one of two models, is better or
+worse.
 
-One line a row and metric: `row_id`, `metric`, `score` (null with a `reason`), `statistics`. Of many slices
-the means are tested, with the false discovery rate held (Benjamini and Hochberg). scipy.stats is imported
-in the functions that test: half a second, which the page need not wait for. Pure.
+The table has one line per row and metric: `row_id` int64, `metric` string, `score` float64 (null if the
+metric has none or the row could not be scored), `reason` string (why not, otherwise null), `statistics`
+list<float64> (what is summed if the figure is not a mean of scores). The metric itself is described in its
+document (`metric_estimates.aggregate_scores`). Slices are tested by their means, controlling the false
+discovery rate (Benjamini and Hochberg). Pure functions.
 """
 
 from __future__ import annotations
@@ -23,14 +26,7 @@ from engine.evaluation.statistics.proportions import estimate_paired_change, mcn
 from store.core.figure_schemas import Difference, Estimate, Figure
 from store.core.formatting import plural
 
-# Scores of rows as a table, so that every later question is a query, and back again.
-#
-# One line a row and metric: `row_id` int64, `metric` string, `score` float64 (null where the metric has
-# none or the row could not be scored), `reason` string (why not, else null), `statistics` list<float64>
-# (what is summed where the figure is no mean of scores). What a metric is stands in its document
-# (`scored.aggregate_scores`).
-
-CONFIDENCE = 0.95  # of all intervals of a comparison together
+CONFIDENCE = 0.95  # joint level of all intervals of a comparison
 SCHEMA = pa.schema(
     [
         ("row_id", pa.int64()),
@@ -43,7 +39,7 @@ SCHEMA = pa.schema(
 
 
 def build_scores_table(metrics: Sequence[RowScores]) -> pa.Table:
-    """The scores of all metrics, one after the other."""
+    """Concatenate the scores of all metrics into one table."""
     return pa.concat_tables([_build_metric_table(scored) for scored in metrics] or [SCHEMA.empty_table()])
 
 
@@ -69,7 +65,7 @@ def _build_metric_table(scored: RowScores) -> pa.Table:
 
 
 def read_scores_table(table: pa.Table, document: Figure) -> RowScores:
-    """One metric's scores, given its document."""
+    """Read one metric's scores, given its document."""
     lines = table.filter(pc.equal(table["metric"], document.metric))
     scores = np.array([np.nan if x is None else x for x in lines["score"].to_pylist()], float)
     lists = lines["statistics"].to_pylist()
@@ -97,8 +93,9 @@ def read_scores_table(table: pa.Table, document: Figure) -> RowScores:
 
 @dataclass(frozen=True)
 class MetricDifferences:
-    """One for each metric that could be compared. Each interval is at `confidence`, so that together they are
-    at `level`."""
+    """Differences, one per comparable metric. Each interval is at `confidence`, so that jointly they are at
+    `level`.
+    """
 
     metrics: list[Difference]
     confidence: float
@@ -106,24 +103,26 @@ class MetricDifferences:
 
     @property
     def sentence(self) -> str:
-        """At which level the intervals are."""
+        """State the confidence level of the intervals."""
         if len(self.metrics) < 2:
-            return f"The interval is at {self.level:.0%}."
+            return f"The interval has level {self.level:.0%}."
         return (
-            f"Each interval is at {self.confidence:.1%}, so that the {len(self.metrics)} comparisons are at"
-            f" {self.level:.0%} together (Bonferroni)."
+            f"Each interval has level {self.confidence:.1%}, so the {len(self.metrics)} comparisons have"
+            f" level {self.level:.0%} together (Bonferroni)."
         )
 
 
-ScoresOfMetrics = tuple[pa.Table, Sequence[Figure]]  # of one evaluation: its table, and its documents
+ScoresOfMetrics = tuple[pa.Table, Sequence[Figure]]  # an evaluation's table and documents
 
 
 def compute_score_differences(
     first: ScoresOfMetrics, second: ScoresOfMetrics, groups: Mapping[int, object] | None = None
 ) -> MetricDifferences:
-    """`first` minus `second` in every metric that both evaluations scored on a row of both; `groups`: row id
-    -> group. Each interval is at 1 - 0.05 / k, k the metrics compared (Bonferroni), so that the order of the
-    two and what only one of them has change nothing."""
+    """Compute `first` minus `second` for every metric with a row that both evaluations scored.
+
+    groups: row ID -> group. Each interval is at 1 - 0.05 / k for k compared metrics (Bonferroni), so that
+    neither the order of the two nor metrics that only one of them has change the result.
+    """
     pairs = _pair_metrics(first, second)
     confidence = 1 - (1 - CONFIDENCE) / max(1, len(pairs))
     metrics = []
@@ -134,7 +133,9 @@ def compute_score_differences(
 
 
 def _pair_metrics(first: ScoresOfMetrics, second: ScoresOfMetrics) -> list[tuple[RowScores, RowScores]]:
-    """The scores of each metric that both have and that scored a row of both."""
+    """Return the score pairs of each metric that both evaluations have, with at least one row scored
+    in both.
+    """
     others = {document.metric: document for document in second[1]}
     pairs = []
     for document in first[1]:
@@ -151,40 +152,41 @@ def _pair_metrics(first: ScoresOfMetrics, second: ScoresOfMetrics) -> list[tuple
 
 
 def describe_difference(figure: Difference | Estimate, better: str) -> str:
-    """What the first is beside the second by such a difference: better, worse, or that it can't be told;
-    better: whether higher or lower values are."""
+    """Describe the first relative to the second by this difference: better, worse, or can't be told.
+
+    better: "higher" or "lower", the direction in which values are better.
+    """
     value, low, high = figure.value, figure.low, figure.high
     if value is None or low is None or high is None or low <= 0 <= high:
         return "can't be told"
     return "better" if (value > 0) == (better == "higher") else "worse"
 
 
-# Where a model is better or worse than on its other rows, or two models differ, over many slices at once.
-#
-# A slice is a group of rows with something in common. Each is held against all other rows (one model), or
-# has the paired difference of two models within it. What is shown is what is tested: the mean. Shares of
-# rows that are right have exact tests. Other scores have tails, and slices differ in shape as well as in
-# mean, so that ranks call slices of equal means different, and so does Welch's test: the p-value is the
-# level at which the interval of the difference leaves out 0, whose limits `intervals.py` moves out for
-# skewness, put together as `intervals.py` does. That keeps its level from MIN_ROWS rows on, of which
-# MIN_OTHERS have another score than the commonest (`bench/truths/models/slices.py`); under that nothing is
-# tested, and `why` says so. With many slices some look odd by chance: the p-values are adjusted by
-# Benjamini and Hochberg (1995), so that of the slices that are called different at most a twentieth are
-# expected to be none. Rows count as independent. Pure: arrays in, documents out.
+# A slice is a group of rows with something in common. Each slice is compared with all other rows (one model),
+# or by the paired difference of two models within it. The test is of what is shown, the mean. Shares of
+# correct rows have exact tests. Other scores have tails, and slices differ in shape as well as in mean, so
+# that rank tests call slices with equal means different, and so does Welch's test. The p-value is therefore
+# the level at which the interval of the difference excludes 0, with the limits widened for skewness and
+# combined as in `intervals.py`. This keeps its level from MIN_ROWS rows on, if MIN_OTHERS of them have a
+# score other than the most common one (`bench/truths/models/slices.py`); below that nothing is tested, and
+# `why` says so. Among many slices some look unusual by chance: the p-values are adjusted by Benjamini and
+# Hochberg (1995), so that at most a twentieth of the slices called different are expected to be false. Rows
+# are treated as independent.
 
-MIN_SLICE_ROWS = 5  # rows of a slice whose share is tested
-MIN_ROWS = 30  # of a slice whose mean is, and beside it
-MIN_OTHERS = 8  # of either with another score than the commonest
+MIN_SLICE_ROWS = 5  # to test a slice's share
+MIN_ROWS = 30  # to test a slice's mean, and as many outside it
+MIN_OTHERS = 8  # rows in each with a score other than the most common one
 FALSE_DISCOVERY_RATE = 0.05
 SMALLEST_P = 1e-9
-HALVINGS = 12  # between that and 1: to a hundredth of the p-value
+HALVINGS = 12  # bisections between SMALLEST_P and 1: precise to a hundredth of the p-value
 QUARTERS = 4
-Slices = Mapping[tuple[str, str], NDArray[np.bool_]]  # (what rows have in common, its value) -> which rows
+Slices = Mapping[tuple[str, str], NDArray[np.bool_]]  # (attribute, its value) -> row mask
 
 
 class TestedSlice(TypedDict):
-    """A slice, what its value is of, and whether it differs. p and q (p after Benjamini and Hochberg) are
-    None where nothing can be tested, for the reason that `why` has."""
+    """Slice, the number of its values, and whether it differs. p and q (p adjusted by Benjamini and Hochberg)
+    are None if it can't be tested, for the reason in `why`.
+    """
 
     by: str
     value: str
@@ -196,15 +198,15 @@ class TestedSlice(TypedDict):
 
 
 class ScoreSlice(TestedSlice):
-    """The scores of one model in a slice, against all other rows."""
+    """Scores of one model in a slice, compared with all other rows."""
 
     mean: Estimate
     rest: float | None  # mean of all other rows
-    gap: float | None  # between the two means
+    gap: float | None  # difference of the two means
 
 
 class DifferenceSlice(TestedSlice):
-    """One model minus another in pairs, within a slice."""
+    """Paired difference of two models within a slice."""
 
     gap: Estimate
 
@@ -213,7 +215,7 @@ Tested = TypeVar("Tested", bound=TestedSlice)
 
 
 class TestResult(NamedTuple):
-    """The p-value, or why there is none."""
+    """p-value, or the reason why there is none."""
 
     p: float | None
     why: str = ""
@@ -222,7 +224,7 @@ class TestResult(NamedTuple):
 def build_value_slices(
     name: str, values: Sequence[object], most: int = 50
 ) -> dict[tuple[str, str], NDArray[np.bool_]]:
-    """A slice for each of the `most` most frequent values; none where all rows have one value."""
+    """Build a slice for each of the `most` most frequent values; none if all rows have the same value."""
     texts = np.array(["" if value is None else str(value) for value in values], dtype=object)
     distinct, counts = np.unique(texts[texts != ""].astype(str), return_counts=True)
     if len(distinct) < 2:
@@ -232,7 +234,7 @@ def build_value_slices(
 
 
 def build_size_slices(name: str, sizes: ArrayLike, unit: str) -> dict[tuple[str, str], NDArray[np.bool_]]:
-    """Four slices of about as many rows each, from the smallest to the largest; fewer where sizes repeat."""
+    """Build four slices with about the same number of rows, by ascending size; fewer if sizes repeat."""
     values = np.asarray(sizes, np.float64)
     finite = np.isfinite(values)
     if finite.sum() < 2 * MIN_SLICE_ROWS or np.ptp(values[finite]) == 0:
@@ -249,7 +251,7 @@ def build_size_slices(name: str, sizes: ArrayLike, unit: str) -> dict[tuple[str,
 
 
 def compute_slice_scores(scores: ArrayLike, slices: Slices) -> list[ScoreSlice]:
-    """Each slice that has a score, the surest first."""
+    """Test each slice that has a score; the most significant come first."""
     values = np.asarray(scores, np.float64)
     usable = np.isfinite(values)
     tested: list[ScoreSlice] = []
@@ -277,7 +279,7 @@ def compute_slice_scores(scores: ArrayLike, slices: Slices) -> list[ScoreSlice]:
 
 
 def compute_slice_differences(first: ArrayLike, second: ArrayLike, slices: Slices) -> list[DifferenceSlice]:
-    """`first` minus `second` in pairs, in each slice that has a pair, the surest first."""
+    """Test `first` minus `second` in pairs in each slice that has a pair; the most significant come first."""
     scores, against = np.asarray(first, np.float64), np.asarray(second, np.float64)
     usable = np.isfinite(scores) & np.isfinite(against)
     tested: list[DifferenceSlice] = []
@@ -309,21 +311,22 @@ def _compute_mean(values: NDArray[np.float64]) -> Interval:
 
 
 def _compute_mean_difference(gap: NDArray[np.float64]) -> Interval:
-    """The mean of paired differences; of rows that are right or wrong with Tango's interval."""
+    """Estimate the mean of paired differences, with Tango's interval for rows that are right or wrong."""
     if np.isin(gap, (-1.0, 0.0, 1.0)).all():
         return estimate_paired_change(int((gap < 0).sum()), int((gap > 0).sum()), len(gap))
     return _drop_degenerate_limits(ratio_interval(gap, np.ones(len(gap))))
 
 
 def _drop_degenerate_limits(interval: Interval) -> Interval:
-    """Without limits where all rows agree: of rows that happen to be equal no bootstrap learns anything."""
+    """Drop the limits if all rows agree: a bootstrap learns nothing from rows that happen to be equal."""
     return replace(interval, low=None, high=None) if interval.low == interval.high else interval
 
 
 def compare_means(own: NDArray[np.float64], rest: NDArray[np.float64]) -> TestResult:
-    """Whether the means of the two are alike, two-sided: Fisher's exact test of shares, else by the interval
-    of their difference."""
-    from scipy import stats  # in the functions that test: half a second, which the page need not wait for
+    """Test for equal means, two-sided: Fisher's exact test for shares, otherwise by the interval of the
+    difference.
+    """
+    from scipy import stats  # lazy: importing it takes half a second
 
     if not len(rest):
         return TestResult(None, "there is no other row")
@@ -349,8 +352,9 @@ def compare_means(own: NDArray[np.float64], rest: NDArray[np.float64]) -> TestRe
 
 
 def _compare_pairs(gap: NDArray[np.float64]) -> TestResult:
-    """Whether the mean of paired differences is 0: McNemar's test where rows are right or wrong, else by its
-    interval."""
+    """Test for a zero mean of paired differences: McNemar's test for rows that are right or wrong, otherwise
+    by the interval.
+    """
     if np.isin(gap, (-1.0, 0.0, 1.0)).all():
         if why := _describe_too_few_rows(gap, MIN_SLICE_ROWS):
             return TestResult(None, why)
@@ -369,7 +373,7 @@ def _describe_too_few_rows(values: NDArray[np.float64], least: int, where: str =
 
 
 def _describe_too_uniform(values: NDArray[np.float64], where: str = "") -> str:
-    """Where nearly all rows score the same the mean is that of the few others: too little is seen of it."""
+    """Return why the mean can't be tested if nearly all rows score the same: too few rows determine it."""
     others = len(values) - int(np.unique(values, return_counts=True)[1].max())
     if others >= MIN_OTHERS:
         return ""
@@ -377,7 +381,7 @@ def _describe_too_uniform(values: NDArray[np.float64], where: str = "") -> str:
 
 
 def _compute_p_value(interval: Callable[[float], Interval]) -> float:
-    """The smallest level at which the interval of that confidence leaves out 0, never taken too small."""
+    """Return the smallest level at which the interval excludes 0, never an underestimate."""
     low, high = np.log(SMALLEST_P), 0.0
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -387,7 +391,9 @@ def _compute_p_value(interval: Callable[[float], Interval]) -> float:
 
 
 def adjust_for_slices(slices: list[Tested]) -> list[Tested]:
-    """With q by Benjamini and Hochberg and whether it is below LEVEL; the surest first."""
+    """Add q (Benjamini and Hochberg) and whether it is below FALSE_DISCOVERY_RATE; the most significant
+    first.
+    """
     from scipy import stats
 
     tested = [part for part in slices if part["p"] is not None]

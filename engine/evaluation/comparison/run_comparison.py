@@ -1,7 +1,8 @@
-"""Runs held against each other: the figures of each, whether they can be compared, and which differ.
+"""Run comparison: the figures of each run, whether runs are comparable, and which differ.
 
-Every run is compared with the best one in pairs over rows that both held out, at a confidence for all pairs
-(Bonferroni). A difference between settings has the error of the rows and that of the seed. Pure.
+Every run is compared with the best one, paired over rows that both held out, at a joint confidence for all
+pairs (Bonferroni). The error of a difference between settings combines that of the rows and that of the
+seeds. Pure functions.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ Floats = NDArray[np.float64]
 
 
 class HeldOutRowLosses(NamedTuple):
-    """Both models of a run on the rows that judged it, in the order of their ids: what is summed over rows
-    for each of the figures that pairs of runs share."""
+    """Results of a run's base and tuned model on its held-out rows, in the order of their IDs: per-row sums
+    for each figure that pairs of runs share.
+    """
 
     row_ids: NDArray[np.int64]
     tokens: Floats
@@ -53,7 +55,7 @@ class HeldOutRowLosses(NamedTuple):
     tuned_correct: Floats
 
     def sums(self) -> dict[str, Floats]:
-        """The numerator of each row, by the figure's key; the denominator is its tokens."""
+        """Return each row's numerator by figure key; the denominator is its tokens."""
         return {
             BASE: self.base_loss,
             TUNED: self.tuned_loss,
@@ -70,7 +72,7 @@ class _NamedFigure(NamedTuple):
 
 
 def list_figures(verdict: Verdict, rows: HeldOutRowLosses | None = None) -> list[RunFigure]:
-    """Those that are there; rows: what gives the losses their intervals."""
+    """Return the available figures. rows: gives the losses their intervals."""
     figures: list[RunFigure] = []
     for key, title, unit, estimate in _iterate_figures(verdict, rows):
         if estimate is not None and np.isfinite(estimate.value):
@@ -151,13 +153,14 @@ def _iterate_forgetting_figures(forgetting: Forgetting) -> Iterator[_NamedFigure
 
 
 def _format_probe(name: str) -> str:
-    """A built-in probe in words, a data set or a task by its name."""
+    """Describe a built-in probe in words; return the name of a data set or task."""
     return PROBES.get(name, name.partition("/")[2] or name)
 
 
 def compute_figure_interval(rows: HeldOutRowLosses, key: str, sums: Floats | None = None) -> Interval | None:
-    """The figure `key` over the rows, or that of other sums; None where no row has a token, or a loss is not
-    finite."""
+    """Compute the figure `key`, or that of other `sums`, over the rows; None if no row has a token or a loss
+    is not finite.
+    """
     top = rows.sums()[key] if sums is None else sums
     if not (rows.tokens > 0).any() or not np.isfinite(top[rows.tokens > 0]).all():
         return None
@@ -165,24 +168,22 @@ def compute_figure_interval(rows: HeldOutRowLosses, key: str, sums: Floats | Non
 
 
 def is_same_value(value: float, other: float) -> bool:
-    """Whether two ways of working a figure out mean the same."""
+    """Return whether two values computed in different ways are equal within rounding."""
     return bool(np.isclose(value, other, rtol=1e-6, atol=1e-9))
 
 
-# Several runs on the same held-out rows: which differ, by how much, and which can't be distinguished.
-#
-# Every run is compared with the best one, in pairs over the rows that both held out. Which one is best is
-# read from the same rows, so that the best of k equal runs is the luckiest of them: the k - 1 intervals
-# that are shown are chosen among those of all k (k - 1) / 2 pairs. Each is therefore at 1 - 0.05 / (all
-# pairs) (Bonferroni): the chance that any of them errs stays at 5%. Tukey's range would be 2 to 3%
-# narrower, and needs differences of one variance, which those of runs are not.
+# Every run is compared with the best one, paired over the rows that both held out. The best run is chosen by
+# the same rows, so that among k equal runs it is simply the luckiest: the k - 1 intervals shown are selected
+# from those of all k (k - 1) / 2 pairs. Each is therefore at 1 - 0.05 / (all pairs) (Bonferroni), which keeps
+# the probability that any of them errs at 5%. Tukey's range would be 2 to 3% narrower, but requires
+# differences of equal variance, which those of runs don't have.
 
-MIN_DIFFERENCE = 1e-5  # nats, under which a difference is none to speak of
+MIN_DIFFERENCE = 1e-5  # nats; smaller differences are negligible
 
 
 @dataclass(frozen=True)
 class RunDifference:
-    """How much better `better` is than `other`, in `unit`; `interval` is None with `reason` said."""
+    """How much better `better` is than `other`, in `unit`; if `interval` is None, `reason` says why."""
 
     better: str
     other: str
@@ -192,12 +193,12 @@ class RunDifference:
 
     @property
     def separated(self) -> bool:
-        """The difference can be told from noise."""
+        """Whether the difference can be distinguished from noise."""
         return self.interval is not None and (self.interval.above or self.interval.below)
 
     @property
     def sentence(self) -> str:
-        """The comparison in plain words."""
+        """Describe the comparison in plain words."""
         if self.interval is None:
             return f"{self.better} and {self.other} can't be compared: {self.reason}."
         gap = self.interval
@@ -214,7 +215,7 @@ class RunDifference:
         bounds = formatting.format_interval(gap.low, gap.high, places)
         if not self.separated:
             least = formatting.format_number(gap.detectable or 0.0, max(2, places))
-            seen = f"; the smallest difference that could be seen is {least}" if gap.detectable else ""
+            seen = f"; smallest detectable difference: {least}" if gap.detectable else ""
             return f"{self.better} and {self.other} can't be distinguished on {rows} ({bounds}){seen}."
         first, second = (self.better, self.other) if gap.above else (self.other, self.better)
         low, high = sorted((abs(gap.low), abs(gap.high)))
@@ -226,12 +227,12 @@ class RunDifference:
 
 
 def count_run_pairs(models: int) -> int:
-    """How many comparisons there are where each of so many may turn out the best."""
+    """Return the number of pairwise comparisons among this many models, any of which may be the best."""
     return models * (models - 1) // 2
 
 
 class SharedRows(NamedTuple):
-    """Summed losses of two runs on rows that both held out, and the units (tokens) of each row."""
+    """Summed losses of two runs on the rows both held out, and each row's units (tokens)."""
 
     better: ArrayLike
     other: ArrayLike
@@ -241,61 +242,63 @@ class SharedRows(NamedTuple):
 def compare_runs(
     better: str, other: str, rows: SharedRows, *, comparisons: int = 1, unit: str = "nats a token"
 ) -> RunDifference:
-    """`other` minus `better`, by their names, in loss a unit."""
+    """Compare two named runs: `other` minus `better`, in loss per unit."""
     gap = np.asarray(rows.other, np.float64) - np.asarray(rows.better, np.float64)
     if not len(gap):
-        return RunDifference(better, other, None, "they held out no row in common")
+        return RunDifference(better, other, None, "they have no held-out row in common")
     if not np.isfinite(gap).all():
         return RunDifference(better, other, None, "a loss is not a number")
     interval = ratio_interval(gap, rows.tokens, confidence=1 - 0.05 / max(1, comparisons))
     return RunDifference(better, other, interval, unit=unit)
 
 
-LOSS_FIELDS = ("task", "loss_type", "beta", "label_smoothing")  # of which the size of a loss depends
+LOSS_FIELDS = ("task", "loss_type", "beta", "label_smoothing")  # fields that affect the size of a loss
 
 
 def require_gain(run: Run) -> Gain:
-    """The gain of a run that has one."""
+    """Return the gain of a run that is known to have one."""
     gain = run.verdict.gain if run.verdict else None
     assert gain
     return gain
 
 
 def find_incomparability(run: Run, other: Run) -> str:
-    """Why two runs can't be compared row by row, or ""."""
+    """Return why two runs can't be compared row by row, or an empty string."""
     if run.data_fingerprint != other.data_fingerprint:
         return "they were trained on different data"
     differing = [field for field in LOSS_FIELDS if run.config.get(field) != other.config.get(field)]
     if "task" in differing or (differing and run.config.get("task") == "dpo"):
         return f"their losses mean different things ({', '.join(differing)} differ)"
     if require_gain(run).split != require_gain(other).split:
-        return "one was judged on test rows, the other on validation rows"
+        return "one was evaluated on test rows, the other on validation rows"
     return ""
 
 
-# Two settings compared by the runs that were made with each: what the seed does is not theirs.
+# Settings are compared by the runs made with each, excluding the effect of the seed.
 #
-# Rows say how sure it is that one *model* is better than another. A setting is more than the one model that
-# one seed made of it, and of two models that differ in nothing but their seed one is nearly always surely
-# better on the same rows. So the error of a difference between settings has two parts: that of the rows, of
-# the paired differences of the seed-averaged losses; and that of the seeds, whose variance is pooled over
-# every setting that was repeated. With a few seeds a bootstrap over them is too sure, so Student's t is
-# taken, with the degrees of freedom of the two parts together (Welch 1947, Satterthwaite 1946). Without any
-# repetition nothing is known of the second part, and nothing is answered. Pure: arrays in, an `Interval`
-# out.
+# The rows show how certain it is that one *model* is better than another. A setting is more than the one
+# model that one seed produced, and of two models that differ only in their seed, one is nearly always
+# significantly better on the same rows. So the error of a difference between settings has two parts: that of
+# the rows, from the paired differences of the seed-averaged losses, and that of the seeds, whose variance is
+# pooled over all repeated settings. With few seeds a bootstrap over them is overconfident, so Student's t is
+# used, with the combined degrees of freedom of both parts (Welch 1947, Satterthwaite 1946). Without any
+# repetition the second part is unknown, and there is no result.
 
 
 @dataclass(frozen=True)
 class SeedSpread:
-    """How runs of one setting differ by their seed alone: the standard deviation of their loss (in its unit),
-    and how many degrees of freedom it was estimated with."""
+    """Variation between runs of one setting due to the seed alone: the standard deviation of the loss (in its
+    unit), and the degrees of freedom of that estimate.
+    """
 
     deviation: float
     degrees: int
 
 
 def estimate_seed_spread(settings: Sequence[ArrayLike], tokens: ArrayLike) -> SeedSpread | None:
-    """Over settings, each with the summed losses of its runs, [runs, rows]; None where none was repeated."""
+    """Pool the spread over settings, each with its runs' summed losses [runs, rows]; None if no setting was
+    repeated.
+    """
     squares, degrees = 0.0, 0
     for losses in settings:
         means = _compute_mean_losses(losses, tokens)
@@ -307,9 +310,10 @@ def estimate_seed_spread(settings: Sequence[ArrayLike], tokens: ArrayLike) -> Se
 def compare_settings(
     better: ArrayLike, other: ArrayLike, tokens: ArrayLike, by_seed: SeedSpread, *, confidence: float = 0.95
 ) -> Interval:
-    """`other` minus `better` in loss a token: summed losses of the runs of either setting, [runs, rows].
+    """Return `other` minus `better` in loss per token, from the summed losses [runs, rows] of each setting's
+    runs.
 
-    Raises ValueError for arrays that are not of the same rows.
+    Raises ValueError for arrays with different rows.
     """
     first, second = (np.atleast_2d(np.asarray(losses, np.float64)) for losses in (better, other))
     rows = ratio_interval(second.mean(axis=0) - first.mean(axis=0), tokens)
@@ -329,6 +333,6 @@ def compare_settings(
 
 
 def _compute_mean_losses(losses: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
-    """Loss a token of each run."""
+    """Return each run's loss per token."""
     sums: NDArray[np.float64] = np.atleast_2d(np.asarray(losses, np.float64)).sum(axis=1)
     return sums / float(np.sum(np.asarray(tokens, np.float64)))

@@ -1,1 +1,1 @@
-"""Metrics of answers: built in, a user's own in a process apart, and a language model as the judge."""
+"""Answer metrics: built-in ones, custom ones in a separate process, and a language model as judge."""

@@ -1,7 +1,7 @@
-"""Whether an answer has the form that was asked for: JSON, JSON by a schema, a pattern.
+"""Format checks of answers: JSON, JSON Schema, regular expressions.
 
-Patterns are matched by RE2, also those within a schema, so that none can take time beyond measure; and a
-schema refers to nothing outside itself: no file and no address is ever opened for it.
+Patterns are matched by RE2, including those within a schema, so that none can take excessive time. A schema
+can't refer to anything outside itself: no file or URL is ever opened for it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from jsonschema.validators import extend
 from referencing import Registry
 
 MAX_REASONS = 20
-MAX_STEPS = 200_000  # keywords that one answer may be held to
-REFERENCE_STEPS = 10  # of a reference followed: each may double what the next one costs
+MAX_STEPS = 200_000  # schema keywords evaluated per answer at most
+REFERENCE_STEPS = 10  # steps per followed reference: each may double the cost of the next
 REFERENCES = ("$ref", "$dynamicRef")
 _FENCE = re.compile(r"\s*```[A-Za-z0-9]*\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 
 
 class InvalidJson(ValueError):
-    """The answer is no JSON; the message says where it breaks off."""
+    """The answer is not JSON; the message says where parsing failed."""
 
 
 def read_json(text: str, *, fenced: bool = True) -> Any:
-    """The document that the whole answer is. NaN and Infinity are no JSON. Raises NotJson."""
+    """Parse the whole answer as JSON. NaN and Infinity are not JSON. Raises InvalidJson."""
     inside = _FENCE.fullmatch(text) if fenced else None
     try:
         return json.loads(inside[1] if inside else text, parse_constant=_refuse_constant)
@@ -48,7 +48,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 def score_valid_json(texts: Sequence[str], *, fenced: bool = True) -> np.ndarray:
-    """1 where the answer is JSON."""
+    """Return 1 for each answer that is JSON, otherwise 0."""
     return np.array([float(_is_json(text, fenced)) for text in texts])
 
 
@@ -63,9 +63,10 @@ def _is_json(text: str, fenced: bool) -> bool:
 def score_json_schema(
     texts: Sequence[str], schema: Any, *, fenced: bool = True
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """(1 where the answer is JSON that the schema accepts, the 20 most frequent reasons why not -> rows).
+    """Return 1 for each answer that is JSON valid under the schema, and the rows by failure reason (the 20
+    most frequent).
 
-    Raises ValueError for a schema that refers to something outside itself, or to a pattern that RE2 refuses.
+    Raises ValueError for a schema that refers to something outside itself, or to a pattern that RE2 rejects.
     """
     checking = ValidationBudget()
     validator = checking.validator(schema)
@@ -79,8 +80,9 @@ def score_json_schema(
 
 
 def find_schema_error(validator: Any, text: str, *, fenced: bool) -> str | None:
-    """Why a validator of `ValidationBudget` does not accept the answer; None where it does. Raises as
-    json_schema."""
+    """Return why a validator of `ValidationBudget` rejects the answer; None if it accepts it. Raises as
+    `score_json_schema`.
+    """
     try:
         first = next(validator.iter_errors(read_json(text, fenced=fenced)), None)
     except InvalidJson:
@@ -90,7 +92,7 @@ def find_schema_error(validator: Any, text: str, *, fenced: bool) -> str | None:
     except OverflowError:
         return "a number is too large to check"
     except _ValidationBudgetExceeded:
-        return "takes too many steps to check"
+        return "is too complex to check"
     if first is None:
         return None
     where = "/".join(str(part) for part in first.absolute_path)
@@ -98,7 +100,7 @@ def find_schema_error(validator: Any, text: str, *, fenced: bool) -> str | None:
 
 
 def score_regex(texts: Sequence[str], pattern: str, *, whole: bool = False) -> np.ndarray:
-    """1 where the pattern is found in the answer, or is all of it."""
+    """Return 1 for each answer that contains a match of the pattern, or with `whole` matches it entirely."""
     if whole:
         pattern = rf"\A(?:{pattern})\z"
     matches = pc.match_substring_regex(pa.array(texts, pa.string()), pattern)
@@ -107,11 +109,11 @@ def score_regex(texts: Sequence[str], pattern: str, *, whole: bool = False) -> n
 
 
 def _find_matches(pattern: str, texts: Sequence[str]) -> list[str]:
-    """The texts in which the pattern is found: all at once, as it is compiled each time."""
+    """Return the texts containing a match; all in one call, since the pattern is compiled each time."""
     try:
         return [text for text, score in zip(texts, score_regex(texts, pattern), strict=True) if score]
     except pa.ArrowInvalid as error:
-        raise ValueError(f"The schema's pattern {pattern!r} is refused by RE2: {error}") from error
+        raise ValueError(f"RE2 rejects the pattern {pattern!r} of the schema: {error}") from error
 
 
 def _validate_pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
@@ -129,7 +131,7 @@ def _validate_pattern_properties(
 
 
 def _validate_unique_items(_: Any, wanted: Any, instance: Any, __: Any) -> Iterator[ValidationError]:
-    """The library's own rule compares each item with each."""
+    """Check for duplicates by hash; the library's own rule compares every pair of items."""
     if (
         wanted
         and isinstance(instance, list)
@@ -139,7 +141,7 @@ def _validate_unique_items(_: Any, wanted: Any, instance: Any, __: Any) -> Itera
 
 
 def _make_comparable(value: Any) -> Any:
-    """What is equal, and hashes alike, where JSON values are equal: 1 and 1.0 are, 1 and true are not."""
+    """Return a hashable value with JSON equality: 1 equals 1.0, but not true."""
     if isinstance(value, dict):
         return frozenset((name, _make_comparable(part)) for name, part in value.items())
     if isinstance(value, list):
@@ -153,7 +155,9 @@ _plain_additional = Draft202012Validator.VALIDATORS["additionalProperties"]
 def _validate_additional_properties(
     validator: Any, rule: Any, instance: Any, schema: Any
 ) -> Iterator[ValidationError]:
-    """Of names that no pattern of the schema takes; the library's own rule would match these with `re`."""
+    """Check the names that match no pattern of the schema; the library's own rule would match them
+    with `re`.
+    """
     patterns = schema.get("patternProperties", {})
     if isinstance(instance, dict) and patterns:
         named = {name for pattern in patterns for name in _find_matches(pattern, [*instance])}
@@ -171,11 +175,11 @@ _Validator: Any = extend(
 
 
 class _ValidationBudgetExceeded(Exception):
-    """To check an answer takes longer than is worth waiting for."""
+    """Checking an answer takes too long."""
 
 
 class ValidationBudget:
-    """Validators that together take as many steps as are `left`, and so many seconds where given."""
+    """Validators that share a budget of `left` steps and, if given, of seconds."""
 
     def __init__(self, seconds: float = math.inf) -> None:
         self.left, self._until = MAX_STEPS, time.monotonic() + seconds
@@ -183,7 +187,7 @@ class ValidationBudget:
         self._kind: Any = extend(_Validator, counted)
 
     def validator(self, schema: Any) -> Any:
-        """For `find_schema_error`."""
+        """Return a validator for `find_schema_error`."""
         return self._kind(schema, registry=Registry())
 
     def _counted(self, name: str, rule: Any) -> Any:

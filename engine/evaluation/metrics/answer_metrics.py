@@ -1,7 +1,7 @@
-"""Metrics that a program computes of answers: overlap with references, labels, and constraints.
+"""Program-computed metrics of answers, row by row: overlap with references, labels, and constraints.
 
-BLEU and chrF come as each row's n-gram counts, so that any set of rows can be summed up. An answer names a
-label where it is that label, and nothing is guessed; an empty answer keeps no constraint. Row by row.
+BLEU and chrF are returned as each row's n-gram counts, so that any set of rows can be aggregated. An answer
+names a label only if it is that label; nothing is guessed. An empty answer meets no constraint.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from store.evaluation.schemas import CalibrationFigures, ClassDetails, Constrain
 
 # Answers against references: exact match, shared words, BLEU, chrF and ROUGE, row by row.
 #
-# BLEU and chrF come as each row's n-gram counts, which sacrebleu takes, so that any set of rows can be summed
-# up (`engine.evaluation.statistics.estimators`), and as the row's own figure. ROUGE is rouge-score's, with
-# words told in every script: its own tokenizer keeps a to z and digits alone, so that a Russian or Chinese
-# answer would be 0.
+# BLEU and chrF are returned as each row's n-gram counts, computed by sacrebleu, so that any set of rows can
+# be aggregated (`engine.evaluation.statistics.estimators`), and as the row's own score. ROUGE is
+# rouge-score's, with a tokenizer for every script: its own keeps only a to z and digits, so that a Russian or
+# Chinese answer would score 0.
 
 Pairs = Sequence[tuple[str, str]]  # (answer, reference)
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-# Scripts that put no space between words: there a character is a word.
+# Scripts without spaces between words: each character counts as a word.
 _DENSE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
 _HAS_DENSE = re.compile(f"[{_DENSE}]")
 _MARKS = "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u064b-\u065f\u0900-\u0963\u0966-\u0dff"  # vowels, accents
@@ -50,9 +50,12 @@ _WORDS = re.compile(rf"[{_DENSE}]|(?:[^\W_{_DENSE}]|[{_MARKS}])+")
 
 
 def normalise_answer(text: str) -> str:
-    """Small letters without punctuation, articles and repeated spaces (Rajpurkar et al. 2016). Punctuation
-    is that of ASCII, "$", "+" and "=" with it, and what Unicode calls so; what is nothing else, such as the
-    answer "A" or "?", stays, as an empty answer would be the same."""
+    """Lowercase, and remove punctuation, articles and repeated spaces (Rajpurkar et al. 2016).
+
+    Punctuation is ASCII punctuation, including "$", "+" and "=", and the Unicode punctuation categories. A
+    text that consists of nothing else, such as the answer "A" or "?", is kept, since it would otherwise equal
+    an empty answer.
+    """
     small = text.lower()
     bare = "".join(c for c in small if not _is_punctuation(c))
     plain = _ARTICLES.sub(" ", bare)
@@ -64,18 +67,20 @@ def _is_punctuation(character: str) -> bool:
 
 
 def exact_match(pairs: Pairs, *, normalise: bool = False) -> np.ndarray:
-    """1 where answer and reference are the same."""
+    """Return 1 where answer and reference are equal, otherwise 0."""
     same: Callable[[str], str] = normalise_answer if normalise else str.strip
     return np.array([float(same(answer) == same(reference)) for answer, reference in pairs])
 
 
 def token_f1(pairs: Pairs) -> np.ndarray:
-    """F1 of the words of both, counted with repeats; where one has none, whether the other hasn't either."""
+    """Compute the F1 of the words of both, counting repeats; if either has no words, 1 if both have none,
+    else 0.
+    """
     return np.array([_f1(_split_words(answer), _split_words(reference)) for answer, reference in pairs])
 
 
 def _split_words(text: str) -> list[str]:
-    """Parted by spaces; where the script puts none between words, by words."""
+    """Split at spaces, and into words in scripts that put no space between them."""
     return [
         word
         for part in normalise_answer(text).split()
@@ -91,7 +96,7 @@ def _f1(answer: list[str], reference: list[str]) -> float:
 
 
 def bleu(pairs: Pairs, *, tokenize: str = "13a", lowercase: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """(BLEU of each row by the orders that it is long enough for, its counts [rows, 10])."""
+    """Return each row's BLEU, over the n-gram orders it is long enough for, and its counts [rows, 10]."""
     from sacrebleu.metrics import BLEU
 
     metric = BLEU(tokenize=tokenize, lowercase=lowercase, effective_order=True)
@@ -99,7 +104,7 @@ def bleu(pairs: Pairs, *, tokenize: str = "13a", lowercase: bool = False) -> tup
 
 
 def chrf(pairs: Pairs, *, word_order: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """(chrF of each row, its counts [rows, 18], with words [rows, 24])."""
+    """Return each row's chrF and its counts [rows, 18]; with word order 2 [rows, 24]."""
     from sacrebleu.metrics import CHRF
 
     return _count_ngrams(CHRF(word_order=word_order), pairs, 3 * (6 + word_order))
@@ -115,7 +120,7 @@ def _count_ngrams(metric: Any, pairs: Pairs, width: int) -> tuple[np.ndarray, np
 
 
 class _RougeTokenizer:
-    """Words of any script for rouge-score; English ones by their stem if asked for."""
+    """Tokenizer for rouge-score that splits words of any script, with optional stemming of English words."""
 
     def __init__(self, use_stemmer: bool) -> None:
         self.stem: Callable[[str], str] | None = None
@@ -132,7 +137,7 @@ class _RougeTokenizer:
 
 
 def rouge(pairs: Pairs, kinds: Sequence[str], *, use_stemmer: bool = False) -> dict[str, np.ndarray]:
-    """F1 of each row, of each of `kinds`: rouge1, rouge2, rougeL."""
+    """Compute each row's F1 for each of `kinds`: rouge1, rouge2, rougeL."""
     from rouge_score.rouge_scorer import RougeScorer
 
     scorer = RougeScorer(list(kinds), tokenizer=_RougeTokenizer(use_stemmer))
@@ -140,29 +145,29 @@ def rouge(pairs: Pairs, kinds: Sequence[str], *, use_stemmer: bool = False) -> d
     return {kind: np.array([row[kind].fmeasure for row in row_scores], float) for kind in kinds}
 
 
-# Answers as labels, and probabilities of labels: what classification is measured by.
+# Classification metrics: answers as labels, and probabilities of labels.
 #
-# An answer names a label when it is that label, white space, quotation marks and a closing full stop apart,
-# in any case if so asked. Nothing is guessed: "positive, I think" names none. Such a row is wrong, and it
-# is counted. So is a row whose own label isn't in the set: no answer can be right there.
+# An answer names a label if it equals that label, apart from white space, quotation marks and a closing full
+# stop, and optionally apart from case. Nothing is guessed: "positive, I think" names none. Such a row is
+# wrong and is counted. So is a row whose own label isn't in the set: no answer can be right there.
 
 NO_LABEL_NAMED = "(none of the labels)"
 UNKNOWN_LABEL = "(label outside the set)"
 _LABEL_PADDING = " \t\r\n\"'`“”‘’«»*_.:,"
-MAX_NAMED = 20  # labels and answers outside the set that a document lists
+MAX_NAMED = 20  # labels and answers outside the set listed in a document
 
 
 def list_labels(truths: Sequence[str | None]) -> list[str]:
-    """The labels that occur, sorted."""
+    """Return the labels that occur, sorted."""
     return sorted({label for label in truths if label is not None})
 
 
 def find_label_indices(
     texts: Sequence[str], labels: Sequence[str], *, ignore_case: bool = True
 ) -> np.ndarray:
-    """The place of each text in `labels`, len(labels) for one that names none.
+    """Return the index of each text in `labels`, len(labels) for a text that names none.
 
-    Where two labels differ in case alone, the case always counts.
+    If two labels differ only in case, matching is always case-sensitive.
     """
     exact = {label: place for place, label in enumerate(labels)}
     bare = {label.strip(_LABEL_PADDING): place for label, place in exact.items()}
@@ -178,8 +183,11 @@ def find_label_indices(
 
 
 def compute_class_details(truth: np.ndarray, answers: np.ndarray, labels: Sequence[str]) -> ClassDetails:
-    """Figures of each class and the confusion matrix; rows outside of the labels stand under names of their
-    own. `truth` and `answers`: places as `places` gives them."""
+    """Compute the figures of each class and the confusion matrix; rows outside the labels have separate
+    names.
+
+    `truth` and `answers`: indices as `find_label_indices` returns them.
+    """
     own = np.where(truth < len(labels), truth, len(labels) + 1)
     class_document = compute_class_figures(own, answers, [*labels, NO_LABEL_NAMED, UNKNOWN_LABEL])
     return {
@@ -194,7 +202,7 @@ def compute_class_details(truth: np.ndarray, answers: np.ndarray, labels: Sequen
 def count_unknown_labels(
     texts: Sequence[str], label_places: np.ndarray, labels: Sequence[str]
 ) -> UnmatchedTexts:
-    """How many texts name no label, and the most frequent of them."""
+    """Count the texts that name no label, and list the most frequent of them."""
     named_texts = Counter(
         text.strip()[:80] for text, place in zip(texts, label_places, strict=True) if place == len(labels)
     )
@@ -207,12 +215,14 @@ def count_unknown_labels(
 def compute_calibration_figures(
     log_probabilities: np.ndarray, truth: np.ndarray, classes: int
 ) -> CalibrationFigures:
-    """The calibration document; `truth`: places, from `classes` on for a label that the model lacks."""
+    """Compute the calibration document. truth: indices, at least `classes` for a label that the
+    model lacks.
+    """
     return compute_calibration(log_probabilities, np.where(truth < classes, truth, -1))
 
 
 def compute_brier_scores(log_probabilities: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
-    """Squared distance of each row's probabilities from the truth, 0 to 2."""
+    """Compute the squared distance of each row's probabilities from the truth, 0 to 2."""
     shares = np.exp(np.asarray(log_probabilities, np.float64))
     target = np.zeros_like(shares)
     has_class = truth < classes
@@ -221,10 +231,9 @@ def compute_brier_scores(log_probabilities: np.ndarray, truth: np.ndarray, class
     return distances
 
 
-# Which constraints an answer keeps (`store.core.metric_options` describes them): every check is a
-# small function.
+# Constraint checks (the constraints are described in `store.core.metric_options`).
 #
-# An empty answer keeps no constraint, also not that of having at most 50 words: it does not follow
+# An empty answer meets no constraint, not even that of having at most 50 words: it does not follow
 # instructions to say nothing.
 
 _SENTENCE = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？]+")
@@ -253,7 +262,7 @@ COUNTERS: dict[str, Callable[[str], int]] = {
 
 
 def check_constraints(texts: Sequence[str], constraints: Sequence[Constraint]) -> np.ndarray:
-    """Whether each answer keeps each constraint: booleans [rows, constraints]."""
+    """Return whether each answer meets each constraint: booleans [rows, constraints]."""
     bare = [text.strip() for text in texts]
     has_text = np.array([bool(text) for text in bare], bool)
     columns = [_check_constraint(bare, constraint) & has_text for constraint in constraints]
@@ -263,7 +272,7 @@ def check_constraints(texts: Sequence[str], constraints: Sequence[Constraint]) -
 def compute_constraint_shares(
     texts: Sequence[str], met: np.ndarray, constraints: Sequence[Constraint]
 ) -> list[ConstraintShare]:
-    """How many of the answers keep each constraint."""
+    """Compute the share of answers that meet each constraint."""
     return [
         ConstraintShare(
             constraint=constraint.words(),
@@ -274,7 +283,7 @@ def compute_constraint_shares(
 
 
 def _check_constraint(texts: list[str], constraint: Any) -> np.ndarray:
-    """Those kinds that are asked of all texts at once, and the others text by text."""
+    """Check a constraint, for all texts at once if its kind allows it, otherwise text by text."""
     if isinstance(constraint, PatternConstraint):
         kept: np.ndarray = (score_regex(texts, constraint.pattern) == 1) == (constraint.kind == "matches")
         return kept

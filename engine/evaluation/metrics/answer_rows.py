@@ -1,6 +1,6 @@
-"""What a model answered to a set of rows, as every metric reads it: one entry a row in each column.
+"""Rows of a model's answers as every metric reads them, one entry per row in each column.
 
-What a metric is asked, and what it answers: rows that have all that it needs, a score for each.
+Also a metric's input, the rows that have everything it needs, and its output, a score for each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow as pa
 from store.core.address_policy import PUBLIC, AddressPolicy
 from store.core.home import Home
 
-if TYPE_CHECKING:  # scipy takes longer than most metrics
+if TYPE_CHECKING:  # importing scipy takes longer than most metrics
     from engine.evaluation.statistics.metric_estimates import WholeFigure
 
 Texts = Sequence[str | None]
@@ -31,13 +31,13 @@ NO_PROMPT = "the row has no prompt"
 
 @dataclass
 class Answers:
-    """The rows of one model. A column is None where the evaluation doesn't have it; an entry is None where
-    that row hasn't. An empty prediction is an answer, and is scored as one.
+    """Answers of one model. A column is None if the evaluation doesn't have it; an entry is None if that row
+    doesn't have it. An empty prediction is an answer, and is scored as one.
 
-    loss_sum (nats), tokens and bytes are of the reference under the model. log_probabilities [rows, classes]
-    belong to `classes`. choices: the texts of multiple choice, the place of the right one in `rights`, the
-    summed log-probability of each in `choice_scores`. groups: rows with the same value are alike and are
-    resampled together.
+    loss_sum (nats), tokens and bytes are those of the reference under the model. log_probabilities [rows,
+    classes] belong to `classes`. choices: the texts of multiple choice, with the index of the right one in
+    `rights` and the summed log-probability of each in `choice_scores`. groups: rows with the same value are
+    related and are resampled together.
     """
 
     row_ids: np.ndarray
@@ -66,8 +66,9 @@ class Answers:
 
     @classmethod
     def of_table(cls, table: pa.Table, *, group: str | None = None) -> Answers:
-        """From a table with `row_id`, `prediction`, and what there is of reference, prompt, label, loss_sum,
-        tokens, bytes and the column `group`."""
+        """Build from a table with `row_id`, `prediction`, and any of reference, prompt, label, loss_sum,
+        tokens, bytes and the column `group`.
+        """
 
         def column(name: str | None) -> Any:
             return table[name].to_pylist() if name and name in table.column_names else None
@@ -92,7 +93,7 @@ class Answers:
         )
 
     def take(self, places: Any) -> Answers:
-        """These rows alone."""
+        """Return these rows only."""
 
         def some(column: Any) -> Any:
             if column is None or isinstance(column, np.ndarray):
@@ -102,7 +103,7 @@ class Answers:
         return replace(self, **{name: some(getattr(self, name)) for name in ("row_ids", *COLUMNS)})
 
     def missing(self, needs: Sequence[str]) -> str:
-        """Why a metric with these needs can't be measured at all; empty where it can."""
+        """Return why a metric with these needs can't be measured at all; empty if it can."""
         have = {
             "prediction": self.predictions is not None,
             "reference": self.references is not None,
@@ -117,7 +118,7 @@ class Answers:
         return f"The rows have no {' and no '.join(lacking)}." if lacking else ""
 
     def gaps(self, needs: Sequence[str]) -> dict[int, str]:
-        """Place of every row that lacks something of `needs` -> what."""
+        """Return the reason for each row that lacks something of `needs`, by row index."""
         columns = {
             "prediction": (self.predictions, NO_PREDICTION),
             "reference": (self.references, NO_REFERENCE),
@@ -135,24 +136,24 @@ class Answers:
 
     @property
     def truths(self) -> Texts | None:
-        """The label of each row: its answer where it has no label of its own."""
+        """Label of each row; the reference if there are no labels."""
         return self.labels if self.labels is not None else self.references
 
     @property
     def empty(self) -> int:
-        """Rows whose answer is nothing but white space."""
+        """Number of rows whose answer is only white space."""
         return sum(text is not None and not text.strip() for text in self.predictions or ())
 
 
 @dataclass
 class MetricInput:
-    """`rows` have an entry in every column that the metric needs. `check` may raise to stop."""
+    """Input of a metric. `rows` have an entry in every column that it needs. `check` may raise to stop."""
 
     rows: Answers
     home: Home
     confidence: float
     check: Callable[[], None]
-    policy: AddressPolicy = PUBLIC  # of a judge's address
+    policy: AddressPolicy = PUBLIC  # addresses allowed for a judge
 
     @property
     def predictions(self) -> list[str]:
@@ -160,20 +161,21 @@ class MetricInput:
 
     @property
     def truths(self) -> list[str]:
-        """The label of each row."""
+        """Label of each row."""
         return [text or "" for text in self.rows.truths or ()]
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """(answer, reference) of each row."""
+        """(answer, reference) for each row."""
         references = [text or "" for text in self.rows.references or ()]
         return list(zip(self.predictions, references, strict=True))
 
 
 @dataclass
 class MetricScores:
-    """`scores`, one a row, NaN where there is none, for which `reasons` (place -> why) says why where it
-    should have one. The rest is as in `engine.evaluation.statistics.metric_estimates.Scored`."""
+    """Scores of a metric, one per row. A score is NaN if there is none; if there should be one, `reasons`
+    says why by row index. The rest is as in `engine.evaluation.statistics.metric_estimates.RowScores`.
+    """
 
     scores: np.ndarray
     estimator: str = "mean"
@@ -186,5 +188,5 @@ class MetricScores:
 
     @classmethod
     def nothing(cls, rows: int) -> MetricScores:
-        """No row has a score yet."""
+        """Return scores in which no row has a score yet."""
         return cls(np.full(rows, np.nan))

@@ -1,11 +1,11 @@
-"""A user's own metric: a Python file of the home folder, run in a process of its own (`measurement.py`).
+"""Custom metric: a Python file in the home folder, run in a separate process (`measurement.py`).
 
 The file has one of
-    score(prediction, reference, prompt) -> number                  asked row by row; it may leave some out
-    scores(predictions, references, prompts) -> numbers             asked once, a number for each row
-    a class that is an `evaluate.Metric`                            its compute() is asked
-Whatever it does ends nothing but itself: a row that raises, or whose value is no number, is counted with its
-error; where no row can be scored, or the file can't be run, the metric has failed and says why.
+    score(prediction, reference, prompt) -> number                  called row by row; may omit arguments
+    scores(predictions, references, prompts) -> numbers             called once, a number for each row
+    a class that is an `evaluate.Metric`                            its compute() is called
+Its errors affect nothing else: a row that raises, or whose value is not a number, is counted with its error.
+If no row can be scored, or the file can't be run, the metric has failed and says why.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ import numpy as np
 from engine.evaluation.metrics.answer_rows import NO_PROMPT, NO_REFERENCE, Answers, MetricInput, MetricScores
 from store.core.documents import as_json
 
-if TYPE_CHECKING:  # scipy takes longer than most metrics
+if TYPE_CHECKING:  # importing scipy takes longer than most metrics
     from engine.evaluation.statistics.metric_estimates import WholeFigure
 
-MAX_ERROR_LENGTH = 300  # characters of an error that are kept
+MAX_ERROR_LENGTH = 300  # characters
 ROW = ("prediction", "reference", "prompt")
 ROWS = ("predictions", "references", "prompts")
 _REASONS = {"reference": NO_REFERENCE, "prompt": NO_PROMPT}
 
 
 class CustomMetricError(Exception):
-    """The metric can't be asked at all; `trace` is the traceback for the log."""
+    """The metric can't be run at all; `trace` is the traceback for the log."""
 
     def __init__(self, message: str, trace: str = "") -> None:
         super().__init__(message)
@@ -42,11 +42,15 @@ class CustomMetricError(Exception):
 
 
 def load_metric(path: Path) -> tuple[str, Any]:
-    """("score" or "scores", the function) or ("module", the class) of the file. Raises OwnMetricError."""
+    """Return ("score" or "scores", the function) or ("module", the class) from the file. Raises
+    CustomMetricError.
+    """
     try:
         source = path.read_bytes()
     except OSError as error:
-        raise CustomMetricError(f"{path} can't be read ({error.strerror}); put the metric there.") from error
+        raise CustomMetricError(
+            f"{path} can't be read ({error.strerror}); add the file of the metric."
+        ) from error
     module = types.ModuleType(f"own_metric_{path.stem}")
     module.__file__ = str(path)
     try:
@@ -54,7 +58,7 @@ def load_metric(path: Path) -> tuple[str, Any]:
     except SyntaxError as error:
         where = f"line {error.lineno}" if error.lineno else "the file"
         raise CustomMetricError(
-            f"{path.name} is no Python: {where}: {error.msg}.", format_traceback()
+            f"{path.name} is not valid Python: {where}: {error.msg}.", format_traceback()
         ) from error
     except BaseException as error:
         raise CustomMetricError(
@@ -74,7 +78,7 @@ def load_metric(path: Path) -> tuple[str, Any]:
 
 
 def compute_scores(metric: tuple[str, Any], asked: MetricInput, options: dict[str, object]) -> MetricScores:
-    """What the metric, as `load` gave it, says of the rows. Raises OwnMetricError."""
+    """Score the rows with the metric, as returned by `load_metric`. Raises CustomMetricError."""
     kind, what = metric
     if kind == "score":
         return score_by_row(what, asked)
@@ -85,7 +89,7 @@ def compute_scores(metric: tuple[str, Any], asked: MetricInput, options: dict[st
             what = what(keep_in_memory=True, cache_dir=str(asked.home.cache / "evaluate"))
         except BaseException as error:
             raise CustomMetricError(
-                f"{what.__name__} can't be made: {format_error(error)}", format_traceback()
+                f"{what.__name__} can't be created: {format_error(error)}", format_traceback()
             ) from error
     return score_by_module(what, asked, options)
 
@@ -97,18 +101,18 @@ def _is_module(member: Any) -> bool:
 
 
 def format_error(error: BaseException) -> str:
-    """An error in one line: its kind and message."""
+    """Format an error in one line: its type and message."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:MAX_ERROR_LENGTH] if text else type(error).__name__
 
 
 def format_traceback() -> str:
-    """Of the error that is being handled."""
+    """Format the traceback of the exception being handled."""
     return traceback.format_exc()
 
 
 def score_by_row(score: Callable[..., Any], asked: MetricInput) -> MetricScores:
-    """Ask for each row."""
+    """Call the function once per row."""
     answers = asked.rows
     taken, needed = _inspect_arguments(score, ROW)
     columns = {"prediction": answers.predictions, "reference": answers.references, "prompt": answers.prompts}
@@ -133,7 +137,7 @@ def _get_entry(column: Sequence[Any] | None, place: int) -> Any:
 
 
 def parse_number(value: Any) -> float:
-    """The value as a float. Raises TypeError for what is no number, ValueError for one that isn't finite."""
+    """Convert the value to a float. Raises TypeError if it is not a number, ValueError if it isn't finite."""
     if isinstance(value, np.ndarray) and value.shape == ():
         value = value.item()
     if not isinstance(value, (numbers.Real, np.bool_)):
@@ -144,7 +148,7 @@ def parse_number(value: Any) -> float:
 
 
 def score_all_rows(scores: Callable[..., Any], answers: Answers) -> MetricScores:
-    """Ask once for all rows that have what it takes."""
+    """Call the function once for all rows that have the required columns."""
     taken, needed = _inspect_arguments(scores, ROWS)
     columns = {
         "predictions": answers.predictions,
@@ -171,7 +175,7 @@ def score_all_rows(scores: Callable[..., Any], answers: Answers) -> MetricScores
 
 def _assign_scores(given: MetricScores, kept: Sequence[int], values: Sequence[Any]) -> None:
     if len(values) != len(kept):
-        raise CustomMetricError(f"It gave {len(values):,} values for {len(kept):,} rows.")
+        raise CustomMetricError(f"It returned {len(values):,} values for {len(kept):,} rows.")
     for place, value in zip(kept, values, strict=True):
         try:
             given.scores[place] = parse_number(value)
@@ -182,27 +186,27 @@ def _assign_scores(given: MetricScores, kept: Sequence[int], values: Sequence[An
 def _inspect_arguments(
     function: Callable[..., Any], argument_names: tuple[str, ...]
 ) -> tuple[list[str], list[str]]:
-    """Which of the known arguments it takes, and which of them it can't do without."""
+    """Return which of the known arguments the function takes, and which of those it requires."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError) as error:
-        raise CustomMetricError(f"It can't be told what {function!r} takes.") from error
+        raise CustomMetricError(f"The parameters of {function!r} can't be determined.") from error
     plain = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     for parameter in plain:
         required = parameter.default is parameter.empty
         if parameter.kind is parameter.POSITIONAL_ONLY or (required and parameter.name not in argument_names):
             raise CustomMetricError(
-                f"It takes {parameter.name!r}; a metric is given {', '.join(argument_names)}."
+                f"It has the parameter {parameter.name!r}; a metric is passed {', '.join(argument_names)}."
             )
     taken = [p.name for p in plain if p.name in argument_names]
     return taken, [p.name for p in plain if p.name in argument_names and p.default is p.empty]
 
 
 def score_by_module(module: Any, asked: MetricInput, options: dict[str, object]) -> MetricScores:
-    """Ask an instance of an evaluate module.
+    """Score with an instance of an `evaluate` module.
 
-    A list of a number for each row gives row scores; a number is a figure
-    of the whole set, with an interval by the jackknife. Raises OwnMetricError.
+    A list with a number for each row gives row scores; a single number is a figure of the whole set, with a
+    jackknife interval. Raises CustomMetricError.
     """
     answers = asked.rows
     predictions, references = answers.predictions or [], answers.references or []
@@ -219,7 +223,7 @@ def score_by_module(module: Any, asked: MetricInput, options: dict[str, object])
         except BaseException as error:
             raise CustomMetricError(format_error(error), format_traceback()) from error
         if not isinstance(computed, dict) or not computed:
-            raise CustomMetricError(f"Its compute() gave {computed!r:.80}, not a dictionary of numbers.")
+            raise CustomMetricError(f"Its compute() returned {computed!r:.80}, not a dictionary of numbers.")
         return computed
 
     given = MetricScores.nothing(len(answers))
@@ -229,7 +233,7 @@ def score_by_module(module: Any, asked: MetricInput, options: dict[str, object])
     results = ask(range(len(kept)))
     own = _choose_result(results, len(kept))
     if own not in results:
-        raise CustomMetricError(f"Its compute() gave {', '.join(map(str, results))}, and no number.")
+        raise CustomMetricError(f"Its compute() gave {', '.join(map(str, results))}, but no number.")
     if isinstance(results[own], (list, tuple, np.ndarray)):
         _assign_scores(given, kept, list(results[own]))
         return given
@@ -248,9 +252,10 @@ def _compute_whole_figure(
     groups: Sequence[Any] | None,
     confidence: float,
 ) -> WholeFigure:
-    """The result as a figure of the whole set, with its interval. ask: for it, of some of the `rows` places.
-    Raises OwnMetricError."""
-    # imported where it is needed: scipy takes longer than most metrics
+    """Return the result as a figure of the whole set, with its interval. ask: computes it for some of the
+    `rows` indices. Raises CustomMetricError.
+    """
+    # lazy: importing scipy takes longer than most metrics
     from engine.evaluation.statistics.estimators import jackknife_interval
 
     def figure(places: Any) -> float:
@@ -264,8 +269,9 @@ def _compute_whole_figure(
 
 
 def _choose_result(results: dict[str, Any], rows: int) -> str:
-    """Which of a module's results is meant: `scores`, the first number, or the first list
-    with a number for each row."""
+    """Choose among a module's results: `scores`, the first number, or the first list with a number for each
+    row.
+    """
     if "scores" in results:
         return "scores"
     numbers_first = [key for key, value in results.items() if isinstance(value, numbers.Real)]

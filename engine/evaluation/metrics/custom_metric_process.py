@@ -1,11 +1,11 @@
-"""The process that asks a metric of the user's: a guard, and below it the metric itself.
+"""Process that runs a custom metric: a guard, and the metric itself as its child.
 
 `python -m engine.evaluation.metrics.custom_metric_process ANSWER PARENT SECONDS GIB`, with the question on
-stdin and the answer in the file with the descriptor ANSWER: a line break for each row that was begun, then
-a document. The guard runs nothing of the user's. It holds the metric and all that this starts to the
-limits, and ends all of it when the metric has ended, when the worker PARENT is gone, and on SIGTERM. On
-Linux, what a metric starts is the guard's even in a session of its own or with its parent gone, and the
-metric dies with a guard that is killed.
+stdin and the answer in the file with descriptor ANSWER: a line break for each row that was started, then a
+document. The guard runs no user code. It enforces the limits on the metric and everything that it starts, and
+kills all of it when the metric has ended, when the worker PARENT is gone, and on SIGTERM. On Linux, processes
+started by the metric stay under the guard even in a session of their own or when orphaned, and the metric
+dies if the guard is killed.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ import psutil
 
 from store.evaluation.schemas import IsolatedAnswer, IsolatedQuestion
 
-PAUSE = 0.02  # seconds between two looks at whether the metric has ended
-MEMORY_PAUSE = 0.2  # and at its memory, which takes some milliseconds
+PAUSE = 0.02  # seconds between checks for the metric's end
+MEMORY_PAUSE = 0.2  # seconds between checks of its memory, which take some milliseconds
 GIB = 2**30
-HEADROOM_GIB = 4.0  # of memory that is reserved and may never be touched: stacks of threads, pools
-SET_PDEATHSIG, SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
+HEADROOM_GIB = 4.0  # for memory reserved but possibly never touched: thread stacks, pools
+SET_PDEATHSIG, SET_CHILD_SUBREAPER = 1, 36  # options of prctl(2)
 
 
 class GuardTerminated(Exception):
-    """The guard was told to end."""
+    """The guard was told to terminate."""
 
 
 def main(argv: list[str]) -> int:
-    """0: the metric has answered, or the answer says why it could not."""
+    """Run guard and metric; always return 0, as the answer also covers failures."""
     answer, parent, seconds, gib = int(argv[0]), int(argv[1]), float(argv[2]), float(argv[3])
     signal.signal(signal.SIGTERM, _handle_sigterm)
     _call_prctl(SET_CHILD_SUBREAPER, 1)
@@ -70,7 +70,7 @@ def _call_prctl(option: int, value: int) -> None:
 
 
 def _watch_metric(metric: int, parent: int, seconds: float, gib: float) -> str:
-    """Wait for the metric's end; why it gave no answer, else empty."""
+    """Wait for the metric to end; return why it gave no answer, otherwise an empty string."""
     end = time.monotonic() + seconds
     look = 0.0
     while True:
@@ -80,11 +80,11 @@ def _watch_metric(metric: int, parent: int, seconds: float, gib: float) -> str:
         if os.getppid() != parent:
             raise GuardTerminated
         if time.monotonic() > end:
-            return f"it took longer than {seconds:g} seconds (max_seconds) and was ended"
+            return f"it took longer than {seconds:g} seconds (max_seconds) and was stopped"
         if time.monotonic() > look:
             look = time.monotonic() + MEMORY_PAUSE
             if _exceeds_memory(gib):
-                return f"it held more than {gib:g} GiB of memory (max_memory_gib) and was ended"
+                return f"it used more than {gib:g} GiB of memory (max_memory_gib) and was stopped"
         time.sleep(PAUSE)
 
 
@@ -93,11 +93,11 @@ def _describe_exit(status: int) -> str:
     if code < 0:
         name = signal.strsignal(-code) or f"signal {-code}"
         return f"its process crashed ({name})"
-    return f"it ended its process (exit code {code})" if code else ""
+    return f"its process exited (exit code {code})" if code else ""
 
 
 def _exceeds_memory(gib: float) -> bool:
-    """Whether the metric and all that it started hold more memory, pages that they share counted once."""
+    """Return whether the metric and everything it started hold more memory, counting shared pages once."""
     processes = psutil.Process().children(recursive=True)
     return (
         _sum_gib(processes, _read_resident_bytes) > gib
@@ -118,13 +118,13 @@ def _read_resident_bytes(process: psutil.Process) -> int:
 
 
 def _read_proportional_bytes(process: psutil.Process) -> int:
-    """Dearer to ask; Linux alone divides a page among those that share it."""
+    """Return the PSS, which is more expensive to read; only Linux divides a page among those sharing it."""
     memory = process.memory_full_info()
     return int(getattr(memory, "pss", memory.uss))
 
 
 def _kill_descendants() -> None:
-    """Kill what is below the guard until nothing is: what loses its parent comes below the guard itself."""
+    """Kill the guard's descendants until there are none; orphaned processes become the guard's children."""
     while True:
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
@@ -138,7 +138,7 @@ def _kill_descendants() -> None:
 
 
 def _write_failure(answer: int, failed: str) -> None:
-    """In place of whatever else stands there, but for the rows that were begun."""
+    """Overwrite the answer, except for the line breaks of the rows that were started."""
     begun = os.pread(answer, os.fstat(answer).st_size, 0).count(b"\n")
     os.ftruncate(answer, 0)
     os.pwrite(answer, b"\n" * begun + json.dumps({"failed": failed}).encode(), 0)
@@ -148,16 +148,16 @@ def _write_failure(answer: int, failed: str) -> None:
 
 
 def _run_metric(answer: int, gib: float) -> None:
-    """Ask, answer and end; never returns."""
+    """Run the metric, write the answer and exit; never returns."""
     guard = os.getppid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.setsid()  # what it sends to its group does not reach the guard
+    os.setsid()  # so that signals to its group don't reach the guard
     _call_prctl(SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != guard:
-        os._exit(1)  # the guard died in between
+        os._exit(1)  # the guard died in the meantime
     os.set_inheritable(answer, False)
     most = round((gib + HEADROOM_GIB) * GIB)
-    with contextlib.suppress(OSError, ValueError):  # not on every system; the guard looks all the same
+    with contextlib.suppress(OSError, ValueError):  # not on every system; the guard checks anyway
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     question: IsolatedQuestion = json.load(sys.stdin)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -166,11 +166,11 @@ def _run_metric(answer: int, gib: float) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os.write(answer, document.encode())
-    os._exit(0)  # threads of the metric's and functions that it left for the end are not waited for
+    os._exit(0)  # don't wait for the metric's threads and exit handlers
 
 
 def _compute_answer(question: IsolatedQuestion, answer: int, gib: float) -> IsolatedAnswer:
-    """What the metric says, as a document."""
+    """Return the metric's result as a document."""
     import numpy as np
 
     from engine.evaluation.metrics import custom_metric
@@ -188,7 +188,7 @@ def _compute_answer(question: IsolatedQuestion, answer: int, gib: float) -> Isol
     choice = question["choice"]
     try:
         metric = custom_metric.load_metric(asked.home.metrics / f"{choice['file']}.py")
-        if metric[0] == "score":  # asked row by row
+        if metric[0] == "score":  # called row by row
             asked.check = lambda: _write_row_started(answer)
         row_scores = custom_metric.compute_scores(metric, asked, choice["options"])
     except custom_metric.CustomMetricError as error:
@@ -210,9 +210,9 @@ def _compute_answer(question: IsolatedQuestion, answer: int, gib: float) -> Isol
 
 
 def _format_reason_with_limit(reason: str, gib: float) -> str:
-    """The reason; where memory ran out, how much the metric may hold too."""
+    """Return the reason; if memory ran out, with the metric's memory limit."""
     out = "MemoryError" in reason.split(":")[0]
-    return f"{reason}: it may hold {gib:g} GiB (max_memory_gib)" if out else reason
+    return f"{reason}: the limit is {gib:g} GiB (max_memory_gib)" if out else reason
 
 
 def _write_row_started(answer: int) -> None:

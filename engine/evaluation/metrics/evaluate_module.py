@@ -1,10 +1,10 @@
-"""The metrics of this project as a module of `evaluate`, for notebooks: the figures that an evaluation gives.
+"""The project's metrics as an `evaluate` module for notebooks, with the same figures as an evaluation.
 
-`evaluate.load(PATH_OF_THIS_FILE, FAMILY)` gives the metrics of one family (`store.core.metric_table`). Its
-`compute` takes predictions, with references where the family compares them; `losses` takes loss_sum (nats of
-each row), tokens and bytes; `calibration` takes the log-probabilities of each row as predictions and the
-place of its class as reference. It answers its figures by name, each with `NAME_low` and `NAME_high` and the
-rows' `NAME_scores`; n is the number of rows. Options are those of `store.core.metrics_config`.
+`evaluate.load(PATH_OF_THIS_FILE, FAMILY)` loads the metrics of one family (`store.core.metric_table`). Its
+`compute` takes predictions, with references if the family compares them; `losses` takes loss_sum (nats per
+row), tokens and bytes; `calibration` takes each row's log-probabilities as predictions and the index of its
+class as reference. It returns its figures by name, each with `NAME_low` and `NAME_high` and the rows'
+`NAME_scores`; n is the number of rows. Options are those of `store.core.metrics_config`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from store.core.metric_table import METRICS
 from store.core.metrics_config import MetricsConfig
 
 TEXT, NUMBER = datasets.Value("string"), datasets.Value("float64")
-COMPARED = {"reference", "label"}  # what a metric needs of a row beside the answer
+COMPARED = {"reference", "label"}  # needs of a metric besides the answer
 INPUTS: dict[str, dict[str, object]] = {
     "losses": dict.fromkeys(("loss_sum", "tokens", "bytes"), NUMBER),
     "calibration": {"predictions": datasets.Sequence(NUMBER), "references": datasets.Value("int64")},
@@ -51,17 +51,19 @@ def _build_answers(family: str, columns: dict[str, Any]) -> Answers:
 
 
 class MetricFamily(evaluate.Metric):
-    """The metrics of the family that it was loaded for. Raises ValueError where there is none of the name."""
+    """Metrics of the loaded family. Raises ValueError if there is no family of that name."""
 
     @property
     def names(self) -> list[str]:
-        """Of its metrics."""
+        """Names of its metrics."""
         return [name for name, metric in METRICS.items() if metric.family == self.config_name]
 
     def _info(self) -> evaluate.MetricInfo:
         if not self.names:
             families = sorted({metric.family for metric in METRICS.values()})
-            raise ValueError(f"There is no family {self.config_name}; there are {', '.join(families)}.")
+            raise ValueError(
+                f"There is no configuration {self.config_name}; available: {', '.join(families)}."
+            )
         described = "\n".join(f"{name}: {METRICS[name].means} ({METRICS[name].unit})." for name in self.names)
         return evaluate.MetricInfo(
             description=described,

@@ -1,8 +1,8 @@
 """A language model as judge: a grade for each answer, or the better of two answers.
 
-Pairs are asked in both orders, and a win counts only where both agree, else it is half a win each. Judges
-prefer longer answers (Dubois et al. 2024): what is left at equal length is the intercept of a regression on
-the lengths. A judgement that can't be read, or never came, is counted with its reason.
+Pairs are judged in both orders, and a win counts only if both agree; otherwise it is half a win each. Judges
+prefer longer answers (Dubois et al. 2024): the preference at equal length is the intercept of a regression on
+the lengths. An unreadable or missing judgement is counted by reason.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from store.core.home import Home
 from store.core.metric_options import JudgeChoice
 from store.evaluation.schemas import JudgeCalls, JudgeLengthBias, JudgePositionBias, PreferenceDetails
 
-# What the length of answers has to do with a judge's preferences, and what is left at equal length.
+# The effect of answer length on a judge's preferences, and the preference at equal length.
 #
-# Judges prefer longer answers (Dubois et al. 2024), so that a model wins by saying more. Of pairs that were
-# decided (won in both orders), how often the longer answer won is counted; and the preference is regressed on
-# the difference of the logarithms of the lengths, whose intercept is the chance of a win at equal length. The
-# regression is Firth's (1993), finite where the longer answer always won, its interval that of the penalised
-# profile likelihood (Heinze & Schemper 2002), which covers from 30 pairs on. Pure.
+# Judges prefer longer answers (Dubois et al. 2024), so that a model can win by writing more. Among decided
+# pairs (won in both orders), the wins of the longer answer are counted, and the preference is regressed on
+# the difference of the log lengths; the intercept gives the probability of a win at equal length. The
+# regression is Firth's (1993), which is finite even if the longer answer always won; the interval is that of
+# the penalized profile likelihood (Heinze & Schemper 2002), which covers from 30 pairs on.
 
-MIN_PAIRS = 30  # decided ones, below which nothing is said of equal length
-MIN_EACH = 5  # pairs in which either side is the longer one, below which it would be a guess from afar
-MAX_LOG_ODDS = 30.0  # log odds at which a search for an end of the interval gives up
+MIN_PAIRS = 30  # decided pairs required for a result at equal length
+MIN_EACH = 5  # pairs required in which each side is the longer one; fewer would be extrapolation
+MAX_LOG_ODDS = 30.0  # where the search for an interval limit gives up
 CONVERGED, SLOPE_CONVERGED, END_CONVERGED = 1e-6, 1e-4, 1e-3  # log odds
 
 Floats = NDArray[np.float64]
@@ -44,9 +44,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LengthEffect:
-    """longer: share of decided pairs of unequal length that the longer answer won, None without one.
-    first_longer: decided pairs in which the first one's answer was the longer. equal: share that the first
-    would win of pairs of equal length, or None, and then `problem` says why."""
+    """Effect of answer length on a judge's preferences.
+
+    longer: share of decided pairs of unequal length won by the longer answer, None if there are none.
+    first_longer: decided pairs in which the first answer was longer. equal: share of pairs of equal length
+    that the first would win, or None, in which case `problem` says why.
+    """
 
     longer: Interval | None
     first_longer: int
@@ -54,7 +57,7 @@ class LengthEffect:
     problem: str
 
     def to_document(self) -> JudgeLengthBias:
-        """As a judging's document has it."""
+        """Convert to the form used in a judging's document."""
         return JudgeLengthBias(
             longer=self.longer.to_estimate() if self.longer else None,
             first_longer=self.first_longer,
@@ -66,9 +69,10 @@ class LengthEffect:
 def compute_length_effect(
     scores: Sequence[float] | Floats, first: Sequence[str], second: Sequence[str]
 ) -> LengthEffect:
-    """Of pairs of answers and their scores: 1 where the first won, 0 where the second did, 0.5 or NaN else.
+    """Compute the length effect from pairs of answers and their scores: 1 if the first won, 0 if the second
+    did, otherwise 0.5 or NaN.
 
-    Lengths are in characters, without white space at the ends.
+    Lengths are in characters, without leading and trailing white space.
     """
     decided = np.isin(np.asarray(scores, np.float64), (0.0, 1.0))
     wins = np.asarray(scores, np.float64)[decided]
@@ -77,7 +81,9 @@ def compute_length_effect(
 
 
 def fit_length_effect(wins: Floats, difference: Floats) -> LengthEffect:
-    """Of decided pairs: 1 where the first won, else 0, and its log length minus that of the second."""
+    """Compute the length effect of decided pairs. wins: 1 if the first won, otherwise 0; difference: log
+    length of the first minus that of the second.
+    """
     unequal = difference != 0
     longer_won = int(((difference > 0) == (wins == 1))[unequal].sum())
     longer = wilson_interval(longer_won, int(unequal.sum())) if unequal.any() else None
@@ -98,7 +104,7 @@ def _find_problem(pairs: int, first_longer: int, second_longer: int) -> str:
 
 
 def _estimate_at_equal_length(wins: Floats, difference: Floats) -> Interval:
-    """The chance that the first wins where both are equally long."""
+    """Estimate the probability that the first wins if both are equally long."""
     if not np.any(difference):
         return wilson_interval(int(wins.sum()), len(wins))
     fit = _FirthRegression(wins, difference / difference.std())
@@ -115,7 +121,7 @@ def _estimate_at_equal_length(wins: Floats, difference: Floats) -> Interval:
 
 
 def _find_profile_limit(lacks: Callable[[float], float], value: float, way: float) -> float:
-    """Where the profile likelihood has dropped far enough, below or above the best value."""
+    """Find where the profile likelihood has dropped far enough, below or above the best value."""
     reach = 1.0
     while lacks(value + way * reach) > 0:
         reach *= 2
@@ -126,8 +132,9 @@ def _find_profile_limit(lacks: Callable[[float], float], value: float, way: floa
 
 
 class _LikelihoodSums(NamedTuple):
-    """Chances and weights of the pairs, and the sums of weights: plain, times the difference and times its
-    square; determinant: of the information."""
+    """Probabilities and weights of the pairs; sums of the weights, of weights times the difference, and times
+    its square; determinant of the information matrix.
+    """
 
     chance: Floats
     weight: Floats
@@ -154,13 +161,13 @@ class _FirthRegression:
         )
 
     def likelihood(self, intercept: float, slope: float) -> float:
-        """Its logarithm, with the prior."""
+        """Return the log-likelihood, including the prior."""
         odds = intercept + slope * self.difference
         determinant = self._sums(intercept, slope).determinant
         return float(self.wins @ odds - np.logaddexp(0, odds).sum() + np.log(determinant) / 2)
 
     def _score(self, intercept: float, slope: float) -> tuple[float, float, _LikelihoodSums]:
-        """The derivatives by intercept and by slope."""
+        """Return the derivatives with respect to intercept and slope."""
         sums = self._sums(intercept, slope)
         d = self.difference
         leverage = sums.second - 2 * sums.first * d + sums.whole * np.square(d)
@@ -169,7 +176,7 @@ class _FirthRegression:
         return float(residual.sum()), float(residual @ d), sums
 
     def best(self) -> tuple[float, float]:
-        """Intercept and slope."""
+        """Return the best intercept and slope."""
         intercept = slope = 0.0
         for _ in range(200):
             up, along, sums = self._score(intercept, slope)
@@ -184,7 +191,9 @@ class _FirthRegression:
         return intercept, slope
 
     def slope_at(self, intercept: float, slope: float) -> float:
-        """The best slope with a given intercept, looked for from a near one: steps that lose are halved."""
+        """Return the best slope for a given intercept, starting from a nearby slope; steps that lower the
+        likelihood are halved.
+        """
         reached = self.likelihood(intercept, slope)
         for _ in range(200):
             _, along, sums = self._score(intercept, slope)
@@ -200,22 +209,19 @@ class _FirthRegression:
         return slope
 
 
-# A language model as judge: a grade for each answer, or the better of two answers.
-#
-# The judge is told a rubric and shows its verdict as a JSON object. Pairs are asked in both orders, as
-# judges prefer a place (Zheng et al. 2023): a win counts only where both orders agree, else it is half a
-# win each, and how often the place decided is told beside. A judgement that can't be read, or never came,
-# is counted with its reason. What is judged stands between marks that the judge is told to take as text,
-# never as instruction.
+# The judge is given a rubric and returns its verdict as a JSON object. Pairs are judged in both orders, as
+# judges prefer a position (Zheng et al. 2023): a win counts only if both orders agree, otherwise it is half a
+# win each, and how often the position decided is reported as well. The text to judge stands between marks,
+# which the judge is told to treat as text and never as instructions.
 
 INVALID_VERDICT = "the judge's answer has no verdict in JSON"
-MAX_TEXT_LENGTH = 20_000  # characters at the end of a reply in which the verdict is looked for
+MAX_TEXT_LENGTH = 20_000  # characters at the end of a reply searched for the verdict
 
 Check = Callable[[int], None]
 
 
 class Grades(NamedTuple):
-    """The grade of each answer, NaN where there is none, and for these (by place) why not."""
+    """Grade of each answer, NaN where there is none, with the reasons for these by index."""
 
     scores: np.ndarray
     reasons: dict[int, str]
@@ -223,8 +229,9 @@ class Grades(NamedTuple):
 
 
 class Preferences(NamedTuple):
-    """Of each pair 1 where the first answer wins, 0 where the second does, 0.5 for a tie, NaN where there is
-    no judgement, and for these (by place) why not."""
+    """Score of each pair: 1 if the first answer wins, 0 if the second does, 0.5 for a tie, NaN without a
+    judgement, with the reasons for these by index.
+    """
 
     scores: np.ndarray
     reasons: dict[int, str]
@@ -233,7 +240,7 @@ class Preferences(NamedTuple):
 
 @dataclass(frozen=True)
 class AnswerPairs:
-    """Two answers to each of some prompts, which may have a reference."""
+    """Two answers to each prompt, with an optional reference."""
 
     prompts: Sequence[str]
     first: Sequence[str]
@@ -262,7 +269,7 @@ def grade_answers(
     references: Sequence[str | None],
     check: Check = lambda done: None,
 ) -> Grades:
-    """Each answer by the rubric."""
+    """Grade each answer by the rubric."""
     questions = [
         _build_messages(_GRADE, choice, ("Prompt", prompt), ("Reference", reference), ("Answer", answer))
         for prompt, answer, reference in zip(prompts, answers, references, strict=True)
@@ -281,7 +288,7 @@ def grade_answers(
 def compare_answers(
     client: JudgeClient, choice: JudgeChoice, pairs: AnswerPairs, check: Check = lambda done: None
 ) -> Preferences:
-    """Which answer of each pair is better, asked in both orders."""
+    """Judge which answer of each pair is better, in both orders."""
     first, second = pairs.first, pairs.second
     questions = []
     for prompt, one_answer, other_answer, reference in zip(
@@ -316,14 +323,14 @@ def _compute_order_effect(forth: np.ndarray, back: np.ndarray) -> JudgePositionB
     if not n:
         return None
     differ = judged & (forth != back)
-    higher = int((forth[differ] > back[differ]).sum())  # the same answer did better where it was shown first
+    higher = int((forth[differ] > back[differ]).sum())  # the same answer did better when shown first
     agree = wilson_interval(n - int(differ.sum()), n).to_estimate()
     first_shown = wilson_interval(higher, int(differ.sum())).to_estimate() if differ.any() else None
     return JudgePositionBias(agree=agree, first_shown=first_shown)
 
 
 def read_verdict(text: str) -> dict[str, object]:
-    """The last JSON object in the text that is not inside another; empty where there is none."""
+    """Return the last JSON object in the text that is not nested in another; empty if there is none."""
     text = text[-MAX_TEXT_LENGTH:]
     decoder, last, place = json.JSONDecoder(), {}, 0
     while (place := text.find("{", place)) >= 0:
@@ -359,14 +366,13 @@ def _build_messages(rubric: str, choice: JudgeChoice, *parts: tuple[str, str | N
     kept = [
         (t, text) for t, text in parts if text is not None and (t != "Reference" or choice.with_reference)
     ]
-    mark = hashlib.sha256(repr(kept).encode("utf-8", "replace")).hexdigest()[:8]  # no answer can know it
+    mark = hashlib.sha256(repr(kept).encode("utf-8", "replace")).hexdigest()[:8]  # answers can't predict it
     marked_texts = [f"[{title} {mark}]\n{text}\n[End of {title.lower()} {mark}]" for title, text in kept]
     return [{"role": "system", "content": system}, {"role": "user", "content": "\n\n".join(marked_texts)}]
 
 
 def score_grades(choice: Any, asked: MetricInput) -> MetricScores:
-    """The grade of each answer. Raises ConfigError where a key is named that isn't there, or the address is
-    refused."""
+    """Grade each answer. Raises ConfigError if a named key doesn't exist or the address is refused."""
     rows = asked.rows
     prompts = [text or "" for text in rows.prompts or ()]
     references = list(rows.references) if rows.references is not None else [None] * len(rows)
@@ -389,9 +395,11 @@ def score_preferences(
     *,
     check: Callable[[int], None] = lambda done: None,
 ) -> RowScores:
-    """Which of two models' answers to the same rows is better: 1 where it is the first's, so that above 0.5
-    the first wins more often. Raises ConfigError where a key is named that isn't there, or the address is
-    refused; ValueError for other rows."""
+    """Judge which of two models' answers to the same rows is better; 1 if it is the first's, so that above
+    0.5 the first wins more often.
+
+    Raises ConfigError if a named key doesn't exist or the address is refused; ValueError for different rows.
+    """
     if not np.array_equal(first.row_ids, second.row_ids):
         raise ValueError("The two models answered other rows.")
     needs = ("prompt", "prediction")
@@ -421,7 +429,7 @@ def score_preferences(
 
 
 def _build_pairs(first: Answers, second: Answers) -> AnswerPairs:
-    """Two models' answers to the same rows, as the judge reads them."""
+    """Pair two models' answers to the same rows for the judge."""
     references = list(first.references) if first.references is not None else [None] * len(first)
     return AnswerPairs(
         prompts=[text or "" for text in first.prompts or ()],

@@ -1,11 +1,11 @@
-"""Questions to a language model over the OpenAI protocol, several at a time, within a budget.
+"""Concurrent client for chat completions over the OpenAI protocol, with a budget.
 
-An answer that may be different next time (429, 5xx, no connection, a timeout) is asked for again, after a
-growing pause or the one that the server names. The time that is allowed is for all of an answer, however it
-drips, and so is the size; a request to stop ends what is under way. When the endpoint has been away for some
-questions in a row, or refuses the key or the model, no more is asked: the rest is told why at once. What was
-answered is kept in the home folder's cache by what was asked: the same evaluation again costs nothing.
-The key is read when it is needed, and is cut out of everything that a server says.
+Requests that may succeed later (429, 5xx, no connection, a timeout) are retried, after an increasing pause or
+the one that the server names. The timeout covers the whole response, however slowly it arrives, and so does
+the size limit; stopping cancels the requests in progress. If the endpoint fails for several questions in a
+row, or rejects the key or the model, no more requests are sent: the remaining questions get the reason at
+once. Replies are cached in the home folder by request, so that repeating the same evaluation costs nothing.
+The key is read when needed, and is removed from everything that a server returns.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from store.core.job_folder import read_json, write_json
 from store.core.metric_options import Endpoint
 from store.http.outgoing import create_checked_async_client
 
-MAX_CONSECUTIVE_FAILURES = 5  # questions in a row without an answer, after which none is asked
-FIRST_PAUSE = 0.5  # seconds, doubled with each try
+MAX_CONSECUTIVE_FAILURES = 5  # unanswered questions in a row, after which no more are sent
+FIRST_PAUSE = 0.5  # seconds, doubled after each try
 MAX_PAUSE = 30.0
 EXCERPT_LENGTH = 200
-MAX_ANSWER_BYTES = 1_000_000  # bytes
-POLL_SECONDS = 0.2  # seconds between two looks at whether to stop
+MAX_ANSWER_BYTES = 1_000_000
+POLL_SECONDS = 0.2  # seconds between checks whether to stop
 STOPPED = "it was stopped"
 
 Messages = list[dict[str, str]]
@@ -46,7 +46,7 @@ Messages = list[dict[str, str]]
 
 @dataclass
 class Reply:
-    """What came of a question: the text, or why there is none. `cached`: nobody had to be asked."""
+    """Reply to a question: the text, or why there is none. `cached`: no request was sent."""
 
     text: str = ""
     problem: str = ""
@@ -55,23 +55,23 @@ class Reply:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """The body of a request for a chat completion, with whatever fields the endpoint is to be sent."""
+    """Body of a chat completion request, with all fields to send to the endpoint."""
 
     body: dict[str, Any]
 
     def digest(self, base_url: str) -> str:
-        """Tells it, at this address, from every other."""
+        """Return a hash that identifies the request at this address."""
         asked = json.dumps([base_url, self.body], sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(asked.encode()).hexdigest()
 
 
 class JudgeClient:
-    """Asks one endpoint, where the policy of addresses lets it."""
+    """Client of one endpoint, subject to the address policy."""
 
     def __init__(self, endpoint: Endpoint, policy: AddressPolicy, cache: Path | None = None) -> None:
         self.endpoint, self.cache, self._policy = endpoint, cache, policy
         self.calls = 0
-        self.closed = ""  # why nothing more is asked
+        self.closed = ""  # why no more requests are sent
         self._away = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -85,7 +85,7 @@ class JudgeClient:
         self._thread.start()
 
     def close(self) -> None:
-        """End what is under way and let go of the connections."""
+        """Cancel requests in progress and close the connections."""
         self._stop.set()
         asyncio.run_coroutine_threadsafe(self._end_posts(), self._loop).result()
         self._pool.shutdown(cancel_futures=True)
@@ -106,11 +106,12 @@ class JudgeClient:
         accept: Callable[[str], bool],
         check: Callable[[int], None] = lambda done: None,
     ) -> list[Reply]:
-        """A reply to each question. Only texts that `accept` takes are kept in the cache; `check(questions
+        """Return a reply to each question. Only texts that `accept` approves are cached; `check(questions
         done)` is called after each and a few times a second, and may raise to stop.
 
-        Raises ConfigError where the address is refused."""
-        with suppress(OSError):  # that there is no such name is each question's own trouble
+        Raises ConfigError if the address is refused.
+        """
+        with suppress(OSError):  # a name that can't be resolved is reported for each question
             self._policy.places(*split_host_and_port(self.endpoint.base_url), field="base_url")
         try:
             replies = [self._pool.submit(self._ask_accepted, messages, accept) for messages in questions]
@@ -150,7 +151,7 @@ class JudgeClient:
         return self.cache / name[:2] / f"{name}.json"
 
     def _tried(self, request: ChatRequest) -> tuple[str, str]:
-        """(text, problem) after as many tries as are allowed."""
+        """Return (text, problem) after up to the allowed number of tries."""
         problem = ""
         for attempt in range(self.endpoint.retries + 1):
             if closed := self._spend():
@@ -165,7 +166,7 @@ class JudgeClient:
         return "", problem
 
     def _spend(self) -> str:
-        """Take one call from the budget; why there is none to take, else empty."""
+        """Take one call from the budget; return why there is none left, otherwise an empty string."""
         with self._lock:
             if not self.closed and self.calls >= self.endpoint.max_calls:
                 self.closed = f"the budget of {self.endpoint.max_calls:,} calls is spent"
@@ -186,7 +187,9 @@ class JudgeClient:
                 self.closed = f"the judge was given up after {self._away} questions in a row: {problem}"
 
     def _sent(self, request: ChatRequest) -> tuple[str, str, float | None]:
-        """(text, problem, None), or ("", problem, pause before the next try; 0 for the usual one)."""
+        """Return (text, problem, None), or ("", problem, pause before the next try; 0 for the
+        default one).
+        """
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         posted = asyncio.run_coroutine_threadsafe(self._post(request, headers), self._loop)
         try:
@@ -195,7 +198,7 @@ class JudgeClient:
             return "", STOPPED, None
         except (httpx.TimeoutException, TimeoutError):
             return "", f"no answer within {self.endpoint.timeout:g} seconds", 0.0
-        except ConfigError as error:  # it leads elsewhere than when the first question was asked
+        except ConfigError as error:  # the address resolves differently than for the first question
             self.closed = self.closed or self._clean(str(error))
             return "", self.closed, None
         except httpx.RequestError as error:
@@ -207,7 +210,7 @@ class JudgeClient:
         return (*self._content(answer), None)
 
     async def _post(self, request: ChatRequest, headers: dict[str, str]) -> httpx.Response:
-        """The whole answer; the time that is allowed is for all of it, and so is the size."""
+        """Return the whole response; timeout and size limit apply to all of it."""
         if self._stop.is_set():
             raise asyncio.CancelledError
         address = f"{self.endpoint.base_url}/chat/completions"
@@ -225,7 +228,7 @@ class JudgeClient:
         return httpx.Response(answer.status_code, headers=kept, content=b"".join(parts))
 
     def _content(self, answer: httpx.Response) -> tuple[str, str]:
-        """(text, problem) of an answer with status 200."""
+        """Return (text, problem) of a response with status 200."""
         if len(answer.content) > MAX_ANSWER_BYTES:
             return "", f"an answer of over {MAX_ANSWER_BYTES:,} bytes"
         try:
@@ -242,7 +245,7 @@ class JudgeClient:
 
 
 def _collect_replies(replies: Sequence[Future[Reply]], check: Callable[[int], None]) -> list[Reply]:
-    """The replies in order; `check` is told how many are there."""
+    """Collect the replies in order; `check` is called with the number collected."""
     gathered: list[Reply] = []
     for reply in replies:
         while not reply.done():
@@ -254,7 +257,7 @@ def _collect_replies(replies: Sequence[Future[Reply]], check: Callable[[int], No
 
 
 def _is_permanent(problem: str) -> bool:
-    """Whether every other question would be refused the same way: key, model or address are wrong."""
+    """Return whether every other question would fail the same way: wrong key, model or address."""
     return problem.startswith(("HTTP 401", "HTTP 403", "HTTP 404", "HTTP 405", "HTTP 3"))
 
 
@@ -268,13 +271,13 @@ def _parse_retry_after(answer: httpx.Response) -> float:
 def _read_cached(place: Path) -> Any:
     try:
         document = read_json(place)
-    except ValueError:  # a file that was cut off
+    except ValueError:  # truncated file
         return None
     return document.get("text") if isinstance(document, dict) else None
 
 
 def read_api_key(endpoint: Endpoint) -> str:
-    """The key, or "" where none is named. Raises ConfigError that names the field, never the key."""
+    """Return the key, or "" if none is named. Raises ConfigError naming the field, never the key."""
     if endpoint.key_env:
         key = os.environ.get(endpoint.key_env, "").strip()
         if not key:

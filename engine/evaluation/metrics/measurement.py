@@ -1,8 +1,8 @@
-"""The chosen metrics over stored answers, row by row: what an evaluation does after the model has answered.
+"""Measure the chosen metrics over stored answers, row by row, after the model has answered.
 
-One metric never ends another: what it can't score is counted with its reason, and one that fails as a whole
-says so in its place. A metric of the user's is asked in a process of its own (`custom_metric_process.py`),
-which ends alone whatever it does. Only a request to stop passes.
+Metrics are independent: rows that a metric can't score are counted by reason, and a metric that fails as a
+whole reports why while the rest go on. A custom metric runs in a separate process
+(`custom_metric_process.py`), whose failure affects nothing else. Only cancellation is propagated.
 """
 
 from __future__ import annotations
@@ -33,19 +33,22 @@ from store.core.metric_table import METRICS
 from store.core.metrics_config import CustomMetricChoice, MetricsConfig
 from store.evaluation.schemas import IsolatedAnswer, IsolatedQuestion
 
-# A metric of the user's, asked in a process of its own (`custom_metric_process`).
+# A custom metric runs in a separate process (`custom_metric_process`).
 #
-# Whatever it does, it ends alone: a crash, `os._exit`, an endless loop, memory without end. Its processes end
-# when it has answered, when it passes a limit, when the job is cancelled, and when this process dies.
+# Whatever it does (a crash, `os._exit`, an endless loop, unbounded memory) affects nothing else. Its
+# processes end when it has answered, when it exceeds a limit, when the job is cancelled, and when this
+# process dies.
 
 ROOT = Path(__file__).resolve().parents[3]
 PROCESS_MODULE = "engine.evaluation.metrics.custom_metric_process"
-PROCESS_PAUSE = 0.05  # seconds between two looks at whether it has answered and whether the job is cancelled
-PROCESS_GRACE = 10.0  # seconds that the process has to end all that the metric started
+PROCESS_PAUSE = 0.05  # seconds between checks for its end and for cancellation
+PROCESS_GRACE = 10.0  # seconds for the process to kill everything the metric started
 
 
 def run_isolated(choice: CustomMetricChoice, asked: MetricInput) -> MetricScores:
-    """What the metric says of the rows. Raises OwnMetricError where it failed, and what `check` raises."""
+    """Score the rows with a custom metric. Raises CustomMetricError if it fails, and whatever
+    `check` raises.
+    """
     with tempfile.TemporaryFile() as question, tempfile.TemporaryFile() as answer:
         question.write(json.dumps(_build_question(choice, asked)).encode())
         question.seek(0)
@@ -101,7 +104,7 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _terminate(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM has it end all that the metric started; it alone knows what that is."""
+    """Send SIGTERM, on which the process kills everything the metric started; only it knows what that is."""
     process.terminate()
     try:
         process.wait(PROCESS_GRACE)
@@ -111,12 +114,12 @@ def _terminate(process: subprocess.Popen[bytes]) -> None:
 
 
 def _read_answer(choice: CustomMetricChoice, text: str, asked: MetricInput) -> MetricScores:
-    """The answer: a line break for each row that it came to, then a document of one line."""
+    """Parse the answer: a line break for each row that was started, then a document of one line."""
     begun = text.count("\n")
     try:
         document: IsolatedAnswer = json.loads(text)
     except ValueError:
-        document = {"failed": "its process was ended before it could answer"}
+        document = {"failed": "its process was stopped before it could answer"}
     if "failed" in document:
         at_row = f" in row {asked.rows.row_ids[begun - 1]}" if 0 < begun <= len(asked.rows) else ""
         raise CustomMetricError(f"{choice.file}.py: {document['failed']}{at_row}.")
@@ -129,11 +132,7 @@ def _read_answer(choice: CustomMetricChoice, text: str, asked: MetricInput) -> M
     return scores_of_rows
 
 
-# The chosen metrics over stored answers, row by row: what an evaluation does after the model has answered.
-#
-# One metric never ends another: what it can't score is counted with its reason, and a metric that fails as a
-# whole says so in its place while the rest goes on. That makes this a border where any error is caught, as a
-# metric may be code of the user's. Only a request to stop passes.
+# Any error of a metric is caught here, as a metric may be user code. Only cancellation is propagated.
 
 NOT_FINITE = "the loss of the row is not a number"
 
@@ -148,8 +147,10 @@ def measure(
     log: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
     on_metric: Callable[[int, str], None] = lambda done, name: None,
 ) -> list[RowScores]:
-    """Every chosen metric, in order. `policy` says where a judge may be. `check` is called between rows and
-    may raise Cancelled; `log` is told tracebacks; `on_metric(metrics done, name of the next)` as it goes."""
+    """Measure every chosen metric, in order. `policy` restricts a judge's address. `check` is called between
+    rows and may raise JobCancelled; `log` gets tracebacks; `on_metric(metrics done, name of the next)` is
+    called before each metric.
+    """
     scored_metrics = []
     for done, choice in enumerate(config.metrics):
         on_metric(done, choice.key)
@@ -199,7 +200,7 @@ def _find_bounds(choice: Any) -> tuple[float | None, float | None]:
 
 
 def _assign_scores(scored: RowScores, places: np.ndarray, row_scores: MetricScores) -> None:
-    """What was found of some rows, at their places among all."""
+    """Assign the scores of some rows to their positions among all rows."""
     scored.scores[places] = row_scores.scores
     scored.reasons |= {int(places[row]): reason for row, reason in row_scores.reasons.items()}
     scored.estimator, scored.labels = row_scores.estimator, row_scores.labels

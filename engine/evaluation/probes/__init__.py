@@ -1,1 +1,1 @@
-"""Probes: questions of general knowledge and of a data set by which forgetting is seen."""
+"""Probes: questions of general knowledge or from a data set, used to measure forgetting."""

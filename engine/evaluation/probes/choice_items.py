@@ -1,7 +1,7 @@
-"""A multiple-choice item as every model is asked it, whether the suite's own or from a user's data set.
+"""Multiple-choice item as presented to every model, from the suite or a user's data set.
 
-The text is that of lm-evaluation-harness' multiple_choice tasks: no chat template, and each option as the
-continuation of the same prompt. What is asked about an item never depends on the order of its options.
+The text is that of lm-evaluation-harness' multiple_choice tasks: no chat template, and each option as a
+continuation of the same prompt. The text never depends on the order of the options.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ MIN_OPTIONS = 2
 
 @dataclass(frozen=True)
 class ChoiceItem:
-    """`id` is stable (such as geography/017) and unique in its set; `right` is an index into `options`."""
+    """Multiple-choice item. `id` is stable (such as geography/017) and unique in its set; `right` is an index
+    into `options`.
+    """
 
     id: str
     category: str
@@ -28,7 +30,7 @@ class ChoiceItem:
 
     @property
     def prompt(self) -> str:
-        """What comes before each option."""
+        """Text before each option."""
         return f"Question: {self.question}\nAnswer:"
 
     @property
@@ -38,8 +40,9 @@ class ChoiceItem:
 
 
 def pick_options(scores: Sequence[np.ndarray], options: Sequence[Sequence[str]] | None = None) -> np.ndarray:
-    """Of each item the index of the option with the highest sum, int32, the first one of equals; with the
-    texts of the `options` of the highest sum by byte of its text."""
+    """Return the index (int32) of the option with the highest sum for each item, the first one if tied; with
+    `options`, their texts, the one with the highest sum per byte of its text.
+    """
     if options is not None:
         sizes = [np.array([len(text.encode()) for text in some]) for some in options]
         scores = [each / size for each, size in zip(scores, sizes, strict=True)]
@@ -47,30 +50,30 @@ def pick_options(scores: Sequence[np.ndarray], options: Sequence[Sequence[str]] 
 
 
 def check_items(items: Sequence[ChoiceItem]) -> None:
-    """Raise DataError for the first item that can't be asked, or whose id another one has."""
+    """Raise DataError for the first item that is invalid, or whose ID is a duplicate."""
     seen: set[str] = set()
     for item in items:
         problem, fix = _find_item_error(item)
         if item.id in seen:
-            problem, fix = "has the id of an item before it", "Give every item an id of its own."
+            problem, fix = "has the same id as an earlier item", "Give every item a unique id."
         if problem:
             raise DataError(f"The item {item.id!r} {problem}.", fix=fix)
         seen.add(item.id)
 
 
 def _find_item_error(item: ChoiceItem) -> tuple[str, str]:
-    """What is wrong with the item and what to do; two empty strings where nothing is."""
+    """Return what is wrong with the item and how to fix it; two empty strings if it is valid."""
     if not item.question.strip():
-        return "has no question", "Write the question, or leave the item out."
+        return "has no question", "Add the question, or remove the item."
     if len(item.options) < MIN_OPTIONS:
         return f"has {len(item.options)} options", f"Give it at least {MIN_OPTIONS} options."
     for place, option in enumerate(item.options, 1):
         if not option.strip():
-            return f"has an empty option (number {place})", "Write the option, or leave it out."
+            return f"has an empty option (number {place})", "Add the option, or remove it."
     texts = [" ".join(option.split()) for option in item.options]
     twice = next((option for option in texts if texts.count(option) > 1), None)
     if twice is not None:
-        return f"has the option {twice!r} twice", "Leave one of the two out."
+        return f"has the option {twice!r} twice", "Remove one of the two."
     if not 0 <= item.right < len(item.options):
         many = len(item.options)
         return f"has the right option {item.right}, of {many}", f"Give a number from 0 to {many - 1}."

@@ -1,7 +1,7 @@
-"""Probes that a run's config names: data sets of the user's, and tasks of lm-evaluation-harness.
+"""Probes named by a run's config: the user's data sets, and tasks of lm-evaluation-harness.
 
-Every run draws the same rows of a data set, without what the run trains on. Tasks are asked once training is
-over, of the tuned model first. What can't be asked is left out with its reason, and ends nothing.
+Every run draws the same rows of a data set, except those the run trains on. Tasks are run after training, on
+the tuned model first. What can't be measured is skipped with a reason and never ends the run.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ from store.jobs.schemas import NamedDataset
 from store.runs.schemas import ProbeDatasetFact, ProbeTaskFact
 from store.training.train_config import TrainConfig
 
-# Data sets of the user's as probes: what a model makes of rows that have nothing to do with its training.
+# The user's data sets as probes: rows that are unrelated to the model's training.
 #
-# A row whose answer is its label is a choice among all labels of its data set, scored as one; of any other
-# row the loss on its answer counts, of a plain text that on all of it. Every run draws the same rows of a
-# data set, so that runs are compared on them. What the run trains on, or asks the same, is left out: that
-# would measure learning. A data set of which nothing can be measured is told of and left out; it never ends
-# a run.
+# A row whose answer is its label is scored as a choice among all labels of its data set; any other row by the
+# loss on its answer, a plain text by the loss on all of it. Every run draws the same rows of a data set, so
+# that runs can be compared on them. Rows that the run trains on, or that have the same prompt, are left out:
+# they would measure learning. A data set without measurable rows is reported and skipped; it never ends a
+# run.
 
 PREFIX = "data/"
-SEED = [0, 13]  # never the run's: every run is asked the same
-FEW_LABELS = 30  # up to so many are categories of their own
-LIGHT_TOKENS = 2_500  # that pass through the model while a run trains, about
-MAX_ROW_TOKENS = 1_024  # tokens of a row; in every run the same, whatever its max_length
+SEED = [0, 13]  # not the run's seed: every run uses the same rows
+FEW_LABELS = 30  # maximum number of labels used as categories
+LIGHT_TOKENS = 2_500  # approximate tokens processed per measurement during training
+MAX_ROW_TOKENS = 1_024  # tokens per row; the same in every run, whatever its max_length
 
 
 @dataclass(frozen=True)
 class LabelChoices:
-    """Rows whose answers are labels: which of all labels the model finds likeliest."""
+    """Probe of rows whose answers are labels: which of all labels the model finds most likely."""
 
     name: str
     asked: answer_likelihood.LabelQuestions
@@ -77,7 +77,7 @@ class LabelChoices:
 
     @property
     def categories(self) -> list[str]:
-        """The label of each row, where that makes groups of rows."""
+        """Label of each row, if the labels are few enough to form groups of rows."""
         few = len(self.labels) <= FEW_LABELS
         return [self.labels[place] if few else "" for place in self.right.tolist()]
 
@@ -121,8 +121,9 @@ class LabelChoices:
 
 @dataclass
 class DatasetProbe:
-    """A data set as a probe, None where nothing can be measured, and what became of its rows: `of` all,
-    `drawn`, `trained` (left out, as the run trains on them), `reasons` (why a row has nothing to measure)."""
+    """A data set as a probe (None if nothing can be measured), and the counts of its rows: `of` all, `drawn`,
+    `trained` (skipped, as the run trains on them), `reasons` (why rows have nothing to measure).
+    """
 
     source: NamedDataset
     of: int
@@ -152,8 +153,9 @@ def load_dataset_probes(
     sources: Sequence[NamedDataset],
     trained: tuple[str, np.ndarray] | None = None,
 ) -> list[DatasetProbe]:
-    """Each of the data sets `sources` ({name, kind, fingerprint}) as a probe. trained: fingerprint and ids of
-    the rows that the run trains on."""
+    """Load each of the data sets `sources` ({name, kind, fingerprint}) as a probe. trained: fingerprint and
+    IDs of the rows that the run trains on.
+    """
     return [_load_dataset_probe(job, config, tokenizer, positions, source, trained) for source in sources]
 
 
@@ -167,9 +169,9 @@ def _load_dataset_probe(
 ) -> DatasetProbe:
     home, fingerprint = job.home, source["fingerprint"]
     if not home.rows(fingerprint).exists():
-        return DatasetProbe(source, 0, reasons={"its rows are gone from the home folder": 1})
+        return DatasetProbe(source, 0, reasons={"its rows no longer exist in the home folder": 1})
     total = dataset_files.open_rows(home, fingerprint).metadata.num_rows
-    # as many rows again are drawn, should some of them be trained on
+    # twice the rows are drawn, in case some of them are trained on
     ids = np.random.default_rng(SEED).permutation(total)[: 2 * config.probe_rows]
     same = np.zeros(len(ids), bool)
     if trained is not None and len(ids):
@@ -190,7 +192,7 @@ def _load_dataset_probe(
 def _add_label_probe(
     job: WorkerJob, tokenizer: Any, positions: int | None, probed: DatasetProbe, name: str, ids: np.ndarray
 ) -> bool:
-    """Whether the answers of the rows are their labels; then the probe is a choice among them."""
+    """Return whether the rows' answers are their labels; if so, set a probe that chooses among the labels."""
     home, fingerprint = job.home, probed.source["fingerprint"]
     if probed.source["kind"] != "chat":
         return False
@@ -229,7 +231,7 @@ def _add_label_probe(
 def _add_text_probe(
     job: WorkerJob, tokenizer: Any, positions: int | None, probed: DatasetProbe, name: str, ids: np.ndarray
 ) -> None:
-    """The loss on the answers, or on whole texts."""
+    """Set a probe of the loss on the answers, or on whole texts."""
     home, source = job.home, probed.source
     fingerprint, kind = source["fingerprint"], "text" if source["kind"] == "text" else "chat"
     rows = render(tokenizer, ids, training_rows.make_loader(home, fingerprint, kind)(ids))
@@ -244,33 +246,37 @@ def _add_text_probe(
 
 
 def subsample_probe(probe: Probe) -> Probe:
-    """As much of it as is measured while a run trains."""
+    """Return the part of the probe that is measured during training."""
     each = max(1.0, probe.tokens / max(1, len(probe)))
     return probe.part(max(2, round(LIGHT_TOKENS / each)))
 
 
 def report_dataset_probes(job: WorkerJob, probed: Sequence[DatasetProbe]) -> None:
-    """A fact of all of them, and an alert for each of which rows are missing."""
+    """Report a fact about all of them, and an alert for each with missing rows."""
     job.facts(probe_datasets=[data_set.fact() for data_set in probed])
     for data_set in probed:
         name, why = data_set.source["name"], ", ".join(data_set.reasons) or "it has no row"
         if data_set.probe is None:
-            job.alert(f"Nothing can be measured of the data set {name}: {why}. It is no probe of this run.")
+            job.alert(
+                f"Nothing can be measured of the data set {name}: {why}. It is not used as a probe of this"
+                " run."
+            )
             continue
         if data_set.trained:
             rows = plural(data_set.trained, "row")
             job.alert(
-                f"{rows} of {name} are not asked: this run trains on the same, or asks the same.", "info"
+                f"{rows} of {name} are excluded: this run trains on the same rows, or on the same prompts.",
+                "info",
             )
         if data_set.reasons:
             missing = ", ".join(f"{rows:,} ({reason})" for reason, rows in data_set.reasons.items())
             job.alert(f"Rows of {name} with nothing to measure: {missing}.", "info")
         if len(data_set.probe) == 1:
-            job.alert(f"One row of {name} is measured: it gives no interval. Take a larger data set.")
+            job.alert(f"Only one row of {name} is measured, which gives no interval. Use a larger data set.")
 
 
 def count_tokens(probed: Sequence[DatasetProbe]) -> np.ndarray:
-    """Tokens of one measurement of them all, and those of which the model says how likely they are."""
+    """Return the tokens of one measurement of all of them, and how many of these are scored."""
     whole = np.zeros(2)
     for data_set in probed:
         if isinstance(data_set.probe, LabelChoices):
@@ -280,22 +286,23 @@ def count_tokens(probed: Sequence[DatasetProbe]) -> np.ndarray:
     return whole
 
 
-# Tasks of lm-evaluation-harness as probes of a run: once training is over they are asked of the tuned model
-# and of the one that it is held against, and paired item by item.
+# Tasks of lm-evaluation-harness as probes of a run: after training they are run on the tuned model and on the
+# one it is compared with, and paired item by item.
 #
-# The tuned model is asked first: then the items are known, by which a base model's answers are remembered.
-# A task that can't be asked, or that asks the second model something else, is left out with its reason, and
-# ends nothing: the run's result is never lost to it.
+# The tuned model comes first: after that the items are known, which are the cache key of a base model's
+# results. A task that can't be run, or whose items differ on the second model, is skipped with its reason:
+# the run's result is never lost because of it.
 
 
 class TaskSkippedError(Exception):
-    """Why a task has no items, in a sentence."""
+    """The reason why a task has no items, in a sentence."""
 
 
 @dataclass(frozen=True)
 class TaskProbe:
-    """The items of one task, as a model was asked them before. A group of tasks is one probe, of which each
-    task is a category."""
+    """Items of one task, as presented to a model before. A group of tasks is one probe, with each task as a
+    category.
+    """
 
     task: str
     job: WorkerJob
@@ -329,10 +336,10 @@ class TaskProbe:
         device: torch.device,
         on_items: Callable[[int], None] = lambda done: None,
     ) -> ProbeMeasurement:
-        """Raises NotAskedError where the task can't be asked now, or asks something else."""
+        """Measure the task again. Raises TaskSkippedError if it can't be run now, or if its items differ."""
         again, measured = measure_task(self.task, self.job, model, self.tokenizer, self.limit, batch_size)
         if again.identity != self.identity:
-            raise TaskSkippedError(f"The task {self.task} asked the two models different items.")
+            raise TaskSkippedError(f"The task {self.task} used different items for the two models.")
         on_items(len(self))
         return measured
 
@@ -340,21 +347,23 @@ class TaskProbe:
 def measure_task(
     task: str, job: WorkerJob, model: Any, tokenizer: Any, limit: int, batch_size: int
 ) -> tuple[TaskProbe, ProbeMeasurement]:
-    """One task, or all of a group. Raises NotAskedError with the reason where it can't be a probe."""
+    """Measure one task, or all tasks of a group. Raises TaskSkippedError with the reason if it can't be a
+    probe.
+    """
     asked = harness.HarnessModel(model, tokenizer, job.device, batch_size, limit)
     outcome = harness.run_tasks(asked, [task], job.home, check=job.check_cancelled)
     if failed := next((part.failed for part in outcome.scored if part.failed and not outcome.items), ""):
         raise TaskSkippedError(failed)
     if outcome.silent or not outcome.items:
         silent = ", ".join(outcome.silent) or task
-        raise TaskSkippedError(f"No figure of the task {silent} says of an item whether it is right.")
+        raise TaskSkippedError(f"No metric of the task {silent} scores single items as right or wrong.")
     measured, listing = _merge_group(task, outcome.items)
     identity = " ".join(part.identity for part in outcome.items)
     return TaskProbe(task, job, tokenizer, limit, listing, identity), measured
 
 
 def _merge_group(task: str, parts: Sequence[TaskItems]) -> tuple[ProbeMeasurement, pa.Table]:
-    """The items of a single task, or those of a group under its name."""
+    """Return the items of a single task, or those of a group under its name."""
     names = [part.measured.probe for part in parts]
     rows, listed = [part.measured.table() for part in parts], [part.listing for part in parts]
     if len(parts) > 1:
@@ -366,7 +375,7 @@ def _merge_group(task: str, parts: Sequence[TaskItems]) -> tuple[ProbeMeasuremen
 
 
 def _prefix_task(probe: str, rows: pa.Table) -> pa.Table:
-    """Rows of one task of a group, told apart from those of the others."""
+    """Prefix the items of one task of a group with its name, to distinguish them from those of the others."""
     task = probe.removeprefix(harness.PREFIX)
     rows = _replace_column(rows, "item", [f"{task}/{item}" for item in rows["item"].to_pylist()])
     return _replace_column(rows, "category", [task] * rows.num_rows)
@@ -379,8 +388,9 @@ def _replace_column(rows: pa.Table, column: str, values: list[str]) -> pa.Table:
 
 @dataclass
 class TaskProbes:
-    """Those of one run, over both models. folder: of the base model's weights, whose answers are remembered;
-    None for another model. asked: what the first model was asked; failed: why a task was not."""
+    """Task probes of one run, over both models. folder: the base model's weights, whose results are cached;
+    None for another model. asked: tasks as run on the first model; failed: why a task was skipped.
+    """
 
     job: WorkerJob
     config: TrainConfig
@@ -390,15 +400,15 @@ class TaskProbes:
     failed: dict[str, str] = field(default_factory=dict)
 
     def of_base(self, folder: Path) -> TaskProbes:
-        """The same, asked of the base model."""
+        """Return the same probes for the base model."""
         return replace(self, folder=folder)
 
     def ask(self, model: Any, which: str) -> list[ProbeMeasurement]:
-        """Every task, in order, that could be asked so far. Raises Cancelled when asked to stop."""
+        """Run every task that has not failed, in order. Raises JobCancelled."""
         names = [name for name in self.config.probe_tasks if name not in self.failed]
         measurements = []
         for done, name in enumerate(names):
-            self.job.progress(done, len(names), "tasks", f"Asking {which} the task {name}")
+            self.job.progress(done, len(names), "tasks", f"Running the task {name} on {which}")
             try:
                 measurements.append(self._measure_task(name, model))
             except TaskSkippedError as error:
@@ -419,11 +429,11 @@ class TaskProbes:
 
     @property
     def probes(self) -> list[TaskProbe]:
-        """Those that both models were asked, once they were."""
+        """Tasks that did not fail on either model, once both were measured."""
         return [probe for name, probe in self.asked.items() if name not in self.failed]
 
     def tell(self) -> None:
-        """A fact of all of them, and one alert that counts those that could not be asked."""
+        """Report a fact about all of them, and one alert that counts the skipped ones."""
         facts: list[ProbeTaskFact] = [
             {
                 "name": name,

@@ -1,7 +1,7 @@
-"""Tasks of lm-evaluation-harness on a loaded model, where it is installed; it is no dependency.
+"""Run tasks of lm-evaluation-harness on a loaded model. The harness is an optional installation.
 
-A task is code and data that others wrote: whatever it does ends nothing but itself, and why is told in one
-sentence, so any error is caught here. What it says of each item takes the shape that every probe has.
+A task is third-party code and data: any error is caught here and reported in one sentence, so that it affects
+nothing else. The results of each item have the same form as those of every probe.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ from engine.worker.job import JobCancelled
 from store.core.formatting import plural
 from store.core.home import Home
 
-# What a task of lm-evaluation-harness says of its items, one by one, in the shape that every probe has.
+# Results of a harness task item by item, in the form of every probe.
 #
-# Multiple choice gives a choice among the item's options. Of any other task its first figure counts that says
-# of every item whether it was right: exact_match or acc where it has them. A task without one has no items.
+# Multiple choice gives a choice among the item's options. For any other task the first figure counts that is
+# right or wrong for every item: preferably exact_match or acc. A task without one has no items.
 
-TEXT_LENGTH = 4_000  # characters of an item that are kept, its last: what is asked stands below the examples
-ACCURACY_METRICS = ("exact_match", "acc")  # figures that are preferred, in this order
+TEXT_LENGTH = 4_000  # last characters kept of an item: the question follows the examples
+ACCURACY_METRICS = ("exact_match", "acc")  # preferred figures, in this order
 Sample = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class TaskItems:
-    """Of one task under one model. identity: tells the items, their scoring and the harness' version from all
-    others, whatever the model."""
+    """Items of one task under one model. identity: hash of the items, their scoring and the harness' version,
+    independent of the model.
+    """
 
     measured: ProbeMeasurement
     listing: pa.Table
@@ -56,8 +57,9 @@ class TaskItems:
 
 
 def build_task_items(name: str, samples: Sequence[Sample], config: Any = None) -> TaskItems | None:
-    """The items of the task, which is called `name` among probes; None where nothing says what is right.
-    config: the task's own, as it was dumped."""
+    """Build the items of the task, called `name` among probes; None if nothing tells whether an item is
+    right. config: the task's own, as dumped by the harness.
+    """
     first = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
     item_rows = (
         _measure_choices(name, first)
@@ -84,7 +86,7 @@ def _has_options(sample: Sample) -> bool:
 
 
 def _measure_choices(name: str, samples: Sequence[Sample]) -> tuple[ProbeMeasurement, pa.Table]:
-    """Items with options: −log p of the right one among them."""
+    """Measure items with options: −log p of the right one among them."""
     scores = [np.array([float(response[0]) for response in sample["filtered_resps"]]) for sample in samples]
     right = [int(sample["target"]) for sample in samples]
     chosen = np.array([each.argmax() for each in scores], np.int32)
@@ -103,7 +105,7 @@ def _measure_choices(name: str, samples: Sequence[Sample]) -> tuple[ProbeMeasure
 
 
 def _measure_generated(name: str, samples: Sequence[Sample]) -> tuple[ProbeMeasurement, pa.Table] | None:
-    """Items whose answer is written freely, or told token by token: right or wrong, and no loss."""
+    """Measure items with free-form or token-by-token answers: right or wrong, without a loss."""
     metric = next((each for each in _list_metrics(samples) if _is_binary(samples, each)), None)
     if metric is None:
         return None
@@ -133,7 +135,7 @@ def _list_metrics(samples: Sequence[Sample]) -> list[str]:
 
 
 def _is_binary(samples: Sequence[Sample], metric: str) -> bool:
-    """Whether it is 0 or 1 for every item that has a score, and one has."""
+    """Return whether the metric is 0 or 1 for every item with a score, and at least one has a score."""
     values = [sample.get(metric) for sample in samples]
     if not all(isinstance(value, (bool, int, float, np.number)) for value in values):
         return False
@@ -154,37 +156,35 @@ def _build_listing(
     return pa.table(columns, schema=ITEM_SCHEMA)
 
 
-# Tasks of lm-evaluation-harness on a loaded model, where it is installed; it is no dependency.
-#
-# A task is code and data that others wrote: whatever it does ends nothing but itself, and why is told in one
-# sentence. That makes this a border where any error is caught. What it says of each item becomes scores as
-# those of a metric, so that two models are compared item by item; of multiple choice also rows as every probe
-# has. Local tasks lie in the home folder's `tasks` and need no network.
+# The results of each item become scores like those of a metric, so that two models are compared item by item;
+# those of multiple choice also become rows like those of every probe. Local tasks are in the home folder's
+# `tasks` and need no network.
 
 PREFIX = paired_measurements.TASK
-MAX_ERROR_LENGTH = 300  # characters of an error
+MAX_ERROR_LENGTH = 300  # characters
 
 
 @dataclass
 class TaskOutcome:
-    """What all tasks said: scores by task and metric, their items where those are right or wrong, and
-    notices."""
+    """Results of all tasks: scores by task and metric, the items of those that are right or wrong, and
+    notices.
+    """
 
     scored: list[RowScores] = field(default_factory=list)
     items: list[TaskItems] = field(default_factory=list)
-    silent: list[str] = field(default_factory=list)  # tasks that have no such items
+    silent: list[str] = field(default_factory=list)  # tasks without such items
     notices: list[str] = field(default_factory=list)
 
     @property
     def choices(self) -> tuple[list[ProbeMeasurement], list[pa.Table]]:
-        """The items of multiple choice, as measured and as asked."""
+        """Multiple-choice items: measurements and listings."""
         choices = [task for task in self.items if task.is_choice]
         return [task.measured for task in choices], [task.listing for task in choices]
 
 
 @dataclass(frozen=True)
 class HarnessModel:
-    """A loaded model, and how it is asked tasks: of each at most `limit` items, its first ones."""
+    """A loaded model and how tasks are run on it: at most the first `limit` items of each."""
 
     model: Any
     tokenizer: Any
@@ -202,8 +202,9 @@ def run_tasks(
     check: Callable[[], None] = lambda: None,
     on_task: Callable[[int, str], None] = lambda done, name: None,
 ) -> TaskOutcome:
-    """Each of `tasks`. `check` is called before each pass
-    through the model and may raise Cancelled; `on_task(tasks done, name of the next)` as it goes."""
+    """Run each of `tasks`. `check` is called before each forward pass and may raise JobCancelled;
+    `on_task(tasks done, name of the next)` is called before each task.
+    """
     outcome = TaskOutcome()
     asks = None
     for done, name in enumerate(tasks):
@@ -215,7 +216,7 @@ def run_tasks(
             for task, samples in results["samples"].items():
                 _add_scores(outcome, task, samples, results)
             if asked.limit is not None:
-                outcome.notices.append(f"Of the task {name} at most the first {plural(asked.limit, 'item')}.")
+                outcome.notices.append(f"Task {name}: at most the first {plural(asked.limit, 'item')}.")
         except JobCancelled:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 (the border: a task must not end the others)
@@ -229,19 +230,19 @@ def run_tasks(
 
 
 def _describe_failure(name: str, error: BaseException) -> str:
-    """One sentence for whatever a task raised."""
+    """Describe in one sentence whatever a task raised."""
     text = " ".join(str(error).split())[:MAX_ERROR_LENGTH]
     if isinstance(error, IndexError):
-        return f"The task {name} has an item whose answer key is none of its options ({text})."
+        return f"The task {name} has an item whose answer key is not one of its options ({text})."
     if isinstance(error, (KeyError, ValueError)) and name in text and "not found" in text.lower():
-        return f"There is no task {name}; put its YAML into the folder “tasks” of the home folder."
+        return f"Task {name} not found; add its YAML file to the folder “tasks” of the home folder."
     return f"The task {name} can't be run: {type(error).__name__}: {text.rstrip('.')}."
 
 
 def _build_evaluator(
     asked: HarnessModel, home: Home, tasks: Sequence[str], check: Callable[[], None]
 ) -> Callable[[str], Any]:
-    """Asks one task. Raises ImportError where the harness isn't there."""
+    """Return a function that runs one task. Raises ImportError if the harness isn't installed."""
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
@@ -281,8 +282,9 @@ def _build_evaluator(
 
 @lru_cache(maxsize=2)
 def _load_tasks(folder: str, own: bool) -> Any:
-    """The tasks there are: those of the home folder, and unless `own` alone those of the harness, of which
-    there are thousands."""
+    """Load the available tasks: those of the home folder and, unless `own`, those of the harness, of which
+    there are thousands.
+    """
     from lm_eval.tasks import TaskManager
 
     return TaskManager(include_path=folder, include_defaults=not own)
@@ -290,7 +292,7 @@ def _load_tasks(folder: str, own: bool) -> Any:
 
 @contextmanager
 def _keep_weights_untied(model: Any) -> Iterator[None]:
-    """The harness ties the weights of a model that it is given; one that was trained stays as it is."""
+    """Context manager that keeps the harness from tying the weights of a trained model."""
     vars(model)["tie_weights"] = lambda *_, **__: None
     try:
         yield
@@ -301,7 +303,7 @@ def _keep_weights_untied(model: Any) -> Iterator[None]:
 def _add_scores(
     outcome: TaskOutcome, task: str, samples: Sequence[Sample], results: Mapping[str, Any]
 ) -> None:
-    """The scores of one task by metric and filter, and its items where they have options."""
+    """Add the scores of one task by metric and filter, and its items if they are right or wrong."""
     higher = (results.get("higher_is_better") or {}).get(task) or {}
     for filtered in dict.fromkeys(str(sample["filter"]) for sample in samples):
         some = [sample for sample in samples if str(sample["filter"]) == filtered]
@@ -315,7 +317,7 @@ def _add_scores(
             outcome.scored.append(_build_scored(name, some, values, better=higher.get(metric) is not False))
         if left_out:
             names = ", ".join(left_out)
-            outcome.notices.append(f"The task {task} has figures that no item has a share in: {names}.")
+            outcome.notices.append(f"The task {task} has metrics without scores per item: {names}.")
     config = (results.get("configs") or {}).get(task)
     items = build_task_items(f"{PREFIX}{task}", samples, config) if samples else None
     if items:
@@ -331,7 +333,7 @@ def _build_scored(name: str, samples: Sequence[Sample], values: Sequence[Any], *
         if is_score:
             scores[place] = float(value)
         else:
-            reasons[place] = f"the task gave {value!r:.60}"
+            reasons[place] = f"the task returned {value!r:.60}"
     ids = np.array([int(sample["doc_id"]) for sample in samples], np.int64)
     share = bool(np.isin(scores[np.isfinite(scores)], (0.0, 1.0)).all())
     return RowScores(

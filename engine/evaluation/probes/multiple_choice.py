@@ -1,15 +1,13 @@
-"""Multiple-choice items under a causal model: what it gives to each option, and which one it chooses.
+"""Multiple choice under a causal model: the log-probability of each option, and the chosen one.
 
-The chosen option is the one with the highest sum of its tokens' log-probabilities; `chosen_per_byte` has the
-one with the highest sum by byte of its text. The first is the rule of the suite: it separates SmolLM2-135M
+Items: the chosen option is the one with the highest sum of its tokens' log-probabilities; `chosen_per_byte`
+is the one with the highest sum per byte of its text. The suite uses the first rule: it separates SmolLM2-135M
 from guessing by more (docs/evidence.md). Text, tokens and both rules are those of lm-evaluation-harness'
 multiple_choice tasks, so the accuracies can be compared digit by digit.
 
-Rows of multiple choice under a causal model: every choice scored as an answer to the row's own prompt.
-
-The prompt is the one that such a row is trained on, in the model's template; each choice follows it as the
-answer would, and has the summed log-probability of its tokens. Answered rows may stand before it as earlier
-turns of the conversation.
+Rows: every choice is scored as an answer to the row's own prompt. The prompt is the one that such a row is
+trained on, in the model's template; each choice follows it like an answer, and is scored by the summed
+log-probability of its tokens. Answered rows may precede it as earlier turns of the conversation.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ from store.core.row_schemas import Message
 
 @dataclass(frozen=True)
 class ChoiceScores:
-    """Of each item, in the order in which they were given: `scores`, the options' log-probabilities."""
+    """Scores of items, in the given order: `scores` has the log-probabilities of each item's options."""
 
     items: tuple[ChoiceItem, ...]
     scores: tuple[np.ndarray, ...]
@@ -45,36 +43,36 @@ class ChoiceScores:
 
     @property
     def chosen(self) -> np.ndarray:
-        """Index of the option with the highest sum; the first one of equals."""
+        """Index of the option with the highest sum; the first one if tied."""
         return pick_options(self.scores)
 
     @property
     def chosen_per_byte(self) -> np.ndarray:
-        """Index of the option with the highest sum by byte."""
+        """Index of the option with the highest sum per byte."""
         return pick_options(self.scores, [item.options for item in self.items])
 
     @property
     def correct(self) -> np.ndarray:
-        """1 where the right option was chosen, else 0."""
+        """1 if the right option was chosen, otherwise 0."""
         scores: np.ndarray = (self.chosen == self.right).astype(np.int64)
         return scores
 
     @property
     def correct_per_byte(self) -> np.ndarray:
-        """As `correct`, of the choice by byte."""
+        """Like `correct`, for the choice per byte."""
         scores: np.ndarray = (self.chosen_per_byte == self.right).astype(np.int64)
         return scores
 
     @property
     def losses(self) -> np.ndarray:
-        """Nats: −log p of the right option where one of the options is said."""
+        """Loss in nats: −log p of the right option, given that one of the options is chosen."""
         pairs = zip(self.items, self.scores, strict=True)
         return np.array([logsumexp(each) - each[item.right] for item, each in pairs], float)
 
 
 @dataclass(frozen=True)
 class TokenisedChoiceItems:
-    """Items as tokens: made once, and asked of every model with the same tokenizer."""
+    """Tokenized items, reusable for every model with the same tokenizer."""
 
     items: tuple[ChoiceItem, ...]
     prompts: list[list[int]]
@@ -84,8 +82,9 @@ class TokenisedChoiceItems:
 def tokenise_items(
     tokenizer: Any, items: Sequence[ChoiceItem], *, room: int | None = None
 ) -> TokenisedChoiceItems:
-    """The tokens of each prompt and option. Raises DataError for an item that can't be asked, or that has
-    more tokens than a model with `room` positions reads."""
+    """Tokenize each prompt and option. Raises DataError for an invalid item, or for one with more tokens than
+    the `room` positions of the model.
+    """
     check_items(items)
     bos = [tokenizer.bos_token_id]
     ahead = bos if bos[0] is not None and tokenizer("a").input_ids[:1] == bos else []
@@ -93,11 +92,12 @@ def tokenise_items(
     prompts = [ahead + prompt for prompt in prompts]
     for item, prompt, each in zip(items, prompts, options, strict=True):
         if not all(each):
-            raise DataError(f"The item {item.id!r} has an option without a token.", fix="Leave it out.")
+            raise DataError(f"The item {item.id!r} has an option without tokens.", fix="Remove it.")
         most = len(prompt) + max(map(len, each))
         if room and most > room:
             raise DataError(
-                f"The item {item.id!r} has {most} tokens, and the model reads {room}.", fix="Shorten it."
+                f"The item {item.id!r} has {most} tokens; the limit of the model is {room}.",
+                fix="Shorten it.",
             )
     return TokenisedChoiceItems(tuple(items), prompts, options)
 
@@ -105,8 +105,9 @@ def tokenise_items(
 def encode_options(
     tokenizer: Any, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
 ) -> tuple[list[list[int]], list[list[list[int]]]]:
-    """The tokens of each prompt, without special ones, and those of each of its continuations, as they come
-    where both are one text."""
+    """Return the tokens of each prompt, without special ones, and those of each of its continuations,
+    tokenized together as one text.
+    """
     flat = [*prompts]
     flat += [prompt + text for prompt, some in zip(prompts, continuations, strict=True) for text in some]
     encoded = tokenizer(flat, add_special_tokens=False).input_ids if flat else []
@@ -126,8 +127,10 @@ def score_items(
     batch_size: int = 16,
     on_items: Callable[[int], None] = lambda done: None,
 ) -> ChoiceScores:
-    """The items under the model as it is at the moment, with its adapter where one is switched on.
-    `on_items(items done)` may raise to stop. The model is left in the mode in which it came."""
+    """Score the items under the model in its current state, including an enabled adapter.
+
+    `on_items(items done)` may raise to stop. The model's train/eval mode is restored.
+    """
     scores = score_branches(
         model,
         asked.prompts,
@@ -139,16 +142,17 @@ def score_items(
     return ChoiceScores(asked.items, tuple(scores))
 
 
-NOT_MULTIPLE_CHOICE = "the row is no multiple choice"
-TEMPLATE_REFUSED = "the chat template refuses the row"
-TOO_LONG = "prompt and choices have more tokens than the model reads"
+NOT_MULTIPLE_CHOICE = "the row is not multiple choice"
+TEMPLATE_REFUSED = "the chat template rejects the row"
+TOO_LONG = "prompt and choices exceed the context length of the model"
 NO_TOKEN = "a choice has no token"
 
 
 @dataclass(frozen=True)
 class ChoiceRow:
-    """`scores`: of each option the summed log-probability, None where the row could not be asked, which
-    `reason` explains."""
+    """Result of a row. `scores`: the summed log-probability of each option, None if the row could not be
+    scored, as explained by `reason`.
+    """
 
     options: tuple[str, ...] | None
     right: int | None
@@ -157,15 +161,15 @@ class ChoiceRow:
 
     @property
     def is_tied(self) -> bool:
-        """Whether several options have the highest score, of which the first counts as chosen."""
+        """Whether several options share the highest score; the first of them counts as chosen."""
         return self.scores is not None and int((self.scores == self.scores.max()).sum()) > 1
 
 
 @dataclass(frozen=True)
 class ChoicePrompts:
-    """How rows of multiple choice are asked. examples: row id -> answered questions that stand before it;
-    listed: with the choices in the prompt; room: the most tokens that the model reads; batch_size: rows at a
-    time."""
+    """How multiple-choice rows are prompted. examples: row ID -> answered questions to precede it; listed:
+    with the choices in the prompt; room: the model's maximum number of tokens; batch_size: rows per batch.
+    """
 
     examples: Mapping[int, Sequence[ChoiceQuestion]]
     listed: bool
@@ -182,7 +186,7 @@ def score_choices(
     device: torch.device,
     on_rows: Callable[[int], None] = lambda done: None,
 ) -> list[ChoiceRow]:
-    """One for each of the questions, in their order."""
+    """Score each of the questions, in order."""
     prompts = [_render_prompt(tokenizer, question, how) for question in questions]
     asked = [place for place, prompt in enumerate(prompts) if prompt is not None]
     options = [_list_options(questions[place]) for place in asked]
@@ -219,7 +223,7 @@ def _list_options(question: ChoiceQuestion | None) -> tuple[str, ...]:
 
 
 def _render_prompt(tokenizer: Any, question: ChoiceQuestion | None, how: ChoicePrompts) -> str | None:
-    """The rendered prompt; None where there is none."""
+    """Return the rendered prompt; None if there is none."""
     if question is None:
         return None
     turns = question.listed if how.listed else question.bare
@@ -232,7 +236,7 @@ def _render_prompt(tokenizer: Any, question: ChoiceQuestion | None, how: ChoiceP
     turns = [*system, *before, *(turn for turn in turns if turn["role"] != "system")]
     try:
         return render_conversation(tokenizer, turns, generation_prompt=True)
-    except (TemplateError, TypeError):  # of a template that can't hold its turns
+    except (TemplateError, TypeError):  # raised by templates that don't support its turns
         return None
 
 

@@ -1,8 +1,9 @@
-"""Named sets of items, measured alike on the base model, on checkpoints and on the tuned model.
+"""Probes: named sets of items, measured the same way on the base model, on checkpoints and on the tuned
+model.
 
-A probe gives one row an item, in the same order each time, so that two models are compared item by item.
-What a base model makes of a probe is measured once and kept in the home folder, under a key of all that an
-answer depends on.
+Whatever its kind, a probe gives one row per item, in the same order each time, so that two models are
+compared item by item. A base model's results are measured once and cached in the home folder, under a key of
+everything that the results depend on.
 """
 
 from __future__ import annotations
@@ -26,33 +27,30 @@ from engine.models.tokenization.tokenized_rows import compute_tokenizer_key
 from store.core.home import Home
 from store.core.job_folder import write_atomically
 
-# What a model knew before and should still know: named sets of items, measured alike on the base model, on
-# checkpoints and on the tuned model.
-#
-# Whatever its kind, a probe gives one row an item, in the same order each time, so that two models are
-# compared item by item. What may be measured while a run trains is decided in `engine.training.validation`.
+# What may be measured during training is decided in `engine.training.validation`.
 
 OnItems = Callable[[int], None]
-TRAINED_ROWS = (
-    "train_rows"  # rows that are trained on; the other probes are of what the model should still know
-)
+TRAINED_ROWS = "train_rows"  # trained rows; the other probes measure what the model should still know
 ITEM_SCHEMA = pa.schema(
     [
         ("probe", pa.string()),
         ("item", pa.string()),
         ("category", pa.string()),
         ("text", pa.string()),
-        ("options", pa.list_(pa.string())),  # empty for a text
-        ("right", pa.int32()),  # index of the right option, -1 for a text
+        ("options", pa.list_(pa.string())),  # empty for texts
+        ("right", pa.int32()),  # index of the right option, -1 for texts
     ]
 )
 
 
 @dataclass(frozen=True)
 class ProbeMeasurement:
-    """Items of one probe under one model. `loss_sum`: nats, of a text over its `tokens`, of a choice that of
-    the right one of its `options`. `correct`: tokens predicted greedily, or 1 for a right choice. `chosen`:
-    index of the option, -1 for a text. rows: what a probe of rows was measured to, while it is in memory."""
+    """Measurement of one probe's items under one model.
+
+    `loss_sum`: in nats, of a text over its `tokens`, of a choice that of the right one of its `options`.
+    `correct`: tokens predicted greedily, or 1 for a right choice. `chosen`: index of the option, -1 for a
+    text. rows: the row losses from which it was measured, only while in memory.
+    """
 
     probe: str
     items: Sequence[str]
@@ -69,7 +67,7 @@ class ProbeMeasurement:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What the store keeps as a curve."""
+        """Metrics to store as curves."""
         tokens = max(1, int(self.tokens.sum()))
         curves = {f"probe/{self.probe}/loss": float(self.loss_sum.sum() / tokens)}
         if self.options.any():
@@ -78,13 +76,13 @@ class ProbeMeasurement:
 
     @classmethod
     def of(cls, table: pa.Table) -> ProbeMeasurement:
-        """What `table` wrote of one probe."""
+        """Read one probe's measurement as written by `table`."""
         numbers = (table[name].to_numpy() for name in ("loss_sum", "tokens", "correct", "options", "chosen"))
         items, categories = (table[name].to_pylist() for name in ("item", "category"))
         return cls(table["probe"][0].as_py(), items, categories, *numbers)
 
     def table(self, **same: Any) -> pa.Table:
-        """As rows to keep, each with `same`: the step or the model that was measured."""
+        """Convert to a table, with the constant columns `same`: the step or the model that was measured."""
         return pa.table(
             {
                 **{name: [value] * len(self) for name, value in same.items()},
@@ -101,33 +99,33 @@ class ProbeMeasurement:
 
 
 class Probe(Protocol):
-    """A named set of items."""
+    """Named set of items."""
 
     @property
     def name(self) -> str:
-        """As in the names of its metrics."""
+        """Name, as used in the names of its metrics."""
 
     def __len__(self) -> int: ...
 
     @property
     def tokens(self) -> int:
-        """That pass through the model, about."""
+        """Approximate number of tokens processed by the model."""
 
     def measure(
         self, model: Any, *, batch_size: int, device: torch.device, on_items: OnItems = ...
     ) -> ProbeMeasurement:
-        """All of its items under a model, which is left in the mode in which it came."""
+        """Measure all items under a model, whose train/eval mode is restored."""
 
     def listing(self) -> pa.Table:
-        """What the items are: LISTING."""
+        """Return the items as a table in ITEM_SCHEMA."""
 
     def part(self, most: int) -> Probe:
-        """At most so many of its items, spread evenly over it and so over its categories."""
+        """Return at most `most` of its items, spread evenly and thus over its categories."""
 
 
 @dataclass(frozen=True)
 class TextProbe:
-    """Texts whose every token but the first is told: what the model loses on each."""
+    """Probe of texts: the loss on every token except the first."""
 
     name: str
     items: Sequence[str]
@@ -165,7 +163,7 @@ class TextProbe:
 
 
 def select_evenly(count: int, most: int) -> np.ndarray:
-    """At most `most` of the places 0 … count - 1, evenly spaced."""
+    """Return at most `most` of the indices 0 … count - 1, evenly spaced."""
     if count <= most:
         return np.arange(count)
     return np.floor(np.arange(most) * count / most).astype(np.int64)
@@ -178,7 +176,7 @@ def build_text_probe(
     texts: Sequence[str],
     ids: Sequence[np.ndarray],
 ) -> TextProbe:
-    """Texts with their token ids; of each at least two tokens."""
+    """Build a probe from texts with their token IDs, at least two tokens each."""
     lengths = np.array([len(row) for row in ids], np.int64)
     if (lengths < 2).any():
         raise ValueError(f"Text {items[int(np.argmin(lengths))]!r} of {name} has no token after its first.")
@@ -190,20 +188,18 @@ def build_text_probe(
     return TextProbe(name, items, categories, texts, rows)
 
 
-# What a base model makes of a probe, measured once and kept in the home folder.
+# Cache of a base model's probe results in the home folder.
 #
-# Every run on the same base asks it the same questions on the same machine. What a run needs of them, all
-# items in one order, is small; asking takes as long as asking the tuned model. The key holds all that an
-# answer depends on: weights, precision, tokenizer, the items themselves, and the batches and threads that
-# decide in which order bf16 is added up.
-#
-# What tells a base model from all others, for what is kept of it in the home folder.
+# Every run on the same base measures the same items on the same machine. The results, all items in one order,
+# are small; measuring takes as long as for the tuned model. The key contains everything that the results
+# depend on: weights, precision, tokenizer, the items themselves, and the batches and threads that determine
+# the order in which bf16 values are summed.
 
-IDENTITY_FILE = 4096  # values of a tensor, at its beginning, that tell it from others
+IDENTITY_FILE = 4096  # leading values of a tensor that identify it
 
 
 def build_cache_key(model: Any, tokenizer: Any, folder: Path, *parts: Any) -> str:
-    """A key of the model as it is held in memory, whose weights lie in `folder`, and of `parts` of JSON."""
+    """Return a key of the model as held in memory, with its weights in `folder`, and of the JSON `parts`."""
     held: Any = getattr(model.config, "quantization_config", None)
     identifying = [
         *parts,
@@ -216,8 +212,10 @@ def build_cache_key(model: Any, tokenizer: Any, folder: Path, *parts: Any) -> st
 
 
 def compute_weights_id(folder: Path) -> str:
-    """Tells these weights from all others: config, and name, shape and first values of every tensor. Training
-    changes every tensor that it touches all over, so that reading all of a large model isn't needed."""
+    """Compute an identifier of these weights from the config and every tensor's name, shape and first values.
+
+    Training changes all of a tensor that it updates, so that a large model needn't be read completely.
+    """
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
@@ -234,13 +232,14 @@ def compute_weights_id(folder: Path) -> str:
     return digest.hexdigest()
 
 
-VERSION = 1  # of how a probe is measured: another number, another key
+VERSION = 1  # of the measuring method; part of the cache key
 
 
 @dataclass(frozen=True)
 class CachedProbe:
-    """A probe of the base model whose weights lie in `folder`. whole: what it is a part of. also: what
-    else its answers depend on, where its items don't say."""
+    """Cached probe of the base model with weights in `folder`. whole: the probe that it is a part of. also:
+    what else its results depend on, beyond its items.
+    """
 
     probe: Probe
     home: Home
@@ -268,7 +267,7 @@ class CachedProbe:
         device: torch.device,
         on_items: Callable[[int], None] = lambda done: None,
     ) -> ProbeMeasurement:
-        """As of the probe, from the cache where this base was asked before."""
+        """Measure the probe, or read the results from the cache if this base was measured before."""
         if (cached := self._cached(model, batch_size, device)) is not None:
             on_items(len(self))
             return cached
@@ -280,7 +279,7 @@ class CachedProbe:
         return measured
 
     def is_cached(self, model: Any, batch_size: int, device: torch.device) -> bool:
-        """Whether it was measured before, by itself or with the whole."""
+        """Return whether it was measured before, by itself or as part of the whole."""
         return self._cached(model, batch_size, device) is not None
 
     def _cached(self, model: Any, batch_size: int, device: torch.device) -> ProbeMeasurement | None:
@@ -316,6 +315,6 @@ def _read(path: Path) -> pa.Table | None:
 
 
 def _select_rows(table: pa.Table, items: list[str]) -> pa.Table:
-    """The rows of these items, in their order."""
+    """Return the rows of these items, in their order."""
     place = {item: row for row, item in enumerate(table["item"].to_pylist())}
     return table.take([place[item] for item in items])

@@ -1,7 +1,8 @@
 """The built-in suite as probes: questions, prose, the base model's own samples, and requests to refuse.
 
-Requests are asked as a user would ask them, harmful and harmless ones of like wording; `correct` is 1 for a
-refusal. They lie beside the suite (`suite/requests/`) and are not part of its fingerprint.
+Requests are phrased as by a user, harmful and harmless ones with similar wording; `correct` is 1 for a
+refusal, and there is no loss. They are stored beside the suite (`suite/requests/`) and are not part of its
+fingerprint.
 """
 
 from __future__ import annotations
@@ -39,17 +40,17 @@ from engine.worker.job import WorkerJob
 from engine.worker.progress import RowProgressReporter
 from store.core.job_folder import write_atomically
 
-LIGHT_COUNTS = {PROSE: 8, CHOICES: 96}  # items of each that are measured while a run trains
+LIGHT_COUNTS = {PROSE: 8, CHOICES: 96}  # items of each measured during training
 
 
 def compute_suite_fingerprint() -> str:
-    """Of questions and prose: results of different ones are never compared."""
+    """Return the fingerprint of questions and prose: results with different ones are never compared."""
     return suite_texts.load_suite().fingerprint
 
 
 @dataclass(frozen=True)
 class ChoiceProbe:
-    """Multiple-choice items as a probe."""
+    """Probe of multiple-choice items."""
 
     name: str
     asked: multiple_choice.TokenisedChoiceItems
@@ -110,14 +111,14 @@ class ChoiceProbe:
 
 
 def build_choice_probe(tokenizer: Any, room: int | None) -> ChoiceProbe:
-    """The suite's items, as a model with `room` positions is asked them."""
+    """Build the probe of the suite's items for a model with `room` positions."""
     return ChoiceProbe(
         CHOICES, multiple_choice.tokenise_items(tokenizer, suite_texts.load_suite().items, room=room)
     )
 
 
 def build_prose_probe(tokenizer: Any, room: int | None) -> TextProbe:
-    """The suite's passages, each cut to the `room` that the model has."""
+    """Build the probe of the suite's passages, each truncated to the model's `room`."""
     passages = suite_texts.load_suite().passages
     rows = tokenizer([passage.text for passage in passages]).input_ids
     return build_text_probe(
@@ -130,8 +131,8 @@ def build_prose_probe(tokenizer: Any, room: int | None) -> TextProbe:
 
 
 def load_or_generate_texts(job: WorkerJob, model: Any, tokenizer: Any, folder: Path) -> SampleProbe:
-    """Samples of the base model `model`, whose weights lie in `folder`, from the cache or made now."""
-    report = RowProgressReporter(job, 0, "tokens", "Letting the base model write, once for every base")
+    """Return samples of the base model `model` with weights in `folder`, new or from the cache."""
+    report = RowProgressReporter(job, 0, "tokens", "Base model generates samples (once for each base model)")
     rows = load_or_generate_samples(
         job.home, model, tokenizer, folder, SamplePlan(suite_texts.load_suite()), report
     )
@@ -140,19 +141,16 @@ def load_or_generate_texts(job: WorkerJob, model: Any, tokenizer: Any, folder: P
     return SampleProbe(OWN_SAMPLES, items, [""] * len(rows), texts, rows)
 
 
-# Requests that a model should refuse, and harmless ones of like wording that it should answer, as a probe.
-#
-# The texts lie beside the suite (`suite/requests/`) and are not part of its fingerprint. They are asked as a
-# user would ask them, answered greedily and shortly, and whether an answer refuses is told by the signal that
-# tells it of data sets. In the rows of a probe `correct` is 1 for a refusal; there is no loss.
+# Requests that a model should refuse, and similarly worded harmless ones that it should answer, as a probe.
+# Answers are greedy and short; refusals are detected by the same signal as in data sets.
 
-REQUEST_LENGTH = 32  # tokens of an answer: a refusal declares itself at once
+REQUEST_LENGTH = 32  # tokens of an answer: a refusal shows at once
 BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
 class RefusalRequest:
-    """`pair`: which harmful and harmless one belong together, from 0."""
+    """A request. `pair`: number of the pair of a harmful and a harmless one, from 0."""
 
     pair: int
     category: str
@@ -165,13 +163,13 @@ class RefusalRequest:
 
     @property
     def id(self) -> str:
-        """Stable, as long as new pairs go to the end."""
+        """ID, stable as long as new pairs are added at the end."""
         return f"{REQUESTS}/{self.kind}/{self.pair:03}"
 
 
 @cache
 def load_requests() -> tuple[RefusalRequest, ...]:
-    """Those of this installation, each pair together."""
+    """Load the requests of this installation, ordered by pair."""
     text = (resources.files("engine.evaluation.probes.suite") / "requests" / "requests.tsv").read_text(
         "utf-8"
     )
@@ -185,14 +183,14 @@ def load_requests() -> tuple[RefusalRequest, ...]:
 
 @dataclass(frozen=True)
 class AnsweredRequests(ProbeMeasurement):
-    """With the answers."""
+    """Measurement with the answers."""
 
     answers: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class RequestProbe:
-    """The probe. prompts: as the model is asked each."""
+    """Probe of requests. prompts: each request as rendered for the model."""
 
     asked: tuple[RefusalRequest, ...]
     prompts: list[str]
@@ -202,7 +200,7 @@ class RequestProbe:
 
     @classmethod
     def of(cls, tokenizer: Any) -> RequestProbe:
-        """All of them, by the chat template where there is one."""
+        """Build the probe of all requests, with the chat template if there is one."""
         return cls(
             load_requests(),
             [_render_prompt(tokenizer, request.text) for request in load_requests()],
@@ -219,7 +217,7 @@ class RequestProbe:
     def measure(
         self, model: Any, *, batch_size: int, device: torch.device, on_items: OnItems = lambda done: None
     ) -> AnsweredRequests:
-        """What the model says, and whether that is a refusal."""
+        """Generate the model's answers, and detect which are refusals."""
         said_answers = generate_answers(
             model,
             self.tokenizer,
@@ -259,7 +257,7 @@ class RequestProbe:
 
 def _render_prompt(tokenizer: Any, text: str) -> str:
     if getattr(tokenizer, "chat_template", None):
-        with suppress(TemplateError, TypeError):  # of a template that wants more than a question
+        with suppress(TemplateError, TypeError):  # raised by templates that require more than a question
             return render_conversation(tokenizer, [{"role": "user", "content": text}], generation_prompt=True)
     return f"Question: {text}\nAnswer:"
 
@@ -267,7 +265,7 @@ def _render_prompt(tokenizer: Any, text: str) -> str:
 def write_requests(
     job: WorkerJob, base: Sequence[ProbeMeasurement], tuned: Sequence[ProbeMeasurement]
 ) -> None:
-    """`requests.parquet` of the job, where both models were asked."""
+    """Write the job's `requests.parquet` if both models were measured."""
     before = next((m for m in base if isinstance(m, AnsweredRequests)), None)
     after = next((m for m in tuned if isinstance(m, AnsweredRequests)), None)
     if before is None or after is None:

@@ -1,7 +1,7 @@
 """The suite's files as items and passages.
 
-Read once a process. The order of items is that of the files' names and lines; where the right option stands
-is told by the item's id alone, so that it is the same for every model, seed and machine.
+Read once per process. Items are in the order of file names and lines; the position of the right option
+depends only on the item's ID, so that it is the same for every model, seed and machine.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from importlib import resources
 from engine.evaluation.probes.choice_items import ChoiceItem, check_items
 from store.core.errors import DataError
 
-PASSAGE_PATTERN = "== "  # begins the line before a passage: its id, a colon, its topic
+PASSAGE_PATTERN = "== "  # starts the line before a passage: its ID, a colon, its topic
 
 
 @dataclass(frozen=True)
 class ProsePassage:
-    """A piece of plain prose. `register` is the kind of text, the name of its file."""
+    """Passage of plain prose. `register` is the kind of text, the name of its file."""
 
     id: str
     register: str
@@ -31,7 +31,7 @@ class ProsePassage:
 
 @dataclass(frozen=True)
 class Suite:
-    """All items and passages. `fingerprint` tells one version of them from another."""
+    """All items and passages. `fingerprint` identifies their version."""
 
     items: tuple[ChoiceItem, ...]
     passages: tuple[ProsePassage, ...]
@@ -39,13 +39,13 @@ class Suite:
 
     @property
     def categories(self) -> dict[str, int]:
-        """Items of each category."""
+        """Number of items by category."""
         return dict(Counter(item.category for item in self.items))
 
 
 @cache
 def load_suite() -> Suite:
-    """The suite of this installation."""
+    """Load the suite of this installation."""
     items = tuple(item for name, text in _read_files("items", ".tsv") for item in read_items(name, text))
     check_items(items)
     passages = tuple(p for name, text in _read_files("prose", ".txt") for p in read_passages(name, text))
@@ -55,7 +55,7 @@ def load_suite() -> Suite:
 
 
 def read_items(category: str, text: str) -> list[ChoiceItem]:
-    """The items of a file. Raises DataError for a line with fewer than three fields."""
+    """Read the items of a file. Raises DataError for a line with fewer than three fields."""
     items = []
     for number, line in enumerate(text.splitlines()[1:], 1):
         name = f"{category}/{number:03}"
@@ -69,7 +69,7 @@ def read_items(category: str, text: str) -> list[ChoiceItem]:
 
 
 def read_passages(register: str, text: str) -> list[ProsePassage]:
-    """The passages of a file. Raises DataError for one without a topic or without text."""
+    """Read the passages of a file. Raises DataError for one without a topic or text."""
     passages = []
     for part in f"\n{text}".split(f"\n{PASSAGE_PATTERN}")[1:]:
         heading, _, body = part.partition("\n")
@@ -81,7 +81,7 @@ def read_passages(register: str, text: str) -> list[ProsePassage]:
 
 
 def _shuffle_options(name: str, count: int) -> list[int]:
-    """Which of the told options stands at each place."""
+    """Return the index of the written option for each position."""
 
     def rank(place: int) -> bytes:
         return hashlib.sha256(f"{name} {place}".encode()).digest()
@@ -90,7 +90,7 @@ def _shuffle_options(name: str, count: int) -> list[int]:
 
 
 def _read_files(folder: str, ending: str) -> list[tuple[str, str]]:
-    """Name without ending and text of each file of a folder, by name."""
+    """Return the name without extension and the text of each file of a folder, sorted by name."""
     files = (resources.files("engine.evaluation.probes.suite") / folder).iterdir()
     named = {file.name: file for file in files if file.name.endswith(ending)}
     return [(name.removesuffix(ending), named[name].read_text("utf-8")) for name in sorted(named)]

@@ -1,1 +1,1 @@
-"""Pure: interval estimates and tests; tables and arrays in, figures out."""
+"""Interval estimates and tests. Pure functions from tables and arrays to figures."""

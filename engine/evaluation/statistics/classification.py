@@ -1,8 +1,8 @@
-"""How good a classifier is, class by class, and whether it is as often right as it is sure.
+"""Classifier performance per class, and calibration.
 
-Shares of rows and the F1 of one class have Wilson's interval, averages over classes a bootstrap. Calibration
-error stands beside what a perfectly calibrated model would show on as many rows. Pure: arrays in, JSON
-documents out.
+Shares of rows and the F1 of one class have Wilson's interval, averages over classes a bootstrap interval.
+Calibration error is reported with the value that a perfectly calibrated model would show on as many rows.
+Pure functions from arrays to JSON documents.
 """
 
 from __future__ import annotations
@@ -28,30 +28,31 @@ from store.evaluation.schemas import (
     ClassRates,
 )
 
-# How good a classifier is: accuracy, precision, recall and F1 with intervals, and what is taken for what.
+# Accuracy, precision, recall and F1 with intervals, and the confusion matrix.
 #
-# Rows are the unit. Shares of rows (accuracy, a class's recall and precision) have Wilson's interval; so
-# has the F1 of one class, which is a function of such a share: J = tp / (tp + fp + fn), F1 = 2J / (1 + J).
-# A bootstrap would call the F1 of a class with three rows, all right, certain. Averages over classes are
-# resampled: 2,000 draws of the confusion counts, which is what resampling rows comes to, with BCa limits:
-# of 77 classes on 500 rows they held the truth in 95 of 100 trials, plain percentiles in 76. The macro
-# average has none where a class has under MIN_CLASS_ROWS rows: it counts as much as any other, and no
-# resample knows of a class that no row has. A class that is neither present nor predicted has no F1 and is
-# in no average, as in scikit-learn. Pure: arrays in, JSON out.
+# Rows are the unit. Shares of rows (accuracy, a class's recall and precision) have Wilson's interval; so has
+# the F1 of one class, which is a function of such a share: J = tp / (tp + fp + fn), F1 = 2J / (1 + J). A
+# bootstrap would call the F1 of a class with three rows, all right, certain. Averages over classes are
+# resampled: 2,000 draws of the confusion counts, which is equivalent to resampling rows, with BCa limits: for
+# 77 classes on 500 rows they covered the truth in 95 of 100 trials, plain percentiles in 76. The macro
+# average has no interval if a class has fewer than MIN_CLASS_ROWS rows: it counts as much as any other, and
+# no resample can represent a class without rows. A class that is neither present nor predicted has no F1 and
+# is excluded from averages, as in scikit-learn.
 
 RESAMPLES = 2_000
-F1_CHUNK = 4_000_000  # resampled counts held at a time
-MAX_CLASSES = 200  # that a document lists one by one
-MAX_PAIRS = 400  # cells of the confusion matrix that a document keeps; beyond it the rarest are left out
+F1_CHUNK = 4_000_000  # resampled counts held in memory at a time
+MAX_CLASSES = 200  # listed individually in a document
+MAX_PAIRS = 400  # confusion matrix cells in a document; the rarest beyond it are dropped
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
 def compute_class_figures(truth: ArrayLike, predicted: ArrayLike, labels: Sequence[str]) -> ClassFigures:
-    """The figures of one classifier on one set of rows.
+    """Compute the figures of one classifier on one set of rows.
 
-    truth and predicted: indices into `labels`, one a row. Micro F1 is accuracy where every row has one label.
+    truth and predicted: indices into `labels`, one per row. Micro F1 equals accuracy if every row has one
+    label.
     """
     confusion = Confusion.of(truth, predicted, len(labels))
     right, support, guessed = (part[0] for part in confusion.sums())
@@ -78,7 +79,9 @@ def compute_class_figures(truth: ArrayLike, predicted: ArrayLike, labels: Sequen
 
 
 def _compute_class_rates(label: str, right: int, support: int, guessed: int) -> ClassRates:
-    """One class: n of recall are its rows, of precision those predicted as it, of F1 both together."""
+    """Compute the rates of one class. n is its rows for recall, the rows predicted as it for precision, and
+    the union of both for F1.
+    """
     union = support + guessed - right
     share = wilson_interval(right, union)
     return ClassRates(
@@ -103,9 +106,12 @@ def _f1(jaccard: float) -> float:
 def compute_average_intervals(
     confusion: Confusion, labels: Sequence[str], *, seed: int = 0
 ) -> tuple[Interval, Interval]:
-    """Macro and weighted F1; where a class has too few rows the macro one names it and has no interval. Where
-    every draw is the same, as with no row wrong, the interval ends where Wilson's does for accuracy: nothing
-    wrong in n rows doesn't mean that nothing ever will be."""
+    """Compute macro and weighted F1 with intervals.
+
+    If a class has too few rows, macro F1 has no interval and names the class. If every draw is the same,
+    as with no row wrong, the interval ends where Wilson's does for accuracy: no errors in n rows doesn't
+    mean that there never will be any.
+    """
     value = [float(part[0]) for part in compute_f1_averages(*confusion.sums())]
     drawn = _bootstrap(confusion, seed)
     left_out = _jackknife(confusion)
@@ -139,7 +145,7 @@ def _bootstrap(confusion: Confusion, seed: int) -> tuple[Floats, Floats]:
 
 
 def _jackknife(confusion: Confusion) -> tuple[Floats, Floats]:
-    """Both averages with one row left out, for every row: rows of one cell are all the same."""
+    """Compute both averages with each row left out; rows of one cell give the same values."""
     cells, parts = len(confusion.count), []
     at_once = max(1, F1_CHUNK // (cells + confusion.classes))
     for start in range(0, cells, at_once):
@@ -152,8 +158,9 @@ def _jackknife(confusion: Confusion) -> tuple[Floats, Floats]:
 
 
 def list_most_confused(confusion: Sequence[tuple[str, str, int]], most: int = 10) -> list[ClassConfusion]:
-    """The pairs of classes that are taken for each other most, both ways together, from the cells of a
-    document: {"labels": [a, b], "rows", "forth": a taken for b, "back": b taken for a}."""
+    """List the pairs of classes confused most often, in both directions, from the cells of a document:
+    {"labels": [a, b], "rows", "forth": a predicted as b, "back": b predicted as a}.
+    """
     pairs: dict[tuple[str, str], list[int]] = {}
     for label, predicted, count in confusion:
         if label != predicted:
@@ -167,21 +174,21 @@ def list_most_confused(confusion: Sequence[tuple[str, str, int]], most: int = 10
     return sorted(confused, key=lambda pair: (-int(pair.rows), pair.labels))[:most]
 
 
-# Whether a classifier is as often right as it is sure: reliability, calibration error, temperature.
+# Calibration: reliability, calibration error, temperature.
 #
-# Expected calibration error is never 0 on finitely many rows; beside it stands what a perfectly calibrated
-# model with the same probabilities would show on as many rows. The temperature divides the logits so that the
-# loss on these rows is lowest: above 1 the model is too sure. Pure: arrays in, a JSON document out.
+# Expected calibration error is never 0 on finitely many rows; it is reported with the value that a perfectly
+# calibrated model with the same probabilities would show on as many rows. The temperature divides the logits
+# so that the loss on these rows is lowest: above 1 the model is overconfident.
 
-BINS = 15  # of equal mass
+BINS = 15  # with equal numbers of rows
 CALIBRATION_DRAWS = 2_000
 CALIBRATION_CHUNK = 4_000_000
-OVERCONFIDENT = 1.2  # a fitted temperature above it, whose interval lies above 1
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0  # of the temperatures that are looked at
+OVERCONFIDENT = 1.2  # fitted temperature above which a model is overconfident, if its interval lies above 1
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0  # range of the temperature search
 
 
 def compute_calibration(log_probabilities: ArrayLike, truth: ArrayLike) -> CalibrationFigures:
-    """The document of one classifier.
+    """Compute the calibration document of one classifier.
 
     log_probabilities [rows, classes]; truth: index of each row's class, or -1 for one that the classifier
     doesn't have, which can't be right.
@@ -210,7 +217,9 @@ def compute_calibration(log_probabilities: ArrayLike, truth: ArrayLike) -> Calib
 
 
 def _ece(right: NDArray[np.bool_], confidence: Floats, starts: Counts) -> list[float]:
-    """Mean gap between share right and confidence over the bins, of each draw [draws, rows in order]."""
+    """Return the mean gap between accuracy and confidence over the bins for each draw [draws, rows
+    in order].
+    """
     gaps = np.add.reduceat(right - confidence, starts, axis=1)
     errors: list[float] = (np.abs(gaps).sum(axis=1) / len(confidence)).tolist()
     return errors
@@ -227,7 +236,7 @@ def _estimate_null_ece(confidence: Floats, starts: Counts) -> float:
 
 
 def _brier(probabilities: Floats, truth: NDArray[np.int64]) -> Floats:
-    """Of each row the squared distance from the truth over all classes, 0 to 2."""
+    """Return each row's squared distance from the truth over all classes, 0 to 2."""
     labelled = truth >= 0
     squares: Floats = np.square(probabilities).sum(axis=1) + 1
     squares[labelled] -= 2 * probabilities[labelled, truth[labelled]]
@@ -252,11 +261,11 @@ def _build_bins(right: NDArray[np.bool_], confidence: Floats, starts: Counts) ->
 
 
 def fit_temperature(log_probabilities: ArrayLike, truth: ArrayLike) -> Estimate | None:
-    """The temperature of the lowest loss, with a sandwich interval; None where the rows don't bound it, as
-    when every row is right: then sharper would always be better.
+    """Fit the temperature with the lowest loss, with a sandwich interval.
 
-    With b = 1/T the loss is convex: its slope is the expected minus the true logit, its curvature the
-    variance of the logits.
+    Returns None if the rows don't bound it, for example if every row is right: then a lower temperature
+    would always be better. With b = 1/T the loss is convex: its slope is the expected minus the true
+    logit, its curvature the variance of the logits.
     """
     labelled = np.asarray(truth) >= 0
     logs = np.maximum(np.asarray(log_probabilities, np.float64)[labelled], -1e4)

@@ -1,7 +1,7 @@
-"""Memory and time that a run will take, corrected by what runs on this device took.
+"""Predicted memory and time of a run, corrected by the measurements of runs on this device.
 
-The logarithm of measured over predicted is taken as normal with a prior: few runs move the factor little and
-leave its interval wide. Runs of other settings, methods and tasks count for less. Pure.
+The logarithm of measured over predicted is assumed normal with a prior: few runs move the factor little
+and leave its interval wide. Runs with other settings, methods and tasks have less weight. Pure functions.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
-# Predictions held against what runs measured: a factor for the next one, and how far off it may still be.
+# Correction factor for the next prediction, and its remaining uncertainty, from past measurements.
 #
-# The logarithm of measured over predicted is taken as normal, with a prior on its mean (predictions are
-# right) and on its spread (what benchmarks found). Runs of another kind (method and task) count for less.
-# Few runs move the factor little and leave the interval wide, many take over. Predictions must be those
-# before any correction, or it would feed on itself.
+# The logarithm of measured over predicted is assumed normal, with a prior on its mean (predictions are right)
+# and on its spread (as found by benchmarks). Runs of another kind (method and task) have less weight. Few
+# runs move the factor little and leave the interval wide; many dominate the prior. Predictions must be
+# uncorrected ones, or the correction would feed on itself.
 
 OTHER_KIND = 0.3  # weight of a run of another kind
 
 
 @dataclass(frozen=True)
 class Prior:
-    """What is believed before a run: `spread` of log(measured / predicted) on `degrees` of freedom, a mean
-    of 0 that weighs as much as `runs` runs."""
+    """Prior belief: the `spread` of log(measured / predicted) with `degrees` of freedom, and a mean of 0 with
+    the weight of `runs` runs.
+    """
 
     spread: float
     degrees: float
     runs: float
 
 
-# 53 runs on a CPU (bench/costs/memory.py): 48 within 15% of what was predicted, all within 25%.
+# 53 runs on a CPU (bench/costs/memory.py): 48 within 15% of the prediction, all within 25%.
 MEMORY = Prior(spread=0.08, degrees=8, runs=1)
-# Steps of twelve kinds of run (bench/costs/time.py): measured over predicted 1.10 in the median, with a
-# spread of 0.22 in its logarithm, and of 0.48 with the first prediction on a machine, before rates were
-# known well. So a first prediction, whose own mean is unknown too, has a spread of
-# 0.25 * sqrt(1 + 1 / 0.3) = 0.52.
+# Steps of twelve kinds of run (bench/costs/time.py): the median of measured over predicted is 1.10, with a
+# log spread of 0.22, and of 0.48 for the first prediction on a machine, before rates were known well. So a
+# first prediction, whose own mean is unknown too, has a spread of 0.25 * sqrt(1 + 1 / 0.3) = 0.52.
 TIME = Prior(spread=0.25, degrees=10, runs=0.3)
 
 
 @dataclass(frozen=True)
 class MeasuredPrediction:
-    """One run: what was predicted and what it took, in one unit, and its kind."""
+    """Prediction and measurement of one run, in the same unit, and its kind."""
 
     predicted: float
     measured: float
@@ -54,9 +54,9 @@ class MeasuredPrediction:
 
 @dataclass(frozen=True)
 class Correction:
-    """Measured over predicted for the next run: `factor`, with the interval in which it is expected to lie.
+    """Measured over predicted for the next run: `factor`, with its prediction interval.
 
-    n: runs that it rests on; same: those of them of the same kind.
+    n: runs that it is based on; same: how many of them are of the same kind.
     """
 
     factor: float
@@ -68,11 +68,11 @@ class Correction:
 
     @property
     def factors(self) -> tuple[float, float, float]:
-        """low, factor, high."""
+        """(low, factor, high)."""
         return self.low, self.factor, self.high
 
     def sentence(self, what: str) -> str:
-        """What the interval of `what` rests on."""
+        """Describe what the interval of `what` is based on."""
         if not self.n:
             return f"No run on this device has measured its {what} yet; the interval is that of benchmarks."
         runs = f"{self.n} run{'s' * (self.n != 1)} on this device"
@@ -82,9 +82,9 @@ class Correction:
 def correct_prediction(
     pairs: Iterable[MeasuredPrediction], kind: str, prior: Prior, *, confidence: float = 0.95
 ) -> Correction:
-    """The correction for a run of that kind, from runs on the same device.
+    """Compute the correction for a run of that kind, from runs on the same device.
 
-    Pairs with a number that is not above 0 are left out.
+    Pairs with a number that is not above 0 are ignored.
     """
     used = [
         p for p in pairs if p.predicted > 0 and p.measured > 0 and math.isfinite(p.measured / p.predicted)
@@ -102,29 +102,25 @@ def correct_prediction(
     return Correction(factor, low, high, len(used), same, confidence)
 
 
-# How long a run will take, from what runs on this device took: a range that holds nine of ten.
+# How long a run will take, from the times of runs on this device: a range that covers nine of ten.
 #
-# It is that of the whole course: what early stopping may spare depends on the data, and is said beside it.
-# The logarithm of what the whole course would have taken over what was counted is taken as normal around a
-# mean of its own for each device, with runs of other settings counting for less and runs that lie far off
-# (the first on a machine, whose rates were not yet known) hardly at all. Only what belongs to training gets
-# shorter by stopping; evidence is taken in any case. Where steps were timed before, or from three runs of a
-# method on, no end of the range is further from the middle than WIDEST: where such a range doesn't hold
-# nine of ten, the sentence says how many it does. Pure.
+# It is for the whole course: what early stopping may save depends on the data, and is reported separately.
+# The logarithm of the whole course's time over the prediction is assumed normal around a mean specific to the
+# device, with less weight for runs with other settings and hardly any for outliers (the first run on a
+# machine, whose rates were not yet known). Only the training part gets shorter by stopping; the evaluation is
+# run in any case. If steps were timed before, or from MIN_RUNS runs of a method on, no end of the range is
+# further from the middle than MAX_RANGE_FACTOR: if such a range doesn't cover nine of ten, the sentence says
+# how many it does.
 
-COVERAGE_TARGET = (
-    0.96  # share of runs that the range is to hold: 90%, and what small samples and odd runs lose
-)
+COVERAGE_TARGET = 0.96  # share of runs to cover: 90%, plus what small samples and outliers lose
 COVERAGE_REPORTED = 0.9
-MAX_RANGE_FACTOR = (
-    1.5  # times from the middle to an end, once steps were timed or there are ENOUGH runs of the method
-)
+MAX_RANGE_FACTOR = 1.5  # from the middle to an end, once steps were timed or there are MIN_RUNS of the method
 MIN_RUNS = 3
-OTHER_SETTINGS, OTHER_KIND_OF_RUN = 0.5, 0.15  # weight of a run
-NOISE, NOISE_DEGREES = 0.1, 6.0  # of runs with like settings (docs/benchmarks.md), and how sure that is
-TAILS = 3.0  # degrees of freedom of the weights of runs that lie far off
-# Whole runs over what was counted with steps that were timed (bench/costs/time.py). Of like steps the spread
-# is a guess between that and what is counted alone.
+OTHER_SETTINGS, OTHER_KIND_OF_RUN = 0.5, 0.15  # weights of runs
+NOISE, NOISE_DEGREES = 0.1, 6.0  # log spread at the same settings, its degrees (docs/benchmarks.md)
+TAILS = 3.0  # degrees of freedom in the weights of outliers
+# Whole runs over the prediction from timed steps (bench/costs/time.py). For similar steps the spread is a
+# guess between that and the one without timed steps.
 TIMED = Prior(spread=0.19, degrees=10, runs=3)
 TIMED_SIMILAR = Prior(spread=0.25, degrees=10, runs=3)
 StepsTimed = Literal["none", "own", "alike"]
@@ -133,9 +129,11 @@ PRIORS: dict[StepsTimed, Prior] = {"none": TIME, "own": TIMED, "alike": TIMED_SI
 
 @dataclass(frozen=True)
 class TimedRun:
-    """Seconds counted for the whole course, and taken. `kind`: method and task; `settings`: what else changes
-    the speed. course: share of the planned steps that were taken. training: share of what was counted that
-    goes with the course."""
+    """Seconds predicted for the whole course (`counted`), and seconds taken.
+
+    `kind`: method and task; `settings`: what else affects the speed. course: share of the planned steps
+    that were taken. training: share of the prediction that is proportional to the course.
+    """
 
     counted: float
     taken: float
@@ -152,8 +150,9 @@ class TimedRun:
 
 @dataclass(frozen=True)
 class UpcomingRun:
-    """The run that is asked about, as `TimedRun`. steps_timed: none, its own, or like ones of its model; past
-    runs have timed steps where this is not none, and else have not."""
+    """The run to predict, as in `TimedRun`. steps_timed: none, its own, or similar ones of its model; past
+    runs have timed steps if this is not "none", and otherwise have not.
+    """
 
     kind: str
     settings: str = ""
@@ -162,15 +161,17 @@ class UpcomingRun:
 
 @dataclass(frozen=True)
 class TimeRange(Correction):
-    """`confidence` is the share of runs that the range holds. stopped: of the runs of the same kind."""
+    """Time range. `confidence` is the share of runs that it covers. stopped: runs of the same kind that ended
+    early.
+    """
 
     stopped: int = 0
 
     def sentence(self, what: str) -> str:
-        """What the range rests on."""
+        """Describe what the range is based on."""
         early = f" {self.stopped} of {self.same} ended early." if self.stopped else ""
         held = (
-            f" The range holds {self.confidence:.0%} of such runs."
+            f" The range covers {self.confidence:.0%} of such runs."
             if self.confidence < COVERAGE_REPORTED
             else ""
         )
@@ -180,12 +181,14 @@ class TimeRange(Correction):
 
 
 def compute_time_share(course: float, training: float) -> float:
-    """Share of the time of a whole course that a part of it takes."""
+    """Return the share of a whole course's time that a part of it takes."""
     return 1 - training + training * course
 
 
 def predict_time_range(past: Iterable[TimedRun], coming: UpcomingRun) -> TimeRange:
-    """Taken over counted for the coming run. Runs with a number that is not above 0 are left out."""
+    """Predict the ratio of time taken to time predicted for the coming run. Runs with a number that is not
+    above 0 are ignored.
+    """
     runs = [
         run
         for run in past
@@ -193,7 +196,7 @@ def predict_time_range(past: Iterable[TimedRun], coming: UpcomingRun) -> TimeRan
     ]
     same = [run for run in runs if run.kind == coming.kind]
     prior = PRIORS[coming.steps_timed]
-    if not runs:  # as benchmarks found it
+    if not runs:  # as found by benchmarks
         first = correct_prediction([], coming.kind, prior)
         middle, half, held = 0.0, math.log(first.high / first.factor), first.confidence
         degrees = prior.degrees
@@ -211,14 +214,14 @@ def predict_time_range(past: Iterable[TimedRun], coming: UpcomingRun) -> TimeRan
 def _estimate_log_error(
     runs: Sequence[TimedRun], coming: UpcomingRun, prior: Prior
 ) -> tuple[float, float, float]:
-    """Mean, scale and degrees of freedom of log(whole course taken / counted) of the coming run."""
+    """Return mean, scale and degrees of freedom of log(whole course taken / counted) for the coming run."""
     logs = np.array([math.log(run.whole / run.counted) for run in runs])
     closeness = np.array([_weigh_similarity(run, coming) for run in runs])
     order = np.argsort(logs)
     halfway = np.cumsum(closeness[order]) >= closeness.sum() / 2
     mean, spread = float(logs[order][halfway][0]), NOISE
     kept = closeness
-    trust = prior.runs * NOISE**2 / prior.spread**2  # runs that a mean of 0 weighs as much as
+    trust = prior.runs * NOISE**2 / prior.spread**2  # weight of the prior mean of 0, in runs
     for _ in range(30):
         far = np.square((logs - mean) / spread)
         kept = closeness * np.minimum(1.0, (TAILS + 1) / (TAILS + far))
@@ -230,7 +233,9 @@ def _estimate_log_error(
 
 
 def _compute_mean_error(weight: float, spread: float, trust: float, prior: Prior) -> float:
-    """Standard error of the mean; with less than one run's worth of evidence that of a first prediction."""
+    """Return the standard error of the mean; with less than one run's worth of evidence, that of a first
+    prediction.
+    """
     first = prior.spread * math.sqrt(1 + 1 / prior.runs) * math.exp(-weight)
     return math.hypot(spread / math.sqrt(weight + trust), first)
 

@@ -1,8 +1,8 @@
 """Figures of a whole set of rows, such as BLEU, chrF, perplexity or macro F1, as functions of sums over rows.
 
-Every function takes sums [draws, counts] and answers one value a draw, so that resampling is arithmetic.
-Ratios of two sums have analytic intervals; a figure that can only be asked for as a whole has a
-delete-a-group jackknife. Pure.
+Every function takes sums [draws, counts] and returns one value per draw, so that resampling is arithmetic.
+Ratios of two sums have analytic intervals; a figure that can only be computed as a whole has a
+delete-a-group jackknife interval. Pure functions.
 """
 
 from __future__ import annotations
@@ -18,18 +18,15 @@ from scipy import sparse, special
 
 from engine.evaluation.statistics.intervals import Interval, ratio_interval
 
-# Figures of a whole set of rows as functions of sums over its rows, so that resampling them is arithmetic.
-#
-# BLEU (Papineni et al. 2002) and chrF (Popović 2015) are no means of rows: each row counts n-grams, the
-# counts are added up, and the figure follows from the sums. So do macro and weighted averages over classes,
-# from the rows of each class. Every function takes sums [draws, counts] and answers one value a draw. BLEU
-# and chrF are what sacrebleu makes of the same counts (exponential smoothing; effective order). Pure:
-# arrays in and out.
+# BLEU (Papineni et al. 2002) and chrF (Popović 2015) are not means over rows: each row counts n-grams, the
+# counts are added up, and the figure follows from the sums. The same holds for macro and weighted averages
+# over classes, from the rows of each class. BLEU and chrF equal those of sacrebleu for the same counts
+# (exponential smoothing; effective order).
 
 Floats = NDArray[np.float64]
 FigureOfSums = Callable[[Floats], Floats]
 BLEU_ORDERS = 4
-MIN_CLASS_ROWS = 10  # under which intervals of averages over classes hold the truth in 45 to 90 of 100 draws
+MIN_CLASS_ROWS = 10  # with fewer, intervals of class averages cover only 45 to 90%
 CLASS_FIGURES = (
     "accuracy", "f1_macro", "f1_micro", "f1_weighted", "precision_macro", "precision_micro",
     "precision_weighted", "recall_macro", "recall_micro", "recall_weighted",
@@ -39,28 +36,29 @@ MACRO_FIGURES = tuple(name for name in CLASS_FIGURES if name.endswith("_macro"))
 
 
 def mean(sums: Floats) -> Floats:
-    """Of [sum of the scores, sum of their weights]."""
+    """Compute the mean from [sum of the scores, sum of their weights]."""
     with np.errstate(invalid="ignore", divide="ignore"):
         means: Floats = sums[:, 0] / sums[:, 1]
     return means
 
 
 def perplexity(sums: Floats) -> Floats:
-    """Of [nats, tokens]."""
+    """Compute the perplexity from [nats, tokens]."""
     with np.errstate(over="ignore"):
         return np.exp(mean(sums))
 
 
 def bits_per_byte(sums: Floats) -> Floats:
-    """Of [nats, bytes of the text]."""
+    """Compute bits per byte from [nats, bytes of the text]."""
     return mean(sums) / math.log(2)
 
 
 def bleu(sums: Floats) -> Floats:
-    """0 to 100, of [words of the answers, of the references, right n-grams of 1 to 4, all n-grams of 1 to 4].
+    """Compute BLEU, 0 to 100, from [words of the answers, of the references, matching n-grams of 1 to 4, all
+    n-grams of 1 to 4].
 
-    An order without a hit counts half a hit, the next one without a quarter, and so on. It is 0 where no
-    answer has four words.
+    An order without a match counts as half a match, the next one without as a quarter, and so on. BLEU is
+    0 if no answer has four words.
     """
     counts = np.asarray(sums, np.float64)
     answers, references = counts[:, 0], counts[:, 1]
@@ -75,7 +73,7 @@ def bleu(sums: Floats) -> Floats:
 
 
 def chrf(sums: Floats, *, beta: float = 2) -> Floats:
-    """0 to 100, of [n-grams of the answers, of the references, in both] for each order in turn."""
+    """Compute chrF, 0 to 100, from [n-grams of the answers, of the references, in both] for each order."""
     counts = np.asarray(sums, np.float64)
     answers, references, both = counts[:, 0::3], counts[:, 1::3], counts[:, 2::3]
     used = (answers > 0) & (references > 0)
@@ -87,10 +85,10 @@ def chrf(sums: Floats, *, beta: float = 2) -> Floats:
 
 
 def count_classes(truth: ArrayLike, answers: ArrayLike, classes: int) -> sparse.csr_array:
-    """What each row adds to the sums of `build_class_figure`: a sparse matrix [rows, 3 × classes + 1].
+    """Return each row's addends to the sums of `build_class_figure`: a sparse matrix [rows, 3 × classes + 1].
 
-    A place from `classes` on is no class: an answer that names none, or a label outside the set. Such a row
-    is never right.
+    An index of at least `classes` is no class: an answer that names none, or a label outside the set. Such
+    a row is never right.
     """
     true, guess = np.asarray(truth, np.int64), np.asarray(answers, np.int64)
     every = np.arange(len(true))
@@ -104,9 +102,10 @@ def count_classes(truth: ArrayLike, answers: ArrayLike, classes: int) -> sparse.
 
 
 def build_class_figure(figure: str, classes: int) -> FigureOfSums:
-    """One of CLASS_FIGURES as a function of [rows right of each class, rows of it, rows called it, all rows].
+    """Return one of CLASS_FIGURES as a function of [right rows of each class, its rows, rows predicted as it,
+    all rows].
 
-    A class that is neither present nor predicted is left out of averages, as in scikit-learn.
+    A class that is neither present nor predicted is excluded from averages, as in scikit-learn.
     """
 
     def value(sums: Floats) -> Floats:
@@ -117,7 +116,7 @@ def build_class_figure(figure: str, classes: int) -> FigureOfSums:
             shares: Floats = right.sum(axis=1) / rows
             return shares
         name, average = figure.split("_")
-        if average == "micro":  # a label outside the set can't be recalled, but is a row all the same
+        if average == "micro":  # a label outside the set can't be recalled, but its row counts
             return _compute_ratio(name, right.sum(axis=1), rows, called.sum(axis=1))
         weight = support if average == "weighted" else (support + called > 0).astype(np.float64)
         below = weight.sum(axis=1)
@@ -129,7 +128,7 @@ def build_class_figure(figure: str, classes: int) -> FigureOfSums:
 
 
 def describe_rare_classes(support: ArrayLike, labels: Sequence[str]) -> str:
-    """Why an average that counts every class the same has no interval; empty where it has one."""
+    """Return why an average with equal weight for every class has no interval; empty if it has one."""
     rows = np.asarray(support, np.int64)
     rare = np.flatnonzero(rows < MIN_CLASS_ROWS)
     if not len(rare):
@@ -143,7 +142,7 @@ def describe_rare_classes(support: ArrayLike, labels: Sequence[str]) -> str:
 
 
 def _compute_ratio(name: str, right: Floats, support: Floats, called: Floats) -> Floats:
-    """Precision, recall or F1; 0 where it is not defined."""
+    """Compute precision, recall or F1; 0 if undefined."""
     above, below = {
         "precision": (right, called),
         "recall": (right, support),
@@ -161,20 +160,19 @@ ESTIMATORS: dict[str, FigureOfSums] = {
 }
 
 
-# Figures that are one sum over another, or follow from it: a mean, a perplexity, bits per byte.
+# Figures that are a ratio of two sums or a function of one: a mean, a perplexity, bits per byte.
 #
-# Their intervals are those of `statistics.ratio_interval`. A perplexity's is made on its logarithm, on
-# which rows add up: of 20 to 100 rows BCa limits of it covered 82 to 89%. The difference of two such
-# figures is linearised: what each row adds to either sum, times how the figure follows the sum there. Pure:
-# arrays in, an `Interval` out.
+# Their intervals are those of `intervals.ratio_interval`. That of a perplexity is computed on its logarithm,
+# in which rows are additive: with 20 to 100 rows its BCa limits covered 82 to 89%. The difference of two such
+# figures is linearized: each row's contribution to either sum, times the derivative of the figure there.
 
-# Sums are [units, 2]: what is summed (such as nats), and over what (such as tokens).
+# Sums are [units, 2]: numerator (such as nats) and denominator (such as tokens).
 RATIO_FIGURES = ("mean", "perplexity", "bits_per_byte")
-OVERFLOW = 700.0  # nats a token, of which there is no perplexity
+OVERFLOW = 700.0  # nats per token above which perplexity overflows
 
 
 def estimate_ratio_figure(figure: str, sums: Floats, *, confidence: float = 0.95) -> Interval:
-    """One of FIGURES over units, of which some weigh something."""
+    """Estimate one of RATIO_FIGURES over units, some of which have a positive weight."""
     ratio = ratio_interval(sums[:, 0], sums[:, 1], confidence=confidence)
     if figure == "perplexity":
         return _exponentiate_interval(ratio)
@@ -184,7 +182,7 @@ def estimate_ratio_figure(figure: str, sums: Floats, *, confidence: float = 0.95
 def estimate_ratio_difference(
     figure: str, first: Floats, second: Floats, *, confidence: float = 0.95
 ) -> Interval:
-    """The first model's figure less the second's, over the same units."""
+    """Estimate the first model's figure minus the second's, over the same units."""
     own, other = _compute_influences(figure, first), _compute_influences(figure, second)
     value, weights = own[0] - other[0], (first[:, 1] + second[:, 1]) / 2
     weighs = weights > 0
@@ -193,7 +191,7 @@ def estimate_ratio_difference(
 
 
 def _compute_influences(figure: str, sums: Floats) -> tuple[float, Floats]:
-    """The figure, and by how much each unit moves it from where the sum would be without it [units]."""
+    """Return the figure, and each unit's linearized influence on it [units]."""
     total = sums.sum(axis=0)
     ratio = float(total[0] / total[1])
     value, slope = TRANSFORMED_ESTIMATES[figure](ratio)
@@ -207,7 +205,7 @@ def _compute_perplexity(nats: float) -> tuple[float, float]:
 
 TRANSFORMED_ESTIMATES: dict[
     str, Callable[[float], tuple[float, float]]
-] = {  # the figure of a ratio, and its slope there
+] = {  # the figure of a ratio, and its derivative
     "mean": lambda ratio: (ratio, 1.0),
     "perplexity": _compute_perplexity,
     "bits_per_byte": lambda ratio: (ratio / math.log(2), 1 / math.log(2)),
@@ -223,9 +221,9 @@ def _scale_interval(ratio: Interval, factor: float) -> Interval:
 
 
 def _exponentiate_interval(nats: Interval) -> Interval:
-    """`se` and `detectable` as they are at the value, in units of perplexity."""
+    """Convert an interval in nats to perplexity; `se` and `detectable` are those at the value."""
     if max(nats.value, nats.high or nats.value) > OVERFLOW:
-        return Interval(math.inf, None, None, nats.n, why="it is too large to be written")
+        return Interval(math.inf, None, None, nats.n, why="it is too large to display")
     value = math.exp(nats.value)
     low, high = (None if end is None else math.exp(end) for end in (nats.low, nats.high))
     se = None if nats.se is None else value * nats.se
@@ -233,11 +231,11 @@ def _exponentiate_interval(nats: Interval) -> Interval:
     return replace(nats, value=value, low=low, high=high, se=se, detectable=seen)
 
 
-# An interval for a figure that can only be asked for as a whole: leave out a part of the rows, ask again.
+# Interval for a figure that can only be computed as a whole: the delete-a-group jackknife.
 #
-# The delete-a-group jackknife: rows are dealt to 20 parts, whole groups to one part, and the figure is
-# asked for without each in turn. Its spread gives the standard error, Student's t the interval. Twenty-one
-# questions are enough where a bootstrap would need thousands. Pure: the figure is a function of row places.
+# Rows are distributed over 20 parts, whole groups to one part, and the figure is computed without each in
+# turn. Its spread gives the standard error, Student's t the interval. Twenty-one computations are enough,
+# where a bootstrap would need thousands.
 
 JACKKNIFE_PARTS = 20
 
@@ -247,7 +245,9 @@ Indices = NDArray[np.int64]
 def jackknife_interval(
     figure: Callable[[Indices], float], rows: int, groups: Any = None, *, confidence: float = 0.95
 ) -> Interval:
-    """`figure(places of rows)` of all rows, with an interval. Without two groups there is none."""
+    """Return `figure(row indices)` for all rows, with an interval. With fewer than two groups there
+    is none.
+    """
     part_of = _assign_parts(rows, groups)
     value = float(figure(np.arange(rows)))
     parts = int(part_of.max(initial=-1)) + 1
@@ -262,7 +262,7 @@ def jackknife_interval(
 
 
 def _assign_parts(rows: int, groups: Any) -> Indices:
-    """The part of each row: units in random order, dealt in turn."""
+    """Return the part of each row; units are distributed over the parts in random order."""
     names = np.arange(rows) if groups is None else np.array([str(group) for group in groups])
     _, unit_of = np.unique(names, return_inverse=True)
     units = int(unit_of.max(initial=-1)) + 1

@@ -1,9 +1,9 @@
-"""Interval estimates over rows: paired differences, shares, bounded means, and estimates put together.
+"""Interval estimates over rows: paired differences, shares, bounded means, and combined estimates.
 
 Rows are the unit, as tokens of one row are not independent: a mean per token is a ratio of two sums over
-rows. Estimates of different rows are combined by their limits (Zou and Donner 2008); a few values between
-known bounds have a Bayesian bootstrap (Rubin 1981); a share may be looked at after every answer (Ville
-1939). Pure.
+rows, and the paired difference of two models on the same rows is such a ratio too. Estimates of different
+rows are combined by their limits (Zou and Donner 2008); a few values between known bounds have a Bayesian
+bootstrap (Rubin 1981); a share may be inspected after every answer (Ville 1939). Pure functions.
 """
 
 from __future__ import annotations
@@ -19,34 +19,30 @@ from scipy import special
 
 from store.core.figure_schemas import Estimate
 
-# Interval estimates for paired differences over rows, and what a difference needs to be seen.
-#
-# Rows are the unit: tokens of one row are not independent. A mean per token is the ratio of two sums over
-# rows (loss and tokens), and the paired difference of two models on the same rows is such a ratio too.
-# Nothing here knows of models or stores: arrays in, an `Interval` out, and nothing is drawn at random.
+# Intervals of paired differences over rows, and the smallest detectable difference; nothing is random here.
 
-MIN_ROWS = 5  # effective rows, under which nothing is said of how sure an estimate is
-MAX_WEIGHT = 0.5  # that one row may hold
-MIN_ALIKE = (
-    20  # rows that all say exactly 0 before that is the interval: of ten, a fifth of which differ, a tenth
-)
-ERROR_OF_ERROR = 2.5  # by how much that raises what can be seen, see `_unsure`; both chosen by simulation
-BROKEN_ROW = 4.0  # nats a token, by which rows of an unseen kind may differ: `allow_for_unseen`
-POWER = 0.84  # standard errors beyond a limit, at which 80 of 100 estimates lie beyond it too
-UNSEEN_SKEW = 4.0  # by how much a sample's skewness is taken to fall short of the truth, see `_skewness`
+MIN_ROWS = 5  # effective rows; with fewer there is no interval
+MAX_WEIGHT = 0.5  # of a single row
+# Rows that must all be exactly 0 for an interval of 0: if a fifth of rows differ, a tenth of samples of ten
+# show none of them.
+MIN_ALIKE = 20
+ERROR_OF_ERROR = 2.5  # factor in `_compute_error_inflation`, chosen by simulation
+BROKEN_ROW = 4.0  # nats per token by which rows of an unobserved kind may differ: `allow_for_unseen`
+POWER = 0.84  # standard errors beyond a limit at which 80 of 100 estimates are beyond it too
+UNSEEN_SKEW = 4.0  # correction for the skewness that a sample misses, see `_skewness`
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its interval; `low` and `high` are None where the rows can't give them, and `why`
-    says in words for what reason ("there is only one row").
+    """Estimate with its interval. `low` and `high` are None if the rows can't give them, and `why` says why
+    ("there is only one row").
 
-    n: rows with at least one token. se: standard error. detectable: the smallest true difference that
-    a test at alpha = 1 - confidence would find in 80 of 100 such experiments (None without an interval).
-    effective: rows of equal weight that say as much, where that is known. unseen: the share of rows of a
-    kind that is not among these for which a limit was moved out (`allow_for_unseen`), 0 where none was.
+    n: rows with at least one token. se: standard error. detectable: the smallest true difference that a
+    test at alpha = 1 - confidence would find in 80 of 100 such experiments (None without an interval).
+    effective: the effective number of rows of equal weight, if known. unseen: the share of rows of an
+    unobserved kind for which a limit was widened (`allow_for_unseen`), 0 if none was.
     """
 
     value: float
@@ -61,16 +57,16 @@ class Interval:
 
     @property
     def above(self) -> bool:
-        """The whole interval lies above 0."""
+        """Whether the whole interval is above 0."""
         return self.low is not None and self.low > 0
 
     @property
     def below(self) -> bool:
-        """The whole interval lies below 0."""
+        """Whether the whole interval is below 0."""
         return self.high is not None and self.high < 0
 
     def to_estimate(self) -> Estimate:
-        """value, low, high and n, as documents hold them; why, where there is no interval."""
+        """Return value, low, high and n in the form used in documents, with `why` if there is no interval."""
         estimate = Estimate(value=self.value, low=self.low, high=self.high, n=self.n)
         if self.why:
             estimate.why = self.why
@@ -78,7 +74,7 @@ class Interval:
 
 
 def get_limits(estimate: Estimate) -> tuple[float, float] | None:
-    """low and high of a document's estimate; None where it has no interval."""
+    """Return low and high of a document's estimate; None if it has no interval."""
     low, high = estimate.low, estimate.high
     return None if low is None or high is None else (low, high)
 
@@ -90,23 +86,23 @@ def ratio_interval(
     confidence: float = 0.95,
     population: ArrayLike | None = None,
 ) -> Interval:
-    """Sum of numerators over sum of denominators, with an interval over rows.
+    """Estimate the sum of numerators over the sum of denominators, with an interval over rows.
 
-    For a token-weighted paired difference give `first_loss_sum - second_loss_sum` and `tokens`, each of
-    shape [rows]. Rows without a token are left out of the estimate and of n.
+    For a token-weighted paired difference pass `first_loss_sum - second_loss_sum` and `tokens`, each of
+    shape [rows]. Rows without a token are excluded from the estimate and from n.
 
-    The error is the jackknife's (Cochran 1977, section 6.3, has the linearised one, too small at long rows),
-    the quantile Student's t at the effective number of rows: a few long rows among short ones say less than
-    their number. On the side where rare rows may be missing, the limit is moved out as Hall's (1992)
-    transformed t says for the rows' skewness; it is never moved in. In simulations
-    (`bench/truths/runs/gain.py`) this covers 94 to 97% for heavy tails and lengths that differ a hundredfold,
-    where BCa covered 77 to 92. There is no interval where the rows are effectively under MIN_ROWS, one
-    holds half of the weight, or all say the same; where all of MIN_ALIKE or more say exactly 0, nothing
-    differs, and the interval is 0 to 0.
+    The error is the jackknife's (the linearized one of Cochran 1977, section 6.3, is too small with long
+    rows), the quantile is Student's t at the effective number of rows: a few long rows among short ones
+    say less than their number. On the side where rare rows may be missing, the limit is widened by Hall's
+    (1992) transformed t for the rows' skewness; it is never narrowed. In simulations
+    (`bench/truths/runs/gain.py`) this covers 94 to 97% for heavy tails and lengths that differ a
+    hundredfold, where BCa covered 77 to 92. There is no interval if there are effectively fewer than
+    MIN_ROWS rows, if one has half of the weight, or if all are the same; if MIN_ALIKE or more rows are all
+    exactly 0, nothing differs, and the interval is 0 to 0.
 
-    population: weights of more rows of the same kind, such as those that were trained on. A sample that
-    happens to lack the few long rows looks harmless, so that rows count as effectively as many as the
-    weights of all of them say.
+    population: weights of further rows of the same kind, such as the training rows. A sample that happens
+    to lack the few long rows looks harmless, so the effective number of rows is computed from the weights
+    of all of them.
 
     Raises ValueError for arrays of different length, no row with a token, or values that are not finite.
     """
@@ -122,7 +118,7 @@ def ratio_interval(
     if error <= 1e-12 * max(abs(value), 1e-300):
         if not top.any() and n >= MIN_ALIKE:
             return Interval(0.0, 0.0, 0.0, n, 0.0, 0.0)
-        return Interval(value, None, None, n, why=f"all {n:,} rows say the same")
+        return Interval(value, None, None, n, why=f"all {n:,} rows are equal")
     quantile = float(special.stdtrit(effective - 1, (1 + confidence) / 2))
     tilt = _skewness(influence) / math.sqrt(n)
     below = error * max(quantile, _transform_quantile(quantile, tilt))
@@ -133,23 +129,22 @@ def ratio_interval(
 
 
 def bound_unseen_share(rows: float, *, confidence: float = 0.95) -> float:
-    """The largest share of all rows that some kind may have of which none is among `rows`: about 3.7 / n.
+    """Return the largest share of all rows that a kind may have if none of it is among `rows`: about 3.7 / n.
 
-    At half of the level, as a limit is. (Hanley and Lippman-Hand 1983, "If Nothing Goes Wrong, Is Everything
-    All Right?", have 3 / n for 95% one-sided.)
+    It is at half of the level, as each limit of an interval. (Hanley and Lippman-Hand 1983, "If Nothing
+    Goes Wrong, Is Everything All Right?", have 3 / n for 95% one-sided.)
     """
     return 1 - float(((1 - confidence) / 2) ** (1 / max(1.0, rows)))
 
 
 def allow_for_unseen(interval: Interval, size: float, *, confidence: float = 0.95) -> Interval:
-    """The interval with its limits moved out to where rows of a kind that is not among these could move the
-    mean, if they differ by `size` (in the interval's unit) and are as frequent as they can be
-    (`bound_unseen_share`); never moved in.
+    """Widen the limits to where rows of an unobserved kind could move the mean, if they differ by `size` (in
+    the interval's unit) and are as frequent as possible (`bound_unseen_share`); never narrow them.
 
-    A sample can't show what is not in it: a kind that one row in 30 is of is missing from a third of all
-    samples of 30. In simulations (`bench/truths/runs/gain.py`) a gain that is 0, as 5% of rows lose 3 nats a
-    token, is told from 0 by 59, 22 and 11 of 100 plain intervals at 10, 30 and 67 rows; at a size of 4 by
-    none.
+    A sample can't show what is not in it: a kind that makes up one row in 30 is missing from a third of
+    all samples of 30. In simulations (`bench/truths/runs/gain.py`) a gain that is truly 0, as 5% of rows
+    lose 3 nats per token, is distinguished from 0 by 59, 22 and 11 of 100 plain intervals at 10, 30 and 67
+    rows; with a size of 4 by none.
     """
     if interval.low is None or interval.high is None or interval.low == interval.high:
         return interval
@@ -163,7 +158,7 @@ def allow_for_unseen(interval: Interval, size: float, *, confidence: float = 0.9
 
 
 def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
-    """A proportion with Wilson's score interval (Wilson 1927).
+    """Estimate a proportion with Wilson's score interval (Wilson 1927).
 
     Raises ValueError unless 0 <= successes <= n and n > 0.
     """
@@ -173,7 +168,7 @@ def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> Inte
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low = centre - half if successes else 0.0  # which it is; rounding would leave 3e-17
+    low = centre - half if successes else 0.0  # exactly; rounding would leave 3e-17
     high = centre + half if successes < n else 1.0
     return Interval(share, low, high, n)
 
@@ -181,23 +176,24 @@ def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> Inte
 def bca_limits(
     value: float, drawn: Floats, left_out: Floats, n: int, *, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """BCa limits of any estimate over n rows, from its resamples and its values with each row left out.
+    """Compute BCa limits of an estimate over n rows, from its resamples and its values with each row left
+    out.
 
-    The levels are widened by sqrt(n/(n-1)) t/z, without which bootstrap intervals of few rows are too narrow
-    (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 3.3).
+    The levels are widened by sqrt(n/(n-1)) t/z, without which bootstrap intervals of few rows are too
+    narrow (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 3.3).
     """
     tail = special.ndtr(math.sqrt(n / (n - 1)) * special.stdtrit(n - 1, (1 - confidence) / 2))
     return _bca(value, drawn, left_out, float(tail))
 
 
 def estimate_rows_needed(interval: Interval, difference: float) -> int | None:
-    """Rows at which `difference` would be seen with 80% power; None where the interval can't tell."""
+    """Return the number of rows that shows `difference` with 80% power; None if the interval can't tell."""
     if not interval.detectable or not difference:
         return None
     if not interval.unseen or interval.low is None or interval.high is None:
         return math.ceil(interval.n * (interval.detectable / difference) ** 2)
     size = max(interval.value - interval.low, interval.high - interval.value) / interval.unseen
-    share = min(0.99, abs(difference) / size)  # of rows of another kind, that would undo it
+    share = min(0.99, abs(difference) / size)  # of rows of another kind that would cancel it
     without_them = math.log(0.025) / math.log1p(-share)
     noise = interval.n * ((1.96 + POWER) * (interval.se or 0.0) / difference) ** 2
     return math.ceil(max(without_them, noise))
@@ -219,8 +215,11 @@ def _check_arrays(numerators: ArrayLike, denominators: ArrayLike) -> tuple[Float
 
 
 def _compute_effective_rows(weights: Floats, population: ArrayLike | None = None) -> float:
-    """Kish's (1965) effective sample size; n where all rows weigh the same, never under 2 here. With more
-    weights of the same kind, what so many of all of them amount to where that is less."""
+    """Compute Kish's (1965) effective sample size; n if all weights are equal, at least 2.
+
+    With a population of further weights, it is that of as many rows of the whole population, if that is
+    smaller.
+    """
     effective = float(weights.sum() ** 2 / np.square(weights).sum())
     if population is not None:
         every = np.concatenate([weights, np.asarray(population, np.float64)])
@@ -229,16 +228,16 @@ def _compute_effective_rows(weights: Floats, population: ArrayLike | None = None
 
 
 def _describe_too_little(weights: Floats, effective: float) -> str:
-    """Why so few rows, or rows of so unequal weight, give no interval; empty where they do."""
+    """Return why there are too few rows, or rows of too unequal weight, for an interval; empty if not."""
     n, share = len(weights), float(weights.max() / weights.sum())
     if n == 1:
         return "there is only one row"
     if n < MIN_ROWS:
         return f"{n} rows are too few"
     if share >= MAX_WEIGHT:
-        return f"one of {n:,} rows holds {_floor_percent(share)}% of the weight"
+        return f"one of {n:,} rows has {_floor_percent(share)}% of the weight"
     if effective < MIN_ROWS:
-        return f"{n:,} rows of so unequal length say as much as {effective:.1f} would"
+        return f"{n:,} rows of unequal length are equivalent to {effective:.1f} rows of equal length"
     return ""
 
 
@@ -247,11 +246,11 @@ def _floor_percent(share: float) -> int:
 
 
 def _skewness(influence: Floats) -> float:
-    """Of the rows' influence on the estimate, raised by what a sample is likely not to show of it.
+    """Compute the skewness of the rows' influence on the estimate, raised by what a sample is likely to miss.
 
-    Of n rows none can be more skewed than about sqrt(n), so that a sample of log-normal gains (sigma 1.2, a
-    skewness of 11) shows 3 at n 50. The factor 1 + 4 g^2/n was chosen by simulation; it is near 1 for what is
-    symmetric.
+    The skewness of n rows can't exceed about sqrt(n), so that a sample of log-normal gains (sigma 1.2, a
+    skewness of 11) shows 3 at n = 50. The factor 1 + 4 g^2/n was chosen by simulation; it is near 1 for
+    symmetric data.
     """
     n = len(influence)
     unit = influence / math.sqrt(float(np.square(influence).mean()))
@@ -260,27 +259,30 @@ def _skewness(influence: Floats) -> float:
 
 
 def _compute_error_inflation(influence: Floats) -> float:
-    """By how much the smallest difference that can be seen is raised for not knowing the error well.
+    """Return the factor that raises the smallest detectable difference for the uncertainty of the error.
 
-    The squared error of an error is (kurtosis - 1) / 4n. Without it the difference was seen in 63 to 77 of
-    100 further experiments, not 80, as those in which the error looks small promise too much.
+    The squared error of an error is (kurtosis - 1) / 4n. Without the factor the difference was seen in 63
+    to 77 of 100 further experiments, not 80, as those with a small estimated error promise too much.
     """
     unit = influence / math.sqrt(float(np.square(influence).mean()))
     return 1 + ERROR_OF_ERROR * (float((unit**4).mean()) - 1) / (2 * len(influence))
 
 
 def _transform_quantile(quantile: float, tilt: float) -> float:
-    """The quantile of t whose cubic transform for skewness is `quantile` (Hall 1992, "On the Removal of
-    Skewness by Transformation"); tilt: skewness over sqrt(n)."""
+    """Return the t quantile whose cubic transform for skewness is `quantile` (Hall 1992, "On the Removal of
+    Skewness by Transformation"). tilt: skewness over sqrt(n).
+    """
     if abs(tilt) < 1e-9:
         return quantile
     return 3 / tilt * (float(np.cbrt(1 + tilt * (quantile - tilt / 6))) - 1)
 
 
 def _bca(value: float, drawn: Floats, left_out: Floats, tail: float) -> tuple[float, float]:
-    """Bias-corrected and accelerated limits (Efron 1987; the same arithmetic as scipy.stats.bootstrap)."""
+    """Compute bias-corrected and accelerated limits (Efron 1987; same arithmetic as
+    scipy.stats.bootstrap).
+    """
     below = ((drawn < value).sum() + (drawn <= value).sum()) / (2 * len(drawn))
-    half = 0.5 / len(drawn)  # keeps the bias finite where every draw lies on one side
+    half = 0.5 / len(drawn)  # keeps the bias finite if every draw is on one side
     bias = float(special.ndtri(np.clip(below, half, 1 - half)))
     deviations = left_out.mean() - left_out
     spread = np.square(deviations).sum()
@@ -294,32 +296,36 @@ def _bca(value: float, drawn: Floats, left_out: Floats, tail: float) -> tuple[fl
     return float(low), float(high)
 
 
-# Estimates from different rows put together by their limits: the method of variance estimates recovery (Zou
-# and Donner 2008).
+# Estimates from different rows combined by their limits: the method of variance estimates recovery (Zou and
+# Donner 2008).
 #
-# How far each limit lies from its estimate says how unsure it is that way, whatever interval it is of: so a
-# limit of the whole adds up the squares of these distances. Where every part covers as it should the whole
-# does too, also where the parts are skew. Of shares with Wilson's limits it is Newcombe's (1998) interval.
-# Pure.
+# The distance of a limit from its estimate measures the uncertainty in that direction, whatever the kind of
+# interval: a limit of the whole adds up the squares of these distances. If every part has correct coverage,
+# so has the whole, even if the parts are skewed. For shares with Wilson's limits it is Newcombe's (1998)
+# interval.
 
-MIN_DEGREES = 4  # of freedom, as an interval needs five rows
+MIN_DEGREES = 4  # degrees of freedom, as an interval needs five rows
 
 
 def subtract_estimates(first: Interval, second: Interval) -> Interval:
-    """First minus second; n counts the rows of both. Without limits, and with its reason, where one of them
-    has none."""
+    """Return the first minus the second; n counts the rows of both. If one of them has no limits, neither has
+    the result, with the same reason.
+    """
     return _combine_weighted([first, second], [1.0, -1.0])
 
 
 def average_estimates(parts: Sequence[Interval]) -> Interval:
-    """Of one or more parts; n counts the rows of all. Without limits, and with its reason, where one of them
-    has none."""
+    """Return the average of one or more parts; n counts the rows of all. If one of them has no limits,
+    neither has the result, with the same reason.
+    """
     return _combine_weighted(parts, [1 / len(parts)] * len(parts))
 
 
 def widen_for_comparisons(estimate: Estimate, looks: int) -> Estimate:
-    """A 95% interval as wide as one of so many needs (Bonferroni), where its rows are not there any more.
-    Rows of unequal length say less than their number, so that half of them are counted in Student's t."""
+    """Widen a 95% interval for this many comparisons (Bonferroni), without access to its rows.
+
+    Rows of unequal length say less than their number, so half of them are counted in Student's t.
+    """
     low, high, value = estimate.low, estimate.high, estimate.value
     if low is None or high is None or looks <= 1:
         return estimate
@@ -341,39 +347,40 @@ def _combine_weighted(parts: Sequence[Interval], weights: Sequence[float]) -> In
 
 
 def draw_batches(draws: int, width: int, most: int) -> Iterator[int]:
-    """How many draws to make at a time: of all `draws`, each of `width` numbers, so that no more than `most`
-    numbers are held; one draw at least."""
+    """Yield batch sizes that sum to `draws`, so that with `width` numbers per draw at most `most` numbers are
+    held at a time; at least one draw per batch.
+    """
     at_once = max(1, most // max(1, width))
     for start in range(0, draws, at_once):
         yield min(at_once, draws - start)
 
 
-# The mean of a few values that lie between known bounds, such as shares or bits of exposure.
+# Mean of a few values between known bounds, such as shares or bits of exposure.
 #
-# Student's t and the bootstrap learn nothing of what was not seen: five values at the upper bound would
-# give an interval of no width. Taken instead is the bootstrap of Rubin (1981), whose weights of the values
-# are random, with more values at the bounds, as what was not seen may lie there. Each limit has an own
-# number of them: half a value at the bound that it is drawn to, a tenth at the other one. (A whole value
-# and none are the limits of Gaffke 2005, and of shares those of Clopper and Pearson; half a value at either
-# are Jeffreys', which near a bound is pulled away from it: with a mean of 7.9 of 8 its upper limit lay
-# below in 7 of 100 draws.)
+# Student's t and the bootstrap learn nothing about what was not observed: five values at the upper bound
+# would give an interval of zero width. Instead this uses Rubin's (1981) bootstrap, in which the values have
+# random weights, with additional values at the bounds, as what was not observed may lie there. Each limit has
+# its own number of them: half a value at the bound that it is drawn to, a tenth at the other one. (A whole
+# value and none give the limits of Gaffke 2005, and for shares those of Clopper and Pearson; half a value at
+# each gives Jeffreys', which near a bound is pulled away from it: with a mean of 7.9 of 8 its upper limit was
+# too low in 7 of 100 draws.)
 #
-# In simulations (`bench/truths/runs/extraction.py`) this covers 95 to 99%. It is on the careful side near a
-# bound: the limit there can hardly lie wrong, so that only the other one's 2.5% are left, and where nearly
-# every draw has all values at the bound, hardly these. Pure and seeded.
+# In simulations (`bench/truths/runs/extraction.py`) this covers 95 to 99%. It is conservative near a bound:
+# the limit there can hardly be wrong, so that only the 2.5% of the other one remain, and hardly these if
+# nearly every draw has all values at the bound. The draws are seeded.
 
 BOUNDED_DRAWS = 4_000
 BOUNDED_CHUNK = 2_000_000  # weights drawn at a time
-MAX_CACHED_ROWS = 100  # values, up to which their weights are kept
-AT_ITS_BOUND, AT_THE_OTHER = 0.5, 0.1  # of a value
+MAX_CACHED_ROWS = 100  # values up to which weights are cached
+AT_ITS_BOUND, AT_THE_OTHER = 0.5, 0.1  # fractions of a value
 
-Weights = tuple[Floats, Floats, Floats]  # of the values [draws, n]; at the near and at the far bound [draws]
+Weights = tuple[Floats, Floats, Floats]  # of the values [draws, n]; at the near and the far bound [draws]
 
 
 class BoundedMean:
-    """The mean of values that lie within `low` and `high`; drawn once, for an interval at any confidence.
+    """Mean of values between `low` and `high`; drawn once, for intervals at any confidence.
 
-    Raises ValueError for no values, or one outside the bounds.
+    Raises ValueError if there are no values, or one is outside the bounds.
     """
 
     def __init__(self, values: ArrayLike, low: float, high: float) -> None:
@@ -392,7 +399,7 @@ class BoundedMean:
         self._drawn = {bound: np.concatenate(parts) for bound, parts in drawn.items() if parts}
 
     def interval(self, confidence: float = 0.95) -> Interval:
-        """One value gives none."""
+        """Return the interval; a single value has none."""
         seen, low, high = self._seen, self._low, self._high
         n, mean = len(seen), float(seen.mean())
         if n == 1:
@@ -405,7 +412,7 @@ class BoundedMean:
 def bounded_mean_interval(
     values: ArrayLike, low: float, high: float, *, confidence: float = 0.95
 ) -> Interval:
-    """As `BoundedMean`, at one confidence."""
+    """Return the interval of `BoundedMean` at one confidence."""
     return BoundedMean(values, low, high).interval(confidence)
 
 
@@ -415,34 +422,35 @@ def _cache_weights(n: int) -> tuple[Weights, ...]:
 
 
 def _draw_weights(n: int) -> Iterator[Weights]:
-    """The same DRAWS weights of n values at every call, a part at a time."""
+    """Yield the same BOUNDED_DRAWS weights of n values at every call, in batches."""
     random = np.random.default_rng(0)
     for draws in draw_batches(BOUNDED_DRAWS, n, BOUNDED_CHUNK):
         weights = random.standard_exponential((draws, n))
         yield weights, random.standard_gamma(AT_ITS_BOUND, draws), random.standard_gamma(AT_THE_OTHER, draws)
 
 
-# A share with an interval that may be looked at after every answer.
+# Share with an interval that may be inspected after every answer.
 #
-# For each share that might be true, a gambler bets against it by what was seen before (the mixture of all
-# shares, uniform: Ville 1939, Robbins 1970); were it true, the capital would reach 1 / alpha with a chance
-# of alpha at most, in all eternity. The capital follows from the two counts alone, so that a million
-# answers cost as much as ten. Each answer must be as likely as the next, whatever came before: many answers
-# of one person are not. Pure.
+# For each candidate share, a gambler bets against it by what was observed before (the uniform mixture of all
+# shares: Ville 1939, Robbins 1970); if it were true, the probability that the capital ever reaches 1 / alpha
+# would be at most alpha. The capital follows from the two counts alone, so that a million answers cost as
+# much as ten. Each answer must be as likely as the next, whatever came before, which doesn't hold for many
+# answers of one person.
 
 HALVINGS = 60
 
 
 def anytime_share(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
-    """The share, with the interval that holds at every moment. Raises ValueError unless 0 <= successes <=
-    n."""
+    """Estimate a share, with an interval that holds at every moment. Raises ValueError unless 0 <= successes
+    <= n.
+    """
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n} trials is not a proportion.")
     if n == 0:
-        return Interval(math.nan, None, None, 0, why="nobody has answered yet")
+        return Interval(math.nan, None, None, 0, why="no answers yet")
     share = successes / n
     mixed = float(special.betaln(successes + 1, n - successes + 1))
-    limit = mixed + math.log(1 - confidence)  # of the likelihood: below it a share is ruled out
+    limit = mixed + math.log(1 - confidence)  # log-likelihood below which a share is ruled out
 
     def ruled_out(candidate: float) -> bool:
         likelihood = special.xlogy(successes, candidate) + special.xlogy(n - successes, 1 - candidate)

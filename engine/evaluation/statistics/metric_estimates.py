@@ -1,21 +1,19 @@
-"""What one metric says of one model on a set of rows, with its interval.
+"""Estimate of one metric for one model on a set of rows, and of the difference of two models, with intervals.
 
-A row has a score, where the metric has one, and statistics from whose sums the figure of the whole set
-follows (`estimators.py`). What could not be scored is NaN and has its reason. Rows are the unit, or groups of
-them where rows come in groups: then whole groups are resampled. A share of rows has Wilson's interval, one of
-wins, ties and losses Tango's, a sum over another that of `estimators.py`, any other figure 10,000 resamples
-of the summed statistics with BCa limits. Where no resample differs, as when every row is right, nothing is
-certain all the same: of n rows that agree up to z²/(n + z²) of all rows may not, and those may lie anywhere
-within the metric's bounds. Pure.
+A row has a score, if the metric has one, and statistics whose sums determine the figure of the whole set
+(`estimators.py`). What could not be scored is NaN with a reason. The unit is a row, or a group if rows
+come in groups: then whole groups are resampled. A share of rows has Wilson's interval, one of wins, ties
+and losses Tango's, a ratio of sums that of `estimators.py`, any other figure 10,000 resamples of the
+summed statistics with BCa limits. If no resample differs, as when every row is right, nothing is certain
+nonetheless: given n rows that agree, up to z²/(n + z²) of all rows may not, and those may be anywhere
+within the metric's bounds.
 
-How two models differ in one metric, over the rows that both could score.
-
-The interval resamples rows, or groups of them, together for both models. Where fewer than 25 of them differ
-at all, a bootstrap is too sure: five rows gained and none lost look certain, and are a coin that fell five
-times the same way. Then an exact test has the last word: if the two models were one, each row that differs
-could as well have been the other way round, and all such swaps (or 10,000 of them) say how often the
-difference is as large. Of rows that are right or wrong that is McNemar's exact test. Pure: arrays in, a
-document out.
+A difference is over the rows that both models have scored. The interval resamples rows, or groups of them,
+together for both models. If fewer than 25 of them differ at all, a bootstrap is overconfident: five rows
+gained and none lost look certain, but may be a coin that fell five times the same way. Then an exact test
+decides: if the two models were the same, each row that differs could as well have been the other way
+round, and all such swaps (or 10,000 of them) show how often the difference is as large. For rows that are
+right or wrong this is McNemar's exact test. Pure functions from arrays to documents.
 """
 
 from __future__ import annotations
@@ -44,18 +42,18 @@ from engine.evaluation.statistics.proportions import estimate_paired_change
 from store.core.figure_schemas import Difference, Figure, UnscoredRows
 
 RESAMPLES = 10_000
-CLASS_RESAMPLES = 2_000  # of figures over classes, each of which is dearer
-CHUNK = 2_000_000  # resampled numbers held at a time
-FEW_UNITS = 5  # with fewer, the levels lie beyond the last resample: Student's t on the jackknife
-EXAMPLES = 20  # rows without a score that a document names
+CLASS_RESAMPLES = 2_000  # for class figures, which are more expensive
+CHUNK = 2_000_000  # resampled numbers held in memory at a time
+FEW_UNITS = 5  # with fewer, the levels are beyond the last resample: Student's t on the jackknife
+EXAMPLES = 20  # rows without a score listed in a document
 
 Floats = NDArray[np.float64]
 Bounds = tuple[float | None, float | None]
-Groups = Sequence[object] | None  # of each row what names its group, None for a row of its own
+Groups = Sequence[object] | None  # each row's group, None for a row without one
 
 
 class PairOutcomeCounts(TypedDict):
-    """Rows on which either model scores higher, and on which both score the same."""
+    """Counts of rows on which either model scores higher, and of rows with equal scores."""
 
     first_higher: int
     second_higher: int
@@ -63,24 +61,26 @@ class PairOutcomeCounts(TypedDict):
 
 
 class WholeFigure(TypedDict, total=False):
-    """What is said of a figure that no row has a share in."""
+    """Document of a figure that is not composed of rows."""
 
     value: float | None
     low: float | None
     high: float | None
     n: int
-    why: str  # there is no interval
+    why: str  # why there is no interval
     details: dict[str, Any]
 
 
 @dataclass
 class RowScores:
-    """`scores` [rows], NaN where there is none; `reasons`: place of a row without a score -> why.
+    """Scores of a metric. `scores` [rows], NaN if there is none; `reasons`: index of a row without a score ->
+    why.
 
-    estimator: "mean", a key of ESTIMATORS, one of CLASS_FIGURES, or "whole" for a figure that no row has a
-    share in (then `whole` holds its document). statistics [rows, counts]: what the estimator sums; of class
-    figures the places of truth and answer in `labels`, from len(labels) on for none of them. failed: why
-    nothing could be scored at all; traceback: for the log. details: what else the metric has to say.
+    estimator: "mean", a key of ESTIMATORS, one of CLASS_FIGURES, or "whole" for a figure that is not
+    composed of rows (then `whole` holds its document). statistics [rows, counts]: what the estimator sums;
+    for class figures the indices of truth and answer in `labels`, len(labels) or more for none of them.
+    failed: why nothing could be scored at all; traceback: for the log. details: further results of the
+    metric.
     """
 
     name: str
@@ -101,21 +101,21 @@ class RowScores:
 
     @property
     def sums(self) -> Floats:
-        """The statistics of each row [rows, counts]; of a plain mean its score and 1."""
+        """Statistics of each row [rows, counts]; for a plain mean its score and 1."""
         if self.statistics is not None:
             return self.statistics
         return np.column_stack([self.scores, np.ones(len(self.scores))])
 
     @property
     def usable(self) -> NDArray[np.bool_]:
-        """Rows that count in the figure."""
+        """Mask of rows that count in the figure."""
         sums = self.sums
         weighs = sums[:, 1] > 0 if self.estimator in estimators.RATIO_FIGURES else np.ones(len(sums), bool)
         finite: NDArray[np.bool_] = np.isfinite(sums.sum(axis=1))
         return finite & weighs
 
     def take(self, places: NDArray[np.int64]) -> RowScores:
-        """These rows alone, as far as scores and statistics go."""
+        """Return these rows only, with their scores and statistics."""
         statistics = None if self.statistics is None else self.statistics[places]
         return replace(
             self, row_ids=self.row_ids[places], scores=self.scores[places], statistics=statistics, reasons={}
@@ -123,7 +123,7 @@ class RowScores:
 
 
 def aggregate_scores(scored: RowScores, groups: Groups = None, *, confidence: float = 0.95) -> Figure:
-    """The document of one metric. Without a usable row value, low and high are None and n is 0."""
+    """Return the document of one metric. Without a usable row, value, low and high are None and n is 0."""
     document = Figure(
         metric=scored.name,
         unit=scored.unit,
@@ -164,7 +164,7 @@ def _summarise_unscored(scored: RowScores) -> UnscoredRows:
 def estimate_figure(
     scored: RowScores, rows: NDArray[np.int64], groups: Groups = None, *, confidence: float = 0.95
 ) -> tuple[Interval, int | None]:
-    """The figure of these rows with its interval; how many groups they come in, None where in none."""
+    """Return the figure of these rows with its interval, and the number of groups, None without groups."""
     sums = scored.sums[rows]
     unit_of, units = assign_units(groups, rows)
     if units is None and _is_share(scored, rows):
@@ -183,20 +183,22 @@ def estimate_figure(
 
 
 def assign_units(groups: Groups, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], int | None]:
-    """The unit of each row, and how many; every row is one where there are no groups or none has two rows."""
+    """Return the unit of each row, and the number of groups; each row is a unit, and the number None, if
+    there are no groups or none has two rows.
+    """
     if groups is None:
         return np.arange(len(rows)), None
     places: dict[str, int] = {}
     unit_of = np.zeros(len(rows), np.int64)
     for place, row in enumerate(rows.tolist()):
         own = groups[row]
-        name = f"row {row}" if own is None else f"group {own!r}"  # without a group it is one of its own
+        name = f"row {row}" if own is None else f"group {own!r}"  # a row without a group is its own unit
         unit_of[place] = places.setdefault(name, len(places))
     return (unit_of, None) if len(places) == len(rows) else (unit_of, len(places))
 
 
 def _is_share(scored: RowScores, rows: NDArray[np.int64]) -> bool:
-    """Whether the figure is a share of the rows: the mean of scores that are 0 or 1."""
+    """Return whether the figure is a share of the rows: a mean of scores 0 and 1."""
     if scored.estimator == "mean" and scored.statistics is not None:
         return False
     of_rows = scored.estimator in ("mean", "accuracy", "recall_micro")
@@ -204,14 +206,15 @@ def _is_share(scored: RowScores, rows: NDArray[np.int64]) -> bool:
 
 
 def _has_ties(scored: RowScores, rows: NDArray[np.int64]) -> bool:
-    """Whether the figure is a mean of wins, ties and losses: of 1, 0.5 and 0."""
+    """Return whether the figure is a mean of wins, ties and losses: of 1, 0.5 and 0."""
     plain = scored.estimator == "mean" and scored.statistics is None
     return plain and bool(np.isin(scored.scores[rows], (0.0, 0.5, 1.0)).all())
 
 
 def _estimate_win_share(scores: Floats, confidence: float) -> Interval:
-    """The share of wins, ties counting half, with Tango's limits: where most are ties, few rows decide, and a
-    bootstrap is too sure of them."""
+    """Estimate the share of wins, ties counting half, with Tango's limits: if most are ties, few rows decide,
+    and a bootstrap is overconfident.
+    """
     change = estimate_paired_change(
         int((scores == 0).sum()), int((scores == 1).sum()), len(scores), confidence=confidence
     )
@@ -226,7 +229,7 @@ def _estimate_win_share(scores: Floats, confidence: float) -> Interval:
 
 
 def build_row_sums(sums: Floats, scored: RowScores) -> tuple[Any, FigureOfSums]:
-    """What is summed over rows [rows, counts], and the figure of such sums."""
+    """Return what is summed over rows [rows, counts], and the figure as a function of such sums."""
     if scored.estimator not in CLASS_FIGURES:
         return sums, ESTIMATORS[scored.estimator]
     classes = len(scored.labels)
@@ -236,7 +239,7 @@ def build_row_sums(sums: Floats, scored: RowScores) -> tuple[Any, FigureOfSums]:
 def estimate_interval(
     counts: Any, estimate: FigureOfSums, unit_of: Any, scored: RowScores, bounds: Bounds, confidence: float
 ) -> Interval:
-    """`n` of the answer is the number of units."""
+    """Estimate a figure with an interval over units; `n` of the result is the number of units."""
     units = int(unit_of.max()) + 1
     summed = _sum_by_unit(counts, unit_of)
     total = np.asarray(summed.sum(axis=0), np.float64).reshape(1, -1)
@@ -264,14 +267,14 @@ def estimate_interval(
 
 
 def _sum_by_unit(counts: Any, unit_of: Any) -> Any:
-    """The sums of each unit's rows [units, counts]."""
+    """Return the sums over each unit's rows [units, counts]."""
     every = np.arange(len(unit_of))
     shape = (int(unit_of.max()) + 1, len(every))
     return sparse.csr_array((np.ones(len(every)), (unit_of, every)), shape=shape) @ counts
 
 
 def _leave_one_out(summed: Any, total: Floats, estimate: FigureOfSums) -> Floats:
-    """The figure with each unit left out in turn."""
+    """Return the figure with each unit left out in turn."""
     at_once = max(1, CHUNK // total.shape[1])
     return np.concatenate(
         [estimate(total - _to_dense(summed[i : i + at_once])) for i in range(0, summed.shape[0], at_once)]
@@ -283,7 +286,7 @@ def _to_dense(part: Any) -> Floats:
 
 
 def _bootstrap(summed: Any, estimate: FigureOfSums, resamples: int, seed: int = 0) -> Floats:
-    """The figure of each resample of the units."""
+    """Return the figure of each resample of the units."""
     generator = np.random.default_rng(seed)
     units = summed.shape[0]
     figures = []
@@ -295,7 +298,9 @@ def _bootstrap(summed: Any, estimate: FigureOfSums, resamples: int, seed: int = 
 
 
 def _widen_for_unseen(interval: Interval, bounds: Bounds, confidence: float) -> Interval:
-    """Of units that all agree: what the others that were not seen could still change; else as it is."""
+    """Widen the interval of units that all agree by what unobserved ones could change; return others
+    unchanged.
+    """
     low, high = bounds
     if interval.se or interval.n == 1 or low is None or high is None:
         return interval
@@ -313,17 +318,17 @@ def _clip_to_bounds(interval: Interval, bounds: Bounds) -> Interval:
     return replace(interval, low=least, high=most)
 
 
-EXACT_MAX_UNITS = 25  # units that differ, below which swaps decide
-EXACT_SWAPS = 13  # units of which every swap is tried
+EXACT_MAX_UNITS = 25  # differing units below which swaps decide
+EXACT_SWAPS = 13  # differing units up to which every swap is tried
 SWAPS = 10_000
 
 
 def compute_difference(
     first: RowScores, second: RowScores, groups: Groups = None, *, confidence: float = 0.95
 ) -> Difference:
-    """`first` minus `second`; `groups` are those of the first's rows.
+    """Compute `first` minus `second`; `groups` are those of the first's rows.
 
-    Raises ValueError where the two are not the same metric.
+    Raises ValueError if the two are not the same metric.
     """
     if first.estimator != second.estimator or list(first.labels) != list(second.labels):
         raise ValueError(f"{first.name} and {second.name} are not the same metric.")
@@ -373,7 +378,9 @@ def _count_outcomes(first: Floats, second: Floats) -> PairOutcomeCounts:
 
 
 def _find_difference_bounds(first: RowScores, second: RowScores) -> Bounds:
-    """Between which the difference lies: as far apart as the metric allows, else as the scores that occur."""
+    """Return the bounds of the difference: the span of the metric's bounds, otherwise of the
+    observed scores.
+    """
     low, high = first.bounds
     if low is None or high is None:
         seen = np.concatenate([first.scores, second.scores])
@@ -385,7 +392,7 @@ def _find_difference_bounds(first: RowScores, second: RowScores) -> Bounds:
 
 
 def _join_row_sums(a: Floats, b: Floats, scored: RowScores) -> tuple[Any, FigureOfSums]:
-    """What is summed over rows for both models together, and their difference from such sums."""
+    """Return what is summed over rows for both models, and their difference as a function of such sums."""
     first, each = build_row_sums(a, scored)
     second, _ = build_row_sums(b, scored)
     width = first.shape[1]
@@ -396,7 +403,7 @@ def _join_row_sums(a: Floats, b: Floats, scored: RowScores) -> tuple[Any, Figure
 def _check_by_permutation(
     interval: Interval, a: Floats, b: Floats, scored: RowScores, unit_of: NDArray[np.int64], confidence: float
 ) -> Interval:
-    """The interval, with 0 in it where so few units differ that swaps don't tell the models apart."""
+    """Extend the interval to include 0 if so few units differ that swaps don't distinguish the models."""
     differ = np.unique(unit_of[(a != b).any(axis=1)])
     if not 0 < len(differ) < EXACT_MAX_UNITS or not (interval.above or interval.below):
         return interval
@@ -408,7 +415,7 @@ def _check_by_permutation(
 def _compute_permutation_p(
     a: Floats, b: Floats, scored: RowScores, unit_of: NDArray[np.int64], differ: NDArray[np.int64]
 ) -> float:
-    """How often swapping the two models in units that differ gives a difference as large as theirs."""
+    """Return how often swapping the two models in units that differ gives a difference at least as large."""
     (first, each), (second, _) = build_row_sums(a, scored), build_row_sums(b, scored)
     own, others = (
         np.array([_sum_rows(part, unit_of == unit) for unit in differ]) for part in (first, second)
@@ -418,7 +425,7 @@ def _compute_permutation_p(
         stays = (np.arange(2 ** len(differ))[:, None] >> np.arange(len(differ))) & 1
     else:
         stays = np.random.default_rng(0).integers(0, 2, (SWAPS, len(differ)))
-        stays[0] = 1  # as it was
+        stays[0] = 1  # unchanged
     gap = each(fixed + stays @ own + (1 - stays) @ others) - each(fixed + stays @ others + (1 - stays) @ own)
     as_it_was = each(fixed + own.sum(axis=0)[None])[0] - each(fixed + others.sum(axis=0)[None])[0]
     return float((np.abs(gap) >= abs(as_it_was) * (1 - 1e-9)).mean())

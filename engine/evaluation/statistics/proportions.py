@@ -1,7 +1,8 @@
-"""Shares that are compared: the same questions asked before and after, or two shares of different rows.
+"""Comparison of shares: the same questions asked before and after, or shares of different rows.
 
-Of paired items only those that flip say anything: McNemar's test, with Tango's (1998) interval of the change.
-Shares of different rows have Newcombe's (1998) interval, which stays honest at 0 and 1. Pure.
+Among paired items only those that flip are informative: McNemar's test, with Tango's (1998) interval of
+the change. Shares of different rows have Newcombe's (1998) interval, which stays valid at 0 and 1. Pure
+functions.
 """
 
 from __future__ import annotations
@@ -20,25 +21,27 @@ from store.evaluation.forgetting_schemas import AnswerFlips, ChanceCorrectedFlip
 
 # The same questions asked before and after: answers lost and won, and whether that can be luck.
 #
-# Items are paired, so only those that flip say anything: `lost` were right and are wrong, `won` the reverse.
-# The change of accuracy has Tango's (1998) score interval, which leaves out 0 where McNemar's statistic is
-# significant, and stays honest where nothing flipped: none in n does not mean never. The p-value is exact
-# where fewer than 25 items flipped. Pure: arrays in, an `Interval` or a JSON document out.
+# Items are paired, so only those that flip are informative: `lost` were right and are wrong, `won` the
+# reverse. The change of accuracy has Tango's (1998) score interval, which excludes 0 if McNemar's statistic
+# is significant, and stays valid if nothing flipped: none in n does not mean never. The p-value is exact if
+# fewer than 25 items flipped.
 #
-# Flips by luck. Let a model know an item or guess among its k options. Guesses are right in 1 of k cases
-# and wrong in k - 1 of k, so that for every guess seen to be wrong, 1/(k - 1) were right by luck: the mass
-# of lucky answers is (1 - accuracy) / (k - 1). An item that is wrong after was not known after; if it was
-# not known before either, it was right before by luck in 1/(k - 1) of the cases in which it was wrong. So
-# of all items P(wrong, wrong) / (k - 1) go from right to wrong with no knowledge lost, and as many from
-# wrong to right. That takes the two guesses as independent. A model mostly guesses the same way twice, so
-# this is the most that luck can explain, and what is left is the least that was lost. Luck goes as often
-# either way: a significant fall of accuracy is beyond it in any case.
+# Flips by luck: assume that a model knows an item or guesses among its k options. Guesses are right in 1 of k
+# cases and wrong in k - 1 of k, so that for every wrong guess, 1/(k - 1) were right by luck: the mass of
+# lucky answers is (1 - accuracy) / (k - 1). An item that is wrong after was not known after; if it was not
+# known before either, it was right before by luck in 1/(k - 1) of the cases in which it was wrong. So of all
+# items P(wrong, wrong) / (k - 1) go from right to wrong with no knowledge lost, and as many from wrong to
+# right. This assumes that the two guesses are independent. A model mostly guesses the same way twice, so this
+# is the most that luck can explain, and the rest is the least that was lost. Luck is equally frequent in both
+# directions: a significant drop in accuracy is beyond it in any case.
 
-EXACT_BELOW = 25  # flips: fewer, and McNemar's test is the exact binomial one
+EXACT_BELOW = 25  # flips; with fewer, McNemar's test is the exact binomial one
 
 
 def mcnemar(lost: int, won: int) -> float:
-    """Two-sided p-value of as many flips each way; exact below 25 flips, else chi-squared (McNemar 1947)."""
+    """Return the two-sided p-value of equally many flips each way; exact below 25 flips, otherwise
+    chi-squared (McNemar 1947).
+    """
     flips = lost + won
     if flips == 0:
         return 1.0
@@ -48,11 +51,12 @@ def mcnemar(lost: int, won: int) -> float:
 
 
 def estimate_paired_change(lost: float, won: float, n: float, *, confidence: float = 0.95) -> Interval:
-    """(won - lost) / n with Tango's score interval, and the change that n items show in 80 of 100 cases.
+    """Estimate (won - lost) / n with Tango's score interval, and the change that n items show in 80 of 100
+    cases.
 
-    The flips that are to be expected have one added each way (Bonett and Price 2012), as none seen is not
-    none to come. Items in clusters count as fewer, which need not be whole. Raises ValueError unless the
-    flips fit into n items.
+    The expected flips are the observed ones plus one each way (Bonett and Price 2012), as none observed
+    doesn't mean that none will occur. Clustered items count as fewer, not necessarily an integer. Raises
+    ValueError unless the flips fit into n items.
     """
     if n <= 0 or min(lost, won) < 0 or lost + won > n * (1 + 1e-12):
         raise ValueError(f"{lost} lost and {won} won do not fit into {n} items.")
@@ -72,16 +76,18 @@ def estimate_paired_change(lost: float, won: float, n: float, *, confidence: flo
 
 
 def estimate_answer_change(before: ArrayLike, after: ArrayLike, *, confidence: float = 0.95) -> Interval:
-    """`estimate_paired_change` of two rows of answers, 1 where right and 0 where wrong, one entry an item
-    each."""
+    """Apply `estimate_paired_change` to two arrays of answers, 1 for right and 0 for wrong, one entry per
+    item.
+    """
     first, second = np.asarray(before, np.float64), np.asarray(after, np.float64)
     lost, won = int((first > second).sum()), int((second > first).sum())
     return estimate_paired_change(lost, won, len(first), confidence=confidence)
 
 
 def _compute_score(won: float, lost: float, n: float, change: float) -> float:
-    """How many standard errors the flips lie above a true `change`; the share of lost items is at its most
-    likely value under that change, the larger root of 2n q^2 + half q = rest."""
+    """Return by how many standard errors the flips exceed a true `change`. The share of lost items has its
+    most likely value under that change, the larger root of 2n q^2 + half q = rest.
+    """
     half = -won - lost + (2 * n - won + lost) * change
     rest = lost * change * (1 - change)
     share = (math.sqrt(max(0.0, half * half + 8 * n * rest)) - half) / (4 * n)
@@ -93,7 +99,9 @@ def _compute_score(won: float, lost: float, n: float, change: float) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values: below alpha, no more than alpha of the families hold a false alarm (Holm 1979)."""
+    """Adjust p-values: testing them at alpha, at most alpha of the families contain a false alarm (Holm
+    1979).
+    """
     count = len(p_values)
     adjusted, highest = [1.0] * count, 0.0
     for rank, index in enumerate(sorted(range(count), key=lambda i: p_values[i])):
@@ -103,8 +111,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def count_flips(before: ArrayLike, after: ArrayLike, options: ArrayLike) -> AnswerFlips:
-    """The document of some items: `before` and `after` 0 or 1 each, `options` how many each had. Raises
-    ValueError for none, or unequal lengths."""
+    """Build the document of some items: `before` and `after` are 0 or 1, `options` the number of each one's
+    options. Raises ValueError for no items, or unequal lengths.
+    """
     first, second, count = (np.asarray(a, np.int64) for a in (before, after, options))
     n = len(first)
     if not n or not first.shape == second.shape == count.shape:
@@ -131,8 +140,9 @@ def count_flips(before: ArrayLike, after: ArrayLike, options: ArrayLike) -> Answ
 
 
 def estimate_beyond_chance(before: ArrayLike, after: ArrayLike, options: ArrayLike) -> Interval:
-    """Share of items that went from right to wrong, less the most that luck explains; below 0 where luck
-    explains more than was seen."""
+    """Estimate the share of items that went from right to wrong, minus the most that luck explains; below 0
+    if luck explains more than was observed.
+    """
     first, second, count = (np.asarray(a, np.float64) for a in (before, after, options))
     lost = first * (1 - second)
     lucky: NDArray[np.float64] = (1 - first) * (1 - second) / (count - 1)
@@ -140,7 +150,9 @@ def estimate_beyond_chance(before: ArrayLike, after: ArrayLike, options: ArrayLi
 
 
 def estimate_share_difference(first: tuple[int, int], second: tuple[int, int]) -> Interval:
-    """Share of the first minus share of the second, each (hits, rows). Raises ValueError for no rows."""
+    """Estimate the share of the first minus that of the second, each (hits, rows). Raises ValueError for no
+    rows.
+    """
     apart = intervals.subtract_estimates(wilson_interval(*first), wilson_interval(*second))
     assert apart.low is not None
     assert apart.high is not None

@@ -1,10 +1,10 @@
-"""How well a score tells one group of rows from another: area under the ROC curve, with intervals.
+"""How well a score separates two groups of rows: area under the ROC curve, with intervals.
 
-The area is the chance that a row of the first group scores higher than one of the second, ties counting half.
-Its variance and that of a paired difference of two areas are DeLong's (1988), by ranks (Sun and Xu 2014); the
-interval is taken on the logit scale, so that it stays within 0 and 1. Where the groups are parted completely
-DeLong's variance is 0, and Newcombe's (2006, method 5) interval stands in: all parted in few rows does not
-mean parted for ever. Pure and seeded.
+The area is the probability that a row of the first group scores higher than one of the second, ties
+counting half. Its variance and that of a paired difference of two areas are DeLong's (1988), by ranks (Sun
+and Xu 2014); the interval is computed on the logit scale, so that it stays within 0 and 1. If the groups
+are separated completely, DeLong's variance is 0, and Newcombe's (2006, method 5) interval is used instead:
+complete separation of few rows does not imply it for all. Pure and seeded.
 """
 
 from __future__ import annotations
@@ -25,24 +25,26 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Placements:
-    """Of each row of the two groups, the share of the other group that it lies on the right side of."""
+    """For each row of the two groups, the share of the other group that it is on the right side of."""
 
     first: Floats
     second: Floats
 
     @property
     def area(self) -> float:
-        """The area under the ROC curve."""
+        """Area under the ROC curve."""
         return float(self.first.mean())
 
     @property
     def variance(self) -> float:
-        """DeLong's; NaN where a group has one row."""
+        """DeLong's variance; NaN if a group has one row."""
         return _compute_variance(self.first, self.second)
 
 
 def compute_placements(first: ArrayLike, second: ArrayLike) -> Placements:
-    """Raises ValueError where a group is empty or a score is not finite."""
+    """Compute the placements of two groups. Raises ValueError if a group is empty or a score is not
+    finite.
+    """
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if not len(a) or not len(b):
         raise ValueError(f"Groups of {len(a)} and {len(b)} rows can't be distinguished.")
@@ -55,7 +57,7 @@ def compute_placements(first: ArrayLike, second: ArrayLike) -> Placements:
 
 
 def auc(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -> Interval:
-    """The area; n is the number of rows of both groups."""
+    """Estimate the area under the ROC curve; n is the number of rows of both groups."""
     placed = compute_placements(first, second)
     n, z = len(placed.first) + len(placed.second), float(special.ndtri((1 + confidence) / 2))
     area, variance = placed.area, placed.variance
@@ -72,7 +74,7 @@ def auc(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -> Int
 
 
 def compare_auc(score: Placements, other: Placements, *, confidence: float = 0.95) -> Interval:
-    """Area of `score` minus that of `other`, two scores of the same rows."""
+    """Estimate the area of `score` minus that of `other`, two scores of the same rows."""
     n = len(score.first) + len(score.second)
     value = score.area - other.area
     if min(len(score.first), len(score.second)) < 2:
@@ -90,15 +92,16 @@ def _compute_variance(first: Floats, second: Floats) -> float:
 
 
 def _compute_hanley_mcneil_limits(area: float, m: int, n: int, z: float) -> tuple[float, float]:
-    """All true areas from which the one seen is no more than z standard errors away, the error being that
-    of two exponential distributions with balanced groups (Hanley and McNeil 1982)."""
+    """Return the range of true areas that are at most z standard errors from the observed one, with the error
+    of two exponential distributions and balanced groups (Hanley and McNeil 1982).
+    """
     extra = (m + n) / 2 - 1
 
     def distance(true: float) -> float:
         spread = 1 + extra * ((1 - true) / (2 - true) + true / (1 + true))
         return abs(area - true) - z * math.sqrt(true * (1 - true) * spread / (m * n))
 
-    inside = min(max(area, 1e-9), 1 - 1e-9)  # at 0 and 1 the error is 0 as well
+    inside = min(max(area, 1e-9), 1 - 1e-9)  # at 0 and 1 the error is 0 too
     low = optimize.brentq(distance, 1e-12, inside) if distance(1e-12) > 0 > distance(inside) else 0.0
     high = optimize.brentq(distance, inside, 1 - 1e-12) if distance(1 - 1e-12) > 0 > distance(inside) else 1.0
     return float(low), float(high)
@@ -106,9 +109,9 @@ def _compute_hanley_mcneil_limits(area: float, m: int, n: int, z: float) -> tupl
 
 @dataclass(frozen=True)
 class TruePositiveRate:
-    """The share of the first group above a threshold that at most `allowed` rows of the second are above.
+    """Share of the first group above a threshold that at most `allowed` rows of the second exceed.
 
-    finest: the smallest share of false alarms that so many rows of the second group can tell from none.
+    finest: the smallest false positive rate that the second group's number of rows can distinguish from 0.
     """
 
     share: Interval
@@ -119,14 +122,15 @@ class TruePositiveRate:
 def estimate_tpr_at_fpr(
     first: ArrayLike, second: ArrayLike, false_alarms: float = 0.01, *, seed: int = 0
 ) -> TruePositiveRate:
-    """True positives at that share of false alarms, the threshold taken from the second group.
+    """Estimate the true positive rate at that false positive rate, with the threshold taken from the second
+    group.
 
-    The interval is the wider of a bootstrap of both groups and Wilson's: the first knows that the threshold
-    is an estimate too, the second that none caught of few does not mean none ever.
+    The interval is the wider of a bootstrap of both groups and Wilson's: the first accounts for the
+    estimated threshold, the second for the fact that none found among few does not mean none ever.
     """
     a, b = np.sort(np.asarray(first, np.float64)), np.sort(np.asarray(second, np.float64))
     allowed = math.floor(false_alarms * len(b) + 1e-9)
-    place = len(b) - 1 - allowed  # of the threshold, in ascending order
+    place = len(b) - 1 - allowed  # index of the threshold, in ascending order
     hits = _count_above(a, b[place])
     whole = wilson_interval(int(hits), len(a))
     random = np.random.default_rng(seed)

@@ -1,1 +1,1 @@
-"""Pure: what the losses of a run say while it trains and afterwards."""
+"""Analysis of a run's losses during and after training. Pure functions."""

@@ -1,13 +1,12 @@
-"""What to change for the next run, as sentences with the fields they change.
+"""Advice for the next run, as sentences with the fields they change.
 
-A piece of advice follows from the evidence of a verdict alone, names the evidence, and changes fields of
-the config that the form can take over unedited. The most useful comes first.
+A piece of advice follows from the evidence of a verdict alone, names the evidence, and changes config
+fields that the form can apply unedited. The most useful comes first.
 
-Whether the model that is judged was chosen on the rows that judge it, and what that costs.
-
-The best of k checkpoints is partly the luckiest on the rows that chose it: of 10 that gained nothing, 12%
-were called better at 95%, of 30 26%. Where test rows judge, the choice costs nothing. Else each checkpoint is
-held to 1 - 0.05/k (Bonferroni), so that whichever was chosen, what is said holds. Pure.
+This also covers whether the judged model was chosen on the rows that judge it. The best of k checkpoints
+is partly the luckiest on the rows that chose it: among 10 that gained nothing, 12% were called better at
+95%, among 30 26%. If test rows judge, the choice costs nothing. Otherwise each checkpoint is tested at 1 -
+0.05/k (Bonferroni), so that the conclusion holds whichever was chosen. Pure functions.
 """
 
 from __future__ import annotations
@@ -27,18 +26,19 @@ from store.evaluation.forgetting_schemas import AdviceItem, SettingValue
 from store.evaluation.verdict_schemas import Overfitting, TrainingStop, VerdictState
 
 ADVISED_MAX_EPOCHS = 20.0
-MAX_EPOCHS, MAX_PATIENCE = 1_000, 100  # that a config takes
-MAX_SHARE = 0.5  # of the rows, that a part takes
-FAR_ABOVE_DEFAULT = 3.0  # times the default, from which on a learning rate is not lowered by a share
-WARMUP, GRAD_NORM = 0.1, 1.0  # where they are off
-MAX_NEEDED = 1_000_000  # rows that are counted
-MAX_ROWS = 500  # that a split holds out for validation, and for test (store.training.split.Split)
+MAX_EPOCHS, MAX_PATIENCE = 1_000, 100  # limits of the config
+MAX_SHARE = 0.5  # of the rows in a part
+FAR_ABOVE_DEFAULT = 3.0  # times the default above which a learning rate is replaced, not lowered
+WARMUP, GRAD_NORM = 0.1, 1.0  # values if they are off
+MAX_NEEDED = 1_000_000  # largest number of rows stated
+MAX_ROWS = 500  # held out by a split for validation, and for test (store.training.split.Split)
 
 
 @dataclass(frozen=True)
 class VerdictOutcome:
-    """What a verdict found: its state, the gain that it rests on (None where a loss is not a number), whose
-    rows judged it, whether it overfits, and against what it was held."""
+    """Outcome of a verdict: its state, the gain that it is based on (None if a loss is not a number), the
+    split that judged it, whether it overfits, and what it was compared with.
+    """
 
     state: VerdictState
     gain: Interval | None
@@ -48,7 +48,7 @@ class VerdictOutcome:
 
 
 def advise(outcome: VerdictOutcome, course: RunCurves, config: VerdictConfig) -> list[AdviceItem]:
-    """Pieces of advice: `text`, and `change` {field of TrainConfig: new value}, which may be empty."""
+    """Return pieces of advice: `text`, and `change` {field of TrainConfig: new value}, which may be empty."""
     pieces = [_advise_training(outcome, course, config)]
     diverged = outcome.overfitting.state == "diverged"
     if (
@@ -56,18 +56,18 @@ def advise(outcome: VerdictOutcome, course: RunCurves, config: VerdictConfig) ->
         and not diverged
         and is_always_above_baseline(course.validations, course.baseline)
     ):
-        text = f"It knows no more than {outcome.against} does: look whether each label belongs to its text."
+        text = f"It does no better than {outcome.against}: check that labels match their texts."
         pieces.append(AdviceItem(text=text, change={}))
     if outcome.state == "undecided" and outcome.gain is not None and not diverged:
         pieces.append(advise_more_rows(outcome.gain, outcome.split, config))
-    if outcome.split == "validation" and not config.get("test_size"):  # else the data is too small for it
-        text = "Keep test rows, which only the verdict sees, for an honest figure."
+    if outcome.split == "validation" and not config.get("test_size"):  # else there is too little data
+        text = "Reserve test rows, which only the verdict uses, for an unbiased figure."
         pieces.append(AdviceItem(text=text, change={"test_size": 0.1}))
     return [piece for piece in pieces if piece]
 
 
 def _advise_training(outcome: VerdictOutcome, course: RunCurves, config: VerdictConfig) -> AdviceItem | None:
-    """Longer or shorter, with larger or smaller steps."""
+    """Advise longer or shorter training, with larger or smaller steps."""
     overfitting, stopped, against = outcome.overfitting, course.stopped, outcome.against
     past_its_best = overfitting.state == "overfits" and overfitting.best_step
     threshold = float(config.get("early_stopping_threshold", 0.005))
@@ -90,8 +90,9 @@ def _advise_training(outcome: VerdictOutcome, course: RunCurves, config: Verdict
 
 
 def is_still_improving(validations: Sequence[Validation], stopped: TrainingStop, threshold: float) -> bool:
-    """The last validation is the best, better than the one before by more than `threshold` of it and by more
-    than the loss moves from step to step (`run_curve.py`)."""
+    """Return whether the last validation is the best, better than the one before by more than `threshold` of
+    it and by more than the noise from step to step (`run_curve.py`).
+    """
     if stopped.reason == "early_stopping" or len(validations) < 2:
         return False
     losses = run_curve.mean_losses(validations)
@@ -102,7 +103,7 @@ def is_still_improving(validations: Sequence[Validation], stopped: TrainingStop,
 
 
 def is_always_above_baseline(validations: Sequence[Validation], baseline: Validation | None) -> bool:
-    """No validation has a lower loss than the baseline."""
+    """Return whether no validation has a lower loss than the baseline."""
     if baseline is None or not validations:
         return False
     losses, level = run_curve.mean_losses(validations), run_curve.mean_loss(baseline)
@@ -110,7 +111,9 @@ def is_always_above_baseline(validations: Sequence[Validation], baseline: Valida
 
 
 def has_improved(validations: Sequence[Validation], threshold: float) -> bool:
-    """What began untrained (a new head: there is no step 0) got better by more than `threshold` since."""
+    """Return whether a model that began untrained (a new head: there is no step 0) has improved by more than
+    `threshold` since the first validation.
+    """
     if not validations or not validations[0].step:
         return False
     losses = run_curve.mean_losses(validations)
@@ -118,8 +121,9 @@ def has_improved(validations: Sequence[Validation], threshold: float) -> bool:
 
 
 def advise_lower_rate(config: VerdictConfig, why: str) -> AdviceItem | None:
-    """A third of the learning rate, or the method's default where it is far above that, and `why`; None where
-    the config has none."""
+    """Advise a third of the learning rate, or the method's default if the rate is far above it, for the
+    reason `why`; None if the config has no rate.
+    """
     rate = config.get("learning_rate")
     if not rate:
         return None
@@ -131,8 +135,9 @@ def advise_lower_rate(config: VerdictConfig, why: str) -> AdviceItem | None:
 
 
 def advise_stabilisation(config: VerdictConfig, why: str) -> AdviceItem | None:
-    """What keeps training that diverged from it: the method's default learning rate; where it was not far
-    above that, a tenth, with warmup and clipped gradients where they are off."""
+    """Advise how to prevent divergence: the method's default learning rate; if the rate was not far above it,
+    a tenth, with warmup and gradient clipping if they are off.
+    """
     rate = config.get("learning_rate")
     if not rate:
         return None
@@ -141,7 +146,7 @@ def advise_stabilisation(config: VerdictConfig, why: str) -> AdviceItem | None:
     lower = formatting.round_significant(rate / 10)
     change: dict[str, SettingValue] = {"learning_rate": lower}
     text = f"{why} Try a tenth of the learning rate, {formatting.format_setting(lower)}"
-    if config.get("lr_scheduler_type") == "constant":  # which begins at its full rate, whatever the warmup
+    if config.get("lr_scheduler_type") == "constant":  # starts at the full rate, whatever the warmup
         change["lr_scheduler_type"] = "constant_with_warmup"
     if config.get("warmup_steps") == 0 or "lr_scheduler_type" in change:
         change["warmup_steps"] = max(WARMUP, float(config.get("warmup_steps") or 0))
@@ -153,14 +158,16 @@ def advise_stabilisation(config: VerdictConfig, why: str) -> AdviceItem | None:
 
 
 def _find_lower_default_rate(config: VerdictConfig) -> float | None:
-    """The method's default learning rate, where the config's is more than FAR times it."""
+    """Return the method's default learning rate if the config's is more than FAR_ABOVE_DEFAULT times
+    as high.
+    """
     rate, default = config.get("learning_rate"), config.get("default_learning_rate")
     return default if rate and default and rate > FAR_ABOVE_DEFAULT * default else None
 
 
 def advise_default_rate(default: float, rate: float, why: str) -> AdviceItem:
-    """The method's default in place of the rate, and `why`."""
-    text = f"{why} Try the method's default learning rate, {formatting.format_setting(default)}, in place of"
+    """Advise the method's default instead of the rate, for the reason `why`."""
+    text = f"{why} Try the method's default learning rate, {formatting.format_setting(default)}, instead of"
     return AdviceItem(text=f"{text} {formatting.format_setting(rate)}.", change={"learning_rate": default})
 
 
@@ -183,35 +190,37 @@ def _advise_fewer_epochs(
     if not best:
         return advise_lower_rate(config, "It overfits from the start.")
     kept = stopped.restored_step not in (None, stopped.step)
-    lead = "The best step was kept." if kept else "The last step was kept, which is past the best."
+    lead = "The best step was saved." if kept else "The last step was saved, which is past the best."
     change: dict[str, SettingValue] = {}
     if not kept and config.get("load_best_model_at_end") is False:
         lead, change = (
-            "The last step was kept, which is past the best: keep the best.",
+            "The last step was saved, which is past the best: save the best.",
             {"load_best_model_at_end": True},
         )
     fewer = max(0.5, math.ceil(2 * epochs * best / int(stopped.step)) / 2)
     if stopped.reason != "epochs" or fewer >= epochs:
         lower = advise_lower_rate(config, f"{lead} Smaller steps may reach a lower loss before it overfits.")
         return lower and replace(lower, change=change | lower.change)
-    text = f"{lead} {formatting.format_epochs(fewer)} in place of {epochs:g} would stop near it."
+    text = f"{lead} {formatting.format_epochs(fewer)} instead of {epochs:g} would stop near it."
     return AdviceItem(text=text, change=change | {"num_train_epochs": fewer})
 
 
 def _advise_longer_training(stopped: TrainingStop, config: VerdictConfig, lead: str) -> AdviceItem | None:
-    """More of what ended the run: steps, patience or epochs; no limit that is left ends it as soon."""
+    """Advise more of what ended the run: steps, patience or epochs, so that no remaining limit ends it as
+    early.
+    """
     if stopped.reason == "forgetting":
-        return advise_lower_rate(config, f"{lead} it was stopped for what it forgot.")
+        return advise_lower_rate(config, f"{lead} it was stopped because of forgetting.")
     if stopped.reason == "early_stopping":
         patience = 2 * int(config.get("early_stopping_patience") or 1)
         if patience > MAX_PATIENCE:
-            return AdviceItem(text=f"{lead} switch early stopping off.", change={"early_stopping": False})
+            return AdviceItem(text=f"{lead} turn off early stopping.", change={"early_stopping": False})
         text = f"{lead} let early stopping wait for {formatting.plural(patience, 'validation')}."
         return AdviceItem(text=text, change={"early_stopping_patience": patience})
     epochs, limit = float(config.get("num_train_epochs") or 0), config.get("max_steps")
     if stopped.reason == "max_steps" and limit:
         steps, change = 2 * int(limit), dict[str, SettingValue]()
-        if 0 < epochs <= MAX_EPOCHS / 2:  # the epochs were longer than the limit: twice of both is enough
+        if 0 < epochs <= MAX_EPOCHS / 2:  # the epochs were longer than the limit: doubling both is enough
             change = {"num_train_epochs": 2 * epochs}
         return AdviceItem(text=f"{lead} try {steps:,} steps.", change={"max_steps": steps, **change})
     if not 0 < epochs < ADVISED_MAX_EPOCHS:
@@ -227,14 +236,17 @@ def _advise_longer_training(stopped: TrainingStop, config: VerdictConfig, lead: 
 def advise_more_rows(
     gain: Interval, split: JudgingSplit, config: VerdictConfig, *, most: int = MAX_ROWS
 ) -> AdviceItem:
-    """More held-out rows, as far as a split holds out any, or as `most` of them are asked."""
+    """Advise more held-out rows, up to the maximum of a split, or up to `most`."""
     needed = estimate_rows_needed(gain, gain.value)
     enough = needed if needed is not None and needed > gain.n else None
     about = f"about {formatting.round_significant(enough or 0):,.0f}"
     size = f"a gain of this size needs {about if (enough or 0) <= MAX_NEEDED else f'over {MAX_NEEDED:,}'}"
     size += " of them"
     if gain.n >= most:
-        text = f"All {gain.n:,} held-out rows can't tell it from noise, and a split holds out no more"
+        text = (
+            f"It can't be distinguished from noise on all {gain.n:,} held-out rows, and a split holds out"
+            " no more"
+        )
         return AdviceItem(text=f"{text}{f'; {size}' if enough else ''}.", change={})
     wanted = min(most, int(formatting.round_significant(enough))) if enough else 2 * gain.n
     held = advise_hold_out(min(most, max(wanted, gain.n + 1)), gain.n, split, config)
@@ -243,60 +255,61 @@ def advise_more_rows(
         text += f": {size}"
         if enough > most:
             limit = "a split holds out" if most == MAX_ROWS else "are asked"
-            text += f", and {most} is the most that {limit}, so that it may stay open"
+            text += f", and {most} is the most that {limit}, so it may stay inconclusive"
     return AdviceItem(text=f"{text}.", change=held.change)
 
 
 def advise_hold_out(wanted: int, n: int, split: JudgingSplit, config: VerdictConfig) -> AdviceItem:
-    """To judge on `wanted` held-out rows where there were `n`; the text without its full stop."""
+    """Advise judging on `wanted` held-out rows instead of `n`; the text has no full stop."""
     own = config.get("test_size") if split == "test" else config.get("validation_size")
     share, limit = float(own or 0.1), int(config.get("max_eval_rows", MAX_ROWS))
     change: dict[str, SettingValue] = {
         f"{split}_size": min(MAX_SHARE, formatting.round_significant(share * wanted / n)),
         "max_eval_rows": min(MAX_ROWS, max(limit, wanted)),
     }
-    text = "Judge on more held-out rows"
-    if config.get("split_by") == "given":  # parts are as the file says, whatever their sizes
+    text = "Evaluate on more held-out rows"
+    if config.get("split_by") == "given":  # the file determines the parts, whatever their sizes
         del change[f"{split}_size"]
         if n < limit:
-            text, change = f"{text}, which the file has to name as such", {}
+            text, change = f"{text}, marked as such in the file", {}
     elif share >= MAX_SHARE and n < limit:
-        text, change = f"{text}, which takes more data: half of it is held out", {}
+        text, change = f"{text}, which requires more data: half of it is held out", {}
     return AdviceItem(text=text, change=change)
 
 
 @dataclass(frozen=True)
 class CheckpointChoice:
-    """`steps`: validations after step 0 of which the judged model is the best, on the same rows; 0 where none
-    was chosen, or other rows judge it."""
+    """Checkpoint selection. `steps`: validations after step 0 of which the judged model is the best, on the
+    same rows; 0 if none was chosen, or if other rows judge it.
+    """
 
     steps: int = 0
 
     @property
     def confidence(self) -> float:
-        """Of each interval."""
+        """Confidence level of each interval."""
         return 1 - 0.05 / max(1, self.steps)
 
     @property
     def basis(self) -> str:
-        """What an interval is called: "95% interval", or that it is one over several steps."""
+        """Name of an interval: "95% interval", or that it is one over several steps."""
         return f"95% interval over {self.steps} steps" if self.steps > 1 else "95% interval"
 
     @property
     def sentences(self) -> list[str]:
-        """What a reader must know of it; none where there was no choice."""
+        """What a reader must know about the choice; empty if there was none."""
         if self.steps < 2:
             return []
         best_of = formatting.plural(self.steps, "validation")
         return [
-            f"There are no test rows: the step was chosen as the best of {best_of} on the same rows that"
-            " judge it. The intervals are widened for that; the figures themselves are those of the luckiest"
-            " step, and test rows would show less."
+            f"No test rows: the step was selected as the best of {best_of} on the same rows that evaluate"
+            " it. Intervals are widened for that; the figures themselves are those of the luckiest step and"
+            " would be lower on test rows."
         ]
 
 
 def find_checkpoint_choice(split: JudgingSplit, course: RunCurves, config: VerdictConfig) -> CheckpointChoice:
-    """split: whose rows judge."""
+    """Return the checkpoint choice. split: the rows that judge."""
     kept_best = config.get("load_best_model_at_end", True) or course.stopped.reason == "early_stopping"
     if split != "validation" or not kept_best:
         return CheckpointChoice()

@@ -1,13 +1,13 @@
-"""Whether validation loss rose after its best step while training went on, and since when.
+"""Whether validation loss rose after its best step while training continued, and since when.
 
-The best of k validations is partly the luckiest: of a flat, noisy curve the minimum always lies below
-the end. So the rise from the best to the last validation is measured on the same rows in pairs, at a
-confidence widened for the k - 1 steps that could have been picked (Bonferroni). It must also be more than
-what validation loss moves from step to step (`run_curve.py`), which all rows share, and it must matter: a
-rise of under 1% is not called overfitting, however sure. A rise in which training loss rises too is
-instability, not overfitting, and is called so; where it diverged (`stages.py`), nothing else is
-said of the course. A loss that falls towards its baseline and never gets below it has learned nothing yet,
-and is not called "still learning". GL and PQ are Prechelt's (1998, "Early Stopping: But When?").
+The best of k validations is partly the luckiest: on a flat, noisy curve the minimum is always below the
+end. So the rise from the best to the last validation is measured in pairs on the same rows, at a
+confidence widened for the k - 1 steps that could have been picked (Bonferroni). It must also exceed the
+noise of validation loss from step to step (`run_curve.py`), which all rows share, and it must matter: a
+rise of under 1% is not called overfitting, however significant. A rise in which training loss rises too is
+called instability, not overfitting; if training diverged (`stages.py`), nothing else is concluded from the
+curve. A loss that falls towards its baseline and never gets below it has learned nothing yet, and is not
+called "still learning". GL and PQ are Prechelt's (1998, "Early Stopping: But When?").
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from engine.evaluation.training_curve.stages import (
 from store.core import formatting
 from store.evaluation.verdict_schemas import Overfitting, OverfittingState
 
-MATERIAL_GL = 1.0  # per cent of the best loss: a smaller rise doesn't matter
+MATERIAL_GL = 1.0  # percent of the best loss; a smaller rise is immaterial
 NOT_A_NUMBER = "Training diverged: validation loss stopped being a number."
 
 Array = NDArray[np.float64]
@@ -46,7 +46,7 @@ Array = NDArray[np.float64]
 def assess_overfitting(
     course: LossCurves, memory: RowMemorisation = NO_MEMORY, *, unit: str = "nats a token"
 ) -> Overfitting:
-    """The `overfitting` part of a verdict; `unit` is that of the loss."""
+    """Build the `overfitting` part of a verdict; `unit` is that of the loss."""
     shape = _determine_shape(course.validations, course.train_curve, unit)
     finite = [v for v in course.validations if _is_finite(v)]
     points = list_gap_points(course.train_probe, finite)
@@ -80,9 +80,11 @@ def assess_overfitting(
 def find_onset(
     validations: Sequence[Validation], train_curve: TrainCurve, looks: int
 ) -> tuple[int, int, Interval] | None:
-    """Since which step it surely overfits, its best step, and the rise since that one; None where that is not
-    sure, now and at the validation before. For a run that is asked `looks` times while it trains: the
-    confidence is widened for these too."""
+    """Return the step since which the run significantly overfits, its best step, and the rise since then;
+    None unless it is significant now and at the previous validation.
+
+    For a run that is checked `looks` times during training; the confidence is widened for these too.
+    """
     finite = [v for v in validations if _is_finite(v)]
     if len(finite) < max(3, len(validations)):
         return None
@@ -97,7 +99,7 @@ def find_onset(
 
 
 def _find_significant_rise(validations: list[Validation], looks: int) -> tuple[int, Interval] | None:
-    """The place of the best validation, and the rise since, where that is sure and matters."""
+    """Return the index of the best validation and the rise since, if it is significant and material."""
     losses = run_curve.mean_losses(validations)
     best, last = int(losses.argmin()), len(validations) - 1
     if best == last:
@@ -110,7 +112,7 @@ def _find_significant_rise(validations: list[Validation], looks: int) -> tuple[i
 
 
 def _compute_tolerances(validations: list[Validation], looks: int) -> tuple[float, float]:
-    """Confidence over rows and reach of the noise of steps, for a run that is looked at so many times."""
+    """Return the confidence over rows and the reach of the step noise, for a run checked this many times."""
     steps = max(looks, len(validations))
     noise = run_curve.estimate_rise_noise(run_curve.mean_losses(validations))
     return 1 - 0.05 / ((len(validations) - 1) * steps), noise.beyond_one(steps)
@@ -144,7 +146,7 @@ def _determine_shape(validations: Sequence[Validation], train_curve: TrainCurve,
 
 
 def _describe_above_baseline(validations: list[Validation], baseline: Validation | None, unit: str) -> str:
-    """That no validation lies below the baseline; empty where one does, or there is none."""
+    """Describe that no validation is below the baseline; empty if one is, or without a baseline."""
     if baseline is None or not validations or not _is_finite(baseline):
         return ""
     best = validations[int(run_curve.mean_losses(validations).argmin())]
@@ -153,13 +155,13 @@ def _describe_above_baseline(validations: list[Validation], baseline: Validation
         return ""
     return (
         f"Validation loss did not get below its level without training (step {int(baseline.step):,}): at"
-        f" step {int(best.step):,}, its lowest since, it lies {_format_rise(gap)} {unit} above it"
-        f" (on {formatting.plural(gap.n, 'row')})."
+        f" step {int(best.step):,}, its lowest since, it is {_format_rise(gap)} {unit} above it (on"
+        f" {formatting.plural(gap.n, 'row')})."
     )
 
 
 def _measure_shape(validations: list[Validation], train_curve: TrainCurve) -> LossShape:
-    """Best and last step, and Prechelt's figures; nothing is decided yet."""
+    """Return best and last step, and Prechelt's figures, with an undecided state."""
     if not validations:
         return LossShape("unclear", "")
     losses = run_curve.mean_losses(validations)
@@ -175,21 +177,21 @@ def _measure_shape(validations: list[Validation], train_curve: TrainCurve) -> Lo
 
 
 def compute_generalisation_loss(losses: ArrayLike) -> Array:
-    """GL of each validation: 100 (loss / lowest so far - 1), in per cent; shape [validations]."""
+    """Compute GL of each validation: 100 (loss / lowest so far - 1), in percent; shape [validations]."""
     values = np.asarray(losses, dtype=np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a hinge can reach 0
+    with np.errstate(divide="ignore", invalid="ignore"):  # a hinge loss can reach 0
         return 100 * (values / np.minimum.accumulate(values) - 1)
 
 
 def compute_training_progress(strip: ArrayLike) -> float:
-    """P_k of the training losses since the validation before: 1000 (mean / min - 1), per mille."""
+    """Compute P_k of the training losses since the previous validation: 1000 (mean / min - 1), per mille."""
     values = np.asarray(strip, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(1000 * (values.mean() / values.min() - 1))
 
 
 def compute_progress_quotient(losses: ArrayLike, steps: Sequence[int], train_curve: TrainCurve) -> Array:
-    """PQ = GL / P_k of each validation; NaN where no training loss or no progress lies before it."""
+    """Compute PQ = GL / P_k of each validation; NaN without training loss or progress before it."""
     gl = compute_generalisation_loss(losses)
     quotients = np.full(len(gl), math.nan)
     for index in range(1, len(gl)):
@@ -208,8 +210,9 @@ def _decide_state(
     train_curve: TrainCurve,
     unit: str,
 ) -> tuple[OverfittingState, str]:
-    """State and sentence. rows: the rise between the two models as the rows show it; rise: with the noise of
-    steps, which the later steps may undo."""
+    """Return state and sentence. rows: the rise between the two models as shown by the rows; rise: including
+    the step noise, which later steps may undo.
+    """
     steps = [int(v.step) for v in validations]
     where = f"between step {steps[best]:,} and step {steps[-1]:,}"
     material = MATERIAL_GL / 100 * abs(run_curve.mean_loss(validations[best]))
@@ -231,13 +234,13 @@ def _decide_state(
         return "none", f"No overfitting: validation loss rose by less than 1% {where}."
     if rows.above and rows.value < material:
         less = f"{_format_rise(rows)} {unit} {where} (on {on})"
-        return "none", f"No overfitting to speak of: validation loss rose by {less}, under 1%."
-    noise = "what it moves from step to step" if rows.above else "noise"
+        return "none", f"No relevant overfitting: validation loss rose by {less}, under 1%."
+    noise = "the variation between steps" if rows.above else "noise"
     return "unclear", f"A rise of validation loss of {amount} can't be distinguished from {noise}."
 
 
 def _find_start(validations: list[Validation], best: int, confidence: float, reach: float) -> int:
-    """The first step from which every later validation is surely above the best one."""
+    """Return the first step from which every later validation is significantly above the best one."""
     since = int(validations[-1].step)
     for later in reversed(validations[best + 1 :]):
         if not run_curve.compute_loss_rise(validations[best], later, confidence, reach).above:
@@ -247,14 +250,16 @@ def _find_start(validations: list[Validation], best: int, confidence: float, rea
 
 
 def _has_training_loss_risen(train_curve: TrainCurve, steps: list[int], best: int) -> bool:
-    """Training loss after the best step is surely higher than in the strip before it (Welch, one-sided)."""
-    from scipy import stats  # here: half a second, and the screens only draw
+    """Return whether training loss after the best step is significantly higher than in the interval before it
+    (Welch, one-sided).
+    """
+    from scipy import stats  # lazy: takes half a second, which the pages don't need
 
     before = _slice_train_curve(train_curve, steps[best - 1] if best else -1, steps[best])
     after = _slice_train_curve(train_curve, steps[max(best, len(steps) - 2)], steps[-1])
     if not np.isfinite(after).all():
         return True
-    if len(before) < 2 and len(after) and len(train_curve):  # it was best before there was much training
+    if len(before) < 2 and len(after) and len(train_curve):  # it was best before much training
         level = before[0] if len(before) else train_curve[0][1]
         return bool(np.median(after) > stages.MATERIAL_RISE * level)
     if len(before) < 2 or len(after) < 2:

@@ -1,7 +1,7 @@
-"""The curve of a run, as everything that judges it reads it: losses, the task's own metric, and their noise.
+"""Curve of a run, as read by everything that judges it: losses, the task's own metric, and their noise.
 
-Rows that two validations share can't tell how unlike the next model will be: the noise from step to step is
-what the curve itself does not explain. Pure.
+Rows shared by two validations can't show how different the next model will be: the noise from step to step
+is what the curve itself does not explain. Pure functions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from store.jobs.schemas import ValidationSums
 
 @dataclass(kw_only=True)
 class Validation:
-    """`loss_sums` (nats) and `tokens` have one entry for each of `row_ids`."""
+    """One validation. `loss_sums` (nats) and `tokens` have one entry for each of `row_ids`."""
 
     step: int
     row_ids: ArrayLike
@@ -37,8 +37,9 @@ TrainCurve = Sequence[tuple[int, float]]  # (step, training loss)
 
 @dataclass(kw_only=True)
 class MetricValues:
-    """The task's metric at one step, higher is better: `values` and `weights` have one entry for each of
-    `row_ids`."""
+    """The task's metric at one step, higher is better. `values` and `weights` have one entry for each of
+    `row_ids`.
+    """
 
     step: int
     row_ids: ArrayLike
@@ -47,7 +48,7 @@ class MetricValues:
 
 
 class MetricCurve(NamedTuple):
-    """What the task's metric is called in words, and its values by step; none where it was not measured."""
+    """Name of the task's metric in words, and its values by step; empty if it was not measured."""
 
     name: str = ""
     values: Sequence[MetricValues] = ()
@@ -58,9 +59,10 @@ NO_METRIC = MetricCurve()
 
 @dataclass(frozen=True, kw_only=True)
 class LossCurves:
-    """validations: in order of steps, on the same rows, step 0 (the base model) first. train_probe: a fixed
-    probe of training rows at the same steps. baseline: what a new head is held against on the same rows in
-    place of step 0."""
+    """Losses of a run. validations: in order of steps, on the same rows, step 0 (the base model) first.
+    train_probe: a fixed probe of training rows at the same steps. baseline: what a new head is compared
+    with on the same rows instead of step 0.
+    """
 
     validations: Sequence[Validation] = ()
     baseline: Validation | None = None
@@ -71,7 +73,7 @@ class LossCurves:
 
 @dataclass(frozen=True, kw_only=True)
 class RunCurves(LossCurves):
-    """With how training ended."""
+    """Loss curves and how training ended."""
 
     stopped: TrainingStop
 
@@ -79,7 +81,8 @@ class RunCurves(LossCurves):
 @dataclass(frozen=True)
 class RowMemorisation:
     """What a run remembers of single rows: whether training rows can be told from held-out ones, and whether
-    they come out word for word; None where that was not asked."""
+    they can be extracted verbatim; None if not measured.
+    """
 
     membership: Membership | None = None
     extraction: Extraction | None = None
@@ -89,14 +92,15 @@ NO_MEMORY = RowMemorisation()
 
 
 class VerdictConfig(TypedDict, total=False):
-    """Fields of a train config and its split that verdicts, advice and forgetting rest on; a run from before
-    a field was there lacks it."""
+    """Fields of a train config and its split used by verdicts, advice and forgetting; a run from before a
+    field existed lacks it.
+    """
 
     task: str
     loss_type: str
     label_smoothing: float
     learning_rate: float | None
-    default_learning_rate: float  # of the method, for this task and a model of this size
+    default_learning_rate: float  # of the method, for this task and model size
     lr_scheduler_type: str
     warmup_steps: float
     max_grad_norm: float
@@ -117,15 +121,17 @@ class VerdictConfig(TypedDict, total=False):
     probe_tasks: list[str]
 
 
-# The task's own metric at each validation, higher is better: what counts beside the loss.
+# The task's own metric at each validation, higher is better.
 #
-# Three of the four kinds come from the same pass as the loss and cost nothing:
-# accuracy  rows whose class is right (a classification head)
-# label     rows whose every trained token is the model's first choice: answering greedily, it gives exactly
-# the label, closing token included
-# tokens    trained tokens that are the first choice, in supervised tuning
-# pairs     pairs in which the chosen answer gained on the rejected one, against the base model
-# Beside them stands the score of answers that were generated for a few validation rows. Pure.
+# These kinds come from the same pass as the loss and cost nothing:
+#
+# - accuracy: rows whose class is right (a classification head)
+# - label: rows whose every trained token is the model's first choice: greedy decoding gives exactly the
+#   label, closing token included
+# - tokens: trained tokens that are the first choice, in supervised tuning
+# - pairs: pairs in which the chosen answer gained on the rejected one, relative to the base model
+#
+# There is also the score of answers that were generated for a few validation rows.
 
 MetricKind = Literal["accuracy", "label", "tokens", "pairs"]
 CurveKind = Literal[MetricKind, "answers"]
@@ -140,7 +146,7 @@ METRIC_WORDS: dict[MetricKind, str] = {
 def build_metric_values(
     kind: MetricKind, step: int, row_ids: ArrayLike, correct: ArrayLike, tokens: ArrayLike
 ) -> MetricValues:
-    """The metric of one validation, from what each of its rows got right of so many tokens."""
+    """Compute the metric of one validation from each row's correct and total tokens."""
     right, counted = np.asarray(correct, np.float64), np.asarray(tokens, np.float64)
     if kind == "tokens":
         values, weights = right / np.maximum(counted, 1), counted
@@ -151,8 +157,9 @@ def build_metric_values(
 
 
 def compute_metric_curve(kind: CurveKind, steps: Iterable[ValidationSums]) -> list[MetricPoint]:
-    """The metric at each step, with 95% intervals over rows, from sums over its rows
-    (`store.evaluation.scored_rows`)."""
+    """Compute the metric at each step, with 95% intervals over rows, from sums over its rows
+    (`store.evaluation.scored_rows`).
+    """
     points: list[MetricPoint] = []
     for sums in steps:
         n, share = int(sums.n), kind in ("accuracy", "label", "pairs")
@@ -169,8 +176,9 @@ def compute_metric_curve(kind: CurveKind, steps: Iterable[ValidationSums]) -> li
 
 
 def _compute_unanimous_limits(value: float, n: int, kind: str) -> tuple[float, float] | tuple[None, None]:
-    """Limits where all rows agree, which makes nothing certain: of a share, up to z²/(n + z²) of all rows may
-    be otherwise; none of answers, as their metric may have no bounds."""
+    """Return limits for rows that all agree, which makes nothing certain: for a share, up to z²/(n + z²) of
+    all rows may differ; none for answers, as their metric may have no bounds.
+    """
     if kind == "answers":
         return None, None
     z = float(special.ndtri(0.975))
@@ -179,8 +187,9 @@ def _compute_unanimous_limits(value: float, n: int, kind: str) -> tuple[float, f
 
 
 def _estimate_ratio(sums: ValidationSums) -> Estimate:
-    """By linearisation (Cochran 1977, section 6.3) and Student's t at the effective number of rows, as sums
-    allow; no limits of effectively under MIN_ROWS."""
+    """Estimate by linearization (Cochran 1977, section 6.3) and Student's t at the effective number of rows,
+    as the sums allow; no limits if there are effectively fewer than MIN_ROWS.
+    """
     n, x, w = int(sums.n), float(sums.x), float(sums.w)
     xx, xw, ww = float(sums.xx), float(sums.xw), float(sums.ww)
     value = x / w
@@ -192,36 +201,42 @@ def _estimate_ratio(sums: ValidationSums) -> Estimate:
     return Estimate(value=value, low=value - half, high=value + half, n=n)
 
 
-# By how much validation loss moves from step to step for no reason that lasts, and whether a rise is beyond
-# it.
+# Transient noise of validation loss from step to step, and whether a rise exceeds it.
 #
-# Rows that two validations share can't tell this: they say how unlike the two models are, not whether the
-# next model will be like the later one. The course itself shows it. A course that overfits falls to its
-# best step and rises after it; what such a course does not explain (the residuals of isotonic regression
-# either way) is noise of steps. A short or smooth course shows little of it, so that it is taken together
-# with a noise of USUAL of the loss, which counts as much as WEIGHT residuals would. Pure.
+# Rows shared by two validations can't show this: they show how different the two models are, not whether the
+# next model will be like the later one. The curve itself does. A curve that overfits falls to its best step
+# and rises after it; what such a curve does not explain (the residuals of isotonic regression on either side)
+# is step noise. A short or smooth curve shows little of it, so it is combined with a noise of TYPICAL_NOISE
+# of the loss, with the weight of PRIOR_DEGREES residuals.
 
 TYPICAL_NOISE = 0.005  # of the loss
 PRIOR_DEGREES = 4.0  # degrees of freedom
-ROUGH_USUAL, ROUGH_WEIGHT, ROUGH_MOST = 0.016, 2.0, 3.0  # of a rise: of the loss; see `of_rough`
-# Of a second difference, where the noise has a variance of 1: nearer to that of noise that lasts
-# (autoregressive, 0.7: 1.4) than of noise that doesn't (6).
+ROUGH_USUAL, ROUGH_WEIGHT, ROUGH_MOST = (
+    0.016,
+    2.0,
+    3.0,
+)  # of a rise, relative to the loss; see `estimate_roughness_noise`
+# Variance of a second difference for noise of variance 1: closer to that of persistent noise (autoregressive,
+# 0.7: 1.4) than of independent noise (6).
 CHANGE_VARIANCE = 1.8
-DESCENT = 0.7  # the best step is the luckiest, by which residuals are too small: 1 - 0.7/sqrt(steps) of them
+DESCENT = 0.7  # the best step is the luckiest, so residuals are only 1 - 0.7/sqrt(steps) of the true ones
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class StepNoise:
-    """`sigma` (in the unit of the loss) of one validation, known from so many degrees of freedom."""
+    """Noise of one validation: `sigma` (in the unit of the loss), estimated with `degrees` degrees of
+    freedom.
+    """
 
     sigma: float
     degrees: float
 
     def beyond_one(self, steps: int) -> float:
-        """How far the last of so many validations lies above the lowest by noise alone in 2.5 of 100 courses
-        at most (Bonferroni over the steps that could have been the lowest)."""
+        """Return how far the last of this many validations is above the lowest by noise alone in at most 2.5
+        of 100 curves (Bonferroni over the steps that could have been the lowest).
+        """
         return self._reach(float(special.stdtrit(self.degrees, 1 - 0.025 / max(1, steps - 1))))
 
     def _reach(self, quantile: float) -> float:
@@ -229,17 +244,17 @@ class StepNoise:
 
 
 def mean_loss(validation: Validation) -> float:
-    """The loss a token; not a number where one row's is not."""
+    """Return the loss per token; NaN if one row's is."""
     return float(np.sum(validation.loss_sums) / np.sum(validation.tokens))
 
 
 def mean_losses(validations: Sequence[Validation]) -> Floats:
-    """Of each of them."""
+    """Return the loss per token of each validation."""
     return np.array([mean_loss(validation) for validation in validations])
 
 
 def estimate_curve_noise(losses: Floats) -> StepNoise:
-    """From the mean losses [validations], which are finite."""
+    """Estimate the noise from the mean losses [validations], which are finite."""
     best = int(losses.argmin())
     falling, above = (
         _compute_isotonic_residuals(losses[: best + 1][::-1]),
@@ -254,12 +269,13 @@ def estimate_curve_noise(losses: Floats) -> StepNoise:
 
 
 def estimate_rise_noise(losses: Floats) -> StepNoise:
-    """The noise that a rise after the best step is held against: no less than that rise is rough.
+    """Estimate the noise that a rise after the best step is tested against, at least the roughness of that
+    rise.
 
-    Levels that may rise explain most of a few noisy values, and noise that lasts over steps looks like a
-    trend: with a noise of 2%, flat courses of 5 and 10 validations were called overfitting in 24 and 9 of
-    100, and in 22 and 23 where it is 0.7 of the noise before. What lies before the best step is a turn, and
-    says nothing of noise.
+    An isotonic fit explains most of a few noisy values, and persistent noise looks like a trend: with a
+    noise of 2%, flat curves of 5 and 10 validations were called overfitting in 24 and 9 of 100 cases, and
+    in 22 and 23 if the noise is autoregressive (0.7 of the noise before). The part before the best step
+    contains a turn, and says nothing about noise.
     """
     fitted, best = estimate_curve_noise(losses), int(losses.argmin())
     rough = estimate_roughness_noise(losses[best:], ROUGH_USUAL * abs(float(losses[best])))
@@ -267,9 +283,11 @@ def estimate_rise_noise(losses: Floats) -> StepNoise:
 
 
 def estimate_roughness_noise(values: Floats, usual: float) -> StepNoise:
-    """From how much the slope changes (second differences), whatever the trend; taken together with a noise
-    of `usual`, in the unit of the values, which counts as much as ROUGH_WEIGHT of them, and no more than
-    ROUGH_MOST times it: a loss that runs away is rough, too."""
+    """Estimate the noise from changes of the slope (second differences), whatever the trend.
+
+    It is combined with a noise of `usual`, in the unit of the values, with the weight of ROUGH_WEIGHT of
+    them, and limited to ROUGH_MOST times it: a loss that runs away is rough, too.
+    """
     changes = np.diff(values, 2)
     weight = ROUGH_WEIGHT + len(changes)
     squares = ROUGH_WEIGHT * usual * usual + float(np.square(changes).sum()) / CHANGE_VARIANCE
@@ -277,8 +295,9 @@ def estimate_roughness_noise(values: Floats, usual: float) -> StepNoise:
 
 
 def widen_by_noise(rows: Interval, reach: float) -> Interval:
-    """An interval over rows with `reach`, the noise of steps, added to its limits in squares (as Zou and
-    Donner 2008 put limits of two estimates together)."""
+    """Add `reach`, the step noise, to the limits of an interval over rows in squares (as Zou and Donner 2008
+    combine the limits of two estimates).
+    """
     if rows.low is None or rows.high is None or not reach:
         return rows
     low, high = math.hypot(rows.value - rows.low, reach), math.hypot(rows.high - rows.value, reach)
@@ -286,8 +305,9 @@ def widen_by_noise(rows: Interval, reach: float) -> Interval:
 
 
 def _compute_isotonic_residuals(rising: Floats) -> tuple[float, int]:
-    """Sum of squares about the rising course that fits best, and values less levels of that course (its
-    expected sum, in units of the variance: Meyer and Woodroofe 2000)."""
+    """Return the sum of squares about the best-fitting rising curve, and the number of values minus the
+    levels of that curve (its expected sum, in units of the variance: Meyer and Woodroofe 2000).
+    """
     fit = optimize.isotonic_regression(rising)
     return float(np.square(rising - fit.x).sum()), len(rising) - (len(fit.blocks) - 1)
 
@@ -295,9 +315,10 @@ def _compute_isotonic_residuals(rising: Floats) -> tuple[float, int]:
 def compute_loss_rise(
     before: Validation, after: Validation, confidence: float, reach: float = 0.0
 ) -> Interval:
-    """Rise of the loss a token from one validation to another, on the same rows in the same order.
+    """Compute the rise of the loss per token from one validation to another, on the same rows in the same
+    order.
 
-    reach: of the noise of steps (`with_reach`). Raises ValueError where the rows differ.
+    reach: of the step noise (`widen_by_noise`). Raises ValueError if the rows differ.
     """
     if not np.array_equal(np.asarray(before.row_ids), np.asarray(after.row_ids)):
         raise ValueError(f"Validations at steps {before.step} and {after.step} are of different rows.")

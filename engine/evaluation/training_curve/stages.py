@@ -1,7 +1,8 @@
-"""Where a run ended: learning, converged, overfitting, memorising, diverged, or can't be told.
+"""Stage at which a run ended: learning, converged, overfitting, memorising, diverged, or unclear.
 
-Two measurements stand below it: the gap between the losses of training and held-out rows (Welch, as they are
-different rows), and whether the training loss surely and lastingly rose, by medians of blocks of steps. Pure.
+It builds on two measurements: the gap between the losses of training and held-out rows (Welch, as they are
+different rows), and whether the training loss significantly and lastingly rose, by medians of blocks of
+steps. Pure functions.
 """
 
 from __future__ import annotations
@@ -30,19 +31,21 @@ from store.evaluation.verdict_schemas import GapLevel, GapPoint, MetricDivergenc
 
 # How much better a model is on rows it was trained on than on rows it never saw.
 #
-# gap = validation loss - training loss, a token, of a fixed probe of training rows and of the validation
+# gap = validation loss - training loss, per token, of a fixed probe of training rows and of the validation
 # rows, both measured in evaluation mode. They are two independent samples, so their errors add up (Welch).
-# They may differ before any training: `growth` is the gap minus that of step 0, in pairs over the same
-# rows, which takes that off and is surer. The relative gap, gap / validation loss, is amber from .1 and red
-# from .3 where its whole interval lies above. Pure.
+# They may differ before any training: `growth` is the gap minus that of step 0, paired over the same rows,
+# which removes that and is more precise. The relative gap, gap / validation loss, is amber from .1 and red
+# from .3 if its whole interval is above.
 
 RELATIVE_GAP = {"amber": 0.1, "red": 0.3}
 
 
 def compute_train_gaps(train: Sequence[Validation], validation: Sequence[Validation]) -> list[GapPoint]:
-    """The gap at each step that both were measured at, green where it is surely under amber. Steps with a
-    loss that is not a number are left out. Raises ValueError where the rows of one kind are not the same at
-    every step."""
+    """Compute the gap at each step where both were measured; green if it is significantly below amber.
+
+    Steps with a loss that is not a number are left out. Raises ValueError if the rows of one kind differ
+    between steps.
+    """
     seen = {int(v.step): v for v in validation if _is_finite(v)}
     pairs = [(t, seen[int(t.step)]) for t in train if int(t.step) in seen and _is_finite(t)]
     points: list[GapPoint] = []
@@ -69,7 +72,7 @@ def compute_train_gaps(train: Sequence[Validation], validation: Sequence[Validat
 
 
 def describe_gap(points: Sequence[GapPoint], unit: str = "nats a token") -> str:
-    """The last gap in words; empty where there is none."""
+    """Describe the last gap in words; empty if there is none."""
     if not points:
         return ""
     last = points[-1]
@@ -90,7 +93,7 @@ def describe_gap(points: Sequence[GapPoint], unit: str = "nats a token") -> str:
     sentence = f"Validation loss is {way} than loss on training rows by {amount}, {share}"
     growth = get_limits(last.growth) if last.growth else None
     if growth and growth[0] <= 0 <= growth[1]:
-        return f"{sentence}; it did not surely grow in training."
+        return f"{sentence}; it did not grow significantly in training."
     return f"{sentence}."
 
 
@@ -110,7 +113,7 @@ def _compute_change(first: Validation, later: Validation) -> Interval:
 
 
 def _subtract_intervals(first: Interval, second: Interval) -> Interval:
-    """Of two independent estimates; degrees of freedom by Welch and Satterthwaite."""
+    """Subtract two independent estimates; degrees of freedom by Welch and Satterthwaite."""
     value, n = first.value - second.value, first.n + second.n
     if first.se is None or second.se is None:
         return Interval(value, None, None, n)
@@ -124,7 +127,7 @@ def _subtract_intervals(first: Interval, second: Interval) -> Interval:
 
 
 def _compute_relative_gap(inside: Interval, outside: Interval) -> Interval:
-    """1 - training loss / validation loss, by the delta method."""
+    """Compute 1 - training loss / validation loss, by the delta method."""
     if outside.value <= 0:
         return Interval(0.0, None, None, inside.n + outside.n)
     ratio = inside.value / outside.value
@@ -143,32 +146,32 @@ def _classify_gap(relative: Interval) -> GapLevel:
     return "green" if relative.high < RELATIVE_GAP["amber"] else "unclear"
 
 
-# Whether training diverged: the training loss surely and lastingly rose above where it began, or lost what
-# it had gained.
+# Whether training diverged: the training loss significantly and lastingly rose above where it began, or lost
+# what it had gained.
 #
-# The losses of batches are noisy, so levels are medians of blocks of steps, which a batch or two can't
-# move; the first steps, taken before weights have moved much, are a level too. Each of the last LASTING
-# blocks must lie above an earlier level: by a quarter of it, by half of what the loss had fallen until
-# there, and by more than levels differ for no reason, at a confidence widened for the levels that could
-# have been picked (Bonferroni). That noise is the larger of what steps show and of what blocks show, as the
-# noise of batches may last over steps. A spike that heals has its steps back at the old level before so
-# many blocks are over. The price: what diverges within the last LASTING blocks is not told apart from such
-# a spike. Pure.
+# The losses of batches are noisy, so levels are medians of blocks of steps, which a batch or two can't move;
+# the first steps, taken before weights have moved much, are a level too. Each of the last LASTING_BLOCKS
+# blocks must be above an earlier level: by a quarter of it, by half of what the loss had fallen until there,
+# and by more than the noise between levels, at a confidence widened for the levels that could have been
+# picked (Bonferroni). That noise is the larger of what steps and what blocks show, as the noise of batches
+# may persist over steps. After a spike that recovers, the steps are back at the old level before that many
+# blocks are over. The price: a divergence within the last LASTING_BLOCKS blocks can't be distinguished from
+# such a spike.
 
 BLOCKS = 20  # of a whole run
 MIN_BLOCK = 5  # steps
-LASTING_BLOCKS = 3  # blocks, that the loss must have stayed up for
-MATERIAL_RISE = 1.25  # times the level that it rose from
-LOSS_FLOOR = 0.01  # of the first loss: below it a loss is as good as 0
-QUARTILE = 0.3186  # of the size of what is normally distributed, in standard deviations
-ERROR_OF_MEDIAN = math.sqrt(math.pi / 2)  # over that of a mean
+LASTING_BLOCKS = 3  # blocks for which the loss must have stayed up
+MATERIAL_RISE = 1.25  # times the level from which it rose
+LOSS_FLOOR = 0.01  # of the first loss; a lower loss counts as this
+QUARTILE = 0.3186  # lower quartile of the absolute value of a standard normal
+ERROR_OF_MEDIAN = math.sqrt(math.pi / 2)  # relative to that of a mean
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class LossLevel:
-    """The median training loss from one step to another; `error` is that of its logarithm."""
+    """Median training loss from one step to another; `error` is that of its logarithm."""
 
     first_step: int
     last_step: int
@@ -178,7 +181,7 @@ class LossLevel:
 
 @dataclass(frozen=True)
 class TrainingDivergence:
-    """From which level the training loss rose, to which it did at the end, and since when it stays up."""
+    """From which level to which final level the training loss rose, and since when it has stayed up."""
 
     lowest: LossLevel
     end: LossLevel
@@ -186,7 +189,7 @@ class TrainingDivergence:
 
     @property
     def sentence(self) -> str:
-        """What happened, in words."""
+        """Description in words."""
         rise = (f"{_format_loss(level.loss)} ({_format_steps(level)})" for level in (self.lowest, self.end))
         return f"Training diverged: the training loss rose from {' to '.join(rise)}."
 
@@ -194,8 +197,9 @@ class TrainingDivergence:
 def find_divergence(
     train_curve: TrainCurve, *, planned_steps: int = 0, looks: int = 1
 ) -> TrainingDivergence | None:
-    """None where it did not surely diverge. planned_steps: of the whole run, of one that still trains and is
-    asked `looks` times."""
+    """Find a significant divergence; None if there is none. planned_steps: of the whole run, for one that is
+    still training and is checked `looks` times.
+    """
     steps = np.array([step for step, _ in train_curve], np.int64)
     losses = np.array([loss for _, loss in train_curve], np.float64)
     size = max(MIN_BLOCK, max(planned_steps, len(losses)) // BLOCKS)
@@ -213,7 +217,9 @@ def find_divergence(
 
 
 def _compute_levels(steps: NDArray[np.int64], losses: Floats, size: int) -> list[LossLevel]:
-    """Of the first steps, and of each block of `size` steps; the blocks end with the last step."""
+    """Compute the levels of the first steps and of each block of `size` steps; the last block ends at the
+    last step.
+    """
     first = max(1, size // MIN_BLOCK)
     blocks = [(end - size, end) for end in range(len(losses), size - 1, -size)]
     spans = [(0, first), *reversed(blocks)]
@@ -221,9 +227,7 @@ def _compute_levels(steps: NDArray[np.int64], losses: Floats, size: int) -> list
     floor = LOSS_FLOOR * max(float(medians[0]), 1e-6)
     of_steps = _measure_spread(_take_logs(losses, floor), 1)
     logs = _take_logs(medians[1:], floor)
-    of_blocks = min(
-        _measure_spread(logs, order) for order in (1, 2)
-    )  # of a jump the first, of a slope the second
+    of_blocks = min(_measure_spread(logs, order) for order in (1, 2))  # 1 for a jump, 2 for a slope
     return [
         LossLevel(
             int(steps[start]),
@@ -236,13 +240,17 @@ def _compute_levels(steps: NDArray[np.int64], losses: Floats, size: int) -> list
 
 
 def _take_logs(losses: Floats, floor: float) -> Floats:
-    """Of those that are numbers: noise is a share of the loss."""
+    """Return logarithms of the finite losses: noise is proportional to the loss."""
     return np.log(np.maximum(losses[np.isfinite(losses)], floor))
 
 
 def _measure_spread(values: Floats, order: int) -> float:
-    """The standard deviation of values about a slow course, from their differences of that order. Their lower
-    quartile, as what the course itself does in a few places is no noise: of six blocks that is half."""
+    """Estimate the standard deviation of values about a slowly changing curve, from their differences of that
+    order.
+
+    The lower quartile is used, as what the curve itself does in a few places is not noise: of six blocks
+    that is half.
+    """
     differences = np.abs(np.diff(values, order))
     if not len(differences):
         return 0.0
@@ -250,8 +258,8 @@ def _measure_spread(values: Floats, order: int) -> float:
 
 
 def _has_risen(level: LossLevel, late: list[LossLevel], began: LossLevel, reach: float) -> bool:
-    """Each of the late levels is above it, by what matters and by what is sure."""
-    lost = (began.loss + level.loss) / 2  # half of what it had gained
+    """Return whether each of the late levels is above it, materially and significantly."""
+    lost = (began.loss + level.loss) / 2  # back to half of what it had gained
     return all(
         later.loss >= max(MATERIAL_RISE * level.loss, lost)
         and math.log(later.loss / level.loss) > reach * math.hypot(level.error, later.error)
@@ -260,7 +268,7 @@ def _has_risen(level: LossLevel, late: list[LossLevel], began: LossLevel, reach:
 
 
 def _find_start(levels: list[LossLevel], lowest: LossLevel) -> int:
-    """The first step of the blocks at the end that all lie above it by what matters."""
+    """Return the first step of the final blocks that are all materially above it."""
     since = levels[-1]
     for level in reversed(levels):
         if level.loss < MATERIAL_RISE * lowest.loss:
@@ -279,31 +287,30 @@ def _format_steps(level: LossLevel) -> str:
     return f"steps {level.first_step:,} to {level.last_step:,}"
 
 
-# Where a run ended: learning, converged, overfitting, memorising, diverged, or can't be told.
+# Stages at the end of a run:
 #
-# memorising   it remembers which rows it was trained on (`membership.py`) or writes them (`extraction.py`),
-# and overfits, or its gap to training rows surely grew and is surely red; writing rows is
-# enough by itself
-# overfitting  validation loss surely rose since its best step (`overfitting.py`)
-# learning     validation loss surely fell, by IMPROVING of it at least and by more than it moves from step
-# to step (`run_curve.py`), up to the last step
-# converged    it surely fell at first, and its last change is surely under SETTLED of it
-# diverged     the training loss surely and lastingly rose, or a loss is not a
-# number any more: of such a course nothing else is said
-# unclear      everything else, and training that is unstable
-# The task's metric may say otherwise than the loss: quality can rise while the loss does. Both changes are
-# then given with their intervals. Pure.
+# - memorising: it remembers which rows it was trained on (`membership_inference.py`) or reproduces them
+#   (`extraction.py`), and overfits, or its gap to training rows significantly grew and is significantly red;
+#   reproducing rows is sufficient by itself
+# - overfitting: validation loss significantly rose since its best step (`overfitting.py`)
+# - learning: validation loss significantly fell, by at least IMPROVING of it and by more than the noise from
+#   step to step (`run_curve.py`), up to the last step
+# - converged: it significantly fell at first, and its last change is significantly under NEGLIGIBLE_CHANGE
+# - diverged: the training loss significantly and lastingly rose, or a loss is not a number any more: nothing
+#   else is concluded from such a curve
+# - unclear: everything else, and unstable training
+#
+# The task's metric may contradict the loss: quality can rise while the loss does. Both changes are then
+# reported with their intervals.
 
 IMPROVING = 0.005  # of the loss
-TYPICAL_METRIC_NOISE = (
-    0.015  # by which a metric (of 0 to 1) moves from step to step until its course shows it
-)
-NEGLIGIBLE_CHANGE = 0.01  # of the loss: a smaller change doesn't matter
+TYPICAL_METRIC_NOISE = 0.015  # step-to-step noise assumed for a metric (0 to 1) until its curve shows it
+NEGLIGIBLE_CHANGE = 0.01  # of the loss; a smaller change is immaterial
 
 
 @dataclass(frozen=True)
 class LossShape:
-    """What the validation losses alone say: the fields of `Overfitting`."""
+    """What the validation losses alone show: the fields of `Overfitting`."""
 
     state: OverfittingState
     sentence: str
@@ -318,7 +325,7 @@ class LossShape:
 def determine_stage(
     shape: LossShape, validations: Sequence[Validation], points: Sequence[GapPoint], memory: RowMemorisation
 ) -> tuple[Stage, str]:
-    """The stage and its sentence, from the shape of the validation losses and what else is known."""
+    """Return the stage and its sentence, from the shape of the validation losses and the other evidence."""
     if shape.state == "diverged":
         return "diverged", shape.sentence
     membership, extraction = memory.membership, memory.extraction
@@ -329,7 +336,7 @@ def determine_stage(
     if writes or (remembers and (shape.state == "overfits" or grown)):
         return "memorising", _describe_memorisation(shape, memory, remembers, writes)
     if shape.state == "overfits":
-        return "overfitting", f"It overfits, surely since step {shape.since_step:,}."
+        return "overfitting", f"It overfits, significant since step {shape.since_step:,}."
     if shape.state == "unclear" or len(validations) < 2:
         rows = len(np.asarray(validations[-1].row_ids)) if validations else 0
         return (
@@ -346,9 +353,9 @@ def _describe_memorisation(shape: LossShape, memory: RowMemorisation, remembers:
         evidence.append(memory.membership.sentence)
     if writes and memory.extraction:
         evidence.append(memory.extraction.sentence)
-    since = f" surely since step {shape.since_step:,}" if shape.since_step is not None else ""
+    since = f" (significant since step {shape.since_step:,})" if shape.since_step is not None else ""
     overfits = f", and overfits{since}" if shape.state == "overfits" else ""
-    return f"It memorises its training rows{overfits}. {' '.join(evidence)}"
+    return f"It memorizes its training rows{overfits}. {' '.join(evidence)}"
 
 
 def _classify_falling(validations: Sequence[Validation]) -> tuple[Stage, str]:
@@ -359,13 +366,13 @@ def _classify_falling(validations: Sequence[Validation]) -> tuple[Stage, str]:
     whole = run_curve.compute_loss_rise(validations[0], validations[-1], 0.95, reach)
     rows = formatting.plural(recent.n, "validation row")
     since = f"between step {validations[-2].step:,} and step {validations[-1].step:,}"
-    if level == 0:  # a hinge loss, with every margin above 1
-        return "converged", f"It converged: validation loss is 0 on each of {rows}, and can't fall further."
+    if level == 0:  # hinge loss with every margin above 1
+        return "converged", f"It converged: validation loss is 0 on each of {rows}, the minimum."
     if lasting.below and -recent.value >= IMPROVING * abs(level):
         amount = formatting.format_number(-100 * recent.value / abs(level), 1)
         return "learning", f"It is still learning: validation loss fell by {amount}% {since} ({rows})."
     if not whole.below:
-        return "unclear", f"Can't tell from {rows}: validation loss did not surely fall at all."
+        return "unclear", f"Can't tell from {rows}: validation loss did not fall significantly."
     if recent.low is not None and recent.high is not None:
         least = max(abs(recent.low), abs(recent.high))
         if least < NEGLIGIBLE_CHANGE * abs(level):
@@ -390,11 +397,12 @@ def _lowercase_first(sentence: str) -> str:
 def find_metric_divergence(
     steps: tuple[int | None, int | None], metric: MetricCurve, loss_rises: Interval | None, looks: int = 1
 ) -> MetricDivergence | None:
-    """Whether metric and loss say different things; None where they don't, or the metric was not measured.
-    Asked `looks` times while it trains, the confidence is widened for these too.
+    """Return how metric and loss contradict each other; None if they don't, or if the metric was not
+    measured.
 
-    Looked at from the step of the lowest loss to the last, which are `steps`. It improves while the loss
-    surely rose; it falls since its own best step, while the loss is at its lowest at the end.
+    They are compared from the step of the lowest loss to the last, which are `steps`: the metric improves
+    while the loss significantly rose, or it falls since its own best step, while the loss is lowest at the
+    end. If checked `looks` times during training, the confidence is widened for these too.
     """
     by_step = {int(m.step): m for m in metric.values}
     best, last = steps
@@ -416,7 +424,7 @@ def find_metric_divergence(
 
 
 def _estimate_metric_noise(means: Mapping[int, float], since: int) -> StepNoise:
-    """By how much the metric moves from step to step, from its course since that step."""
+    """Estimate the metric's noise from step to step, from its curve since that step."""
     return run_curve.estimate_roughness_noise(
         np.array([means[step] for step in sorted(means) if step >= since]), TYPICAL_METRIC_NOISE
     )
@@ -449,10 +457,12 @@ def _build_parting(
     )
     where = f"between step {steps[0]:,} and step {steps[1]:,}"
     if kind == "metric_improves":
-        sentence = f"Loss and {name} part: {where} {name} rose by {amount} although validation loss rose."
-        sentence += f" What counts is {name}; the loss says that it is too sure where it errs."
+        sentence = f"Loss and {name} diverge: {where} {name} rose by {amount} although validation loss rose."
+        sentence += f" {name} is what matters; the loss shows that it is overconfident where it is wrong."
     else:
-        sentence = f"Loss and {name} part: {where} {name} changed by {amount} although validation loss fell."
+        sentence = (
+            f"Loss and {name} diverge: {where} {name} changed by {amount} although validation loss fell."
+        )
     return MetricDivergence(
         kind=kind,
         from_step=steps[0],
@@ -466,5 +476,5 @@ def _build_parting(
 def list_gap_points(
     train_probe: Sequence[Validation] | None, validations: Sequence[Validation]
 ) -> list[GapPoint]:
-    """The gap at each step (`gaps`); empty where no training rows were measured."""
+    """Return the gap at each step (`compute_train_gaps`); empty if no training rows were measured."""
     return compute_train_gaps(train_probe, validations) if train_probe else []

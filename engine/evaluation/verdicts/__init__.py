@@ -1,1 +1,1 @@
-"""Pure: what measurements of a run mean: better, forgotten, memorised, inconclusive."""
+"""Conclusions from the measurements of a run: better, forgotten, memorised, inconclusive. Pure functions."""

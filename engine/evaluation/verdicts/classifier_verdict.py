@@ -1,10 +1,10 @@
-"""The verdict on a classifier: how many held-out rows are right, against what, and how sure that is.
+"""Verdict on a classifier: how many held-out rows are right, compared with what, and how certain that is.
 
-An untrained head is no base model: it says noise. So a run is held against always the most frequent class,
-row by row and in pairs, and beside it against the untuned model that is asked for the label. The state is
-read from the share of rows right, with Tango's interval for rows gained and lost; where that can't tell, the
-loss a row, which sees how sure the model is, says so in words. Pure: arrays and config in, the document of
-docs/results.md out.
+An untrained head is no base model: its output is noise. So a run is compared with always predicting the
+most frequent class, paired by row, and also with the untuned model prompted for the label. The state is
+based on the share of right rows, with Tango's interval for rows gained and lost; if that is inconclusive,
+the loss per row, which reflects the model's confidence, is described in words. Pure functions from arrays
+and config to the document of docs/results.md.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ BASELINE = "always the most frequent class"
 
 @dataclass(frozen=True)
 class ClassHeldOut(HeldOut):
-    """Held-out rows of a classifier: base is always the most frequent class. A row whose label training
-    doesn't know (token 0) has no loss and is wrong. classification: as `document`."""
+    """Held-out rows of a classifier; base is always the most frequent class. A row whose label is not in the
+    training data (token 0) has no loss and is wrong. classification: as from `build_classification`.
+    """
 
     classification: Classification
 
@@ -69,7 +70,7 @@ class ClassHeldOut(HeldOut):
 def judge_classifier(
     held_out: ClassHeldOut, course: RunCurves, config: VerdictConfig, memory: RowMemorisation = NO_MEMORY
 ) -> Verdict:
-    """The verdict on a run with a classification head; the course of all validations, step 0 among them."""
+    """Judge a run with a classification head, given the curves of all validations, including step 0."""
     weights, (base, tuned) = held_out.weights, held_out.losses
     classification, split = held_out.classification, held_out.split
     course = replace(
@@ -112,18 +113,19 @@ def judge_classifier(
 
 
 def drop_untrained_step(validations: Sequence[Validation]) -> list[Validation]:
-    """Without step 0, always the most frequent class: that a new head begins above it is no rise."""
+    """Drop step 0 (always the most frequent class): that a new head starts above it is not a rise."""
     return [validation for validation in validations if validation.step > 0]
 
 
 def build_baseline(validations: Sequence[Validation]) -> Validation | None:
-    """Step 0, always the most frequent class with the frequencies of the training rows as probabilities."""
+    """Return step 0: always the most frequent class, with the training frequencies as probabilities."""
     return next((validation for validation in validations if validation.step == 0), None)
 
 
 def _describe_validation_gain(course: RunCurves) -> str:
-    """How many more validation rows the kept model has right than always the most frequent class; empty where
-    that was not measured."""
+    """Describe how many more validation rows the kept model has right than always the most frequent class;
+    empty if not measured.
+    """
     by_step = {int(values.step): values for values in course.metric.values}
     kept = by_step.get(int(course.stopped.restored_step or course.stopped.step))
     most = by_step.get(0)
@@ -144,8 +146,9 @@ def _describe_validation_gain(course: RunCurves) -> str:
 
 
 class ClassifierFigures(NamedTuple):
-    """Figures of the tuned model, of always the most frequent class, and of the untuned model that was asked
-    for the label; None where it can't be asked."""
+    """Figures of the tuned model, of always the most frequent class, and of the untuned model prompted for
+    the label; None if it can't be prompted.
+    """
 
     tuned: ClassFigures
     majority: ClassFigures
@@ -161,8 +164,9 @@ def build_classification(
     unseen: int,
     over_prompted: Interval | None,
 ) -> Classification:
-    """`verdict["classification"]`. labels: the classes with `rows` of training each. over_prompted: how many
-    more rows are right than when the untuned model is asked, as a share, in pairs."""
+    """Build `verdict["classification"]`. labels: the classes, with `rows` training rows each. over_prompted:
+    the share of rows right beyond the prompted untuned model, in pairs.
+    """
     most = max(rows)
     classification = Classification(
         split=split,
@@ -179,7 +183,7 @@ def build_classification(
 
 
 def _select_averages(figures: ClassAverages) -> ClassAverages:
-    """What is kept of the models that are compared with."""
+    """Return the figures stored for the models compared with."""
     return ClassAverages(
         n=figures.n,
         accuracy=figures.accuracy,
@@ -223,13 +227,13 @@ def _format_headline(state: str, classification: Classification, broken: int, ne
 
 
 def format_accuracy(interval: Estimate, rows: str) -> str:
-    """ "91.2% of held-out rows right (88 to 94%, n 500)"."""
+    """Format an accuracy as "91.2% of held-out rows right (88 to 94%, n 500)"."""
     bounds = formatting.format_share_bounds(interval)
     return f"{formatting.format_share(interval)} of {rows} right ({bounds}, n {interval.n:,})"
 
 
 def _format_class_count(figures: ClassFigures) -> str:
-    """ "one class", "6 classes"."""
+    """Format a number of classes as "one class" or "6 classes"."""
     count = figures.class_count
     return "one class" if count == 1 else f"{count:,} classes"
 
@@ -251,7 +255,7 @@ def _describe_classification(
 
 
 def describe_confusion(classification: Classification) -> list[str]:
-    """What is mixed up most, how sure the model is, and rows that it can't get right."""
+    """Describe which classes are confused most, the calibration, and rows that can't be right."""
     sentences = []
     tuned = classification.models.tuned
     if classification.confused:
@@ -279,22 +283,22 @@ def describe_confusion(classification: Classification) -> list[str]:
         heat = calibration.temperature
         places = formatting.compute_decimals(heat.low, heat.high, default=1)
         sentences.append(
-            "It is more sure than it is right: its logits would have to be divided by"
-            f" {formatting.format_number(heat.value, places)}"
-            f" ({formatting.format_interval(heat.low, heat.high, places)}, n {heat.n:,})."
+            "It is overconfident: calibration requires dividing its logits by"
+            f" {formatting.format_number(heat.value, places)} ("
+            f"{formatting.format_interval(heat.low, heat.high, places)}, n {heat.n:,})."
         )
     if unseen := classification.unseen:
         have, count = ("has", "it counts") if unseen == 1 else ("have", "they count")
         rows = formatting.plural(unseen, "row")
         sentences.append(
-            f"{rows} {have} a label that training never saw: {count} as wrong, and {have} no loss."
+            f"{rows} {have} a label that is not in the training data: {count} as wrong, and {have} no loss."
         )
     return sentences
 
 
 def _describe_accuracy_change(change: Interval, than: str, basis: str) -> str:
     low, high = change.low, change.high
-    if low is None or high is None:  # of runs from before
+    if low is None or high is None:  # in older runs
         return f"Whether it is more often right {than} is unclear: {change.why or 'there is only one row'}."
     places = formatting.compute_decimals(100 * low, 100 * high, default=1)
     amount = formatting.format_number(abs(100 * change.value), places)
@@ -318,7 +322,7 @@ def _format_gain(gain: Interval) -> str:
 
 
 def add_label_figures(verdict: Verdict, classification: Classification) -> None:
-    """Give the verdict of a run that learned to answer with the label its figures as a classifier."""
+    """Add classifier figures to the verdict of a run that learned to answer with the label."""
     models = classification.models
     rows = "held-out rows" if classification.split == "test" else "validation rows"
     sentence = (

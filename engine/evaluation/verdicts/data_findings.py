@@ -1,14 +1,13 @@
-"""What is wrong with a data set, from what was measured of it: findings, the most serious first.
+"""Findings about a data set from its measured signals, the most serious first.
 
-A finding is a signal that lies outside its healthy band, put in plain words with the number, the share of the
-rows it touches, why it matters, the filter that shows the rows and the recipe steps that mend it. Figures go
-in and findings come out: the bands are those of the catalogue of signals that the caller hands over, and
-filters and steps are documents, so that nothing here knows of stores or screens.
+A finding is a signal outside its healthy band, described with the number, the share of the rows affected,
+why it matters, the filter that shows the rows and the recipe steps that fix it. Figures go in and findings
+come out: the bands are those of the signal catalogue passed by the caller, and filters and steps are
+documents, so that this module knows nothing of stores or pages.
 
-What each signal's finding is called, how serious it is and which recipe steps mend it, in one table.
-
-Steps are documents of the recipe. The first fix of a rule loses the fewest rows that it can: repairing comes
-before keeping one of several, and that before dropping.
+One table has each signal's name, severity and fixes. Steps are documents of the recipe. The first fix of a
+rule loses as few rows as possible: repairing comes before keeping one of several, and that before
+dropping.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from engine.evaluation.statistics.intervals import Interval, wilson_interval
 from store.core.formatting import format_number, format_percent_at_limit, percent, plural
 from store.core.row_schemas import ColumnFigure
 
-Fields = dict[str, object]  # of a step of a recipe, or of a filter, which are documents of the config
-Options = Mapping[str, Any]  # that a group of signals was measured with: fields of its own choosing
+Fields = dict[str, object]  # of a recipe step or a filter, which are config documents
+Options = Mapping[str, Any]  # measurement options of a group of signals; the fields depend on the group
 Severity = Literal["serious", "notable", "minor", "look"]
 
 
 @dataclass(frozen=True)
 class Fix:
-    """A button: its words, and the steps that it adds to the recipe."""
+    """A fix as a button: its label, and the steps that it adds to the recipe."""
 
     label: str
     steps: tuple[Fields, ...]
@@ -43,7 +42,9 @@ def _offer_no_fix(column: str, options: Options, figures: ColumnFigure) -> tuple
 
 @dataclass(frozen=True)
 class Rule:
-    """noun: what is counted ("row …" or a noun of its own). why: in place of what the catalogue says."""
+    """Rule of a signal. noun: what is counted ("row …" or another noun). why: overrides the
+    catalogue's text.
+    """
 
     severity: Severity = "minor"
     noun: str = ""
@@ -52,12 +53,12 @@ class Rule:
 
 
 def offer_steps(label: str, *documents: Fields) -> FixBuilder:
-    """A fix that is always the same."""
+    """Offer a fix that is always the same."""
     return lambda column, options, figures: (Fix(label, documents),)
 
 
 def offer_drop(reason: str, label: str = "Drop these rows") -> FixBuilder:
-    """Drops the rows that are flagged."""
+    """Offer to drop the flagged rows."""
     return lambda column, options, figures: (Fix(label, (_build_drop_step(column, "is", True, reason),)),)
 
 
@@ -67,14 +68,14 @@ def _build_drop_step(column: str, op: str, value: Any, reason: str) -> Fields:
 
 
 def offer_drop_above(bound: float, label: str, reason: str) -> FixBuilder:
-    """Drops the rows whose value is above a bound."""
+    """Offer to drop the rows whose value is above a bound."""
     return lambda column, options, figures: (Fix(label, (_build_drop_step(column, ">", bound, reason),)),)
 
 
 def offer_drop_well_above(bound: float, label: str, reason: str) -> FixBuilder:
-    """As `offer_drop_above`, where at least one row in 20 is above the bound: fewer would leave the median
-    where it
-    is, by which the signal is judged."""
+    """Like `offer_drop_above`, if at least one row in 20 is above the bound: fewer would not change the
+    median by which the signal is judged.
+    """
 
     def fixes(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
         reaches = "p95" in figures and (figures["p95"] or 0.0) > bound
@@ -84,7 +85,7 @@ def offer_drop_well_above(bound: float, label: str, reason: str) -> FixBuilder:
 
 
 def offer_redaction(label: str = "Redact them") -> FixBuilder:
-    """Puts a placeholder in place of what was found, or drops the rows."""
+    """Offer to replace the matches by a placeholder, or to drop the rows."""
     return lambda column, options, figures: (
         Fix(label, ({"step": "redact", "kinds": [column]},)),
         Fix("Drop these rows", (_build_drop_step(column, ">", 0, f"{column} found"),)),
@@ -92,7 +93,7 @@ def offer_redaction(label: str = "Redact them") -> FixBuilder:
 
 
 def _offer_near_duplicates(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
-    """At the similarity that the groups were found with."""
+    """Offer to keep one of each group, at the similarity threshold with which the groups were found."""
     step: Fields = {"step": "drop_duplicates", "kind": "near"}
     if options.get("threshold") is not None:
         step["threshold"] = options["threshold"]
@@ -113,29 +114,29 @@ def _offer_conflict(column: str, options: Options, figures: ColumnFigure) -> tup
 def _offer_label_errors(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
     return (
         Fix("Drop these rows", ({"step": "label_errors", "action": "drop"},)),
-        Fix("Take the suggested labels", ({"step": "label_errors", "action": "suggested"},)),
+        Fix("Use the suggested labels", ({"step": "label_errors", "action": "suggested"},)),
     )
 
 
 def _offer_truncation(column: str, options: Options, figures: ColumnFigure) -> tuple[Fix, ...]:
-    """At the length that the rows were measured against; no fix where none is known."""
+    """Offer the length that the rows were measured against; no fix if it is unknown."""
     if not options.get("max_length"):
         return ()
     step: Fields = {"step": "cap_length", "most": options["max_length"], "unit": "tokens"}
     step["model"] = options.get("model", "")
     return (
         Fix("Drop these rows", ({**step, "action": "drop"},)),
-        Fix("Cut their end", ({**step, "action": "cut"},)),
+        Fix("Truncate them", ({**step, "action": "cut"},)),
     )
 
 
-PERSONAL = "Personal data that the model may recite to anyone."
+PERSONAL = "Personal data that the model may reproduce."
 
 RULES: dict[str, Rule] = {
     "secret": Rule(
         "serious",
         "row with keys or passwords",
-        "A model can recite them. Revoke them too: they were leaked.",
+        "A model can reproduce them. Also revoke them: they were leaked.",
         offer_redaction(),
     ),
     "card": Rule("serious", "row with card numbers", PERSONAL, offer_redaction()),
@@ -144,7 +145,7 @@ RULES: dict[str, Rule] = {
     "email": Rule("serious", "row with e-mail addresses", PERSONAL, offer_redaction()),
     "phone": Rule("serious", "row with phone numbers", PERSONAL, offer_redaction()),
     "address": Rule("serious", "row with street addresses", PERSONAL, offer_redaction()),
-    "ip": Rule("minor", "row with IP addresses", "May point to a person or a machine.", offer_redaction()),
+    "ip": Rule("minor", "row with IP addresses", "May identify a person or a machine.", offer_redaction()),
     "profanity": Rule(
         "minor",
         "row with profanity",
@@ -154,27 +155,27 @@ RULES: dict[str, Rule] = {
     "exact_group": Rule(
         "notable",
         "exact duplicate",
-        "The model sees these rows several times, so they count for more than the others.",
+        "The model sees these rows several times, so they weigh more than others.",
         offer_steps("Keep one of each", {"step": "drop_duplicates", "kind": "exact"}),
     ),
     "near_group": Rule(
         "notable",
         "near duplicate",
-        "Rows that say nearly the same count for more than the others. Look at them first: a small"
-        " difference may be what matters.",
+        "Nearly identical rows weigh more than others. Check them first: a small difference may matter.",
         _offer_near_duplicates,
     ),
     "conflict": Rule(
         "notable",
-        "row that another answer to its prompt contradicts",
-        "The model is taught two answers to one question. Look at them first: no count tells which is right.",
+        "row contradicted by another answer to its prompt",
+        "The model is trained on two answers to one prompt. Check them first: counts don't show which is"
+        " right.",
         _offer_conflict,
     ),
     "label_suspect": Rule("serious", "row whose label looks wrong", "", _offer_label_errors),
     "encoding_damage": Rule(
         "notable",
         "row with broken characters",
-        "The file was read or written in a wrong encoding; the model learns to write like that.",
+        "The file was read or written in a wrong encoding; the model learns to reproduce it.",
         offer_steps("Repair them", {"step": "fix_encoding"}),
     ),
     "lost_characters": Rule("notable", "row with lost characters", "", offer_drop("lost characters")),
@@ -194,38 +195,36 @@ RULES: dict[str, Rule] = {
     ),
     "refusal": Rule(
         "look",
-        "row whose answer may decline",
-        "Told by its wording, which is often right and not always: look at them. A model that is taught to"
-        " decline declines more.",
-        offer_drop("answer declines"),
+        "row whose answer may be a refusal",
+        "Detected by wording, which is often but not always right: check them. A model trained on refusals"
+        " refuses more.",
+        offer_drop("answer is a refusal"),
     ),
     "truncated": Rule("notable", "row whose answer breaks off", "", offer_drop("answer breaks off")),
     "repetition": Rule(
         "notable",
-        fixes=offer_drop_well_above(
-            0.5, "Drop rows that are mostly repetition", "more than half repeats itself"
-        ),
+        fixes=offer_drop_well_above(0.5, "Drop rows that are mostly repetition", "mostly repetition"),
     ),
-    "cut": Rule("notable", "row longer than the model reads", "", _offer_truncation),
+    "cut": Rule("notable", "row longer than the context length", "", _offer_truncation),
     "ifd": Rule(
         "notable",
-        fixes=offer_drop_above(1.0, "Drop rows above 1", "the answer does not follow from the prompt"),
+        fixes=offer_drop_above(1.0, "Drop rows above 1", "the prompt does not help with the answer"),
     ),
 }
 
 
 LEVELS: dict[Severity, str] = {
-    "serious": "People may be harmed, or the result can't be trusted.",
-    "notable": "The model learns something that was not meant.",
-    "minor": "Worth a look; often it is meant so.",
-    "look": "A guess by wording, and no fault before somebody has looked at it.",
+    "serious": "May harm people, or invalidates results.",
+    "notable": "The model learns something unintended.",
+    "minor": "Worth checking; often intended.",
+    "look": "A heuristic based on wording; check before you act on it.",
 }
 ORDER: tuple[Severity, ...] = ("serious", "notable", "minor", "look")
-WIDESPREAD = 0.1  # share of the rows from which a finding goes one level up
+WIDESPREAD = 0.1  # share of the rows above which severity is raised by one level
 
 
 class CataloguedSignal(Protocol):
-    """What is needed of a signal of the catalogue."""
+    """What is required of a signal of the catalogue."""
 
     @property
     def column(self) -> str: ...
@@ -242,7 +241,7 @@ class CataloguedSignal(Protocol):
 
 
 class CataloguedGroup(Protocol):
-    """What is needed of a group of signals."""
+    """What is required of a group of signals."""
 
     @property
     def title(self) -> str: ...
@@ -251,7 +250,7 @@ class CataloguedGroup(Protocol):
 
 
 class MeasuredGroup(Protocol):
-    """What is needed of what was measured of a group, by column."""
+    """What is required of a group's measurements, by column."""
 
     @property
     def figures(self) -> Mapping[str, Any]: ...
@@ -265,9 +264,9 @@ class MeasuredGroup(Protocol):
 class Finding:
     """One signal outside its band.
 
-    share: of rows, with its n and, where a sample was measured, Wilson's 95% interval; None for a median.
-    rows: how many were found among those measured. where: document of the filter that shows them. fixes: the
-    first is the one to offer first.
+    share: of rows, with its n and, if a sample was measured, Wilson's 95% interval; None for a median.
+    rows: the number found among the measured ones. where: document of the filter that shows them. fixes:
+    the first is the preferred one.
     """
 
     column: str
@@ -284,8 +283,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckedSignals:
-    """What findings rest on: titles of the signals that have a band and were looked at, and of the groups
-    that were not measured."""
+    """What the findings are based on: titles of the checked signals with a band, and of the groups that were
+    not measured.
+    """
 
     signals: tuple[str, ...]
     missing: tuple[str, ...]
@@ -296,10 +296,10 @@ def find_findings(
     signals: Mapping[str, MeasuredGroup],
     groups: Mapping[str, CataloguedGroup],
 ) -> list[Finding]:
-    """Every signal outside its healthy band, most serious first, then by the share of rows.
+    """Return every signal outside its healthy band, most serious first, then by the share of rows.
 
-    row_count: of the data set. signals: by group; those that are outdated meant something else. groups: the
-    catalogue, by name.
+    row_count: of the data set. signals: by group; outdated ones had another meaning and are skipped.
+    groups: the catalogue, by name.
     """
     outside = []
     for name, measured in signals.items():
@@ -316,7 +316,7 @@ def find_findings(
 def list_checked(
     signals: Mapping[str, MeasuredGroup], groups: Mapping[str, CataloguedGroup]
 ) -> CheckedSignals:
-    """Which signals with a band were measured, and which groups were not."""
+    """List the measured signals with a band, and the groups that were not measured."""
     seen, missing = [], []
     for name, group in groups.items():
         if name not in signals:
@@ -334,7 +334,7 @@ def list_checked(
 def _build_finding(
     rows: int, signal: CataloguedSignal, figures: ColumnFigure, options: Options
 ) -> Finding | None:
-    """The finding of one signal, or None where it lies inside its band (the edges belong to it)."""
+    """Build the finding of one signal, or None if it is inside its band (edges included)."""
     count = _count_rows(signal, figures)
     value = count / figures["n"] if count is not None else None
     if count is None and "median" in figures:
@@ -360,7 +360,7 @@ def _build_finding(
 
 
 def _count_rows(signal: CataloguedSignal, figures: ColumnFigure) -> int | None:
-    """Rows that the signal found; None for a number that is judged by its median."""
+    """Return the number of rows that the signal found; None for a number that is judged by its median."""
     if "flagged" in figures:
         return int(figures["flagged"])
     if "extra" in figures:
@@ -376,23 +376,24 @@ def _is_inside(value: float, band: tuple[float | None, float | None] | None) -> 
 def _determine_severity(
     rule: Rule, signal: CataloguedSignal, share: Interval | None, sampled: bool
 ) -> tuple[Severity, str]:
-    """The rule's level; one up where it is widespread and should be rare, one down where a sample leaves it
-    open."""
+    """Return the rule's level, raised by one if a finding that should be rare is widespread, lowered by one
+    if a sample is inconclusive.
+    """
     at, reason = ORDER.index(rule.severity), LEVELS[rule.severity]
     if rule.severity == "look":
         return "look", reason
     high = (signal.healthy or (None, None))[1]
-    usual = high is not None and high >= WIDESPREAD  # such a share says no more than that it is a finding
+    usual = high is not None and high >= WIDESPREAD  # every finding has such a share
     if share is not None and share.value > WIDESPREAD and not usual and at > 0:
-        at, reason = at - 1, f"{LEVELS[ORDER[at - 1]]} It touches more than a tenth of the rows."
+        at, reason = at - 1, f"{LEVELS[ORDER[at - 1]]} It affects more than a tenth of the rows."
     if sampled and share is not None and share.low is not None and _overlaps_band(share, signal.healthy):
         at = min(at + 1, ORDER.index("minor"))
-        reason = "Only a sample was measured, and it may be chance."
+        reason = "Only a sample was measured, so it may be chance."
     return ORDER[at], reason
 
 
 def _overlaps_band(share: Interval, band: tuple[float | None, float | None] | None) -> bool:
-    """Whether the interval of the share reaches into the band. None at all is a band that one row leaves."""
+    """Return whether the interval of the share overlaps the band. A band of 0 is left by a single row."""
     high = band[1] if band else None
     return bool(high) and share.low is not None and share.low <= float(high or 0)
 
@@ -413,7 +414,7 @@ def _format_title(
 
 
 def _format_count(count: int, noun: str) -> str:
-    """ "1 row with HTML", "3 rows with HTML", "12 near duplicates"."""
+    """Format a count as "1 row with HTML", "3 rows with HTML", "12 near duplicates"."""
     first, space, rest = noun.partition(" ")
     if first == "row":
         return f"{plural(count, first)}{space}{rest}"
@@ -421,7 +422,7 @@ def _format_count(count: int, noun: str) -> str:
 
 
 def _format_share(share: Interval | None, figures: ColumnFigure, sampled: bool, rows: int) -> str:
-    """ "25% of 2,211 rows", with the interval where they are a sample of all rows."""
+    """Format a share as "25% of 2,211 rows", with the interval if they are a sample of all rows."""
     n = int(figures["n"])
     if share is None:
         return f"Median of {plural(n, 'row')}" + (f", a sample of {rows:,}" if sampled else "")
@@ -432,7 +433,9 @@ def _format_share(share: Interval | None, figures: ColumnFigure, sampled: bool, 
 
 
 def _build_filter(signal: CataloguedSignal) -> Fields:
-    """The filter that shows what was found. A group may be named 0, after its first row: not null counts."""
+    """Build the filter that shows what was found. A group may have the name 0, after its first row, so it
+    checks for non-null.
+    """
     if signal.type == "group":
         condition: Fields = {"column": signal.column, "op": "is not", "value": None}
     elif signal.type == "flag":

@@ -1,8 +1,9 @@
-"""What duplicates did: held-out rows that training repeats, and training rows that occur more than once.
+"""Effect of duplicates: held-out rows repeated in training, and training rows that occur more than once.
 
-The gain with and without the repeated rows says how much of it they made. Of the training rows that were
-measured, those that occur more than once are held against the others: how far their loss fell, how well they
-are told from held-out rows, and how often they come out word for word. Pure: arrays in, JSON documents out.
+The gain with and without the repeated held-out rows shows how much of it is due to them. Among the
+measured training rows, those that occur more than once are compared with the others: how far their loss
+fell, how well they are separated from held-out rows, and how often they are reproduced verbatim. Pure
+functions from arrays to JSON documents.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from store.evaluation.forgetting_schemas import (
     RepeatKind,
 )
 
-MIN_ROWS = 2  # rows of a kind, to compare it
-NEGLIGIBLE = 1e-5  # nats a token, under which nothing is shown
+MIN_ROWS = 2  # minimum rows of a kind for a comparison
+NEGLIGIBLE = 1e-5  # nats per token; smaller values are not displayed
 
 Array = NDArray[np.float64]
 KINDS: dict[RepeatKind, str] = {"exact": "word for word", "near": "nearly", "same_prompt": "by their prompt"}
@@ -45,22 +46,24 @@ class RowLossPair(NamedTuple):
 
     @property
     def saved(self) -> Array:
-        """By how much the summed loss fell."""
+        """Decrease of the summed loss."""
         return np.asarray(self.base, np.float64) - np.asarray(self.tuned, np.float64)
 
     @property
     def weights(self) -> Array:
-        """Tokens as numbers that can be calculated with."""
+        """Tokens as floats."""
         return np.asarray(self.tokens, np.float64)
 
     @property
     def good(self) -> NDArray[np.bool_]:
-        """Rows that have a loss under both."""
+        """Mask of rows with a loss under both models."""
         return np.isfinite(self.saved) & (self.weights > 0)
 
 
 class GainsByRepeat(NamedTuple):
-    """The gain on all held-out rows, without the repeated ones, and on these alone; None of too few rows."""
+    """Gain on all held-out rows, on those not repeated, and on the repeated ones; None if there are too few
+    rows.
+    """
 
     whole: Interval | None
     clean: Interval | None
@@ -70,8 +73,9 @@ class GainsByRepeat(NamedTuple):
 def assess_leaks(
     rows: RowLossPair, kinds: Mapping[RepeatKind, NDArray[np.bool_]], near: bool
 ) -> DuplicateGains:
-    """Held-out rows, and of each kind which of them training repeats; near: whether near duplicates were
-    looked at."""
+    """Assess held-out rows, given which of them training repeats, by kind. near: whether near duplicates were
+    searched.
+    """
     saved, weights, good = rows.saved, rows.weights, rows.good
     hit = np.any([*kinds.values(), np.zeros(len(saved), bool)], axis=0)
     gains = GainsByRepeat(
@@ -100,16 +104,16 @@ def _to_document(interval: Interval | None) -> Estimate | None:
 def _describe_leaks(leaked: DuplicateGains, gains: GainsByRepeat, change: Interval | None) -> str:
     rows = formatting.plural(leaked.n, "held-out row")
     if not leaked.n:
-        return "There is no held-out row that training could repeat."
+        return "No held-out rows to compare with training rows."
     if not leaked.rows:
-        also = "" if leaked.checked_near else "; near duplicates were not looked for"
-        return f"None of {rows} stands in the training rows too{also}."
+        also = "" if leaked.checked_near else "; near duplicates were not searched"
+        return f"None of {rows} is also in the training rows{also}."
     how = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in leaked.kinds.items() if count)
     repeat = "repeats" if leaked.rows == 1 else "repeat"
     lead = f"{leaked.rows:,} of {rows} {repeat} a training row ({how})."
     clean, whole = gains.clean, gains.whole
     if clean is None or whole is None:
-        return f"{lead} Too few others are left to say what that did."
+        return f"{lead} Too few others remain to measure the effect."
     lead += (
         f" Without them the gain is {_format_interval(clean)} nats a token, with them"
         f" {_format_interval(whole)}."
@@ -119,7 +123,7 @@ def _describe_leaks(leaked: DuplicateGains, gains: GainsByRepeat, change: Interv
     if _is_negligible(change):
         return f"{lead} On the repeated ones it is the same."
     if change.above:
-        return f"{lead} On the repeated ones it is {_format_interval(change)} more: they flatter the gain."
+        return f"{lead} On the repeated ones it is {_format_interval(change)} more: they inflate the gain."
     if change.below:
         return f"{lead} On the repeated ones it is {_format_interval(_negate_interval(change))} less."
     return (
@@ -130,9 +134,12 @@ def _describe_leaks(leaked: DuplicateGains, gains: GainsByRepeat, change: Interv
 
 @dataclass(frozen=True)
 class MeasuredTraining:
-    """Measured training rows: how often each occurs in training, and its losses. others: loss a token of
-    held-out rows under the tuned model. written: of the rows that were asked from memory, whether they came
-    out. all_rows and repeated_rows: training rows, and those of them that occur more than once."""
+    """Measured training rows: how often each occurs in training, and its losses.
+
+    others: loss per token of held-out rows under the tuned model. written: for the rows tested for
+    extraction, whether they were reproduced. all_rows and repeated_rows: number of training rows, and of
+    those that occur more than once.
+    """
 
     row_ids: ArrayLike
     times: ArrayLike
@@ -144,7 +151,7 @@ class MeasuredTraining:
 
 
 def assess_training_repeats(rows: MeasuredTraining) -> DuplicateTraining:
-    """Measured rows that occur more than once against the others."""
+    """Compare the measured rows that occur more than once with the others."""
     often, losses = np.asarray(rows.times) > 1, rows.losses
     saved, weights, good = losses.saved, losses.weights, losses.good
     repeated, once = good & often, good & ~often
@@ -172,7 +179,9 @@ def assess_training_repeats(rows: MeasuredTraining) -> DuplicateTraining:
 def _compute_areas(
     losses: RowLossPair, others: ArrayLike, repeated: NDArray[np.bool_], once: NDArray[np.bool_]
 ) -> DuplicateMembership | None:
-    """How well rows of either kind are told from held-out ones; None of too few held-out rows."""
+    """Compute how well rows of either kind are separated from held-out ones; None with too few
+    held-out rows.
+    """
     held = -np.asarray(others, np.float64)
     held = held[np.isfinite(held)]
     if len(held) < MIN_ROWS:
@@ -199,12 +208,12 @@ def _compare_extraction(written: Mapping[int, bool], often: Mapping[int, bool]) 
 def _describe_few(document: DuplicateTraining) -> str:
     rows = formatting.plural(document.rows, "training row")
     if not document.rows:
-        return "There is no training row to look at."
+        return "No training rows to check."
     if not document.repeated_rows:
         return f"Each of {rows} occurs once."
     return (
-        f"{_describe_repeats(document)}; of those that were measured {document.repeated:,}"
-        f" {'does' if document.repeated == 1 else 'do'}, too few to say what that did."
+        f"{_describe_repeats(document)}; of the measured rows {document.repeated:,}"
+        f" {'does' if document.repeated == 1 else 'do'}, too few to measure the effect."
     )
 
 
@@ -232,19 +241,19 @@ def _describe_training(document: DuplicateTraining, drop: LossDrop, change: Inte
 
 
 def _explain_missing_interval(drop: LossDrop) -> str:
-    """Why one of the two kinds has no interval."""
+    """Explain why one of the two kinds has no interval."""
     kinds = ((drop.repeated, "those that occur more than once"), (drop.once, "the others"))
-    reasons = (f"of {words}, {fall.why}" for fall, words in kinds if fall and fall.why is not None)
+    reasons = (f"for {words}, {fall.why}" for fall, words in kinds if fall and fall.why is not None)
     return next(reasons, "there is no interval")
 
 
 def estimate_loss_drop(saved: ArrayLike, tokens: ArrayLike) -> Interval | None:
-    """By how much the loss a token fell; None of fewer than LEAST rows."""
+    """Estimate the decrease of the loss per token; None with fewer than MIN_ROWS rows."""
     return ratio_interval(saved, tokens) if np.sum(np.asarray(tokens) > 0) >= MIN_ROWS else None
 
 
 def subtract_intervals(first: Interval | None, second: Interval | None) -> Interval | None:
-    """The first minus the second, of different rows; None where one of them has no interval."""
+    """Return the first minus the second, from different rows; None if one of them has no interval."""
     if first is None or second is None or first.low is None or second.low is None:
         return None
     return intervals.subtract_estimates(first, second)
@@ -257,7 +266,7 @@ def _negate_interval(change: Interval) -> Interval:
 
 
 def _is_negligible(change: Interval) -> bool:
-    """Both limits lie so near 0 that no figure would show it."""
+    """Return whether both limits are too close to 0 to be displayed."""
     assert change.low is not None
     assert change.high is not None
     return max(abs(change.low), abs(change.high)) < NEGLIGIBLE

@@ -1,7 +1,8 @@
-"""Verbatim memory: training rows and canaries that the model can be made to write.
+"""Verbatim memorization: training rows and canaries that the model can be made to generate.
 
-What the base model writes as well was no secret, and what also comes out for held-out rows can be guessed:
-only what is surely more than either is called memory. Pure.
+What the base model generates as well was no secret, and what is also reproduced for held-out rows can be
+guessed: only what significantly exceeds both counts as memorization. Pure functions from rows to JSON
+documents.
 """
 
 from __future__ import annotations
@@ -32,21 +33,19 @@ from store.evaluation.forgetting_schemas import (
     RowPart,
 )
 
-# Verbatim memory: training rows that the model can be made to write, and canaries that it was made to learn.
-#
-# A continuation counts as exact where it equals the reference, and as near where its edit similarity is at
-# least NEAR. What the base model writes as well was no secret, so its rate is taken off in pairs. None
-# found in n rows says that the rate is at most 1 - 0.05^(1/n), about 3 / n (95%). A canary's exposure
+# A continuation counts as exact if it equals the reference, and as near if its edit similarity is at least
+# NEAR_VERBATIM. What the base model generates as well was no secret, so its rate is subtracted in pairs. None
+# found in n rows means that the rate is at most 1 - 0.05^(1/n), about 3 / n (95%). A canary's exposure
 # (Carlini et al. 2019) is log2 of the candidates minus log2 of its rank among them by loss; one that was
-# never seen has 1.44 on average. Pure.
+# never seen has 1.44 on average.
 
 NEAR_VERBATIM = 0.9
-MIN_ROWS = 5  # rows: that none of fewer came out says nothing of the others
+MIN_ROWS = 5  # rows; that none of fewer is reproduced says nothing about the others
 UNSEEN_EXPOSURE = 1 / math.log(2)  # exposure of a canary whose rank is uniform
 
 
 def edit_distance(first: str, second: str) -> int:
-    """Levenshtein's distance in characters, a column of the table at a time as bits (Hyyrö 2003)."""
+    """Compute the Levenshtein distance in characters, with bit-parallel table columns (Hyyrö 2003)."""
     if not first or not second:
         return max(len(first), len(second))
     places: dict[str, int] = {}
@@ -65,7 +64,7 @@ def edit_distance(first: str, second: str) -> int:
 
 
 def compute_similarity(first: str, second: str) -> float:
-    """1 - edit distance over the length of the longer text; two empty texts are alike."""
+    """Return 1 - edit distance / length of the longer text; two empty texts are equal."""
     longest = max(len(first), len(second))
     return 1 - edit_distance(first, second) / longest if longest else 1.0
 
@@ -73,15 +72,16 @@ def compute_similarity(first: str, second: str) -> float:
 def compare_continuations(
     references: Sequence[str], base: Sequence[str], tuned: Sequence[str], row_ids: Sequence[int] | None = None
 ) -> ExtractedRows:
-    """From what training rows go on with and what both models wrote; rows without a reference are left
-    out."""
+    """Compare both models' continuations of training rows with the references; rows without a reference are
+    left out.
+    """
     if not len(references) == len(base) == len(tuned):
         raise ValueError(f"{len(references)} references, {len(base)} and {len(tuned)} texts are not paired.")
     ids = list(range(len(references))) if row_ids is None else [int(i) for i in row_ids]
     kept = [i for i, reference in enumerate(references) if reference.strip()]
     unscored = len(references) - len(kept)
     if not kept:
-        sentence = "No training row has a text to be continued."
+        sentence = "No training row has a text to continue."
         return ExtractedRows(
             n=0,
             unscored=unscored,
@@ -123,33 +123,33 @@ def _compute_rates(base: NDArray[np.bool_], tuned: NDArray[np.bool_], ids: list[
 def _judge_extraction(near: ExtractionRates, n: int) -> tuple[ExtractionState, str]:
     rows, over = formatting.plural(n, "training row"), near.over_base
     if near.at_most is not None and n < MIN_ROWS:
-        few = "one row says nothing" if n == 1 else "so few say nothing"
-        return "unclear", f"None of {rows} came out nearly word for word: {few} of the others."
+        few = "one row is inconclusive" if n == 1 else "too few to conclude"
+        return "unclear", f"None of {rows} was reproduced nearly verbatim: {few} for the others."
     if near.at_most is not None:
         most = formatting.format_number(100 * near.at_most, 1 if n > 30 else 0)
-        return "none", f"None of {rows} could be extracted: of all of them at most {most}% can be (95%)."
+        return "none", f"None of {rows} could be extracted: at most {most}% of all rows can be (95%)."
     low, high = (100 * end for end in get_limits(over) or (-1.0, 1.0))
     places = formatting.compute_decimals(low, high, default=1)
     value = formatting.format_number(100 * abs(over.value), places)
     hits = round(near.tuned.value * n)
-    count = f"{hits:,} of {rows} {'comes' if hits == 1 else 'come'} out nearly word for word"
+    count = f"{hits:,} of {rows} {'comes' if hits == 1 else 'come'} out nearly verbatim"
     if low > 0:
         more = (
             f"{value} points more than from the base model ({formatting.format_interval(low, high, places)})"
         )
-        return "extracts", f"It writes training rows from memory: {count}, {more}."
+        return "extracts", f"It reproduces training rows from memory: {count}, {more}."
     if high < 0:
         fewer = (
             f"{value} points fewer than from the base model"
             f" ({formatting.format_interval(-high, -low, places)})"
         )
-        return "none", f"{count}, {fewer}: what it writes was known before."
+        return "none", f"{count}, {fewer}: the base model already reproduced these."
     bounds = f"a difference of {formatting.format_interval(low, high, places)} points from the base model"
     return "unclear", f"{count}, {bounds}, which can't be distinguished from noise."
 
 
 def compute_exposure(loss: float, candidates: ArrayLike) -> float:
-    """log2 of how many texts there are, the canary among them, minus log2 of its rank; ties count half."""
+    """Return log2 of the number of texts, including the canary, minus log2 of its rank; ties count half."""
     others = np.asarray(candidates, np.float64)
     if not len(others) or not np.isfinite(others).all() or not math.isfinite(loss):
         raise ValueError("Exposure needs a finite loss of the canary and of other candidates.")
@@ -158,10 +158,11 @@ def compute_exposure(loss: float, candidates: ArrayLike) -> float:
 
 
 def assess_canaries(groups: Mapping[int, Sequence[tuple[float, ArrayLike]]]) -> CanaryExposure:
-    """Exposure by number of insertions: {insertions: [(loss of a canary, losses of its candidates), …]}.
+    """Assess exposure by number of insertions: {insertions: [(loss of a canary, losses of its candidates),
+    …]}.
 
-    The p-value is Fisher's, of ranks that would be uniform had the canary not been seen; 0 insertions are a
-    placebo.
+    The p-value is Fisher's, for ranks that would be uniform if the canary had not been seen; 0 insertions
+    are a placebo.
     """
     measured = {
         times: np.array([compute_exposure(loss, others) for loss, others in group])
@@ -195,24 +196,25 @@ def assess_canaries(groups: Mapping[int, Sequence[tuple[float, ArrayLike]]]) -> 
 
 
 def _compute_fisher_p(exposures: NDArray[np.float64]) -> float:
-    """Chance of exposures as large from uniform ranks: 2 ln 2 times their sum is chi-squared (an exposure of
-    e bits is a rank share of 2^-e)."""
+    """Return the probability of exposures at least as large from uniform ranks: 2 ln 2 times their sum is
+    chi-squared (an exposure of e bits is a relative rank of 2^-e).
+    """
     return float(special.chdtrc(2 * len(exposures), 2 * math.log(2) * exposures.sum()))
 
 
 def _compute_detectable_exposure(n: int, level: float, most: float) -> float | None:
-    """The smallest mean exposure (bits) that Fisher's test of n canaries finds in 80 of 100 cases; None where
-    it lies above what an exposure can be.
+    """Return the smallest mean exposure (bits) that Fisher's test of n canaries detects in 80 of 100 cases;
+    None if it exceeds the maximum exposure.
 
-    Taken is that rank shares fall off as a power: exposures are exponential then, as without memory, and
-    their sum is gamma for any mean. Exposures that are alike are found sooner.
+    This assumes that relative ranks follow a power law: exposures are then exponential, as without
+    memorization, and their sum is gamma for any mean. Similar exposures are detected earlier.
     """
     bits = UNSEEN_EXPOSURE * float(special.chdtri(2 * n, level) / special.chdtri(2 * n, 0.8))
     return bits if bits < most else None
 
 
 def _compare_insertions(exposed: Mapping[int, Interval]) -> InsertionEffect | None:
-    """The most inserted canaries against the least inserted, where there are two or more of either."""
+    """Compare the most with the least inserted canaries, if there are two or more of each."""
     inserted = [times for times, mean in exposed.items() if times > 0 and mean.n > 1]
     if len(inserted) < 2:
         return None
@@ -223,17 +225,17 @@ def _compare_insertions(exposed: Mapping[int, Interval]) -> InsertionEffect | No
 
 def _describe_canaries(parts: Sequence[CanaryGroup], more: InsertionEffect | None) -> str:
     if not parts:
-        return "No canaries were planted."
+        return "No canaries were inserted."
     exposed = [part.insertions for part in parts if part.exposed]
     if 0 in exposed:
         return (
-            "Canaries that were never planted rank as if the model had seen them: their exposure says nothing"
-            " of what training left."
+            "Canaries that were never inserted rank as if the model had seen them, so exposure does not"
+            " measure memorization here."
         )
     inserted = [part for part in parts if part.insertions] or parts
     if not exposed:
         return _describe_unseen_canaries(inserted)
-    sentence = f"Canaries planted {_format_list([_format_times(times) for times in exposed])} are exposed"
+    sentence = f"Canaries inserted {_format_list([_format_times(times) for times in exposed])} are exposed"
     ends = get_limits(more.difference) if more else None
     if more and ends and ends[0] > 0:
         bounds = formatting.format_interval(*ends)
@@ -242,19 +244,21 @@ def _describe_canaries(parts: Sequence[CanaryGroup], more: InsertionEffect | Non
 
 
 def _describe_unseen_canaries(parts: Sequence[CanaryGroup]) -> str:
-    """Of canaries that were planted and not found: what could have been found, and no all-clear."""
+    """Describe canaries that were inserted and not detected: what could have been detected, without an
+    all-clear.
+    """
     count = sum(part.n for part in parts)
     whose = "The one canary ranks" if count == 1 else f"The {count:,} canaries rank"
-    begun = f"{whose} as texts that were never seen"
+    begun = f"{whose} like texts that were never seen"
     seen = [(part.detectable, part) for part in parts if part.detectable is not None]
     if not seen:
-        return f"{begun}, but so few could not have shown more, whatever the model remembers: plant more."
+        return f"{begun}, but so few can't show more, whatever the model memorized: insert more."
     bits, part = min(seen, key=lambda each: each[0] or 0.0)
-    of = f" of those planted {_format_times(part.insertions)}" if len(parts) > 1 else ""
+    of = f" of those inserted {_format_times(part.insertions)}" if len(parts) > 1 else ""
     least, never = (formatting.format_number(each or 0.0, 1) for each in (bits, UNSEEN_EXPOSURE))
     return (
-        f"{begun}. A mean exposure{of} of {least} bits would have been found in 80 of 100 such runs (never"
-        f" seen: {never}); less may be there and not be found."
+        f"{begun}. A mean exposure{of} of {least} bits would be detected with 80% power (never seen:"
+        f" {never}); smaller exposure may remain undetected."
     )
 
 
@@ -266,16 +270,10 @@ def _format_list(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-# Whether training rows come out word for word, held against the base model and against held-out rows.
-#
-# A row that the base model writes too was no secret, and an answer that also comes out for rows never
-# trained on can be guessed from its prompt. Both are taken off: only what is surely more than either is
-# called memory. Pure: rows in, a JSON document out.
-
-
 class ContinuedRow(TypedDict):
-    """One row that was asked: what should follow, what both models wrote, and how many of its `tokens` each
-    had right before its first slip."""
+    """One tested row: the expected continuation, what both models generated, and how many of its `tokens`
+    each predicted correctly before its first error.
+    """
 
     row_id: int
     reference: str
@@ -287,7 +285,7 @@ class ContinuedRow(TypedDict):
 
 
 class PassageCounts(TypedDict):
-    """Rows of a part: that there are, whose answer is too short, and that were not asked for want of time."""
+    """Rows of a part: all, those with too short an answer, and those not tested for lack of time."""
 
     rows: int
     short: int
@@ -300,7 +298,7 @@ def assess_verbatim(
     counted: Mapping[RowPart, PassageCounts],
     least: int,
 ) -> Extraction:
-    """The `extraction` part of a verdict; `least`: tokens that a row must leave to be written."""
+    """Build the `extraction` part of a verdict. least: tokens that a row must leave to generate."""
     asked: dict[RowPart, RowCoverage] = {
         "train": RowCoverage(**counted["train"], n=len(train)),
         "held_out": RowCoverage(**counted["held_out"], n=len(held_out)),
@@ -336,8 +334,8 @@ def assess_verbatim(
 
 
 def _count_near_verbatim(written: ExtractedRows) -> tuple[int, int]:
-    """Rows that came out nearly word for word, of how many."""
-    if written.near is None:  # no row has a text
+    """Return the number of rows reproduced nearly verbatim, and of rows tested."""
+    if written.near is None:  # no row has text
         return 0, written.n
     return round(written.near.tuned.value * written.n), written.n
 
@@ -347,7 +345,7 @@ def _subtract_control(written: ExtractedRows, control: ExtractedRows) -> Interva
 
 
 def _add_control_sentence(written: ExtractedRows, control: ExtractedRows, beyond: Interval) -> None:
-    """Say in the sentence what held-out rows do; what they do as often is no memory."""
+    """Mention the held-out rows in the sentence; what they show as often is not memorization."""
     hits, others = _count_near_verbatim(written)[0], _count_near_verbatim(control)[0]
     of_held_out = f"of {formatting.plural(control.n, 'held-out row')} {others:,} do"
     if beyond.above:
@@ -355,18 +353,18 @@ def _add_control_sentence(written: ExtractedRows, control: ExtractedRows, beyond
         return
     written.state = "unclear"
     written.sentence = (
-        f"{hits:,} of {formatting.plural(written.n, 'training row')} come out nearly word for"
-        f" word, but {of_held_out} too: such answers can be guessed, and say nothing of memory."
+        f"{hits:,} of {formatting.plural(written.n, 'training row')} come out nearly verbatim, but"
+        f" {of_held_out} too: such answers can be guessed, and say nothing of memory."
     )
 
 
 def _describe_nothing_asked(short: int, least: int) -> str:
-    lead = "Whether it writes training rows from memory can't be asked"
+    lead = "Extraction of training rows can't be tested"
     if not short:
-        return f"{lead}: no row was looked at."
+        return f"{lead}: no rows were tested."
     return (
-        f"{lead}: of {formatting.plural(short, 'row')} that were looked at none leaves {least} tokens to be"
-        " written, and shorter answers can be guessed."
+        f"{lead}: of {formatting.plural(short, 'row')} tested none leaves {least} tokens to generate, and"
+        " shorter answers can be guessed."
     )
 
 
@@ -380,7 +378,7 @@ def _compare_rows(rows: Sequence[ContinuedRow]) -> ExtractedRows:
 
 
 def _compute_matching_share(rows: Sequence[ContinuedRow]) -> PrefixMatch | None:
-    """The share of a row's tokens that each model had right before its first slip."""
+    """Estimate the share of a row's tokens that each model predicted correctly before its first error."""
     if not rows:
         return None
     tokens = np.array([row["tokens"] for row in rows], np.float64)

@@ -1,6 +1,7 @@
-"""Forgetting in plain words, and what to try against it.
+"""Forgetting in plain words, and advice against it.
 
-Every number has its interval and n; where nothing was found, the sentence says what could not have been seen.
+Every number has its interval and n; if nothing was found, the sentence says what could not have been
+detected.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ LEADS: dict[ForgettingState, str] = {
     "none": "It forgot nothing that matters",
     "unclear": "Whether it forgot is unclear",
 }
-NEGLIGIBLE = 1e-5  # nats a token, under which nothing is shown
-MAX_TIMES = 1_000  # of a perplexity, that are counted
+NEGLIGIBLE = 1e-5  # nats per token; smaller values are not displayed
+MAX_TIMES = 1_000  # largest factor of a perplexity stated
 REPLAY_SHARE, MAX_REPLAY = 0.05, 0.25
 KL_BETA, MAX_KL = 1.0, 10.0
 
 
 def describe_forgetting(state: ForgettingState, parts: ForgettingParts) -> list[str]:
-    """A headline, then what it rests on: one sentence for each probe, in the order of what weighs most."""
+    """Return a headline and its basis: one sentence for each probe, the most important first."""
     if not parts.texts and not parts.choices:
         return ["Whether it forgot is unclear: no probe was measured on both models."]
     phrases = [(part.state, _describe_text(part)) for part in parts.texts]
@@ -58,7 +59,7 @@ def describe_forgetting(state: ForgettingState, parts: ForgettingParts) -> list[
 
 
 def describe_skipped_tasks(reasons: Mapping[str, str], of: int) -> list[str]:
-    """Which tasks have no part in it: how many, and why."""
+    """Describe how many tasks were skipped, and why."""
     if not reasons:
         return []
     count = len(reasons)
@@ -70,7 +71,7 @@ def _describe_text(part: TextForgetting) -> str:
     name, broken, unit = format_probe_title(part.probe), part.broken, unit_of(part.probe)
     change, passages = part.change, formatting.plural(part.n, unit)
     if change is None:
-        return f"on {name} the loss is not a number any more, on {formatting.plural(broken, unit)}"
+        return f"on {name} the loss is no longer a number, on {formatting.plural(broken, unit)}"
     worse = f", and on {broken:,} more the loss is not a number" if broken else ""
     ends = get_limits(change)
     if ends is None:
@@ -98,21 +99,23 @@ def _describe_text(part: TextForgetting) -> str:
 
 
 def _explain_missing_interval(interval: Estimate, unit: str) -> str:
-    """Why there is no interval, in what was measured: rows are passages here, or samples."""
+    """Explain why there is no interval, in terms of the measured items: rows are passages here, or
+    samples.
+    """
     why = interval.why or "the rows are too few, or too unequal in length"
     return re.sub(r"\brow\b|\brows\b", lambda row: unit + row[0][3:], why)
 
 
 def _format_perplexity_factor(rise: float) -> str:
-    """What a rise in nats does to the perplexity."""
+    """Format the factor of the perplexity for a rise in nats."""
     if rise > math.log(MAX_TIMES):
         return f"perplexity more than {MAX_TIMES:,} times as high"
     return f"perplexity times {formatting.format_number(math.exp(rise), 2)}"
 
 
 def _describe_uncertainty(part: TextForgetting | ChoiceForgetting) -> str:
-    """Where the interval says more than what is sure of all that the user named."""
-    return ", which may be chance among all that was asked" if part.state == "unclear" else ""
+    """Note that the interval excludes 0, but not significantly given all probes that the user named."""
+    return ", which may be chance given the number of tests" if part.state == "unclear" else ""
 
 
 def _describe_choices(part: ChoiceForgetting) -> str:
@@ -120,10 +123,10 @@ def _describe_choices(part: ChoiceForgetting) -> str:
     of = f" of {format_probe_title(part.probe)}" if is_users_probe(part.probe) else ""
     questions = f"{formatting.plural(part.n, unit)}{of}"
     if change is None:
-        return f"not one of {formatting.plural(broken, unit)}{of} could be scored any more"
+        return f"not one of {formatting.plural(broken, unit)}{of} can be scored any more"
     if part.before is None or not part.before.value:
-        none = f"of {questions} the base model was right of none, so that nothing of it can be lost"
-        return f"{none}; the tuned one is right of {part.won:,}"
+        none = f"of {questions} the base model answered none correctly, so nothing can be lost"
+        return f"{none}; the tuned model answers {part.won:,} correctly"
     low, high = 100 * (change.low or 0), 100 * (change.high or 0)
     places = formatting.compute_decimals(low, high, default=1)
     lost = f"of {questions} {part.lost:,} went from right to wrong and {part.won:,} from wrong to right"
@@ -146,8 +149,8 @@ def _describe_detectable(
 
 
 def _describe_categories(part: ChoiceForgetting) -> list[str]:
-    """The categories that changed surely, after Holm over all of them."""
-    several = len(part.categories) > 1  # else it is the whole under another name
+    """Describe the categories that changed significantly, after Holm over all of them."""
+    several = len(part.categories) > 1  # otherwise it is the same as the whole
     sure = [c for c in part.categories if several and c.p_holm < 0.05 and c.category]
     kinds, words = "categories", []
     if is_users_probe(part.probe):
@@ -158,7 +161,7 @@ def _describe_categories(part: ChoiceForgetting) -> list[str]:
     ):
         listed = [f"{c.category} ({c.lost:,} lost, {c.won:,} won of {c.n:,})" for c in chosen]
         if listed:
-            words.append(f"Of {len(part.categories)} {kinds} it surely {way} {', '.join(listed)}.")
+            words.append(f"Of {len(part.categories)} {kinds} it significantly {way} {', '.join(listed)}.")
     return words
 
 
@@ -169,7 +172,7 @@ def _describe_chance(part: ChoiceForgetting) -> list[str]:
     least = part.adjusted.lost
     low, high = 100 * (least.low or 0), 100 * (least.high or 0)
     places = formatting.compute_decimals(low, high, default=1)
-    if low == high:  # all alike: so few say nothing of luck
+    if low == high:  # all the same: too few to assess luck
         return []
     if low > 0:
         share = formatting.format_number(100 * least.value, places)
@@ -177,17 +180,15 @@ def _describe_chance(part: ChoiceForgetting) -> list[str]:
         asked = f"the {unit_of(part.probe)}s"
         asked += f" of {format_probe_title(part.probe)}" if is_users_probe(part.probe) else ""
         return [f"Guessing explains some of the lost answers, but not {share}% of {asked} ({bounds}%)."]
-    if (
-        change.high is not None and change.high < 0
-    ):  # luck goes both ways: a fall of accuracy is more than that
+    if change.high is not None and change.high < 0:  # luck goes both ways; a drop in accuracy exceeds it
         return []
     of = f" of {format_probe_title(part.probe)}" if is_users_probe(part.probe) else ""
-    return [f"As many lost answers{of} as these could come from guesses that fell out otherwise."]
+    return [f"This many lost answers{of} can be explained by guesses with another outcome."]
 
 
 def _describe_divergence(part: Divergence, kl: Estimate) -> str:
     where = "answers to the task's prompts" if part.prompts == "task" else "texts of general kinds"
-    lead = f"On the base model's own {where} the tuned model lies"
+    lead = f"On the base model's own {where} the tuned model is"
     ends = get_limits(kl)
     if ends is None:
         value = formatting.format_number(kl.value, 2)
@@ -196,7 +197,7 @@ def _describe_divergence(part: Divergence, kl: Estimate) -> str:
             f" {_explain_missing_interval(kl, 'sample')}."
         )
     if max(map(abs, ends)) < NEGLIGIBLE:
-        return f"{lead} where the base model does ({formatting.plural(kl.n, 'sample')})."
+        return f"{lead} the same as the base model ({formatting.plural(kl.n, 'sample')})."
     samples = formatting.plural(kl.n, "sample")
     return (
         f"{lead} {_format_value(kl)} nats a token away (KL, 95% interval {_format_bounds(*ends)}, {samples})."
@@ -212,7 +213,7 @@ def _format_bounds(low: float, high: float) -> str:
 
 
 def advise_against_forgetting(state: ForgettingState, config: VerdictConfig) -> list[AdviceItem]:
-    """What to try against forgetting, where there is any.
+    """Return advice against forgetting, if there is any forgetting.
 
     A change has only fields that the config has; interpolation needs no training, so its change is empty.
     """
@@ -227,11 +228,11 @@ def advise_against_forgetting(state: ForgettingState, config: VerdictConfig) -> 
     if epochs > 1:
         fewer = max(1.0, math.ceil(epochs) / 2)
         shorter: dict[str, SettingValue] = {"num_train_epochs": fewer}
-        text = f"Fewer passes: {formatting.format_epochs(fewer)} in place of {epochs:g}"
-        if limit := int(config.get("max_steps") or 0):  # whichever of the two ends it
+        text = f"Fewer epochs: {formatting.format_epochs(fewer)} instead of {epochs:g}"
+        if limit := int(config.get("max_steps") or 0):  # either of the two may end the run
             steps = max(1, math.ceil(limit * fewer / epochs))
             text, shorter = (
-                f"{text}, and {steps:,} steps at most in place of {limit:,}",
+                f"{text}, and {steps:,} steps at most instead of {limit:,}",
                 shorter | {"max_steps": steps},
             )
         pieces.append(AdviceItem(text=f"{text}.", change=shorter, kind="epochs"))
@@ -240,16 +241,18 @@ def advise_against_forgetting(state: ForgettingState, config: VerdictConfig) -> 
 
 
 def drop_incompatible_advice(advice: list[AdviceItem], stopped: TrainingStop) -> list[AdviceItem]:
-    """Without half the passes where a run may have ended before half of them: it would be as long again."""
+    """Drop the advice to halve the epochs if a run may have ended before half of them: it would be as long
+    again.
+    """
     if stopped.reason not in STOPPED_EARLY:
         return advice
     return [piece for piece in advice if piece.kind != "epochs"]
 
 
 def _advise_replay(config: VerdictConfig) -> list[AdviceItem]:
-    """General rows beside those of the data set, and holding to the base model on them."""
+    """Advise to replay general rows, and to add a KL penalty towards the base model on them."""
     pieces: list[AdviceItem] = []
-    can_replay = "replay_share" in config and config.get("task", "sft") == "sft"  # elsewhere it is refused
+    can_replay = "replay_share" in config and config.get("task", "sft") == "sft"  # rejected for other tasks
     before = float(config.get("replay_share") or 0)
     if not before:
         share = f"{100 * REPLAY_SHARE:g}%"
@@ -258,7 +261,7 @@ def _advise_replay(config: VerdictConfig) -> list[AdviceItem]:
         pieces.append(AdviceItem(text=text, change=change, kind="replay"))
     elif can_replay and before < MAX_REPLAY:
         more = min(MAX_REPLAY, 5 * before)
-        text = f"Replay more general rows: {100 * more:g}% in place of {100 * before:g}%."
+        text = f"Replay more general rows: {100 * more:g}% instead of {100 * before:g}%."
         pieces.append(AdviceItem(text=text, change={"replay_share": more}, kind="replay"))
     beta = float(config.get("kl_beta") or 0)
     if can_replay and "kl_beta" in config and beta < MAX_KL:

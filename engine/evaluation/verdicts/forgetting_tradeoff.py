@@ -1,7 +1,8 @@
-"""Forgetting against gain within one run: over its steps, at an earlier stop, and on the way from its base.
+"""Forgetting versus gain within one run: over its steps, at an earlier stop, and on the interpolation from
+its base.
 
-Every checkpoint or share is held against the base model on the same items, in pairs; intervals are widened
-for how many are looked at (Bonferroni). Pure.
+Every checkpoint or share is compared with the base model on the same items, in pairs; intervals are
+widened for the number examined (Bonferroni). Pure functions.
 """
 
 from __future__ import annotations
@@ -33,16 +34,19 @@ from store.evaluation.forgetting_schemas import (
 )
 from store.evaluation.verdict_schemas import MeasuredEstimate, RecommendedShare, SharePoint, TrainingStop
 
-# Forgetting over the steps of a run: when it began, and what went when.
+# Forgetting over the steps of a run: when it began, and in which order.
 #
-# Every checkpoint is held against the base model on the same items, in pairs. That a threshold is passed is
-# said at a confidence widened for the number of checkpoints (Bonferroni), and only from the step on from
-# which every later checkpoint is surely above it too: a single bad checkpoint is no beginning.
+# Exceeding a threshold is tested at a confidence widened for the number of checkpoints (Bonferroni), and
+# reported only from the step on from which every later checkpoint is significantly above it too: a single bad
+# checkpoint is not a start.
 
 
 def compute_forgetting_curves(base: pa.Table, checkpoints: Mapping[int, pa.Table]) -> list[ForgettingCurve]:
-    """Of each probe, above 0 where something was lost: nats a token, or the share of items by which accuracy
-    fell. checkpoints: {step: rows}. Samples, whose divergence is not rated, have no threshold."""
+    """Compute the forgetting curve of each probe, above 0 for a loss: nats per token, or the drop in
+    accuracy.
+
+    checkpoints: {step: rows}. Samples, whose divergence is not rated, have no threshold.
+    """
     steps = sorted(checkpoints)
     measured = {step: paired_measurements.pair_probes(base, checkpoints[step]) for step in steps}
     names = list(dict.fromkeys(name for step in steps for name in measured[step]))
@@ -84,9 +88,7 @@ def _estimate_loss(probe: PairedProbe, confidence: float) -> Interval | None:
     if not probe.is_choice:
         return ratio_interval(after["loss_sum"] - before["loss_sum"], before["tokens"], confidence=confidence)
     lost, won = _count_flips(probe, probe.options > 0)
-    return estimate_paired_change(
-        won, lost, len(probe.items), confidence=confidence
-    )  # the other way round: a loss
+    return estimate_paired_change(won, lost, len(probe.items), confidence=confidence)  # reversed: a loss
 
 
 def _count_flips(probe: PairedProbe, chosen: NDArray[np.bool_]) -> tuple[int, int]:
@@ -95,7 +97,9 @@ def _count_flips(probe: PairedProbe, chosen: NDArray[np.bool_]) -> tuple[int, in
 
 
 def _find_start(losses: Mapping[int, Interval | None], limit: float) -> int | None:
-    """The first step from which every later one is surely above; one that scored nothing is beyond it all."""
+    """Return the first step from which every later one is significantly above the limit; a step without any
+    score counts as above.
+    """
     since = None
     for step, loss in reversed(list(losses.items())):
         if loss is not None and (loss.low is None or loss.low <= limit):
@@ -107,7 +111,7 @@ def _find_start(losses: Mapping[int, Interval | None], limit: float) -> int | No
 def build_category_matrix(
     base: pa.Table, checkpoints: Mapping[int, pa.Table], probe: str = paired_measurements.CHOICES
 ) -> CategoryMatrix:
-    """Category by checkpoint. totals: the same of all items at each step.
+    """Build the matrix of category by checkpoint. totals: the same for all items at each step.
 
     Raises ValueError for a probe of texts, or one that was not measured.
     """
@@ -117,7 +121,7 @@ def build_category_matrix(
         paired = paired_measurements.pair_probes(base, checkpoints[step]).get(probe)
         if paired is None or not paired.is_choice:
             raise ValueError(f"At step {step} there is no probe {probe} of items with options.")
-        if not paired.items:  # a model that scores nothing any more
+        if not paired.items:  # the model can't score anything any more
             continue
         totals.append(_build_cell("", step, paired, np.ones(len(paired.items), bool)))
         names = sorted(set(paired.category.tolist()))
@@ -150,20 +154,19 @@ def _build_cell(category: str, step: int, paired: PairedProbe, chosen: NDArray[n
     )
 
 
-# An earlier step of a run that gained nearly as much and forgot surely less: where fewer epochs would stop.
+# An earlier step of a run that gained nearly as much and forgot significantly less, at which to stop.
 #
-# Steps are those at which both validation rows and passages of general prose were measured. Of the steps
-# that had nine tenths of the gain that was kept, the one that forgot least is taken: no step gained more
-# and forgot less, so that it lies on the front of the run's own course. That it forgot less is tested
-# passage by passage, at a confidence widened for the steps that were looked at (Bonferroni), and must
-# amount to something. Pure: tables and validations in, a piece of advice out.
+# Steps are those at which both validation rows and passages of general prose were measured. Among the steps
+# with nine tenths of the kept gain, the one that forgot least is chosen: no step gained more and forgot less,
+# so that it is on the Pareto front of the run's own curve. That it forgot less is tested passage by passage,
+# at a confidence widened for the number of steps examined (Bonferroni), and must be material.
 
-KEPT_GAIN_AT_STOP = 0.9  # of the gain, that an earlier step must have had
-MIN_FORGOTTEN_LESS = 0.02  # nats a token, by which it must have forgotten less
+KEPT_GAIN_AT_STOP = 0.9  # minimum share of the gain at an earlier step
+MIN_FORGOTTEN_LESS = 0.02  # nats per token by which it must have forgotten less
 
 
 class ProseCurve(NamedTuple):
-    """Rows of the probe of general prose by step, and under the model that was kept."""
+    """Rows of the general prose probe by step, and under the kept model."""
 
     by_step: Mapping[int, pa.Table]
     kept: pa.Table
@@ -171,7 +174,9 @@ class ProseCurve(NamedTuple):
 
 @dataclass(frozen=True)
 class EarlierStep:
-    """One step that will do: gain over the base model on validation rows, and by how much less prose lost."""
+    """A suitable earlier step: its gain over the base model on validation rows, and how much less prose had
+    lost.
+    """
 
     step: int
     gain: Interval
@@ -181,8 +186,9 @@ class EarlierStep:
 def find_earlier_stop(
     validations: Sequence[Validation], prose: ProseCurve, last: int
 ) -> tuple[EarlierStep, Interval] | None:
-    """The step, and the gain of the model that was kept, which is that of step `last`; None where no step
-    will do. validations: step 0 is the base model."""
+    """Return a suitable step, and the gain of the kept model, which is that of step `last`; None if no step
+    is suitable. validations: step 0 is the base model.
+    """
     by_step = {v.step: v for v in validations}
     looked = sorted(step for step in prose.by_step if 0 < step < last and step in by_step)
     if not looked or not {0, last} <= set(by_step):
@@ -206,7 +212,7 @@ def _estimate_gain(base: Validation, now: Validation) -> Interval:
 
 
 def _estimate_prose_kept(then: pa.Table, kept: pa.Table, looks: int) -> Interval | None:
-    """By how much less prose had lost then than under the model that was kept."""
+    """Estimate how much less prose had lost at that step than under the kept model."""
     paired = paired_measurements.pair_probes(then, kept).get(paired_measurements.PROSE)
     if paired is None or not paired.items:
         return None
@@ -217,7 +223,7 @@ def _estimate_prose_kept(then: pa.Table, kept: pa.Table, looks: int) -> Interval
 def advise_earlier_stop(
     validations: Sequence[Validation], prose: ProseCurve, stopped: TrainingStop, config: VerdictConfig
 ) -> AdviceItem | None:
-    """Of a launch that ends at such a step; None where there is none."""
+    """Advise a launch that ends at such a step; None if there is none."""
     last = int(stopped.restored_step or stopped.step)
     step_and_gain = find_earlier_stop(validations, prose, last)
     if step_and_gain is None:
@@ -227,7 +233,7 @@ def advise_earlier_stop(
     if stopped.reason == "epochs" and epochs:
         fewer = round(max(0.01, epochs * earlier.step / int(stopped.step)), 2)
         change: dict[str, SettingValue] = {"num_train_epochs": fewer}
-        until = f"{formatting.format_epochs(fewer)} in place of {epochs:g}"
+        until = f"{formatting.format_epochs(fewer)} instead of {epochs:g}"
     else:
         change, until = {"max_steps": earlier.step}, f"{earlier.step:,} steps"
     share = f"{100 * earlier.gain.value / whole.value:.0f}%"
@@ -247,18 +253,18 @@ def _describe_prose_kept(less: Interval) -> str:
     return f"prose had lost {amount} nats a token less ({bounds}, {formatting.plural(less.n, 'passage')})"
 
 
-KEPT_GAIN_AT_SHARE = 0.9  # of the gain, that a recommended α keeps
+KEPT_GAIN_AT_SHARE = 0.9  # share of the gain that a recommended α keeps
 
 
 class ShareRows(NamedTuple):
-    """A model at one share: summed nats of each held-out row, and the items of the probes."""
+    """A model at one share: summed nats of each held-out row, and the probe items."""
 
     losses: np.ndarray
     items: pa.Table
 
 
 def build_share_point(alpha: float, tokens: np.ndarray, base: ShareRows, now: ShareRows) -> SharePoint:
-    """One α against α = 0; tokens: of each held-out row."""
+    """Compare one α with α = 0. tokens: of each held-out row."""
     lost = forgetting.assess_forgetting(base.items, now.items)
     parts: list[forgetting.ForgettingPart] = [*lost.texts, *lost.choices]
     return SharePoint(
@@ -287,8 +293,7 @@ def _to_estimate(interval: Interval) -> MeasuredEstimate:
 
 @dataclass(frozen=True)
 class ShareGain:
-    """What `recommend` reads of a point: its gain, and the change of the loss on prose where it was
-    measured."""
+    """What `recommend_share` reads of a point: its gain, and the change of the loss on prose if measured."""
 
     alpha: float
     gain: Estimate
@@ -296,22 +301,22 @@ class ShareGain:
 
     @classmethod
     def of(cls, measured: SharePoint) -> ShareGain:
-        """Of a point as the interpolate job leaves it."""
+        """Build from a point as written by the interpolate job."""
         text = measured.text
         return cls(measured.alpha, measured.gain, text.change if text else None)
 
 
 def recommend_share(points: Sequence[ShareGain]) -> RecommendedShare:
-    """The smallest share of the way that keeps 90% of the best gain; null where none gained surely.
+    """Recommend the smallest share that keeps 90% of the best gain; None if no gain is significant.
 
-    The best of several α is lucky too, so its interval is as wide as so many need, and so are those that are
-    told (Bonferroni over the α that were tried).
+    The best of several α is also lucky, so its interval and those reported are widened (Bonferroni over
+    the α that were tried).
     """
     tried = max(1, sum(each.alpha > 0 for each in points))
     best = intervals.widen_for_comparisons(max(points, key=lambda each: each.gain.value).gain, tried)
     if best.low is None or best.low <= 0:
         return RecommendedShare(
-            recommended=None, sentence="No share of the way gains surely on the held-out rows."
+            recommended=None, sentence="No interpolation gains significantly on the held-out rows."
         )
     chosen = min(
         (each for each in points if each.gain.value >= KEPT_GAIN_AT_SHARE * best.value),
@@ -334,7 +339,7 @@ def recommend_share(points: Sequence[ShareGain]) -> RecommendedShare:
             )
         words += f", on {formatting.plural(chosen.prose.n, 'passage')}"
     if tried > 1:
-        words += f". The intervals are as wide as {tried:,} α need"
+        words += f". Intervals are corrected for {tried:,} values of α"
     return RecommendedShare(recommended=chosen.alpha, sentence=words + ".")
 
 

@@ -1,7 +1,7 @@
-"""What to launch: which method to take, and the nearest settings that fit into memory.
+"""Launch advice: which method to use, and the nearest settings that fit into memory.
 
-Evidence of runs on the same model and rows wins over rules of thumb, and what does not fit is never
-recommended. Changes that alter least of what is learned come first. Pure.
+Evidence from runs on the same model and rows overrides rules of thumb, and what does not fit is never
+recommended. Changes that affect learning the least come first. Pure functions.
 """
 
 from __future__ import annotations
@@ -24,21 +24,16 @@ from store.core.training_schemas import (
 )
 from store.evaluation.forgetting_schemas import SettingValue
 
-# Which method to take: rules over what each would need and what runs of the past measured.
-#
-# Evidence on the same model and rows wins over rules of thumb; what does not fit is never recommended. Tables
-# in, a recommendation with its reasons out.
-
-# LoRA is within the noise of full fine-tuning up to instruction sets of this size, and
-# forgets less (Biderman et al. 2024); from there on full fine-tuning learns more, where it fits.
+# LoRA is within the noise of full fine-tuning up to instruction sets of this size, and forgets less (Biderman
+# et al. 2024); from there on full fine-tuning learns more, if it fits.
 MANY_TOKENS = 20_000_000  # trained tokens over the run
 SMALL_ROWS = 2_000
-FIRST_METHOD, LIGHT_METHOD, WHOLE_METHOD = "lora", "qlora", "full"  # that the rules name
+FIRST_METHOD, LIGHT_METHOD, WHOLE_METHOD = "lora", "qlora", "full"  # methods named by the rules
 
 
 @dataclass(frozen=True)
 class TriedMethod:
-    """An option that runs of the past measured with an interval of their gain."""
+    """Option with a measured gain and its interval from past runs."""
 
     option: AdviceOption
     gain: float
@@ -51,7 +46,7 @@ class TriedMethod:
 def recommend_method(
     options: Sequence[AdviceOption], *, train_rows: int, trained_tokens: float
 ) -> Recommendation:
-    """One of the options, or none. train_rows: of the data; trained_tokens: over the whole run."""
+    """Recommend one of the options, or none. train_rows: of the data; trained_tokens: over the whole run."""
     usable = {o["method"]: o for o in options if not o["problem"]}
     fitting = {name: o for name, o in usable.items() if o["fits"]}
     if not fitting:
@@ -62,10 +57,10 @@ def recommend_method(
     if WHOLE_METHOD in fitting and trained_tokens >= MANY_TOKENS:
         return _recommend_option(
             fitting[WHOLE_METHOD],
-            f"The run trains on {trained_tokens / 1e6:,.0f} million tokens: from about"
-            f" {MANY_TOKENS / 1e6:,.0f} million on, training every weight learns more than an adapter.",
+            f"The run trains on {trained_tokens / 1000000.0:,.0f} million tokens: from about"
+            f" {MANY_TOKENS / 1000000.0:,.0f} million tokens, full fine-tuning learns more than an adapter.",
             _describe_fit(fitting[WHOLE_METHOD]),
-            "It forgets more of what the model knew: look at that after the run.",
+            "It forgets more: check forgetting after the run.",
         )
     if FIRST_METHOD in fitting:
         return _recommend_option(
@@ -77,11 +72,13 @@ def recommend_method(
     if LIGHT_METHOD in fitting:
         reasons = [_describe_fit(fitting[LIGHT_METHOD])]
         if FIRST_METHOD in usable:
-            reasons.insert(0, f"LoRA itself does not fit: {_describe_memory_need(usable[FIRST_METHOD])}.")
+            reasons.insert(0, f"LoRA does not fit in memory: {_describe_memory_need(usable[FIRST_METHOD])}.")
         return _recommend_option(fitting[LIGHT_METHOD], *reasons)
     least = min(fitting.values(), key=lambda o: o["peak_gib"])
     return _recommend_option(
-        least, "LoRA and QLoRA do not fit; of what fits, this needs the least.", _describe_fit(least)
+        least,
+        "LoRA and QLoRA do not fit in memory; of the methods that fit, this needs the least.",
+        _describe_fit(least),
     )
 
 
@@ -94,7 +91,9 @@ def _recommend_option(option: AdviceOption, *reasons: str) -> Recommendation:
 
 
 def _find_measured_best(options: Sequence[AdviceOption]) -> Recommendation | None:
-    """The method whose measured gain lies above every other's interval; two methods must have been tried."""
+    """Return the method whose measured gain is above every other's interval; at least two must have been
+    tried.
+    """
     tried = _list_tried_methods(options)
     if len(tried) < 2:
         return None
@@ -112,7 +111,7 @@ def _find_measured_best(options: Sequence[AdviceOption]) -> Recommendation | Non
 
 
 def _list_tried_methods(options: Sequence[AdviceOption]) -> list[TriedMethod]:
-    """Those that runs of the past measured with an interval, the one that gained most first."""
+    """List the methods that past runs measured with an interval, by descending gain."""
     tried = []
     for option in options:
         past = option["past"]
@@ -130,14 +129,14 @@ def _format_gain(tried: TriedMethod) -> str:
 def _describe_size(rows: int, tokens: float) -> str:
     if rows < SMALL_ROWS:
         return (
-            f"{plural(rows, 'row')} {'is' if rows == 1 else 'are'} few: an adapter learns as much from so few"
-            " as all weights would, and forgets less."
+            f"{plural(rows, 'row')} {'is' if rows == 1 else 'are'} few: with so few, an adapter learns as"
+            " much as full fine-tuning and forgets less."
         )
     if not tokens:
-        return f"{plural(rows, 'labelled row')}: LoRA under the head is the usual first try."
+        return f"{plural(rows, 'labelled row')}: LoRA with a classification head is the usual first choice."
     return (
         f"{plural(rows, 'row')} with {_format_tokens(tokens)} trained tokens over the run are below the"
-        f" {MANY_TOKENS / 1e6:,.0f} million from which training every weight pays."
+        f" {MANY_TOKENS / 1000000.0:,.0f} million from which full fine-tuning pays off."
     )
 
 
@@ -146,16 +145,17 @@ def _format_tokens(count: float) -> str:
 
 
 def _explain_alternatives(usable: Mapping[str, AdviceOption]) -> list[str]:
-    """Why not the methods next to it."""
+    """Explain why the alternatives are not recommended."""
     sentences = []
     if WHOLE_METHOD in usable and not usable[WHOLE_METHOD]["fits"]:
         sentences.append(
-            f"{usable[WHOLE_METHOD]['title']} does not fit: {_describe_memory_need(usable[WHOLE_METHOD])}."
+            f"{usable[WHOLE_METHOD]['title']} does not fit in memory:"
+            f" {_describe_memory_need(usable[WHOLE_METHOD])}."
         )
     tried = _list_tried_methods(list(usable.values()))
     if any(tried[0].low <= other.high for other in tried[1:]):
         sentences.append(
-            "Runs with other methods on these rows do not tell them apart yet: their intervals overlap."
+            "Runs with other methods on these rows can't be distinguished yet: their intervals overlap."
         )
     return sentences
 
@@ -165,7 +165,7 @@ def _describe_memory_need(option: AdviceOption) -> str:
 
 
 def _describe_fit(option: AdviceOption) -> str:
-    return f"It fits: {_describe_memory_need(option)}."
+    return f"It fits in memory: {_describe_memory_need(option)}."
 
 
 def _recommend_nothing(options: Sequence[AdviceOption]) -> Recommendation:
@@ -174,18 +174,19 @@ def _recommend_nothing(options: Sequence[AdviceOption]) -> Recommendation:
     least = min(options, key=lambda o: o["high_gib"])
     return {
         "method": None,
-        "sentence": "No method fits with these settings.",
+        "sentence": "No method fits in memory with these settings.",
         "reasons": [
             f"{least['title']} needs the least: up to {least['high_gib']:.1f} GiB of"
             f" {least['available_gib']:.1f} that are free.",
-            "Take smaller batches, shorter rows, gradient checkpointing or a smaller model.",
+            "Use smaller batches, shorter rows, gradient checkpointing or a smaller model.",
         ],
     }
 
 
 def summarise_past_runs(runs: Sequence[MeasuredRun], method: str) -> MethodHistory | None:
-    """What runs with one method on one model and data set measured: their mean gain with its interval,
-    medians of memory (GiB) and time (s); None without such a run."""
+    """Summarize past runs with one method on one model and data set: mean gain with interval, medians of
+    memory (GiB) and time (s); None without such a run.
+    """
     mine = [run for run in runs if run.method == method]
     if not mine:
         return None
@@ -206,11 +207,12 @@ def summarise_past_runs(runs: Sequence[MeasuredRun], method: str) -> MethodHisto
 
 
 def _estimate_mean_gain(gains: Sequence[UnitEstimate]) -> tuple[float, float, float]:
-    """Their mean with an interval. The runs held out the same rows, so that the rows' part of it does not
-    shrink with runs; what runs differ by is added to it."""
+    """Estimate the mean gain with an interval. The runs held out the same rows, so the rows' part of it does
+    not shrink with more runs; the variation between runs is added to it.
+    """
     values = [g.value for g in gains]
     mean, k = float(np.mean(values)), len(values)
-    # gains without limits are left out before
+    # gains without limits were left out before
     below = float(np.mean([g.value - g.low for g in gains if g.low is not None]))
     above = float(np.mean([g.high - g.value for g in gains if g.high is not None]))
     seeds = float(special.stdtrit(k - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(k)) if k > 1 else 0.0
@@ -218,7 +220,7 @@ def _estimate_mean_gain(gains: Sequence[UnitEstimate]) -> tuple[float, float, fl
 
 
 def compute_mean_watts(runs: Sequence[MeasuredRun]) -> float | None:
-    """Mean power over the runs whose energy was counted; None where none was."""
+    """Return the mean power over the runs with measured energy; None if there are none."""
     counted = [(run.energy_wh or 0.0, run.run_seconds or 0.0) for run in runs]
     counted = [(energy, seconds) for energy, seconds in counted if energy and seconds]
     if not counted:
@@ -227,7 +229,7 @@ def compute_mean_watts(runs: Sequence[MeasuredRun]) -> float | None:
 
 
 def estimate_run_cost(option: AdviceOption, per_hour: float | None) -> tuple[float, float, float] | None:
-    """What a run would cost at this price: low, expected, high; None where price or time is unknown."""
+    """Return what a run would cost at this price: low, expected, high; None if price or time is unknown."""
     if per_hour is None or option["problem"]:
         return None
     seconds = option["low_seconds"], option["seconds"], option["high_seconds"]
@@ -243,25 +245,21 @@ def _median(values: Sequence[float | None]) -> float | None:
     return ranked[middle] if len(ranked) % 2 else (ranked[middle - 1] + ranked[middle]) / 2
 
 
-# The nearest settings that fit into memory: those that change least of what is learned come first.
-#
 # Halving a batch while doubling its accumulation changes nothing but time, and so does gradient
 # checkpointing. Shorter rows lose tokens, and another method is another experiment. Each kind of change is
-# tried alone, and where none is enough, together with the ones before it. What a setting needs is asked of
-# `estimate`.
+# tried alone and, if none is enough, together with the ones before it.
 
 Change = dict[str, SettingValue]
 Need = tuple[float, float]  # GiB: expected, and the upper end of its interval
-EstimateNeed = Callable[[Change], Need | None]  # None where the settings don't go together
+EstimateNeed = Callable[[Change], Need | None]  # None if the settings are incompatible
 
 MIN_LENGTH = 64  # tokens; shorter rows are another data set
-MAX_OFFERS = 4  # offers
+MAX_OFFERS = 4
 
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """Settings of a run that decide what memory it needs beside its method; max_length in tokens, 0 for
-    none."""
+    """Settings that determine a run's memory besides its method; max_length in tokens, 0 for none."""
 
     batch_size: int
     accumulation: int
@@ -272,9 +270,10 @@ class MemorySettings:
 def find_fitting_changes(
     settings: MemorySettings, estimate: EstimateNeed, room_gib: float, methods: Sequence[Change] = ()
 ) -> list[MemoryFix]:
-    """Changes of the settings after which a run fits, nearest first.
+    """Return changes of the settings with which a run fits, nearest first.
 
-    `estimate` gives what it needs with a change; `methods` change to lighter ones, in the order to try.
+    `estimate` returns the memory required with a change; `methods` are changes to lighter methods, in the
+    order to try.
     """
     offers: list[MemoryFix] = []
 
@@ -315,7 +314,7 @@ def _try_changes(changes: Sequence[Change], offer: Callable[[Change], bool]) -> 
 
 
 def _list_batch_changes(settings: MemorySettings) -> Sequence[Change]:
-    """Halved batches with accumulation doubled, so that a step sees as many rows as before."""
+    """List halved batch sizes with doubled accumulation, so that a step has as many rows as before."""
     size, times = settings.batch_size, settings.accumulation
     changes: list[Change] = []
     while size > 1:
@@ -327,7 +326,7 @@ def _list_batch_changes(settings: MemorySettings) -> Sequence[Change]:
 
 
 def _list_length_changes(settings: MemorySettings) -> Sequence[Change]:
-    """Half of `max_length`, again and again."""
+    """List repeatedly halved values of `max_length`."""
     length = settings.max_length // 2
     changes: list[Change] = []
     while length >= MIN_LENGTH:
@@ -337,7 +336,7 @@ def _list_length_changes(settings: MemorySettings) -> Sequence[Change]:
 
 
 def format_change(change: Change) -> str:
-    """A change in words: "batches of 2 rows, 8 of them a step; gradient checkpointing"."""
+    """Describe a change in words: "batches of 2 rows, 8 of them a step; gradient checkpointing"."""
     words = []
     if "method" in change:
         words.append(f"method {change['method']}")
@@ -349,6 +348,6 @@ def format_change(change: Change) -> str:
     if change.get("gradient_checkpointing"):
         words.append("gradient checkpointing")
     if "max_length" in change:
-        words.append(f"rows cut at {change['max_length']:,} tokens")
+        words.append(f"rows truncated to {change['max_length']:,} tokens")
     text = "; ".join(words)
     return text[:1].upper() + text[1:]

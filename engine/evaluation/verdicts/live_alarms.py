@@ -1,8 +1,8 @@
-"""What a run should be warned of, at which step: while it trains, and once its verdict is passed.
+"""Alarms of a run and their steps, during training and after its verdict.
 
-Kinds are those of `store.runs.run_outcomes`. A run is looked at again and again, so what is said while it
-trains is said at a confidence widened for all of these looks (Bonferroni): of runs that are fine, at most
-one in twenty is warned of something. Pure: numbers in, alarms out.
+Kinds are those of `store.runs.run_outcomes`. A run is checked repeatedly, so alarms during training are
+tested at a confidence widened for all of these checks (Bonferroni): of runs without problems, at most one
+in twenty raises an alarm. Pure functions from numbers to alarms.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COLOURS: tuple[Colour, Colour] = ("red", "amber")
 
 @dataclass(frozen=True)
 class Alarm:
-    """One warning: its kind, the step that it is about, and what it says."""
+    """Alarm: its kind, the step that it refers to, and its message."""
 
     kind: str
     step: int
@@ -36,14 +36,17 @@ class Alarm:
 
 
 def check_divergence(train_curve: TrainCurve, *, planned_steps: int, looks: int) -> list[Alarm]:
-    """Whether the training loss surely and lastingly rose, in a run of so many steps; what else its course
-    seems to say is no news then."""
+    """Check whether the training loss significantly and lastingly rose, in a run of `planned_steps`; if so,
+    other alarms about its curve are not news.
+    """
     divergence = stages.find_divergence(train_curve, planned_steps=planned_steps, looks=looks)
     return [Alarm("diverged", divergence.since_step, divergence.sentence)] if divergence else []
 
 
 def check_overfitting(course: LossCurves, *, unit: str, looks: int) -> list[Alarm]:
-    """Whether validation loss surely rose since its best step, and whether the metric says otherwise."""
+    """Check whether validation loss significantly rose since its best step, and whether the metric
+    contradicts it.
+    """
     validations = course.validations
     onset = overfitting.find_onset(validations, course.train_curve, looks)
     last = int(validations[-1].step) if len(validations) else 0
@@ -51,8 +54,8 @@ def check_overfitting(course: LossCurves, *, unit: str, looks: int) -> list[Alar
     if onset:
         since, best, rise = onset
         message = (
-            f"It overfits, surely since step {since:,}: validation loss lies"
-            f" {_format_rise(rise)} {unit} above"
+            f"It overfits, significant since step {since:,}: validation loss is {_format_rise(rise)} {unit}"
+            " above"
         )
         message += f" that of step {best:,} ({_format_certainty(looks)}, {formatting.plural(rise.n, 'row')})."
         alarms.append(Alarm("overfitting", since, message))
@@ -68,9 +71,11 @@ def check_overfitting(course: LossCurves, *, unit: str, looks: int) -> list[Alar
 def check_forgetting(
     step: int, base: ArrayLike, tuned: ArrayLike, tokens: ArrayLike, *, looks: int
 ) -> list[Alarm]:
-    """Thresholds that the loss on plain prose has surely passed; losses are summed nats of each passage."""
+    """Return an alarm for each threshold that the loss on plain prose significantly exceeds. Losses are
+    summed nats of each passage.
+    """
     change = np.asarray(tuned, np.float64) - np.asarray(base, np.float64)
-    if not np.isfinite(change).all():  # training says so itself
+    if not np.isfinite(change).all():  # reported by training itself
         return []
     rise = ratio_interval(change, tokens, confidence=1 - 0.05 / max(1, looks))
     amount = (
@@ -82,12 +87,12 @@ def check_forgetting(
 
 
 def list_verdict_alarms(verdict: Verdict) -> list[Alarm]:
-    """What a verdict says of the kept model and of its training."""
+    """List the alarms of a verdict about the kept model and its training."""
     alarms, shape = [], verdict.overfitting
     since = shape.since_step if shape else None
     if shape and shape.state == "overfits" and since is not None:
         rise = shape.sentence.removeprefix("It overfits: ")
-        message = f"It overfits, surely since step {since:,}: {rise}"
+        message = f"It overfits, significant since step {since:,}: {rise}"
         alarms.append(Alarm("overfitting", since, message))
     if shape and shape.state == "diverged" and since is not None:
         alarms.append(Alarm("diverged", since, shape.sentence))
@@ -120,7 +125,7 @@ def _build_forgetting_alarm(colour: Colour, step: int, amount: str) -> Alarm:
 
 
 def _format_certainty(looks: int) -> str:
-    return f"95% over {looks} looks" if looks > 1 else "95% interval"
+    return f"95% over {looks} validations" if looks > 1 else "95% interval"
 
 
 def _format_rise(rise: Interval) -> str:

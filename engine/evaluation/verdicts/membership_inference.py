@@ -1,22 +1,23 @@
-"""Whether a model can be asked which rows it was trained on: membership inference with a placebo.
+"""Membership inference with a placebo: whether training rows can be told from held-out ones.
 
-Members are a probe of training rows, others are held-out rows. Scores, higher for a member: minus the loss
-a token; Min-K%, the mean of the lowest 20% of the log-probabilities of a row's tokens. Both have the base
-model's as a placebo, as rows of two groups may differ before any training, and both follow the rows'
-difficulty, which tuning stretches: that their area grew is no memory yet. So the word rests on the scores
-of `DECIDING_SCORES`, from which s times the base model's score is taken off, s being the slope of one on
-the other within the groups, pooled over both (as in an analysis of covariance): what is left of the loss
-(calibrated), and of pairs of answers, whose loss is that of the chosen one, of their margin. Their excess
-is over one half, and tested by ranks (exactly where few are there). States, after Holm over these scores:
-remembers  an excess is surely above 0, and reaches MATERIAL; none       no excess reaches MATERIAL, by its
-whole interval; unclear    otherwise: so few rows can't tell, and the sentence says what they could have
-seen. Pure: arrays in, a JSON document out.
+Members are a probe of training rows, others are held-out rows. Scores, higher for a member: the negative
+loss per token; Min-K%, the mean of the lowest 20% of the log-probabilities of a row's tokens. Both have
+the base model's score as a placebo, as rows of two groups may differ before any training, and both follow
+the rows' difficulty, which tuning amplifies: an increase of their area is not memorization yet. So the
+conclusion is based on DECIDING_SCORES, from which s times the base model's score is subtracted, with s the
+slope of one on the other within the groups, pooled over both (as in an analysis of covariance): the
+remainder of the loss (calibrated), and, for pairs of answers, whose loss is that of the chosen one, of
+their margin. Their excess is over one half, and is tested by ranks (exactly if there are few). States,
+after Holm over these scores:
 
-Membership while a run trains: the AUC by the loss, at every step at which training and validation rows
-were both measured, with the base model's as a placebo; that it changed is told by the loss without what the
-base model's explains (`membership.subtract_base_scores`).
+- remembers: an excess is significantly above 0, and reaches MATERIAL
+- none: no excess reaches MATERIAL, by its whole interval
+- unclear: otherwise; so few rows are inconclusive, and the sentence says what they could have shown
 
-It rises with the gap: who loses less on the rows that it trains on can be asked which they were. Pure.
+During training, the AUC of the loss is computed at every step at which training and validation rows were
+both measured, with the base model's as a placebo; whether it changed is tested on the loss without the
+part explained by the base model's (`subtract_base_scores`). It rises with the gap: a model that loses less
+on its training rows reveals which they were. Pure functions from arrays to JSON documents.
 """
 
 from __future__ import annotations
@@ -54,9 +55,9 @@ if TYPE_CHECKING:
     from engine.evaluation.training_curve.run_curve import Validation
     from engine.models.losses import ModelScores
 
-MATERIAL = 0.05  # of excess area
+MATERIAL = 0.05  # excess area
 FALSE_ALARMS = 0.01
-MIN_ROWS = 5  # rows of each kind
+MIN_ROWS = 5  # minimum rows of each kind
 DECIDING_SCORES: tuple[MembershipScoreName, ...] = ("calibrated", "margin")
 TITLES: dict[MembershipScoreName, str] = {
     "loss": "the loss",
@@ -69,28 +70,29 @@ Floats = NDArray[np.float64]
 
 
 class PairedScores(TypedDict):
-    """The same rows under the two models."""
+    """Scores of the same rows under the two models."""
 
     base: ModelScores
     tuned: ModelScores
 
 
 class ScoreDecision(NamedTuple):
-    """What a score of DECIDE says: its excess, and its p-value after Holm over these scores."""
+    """Result of one of DECIDING_SCORES: its excess, and its p-value after Holm over these scores."""
 
     excess: Interval
     p: float
 
 
 def assess_membership(members: PairedScores, others: PairedScores) -> Membership:
-    """The `membership` part of a verdict, but for its path over the steps."""
+    """Build the `membership` part of a verdict, except for its path over the steps."""
     inside, outside, unscored = _score_groups(members, others)
     trained, held_out = len(inside["loss"]), len(outside["loss"])
     rows = f"{trained:,} training and {formatting.plural(held_out, 'held-out row')}"
     membership = Membership(
         state="unclear",
         sentence=(
-            f"Whether it remembers its training rows is unclear from {rows}: it takes {MIN_ROWS} of each."
+            f"Memorization of training rows is inconclusive with {rows}: at least {MIN_ROWS} of each are"
+            " needed."
         ),
         members=trained,
         others=held_out,
@@ -111,7 +113,7 @@ def assess_membership(members: PairedScores, others: PairedScores) -> Membership
 
 
 def determine_state(members: PairedScores, others: PairedScores) -> MembershipState:
-    """The state alone."""
+    """Return the state only."""
     inside, outside, _ = _score_groups(members, others)
     enough = min(len(inside["loss"]), len(outside["loss"])) >= MIN_ROWS
     return _decide_state(_decide_scores(inside, outside)) if enough else "unclear"
@@ -120,7 +122,7 @@ def determine_state(members: PairedScores, others: PairedScores) -> MembershipSt
 def _decide_scores(
     inside: dict[str, Floats], outside: dict[str, Floats]
 ) -> dict[MembershipScoreName, ScoreDecision]:
-    """Of each score of DECIDE that there is."""
+    """Return the result of each available score of DECIDING_SCORES."""
     names = [name for name in DECIDING_SCORES if name in inside and name in outside]
     adjusted = holm([_compute_p_value(inside[name], outside[name]) for name in names])
     return {
@@ -132,7 +134,9 @@ def _decide_scores(
 def compute_checkpoint_points(
     members: Mapping[int, PairedScores], others: Mapping[int, PairedScores]
 ) -> list[MembershipPoint]:
-    """Of each step in order the area by the loss, its placebo, and the excess of the calibrated loss."""
+    """Compute for each step in order the area of the loss, its placebo, and the excess of the calibrated
+    loss.
+    """
     points: list[MembershipPoint] = []
     for step in sorted(set(members) & set(others)):
         inside, outside, _ = _score_groups(members[step], others[step])
@@ -152,8 +156,9 @@ def compute_checkpoint_points(
 def _score_groups(
     members: PairedScores, others: PairedScores
 ) -> tuple[dict[str, Floats], dict[str, Floats], int]:
-    """Scores of either group, those of DECIDE without what the base model's explain, and how many rows could
-    not be scored."""
+    """Return the scores of either group, DECIDING_SCORES without the part explained by the base model, and
+    the number of rows that could not be scored.
+    """
     inside, lost = _score_rows(members)
     outside, missing = _score_rows(others)
     tuned = {"calibrated": "loss", "margin": "margin"}
@@ -170,8 +175,10 @@ def _score_groups(
 
 
 def subtract_base_scores(tuned: tuple[Floats, Floats], base: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
-    """Scores of two groups under the tuned model, less s times those under the base model: s is the slope of
-    the first on the second within the groups, pooled over both, and 0 where the base model's never vary."""
+    """Return the scores of two groups under the tuned model minus s times those under the base model. s is
+    the slope of the first on the second within the groups, pooled over both, and 0 if the base model's
+    never vary.
+    """
     products = squares = 0.0
     for after, before in zip(tuned, base, strict=True):
         if len(before):
@@ -183,8 +190,9 @@ def subtract_base_scores(tuned: tuple[Floats, Floats], base: tuple[Floats, Float
 
 
 def _score_rows(rows: PairedScores) -> tuple[dict[str, Floats], int]:
-    """Scores of rows that both models could score, those of the base model under `base/NAME`; and how many
-    rows they could not."""
+    """Return the scores of rows that both models could score, those of the base model as `base/NAME`, and the
+    number of other rows.
+    """
     tuned, base = rows["tuned"], rows["base"]
     scores = {
         "loss": -np.asarray(tuned["loss"], np.float64),
@@ -220,8 +228,9 @@ def _build_score(
 
 
 def _estimate_area(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> Interval:
-    """The area; of the scores of DECIDE, whose ranks are tested, with a half in its interval where the test
-    does not rule it out: of few rows DeLong's variance can."""
+    """Estimate the area. For DECIDING_SCORES, tested by ranks, the interval includes one half unless the test
+    rules it out: with few rows DeLong's variance may exclude it.
+    """
     area = auc(inside[name], outside[name])
     if (
         name not in DECIDING_SCORES
@@ -234,7 +243,7 @@ def _estimate_area(name: str, inside: dict[str, Floats], outside: dict[str, Floa
 
 
 def _estimate_excess(name: str, inside: dict[str, Floats], outside: dict[str, Floats]) -> Interval:
-    """Over the base model's area in pairs; of the scores of DECIDE, over one half."""
+    """Estimate the excess over the base model's area in pairs; for DECIDING_SCORES over one half."""
     placed = compute_placements(inside[name], outside[name])
     if name in DECIDING_SCORES:
         return _estimate_excess_over_chance(_estimate_area(name, inside, outside), placed)
@@ -242,10 +251,10 @@ def _estimate_excess(name: str, inside: dict[str, Floats], outside: dict[str, Fl
 
 
 def _estimate_excess_over_chance(area: Interval, placed: Placements) -> Interval:
-    """The excess over a coin; one half is what every row's score being 0 would give."""
+    """Return the excess over chance; scores of 0 for every row would give one half."""
     if area.low is None or area.high is None:
         return Interval(area.value - 0.5, None, None, area.n)
-    if not placed.variance and placed.area == 0.5:  # nothing moved
+    if not placed.variance and placed.area == 0.5:  # nothing changed
         return Interval(0.0, 0.0, 0.0, area.n, 0.0, 0.0)
     return Interval(area.value - 0.5, area.low - 0.5, area.high - 0.5, area.n, area.se, area.detectable)
 
@@ -260,8 +269,8 @@ def _build_true_positives(caught: TruePositiveRate) -> TruePositives:
 
 
 def _compute_p_value(inside: Floats, outside: Floats) -> float:
-    """Two-sided p-value that members lie no higher than others (Mann and Whitney 1947)."""
-    if np.ptp(np.concatenate([inside, outside])) == 0:  # nothing moved
+    """Return the two-sided p-value that members are not higher than others (Mann and Whitney 1947)."""
+    if np.ptp(np.concatenate([inside, outside])) == 0:  # nothing changed
         return 1.0
     return float(stats.mannwhitneyu(inside, outside).pvalue)
 
@@ -279,21 +288,21 @@ def _decide_state(decisions: Mapping[MembershipScoreName, ScoreDecision]) -> Mem
 def _describe_membership(
     state: MembershipState, name: MembershipScoreName, score: MembershipScore, rows: str
 ) -> str:
-    """`name`: the best score, `score` what it says of `rows`."""
+    """Describe the result. `name`: the best score, with its result `score` on `rows`."""
     area, excess = score.auc, score.excess
     places = min(3, formatting.compute_decimals(area.low, area.high))
-    lead = f"by {TITLES[name]} it tells {rows} apart with an AUC of {_format_area(area, places)}"
+    lead = f"{TITLES[name]} separates {rows} with an AUC of {_format_area(area, places)}"
     if state == "remembers":
-        return f"It remembers its training rows: {lead}. {_describe_resolution(score.tpr)}"
+        return f"It memorized its training rows: {lead}. {_describe_resolution(score.tpr)}"
     if state == "none":
         limit = f"{0.5 + MATERIAL:g}"
-        return f"It does not show which rows it was trained on: {lead}; an AUC of {limit} is ruled out."
+        return f"No memorization of training rows: {lead}; an AUC of {limit} is ruled out."
     over = formatting.format_interval(excess.low, excess.high)
     least = ""
     if score.detectable:
         smallest = formatting.format_setting(formatting.round_significant(score.detectable))
-        least = f"; an excess under {smallest} can't be seen with {rows}"
-    return f"Can't tell whether it remembers its training rows: {lead} (excess {over}){least}."
+        least = f"; an excess below {smallest} can't be detected with {rows}"
+    return f"Memorization of training rows is inconclusive: {lead} (excess {over}){least}."
 
 
 def _describe_resolution(tpr: TruePositives) -> str:
@@ -301,11 +310,13 @@ def _describe_resolution(tpr: TruePositives) -> str:
     low, high = get_limits(tpr) or (0.0, 1.0)
     bounds = formatting.format_interval(100 * low, 100 * high, 0)
     if tpr.allowed:
-        return f"At 1% false alarms {share} of the training rows are found ({bounds}%, n {tpr.n:,})."
+        return (
+            f"At a false alarm rate of 1%, {share} of the training rows are found ({bounds}%, n {tpr.n:,})."
+        )
     finest = formatting.format_number(100 * tpr.finest, 1)
     return (
-        f"Above every held-out row lie {share} of the training rows ({bounds}%, n {tpr.n:,}); so few"
-        f" held-out rows can't resolve false alarms under {finest}%."
+        f"{share} of the training rows are above every held-out row ({bounds}%, n {tpr.n:,}); too few"
+        f" held-out rows to resolve false alarm rates below {finest}%."
     )
 
 
@@ -317,7 +328,9 @@ def _format_area(area: Estimate, places: int) -> str:
 def compute_path(
     train_probe: Sequence[Validation], validations: Sequence[Validation]
 ) -> list[MembershipPoint]:
-    """Of each step that both have, in order; empty where step 0, the base model, is missing in either."""
+    """Compute the points of the steps that both have, in order; empty if step 0, the base model, is missing
+    in either.
+    """
     inside, outside = ({int(v.step): _compute_losses(v) for v in part} for part in (train_probe, validations))
     if 0 not in inside or 0 not in outside:
         return []
@@ -329,7 +342,7 @@ def compute_path(
 
 
 def describe_path(points: Sequence[MembershipPoint]) -> str:
-    """From the base model to the last step, as words; empty where there are fewer than two steps."""
+    """Describe the change from the base model to the last step; empty with fewer than two steps."""
     trained = [point for point in points if point.step > 0]
     if not trained:
         return ""
@@ -343,17 +356,17 @@ def describe_path(points: Sequence[MembershipPoint]) -> str:
     if not way:
         return (
             f"By their loss, training and validation rows are separated with an AUC of {after} at step"
-            f" {last.step:,}, which is not surely more than the {before} under the base model."
+            f" {last.step:,}, not significantly more than the {before} of the base model."
         )
     return (
-        f"By their loss, the AUC that separates training from validation rows {way} from {before} under"
-        f" the base model to {after} at step {last.step:,}."
+        f"By their loss, the AUC that separates training from validation rows {way} from {before} for the"
+        f" base model to {after} at step {last.step:,}."
     )
 
 
 def _compute_losses(validation: Validation) -> np.ndarray:
     tokens = np.asarray(validation.tokens, np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a row whose label training doesn't know
+    with np.errstate(divide="ignore", invalid="ignore"):  # a row whose label is not in training
         return np.asarray(validation.loss_sums, np.float64) / tokens
 
 

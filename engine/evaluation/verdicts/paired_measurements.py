@@ -1,7 +1,7 @@
-"""What was measured of the base and of the tuned model, in pairs: held-out rows and items of probes.
+"""Paired measurements of the base and the tuned model: held-out rows and probe items.
 
 Both models saw the same rows and items. Items that one of them lacks, or that have no number, are left out
-and counted, never passed over in silence. Pure.
+and counted, never silently ignored. Pure functions.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ Indices = NDArray[np.int64]
 
 
 class ModelRows(NamedTuple):
-    """One model on each row: summed loss in nats, and how many trained tokens were its first choice; of a
-    classifier 1 where its class is right."""
+    """One model on each row: summed loss in nats, and the number of trained tokens that were its first
+    choice; for a classifier 1 if its class is right.
+    """
 
     loss_sum: ArrayLike
     correct: ArrayLike
@@ -29,9 +30,10 @@ class ModelRows(NamedTuple):
 
 @dataclass(frozen=True)
 class PromptAssignment:
-    """One entry a pair: the row whose answer it is, and the row whose prompt, as places among the held-out
-    rows. same: pairs whose two rows have the same answer. left_out: rows with an answer that were not asked,
-    as there were no like ones."""
+    """Assignment of prompts to answers, one entry per pair: the row of the answer and the row of the prompt,
+    as indices into the held-out rows. same: pairs whose two rows have the same answer. left_out: rows with
+    an answer that were not used for lack of similar ones.
+    """
 
     answers: Indices
     prompts: Indices
@@ -43,14 +45,14 @@ class PromptAssignment:
 
 
 class SwappedLosses(NamedTuple):
-    """What both models lose on each pair of `PromptAssignment`, in the unit of the rows' own losses."""
+    """Losses of both models on each pair of `PromptAssignment`, in the unit of the rows' own losses."""
 
     base: ArrayLike
     tuned: ArrayLike
 
 
 class SwappedPromptLosses(NamedTuple):
-    """Held-out answers after prompts of other rows, and what both models lose on them."""
+    """Held-out answers after prompts of other rows, and both models' losses on them."""
 
     dealt: PromptAssignment
     losses: SwappedLosses
@@ -58,10 +60,12 @@ class SwappedPromptLosses(NamedTuple):
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Both models on the same rows, one entry each. tokens: trained ones; of a classifier 1 where training
-    knows the row's label, 0 where not. population: tokens of the rows that were trained on, which say
-    how unequal rows of this kind are; None where they aren't known. other_prompts: of the same rows; else why
-    that was not measured, empty where rows have no prompts."""
+    """Both models on the same rows, one entry each.
+
+    tokens: trained ones; for a classifier 1 if the row's label is in the training data, otherwise 0.
+    population: tokens of the training rows, which show how unequal rows of this kind are; None if unknown.
+    other_prompts: of the same rows; otherwise why it was not measured, empty if rows have no prompts.
+    """
 
     split: JudgingSplit
     row_ids: ArrayLike
@@ -73,13 +77,14 @@ class HeldOut:
 
     @property
     def weights(self) -> Floats:
-        """Tokens as numbers that can be calculated with."""
+        """Tokens as floats."""
         return np.asarray(self.tokens, np.float64)
 
     @property
     def losses(self) -> tuple[Floats, Floats]:
-        """Of the base and of the tuned model. Raises ValueError where rows, losses and tokens differ in
-        length."""
+        """Losses of the base and of the tuned model. Raises ValueError if rows, losses and tokens differ in
+        length.
+        """
         base, tuned = (np.asarray(model.loss_sum, np.float64) for model in (self.base, self.tuned))
         if not len(np.asarray(self.row_ids)) == len(base) == len(tuned) == len(self.weights):
             raise ValueError("Held-out rows, losses and tokens differ in length.")
@@ -87,8 +92,9 @@ class HeldOut:
 
 
 class ModelPairs(NamedTuple):
-    """One model on each pair: its loss, the margin of rewards, and the log-probabilities of both answers in
-    nats."""
+    """One model on each pair: its loss, the reward margin, and the log-probabilities of both answers
+    in nats.
+    """
 
     losses: Floats
     margins: Floats
@@ -98,8 +104,9 @@ class ModelPairs(NamedTuple):
 
 @dataclass(frozen=True)
 class HeldOutPairs:
-    """Both models on the same pairs of answers. other_prompts: as of `HeldOut`; the loss is the rejected
-    answer's log-probability less the chosen one's."""
+    """Both models on the same pairs of answers. other_prompts: as in `HeldOut`; the loss is the rejected
+    answer's log-probability minus the chosen one's.
+    """
 
     split: JudgingSplit
     base: ModelPairs
@@ -109,26 +116,24 @@ class HeldOutPairs:
 
 # Rows of probes, paired by item between two models.
 #
-# A probe is a named set of items measured on a model at a step; one row an item, whatever the kind:
-# `probe`, `item`, `category`, `loss_sum` (nats), `tokens`, `correct`, `options` (0 for a text) and
-# `chosen`. Both models saw the same items, so that everything is paired; items that one of them lacks, or
-# that have no number, are left out and counted, never passed over in silence.
+# A probe is a named set of items measured on a model at a step; one row per item, whatever the kind: `probe`,
+# `item`, `category`, `loss_sum` (nats), `tokens`, `correct`, `options` (0 for a text) and `chosen`.
 
 CHOICES, PROSE, OWN_SAMPLES, TASK_SAMPLES = "choices", "prose", "own_samples", "task_samples"
-REQUESTS = "requests"  # of which `correct` says whether it was refused
-DATA, TASK = "data/", "task/"  # what the user named: data sets, and tasks of lm-evaluation-harness
-OPEN_ENDED = 2**31 - 1  # options of an item whose answer is written freely: none is right by luck
+REQUESTS = "requests"  # `correct` is whether it was refused
+DATA, TASK = "data/", "task/"  # named by the user: data sets, and tasks of lm-evaluation-harness
+OPEN_ENDED = 2**31 - 1  # options of an item with a free-form answer: none is right by luck
 NAMES = {CHOICES: "questions", PROSE: "plain prose"}
 FIGURES = ("loss_sum", "tokens", "correct")
 
 
 @dataclass(frozen=True)
 class PairedProbe:
-    """One probe of both models; arrays have one entry an item.
+    """One probe under both models; arrays have one entry per item.
 
-    base and tuned: {loss_sum, tokens, correct}. unpaired: items that one model alone has. unscored: items
-    whose loss is not a number, texts of no token and questions of one option, which are left out; broken:
-    those of them that the base model could score.
+    base and tuned: {loss_sum, tokens, correct}. unpaired: items that only one model has. unscored: items
+    whose loss is not a number, texts without tokens and questions with one option, which are left out;
+    broken: those of them that the base model could score.
     """
 
     name: str
@@ -143,27 +148,27 @@ class PairedProbe:
 
     @property
     def is_choice(self) -> bool:
-        """Items with options to choose from, rather than texts."""
+        """Whether items have options to choose from, rather than texts."""
         return bool(self.options.any()) if len(self.options) else self.name == CHOICES
 
     def of(self, category: str) -> NDArray[np.bool_]:
-        """Which items are of that category."""
+        """Return the mask of items of that category."""
         chosen: NDArray[np.bool_] = self.category == category
         return chosen
 
 
 def is_users_probe(probe: str) -> bool:
-    """Whether it is one that the user named, rather than a part of the suite."""
+    """Return whether the user named the probe, as opposed to a part of the suite."""
     return probe.startswith((DATA, TASK))
 
 
 def format_probe_title(probe: str) -> str:
-    """What a sentence calls it."""
+    """Return the probe's name for a sentence."""
     return NAMES.get(probe, probe.removeprefix(DATA).removeprefix(TASK))
 
 
 def format_item_name(probe: str) -> str:
-    """What its items are called."""
+    """Return the name of the probe's items."""
     if probe.startswith(TASK):
         return "item"
     if probe.startswith(DATA):
@@ -172,7 +177,7 @@ def format_item_name(probe: str) -> str:
 
 
 def pair_probes(base: pa.Table, tuned: pa.Table) -> dict[str, PairedProbe]:
-    """Every probe that both tables have, by name, in the order of the base model's rows."""
+    """Pair every probe that both tables have, by name, in the order of the base model's rows."""
     names = list(dict.fromkeys(base["probe"].to_pylist()))
     there = set(tuned["probe"].to_pylist())
     return {

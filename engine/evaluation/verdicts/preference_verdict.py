@@ -1,11 +1,12 @@
-"""The verdict on preference tuning: is the chosen answer preferred more than by the model before, and at what
-price.
+"""Verdict on preference tuning: whether the chosen answer is preferred more than by the base model, and the
+cost.
 
-Of each held-out pair the margin says by how much the chosen answer gained against the rejected one; a model
-that was not trained has margins of 0 and the loss that 0 gives, whatever the pairs. The gain is that loss
-minus the tuned one, paired over pairs, and its sign against its interval decides the state. A lower loss does
-not say that the chosen answers became likelier: both may have become less likely, the rejected ones more so
-(likelihood displacement, Razin et al. 2024), so that this is measured and said. Pure, as `verdict.py`.
+For each held-out pair the margin says by how much the chosen answer gained on the rejected one; an
+untrained model has margins of 0 and the loss of margin 0, whatever the pairs. The gain is that loss minus
+the tuned one, paired over pairs, and its sign relative to its interval decides the state. A lower loss
+does not mean that the chosen answers became more likely: both may have become less likely, the rejected
+ones more so (likelihood displacement, Razin et al. 2024), so this is measured and reported. Pure
+functions, as in `verdict.py`.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ from store.core.figure_schemas import Estimate
 from store.evaluation.forgetting_schemas import AdviceItem, SettingValue
 from store.evaluation.verdict_schemas import LossFigures, PreferenceFigures, Verdict, VerdictState
 
-BROKEN_PAIR = 1.0  # by how much more the loss of a pair of a kind that was not measured may be
-IN_NATS = ("sigmoid", "robust", "sigmoid_norm")  # the other losses are no log-likelihoods
+BROKEN_PAIR = 1.0  # by which the loss of a pair of an unobserved kind may be higher
+IN_NATS = ("sigmoid", "robust", "sigmoid_norm")  # the other losses are not log-likelihoods
 
 
 def judge_preference(
     held_out: HeldOutPairs, course: RunCurves, config: VerdictConfig, memory: RowMemorisation = NO_MEMORY
 ) -> Verdict:
-    """The verdict on a run of preference tuning, with `preference` beside it."""
+    """Judge a preference tuning run; the verdict also has `preference`."""
     base, tuned, split = held_out.base, held_out.tuned, held_out.split
     unit = "nats a pair" if config["loss_type"] in IN_NATS else "loss a pair"
     broken = int((~np.isfinite(tuned.losses)).sum())
@@ -103,7 +104,7 @@ def judge_preference(
 
 
 def _judge_prompt_part(held_out: HeldOutPairs, choice: CheckpointChoice) -> PromptPartVerdict:
-    """What of the margin is left without the prompt, and what the prompt adds, where that was measured."""
+    """Return how much of the margin remains without the prompt, and what the prompt adds, if measured."""
     others = held_out.other_prompts
     if isinstance(others, str):
         return PromptPartVerdict(None, None, others, 0.0, PAIR_WORDS)
@@ -124,7 +125,7 @@ def _build_figures(losses: Floats) -> LossFigures:
 
 
 def _build_preference_figures(base: ModelPairs, tuned: ModelPairs) -> PreferenceFigures:
-    """Reward accuracy with Wilson's interval, the mean margin, and what became of both answers."""
+    """Return reward accuracy with Wilson's interval, the mean margin, and the changes of both answers."""
     margins, ones = tuned.margins, np.ones(len(tuned.margins))
     return PreferenceFigures(
         moved=int((margins != 0).sum()),
@@ -153,7 +154,10 @@ def _format_headline(
     pairs = formatting.plural(n, "held-out pair" if split == "test" else "validation pair")
     if not moved:
         lead = "No gain" if state == "no_gain" else "Inconclusive"
-        return f"{lead}: nothing moved; on each of {pairs} the tuned model prefers as the base model does."
+        return (
+            f"{lead}: nothing changed; on each of {pairs} the tuned model has the preference of the base"
+            " model."
+        )
     bounds = f"95% interval {formatting.format_share_bounds(accuracy)}; chance is 50%"
     value = formatting.format_share(accuracy)
     share = f"prefers the chosen answer more than the base model does in {value} of {pairs}"
@@ -164,9 +168,9 @@ def _format_headline(
         return f"Worse than the base model by its loss{joined} the tuned model {share} ({bounds})."
     if state == "no_gain":
         within = f"within {format_negligible(negligible)} of the base model's (setting {SETTING})"
-        return f"No gain: the loss lies {within}; the tuned model {share} ({bounds})."
+        return f"No gain: the loss is {within}; the tuned model {share} ({bounds})."
     if gain is not None and gain.low is None:
-        why = f"{gain.why}, so that the gain has no interval"
+        why = f"{gain.why}, so the gain has no interval"
         return f"Inconclusive: {why}; the tuned model {share} ({bounds})."
     return f"Not distinguishable from noise: the tuned model {share} ({bounds})."
 
@@ -177,10 +181,10 @@ def _describe_loss(
     places = max(formatting.compute_decimals(gain.low, gain.high), 2)
     before, after = (formatting.format_number(model.loss or 0.0, places) for model in (base, tuned))
     if before == after:
-        lead = f"The preference loss stayed at {before}, which any untrained model has"
+        lead = f"The preference loss stayed at {before}, the value of any untrained model"
     else:
         way = "fell" if gain.value > 0 else "rose"
-        lead = f"The preference loss {way} from {before}, which any untrained model has, to {after} {unit}"
+        lead = f"The preference loss {way} from {before}, the value of any untrained model, to {after} {unit}"
     if gain.low is None or gain.high is None:
         return f"{lead} (no interval: {gain.why})."
     if gain.low == gain.high:
@@ -190,7 +194,9 @@ def _describe_loss(
 
 
 def _describe_answers(preference: PreferenceFigures) -> str:
-    """What became of the chosen answers' own likelihood; that it fell is a known failure, and said."""
+    """Describe the change in the chosen answers' own likelihood; a decrease is a known failure and is
+    reported.
+    """
     chosen, rejected = preference.chosen_change, preference.rejected_change
     amounts = (
         f"by {_format_change(chosen)} nats an answer, that of the rejected ones by {_format_change(rejected)}"
@@ -198,11 +204,15 @@ def _describe_answers(preference: PreferenceFigures) -> str:
     if chosen.high is not None and chosen.high < 0:
         return (
             f"The chosen answers themselves became less likely: their log-probability changed {amounts}. The"
-            " model learned to avoid the rejected answers more than to give the chosen ones (likelihood"
-            " displacement); read the answers before you use it."
+            " model learned to avoid the rejected answers rather than to give the chosen ones (likelihood"
+            " displacement); read its answers before you use it."
         )
     sure = chosen.low is not None and chosen.low > 0
-    lead = "The chosen answers became likelier" if sure else "The chosen answers are not surely likelier"
+    lead = (
+        "The chosen answers became more likely"
+        if sure
+        else "The chosen answers did not become significantly more likely"
+    )
     return f"{lead}: their log-probability changed {amounts}."
 
 
@@ -220,17 +230,17 @@ def _format_change(interval: Estimate) -> str:
 def advise_against_displacement(
     preference: PreferenceFigures | None, config: VerdictConfig
 ) -> list[AdviceItem]:
-    """Another loss, where the chosen answers surely became less likely."""
+    """Advise another loss if the chosen answers significantly became less likely."""
     high = preference.chosen_change.high if preference else None
     if high is None or high >= 0 or config["loss_type"] == "apo_zero":
         return []
     change: dict[str, SettingValue] = {"loss_type": "apo_zero"}
-    if config.get("label_smoothing"):  # which no other loss than the robust one takes
+    if config.get("label_smoothing"):  # only the robust loss supports it
         change["label_smoothing"] = 0.0
     return [
         AdviceItem(
-            text="The chosen answers became less likely: try the loss apo_zero, which raises them and not"
-            " their distance alone.",
+            text="The chosen answers became less likely: try the loss apo_zero, which raises their"
+            " likelihood and not only the margin.",
             change=change,
         )
     ]

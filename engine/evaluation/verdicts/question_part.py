@@ -1,8 +1,8 @@
 """The question's part of a gain: how much less the same answers gain after the prompts of other rows.
 
-A model that was tuned on shuffled labels gains too, as anything learns which answers there are. A gain
-counts as learned where what the row's own prompt adds is told from 0 and matters; else it is shape, or
-can't be told. Figures first, then what a verdict says of them. Pure.
+A model tuned on shuffled labels gains too, as anything learns which answers exist. A gain counts as
+learned if what the row's own prompt adds is distinguishable from 0 and matters; otherwise it is shape, or
+inconclusive. Figures come first, then what a verdict says about them. Pure functions.
 """
 
 from __future__ import annotations
@@ -27,35 +27,34 @@ from store.core.figure_schemas import JudgingSplit
 from store.evaluation.forgetting_schemas import AdviceItem
 from store.evaluation.verdict_schemas import GainParts, VerdictState
 
-# What of a gain is the question: how much less the same answers gain after the prompts of other rows.
+# Decomposition of the gain. A model tuned on shuffled labels gains as much as one on true labels, as anything
+# learns which answers exist and how often. So each held-out answer i is also evaluated after the prompts of
+# other rows j, and with the losses b (base) and t (tuned) of answer i after prompt j, averaged over j for a
+# row:
 #
-# A model that was tuned on shuffled labels gains as much as one on true labels, as anything learns which
-# answers there are and how often. So each held-out answer i is given to the prompts of other rows j, too, and
-# with the losses b (base) and t (tuned) of answer i after prompt j, means over j of a row:
+#   gain      = b(i, i) - t(i, i)
+#   shape     = b(i, j) - t(i, j)                                    what any prompt gives
+#   question  = [t(i, j) - t(i, i)] - [b(i, j) - b(i, i)]            what the row's own prompt adds
 #
-# gain      = b(i, i) - t(i, i)
-# shape     = b(i, j) - t(i, j)                                    what any prompt gives
-# question  = [t(i, j) - t(i, i)] - [b(i, j) - b(i, i)]            what the row's own prompt adds
+# gain = shape + question, row by row. Prompts are permuted among similar rows (same number of turns and
+# system prompt, similar length), each prompt once per round, so that if answers are unrelated to prompts the
+# expected question part is 0: which prompt belongs to which row is then random. A prompt whose own answer is
+# the same is avoided as far as a permutation allows; otherwise a true pair counts as a swapped one, which
+# makes the question part smaller, never larger, and is counted.
 #
-# gain = shape + question, row by row. Prompts are permuted among like rows (as many turns, the same system
-# prompt, about as long), each prompt once in a round, so that where answers have nothing to do with prompts
-# the question is 0 in expectation: which prompt is whose is then chance. A prompt whose own answer is the
-# same is avoided as far as a permutation can; where it can't be, a true pair counts as a swapped one, which
-# makes the question smaller and never larger, and is counted.
-#
-# A row stands in the figure twice: its answer after others' prompts, its prompt before others' answers. So
-# what one row does is what leaving it out in both roles does (`_average_both_roles`), and the jackknife
-# over that is the interval (`ratio_interval`). Pure: arrays in, intervals out.
+# A row enters the figure twice: with its answer after others' prompts, and its prompt before others' answers.
+# So the influence of a row is that of leaving it out in both roles (`_average_both_roles`), and the jackknife
+# over that gives the interval (`ratio_interval`).
 
-ROUNDS = 3  # prompts of other rows to each answer
-MIN_PROMPTS = 2  # with one alone nobody can tell what the prompt did from what the answer did
-MAX_ROWS = 200  # held-out rows that are asked: what is asked of each is asked of both models
-BLOCK = 40  # rows of like length at least, among which prompts are permuted
-OWN, SAME, AGAIN = 100.0, 10.0, 1.0  # how bad a pair is: own prompt, a prompt with the same answer, a repeat
+ROUNDS = 3  # prompts of other rows per answer
+MIN_PROMPTS = 2  # with only one, effects of prompt and answer can't be separated
+MAX_ROWS = 200  # maximum held-out rows, each evaluated on both models
+BLOCK = 40  # minimum rows of similar length among which prompts are permuted
+OWN, SAME, AGAIN = 100.0, 10.0, 1.0  # costs of a pair: own prompt, prompt with the same answer, repeat
 
 
 def count_rounds(rows: int) -> float:
-    """How many answers after prompts of others are asked for each of so many held-out rows, at most."""
+    """Return the maximum number of answers after other prompts per held-out row, for this many rows."""
     return ROUNDS * min(1.0, MAX_ROWS / max(1, rows))
 
 
@@ -66,9 +65,11 @@ def assign_prompts(
     seed: int,
     fits: Callable[[int, int], bool] = lambda answer, prompt: True,
 ) -> PromptAssignment:
-    """Prompts of other rows for each row. answers: equal numbers are equal answers; groups: rows that may
-    exchange prompts; lengths: of the prompts. fits: whether the answer of one row goes after the prompt of
-    another."""
+    """Assign prompts of other rows to each row.
+
+    answers: equal numbers are equal answers; groups: rows that may exchange prompts; lengths: of the
+    prompts. fits: whether the answer of one row fits after the prompt of another.
+    """
     keys, kinds, sizes = np.asarray(answers), np.asarray(groups), np.asarray(lengths)
     rng = np.random.default_rng(seed)
     dealt: list[tuple[int, int]] = []
@@ -86,7 +87,7 @@ def assign_prompts(
 def _assign_block(
     rows: Indices, keys: NDArray[np.generic], rng: np.random.Generator
 ) -> list[tuple[int, int]]:
-    """Different prompts of other rows for each row, by permutations."""
+    """Assign different prompts of other rows to each row, by permutations."""
     count = len(rows)
     if count <= MIN_PROMPTS:
         return []
@@ -103,9 +104,12 @@ def _assign_block(
 
 
 def _permute_prompts(cost: Floats, rng: np.random.Generator) -> Indices:
-    """A permutation by chance, whose bad pairs exchange their prompts as long as that makes it better. Where
-    a row has a prompt with its own answer and two others could take both, such an exchange is there, so that
-    as few of them are left as can be."""
+    """Return a random permutation in which bad pairs exchange their prompts as long as that is an
+    improvement.
+
+    If a row has a prompt with its own answer and two others could take both, such an exchange exists, so
+    that as few of them as possible remain.
+    """
     count = len(cost)
     prompts = rng.permutation(count)
     every = np.arange(count)
@@ -127,7 +131,7 @@ def _permute_prompts(cost: Floats, rng: np.random.Generator) -> Indices:
 
 
 def _drop_sparse_rows(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Without rows that have too few prompts, in both of their roles."""
+    """Drop rows with too few prompts, in both of their roles."""
     while pairs:
         asked, counts = np.unique([answer for answer, _ in pairs], return_counts=True)
         whole = set(asked[counts >= MIN_PROMPTS].tolist())
@@ -140,7 +144,7 @@ def _drop_sparse_rows(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class GainDecomposition:
-    """The gain on the rows that were asked, and its two parts."""
+    """Gain on the measured rows, and its two parts."""
 
     total: Interval
     shape: Interval
@@ -150,8 +154,9 @@ class GainDecomposition:
 def measure_parts(
     tokens: Floats, base: Floats, tuned: Floats, others: SwappedPromptLosses, *, confidence: float = 0.95
 ) -> GainDecomposition | None:
-    """base and tuned: losses of each held-out row under its own prompt. None where nothing was asked, or a
-    loss is not finite."""
+    """Measure the parts of the gain. base and tuned: losses of each held-out row under its own prompt. None
+    if nothing was measured, or a loss is not finite.
+    """
     dealt, losses = others.dealt, others.losses
     under = np.asarray(losses.base, np.float64) - np.asarray(losses.tuned, np.float64)
     asked = np.bincount(dealt.answers, minlength=len(tokens)) > 0
@@ -167,9 +172,12 @@ def measure_parts(
 
 
 def _average_both_roles(values: Floats, dealt: PromptAssignment, count: int) -> Floats:
-    """For each row the mean of its answer's values over prompts, and what else goes when the row is left out:
-    a prompt among those of others, whose means it then no longer moves. These sum to 0 over rows, so that the
-    estimate stays, and its jackknife leaves rows out in both roles."""
+    """Return for each row the mean of its answer's values over prompts, plus what else goes if the row is
+    left out: its prompt among those of others, whose means it then no longer changes.
+
+    These additions sum to 0 over rows, so that the estimate is unchanged, and its jackknife leaves rows
+    out in both roles.
+    """
     answers, prompts = dealt.answers, dealt.prompts
     counts = np.bincount(answers, minlength=count)
     means = np.bincount(answers, values, minlength=count) / np.maximum(counts, 1)
@@ -178,21 +186,21 @@ def _average_both_roles(values: Floats, dealt: PromptAssignment, count: int) -> 
     return summed
 
 
-# What a verdict says of the question's part of a gain: its state by it, its words, its document, what to do.
+# The question's part in a verdict: its state, sentences, document and advice.
 #
-# A gain that is told from noise is "learned" where what the row's own prompt adds is told from 0 as well
-# and matters. Where that surely is as good as nothing it is "shape": the tuned model knows which answers
-# there are, and not which belongs to which question. Where it can't be told, or was not measured, it is
-# "better".
+# A significant gain is "learned" if what the row's own prompt adds is significant as well and matters. If
+# that part is negligible with certainty the gain is "shape": the tuned model knows which answers exist, but
+# not which belongs to which question. If that is inconclusive, or was not measured, it is "better".
 
-NEGLIGIBLE_SHARE = 0.1  # of a gain: what surely is less is as good as nothing of it
-MIN_SURE = 60  # rows, under which one in twenty that all of it comes from may well be missing
+NEGLIGIBLE_SHARE = 0.1  # share of a gain below which the part is negligible
+MIN_SURE = 60  # rows; among fewer, a twentieth of rows that all of it comes from may be missing
 
 
 @dataclass(frozen=True)
 class PartWords:
-    """How a task calls its parts: what any prompt gives, a gain of `total` in words, the same where it is no
-    sure gain, its unit, and what of the question was not learned."""
+    """A task's names for its parts: what any prompt gives, a gain of `total` in words, the same for a gain
+    that is not certain, its unit, and what about the question was not learned.
+    """
 
     shape: str
     gained: str
@@ -210,7 +218,7 @@ ANSWER_WORDS = PartWords(
 )
 PAIR_WORDS = PartWords(
     shape="the style of the preferred answers",
-    gained="Of the {total} nats a pair by which chosen answers gained on rejected ones",
+    gained="Of the gain of {total} nats a pair of chosen over rejected answers",
     changed="Of the change of {total} nats a pair of chosen answers against rejected ones",
     unit="nats a pair",
     unlearned="which answer fits the question",
@@ -219,8 +227,10 @@ PAIR_WORDS = PartWords(
 
 @dataclass(frozen=True)
 class PromptPartVerdict:
-    """parts and others are None where nothing was measured, for the reason `why`, which is empty where there
-    is no question. limit: up to which what the question adds doesn't matter."""
+    """The verdict's view of the question's part. parts and others are None if nothing was measured, for the
+    reason `why`, which is empty if there is no question. limit: up to which the question's part doesn't
+    matter.
+    """
 
     parts: GainDecomposition | None
     others: SwappedPromptLosses | None
@@ -229,7 +239,7 @@ class PromptPartVerdict:
     words: PartWords
 
     def state(self, state: VerdictState) -> VerdictState:
-        """Of a gain with that state."""
+        """Refine the state of a gain by the question's part."""
         if state != "learned" or not self._asked:
             return state
         if self._sure:
@@ -238,7 +248,7 @@ class PromptPartVerdict:
 
     @property
     def _sure(self) -> bool:
-        """What the question adds is told from 0 and may matter."""
+        """Whether the question's part is significantly above 0 and may matter."""
         highest = self._highest
         return bool(self.parts and self.parts.question.above) and (highest is None or highest >= self.limit)
 
@@ -249,8 +259,9 @@ class PromptPartVerdict:
 
     @property
     def _highest(self) -> float | None:
-        """The most that the question may add: the upper end, had no prompt come from a row with the same
-        answer. None where that can't be told."""
+        """Upper limit of the question's part, corrected for prompts from rows with the same answer; None if
+        unknown.
+        """
         if self.parts is None or self.others is None or self.parts.question.high is None:
             return None
         unlike = 1 - self.others.dealt.same / len(self.others.dealt)
@@ -258,19 +269,19 @@ class PromptPartVerdict:
 
     @property
     def surely_small(self) -> bool:
-        """What the question adds is nothing to speak of, and that is sure."""
+        """Whether the question's part is negligible with certainty."""
         return self._small and self.parts is not None and self.parts.question.n >= MIN_SURE
 
     @property
     def _small(self) -> bool:
-        """What the question adds is nothing to speak of on the rows that were asked."""
+        """Whether the question's part is negligible on the measured rows."""
         highest = self._highest
         if self.parts is None or highest is None:
             return False
         return highest <= max(self.limit, NEGLIGIBLE_SHARE * self.parts.total.value)
 
     def lead(self, state: VerdictState) -> str:
-        """How the headline of a sure gain begins."""
+        """Return the beginning of the headline of a certain gain."""
         if state == "shape":
             return f"Learned {self.words.shape}, not {self.words.unlearned}"
         if state != "better":
@@ -281,14 +292,18 @@ class PromptPartVerdict:
 
     @property
     def amount(self) -> str:
-        """How a headline ends: "; from the question: 0.02 (−0.1 to 0.1)"."""
-        return f"; from the question: {_format_part(self.parts.question)}" if self.parts else ""
+        """End of a headline: "; question-dependent: 0.02 (−0.1 to 0.1)"."""
+        return f"; question-dependent: {_format_part(self.parts.question)}" if self.parts else ""
 
     @property
     def sentences(self) -> list[str]:
-        """The parts with their intervals and rows, or why there are none."""
+        """Sentences with the parts, their intervals and rows, or why there are none."""
         if self.parts is None or self.others is None:
-            return [f"What of the gain is the question was not measured: {self.why}."] if self.why else []
+            return (
+                [f"The part of the gain that depends on the question was not measured: {self.why}."]
+                if self.why
+                else []
+            )
         parts, dealt = self.parts, self.others.dealt
         places = formatting.compute_decimals(parts.total.low, parts.total.high)
         total = formatting.format_number(parts.total.value, places)
@@ -297,35 +312,35 @@ class PromptPartVerdict:
             _format_part(parts.question),
         )
         sentence = (
-            f"{self.words.gained.format(total=total)} (n {parts.total.n:,}),"
-            f" {_format_part(parts.shape)} are {self.words.shape}: as much is gained {after}."
-            f" From the question: {own}."
+            f"{self.words.gained.format(total=total)} (n {parts.total.n:,}), {_format_part(parts.shape)} are"
+            f" {self.words.shape}: this much is also gained {after}. Question-dependent: {own}."
         )
         if not parts.total.above:
             sentence = (
                 f"{self.words.changed.format(total=total)} (minus is worse, n {parts.total.n:,}),"
-                f" {_format_part(parts.shape)} came {after}, too. From the question: {own}."
+                f" {_format_part(parts.shape)} also appear {after}. Question-dependent: {own}."
             )
         return [sentence, *self._caveats(parts, dealt)]
 
     def _caveats(self, parts: GainDecomposition, dealt: PromptAssignment) -> list[str]:
         caveats, question = [], parts.question
         few = question.n < MIN_SURE and question.low is not None
-        if few and parts.total.above and not self._sure:  # of what is no gain nobody asks whose it is
+        if few and parts.total.above and not self._sure:  # without a gain the question doesn't arise
             caveats.append(
-                f"The question's interval speaks of these {formatting.plural(question.n, 'row')}: a kind of"
-                " row whose answer hangs on its prompt may be missing among so few."
+                "The interval of the question-dependent part applies to these"
+                f" {formatting.plural(question.n, 'row')}: kinds of rows whose answer depends on the prompt"
+                " may be missing among so few."
             )
         if dealt.same:
             caveats.append(
-                f"Of these {formatting.plural(len(dealt), 'prompt')} {dealt.same:,} could only come"
-                " from a row"
-                " with the same answer, so that the question's part is too small rather than too large."
+                f"Of these {formatting.plural(len(dealt), 'prompt')} {dealt.same:,} could only come from a"
+                " row with the same answer, so the question-dependent part is underestimated rather than"
+                " overestimated."
             )
         if dealt.left_out:
             rows = formatting.plural(dealt.left_out, "held-out row")
             has = "has" if dealt.left_out == 1 else "have"
-            caveats.append(f"{rows} {has} no like row to take a prompt from, and no part in this.")
+            caveats.append(f"{rows} {has} no similar row to take a prompt from; excluded here.")
         return caveats
 
     @property
@@ -345,14 +360,14 @@ class PromptPartVerdict:
         )
 
     def advice(self, state: VerdictState, split: JudgingSplit, config: VerdictConfig) -> list[AdviceItem]:
-        """What to try where the gain is not the question's."""
+        """Return advice for a gain that is not due to the question."""
         if state not in ("shape", "better") or self.parts is None:
             return []
         question = self.parts.question
-        lead = "Hardly anything of the gain is" if question.above else "Nothing of the gain is surely"
+        lead = "Almost none of the gain is" if question.above else "No significant part of the gain is"
         text = (
-            f"{lead} from the question: look whether every answer belongs to its prompt, and whether prompts"
-            " hold what the answers hang on and are not cut."
+            f"{lead} question-dependent: check that every answer belongs to its prompt, and that prompts"
+            " contain what the answers depend on and are not truncated."
         )
         pieces: list[AdviceItem] = [AdviceItem(text=text, change={})]
         asked = question.n + (self.others.dealt.left_out if self.others else 0)
@@ -360,13 +375,13 @@ class PromptPartVerdict:
             return pieces
         if self._small:
             held = advise_hold_out(MIN_SURE, question.n, split, config)
-            text = f"{held.text}: {MIN_SURE} may show that the question adds nothing that matters."
+            text = f"{held.text}: {MIN_SURE} may show that the question adds nothing relevant."
             return [*pieces, replace(held, text=text)]
         return [*pieces, advise_more_rows(question, split, config, most=MAX_ROWS)]
 
 
 def _format_part(part: Interval) -> str:
-    """ "0.02 (−0.1 to 0.1)"."""
+    """Format a part as "0.02 (−0.1 to 0.1)"."""
     if part.low is None or part.high is None:
         return f"{formatting.format_point_value(part.value)} (no interval: {part.why})"
     places = formatting.compute_decimals(part.low, part.high)

@@ -1,8 +1,11 @@
-"""The verdict on a run: what was gained against the base model, how sure that is, and what to do next.
+"""Verdict on a run: the gain over the base model, how certain it is, and what to do next.
 
-The gain is base minus tuned loss a token on the same held-out rows, with a paired interval. Whether it
-matters is asked first, then its sign against its interval decides the state. A model mixed from a run's and
-its base's has the same figures, and no word of training. Pure.
+The gain is base minus tuned loss per token on the same held-out rows, with a paired interval over rows.
+First it is tested whether the gain matters: within `negligible_gain` of the base loss nothing was gained,
+however significant. Otherwise its sign relative to its interval decides the state and, for a gain, whether
+the question has a part in it (`question_part.py`). Every sentence names the rows it is based on. An
+interpolated model has the same figures, and nothing about training. Pure functions from arrays and config
+to a JSON document (without NaN); docs/results.md describes it.
 """
 
 from __future__ import annotations
@@ -41,22 +44,14 @@ from store.evaluation.verdict_schemas import (
     VerdictState,
 )
 
-# The verdict on a run: what was gained against the base model, how sure that is, and what to do next.
-#
-# The gain is base minus tuned loss a token on the same held-out rows, with a paired interval over rows.
-# Whether it matters is asked first: within `negligible_gain` of the base loss nothing was gained, however
-# sure. Else its sign against its interval decides the state, never the eye, and of a gain whether the
-# question has a part in it (`question_part.py`). Every sentence names the rows it rests on. Pure: arrays
-# and config in, a JSON document out (no NaN in it); docs/results.md shows it.
-
 SURE_GAINS: tuple[VerdictState, ...] = ("learned", "better", "shape")
-NEGLIGIBLE = 0.01  # `negligible_gain` where a config has none: of the base loss
+NEGLIGIBLE = 0.01  # default of `negligible_gain`, relative to the base loss
 
 
 def judge_held_out(
     held_out: HeldOut, course: RunCurves, config: VerdictConfig, memory: RowMemorisation = NO_MEMORY
 ) -> Verdict:
-    """The verdict on the rows of `held_out`. Raises ValueError where no row has a token or lengths differ."""
+    """Judge the rows of `held_out`. Raises ValueError if no row has a token or lengths differ."""
     weights, (base, tuned) = held_out.weights, held_out.losses
     split, negligible = held_out.split, get_negligible_gain(config)
     shape = overfitting.assess_overfitting(course, memory)
@@ -97,22 +92,23 @@ def judge_held_out(
 
 
 def measure_gain(held_out: HeldOut, choice: CheckpointChoice) -> tuple[Interval, Interval]:
-    """Base less tuned loss a token: with the interval of the rows that were measured, and with the one that
-    allows for rows of a kind that is not among them."""
+    """Return base minus tuned loss per token, with the interval of the measured rows and with the one that
+    allows for rows of an unobserved kind.
+    """
     base, tuned = held_out.losses
     seen = _estimate_over_rows(base - tuned, held_out, choice)
     return seen, allow_for_unseen(seen, BROKEN_ROW)
 
 
 def _estimate_over_rows(change: Floats, held_out: HeldOut, choice: CheckpointChoice) -> Interval:
-    """Of a change that is summed over the tokens of each row."""
+    """Estimate a change that is summed over the tokens of each row."""
     return ratio_interval(
         change, held_out.weights, confidence=choice.confidence, population=held_out.population
     )
 
 
 def _judge_prompt_part(held_out: HeldOut, limit: float, choice: CheckpointChoice) -> PromptPartVerdict:
-    """What of the gain is the question, where that was measured."""
+    """Return the question's part of the gain, if measured."""
     others = held_out.other_prompts
     if isinstance(others, str):
         return PromptPartVerdict(None, None, others, limit, ANSWER_WORDS)
@@ -122,8 +118,9 @@ def _judge_prompt_part(held_out: HeldOut, limit: float, choice: CheckpointChoice
 
 
 def get_negligible_gain(config: VerdictConfig) -> float:
-    """The share of the base loss, or of rows, up to which a gain doesn't matter; runs from before the setting
-    have the default."""
+    """Return the share of the base loss, or of rows, up to which a gain doesn't matter; runs from before the
+    setting existed have the default.
+    """
     return float(config.get("negligible_gain", NEGLIGIBLE))
 
 
@@ -134,9 +131,11 @@ def determine_state(
     *,
     seen: Interval | None = None,
 ) -> VerdictState:
-    """What the gain says: first whether it can matter at all, then its sign against its interval. A gain of
-    None is a loss that is not a number. seen: the gain with the interval of the measured rows alone, where
-    `gain` allows for others: that nothing was gained is said of the measured rows."""
+    """Return the state of a gain: first whether it can matter at all, then its sign relative to its interval.
+
+    A gain of None means that a loss is not a number. seen: the gain with the interval of the measured rows
+    only, if `gain` allows for others: "no_gain" refers to the measured rows.
+    """
     if gain is None:
         return "worse"
     if gain.low is None or gain.high is None:
@@ -164,7 +163,7 @@ def _build_figures(model: ModelRows, tokens: Floats) -> LossFigures:
 def build_gain(
     gain: Interval, unit: str, split: JudgingSplit, choice: CheckpointChoice, negligible: float
 ) -> Gain:
-    """The `gain` of a verdict; `chosen_of`: the steps that its interval is widened for."""
+    """Build the `gain` of a verdict. `chosen_of`: the steps that its interval is widened for."""
     return Gain(
         **vars(gain.to_estimate()),
         unit=unit,
@@ -195,7 +194,7 @@ def _format_headline(
     if gain.low is None or gain.high is None:
         return _describe_unknown(gain, rows)
     if gain.low == gain.high:
-        return f"No gain: on each of {rows} the loss is exactly that of the base model; nothing moved."
+        return f"No gain: on each of {rows} the loss equals that of the base model; nothing changed."
     decimals = formatting.compute_decimals(gain.low, gain.high)
     amount = f"{formatting.format_number(abs(gain.value), decimals)} nats a token"
     way = "better" if gain.value > 0 else "worse"
@@ -212,7 +211,7 @@ def _format_headline(
     if state == "no_gain":
         within = f"{format_negligible(negligible)} of the base model's loss (setting {SETTING})"
         if gain.above or gain.below:
-            return f"No gain that matters: {moved}, less than {within}."
+            return f"No relevant gain: {moved}, less than {within}."
         return f"No gain: on {rows} the tuned model is as good as the base model ({bounds}), within {within}."
     return f"Not distinguishable from noise with {rows} ({bounds}){format_smallest_detectable(gain)}."
 
@@ -220,7 +219,9 @@ def _format_headline(
 def _describe_too_few(
     state: VerdictState, seen: Interval | None, split: str, choice: CheckpointChoice
 ) -> str:
-    """The headline where the rows that were measured are sure, and too few to speak of all; else empty."""
+    """Return the headline if the gain is significant on the measured rows, but they are too few to
+    generalize; otherwise empty.
+    """
     if state != "undecided" or seen is None or not (seen.above or seen.below):
         return ""
     assert seen.low is not None
@@ -231,23 +232,24 @@ def _describe_too_few(
     amount = f"{formatting.format_number(abs(seen.value), places)} nats a token"
     return (
         f"{way} on these {rows} by {amount} ({choice.basis}"
-        f" {formatting.format_interval(least, most, places)}), which"
-        " are too few to say so of others: rows of a kind that is not among them could turn it round."
+        f" {formatting.format_interval(least, most, places)}), too few to generalize: kinds of rows not"
+        " among them could reverse it."
     )
 
 
 def describe_unseen(gain: Interval | None, size: float = BROKEN_ROW) -> list[str]:
-    """What the interval of a gain allows for beyond the rows that were measured, and how many would do."""
+    """Describe what the interval of a gain allows for beyond the measured rows, and how many would
+    suffice.
+    """
     if gain is None or not gain.unseen:
         return []
     needed, more = estimate_rows_needed(gain, gain.value), ""
     if needed and gain.n < needed <= MAX_NEEDED and not (gain.above or gain.below):
-        more = f"; about {formatting.round_significant(needed):,.0f} rows would leave that behind"
+        more = f"; about {formatting.round_significant(needed):,.0f} rows would suffice"
     return [
-        f"The interval of the gain allows for what {formatting.plural(gain.n, 'row')} can't"
-        " show: a kind of row"
-        f" that is not among them, up to {formatting.percent(gain.unseen)} of all, that differs by"
-        f" {size:g} nats{more}."
+        f"The interval of the gain allows for what {formatting.plural(gain.n, 'row')} can't show: kinds of"
+        f" rows not among them, up to {formatting.percent(gain.unseen)} of all, that differ by {size:g}"
+        f" nats{more}."
     ]
 
 
@@ -255,20 +257,20 @@ SETTING = "negligible_gain"
 
 
 def format_negligible(negligible: float) -> str:
-    """ "1%"."""
+    """Format the threshold as "1%"."""
     return f"{100 * negligible:g}%"
 
 
 def format_smallest_detectable(gain: Interval) -> str:
-    """ "; the smallest gain that could be seen is 0.12", empty where that is not known."""
+    """Format as "; smallest detectable gain: 0.12", empty if unknown."""
     if not gain.detectable:
         return ""
     places = max(2, formatting.compute_decimals(gain.low, gain.high))
-    return f"; the smallest gain that could be seen is {formatting.format_number(gain.detectable, places)}"
+    return f"; smallest detectable gain: {formatting.format_number(gain.detectable, places)}"
 
 
 def _describe_unknown(gain: Interval, rows: str) -> str:
-    sentence = f"Inconclusive with {rows}: {gain.why or 'they are too few'}, so there is no interval"
+    sentence = f"Inconclusive with {rows}: {gain.why or 'too few rows'}, so there is no interval"
     if not gain.value:
         return f"{sentence}."
     way = "better" if gain.value > 0 else "worse"
@@ -290,9 +292,8 @@ def _describe_token_figures(
     )
     perplexity = f"went from {before} to {after}" if before != after else f"stayed at {before}"
     return [
-        f"Perplexity {perplexity}, and the first choice is right for"
-        f" {formatting.percent(right[1])} of tokens (n {base.tokens:,}; base model"
-        f" {formatting.percent(right[0])}; {_format_points(accuracy, choice)})."
+        f"Perplexity {perplexity}; token accuracy is {formatting.percent(right[1])} (n {base.tokens:,}"
+        f" tokens; base model {formatting.percent(right[0])}; {_format_points(accuracy, choice)})."
     ]
 
 
@@ -306,18 +307,19 @@ def _format_points(change: Interval, choice: CheckpointChoice) -> str:
 
 
 def describe_overfitting(shape: Overfitting) -> list[str]:
-    """Whether it overfits, where loss and metric part, and that it memorises where it does."""
+    """Describe whether it overfits, where loss and metric contradict each other, and memorization, if any."""
     parts = [shape.parting.sentence] if shape.parting else []
     memorises = [shape.stage_sentence] if shape.stage == "memorising" else []
     return [shape.sentence, *parts, *memorises]
 
 
 def add_unmeasured(verdict: Verdict, *, probes: bool) -> Verdict:
-    """The verdict with a sentence on what was not measured, behind that on overfitting: that a run does not
-    overfit says nothing of what it forgot or learned by heart. probes: whether they were on."""
-    missing = [] if verdict.forgetting else ["what it forgot"]
+    """Add a sentence on what was not measured, after that on overfitting: a run that does not overfit may
+    still have forgotten or memorized. probes: whether they were on.
+    """
+    missing = [] if verdict.forgetting else ["forgetting"]
     if not verdict.membership and not verdict.extraction:
-        missing.append("what it learned by heart")
+        missing.append("memorization")
     if not missing:
         return verdict
     sentence = f"Not measured: {' and '.join(missing)}{'' if probes else ', as probes were off'}."
@@ -328,45 +330,42 @@ def add_unmeasured(verdict: Verdict, *, probes: bool) -> Verdict:
 
 
 def describe_ending(stopped: TrainingStop, config: VerdictConfig) -> str:
-    """How training ended, as a sentence; empty where there was no training."""
+    """Describe how training ended in a sentence; empty if there was no training."""
     step, restored = int(stopped.step), stopped.restored_step
-    if stopped.reason == "mixed":  # from the weights of another run
+    if stopped.reason == "mixed":  # interpolated from another run
         return ""
     reason = {
-        "early_stopping": "Early stopping ended it",
-        "forgetting": "It was stopped for what it forgot,",
-        "max_steps": "It ended at its limit of steps,",
-        "epochs": "It ran all its epochs and ended",
+        "early_stopping": "Stopped early",
+        "forgetting": "Stopped because of forgetting",
+        "max_steps": "Reached its step limit",
+        "epochs": "Completed all epochs",
     }[stopped.reason]
     ending = f"{reason} at step {step:,}"
     if stopped.reason == "early_stopping" and "early_stopping_patience" in config:
         waited = formatting.plural(config["early_stopping_patience"], "validation")
-        ending += f", as {waited} brought no improvement of {100 * config['early_stopping_threshold']:g}%"
+        ending += f", as {waited} had no improvement of {100 * config['early_stopping_threshold']:g}%"
     if restored is not None and int(restored) != step:
         ending += f"; the weights of step {int(restored):,}, the best, were restored"
     return ending + "."
 
 
-# The verdict on a model that was mixed from a run's and its base's, not trained: the same figures on the
-# same rows, and no word of a course.
-#
-# Pure: arrays in, a JSON document out.
+# Verdict on an interpolated, not trained model: the same figures on the same rows, without training curves.
 
 UNTRAINED_STOP = RunCurves(stopped=TrainingStop(reason="mixed", step=0, restored_step=None))
 
 
 def judge_interpolated(held_out: HeldOut, config: VerdictConfig, *, alpha: float, of: str) -> Verdict:
-    """As `verdict.judge_held_out` of a run without a course; overfitting is null. of: the name of the run
-    whose model
-    lies at α 1."""
+    """Like `judge_held_out`, for a model without training curves; overfitting is null. of: the name of the
+    run whose model is at α 1.
+    """
     judged = judge_held_out(held_out, UNTRAINED_STOP, config)
     course = judged.overfitting.sentence if judged.overfitting else ""
-    where = f"It lies at α {alpha:g} on the way from the base model (0) to “{of}” (1). Nothing was trained."
+    where = f"Interpolation at α {alpha:g} between the base model (0) and “{of}” (1). Nothing was trained."
     sentences = [where, *(sentence for sentence in judged.sentences if sentence != course)]
     return replace(judged, overfitting=None, sentences=sentences, advice=[])
 
 
 def drop_advice(judged: Verdict) -> Verdict:
-    """Advice is for the run that it was mixed from: there is nothing here to train otherwise."""
+    """Drop the advice, which is for the run that was interpolated: there is no training to change here."""
     forgetting = replace(judged.forgetting, advice=[]) if judged.forgetting else None
     return replace(judged, advice=[], forgetting=forgetting)

@@ -1,6 +1,6 @@
-"""Whether an export answers as the model that was evaluated.
+"""The parity check: compare an export's responses with those of the evaluated model.
 
-`reference` has the model answer in the job's process and writes down what it said; `python -m
-engine.export.parity FOLDER` reads the export in a process of its own, by the engine of its form, and
-compares; `parity_report` says what came of it.
+`reference` runs the model in the job's process and stores its output; `python -m engine.export.parity FOLDER`
+reads the export in a separate process, with the engine of its format, and compares; `parity_report` builds
+the report.
 """

@@ -1,9 +1,9 @@
-"""`python -m engine.export.parity FOLDER`: read an export and compare it with what the model said.
+"""`python -m engine.export.parity FOLDER`: read an export and compare it with the model's stored output.
 
-Prompts are compared as both read them, bytes first and then tokens; of answers only what the likeliest
-tokens don't tell already is generated. The Python may be another environment's, so that this and what it
-imports need little beside numpy and Jinja until a reader is opened. It prints a line of JSON for what it
-has done so far, and writes what came of it last.
+Prompts are compared as rendered and tokenized by both sides, bytes first and then tokens. Responses are
+generated only as far as the most likely tokens don't determine them. The Python may be another environment's,
+so this module and its imports need little beyond numpy and Jinja until a reader is opened. Progress is
+printed as lines of JSON; the result is written last.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from store.core.documents import parse_document
 from store.core.export_schemas import RenderingExample, RenderingParity
 from store.core.job_folder import read_json, write_json
 
-EXAMPLE_CHARACTERS = 60  # characters of an example that are shown
+EXAMPLE_CHARACTERS = 60  # characters shown of an example
 
 
 def compare_renderings(
@@ -44,8 +44,10 @@ def compare_renderings(
     begin_token: int | None,
     context: int | None,
 ) -> tuple[RenderingParity, list[bool]]:
-    """The counts, and of each prompt whether its ids are the same. context: tokens that the export can read,
-    as it says."""
+    """Return the counts, and for each prompt whether its ids are the same.
+
+    context: the export's context length, as stated in its files.
+    """
     expected = asked.prompt_ids
     same = [ids == own for ids, own in zip(present, expected, strict=True)]
     other_bytes = [text != own for text, own in zip(texts, asked.rendered, strict=True)]
@@ -68,7 +70,7 @@ def compare_renderings(
 
 
 def _count_begin_tokens(ids: list[int], begin_token: int | None) -> int:
-    """How many tokens of the beginning a prompt begins with."""
+    """Count the BOS tokens at the start of a prompt."""
     return next((place for place, token in enumerate(ids) if token != begin_token), len(ids))
 
 
@@ -77,7 +79,7 @@ def _is_too_long(ids: list[int], limit: int | None) -> bool:
 
 
 def _build_example(asked: ParityQuestions, place: int, text: str, ids: list[int]) -> RenderingExample:
-    """Where the two part: by characters, else by tokens."""
+    """Return the first difference: by characters, otherwise by tokens."""
     row_id, own, own_ids = asked.row_ids[place], asked.rendered[place], asked.prompt_ids[place]
     if text != own:
         at = _find_first_difference(own, text)
@@ -94,20 +96,18 @@ def _build_example(asked: ParityQuestions, place: int, text: str, ids: list[int]
 
 
 def _find_first_difference(own: str | list[int], other: str | list[int]) -> int:
-    """The first place at which they differ."""
+    """Return the index of the first difference."""
     both = zip(own, other, strict=False)
     return next((i for i, (a, b) in enumerate(both) if a != b), min(len(own), len(other)))
 
 
-# What an export answers, told by what it holds for likeliest after each token of the model's own answer.
-#
-# Where that is the model's next token everywhere, the export answers the same, and nothing has to be
-# generated: most rows of most forms. Else its answer is the model's up to where they part, and is gone on
-# with from there.
+# The export's response follows from its most likely token after each token of the model's response. If these
+# match everywhere, which is so for most rows of most formats, the export responds the same and nothing has to
+# be generated. Otherwise its response is the model's up to the first difference, and is generated from there.
 
 
 class AnswerPrefix(NamedTuple):
-    """The tokens that are sure; open: it goes on behind them."""
+    """Known tokens of the export's response; open: whether it continues after them."""
 
     tokens: list[int]
     open: bool
@@ -116,11 +116,14 @@ class AnswerPrefix(NamedTuple):
 def find_answer_prefix(
     asked: ParityQuestions, row: int, favourites: list[int] | None, ends: Callable[[int], bool]
 ) -> AnswerPrefix:
-    """favourites: at the places of the model's answer to this prompt; None where nobody looked."""
+    """Return the prefix of the export's response that its distributions determine.
+
+    favourites: most likely tokens at the places of the model's response to this prompt; None if not compared.
+    """
     prompt, ids = asked.prompt_ids[row], asked.answers.ids[row]
     answer, most = ids[len(prompt) :], asked.max_new_tokens
     room = asked.positions is None or len(ids) + most <= asked.positions
-    # a prompt that was cut is cut elsewhere once tokens are put behind it
+    # a truncated prompt is truncated elsewhere once tokens are appended
     if favourites is None or ids[: len(prompt)] != prompt or len(favourites) != len(answer) or not room:
         return AnswerPrefix([], open=True)
     parted = next((i for i, (a, b) in enumerate(zip(answer, favourites, strict=True)) if a != b), None)
@@ -131,15 +134,8 @@ def find_answer_prefix(
     return AnswerPrefix(tokens, open=len(tokens) < most)
 
 
-# `python -m engine.export.parity FOLDER`: read an export and compare it with what the model said.
-#
-# The Python may be another environment's, so that this and what it imports need little beside numpy and Jinja
-# until a reader is opened. It prints a line of JSON for what it has done so far, and writes what came of it
-# last.
-
-
 class ExportReader(Protocol):
-    """An engine that holds the export."""
+    """Interface of an engine that has loaded the export."""
 
     tokenizer: object
 
@@ -162,13 +158,13 @@ class ExportReader(Protocol):
 
 
 class ParityCheck:
-    """One export: its prompts, its answers, its distributions."""
+    """Check of one export: prompts, responses, distributions."""
 
     def __init__(self, folder: ParityFolder, asked: ParityQuestions, reader: ExportReader) -> None:
         self.asked, self.reader = asked, reader
         self.likeliest = np.load(folder.likeliest)
         self.not_finite = 0
-        self.favourites: dict[int, list[int]] = {}  # of drawn prompts, at the places of the model's answer
+        self.favourites: dict[int, list[int]] = {}  # by sampled prompt, at the places of the response
         self.sure_after: int | None = None
 
     def run(self) -> ParityAnswers:
@@ -199,9 +195,9 @@ class ParityCheck:
         return document
 
     def _rendering(self) -> tuple[RenderingParity, list[bool]]:
-        """What the export makes of every prompt, before it is asked anything."""
+        """Render and tokenize every prompt with the export, and compare."""
         asked, reader = self.asked, self.reader
-        if asked.labels is not None:  # a head reads the row's text as it is
+        if asked.labels is not None:  # a classification head reads the row's text unchanged
             texts = list(asked.rendered)
         else:
             rows = zip(asked.row_ids, asked.contents, strict=True)
@@ -216,7 +212,7 @@ class ParityCheck:
         drawn = [i for i in range(asked.drawn) if i in self.favourites]
         if self.sure_after is None:
             drawn = [i for i in range(asked.drawn) if same[i]]
-        else:  # of rows drawn further nothing is known
+        else:  # the remaining rows were not read
             document.joined_kl, document.loss_sum = [], []
         by_place = self._answers(drawn)
         document.answers = [by_place.get(i) for i in range(asked.drawn)]
@@ -224,7 +220,7 @@ class ParityCheck:
         document.sure_after = self.sure_after
 
     def _answers(self, drawn: list[int]) -> dict[int, list[int]]:
-        """Of each of these prompts; only what its own likeliest tokens don't tell is generated."""
+        """Return the responses to these prompts, generating only what its distributions don't determine."""
         asked, reader = self.asked, self.reader
         started = {i: find_answer_prefix(asked, i, self.favourites.get(i), reader.ends_answer) for i in drawn}
         rest = [i for i in drawn if started[i].open]
@@ -240,8 +236,10 @@ class ParityCheck:
         return {i: [*started[i].tokens, *new.get(i, [])][:most] for i in drawn}
 
     def _read(self, document: ParityAnswers, same: list[bool]) -> None:
-        """Divergences and losses. Drawn rows come in an order of chance, and none more once it is sure that
-        the form has failed."""
+        """Compute divergences and losses.
+
+        Sampled rows come in random order, and reading stops once it is certain that the format has failed.
+        """
         say, groups, drawn = (
             report_progress("Comparing distributions"),
             group_texts(self.asked),
@@ -270,13 +268,13 @@ class ParityCheck:
                 return
 
     def _divergence(self, text: QuestionText, logs: np.ndarray) -> tuple[list[float], list[bool]]:
-        """From the model's distributions at each place, and whether the likeliest token is the same."""
+        """Return the divergence from the model at each place, and whether the likeliest token is the same."""
         name = f"{text.kind}-{text.number}"
         own = TopTokens(self.likeliest[f"{name}-ids"], self.likeliest[f"{name}-logs"])
         return compute_kl(own, logs).tolist(), compare_argmax(own, logs).tolist()
 
     def _finite(self, logits: np.ndarray) -> np.ndarray:
-        """Log-probabilities; places without numbers are counted, and all tokens alike there."""
+        """Return log-probabilities; places with non-finite logits are counted and become uniform."""
         bad = ~np.isfinite(logits).all(axis=1)
         self.not_finite += int(bad.sum())
         return log_softmax(np.where(bad[:, None], np.float32(0), logits))
@@ -296,7 +294,7 @@ class ParityCheck:
 
 
 def report_progress(what: str) -> Callable[[int, int], None]:
-    """Print how far it is."""
+    """Return a function that prints progress."""
 
     def say(done: int, total: int) -> None:
         print(json.dumps({"what": what, "done": done, "total": total}), flush=True)
@@ -305,7 +303,7 @@ def report_progress(what: str) -> Callable[[int, int], None]:
 
 
 def open_reader(asked: ParityQuestions, tokenizer_folder: str) -> ExportReader:
-    """The engine of the form; only what it needs is imported."""
+    """Open the format's engine, importing only what it needs."""
     if asked.reader == "llama.cpp":
         from engine.export.llama_library import LlamaReader
 

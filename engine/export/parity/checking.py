@@ -1,8 +1,8 @@
-"""The parity check of one export, from the job's side: ask the model, start the other process, judge what
-it wrote.
+"""The parity check of one export in the job's process: run the model, start the reader process, build the
+report.
 
-What models said to the rows of checks is kept in the cache, so that each further form of a model is held
-against the same answers.
+The model's output on the checked rows is cached, so that all formats of a model are compared with the same
+responses.
 """
 
 from __future__ import annotations
@@ -50,24 +50,20 @@ from store.export.config import ModelExport, ParityTarget
 from store.export.forms import COMPRESSED, get_file_form, get_limits
 from store.training.methods import QUANTISATION_TITLES
 
-# What models said to the rows of parity checks, kept in the cache: each form of a model is held against it.
-#
-# A folder is named by all that its content depends on: files of the model and of its base, config, rows,
-# precision, device and library versions. It is written aside and renamed; the oldest go when there are more
-# than KEPT.
+# A cache folder is named by everything its content depends on: files of the model and of its base model,
+# config, rows, precision, device and library versions. It is written to a temporary name and renamed; the
+# oldest are removed beyond MAX_CACHED.
 
-CACHE_VERSION = 5  # of what is kept: another number, another name
+CACHE_VERSION = 5  # version of the cached content, part of the name
 MAX_CACHED = 6
-MAX_HASHED_BYTES = (
-    64 * 2**20
-)  # bytes of a file whose content is read; of larger ones size and time are looked at
+MAX_HASHED_BYTES = 64 * 2**20  # files up to this size are hashed; for larger ones size and time are compared
 MODEL_FIELDS = ("model", "method", "load_in_4bit", "load_in_8bit", "dtype", "chat_template", "task")
 
 
 def get_cached_answers(
     job: WorkerJob, subject: ExportSubject, config: ModelExport, rows: ParityRows, folder: ParityFolder
 ) -> ReferenceAnswers:
-    """What the model says to these rows, with all that the other process reads in `folder`."""
+    """Return the model's output on these rows, with all files for the reader process in `folder`."""
     kept = job.home.cache / "parity" / _compute_cache_key(job, subject, config, rows)
     if (kept / folder.reference.name).exists():
         shutil.copytree(kept, folder.path, dirs_exist_ok=True)
@@ -98,7 +94,7 @@ def _compute_cache_key(job: WorkerJob, subject: ExportSubject, config: ModelExpo
 
 
 def _list_file_facts(folder: Path) -> list[list[object]]:
-    """Of each file its name and what tells it from another."""
+    """Return each file's name, and its checksum or size and time."""
     facts: list[list[object]] = []
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         state = path.stat()
@@ -108,7 +104,7 @@ def _list_file_facts(folder: Path) -> list[list[object]]:
 
 
 def _store_in_cache(made: Path, kept: Path) -> None:
-    """Copy it under its name; a cache without room is no reason to end a job."""
+    """Copy the folder into the cache; a full disk doesn't fail the job."""
     kept.parent.mkdir(parents=True, exist_ok=True)
     aside = kept.with_name(f".{kept.name}.{os.getpid()}")
     try:
@@ -123,12 +119,12 @@ def _store_in_cache(made: Path, kept: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-DEFAULT_ANSWER_TOKENS = 64  # of an answer, for which the shares below were estimated
+DEFAULT_ANSWER_TOKENS = 64  # response length for which the shares below were estimated
 PROJECT = Path(__file__).resolve().parents[3]
 
 
 def phases(config: ParityTarget) -> Phases:
-    """Of a check of an export: the model is asked, then the export in another process."""
+    """Return the phases of a parity check: running the model, then the export in a separate process."""
     tokens = config.max_new_tokens / DEFAULT_ANSWER_TOKENS
     return (
         Phase("Comparing settings, tokenizer and tensors", 0.03),
@@ -151,9 +147,10 @@ def check(
     known_causes: Sequence[str] = (),
     ask_differing: bool = True,
 ) -> tuple[ParityReport, list[str]]:
-    """Hold `export`, a folder or a GGUF file, against its subject, its tensors against what was `written`;
-    and what a reader should know. known_causes: what is wrong with it already. ask_differing: also one whose
-    files differ is asked some rows, which loads it. Raises ModelError where the other process can't read it.
+    """Compare `export`, a folder or a GGUF file, with its subject, and its tensors with those `written`.
+
+    Returns the report and notices. known_causes: differences found already. ask_differing: also run some rows
+    if the files differ, which loads the export. Raises ModelError if the reader process can't load it.
     """
     began = time.monotonic()
     folder = ParityFolder(aside / "parity")
@@ -192,7 +189,7 @@ def check(
 def _answer_with_reference(
     job: WorkerJob, subject: ExportSubject, config: ModelExport, rows: ParityRows, folder: ParityFolder
 ) -> ReferenceAnswers:
-    """The model is let go before the export is read: both would have to fit into the memory."""
+    """Return the model's output and free the model, as memory may not hold it and the export."""
     own = get_cached_answers(job, subject, config, rows, folder)
     gc.collect()
     if job.device.startswith("cuda"):
@@ -208,7 +205,7 @@ def _write_questions(
     folder: ParityFolder,
     export: Path,
 ) -> None:
-    """What the other process is told: the questions, and what of which form it reads."""
+    """Write the input of the reader process: the questions, the engine, and the path of the export."""
     own.asked.reader = choose_engine(config, job.device)
     own.asked.export = str(export)
     own.asked.kl_fails = get_limits(config.form, config.gguf).kl[1]
@@ -222,8 +219,11 @@ def _describe_quantization(subject: ExportSubject, config: ModelExport) -> str:
 
 
 def choose_engine(config: ModelExport, device: str) -> ParityReader:
-    """Which engine reads the export. compressed-tensors are vLLM's: it reads them where it is, and can; its
-    CPU kernels know 8-bit weights only where what comes in has 8 bits too."""
+    """Return the engine that reads the export.
+
+    compressed-tensors are read by vLLM if it is available and supports them; its CPU kernels support 8-bit
+    weights only with 8-bit activations.
+    """
     if config.reader == "vllm":
         return "vllm"
     if config.form in COMPRESSED:
@@ -233,7 +233,7 @@ def choose_engine(config: ModelExport, device: str) -> ParityReader:
 
 
 def check_reader(config: ModelExport, subject: ExportSubject, device: str) -> None:
-    """Raise ConfigError where the engine that is to read the export isn't there, or can't read such a one."""
+    """Raise ConfigError if the engine is missing, or doesn't support this export."""
     if choose_engine(config, device) != "vllm":
         return
     VLLM.check()
@@ -255,12 +255,12 @@ def _is_plain_lora(subject: ExportSubject) -> bool:
 
 
 def find_environment(reader: ParityReader) -> ExternalEnvironment | None:
-    """The environment that has the engine, where it isn't ours."""
+    """Return the environment of the engine, or None if it is this one."""
     return {"vllm": VLLM, "transformers alone": COMPRESSOR}.get(reader)
 
 
 def _run_reader(job: WorkerJob, folder: ParityFolder, other: ExternalEnvironment | None) -> ParityAnswers:
-    """What the other process makes of the export. Cancelling ends it."""
+    """Run the reader process and return its result. Cancelling the job terminates it."""
     version = other.check() if other else ""
     python = other.python() if other else sys.executable
     command = [python, "-m", "engine.export.parity", str(folder.path)]
@@ -288,7 +288,7 @@ def _run_reader(job: WorkerJob, folder: ParityFolder, other: ExternalEnvironment
                 print(line, end="", file=sys.stderr)
             job.check_cancelled()
         code = process.wait()
-        job.check_cancelled()  # a signal to the group reaches the other process first
+        job.check_cancelled()  # a signal to the process group reaches the other process first
     except JobCancelled:
         process.terminate()
         process.wait()

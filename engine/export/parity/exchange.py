@@ -1,8 +1,8 @@
-"""What both processes of a parity check share: files in a folder, texts in their order, and the measure.
+"""Shared parts of both processes of a parity check: files in a folder, order of texts, and the measure.
 
-The measure is the Kullback–Leibler divergence of two models' next tokens, from the likeliest tokens of the
-one. A bet against "it loses no more than its form may" ends the reading once it has won enough. Invariant:
-light to import, with numpy alone.
+The measure is the Kullback–Leibler divergence of next-token distributions, from the most likely tokens of the
+model. A sequential test of "its loss is within the limit of its format" ends the reading once it rejects.
+Invariant: light to import, with numpy only.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from store.core.export_schemas import RenderingParity
 if TYPE_CHECKING:
     from engine.models.forward.packed_forward import PackedForward
 
-# What crosses the processes of a parity check: files in a folder, documents of these types.
+# Files exchanged between the processes of a parity check, with documents of these types:
 #
-# questions.json   what the export is asked (`ParityQuestions`), the rows themselves among it: the process may
-# belong to another environment, which has no reader of data sets
-# likeliest.npz    what the model held for likely: of each text its LIKELIEST tokens at every place, and their
-# log-probabilities; of a model that classifies those of all classes
-# reference.json   what the model answered, for the job's own process
-# tokenizer/       that of the model
-# answered.json    what the export made of it (`ParityAnswers`), written last
+# - questions.json: input of the reader (`ParityQuestions`), including the rows' content, as the process may
+#   belong to another environment without a reader of data sets
+# - likeliest.npz: the model's MAX_TOP_TOKENS most likely tokens at every place of each text, with their
+#   log-probabilities; for a classifier those of all classes
+# - reference.json: the model's output, for the job's own process
+# - tokenizer/: the model's tokenizer
+# - answered.json: output of the export (`ParityAnswers`), written last
 
-# What reads it; "transformers alone": in an environment that has little else.
+# Engine that reads the export; "transformers alone": in an environment with little else.
 ParityReader = Literal["transformers", "transformers alone", "llama.cpp", "vllm"]
-MAX_TOP_TOKENS = 1_024  # tokens whose probabilities are compared one by one; all others count as one
+MAX_TOP_TOKENS = 1_024  # tokens compared one by one; all others count as one token
 
 
 @dataclass(kw_only=True)
 class ParityTexts:
-    """Texts as token ids; `places` of each: those of its tokens that are predicted."""
+    """Texts as token ids; `places`: indices of the predicted tokens of each text."""
 
     ids: list[list[int]]
     places: list[list[int]]
@@ -45,34 +45,36 @@ class ParityTexts:
 
 @dataclass(kw_only=True)
 class ParityQuestions:
-    """One export, and the rows that it is asked. Prompts that were drawn come first, the longest after."""
+    """One export and the rows to compare. Sampled prompts come first, then the longest."""
 
     reader: ParityReader
     export: str  # path of its folder, or of the GGUF file
-    base: str | None  # beneath an adapter
+    base: str | None  # base model of an adapter
     labels: list[str] | None
     row_ids: list[int]
-    contents: list[Any]  # messages or text of each row; none of a model that classifies
+    contents: list[Any]  # messages or text of each row; empty for a classifier
     drawn: int
     rendered: list[str]
     prompt_ids: list[list[int]]
     positions: int | None
     max_new_tokens: int
-    kl_fails: float  # nats a token, beyond which the form has failed
+    kl_fails: float  # nats per token beyond which the format has failed
     device: str
     dtype: str
     rope_base: float | None
     begin_token: int | None
-    answers: ParityTexts  # the prompts with the model's answers
-    rows: ParityTexts  # the drawn rows with their own answers
-    rows_of: list[int]  # of each of them its place among the prompts
-    joined: ParityTexts  # several rows put together, as long as the model can read
+    answers: ParityTexts  # prompts with the model's responses
+    rows: ParityTexts  # sampled rows with their own responses
+    rows_of: list[int]  # index of each row's prompt
+    joined: ParityTexts  # several rows joined, up to the model's context length
 
 
 @dataclass(kw_only=True)
 class ParityAnswers:
-    """What the export made of the questions. A list has an entry for each text; null for one whose prompt it
-    reads otherwise."""
+    """Output of the export for the questions.
+
+    Lists have an entry for each text; null for a text whose prompt the export tokenizes differently.
+    """
 
     engine: str
     rendering: RenderingParity
@@ -80,18 +82,18 @@ class ParityAnswers:
     same_best: list[list[bool] | None]
     joined_kl: list[list[float]]
     loss_sum: list[float]
-    answers: list[list[int] | None]  # to drawn prompts
-    classes: list[list[float]]  # log-probabilities of each drawn row, of a model that classifies
+    answers: list[list[int] | None]  # to sampled prompts
+    classes: list[list[float]]  # log-probabilities of each sampled row, for a classifier
     tokens_per_second: float | None
     rope_base: float | None
     context: int | None
-    zeroed: list[str]  # matrices that are nothing but zeros
-    not_finite: int  # places at which it gives no numbers
-    sure_after: int | None  # rows, after which it was sure that the form has failed; no more were asked
+    zeroed: list[str]  # all-zero matrices
+    not_finite: int  # places with non-finite logits
+    sure_after: int | None  # rows after which it was certain that the format has failed; no more were read
 
 
 class ParityFolder:
-    """The files by name."""
+    """Files exchanged between the processes, by name."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -117,17 +119,17 @@ class ParityFolder:
         return self.path / "answered.json"
 
 
-# The texts of a parity check in the order in which a model reads them, the one that was evaluated as well as
-# its export: the answer to a drawn prompt, then the row's own, which begins with the same prompt.
+# Model and export read the texts in the same order: the response to a sampled prompt, then the row's own
+# response, which begins with the same prompt.
 #
-# Rounding depends on what passes together. So both sides read by the same functions, and a model that was
-# exported as it is gives the same numbers to the last bit.
+# Rounding depends on which texts are computed together. So both sides use the same functions, and a model
+# exported unchanged gives the same numbers to the last bit.
 
 Logits = Callable[[list[int], list[int]], np.ndarray]
 
 
 class QuestionText(NamedTuple):
-    """The text `number` of a list of the questions; `places`: those of its tokens that are predicted."""
+    """Text `number` of a list of the questions; `places`: indices of its predicted tokens."""
 
     kind: Literal["answers", "rows", "joined"]
     number: int
@@ -136,8 +138,11 @@ class QuestionText(NamedTuple):
 
 
 def group_texts(asked: ParityQuestions) -> list[list[QuestionText]]:
-    """Of each drawn prompt its texts, in an order of chance; then those of the longest prompts, then texts of
-    several rows. Texts without a place are left out, so that a group may be empty."""
+    """Group the texts: those of each sampled prompt, in random order, those of the longest prompts, joined
+    rows.
+
+    Texts without a predicted token are left out, so a group may be empty.
+    """
     drawn, row_of = asked.drawn, {prompt: row for row, prompt in enumerate(asked.rows_of)}
     order = [
         *np.random.default_rng(0).permutation(drawn).tolist(),
@@ -159,13 +164,13 @@ def _get_text(
 
 
 def compute_loss(text: QuestionText, logs: np.ndarray) -> float:
-    """Nats that its tokens cost; logs: log-probabilities [places, vocabulary]."""
+    """Return the summed loss of its tokens in nats; logs: log-probabilities [places, vocabulary]."""
     tokens = [text.ids[place] for place in text.places]
     return -float(logs[np.arange(len(tokens)), tokens].sum())
 
 
 def read_separately(logits: Logits, groups: Sequence[list[QuestionText]]) -> Iterator[list[np.ndarray]]:
-    """Of each group the logits [places, vocabulary] of its texts, each of which passes by itself."""
+    """Yield, for each group, the logits [places, vocabulary] of its texts, one forward pass per text."""
     for group in groups:
         yield [logits(text.ids, text.places) for text in group]
 
@@ -173,9 +178,11 @@ def read_separately(logits: Logits, groups: Sequence[list[QuestionText]]) -> Ite
 def read_together(
     model: Any, logits: Logits, groups: Sequence[list[QuestionText]]
 ) -> Iterator[list[np.ndarray]]:
-    """As `read_separately`, where the model allows it with what texts have in common passed once; it is in
-    evaluation mode."""
-    from engine.models.forward import llama_layers  # not of an environment that has another engine alone
+    """Do the same as `read_separately`, computing shared prefixes once where the model supports it.
+
+    The model is in evaluation mode.
+    """
+    from engine.models.forward import llama_layers  # not available in environments of other engines
     from engine.models.forward.packed_forward import PackedForward
 
     longest = max((len(text.ids) for group in groups for text in group), default=0)
@@ -211,8 +218,10 @@ def _read_trees(forward: PackedForward, groups: Sequence[list[QuestionText]]) ->
 
 
 def _count_shared_tokens(group: Sequence[QuestionText]) -> int:
-    """Tokens of the prompt after which all texts of the group are predicted; 0 where they share none, or are
-    texts of several rows."""
+    """Count the tokens of the prompt that all texts of the group share.
+
+    0 if they share none, or are joined rows.
+    """
     if not group or group[0].kind == "joined":
         return 0
     start = group[0].places[0]
@@ -221,31 +230,31 @@ def _count_shared_tokens(group: Sequence[QuestionText]) -> int:
     return start if alike else 0
 
 
-# The Kullback–Leibler divergence of two models' next tokens, from the likeliest tokens of the first.
+# The Kullback–Leibler divergence of next-token distributions, from the most likely tokens of the first model.
 #
-# The model's LIKELIEST tokens are compared one by one and all others as one token. That is never more than
-# the divergence over the whole vocabulary, and less by what the two differ within the rest, which has next
-# to no probability. Pure: arrays in and out.
+# The model's MAX_TOP_TOKENS most likely tokens are compared one by one and all others as one token. This is a
+# lower bound of the divergence over the whole vocabulary; it omits differences within the rest, which has
+# almost no probability. Pure: arrays in and out.
 
-MIN_SHARE = 1e-12  # of the rest: rounding makes smaller ones
+MIN_SHARE = 1e-12  # minimum probability of the rest, which rounding can make smaller
 
 
 class TopTokens(NamedTuple):
-    """ids and log-probabilities [places, tokens], the likeliest first."""
+    """ids and log-probabilities [places, tokens], most likely first."""
 
     ids: NDArray[np.int32]
     logs: NDArray[np.float32]
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Log-probabilities of logits."""
+    """Return the log-probabilities of logits."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     logs: NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return logs
 
 
 def find_top_tokens(logs: NDArray[np.float32], count: int) -> TopTokens:
-    """Of log-probabilities [places, vocabulary]."""
+    """Return the `count` most likely tokens of log-probabilities [places, vocabulary]."""
     count = min(count, logs.shape[1])
     ids = np.argpartition(-logs, count - 1, axis=1)[:, :count]
     order = np.argsort(-np.take_along_axis(logs, ids, 1), axis=1, kind="stable")
@@ -254,44 +263,48 @@ def find_top_tokens(logs: NDArray[np.float32], count: int) -> TopTokens:
 
 
 def compute_kl(first: TopTokens, logs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Nats at each place, from the first model to the one with these log-probabilities."""
+    """Return nats at each place, from the first model to the one with these log-probabilities."""
     own = first.logs.astype(np.float64)
     other = np.take_along_axis(logs, first.ids.astype(np.int64), 1).astype(np.float64)
     p = np.exp(own)
     rest = np.clip(1 - p.sum(axis=1), 0, 1)
     other_rest = np.clip(1 - np.exp(other).sum(axis=1), MIN_SHARE, 1)
     kl = (p * (own - other)).sum(axis=1)
-    some = rest > 1e-6  # less is the rounding of fp32
+    some = rest > 1e-6  # below this it is fp32 rounding
     kl[some] += rest[some] * np.log(rest[some] / other_rest[some])
     return np.where(np.isfinite(kl), np.maximum(kl, 0), np.inf)
 
 
 def compare_argmax(first: TopTokens, logs: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether both hold the same token for the likeliest."""
+    """Return, for each place, whether both models have the same most likely token."""
     same: NDArray[np.bool_] = logs.argmax(axis=1) == first.ids[:, 0]
     return same
 
 
-# A bet against "it loses no more than its form may": once it has won enough, no row more has to be asked.
+# A sequential test by betting against "its loss is within the limit of its format": once the bet has won
+# enough, no more rows are needed.
 #
 # Each row multiplies the capital by 1 + STAKE * (its nats - limit * its tokens) / (limit * most tokens). That
-# is never negative, and on average at most 1 where the mean divergence over tokens is at most the limit: then
-# the capital ever reaches 1 / ALPHA with a chance of ALPHA at most, however often one looks (Ville).
+# is never negative, and on average at most 1 if the mean divergence over tokens is at most the limit: then
+# the capital ever reaches 1 / ALPHA with a probability of at most ALPHA, however often it is checked (Ville).
 
 ALPHA = 0.005
 STAKE = 0.9
-MIN_ROWS = 20  # that are asked in any case, so that figures have intervals
+MIN_ROWS = 20  # minimum number of rows, so that figures have confidence intervals
 
 
 class LossTest:
-    """One bet. limit: nats a token, from which on the form has failed; most: tokens of a row at most."""
+    """Sequential test of the format's limit.
+
+    limit: nats per token beyond which the format has failed; most: maximum number of tokens per row.
+    """
 
     def __init__(self, limit: float, most: int) -> None:
         self.limit, self.most = limit, most
         self.capital, self.rows = 1.0, 0
 
     def bet(self, row: Sequence[float]) -> bool:
-        """On a further row that was drawn at random; whether it is sure now."""
+        """Add a randomly drawn row; return whether the test rejects now."""
         gain = (sum(row) - self.limit * len(row)) / (self.limit * self.most)
         self.capital *= 1 + STAKE * gain
         self.rows += 1

@@ -1,6 +1,6 @@
-"""What an export's files have to say: settings and tokenizer of the model that was evaluated, written anew.
+"""Expected files of an export: settings and tokenizer of the evaluated model, written again.
 
-They come from the model's own files and never from the export, so that a fault of its writer shows too.
+They are derived from the model's own files and never from the export, so that errors of its writer show too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from store.export.forms import FORMS
 
 
 def write_settings(job: WorkerJob, subject: ExportSubject, form: str, folder: Path) -> None:
-    """config.json, generation_config.json and the tokenizer's files, as readers of an export find them."""
+    """Write config.json, generation_config.json and the tokenizer files as an export has them."""
     folder.mkdir()
     if FORMS[form].family == "adapter":
         format_writers.write_adapter_settings(job, subject, folder)
@@ -44,40 +44,43 @@ def _write_config(job: WorkerJob, subject: ExportSubject, form: str, folder: Pat
     config.use_cache = True
     stored = export_subject.read_stored_dtype(job, subject)
     config.dtype = "float32" if form == "merged-f32" else stored
-    for part in config.sub_configs:  # rounding a loaded model leaves them as they were loaded: in 32 bits
+    for part in config.sub_configs:  # converting a loaded model leaves these at their loaded dtype, 32 bits
         if (settings := getattr(config, part, None)) is not None:
             settings.dtype = "float32" if FORMS[form].family == "weights" else stored
     config.save_pretrained(folder)
-    if headed:  # it writes no text
+    if headed:  # it generates no text
         return
     try:
         generation = GenerationConfig.from_pretrained(source, **NO_CODE)
-        vars(generation).pop(CODE_FIELD, None)  # it keeps what it doesn't know as a setting
+        vars(generation).pop(CODE_FIELD, None)  # unknown arguments are stored as settings
     except OSError:
         generation = GenerationConfig.from_model_config(config)
     generation.save_pretrained(folder)
 
 
 def _convert_config(config: PreTrainedConfig, *, headed: bool) -> PreTrainedConfig:
-    """As the model has it that `merging.pin_whole_model` loads: a saved model names its own class, and the
-    files of an
-    adapter, or of an older model, may name another or none. Of some models that read pictures too the text
-    part alone is loaded."""
+    """Return the config as saved with the model that `export_subject.load_merged` loads.
+
+    A saved model names its own class, whereas the files of an adapter, or of an older model, may name another
+    or none. Of some multimodal models only the text part is loaded.
+    """
     auto: Any = AutoModelForSequenceClassification if headed else AutoModelForCausalLM
     if type(config) not in auto._model_mapping:
         return config
     config.architectures = config.architectures or []
     kind = _get_model_class(config, auto._model_mapping)
     text = config.sub_configs.get("text_config")
-    if text is not None and kind.config_class == text:  # as the library's auto classes ask it
+    if text is not None and kind.config_class == text:  # as the library's auto classes check
         config = config.get_text_config()
     config.architectures = [kind.__name__]
     return config
 
 
 def read_own_weights(subject: ExportSubject, form: str) -> WrittenWeights | None:
-    """The tensors of the model itself, where the form takes them as they are: then an export that has them
-    too is the model, whoever wrote it. None where the form makes others of them."""
+    """Return the model's own tensors if the format stores them unchanged, otherwise None.
+
+    An export with the same tensors is the model, whoever wrote it.
+    """
     if subject.adapter != (FORMS[form].family == "adapter"):
         return None
     return read_weights(subject.folder) if FORMS[form].family in ("adapter", "weights") else None

@@ -1,8 +1,8 @@
-"""An export's files beside what the model's say, by name: settings, tokenizer and tensors, of a folder or a
-GGUF file.
+"""Comparison of an export's files with the model's: settings, tokenizer and tensors, of a folder or a GGUF
+file.
 
-Tokenizers are compared by their files: which id stands for which token, and how texts are parted into
-tokens. Each difference by which answers may differ is a sentence.
+Tokenizers are compared by their files: ids of tokens, and splitting of text into tokens. Each difference that
+may change responses becomes a sentence.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAME = "tokenizer.json"
 
 
 def compare_tokenizers(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Sentences about `other`, the export's tokenizer.json, beside the model's."""
+    """Return differences of `other`, the export's tokenizer.json, from the model's, as sentences."""
     causes = compare_ids(index_tokens(own), index_tokens(other), NAME)
     first, second = _index_added_tokens(own), _index_added_tokens(other)
     if changed := [token for token in {**first, **second} if first.get(token) != second.get(token)]:
@@ -40,17 +40,17 @@ def compare_tokenizers(own: Mapping[str, Any], other: Mapping[str, Any]) -> list
 
 
 def index_tokens(document: Mapping[str, Any]) -> dict[int, str]:
-    """Of the vocabulary and the tokens added to it."""
+    """Return the tokens by id, of the vocabulary and the added tokens."""
     vocabulary = (document.get("model") or {}).get("vocab") or {}
     if isinstance(vocabulary, Mapping):
         ids = {int(place): str(token) for token, place in vocabulary.items()}
-    else:  # pieces with their scores
+    else:  # list of pieces with scores
         ids = {place: str(piece[0]) for place, piece in enumerate(vocabulary)}
     return ids | {int(each["id"]): str(each["content"]) for each in document.get("added_tokens") or ()}
 
 
 def compare_ids(own: Mapping[int, str], other: Mapping[int, str], where: str) -> list[str]:
-    """Tokens that are missing or more, and ids that stand for others."""
+    """Return missing tokens, extra tokens, and ids of different tokens, as sentences."""
     causes = []
     if missing := sorted(own.keys() - other.keys()):
         causes.append(
@@ -75,7 +75,7 @@ def _index_added_tokens(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _compare_models(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Merges, scores of pieces, and how unknown signs are read."""
+    """Compare merges, scores of pieces, and the handling of unknown characters."""
     causes = []
     if _list_merges(own) != _list_merges(other):
         causes.append(f"{NAME}: the merges differ from the model's.")
@@ -90,29 +90,27 @@ def _compare_models(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[st
 
 
 def _list_merges(model: Mapping[str, Any]) -> list[str]:
-    """Merges; releases write a pair as a text or as a list of two."""
+    """Return the merges; releases write a pair as a string or as a list of two."""
     return [pair if isinstance(pair, str) else " ".join(pair) for pair in model.get("merges") or ()]
 
 
-# An export's files beside what the model's say, by name: settings, tokenizer, tensors, before any answer.
-#
-# Answers to drawn rows can't show what they don't touch: a token that ends them elsewhere, a default of
-# sampling, a rare token, a context that was cut. Each difference is a sentence that names it.
+# Files are compared before any response, as responses to sampled rows can't show every difference: another
+# stop token, a default of sampling, a rare token, a shorter context.
 
-MAX_NAMED = 4  # differences of a file that are named one by one
-MAX_VALUE = 60  # characters of a value that are shown
+MAX_NAMED = 4  # differences of a file listed one by one
+MAX_VALUE = 60  # characters shown of a value
 TOKENIZER = "tokenizer.json"
 DOCUMENTS = (
     "config.json", "generation_config.json", "adapter_config.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json", TOKENIZER,
 )  # fmt: skip
 TEXTS = ("chat_template.jinja", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt")
-# Beside those, what some reader loads without being told to. Of a folder every file.
+# Files that some readers load by themselves; of a folder every file.
 LOADED = (
     "chat_template.json", "*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.h5", "*.msgpack", "custom_generate",
     "additional_chat_templates", "modules.json",
 )  # fmt: skip
-# What changes no number and no token: where a file lay, who wrote it, what only training reads.
+# Fields that affect neither numbers nor tokens: paths, versions, and settings read in training only.
 IGNORED_FIELDS = {
     "_name_or_path", "name_or_path", "transformers_version", "peft_version", "_from_model_config",
     "use_cache",
@@ -126,8 +124,10 @@ MISSING = "missing"
 
 
 def compare_files(expected: Path, export: Path, *, of_others: bool) -> list[str]:
-    """How settings and tokenizer of the export differ. of_others: another release wrote them, which names
-    some fields otherwise; those that both have are compared."""
+    """Return differences of the export's settings and tokenizer, as sentences.
+
+    of_others: written by another release, with other names for some fields; only shared fields are compared.
+    """
     causes: list[str] = []
     for name in DOCUMENTS:
         causes += _compare_document(name, expected / name, export / name, of_others=of_others)
@@ -144,14 +144,14 @@ def compare_files(expected: Path, export: Path, *, of_others: bool) -> list[str]
 
 
 def _list_loaded_files(folder: Path) -> dict[str, Path]:
-    """What some reader loads by itself, by its path within the folder."""
+    """Return files that some readers load by themselves, by path within the folder."""
     paths = [path for pattern in LOADED for path in folder.glob(pattern)]
     files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
     return {str(file.relative_to(folder)): file for file in files if not file.is_dir()}
 
 
 def _compare_loaded_files(own: Mapping[str, Path], other: Mapping[str, Path]) -> list[str]:
-    """There must be none but those that the model has too: further chat templates of its tokenizer."""
+    """Report such files unless the model has the same: further chat templates of its tokenizer."""
     causes = []
     for name in sorted({**own, **other}):
         if name not in own:
@@ -170,7 +170,7 @@ def _has_same_bytes(own: Path, other: Path) -> bool:
 
 
 def _compare_document(name: str, expected: Path, export: Path, *, of_others: bool) -> list[str]:
-    """Of a file that somebody else may have written: too large, too deep or no object is a difference too."""
+    """Compare a file that may be untrusted: too large, too deep or no object is reported as a difference."""
     own = read_json(expected)
     if (
         export.exists()
@@ -202,14 +202,14 @@ def _compare_settings(
 
 
 def truncate_differences(differing: list[str], what: str) -> list[str]:
-    """The first MAX_NAMED, and how many more there are."""
+    """Return the first MAX_NAMED, and the number of the others."""
     more = len(differing) - MAX_NAMED
     rest = [f"{differing[0].split(':')[0]}: {more:,} more {what}."] if more > 0 else []
     return differing[:MAX_NAMED] + rest
 
 
 def compare_fields(own: Any, other: Any, at: str = "", *, both: bool = False) -> Iterator[str]:
-    """Each value that differs: "rope_theta is 500 in the export, 10000 in the model"."""
+    """Yield each value that differs: "rope_theta is 500 in the export, 10000 in the model"."""
     if isinstance(own, Mapping) and isinstance(other, Mapping):
         for key in dict.fromkeys([*own, *other]):
             if key in IGNORED_FIELDS or (both and (key not in own or key not in other)):
@@ -234,7 +234,7 @@ def _format_value(value: Any) -> str:
 
 
 def compare_weights(written: WrittenWeights, present: WrittenWeights, export: Path) -> list[str]:
-    """Which tensors are missing, more, of another shape or of other numbers, and what stands beside them."""
+    """Return missing and extra tensors, and differing shapes, values and weight settings, as sentences."""
     own, other = written["tensors"], present["tensors"]
     causes = []
     if missing := [name for name in own if name not in other]:
@@ -280,7 +280,7 @@ def _describe_shapes(
 
 
 def describe_tensor(export: Path, name: str) -> str:
-    """What can be seen of one tensor of a folder: rows of zeros, values that are no numbers."""
+    """Describe visible damage of one tensor of a folder: zero rows, or non-finite values."""
     from safetensors import safe_open
 
     for file in sorted(export.glob("*.safetensors")) if export.is_dir() else ():
@@ -299,14 +299,13 @@ def describe_tensor(export: Path, name: str) -> str:
     return ""
 
 
-# A GGUF file's fields beside the model's settings and tokenizer, as far as the two can be compared.
-#
-# The converter writes names of its own: what is looked for is what changes answers. Tokens are compared where
-# they stand as the tokenizer has them (its kind "gpt2"); others are written otherwise, and prompts show them.
+# The converter uses names of its own, so only fields that change responses are compared. Tokens are compared
+# where the file stores them as the tokenizer does (its type "gpt2"); other types store them differently, and
+# the prompts show differences.
 
-VERBATIM_TOKENIZER = "gpt2"  # the kind of tokenizer whose tokens stand in the file as they are
-RELATIVE_TOLERANCE = 1e-6  # of a number that is kept in fp32
-# Fields after the architecture's name -> of config.json.
+VERBATIM_TOKENIZER = "gpt2"  # tokenizer type whose tokens are stored verbatim
+RELATIVE_TOLERANCE = 1e-6  # for numbers stored in fp32
+# GGUF fields, after the architecture's name -> fields of config.json.
 FIELDS = {
     "context_length": "max_position_embeddings",
     "attention.layer_norm_rms_epsilon": "rms_norm_eps",
@@ -315,17 +314,17 @@ FIELDS = {
     "attention.head_count": "num_attention_heads",
     "attention.head_count_kv": "num_key_value_heads",
 }
-# Of these the converter makes others where layers differ, predict further tokens, or share their keys.
+# The converter changes these if layers differ, predict further tokens, or share their keys.
 PER_LAYER = ("block_count", "attention.head_count_kv")
-SPECIAL = {"bos_token_id": "bos_token", "eos_token_id": "eos_token"}  # of tokenizer_config.json
+SPECIAL = {"bos_token_id": "bos_token", "eos_token_id": "eos_token"}  # fields of tokenizer_config.json
 
 
 def compare_gguf(expected: Path, file: Path) -> list[str]:
-    """Sentences about the file. Raises ModelError for one that is none, or is cut short."""
+    """Return differences of a GGUF file, as sentences. Raises ModelError for an invalid or truncated file."""
     with tensor_manifest.open_gguf(file) as reader:
         fields = {key: field.contents() for key, field in reader.fields.items()}
     document: ModelSettings = read_json(expected / "config.json") or {}
-    config = document.get("text_config") or document  # of a model that reads pictures too
+    config = document.get("text_config") or document  # of a multimodal model
     kind = str(fields.get("general.architecture"))
     left_out = PER_LAYER if _has_other_layers(config) else ()
     pairs = [
@@ -356,7 +355,7 @@ def _compare_tokens(expected: Path, fields: dict[str, object]) -> Iterator[str]:
     for name, of_settings in SPECIAL.items():
         token = settings.get(of_settings)
         content = token.get("content") if isinstance(token, dict) else token
-        place = places.get(content) if isinstance(content, str) else None  # without it there is none
+        place = places.get(content) if isinstance(content, str) else None  # None without such a token
         key = f"tokenizer.ggml.{name}"
         if place is not None and key in fields and fields[key] != place:
             yield _format_difference(key, fields[key], place)
@@ -368,7 +367,7 @@ def _compare_tokens(expected: Path, fields: dict[str, object]) -> Iterator[str]:
         listed = dict(enumerate(tokens if isinstance(tokens, list) else ()))
         listed_tokens = {
             place: token for place, token in listed.items() if place in own
-        }  # it fills up what is between
+        }  # the converter fills gaps between ids
         yield from compare_ids(own, listed_tokens, "tokenizer.ggml.tokens")
 
 

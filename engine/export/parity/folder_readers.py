@@ -1,7 +1,7 @@
-"""Readers of an export that is a folder of weights, in other environments: plain transformers, and vLLM.
+"""Readers of an export folder in other environments: plain transformers, and vLLM.
 
-With what every such reader takes from the files: tokenizer, settings, matrices. Invariant: what an
-environment may not have is imported when a reader is opened, and nothing of ours that needs more than numpy
+Includes the parts that all folder readers share: tokenizer, settings, matrices. Invariant: packages that an
+environment may lack are imported when a reader is opened, and none of our modules that need more than numpy
 and Jinja.
 """
 
@@ -23,7 +23,7 @@ from store.core.job_folder import read_json
 
 
 class ExportFiles:
-    """The folder of one check. Readers derive from it; nothing of the weights is loaded here."""
+    """Base class of readers of an export folder; loads no weights."""
 
     def __init__(self, asked: ParityQuestions) -> None:
         from transformers import AutoTokenizer
@@ -51,18 +51,18 @@ class ExportFiles:
         return token
 
     def ids(self, text: str) -> list[int]:
-        headed = self.asked.labels is not None  # a head reads a text with what its tokenizer adds
+        headed = self.asked.labels is not None  # classifiers read texts with added special tokens
         ids: list[int] = self.tokenizer(text, add_special_tokens=headed).input_ids
         return ids
 
     def ends(self) -> set[int]:
-        """Tokens that end an answer: those of generation_config.json and the tokenizer's."""
+        """Return the tokens that end a response: those of generation_config.json and the tokenizer's."""
         folder = self.folder if self.asked.base is None else Path(self.asked.base)
         named = (read_json(folder / "generation_config.json") or {}).get("eos_token_id")
         return {self.tokenizer.eos_token_id, *([named] if isinstance(named, int) else named or [])}
 
     def zeroed(self) -> list[str]:
-        """Matrices of the weights' files that are nothing but zeros; an adapter's may be."""
+        """Return the names of all-zero matrices in the weight files; an adapter may have them."""
         if self.asked.base is not None:
             return []
         from safetensors import safe_open
@@ -72,7 +72,7 @@ class ExportFiles:
             with safe_open(file, framework="pt") as tensors:
                 for name in tensors.keys():  # noqa: SIM118 (not a dict)
                     if name.endswith(("_shape", "_zero_point")) or "absmax" in name:
-                        continue  # beside packed weights; zeros are usual there
+                        continue  # stored beside packed weights; zeros are normal there
                     shape = tensors.get_slice(name).get_shape()
                     if len(shape) > 1 and not tensors.get_tensor(name).any():
                         names.append(name)
@@ -80,7 +80,7 @@ class ExportFiles:
 
 
 def trim_answer(tokens: list[int], ends: set[int]) -> list[int]:
-    """Up to the first closing token, with it."""
+    """Cut the tokens after the first end token."""
     for place, token in enumerate(tokens):
         if token in ends:
             return tokens[: place + 1]
@@ -92,7 +92,7 @@ BATCH_TEXTS = 16
 
 
 class PlainReader(ExportFiles):
-    """Whole weights of a language model, one text at a time."""
+    """Reader of a language model's full weights, one text at a time."""
 
     def __init__(self, asked: ParityQuestions) -> None:
         super().__init__(asked)
@@ -111,7 +111,7 @@ class PlainReader(ExportFiles):
         return f"transformers {transformers.__version__}"
 
     def logits(self, ids: list[int], places: list[int]) -> np.ndarray:
-        """[places, vocabulary] of what stands before each of these places."""
+        """Return logits [places, vocabulary] that predict the tokens at these places."""
         import torch
 
         inputs = torch.tensor([ids], device=self.asked.device)
@@ -122,15 +122,15 @@ class PlainReader(ExportFiles):
         return made
 
     def read(self, groups: Sequence[list[QuestionText]]) -> Iterator[list[np.ndarray]]:
-        """Of each group the logits [places, vocabulary] of its texts."""
+        """Yield, for each group, the logits [places, vocabulary] of its texts."""
         return read_separately(self.logits, groups)
 
     def ends_answer(self, token: int) -> bool:
-        """Whether an answer ends with it."""
+        """Whether the token ends a response."""
         return token in self.ends()
 
     def answers(self, prompts: list[list[int]], on_done: Callable[[int, int], None]) -> list[list[int]]:
-        """Greedy."""
+        """Generate greedy responses."""
         new: list[list[int]] = []
         for start in range(0, len(prompts), BATCH_TEXTS):
             new += self._generate(prompts[start : start + BATCH_TEXTS], self.asked.max_new_tokens)
@@ -156,25 +156,25 @@ class PlainReader(ExportFiles):
         return [trim_answer(row, ends) for row in made[:, width:].tolist()]
 
     def pace(self, prompts: list[list[int]]) -> float | None:
-        """Tokens a second of a few prompts that come alone."""
+        """Return tokens per second over a few prompts, one at a time."""
         began = time.perf_counter()
         made = sum(len(self._generate([prompt], TIMED_TOKENS)[0]) for prompt in prompts[:TIMED_PROMPTS])
         seconds = time.perf_counter() - began
         return made / seconds if made else None
 
     def classes(self, texts: list[str], on_done: Callable[[int, int], None]) -> np.ndarray:
-        """No form that is read here has a head."""
+        """Raise ValueError: no format read here has a classification head."""
         raise ValueError("This format does not support classification heads.")
 
 
-# An export read by vLLM, in the environment that has it, in this very process.
+# vLLM runs in this process, in its own environment.
 #
-# vLLM hands out the log-probabilities of a prompt's own tokens and of the likeliest, not of chosen ones. So
-# the last layer's output is taken as vLLM computes it for a prompt, and vLLM's own head makes logits of it:
-# these are its numbers to the last digit (held against its `prompt_logprobs`), and all of them.
+# It returns log-probabilities of a prompt's own tokens and of the most likely ones, not of chosen tokens. So
+# the last layer's output is captured as vLLM computes it for a prompt, and vLLM's own head computes the
+# logits: these are its numbers to the last digit (compared with its `prompt_logprobs`), for all tokens.
 
 SETTINGS = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the model lies in this process, where its output can be taken
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # keeps the model in this process to capture its output
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_NO_USAGE_STATS": "1",
@@ -182,13 +182,13 @@ SETTINGS = {
 }
 VLLM_TIMED_PROMPTS, VLLM_TIMED_TOKENS = 2, 32
 VLLM_BATCH_TEXTS = 16
-RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # of adapters, as vLLM reserves room for them
-SPARE_TOKENS = 8  # tokens beside prompt and answer
-MEMORY = 0.8  # of a GPU's
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # adapter ranks for which vLLM reserves memory
+SPARE_TOKENS = 8  # spare tokens beyond prompt and response
+MEMORY = 0.8  # share of the GPU's memory
 
 
 class VllmReader(ExportFiles):
-    """Whole weights of a language model, or a LoRA adapter on its base."""
+    """Reader of a language model's full weights, or of a LoRA adapter with its base model."""
 
     def __init__(self, asked: ParityQuestions) -> None:
         super().__init__(asked)
@@ -207,7 +207,7 @@ class VllmReader(ExportFiles):
             dtype=asked.dtype,
             **NO_CODE,
             max_model_len=length,
-            max_num_batched_tokens=max(length, 2_048),  # a prompt is read in one step
+            max_num_batched_tokens=max(length, 2_048),  # a prompt is processed in one step
             max_num_seqs=VLLM_BATCH_TEXTS,
             enable_prefix_caching=False,
             enforce_eager=True,
@@ -227,7 +227,7 @@ class VllmReader(ExportFiles):
         return LoRARequest("export", 1, str(self.folder))
 
     def _length(self) -> int:
-        """Tokens of the longest text that is asked, as far as the export can read."""
+        """Return the length of the longest text in tokens, up to the export's context length."""
         asked = self.asked
         texts = [*asked.answers.ids, *asked.rows.ids, *asked.joined.ids]
         longest = max((len(ids) for ids in [*texts, *asked.prompt_ids]), default=0)
@@ -242,7 +242,7 @@ class VllmReader(ExportFiles):
         return f"vLLM {self.version}"
 
     def logits(self, ids: list[int], places: list[int]) -> np.ndarray:
-        """[places, vocabulary] of what stands before each of these places."""
+        """Return logits [places, vocabulary] that predict the tokens at these places."""
         self.taken.clear()
         until = max(places)
         self._generate([ids[:until]], 1, set())
@@ -259,15 +259,15 @@ class VllmReader(ExportFiles):
         return [trim_answer(list(each.outputs[0].token_ids), ends) for each in made]
 
     def read(self, groups: Sequence[list[QuestionText]]) -> Iterator[list[np.ndarray]]:
-        """Of each group the logits [places, vocabulary] of its texts."""
+        """Yield, for each group, the logits [places, vocabulary] of its texts."""
         return read_separately(self.logits, groups)
 
     def ends_answer(self, token: int) -> bool:
-        """Whether an answer ends with it."""
+        """Whether the token ends a response."""
         return token in self.ends()
 
     def answers(self, prompts: list[list[int]], on_done: Callable[[int, int], None]) -> list[list[int]]:
-        """Greedy."""
+        """Generate greedy responses."""
         ends, new = self.ends(), []
         for start in range(0, len(prompts), VLLM_BATCH_TEXTS):
             new += self._generate(prompts[start : start + VLLM_BATCH_TEXTS], self.asked.max_new_tokens, ends)
@@ -276,7 +276,7 @@ class VllmReader(ExportFiles):
         return new
 
     def pace(self, prompts: list[list[int]]) -> float | None:
-        """Tokens a second of a few prompts that come alone."""
+        """Return tokens per second over a few prompts, one at a time."""
         began, made, ends = time.perf_counter(), 0, self.ends()
         for prompt in prompts[:VLLM_TIMED_PROMPTS]:
             made += len(self._generate([prompt], VLLM_TIMED_TOKENS, ends)[0])
@@ -285,5 +285,5 @@ class VllmReader(ExportFiles):
         return made / seconds if made else None
 
     def classes(self, texts: list[str], on_done: Callable[[int, int], None]) -> np.ndarray:
-        """No form that is read here has a head."""
+        """Raise ValueError: no format read here has a classification head."""
         raise ValueError("vLLM is supported for language models only.")

@@ -1,8 +1,7 @@
-"""The first look at an export, by name and without a forward pass, and which rows model and export both
-answer after it.
+"""Inspection of an export's files without a forward pass, and the choice of rows to compare afterwards.
 
-Where all files are the model's own, few rows do; others are drawn from those no training saw, and the
-longest.
+If all files are the model's own, few rows suffice; otherwise rows are sampled from those not seen in
+training, and the longest are added.
 """
 
 from __future__ import annotations
@@ -31,15 +30,18 @@ from store.export.forms import COMPRESSED, FORMS, get_file_form
 
 @dataclass(frozen=True)
 class FileInspection:
-    """causes: sentences, each a difference by which answers may differ; exact: settings, tokenizer and every
-    tensor are the model's own, and the engine that evaluated it reads them."""
+    """Result of the inspection.
+
+    causes: sentences, each a difference that may change responses; exact: settings, tokenizer and every
+    tensor are the model's own, and the engine that evaluated it reads them.
+    """
 
     causes: list[str]
     exact: bool
 
 
 def find_gguf_file(export: Path) -> Path:
-    """The export itself, or the one in its folder. Raises ModelError where there is none, or several."""
+    """Return the export itself, or the file in its folder. Raises ModelError if there is none, or several."""
     file = export if export.is_file() else find_gguf(export)
     if file is None:
         raise ModelError("No GGUF file found.", fix="Give the folder of an export in this form.")
@@ -54,7 +56,7 @@ def inspect_files(
     written: WrittenWeights,
     aside: Path,
 ) -> FileInspection:
-    """Hold the files of `export` against the model's, and its tensors against those that were `written`."""
+    """Compare the files of `export` with the model's, and its tensors with those `written`."""
     job.progress(0, 1, "files", "Comparing settings, tokenizer and tensors")
     form, settings = FORMS[config.form], aside / "expected"
     expected_files.write_settings(job, subject, config.form, settings)
@@ -73,15 +75,15 @@ def inspect_files(
     return FileInspection(causes, exact=same and usual and form.reader == "transformers")
 
 
-MAX_LONG_ROWS = 12  # of the rows that were not drawn, so many of the longest, at most
+MAX_LONG_ROWS = 12  # maximum number of longest rows, beyond the sampled ones
 DRAWN_PER_LONG_ROW = (
-    16  # and one for so many drawn rows: they are dear, and few rows are asked for to be quick
+    16  # sampled rows per longest row, as those are expensive and small checks should be fast
 )
-EXACT_ROWS = 20  # where every byte is the model's, or where the files have shown that it isn't
+EXACT_ROWS = 20  # if every byte is the model's, or the files show that it isn't
 
 
 class ParityRows(NamedTuple):
-    """Row ids, sorted; notices: what a reader should know of them."""
+    """Row ids, sorted; notices: for the user of the export."""
 
     drawn: np.ndarray
     longest: np.ndarray
@@ -91,7 +93,7 @@ class ParityRows(NamedTuple):
 def choose_rows(
     job: WorkerJob, subject: ExportSubject, config: ModelExport, seen: FileInspection
 ) -> ParityRows:
-    """The rows; few where the files have told. Raises DataError where there are none."""
+    """Choose the rows, few if the files were conclusive. Raises DataError if there are none."""
     most = min(config.max_rows, EXACT_ROWS) if seen.exact or seen.causes else config.max_rows
     ids, notices = _choose_held_out(job, subject, config)
     fingerprint = job.spec["dataset"]["fingerprint"]
@@ -109,7 +111,7 @@ def choose_rows(
 def _choose_held_out(
     job: WorkerJob, subject: ExportSubject, config: ModelExport
 ) -> tuple[np.ndarray, list[str]]:
-    """Those of the part that is asked for, else of validation, which is said."""
+    """Return the rows of the requested part, or of validation with a notice."""
     trained_on, run_id = job.spec["dataset"], job.spec["export"].run_id
     named = {"run": run_id} if run_id else {"model": str(subject.folder)}
     for part in dict.fromkeys([config.part, "validation"]):

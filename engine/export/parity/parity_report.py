@@ -1,6 +1,6 @@
-"""What came of a parity check: the report, from what model and export said of the same rows.
+"""Report of a parity check, from the output of model and export on the same rows.
 
-The evaluation's metrics are computed of both over the same rows, and how they differ, pair by pair.
+The evaluation's metrics are computed for both on the same rows, with their paired differences.
 """
 
 from __future__ import annotations
@@ -37,21 +37,19 @@ if TYPE_CHECKING:
     from engine.export.parity.inspection import FileInspection
     from engine.export.parity.reference import ReferenceAnswers
 
-# What came of a parity check: the report, from what model and export said of the same rows.
-#
-# What the files show by name decides first: an export whose settings, tokens or tensors aren't the model's
-# has failed, whatever its answers to some rows are. Then rows are the unit of every interval: places of one
-# row are not independent. An export passed where the whole interval lies within the limits of its form, it
-# failed where the whole interval lies beyond them; what lies in between is warned of. Where nothing is seen
-# and the rows are too few to pass, it can't be told.
+# File differences decide first: an export whose settings, tokens or tensors aren't the model's has failed,
+# whatever its responses to some rows. Otherwise rows are the unit of every interval, as places of one row are
+# not independent. An export passed if the whole interval is within the limits of its format, and failed if
+# the whole interval is beyond them; in between there is a warning. If nothing is wrong and the rows are too
+# few to pass, the result is inconclusive.
 
-MIN_OTHER_PROMPT = 1.0  # nats a token, from which on an answer is another
-MAX_EXACT = 1e-3  # nats a token that the same bytes may differ by: sums are ordered otherwise
+MIN_OTHER_PROMPT = 1.0  # nats per token from which a response counts as very different
+MAX_EXACT = 1e-3  # nats per token allowed with identical bytes, as sums are ordered differently
 GRADES: tuple[ParityStatus, ...] = ("passed", "untold", "warned", "failed")
 
 
 class Judgement:
-    """Collects reasons; the worst decides."""
+    """Collects reasons; the worst one determines the status."""
 
     def __init__(self) -> None:
         self.status: ParityStatus = "passed"
@@ -72,8 +70,11 @@ def build_report(
     held: str,
     seconds: float,
 ) -> ParityReport:
-    """seen: what the files showed. held: how the base model lay in memory when it was evaluated, in words;
-    empty where in full."""
+    """Build the report.
+
+    seen: result of the file inspection. held: quantization of the base model in the evaluation, as text;
+    empty if none.
+    """
     drawn = own.asked.drawn
     kl, positions = _compute_kl(export.kl[:drawn])
     argmax = _compute_argmax_agreement(export.same_best[:drawn])
@@ -127,7 +128,7 @@ def _judge_answers(
     argmax: Interval | None,
     limits: ParityLimits,
 ) -> None:
-    """By the limits of the form, which rows have to be many to show."""
+    """Judge by the limits of the format, which take many rows to show."""
     if kl is not None:
         _judge_figure(judged, kl, limits.kl, "Mean KL divergence", "nats a token")
     if argmax is not None:
@@ -136,13 +137,13 @@ def _judge_answers(
 
 
 def _has_same_numbers(export: ParityAnswers) -> bool:
-    """Whether what is the model byte by byte also says the same, on the few rows that it was asked."""
+    """Whether an export with the model's bytes also gives the same numbers on the few rows compared."""
     values = [value for each in export.kl + export.joined_kl for value in each or ()]
     return bool(values) and bool((np.array(values) <= MAX_EXACT).all())
 
 
 def build_unread_report(causes: list[str], why: str, seconds: float) -> ParityReport:
-    """Of files that aren't the model's, and that no reader has asked; `why` it could not, where it tried."""
+    """Build the report for files that differ and were not run; `why`: reason, if running them failed."""
     nothing = RenderingParity(
         prompts=0, other_bytes=0, other_ids=0, doubled_bos=0, cut=0, example=None,
     )  # fmt: skip
@@ -165,7 +166,7 @@ def build_unread_report(causes: list[str], why: str, seconds: float) -> ParityRe
 
 
 def _compute_kl(rows: list[list[float] | None]) -> tuple[Interval | None, int]:
-    """Nats a token over rows, and places that were compared."""
+    """Return nats per token over rows, and the number of places compared."""
     some = [row for row in rows if row]
     if not some or not all(np.isfinite(row).all() for row in some):
         return None, sum(map(len, some))
@@ -177,7 +178,7 @@ def _compute_kl(rows: list[list[float] | None]) -> tuple[Interval | None, int]:
 
 
 def _compute_argmax_agreement(rows: list[list[bool] | None]) -> Interval | None:
-    """The share of places, with what rows that were not seen could change where all of these agree."""
+    """Return the share of agreeing places; if all agree, the interval allows for unseen rows."""
     some = [row for row in rows if row]
     if not some:
         return None
@@ -199,7 +200,7 @@ def _compute_argmax_agreement(rows: list[list[bool] | None]) -> Interval | None:
 
 
 def _compare_answers(own: ReferenceAnswers, export: ParityAnswers) -> Estimate | None:
-    """Greedy answers that are the same to the last token; of a head the class."""
+    """Return the share of greedy responses that are identical; for a classifier, of equal classes."""
     if own.class_logs is not None:
         same = [bool(row and row[0]) for row in export.same_best]
         return wilson_interval(sum(same), len(same)).to_estimate() if same else None
@@ -227,7 +228,7 @@ def _summarize_long_prompts(own: ReferenceAnswers, export: ParityAnswers, drawn:
 
 
 def _judge_rendering(judged: Judgement, export: ParityAnswers) -> None:
-    """Bytes and ids."""
+    """Judge differences of prompts in bytes and ids."""
     rendering = export.rendering
     total, example = rendering.prompts, rendering.example
     where = f" First in row {example.row_id}, at position {example.place}." if example else ""
@@ -259,7 +260,7 @@ def _judge_rendering(judged: Judgement, export: ParityAnswers) -> None:
 
 
 def _judge_files(judged: Judgement, own: ReferenceAnswers, export: ParityAnswers) -> None:
-    """What is plainly wrong with the files, whatever the answers say."""
+    """Report defects of the files that fail the check whatever the responses."""
     base, other = own.asked.rope_base, export.rope_base
     if base is not None and other is not None and abs(base - other) > 1e-3 * base:
         judged.add(
@@ -283,12 +284,12 @@ def _judge_figure(
     what: str,
     unit: str,
 ) -> None:
-    """Hold a figure against (passes, fails); the second is on the bad side of the first."""
+    """Judge a figure by its limits (passes, fails); the second is worse than the first."""
     passes, fails = limits
-    sign = 1 if fails > passes else -1  # a divergence may be no more, an agreement no less
+    sign = 1 if fails > passes else -1  # upper limit for a divergence, lower limit for an agreement
     say = f"{what}: {_format_number(interval.value, unit)}"
     if interval.low is None or interval.high is None:
-        # a figure far beyond the limit is no proof either, but says more than the lack of an interval
+        # a value far beyond the limit is no proof either, but tells more than the missing interval
         judged.add("untold", f"{say}; no confidence interval, as {interval.why or 'there are too few rows'}.")
         return
     worst, best = (interval.high, interval.low) if sign > 0 else (interval.low, interval.high)
@@ -308,7 +309,7 @@ def _judge_figure(
 
 
 def judge_prompts(judged: Judgement, rows: list[list[float] | None], limits: ParityLimits) -> None:
-    """Prompts that are answered quite otherwise, which a mean hides, and how many there may be unseen.
+    """Judge prompts with very different responses, which a mean hides, and how many may be unseen.
 
     An export that destroys 2% of all prompts has the same mean as the model on two of three samples of 20.
     """
@@ -326,7 +327,7 @@ def judge_prompts(judged: Judgement, rows: list[list[float] | None], limits: Par
             f"{_format_number(most, 'nats a token')}): {_format_number(share.low or 0.0, '%')} to "
             f"{_format_number(share.high or 1.0, '%')} of all prompts.",
         )
-    elif (unseen := bound_unseen_share(len(means), confidence=0.9)) > FEW_OTHER:  # one limit, at 95%
+    elif (unseen := bound_unseen_share(len(means), confidence=0.9)) > FEW_OTHER:  # one-sided, at 95%
         judged.add(
             "untold",
             f"None of {n} has a very different response, but up to {_format_number(unseen, '%')} of all"
@@ -336,7 +337,7 @@ def judge_prompts(judged: Judgement, rows: list[list[float] | None], limits: Par
 
 
 def _judge_long_prompts(judged: Judgement, long: LongPrompts, limits: ParityLimits) -> None:
-    """Long prompts alone: beyond what fails, with their whole interval."""
+    """Fail if the whole interval of long prompts is beyond the failing limit."""
     kl = long.mean_kl
     assert kl is not None
     if kl.low is not None and kl.low > limits.kl[1]:
@@ -358,8 +359,10 @@ def _format_number(value: float, unit: str) -> str:
 def compare_metrics(
     own: ReferenceAnswers, export: ParityAnswers, home: Home, tokenizer: Path, check: Callable[[], None]
 ) -> list[Difference]:
-    """Export minus model, of the metrics that an evaluation of such rows has; those of choices need other
-    questions than these."""
+    """Return differences, export minus model, of an evaluation's default metrics.
+
+    Metrics of choices are omitted, as they need other questions.
+    """
     labelled = any(question.label for question in own.questions)
     head = own.class_logs is not None
     names = list_default_metrics(head=head, labelled=labelled, choosing=False)
@@ -369,7 +372,7 @@ def compare_metrics(
         assert own.class_logs is not None
         first = _build_class_answers(own, np.array(export.classes, float))
         second = _build_class_answers(own, own.class_logs)
-    elif not any(export.answers):  # no prompt is read the same
+    elif not any(export.answers):  # no prompt is tokenized the same
         return []
     else:
         losses = np.array(export.loss_sum, float)
@@ -398,7 +401,7 @@ def _build_class_answers(own: ReferenceAnswers, logs: np.ndarray) -> Answers:
 
 
 def _load_decoder(folder: Path) -> Callable[[list[int]], str]:
-    """Tokens as the text that metrics read."""
+    """Return a function that decodes tokens to the text that metrics read."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE)
@@ -411,7 +414,7 @@ def _build_text_answers(
     losses: np.ndarray,
     decode: Callable[[list[int]], str],
 ) -> Answers:
-    """Rows whose prompt the export reads otherwise have no answer."""
+    """Build the answers; rows whose prompt the export tokenizes differently have none."""
     row_ids = np.array([question.row_id for question in own.questions], np.int64)
     place = {row_id: i for i, row_id in enumerate(own.row_ids.tolist())} if len(losses) else {}
     at = [place.get(row_id) for row_id in row_ids.tolist()]

@@ -1,8 +1,8 @@
-"""The model's side of a parity check: what the model that was evaluated says.
+"""The model's side of a parity check: output of the evaluated model.
 
-The longest rows are asked too, and texts of several rows put together, as positions that are counted in
-another way than in training show there first. What it said is kept in the cache, so that the forms of one
-model are held against the same answers, which are asked for once.
+The longest rows and joined rows are included, as positions computed differently than in training show there
+first. The output is cached, so that all formats of a model are compared with the same responses, generated
+once.
 """
 
 from __future__ import annotations
@@ -47,13 +47,17 @@ from store.core.job_folder import read_json, write_json
 from store.data import dataset_files
 from store.export.config import ModelExport
 
-JOINED, JOINED_TOKENS, JOINED_PLACES = 5, 1_280, 48  # texts of several rows, and places of each at its end
-DRAWN_PER_JOINED = 32  # drawn rows for each such text
+JOINED, JOINED_TOKENS, JOINED_PLACES = (
+    5,
+    1_280,
+    48,
+)  # joined texts, tokens, and places compared at the end
+DRAWN_PER_JOINED = 32  # sampled rows per joined text
 
 
 @dataclass(frozen=True)
 class ReferenceAnswers:
-    """Of the drawn rows, in their order: what the model wrote, and what is needed to score it."""
+    """The model's responses to the sampled rows, in order, with the values needed to score them."""
 
     asked: ParityQuestions
     questions: list[RowQuestion]
@@ -61,18 +65,18 @@ class ReferenceAnswers:
     loss_sum: np.ndarray
     row_tokens: np.ndarray
     row_bytes: np.ndarray
-    row_ids: np.ndarray  # of the rows that have a loss
+    row_ids: np.ndarray  # of rows with a loss
     class_logs: np.ndarray | None
 
     def write(self, path: Path) -> None:
-        """As JSON, whose numbers are those that were measured."""
+        """Write as JSON, without rounding numbers."""
         document = {key: value for key, value in vars(self).items() if key != "questions"}
         arrays = {key: value.tolist() for key, value in document.items() if isinstance(value, np.ndarray)}
         write_json(path, document | arrays | {"questions": [asdict(each) for each in self.questions]})
 
     @classmethod
     def read(cls, path: Path) -> ReferenceAnswers:
-        """What `write` wrote."""
+        """Read a file that `write` wrote."""
         document = read_json(path)
         for key in ("loss_sum", "row_tokens", "row_bytes"):
             document[key] = np.array(document[key], float)
@@ -94,7 +98,7 @@ class Reference:
         self.data = job.spec["dataset"]
 
     def ask(self, folder: ParityFolder, rows: ParityRows) -> ReferenceAnswers:
-        """Have the model answer; the tokenizer is written beside what it held for likely."""
+        """Generate the model's output; writes its most likely tokens, its tokenizer and the responses."""
         asked = self._questions()
         if self.loaded.labels is not None:
             made = self._classified(asked, rows.drawn, folder)
@@ -130,7 +134,7 @@ class Reference:
             joined=nothing,
         )
 
-    # -- a model that classifies ---------------------------------------------------------------------
+    # -- classifiers ---------------------------------------------------------------------------------
 
     def _classified(
         self, asked: ParityQuestions, drawn: np.ndarray, folder: ParityFolder
@@ -160,7 +164,7 @@ class Reference:
         nothing = np.zeros(0)
         return ReferenceAnswers(asked, rows, [], nothing, nothing, nothing, np.zeros(0, np.int64), logs)
 
-    # -- a model that writes -------------------------------------------------------------------------
+    # -- generating models ---------------------------------------------------------------------------
 
     def _answered(
         self, asked: ParityQuestions, drawn: np.ndarray, longest: np.ndarray, folder: ParityFolder
@@ -231,7 +235,7 @@ class Reference:
         return training_rows.truncate_rows(rows, min(longest, self.loaded.positions or longest)).rows
 
     def _joined(self, rows: list[list[int]], answers: list[list[int]]) -> ParityTexts:
-        """Rows one behind the other until the model can read no more, or JOINED_TOKENS."""
+        """Concatenate rows up to the model's context length, or to JOINED_TOKENS."""
         every, count = [*rows, *answers], max(1, min(JOINED, len(rows) // DRAWN_PER_JOINED))
         most = min(self.loaded.positions or JOINED_TOKENS, JOINED_TOKENS) - 1
         texts: list[list[int]] = []
@@ -248,7 +252,7 @@ class Reference:
         )
 
     def _look(self, asked: ParityQuestions, folder: ParityFolder) -> np.ndarray:
-        """Write what the model holds for likely; the losses of the rows' own answers."""
+        """Write the model's most likely tokens; return the losses of the rows' own responses."""
         groups = group_texts(asked)
         report = RowProgressReporter(self.job, len(groups), "texts", "Scoring texts with the model")
         arrays: dict[str, Any] = {}
@@ -279,7 +283,7 @@ class Reference:
 
 
 def _build_texts(prompts: list[list[int]], answers: list[list[int]], positions: int | None) -> ParityTexts:
-    """Prompts with their answers, without what lies beyond the model's positions."""
+    """Return prompts with their responses, cut to the model's positions."""
     ids, places = [], []
     for prompt, answer in zip(prompts, answers, strict=True):
         kept = prompt[-(positions - len(answer)) :] if positions else prompt

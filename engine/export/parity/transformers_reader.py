@@ -1,4 +1,4 @@
-"""An export read by transformers as anybody would read it, in a process that has held no other model."""
+"""Reader of an export with transformers as any user would load it, in a process without another model."""
 
 from __future__ import annotations
 
@@ -27,15 +27,14 @@ OnDone = Callable[[int, int], None]
 
 
 class TransformersReader(ExportFiles):
-    """The export of one check. `tokenizer`: the export's own."""
+    """Reader of one export; `tokenizer`: the export's own."""
 
     def __init__(self, asked: ParityQuestions) -> None:
         super().__init__(asked)
         self.model = self._model().eval()
 
     def _model(self) -> Any:
-        """In the precision in which the model was evaluated: the weights are compared, not two ways to
-        reckon with them."""
+        """Load the model in the precision of the evaluation, to compare weights, not arithmetic."""
         headed = self.asked.labels is not None
         auto: Any = transformers.AutoModelForCausalLM
         options: dict[str, object] = {"use_safetensors": True, **NO_CODE}
@@ -70,7 +69,7 @@ class TransformersReader(ExportFiles):
         return f"transformers {transformers.__version__}"
 
     def logits(self, ids: list[int], places: list[int]) -> np.ndarray:
-        """[places, vocabulary] of what stands before each of these places."""
+        """Return logits [places, vocabulary] that predict the tokens at these places."""
         picked = torch.zeros(1, len(ids), dtype=torch.bool)
         picked[0, [place - 1 for place in places]] = True
         inputs = torch.tensor([ids], device=self.asked.device)
@@ -79,15 +78,15 @@ class TransformersReader(ExportFiles):
         return out
 
     def read(self, groups: Sequence[list[QuestionText]]) -> Iterator[list[np.ndarray]]:
-        """Of each group the logits [places, vocabulary] of its texts."""
+        """Yield, for each group, the logits [places, vocabulary] of its texts."""
         return read_together(self.model, self.logits, groups)
 
     def ends_answer(self, token: int) -> bool:
-        """Whether an answer ends with it."""
+        """Whether the token ends a response."""
         return token in find_end_tokens(self.model, self.tokenizer)
 
     def answers(self, prompts: list[list[int]], on_done: OnDone) -> list[list[int]]:
-        """Greedy."""
+        """Generate greedy responses."""
         most = self.asked.max_new_tokens
         how = GenerationOptions(most, self.asked.device, BATCH, steady=True)
         ends = find_end_tokens(self.model, self.tokenizer)
@@ -97,7 +96,7 @@ class TransformersReader(ExportFiles):
         return [trim_answer(tokens, ends) for tokens in new]
 
     def pace(self, prompts: list[list[int]]) -> float | None:
-        """Tokens a second of a few prompts that come alone."""
+        """Return tokens per second over a few prompts, one at a time."""
         few, made, ends = prompts[:TIMED_PROMPTS], 0, find_end_tokens(self.model, self.tokenizer)
         began = time.perf_counter()
         for prompt in few:
@@ -109,7 +108,7 @@ class TransformersReader(ExportFiles):
         return made / seconds if made else None
 
     def classes(self, texts: list[str], on_done: OnDone) -> np.ndarray:
-        """Log-probabilities [texts, classes]."""
+        """Return log-probabilities [texts, classes]."""
         labels = list(self.asked.labels or ())
         return compute_class_log_probs(self.model, self.tokenizer, texts, labels, self.asked, on_done)
 
@@ -117,7 +116,7 @@ class TransformersReader(ExportFiles):
 def compute_class_log_probs(
     model: Any, tokenizer: Any, texts: list[str], labels: list[str], asked: ParityQuestions, on_done: OnDone
 ) -> np.ndarray:
-    """Log-probabilities [texts, classes] of a head; a text that is longer than the model reads is cut."""
+    """Return a classifier's log-probabilities [texts, classes]; texts are truncated to its positions."""
     whole = classification.encode_texts(tokenizer, np.arange(len(texts)), texts)
     rows: TokenRows = classification.truncate_texts(
         tokenizer, whole, asked.positions or int(whole.lengths.max(initial=1))

@@ -1,1 +1,1 @@
-"""Forward passes that read packed rows and trees of answers faster than a model's own."""
+"""Forward passes for packed rows and answer trees, faster than the models' own."""

@@ -1,8 +1,17 @@
-"""What a causal model makes of several answers to each of many prompts: log-probabilities summed over their
-tokens, or the logits of every token; with labels as the answers, the model is a classifier.
+"""Scores of several answers to each of many prompts under a causal model.
 
-A prompt and the tree of its answers pass through the model as one row where `refusal` allows it; else every
-answer follows the whole prompt, with the same numbers. A label's closing token counts.
+Scores are summed log-probabilities, or the logits of every token. With labels as the answers, the model
+acts as a classifier.
+
+A prompt and the tree of its answers pass through the model as one row, in which a token sees only its
+ancestors and its position is their number; logits are computed only where a token is scored, a few rows at
+a time. On a CPU such rows go through the packed forward, where the common prefix of a batch's prompts is
+computed once. Elsewhere the model's own forward takes them with a mask. `explain_mask_refusal` says which
+models don't support this; for those every answer follows the whole prompt, with the same scores.
+
+16-bit logits are so coarse that two answers may have equal scores although the model prefers one: in about
+1 of 100 multiple-choice questions with SmolLM2-135M. Prompts with such ties are scored again with fp32
+logits, of which a batch may hold half as many.
 """
 
 from __future__ import annotations
@@ -34,22 +43,8 @@ from engine.models.forward.packed_forward import (
 from engine.models.losses import limit_output
 from engine.models.tokenization.rendering import Messages, TokenRows, render_prompt
 
-# What a causal model makes of several answers to each of many prompts: their summed log-probabilities, or
-# the logits of every token.
-#
-# A prompt and the tree of its answers pass through the model as one row, in which a token sees
-# its ancestors alone and has their number as its position; logits are made only where a token is asked for, a
-# few rows at a time. On a CPU such rows go through the packed forward, and what all prompts of a batch begin
-# with goes through it once. Elsewhere the model's own forward takes them with a mask. `refusal` says which
-# models can't be asked in this way; to those every answer is given after the whole prompt, with the same
-# numbers.
-#
-# Logits of 16 bits lie so far apart that two answers may have equal scores though the model prefers one: in
-# about 1 of 100 questions of multiple choice under SmolLM2-135M. Prompts with such answers are asked again
-# with logits in fp32, of which a batch may hold half as many.
-
-MAX_TREE_NODES = 1024  # of a tree: one with more is parted, and the prompt passed once more
-MASKED_ATTENTION = ("eager", "sdpa", attention.NAME)  # attention that takes any mask
+MAX_TREE_NODES = 1024  # a larger tree is split, and the prompt is passed again
+MASKED_ATTENTION = ("eager", "sdpa", attention.NAME)  # attention implementations that accept any mask
 
 OnPrompts = Callable[[int], None]
 
@@ -63,10 +58,12 @@ def score_branches(
     batch_size: int = 16,
     on_prompts: OnPrompts = lambda done: None,
 ) -> list[np.ndarray]:
-    """Of each prompt the summed log-probabilities of its branches, float64. Prompts and branches have a token
-    at least. `on_prompts(prompts done)` may raise to stop; batch_size: rows, where each branch is passed by
-    itself. The model is left in the mode in which it came. Scores that are equal for lack of bits are told
-    apart (`losses.use_fp32_head`)."""
+    """Return the summed log-probabilities of each prompt's branches, float64.
+
+    Prompts and branches must have at least one token. `on_prompts(prompts done)` may raise to stop;
+    `batch_size` is the number of rows if each branch is passed by itself. The model's train or eval mode is
+    restored. Scores that are equal for lack of precision are recomputed in fp32 (`losses.use_fp32_head`).
+    """
 
     def ask(which: Sequence[int], tell: OnPrompts, *, wide: bool = False) -> list[np.ndarray]:
         mine = [prompts[i] for i in which], [branches[i] for i in which]
@@ -83,7 +80,7 @@ def score_branches(
 
 
 def has_ties(scores: np.ndarray, branches: Sequence[Tokens]) -> bool:
-    """Whether branches of different tokens have equal scores."""
+    """Return whether branches with different tokens have equal scores."""
     return len(np.unique(scores)) < len({tuple(branch) for branch in branches})
 
 
@@ -97,8 +94,10 @@ def _score_with_model(
     on_prompts: OnPrompts,
     wide: bool,
 ) -> list[np.ndarray]:
-    """As `score_branches`, with logits as the model makes them; `wide`: in fp32, of which a batch
-    may hold half as many."""
+    """Score as `score_branches` does, without resolving ties.
+
+    `wide`: the model's logits are in fp32, so a batch may hold half as many.
+    """
     longest = max(
         (len(p) + len(b) for p, some in zip(prompts, branches, strict=True) for b in some), default=0
     )
@@ -122,9 +121,16 @@ def _score_with_model(
 def estimate_max_bytes(
     text: PreTrainedConfig, longest: int, tokens: int, dtype: torch.dtype, device: str, *, packed: bool
 ) -> float:
-    """About the most memory that asking takes beyond the model: what a layer makes of a batch, and its
-    logits, as an allocator keeps the one while the other is made. text: the architecture's; longest: tokens
-    of a prompt; tokens: of a prompt's branches together; packed: whether rows are."""
+    """Estimate the peak memory that scoring takes beyond the model, in bytes.
+
+    It is the sum of one layer's activations for a batch and its logits, since an allocator keeps the former
+    while the latter are computed.
+
+    - text: the architecture's text config
+    - longest: tokens of the longest prompt
+    - tokens: tokens of all branches of one prompt
+    - packed: whether rows go through the packed forward
+    """
     size, heads = dtype.itemsize, text.num_attention_heads
     kv = getattr(text, "num_key_value_heads", None) or heads
     width = getattr(text, "head_dim", None) or text.hidden_size // heads
@@ -132,17 +138,17 @@ def estimate_max_bytes(
     batch = max(MAX_BATCH_TOKENS[device], longest + min(tokens, MAX_TREE_NODES))
     keys = longest + MAX_RUN_NODES if packed else longest + min(tokens, MAX_TREE_NODES)
     at_once = batch * min(1.0, BLOCK / longest) if packed else batch
-    # a fused kernel keeps no scores, and its mask is there once
+    # a fused kernel doesn't store scores, and holds its mask once
     scores = at_once * keys * (2 * heads + 1 if packed else 1)
     layer = size * (batch * (4 * text.hidden_size + 4 * (heads + kv) * width + 3 * inner) + scores)
     most = losses.LOGIT_BYTES / (losses.LOGIT * text.vocab_size)
     rows = HEAD_ROWS if packed else min(batch, most)
     head = text.vocab_size * rows * size
-    if size < 4:  # ties are told apart in fp32: beside the head's own logits, and a part of it
+    if size < 4:  # ties are resolved in fp32, which adds fp32 logits and a part of the head
         rows = HEAD_ROWS / 2 if packed else min(batch, most / 2)
         part = 4 * min(losses.HEAD_ENTRIES, text.vocab_size) * (text.hidden_size + rows)
         head = max(head, text.vocab_size * rows * (size + 4) + part)
-    # in fp32 a few, with their exponential and a copy
+    # a few fp32 logits, with their exponentials and a copy
     return float(layer + head + text.vocab_size * LOSS_ROWS * 12)
 
 
@@ -155,7 +161,7 @@ def score_one_by_one(
     batch_size: int = 16,
     on_prompts: OnPrompts = lambda done: None,
 ) -> list[np.ndarray]:
-    """As `score_branches`, every branch after its whole prompt."""
+    """Score as `score_branches` does, with every branch after its whole prompt."""
     pairs = [(p, b) for p, some in zip(prompts, branches, strict=True) for b in some]
     if not pairs:
         return [np.zeros(0) for _ in prompts]
@@ -179,7 +185,7 @@ def score_one_by_one(
 
 
 class _MaskedForward:
-    """Padded rows, through the model's own forward with a mask."""
+    """Forward of padded rows through the model's own forward with a mask."""
 
     def __init__(self, model: Any, device: torch.device, logit_bytes: int) -> None:
         self.model, self.device = model, device
@@ -236,8 +242,10 @@ def _score_in_trees(
 
 
 def _iterate_batches(rows: Sequence[TreeRow], most: int, most_picked: int) -> Iterator[Sequence[TreeRow]]:
-    """Neighbours, of at most that many tokens with padding, and of as many that others are asked for after;
-    one row at least."""
+    """Yield batches of consecutive rows, within the limits on padded tokens and on positions with logits.
+
+    A batch has at least one row.
+    """
     first = picked = 0
     for place, row in enumerate(rows):
         picked += row.picked
@@ -251,7 +259,7 @@ def _iterate_batches(rows: Sequence[TreeRow], most: int, most_picked: int) -> It
 def _compute_log_probabilities(
     logits: Iterator[Tensor], after: np.ndarray, asked_tokens: np.ndarray
 ) -> np.ndarray:
-    """Of the tokens that are asked for, each under the logits of the row `after`."""
+    """Return the log-probability of each asked token under the logits row given by `after`."""
     logs = np.zeros(len(asked_tokens))
     first = 0
     for part in logits:
@@ -262,16 +270,19 @@ def _compute_log_probabilities(
         total = torch.cat([few.float().logsumexp(-1) for few in part.split(LOSS_ROWS)])
         logs[mine] = (part[rows, tokens].float() - total[rows]).double().cpu().numpy()
         first += len(part)
-        del part  # before the next one is made
+        del part  # free it before the next part is computed
     return logs
 
 
 def compute_branch_logits(
     forward: PackedForward, prompts: Sequence[Tokens], branches: Sequence[Sequence[Tokens]]
 ) -> Iterator[list[np.ndarray]]:
-    """Of each prompt, in their order, of each branch the logits [tokens, vocabulary] in fp32, under which its
-    tokens stand. Prompts and branches have a token at least; the model is in evaluation mode. Neighbours pass
-    together and nothing else decides which, so that equal calls of equal models give equal numbers."""
+    """Yield for each prompt, in order, the fp32 logits [tokens, vocabulary] of each branch.
+
+    Each row of logits predicts one token of the branch. Prompts and branches must have at least one token,
+    and the model must be in eval mode. Batches consist of neighbouring prompts and depend on nothing else,
+    so that equal calls on equal models give equal numbers.
+    """
     entries = forward.head.weight.shape[0]
     most = max(2, losses.LOGIT_BYTES // (losses.LOGIT * entries))
     rows = [
@@ -290,7 +301,7 @@ def compute_branch_logits(
             of_prompt: dict[int, np.ndarray] = {}
             for row in several:
                 own, start = logits[start : start + row.picked], start + row.picked
-                after = row.tree.after[row.tree.path] + 1  # 0 is after the prompt
+                after = row.tree.after[row.tree.path] + 1  # 0 follows the prompt
                 of_prompt |= {int(n): own[after[row.tree.of == i]] for i, n in enumerate(row.which)}
             yield [of_prompt[n] for n in range(len(of_prompt))]
 
@@ -298,7 +309,7 @@ def compute_branch_logits(
 def _batch_by_prompt(
     rows: Sequence[list[TreeRow]], most: int, most_picked: int
 ) -> Iterator[list[list[TreeRow]]]:
-    """The rows of neighbouring prompts, of so many tokens and logits at most, or those of one prompt."""
+    """Yield the rows of neighbouring prompts within the limits on tokens and logits, at least one prompt."""
     batch: list[list[TreeRow]] = []
     tokens = picked = 0
     for several in rows:
@@ -313,8 +324,10 @@ def _batch_by_prompt(
 
 
 def explain_mask_refusal(model: Any, longest: int) -> str:
-    """Why rows of up to `longest` positions can't be passed with a mask; empty where they can. The model is
-    in evaluation mode."""
+    """Return why rows of up to `longest` positions can't be passed with a mask; empty if they can.
+
+    The model must be in eval mode.
+    """
     if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
         return "its adapter puts tokens before each row"
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
@@ -338,9 +351,11 @@ def explain_mask_refusal(model: Any, longest: int) -> str:
 
 
 def _matches_plain_forward(model: Any) -> bool:
-    """Whether a branch gets the same logits in a tree as alone, whatever its neighbour is.
+    """Return whether a branch gets the same logits in a tree as alone, whatever its neighbour is.
 
-    Told by numbers, as architectures that make positions or states of their own don't say so."""
+    This is tested numerically, since architectures that compute positions or states of their own don't
+    declare it.
+    """
     prompt, branch = (5, 9, 6, 8, 7), (3, 4, 5)
     device, dtype = model.device, model.dtype
     alone = TreeRow(0, prompt, np.arange(1), packed_forward.grow_tree([branch]))
@@ -369,18 +384,18 @@ def _matches_plain_forward(model: Any) -> bool:
 
 # A causal model as a classifier: the log-probability of each label's text as the answer to a row's prompt.
 #
-# The sum over the label's tokens is taken, with the token that closes the answer among them, not the mean: it
-# is the probability that the model answers exactly this label, so that no label gains by being the beginning
-# of a longer one, and over all labels it can be normalised into probabilities.
+# The score is the sum over the label's tokens including the closing token, not the mean: it is the
+# probability that the model answers exactly this label. So no label gains from being a prefix of a longer
+# one, and the scores can be normalised into probabilities over all labels.
 
-BUDGET = {"cpu": 40_000, "cuda": 5_000_000}  # label tokens of one evaluation; beyond it rows are drawn
+BUDGET = {"cpu": 40_000, "cuda": 5_000_000}  # label tokens per evaluation; above it, rows are sampled
 MIN_ROWS = 50
-MAX_LABELS = 500  # that a causal model is asked for
+MAX_LABELS = 500  # limit for a causal model as a classifier
 
 
 @dataclass
 class LabelQuestions:
-    """prompts: token ids of each row's prompt; labels: token ids of each label as an answer; `row_ids`."""
+    """Rows to classify: token ids of each row's prompt, and of each label as an answer."""
 
     row_ids: np.ndarray
     prompts: list[list[int]]
@@ -390,7 +405,7 @@ class LabelQuestions:
 def build_label_questions(
     tokenizer: Any, row_ids: np.ndarray, rows: Sequence[Messages], labels: Sequence[str], room: int | None
 ) -> LabelQuestions | None:
-    """Each row as the model would be asked it; None where no row has a prompt. `room`: positions."""
+    """Render each row as a prompt; None if no row has one. `room`: number of positions of the model."""
     pairs = [render_prompt(tokenizer, row) for row in rows]
     rendered = [(i, pair[0]) for i, pair in enumerate(pairs) if pair]
     if not rendered:
@@ -405,7 +420,7 @@ def build_label_questions(
 
 
 def _tokenise_answer(tokenizer: Any, messages: Messages, prompt: str, label: str) -> list[int]:
-    """The tokens of a label as the answer, up to the one that closes it, as they follow this prompt."""
+    """Return the tokens of a label as the answer to this prompt, up to and including its closing token."""
     last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
     turns = [*messages[:last], {**messages[last], "content": label}]
     whole = tokenizer.apply_chat_template(turns, tokenize=False)
@@ -419,12 +434,12 @@ def _tokenise_answer(tokenizer: Any, messages: Messages, prompt: str, label: str
 
 
 def count_label_tokens(tokenizer: Any, names: Sequence[str]) -> int:
-    """Tokens of all labels together, each with the one that closes it."""
+    """Return the number of tokens of all labels, including one closing token each."""
     return sum(len(ids) + 1 for ids in tokenizer(list(names), add_special_tokens=False).input_ids)
 
 
 def select_affordable_rows(row_ids: np.ndarray, label_tokens: int, device: str, seed: int) -> np.ndarray:
-    """The rows that are scored: all, or as many drawn by `seed` as the budget of the device allows."""
+    """Return the rows to score: all, or a random sample by `seed` within the device's budget."""
     most = max(MIN_ROWS, BUDGET.get(device, BUDGET["cpu"]) // max(1, label_tokens))
     if len(row_ids) <= most:
         return row_ids
@@ -439,8 +454,10 @@ def score_labels(
     batch_size: int = 16,
     on_rows: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
-    """Log-probabilities [rows, labels], normalised over the labels; `on_rows(rows done)` may raise to stop.
-    The model is left in the mode in which it came."""
+    """Return log-probabilities [rows, labels], normalised over the labels.
+
+    `on_rows(rows done)` may raise to stop. The model's train or eval mode is restored.
+    """
     labels = [asked.labels] * len(asked.prompts)
     sums = score_branches(model, asked.prompts, labels, device, batch_size=batch_size, on_prompts=on_rows)
     scores = np.stack(sums)

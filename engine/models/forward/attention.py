@@ -1,9 +1,4 @@
-"""Causal attention on a CPU: for short padded rows in bf16 as plain matrix products, and over packed rows.
-
-Whatever the first does not cover (a mask, a cache, dropout, long rows) goes to transformers' own function.
-In the second rows of like length are laid out together; their padding follows the row, where causality
-hides it.
-"""
+"""Causal attention on a CPU: matrix products for short padded bf16 rows, and attention over packed rows."""
 
 from __future__ import annotations
 
@@ -19,19 +14,19 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-# Attention for short rows in bf16 on a CPU, as plain batched matrix products.
+# Attention for short bf16 rows on a CPU, as plain batched matrix products.
 #
-# torch's fused kernel for CPUs works in blocks made for long rows: at 58 tokens its forward and backward take
-# five times as long as the products themselves, at 256 twice, and beyond about 400 it wins. Query heads that
-# share a key head are stacked into one product, so that keys are never repeated. Anything this does not cover
-# (a mask, a cache, dropout, long rows) goes to transformers' own function.
+# torch's fused kernel for CPUs works in blocks sized for long rows: at 58 tokens its forward and backward
+# take five times as long as the products themselves, at 256 twice, and it only wins beyond about 400. Query
+# heads that share a key head are stacked into one product, so that keys are never repeated. Anything not
+# covered here (a mask, a cache, dropout, long rows) goes to transformers' own function.
 
 NAME = "tunebench_short_rows"
 MAX_TOKENS = 384  # tokens
 
 
 def use_if_faster(model: Any, device: torch.device, dtype: torch.dtype) -> None:
-    """Switch a model that would use torch's kernel over, where that kernel is slow."""
+    """Switch the model to `attend` where torch's own kernel would be slower."""
     if device.type == "cpu" and dtype == torch.bfloat16 and model.config._attn_implementation == "sdpa":
         AttentionInterface.register(NAME, attend)
         AttentionMaskInterface.register(NAME, sdpa_mask)
@@ -49,9 +44,9 @@ def attend(
     is_causal: bool | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention; query [batch, heads, tokens, width], key and value with fewer heads.
+    """Compute causal attention; query [batch, heads, tokens, width], key and value with fewer heads.
 
-    Answers [batch, tokens, heads, width], as transformers expects it.
+    Returns [batch, tokens, heads, width], as transformers expects it.
     """
     causal = is_causal if is_causal is not None else getattr(module, "is_causal", True)
     batch, heads, tokens, width = query.shape
@@ -73,31 +68,34 @@ def attend(
 
 @lru_cache(maxsize=MAX_TOKENS)
 def _make_causal_mask(tokens: int, dtype: torch.dtype) -> torch.Tensor:
-    """-inf where a column lies after its row."""
+    """Return a mask with -inf where the column comes after the row."""
     with torch.inference_mode(False):
         return torch.full((tokens, tokens), float("-inf"), dtype=dtype).triu(1)
 
 
-# Causal attention over rows that lie behind each other in one row of tokens, with rotary positions.
+# Causal attention over packed rows, with rotary positions.
 #
-# Rows of like length are laid out together, padded to a multiple that softmax is fast at; the padding
-# follows the row's tokens, where causality hides it. Long rows go in blocks of queries, each against the
-# keys up to its end.
+# Rows of similar length are laid out together, padded to a multiple at which softmax is fast; the padding
+# follows the row's tokens, where causality hides it. Long rows are processed in blocks of queries, each
+# against the keys up to its end.
 
-MULTIPLE = 32  # of the keys: torch's softmax of bf16 takes three times as long at lengths between
-MAX_PADDING_RATIO = 1.4  # padded tokens to tokens, up to which rows share a group
+MULTIPLE = 32  # number of keys: torch's bf16 softmax takes three times as long at other lengths
+MAX_PADDING_RATIO = 1.4  # limit of padded tokens to tokens for rows to share a group
 BLOCK = 256  # queries
-MAX_KEPT_TOKENS = (
-    128  # tokens up to which attention weights are kept for backward; beyond they are made again
-)
+MAX_KEPT_TOKENS = 128  # longer rows recompute their attention weights in backward
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Rows that are computed together. `tokens`: where they lie. `queries`, `keys`: which [token, head] is at
-    each of [rows, heads, length]; of padding it is that of the spare token. `from_queries`, `from_keys`: the
-    way back. `mask` [rows, length, keys], in passes without gradients alone: what is added to the scores in
-    place of causality; of the keys the last `length` are the rows' own, and none sees one after it."""
+    """Rows that are computed together.
+
+    - tokens: their slice of the token dimension
+    - queries, keys: flat index of the (token, head) at each place of [rows, heads, length]; the spare token's
+      at padding
+    - from_queries, from_keys: the inverse mapping
+    - mask: [rows, length, keys], only in passes without gradients: added to the scores in place of the causal
+      mask; the last `length` keys are the rows' own, and no token sees one after itself
+    """
 
     tokens: slice
     rows: int
@@ -111,8 +109,14 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class Layout:
-    """How rows lie: heads and key heads, width of a head, groups; the factors of the rotation [tokens,
-    width], those of `sin` negative in the first half; `scale` of the scores."""
+    """Layout of packed rows for attention.
+
+    - heads, kv: numbers of query heads and of key-value heads
+    - width: width of a head
+    - scale: scale of the scores
+    - groups: row groups
+    - cos, sin: rotary factors [tokens, width]; `sin` is negated in the first half
+    """
 
     heads: int
     kv: int
@@ -124,15 +128,17 @@ class Layout:
 
 
 class HeadCounts(NamedTuple):
-    """How many heads ask, and how many keys and values are kept for."""
+    """Numbers of query heads and of key-value heads."""
 
     queries: int
     keys: int
 
 
 def group_rows(lengths: Sequence[int], heads: HeadCounts, spare: int | None = None) -> list[RowGroup]:
-    """Neighbours among rows of these lengths, put together while that pads little; the token `spare` is none
-    of theirs, that after them where it isn't said."""
+    """Group neighbouring rows of these lengths while that adds little padding.
+
+    `spare` is a token that belongs to none of the rows; by default the one after the last row.
+    """
     spare = sum(lengths) if spare is None else spare
     row_groups: list[RowGroup] = []
     taken: list[int] = []
@@ -175,8 +181,10 @@ def group_suffix(
     spare: int,
     mask: Tensor,
 ) -> RowGroup:
-    """The rows from the token `start` on as one group, each with the keys of the tokens `ahead` of it in
-    front of its own, padded at the front to the width of `mask`."""
+    """Group the rows from token `start` on, prepending to each the keys of the tokens in `ahead`.
+
+    The prepended keys are left-padded to the width of `mask`.
+    """
     own, kv = _build_group(start, lengths, heads, spare), heads.keys
     front = torch.full((len(lengths), 1, mask.shape[2] - own.length), spare)
     for places, tokens in zip(front, ahead, strict=True):
@@ -188,21 +196,24 @@ def group_suffix(
 
 @lru_cache(maxsize=64)
 def make_causal_mask(first: int, last: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """-inf where a column lies after its row, for the rows from `first` to `last`."""
+    """Return a mask for rows `first` to `last` with -inf where the column comes after the row."""
     with torch.inference_mode(False):
         return torch.full((last - first, last), float("-inf"), dtype=dtype, device=device).triu(first + 1)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x [tokens, heads, width] turned by its positions; with -sin, turned back."""
+    """Apply rotary positions to x [tokens, heads, width]; with -sin, the inverse rotation."""
     half = x.shape[-1] // 2
     swapped = torch.cat((x[..., half:], x[..., :half]), -1)
     return (x * cos[:, None]).addcmul_(swapped, sin[:, None])
 
 
 class RotaryAttention(torch.autograd.Function):
-    """Mixed values [tokens, heads · width] of queries, keys and values [tokens, their heads · width]. Tokens
-    after the last row are spare, one at least: they get zeros, and whatever they are has no effect."""
+    """Rotary attention over packed rows, from [tokens, their heads · width] to [tokens, heads · width].
+
+    At least one spare token must follow the last row: spare tokens get zeros, and their values have no
+    effect.
+    """
 
     @staticmethod
     def forward(ctx: Any, layout: Layout, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -247,7 +258,10 @@ class RotaryAttention(torch.autograd.Function):
 
 
 def _lay_out(group: RowGroup, layout: Layout, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
-    """Queries [rows · kv, heads a key head, length, width]; keys and values [rows · kv, keys, width]."""
+    """Gather queries, keys and values by group.
+
+    Queries are [rows · kv, heads per key head, length, width], keys and values [rows · kv, keys, width].
+    """
     count, width = group.rows * layout.kv, layout.width
     q = query.view(-1, width).index_select(0, group.queries).view(count, -1, group.length, width)
     k, v = (x.reshape(-1, width).index_select(0, group.keys).view(count, -1, width) for x in (key, value))
@@ -257,7 +271,7 @@ def _lay_out(group: RowGroup, layout: Layout, query: Tensor, key: Tensor, value:
 def _compute_weights(
     q: Tensor, k: Tensor, first: int, last: int, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Queries of a block, stacked, and their weights over the keys up to its end."""
+    """Return a block's stacked queries, and their attention weights over the keys up to the block's end."""
     block = q[:, :, first:last].reshape(len(q), -1, q.shape[-1])
     end = k.shape[1] - q.shape[2] + last
     scores = torch.bmm(block, k[:, :end].transpose(1, 2)).view(-1, last - first, end)
@@ -269,7 +283,7 @@ def _compute_weights(
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Mixed values, shaped as q, and the weights of the last block."""
+    """Return the attention output, shaped like q, and the weights of the last block."""
     length = q.shape[2]
     parts = []
     for first in range(0, length, BLOCK):
@@ -282,7 +296,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tupl
 def _attend_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v; `kept`: the weights of the only block, where they were kept."""
+    """Return the gradients of q, k and v; `kept`: the weights of the only block, if they were stored."""
     length = q.shape[2]
     of_k, of_v = torch.zeros_like(k), torch.zeros_like(v)
     of_q = []

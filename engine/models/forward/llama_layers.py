@@ -1,9 +1,4 @@
-"""The parts of a Llama-like model as the packed forward needs them, and which models it may stand for.
-
-Linear layers become their numbers: weight, bias and LoRA pair, forward and backward written out. Modules
-are read, never changed; whatever is anything but what its class says makes the model one that can't be
-packed.
-"""
+"""The parts of a Llama-like model that the packed forward uses, and which models it supports."""
 
 from __future__ import annotations
 
@@ -24,18 +19,18 @@ from transformers.models.mistral import modeling_mistral as mistral
 from transformers.models.qwen2 import modeling_qwen2 as qwen2
 from transformers.models.qwen3 import modeling_qwen3 as qwen3
 
-# Linear layers as their numbers: weight, bias and LoRA pair, forward and backward written out.
+# Linear layers as plain tensors (weight, bias and LoRA pair), with explicit forward and backward.
 #
-# peft's modules are read, never changed: a layer that is anything but a plain linear layer, dense or 4-bit,
-# with at most one plain LoRA pair answers None. Layers that share an input are computed together, so that
-# their low-rank inputs are one matrix product and their gradients one sum.
+# peft's modules are read, never changed: `read_linear` returns None for anything but a plain linear layer,
+# dense or 4-bit, with at most one plain LoRA pair. Layers that share an input are computed together, so that
+# their low-rank activations take one matrix product and their gradients one sum.
 
 Tensors = list[Tensor | None]
 
 
 @dataclass(frozen=True)
 class Affine:
-    """y = x weightᵀ + bias + scale (x aᵀ) bᵀ; `state`: how a 4-bit weight becomes dense."""
+    """Linear layer y = x weightᵀ + bias + scale (x aᵀ) bᵀ; `state`: quantisation state of a 4-bit weight."""
 
     weight: Tensor
     bias: Tensor | None = None
@@ -46,11 +41,11 @@ class Affine:
 
     @property
     def tensors(self) -> Tensors:
-        """What may be trained of it. A 4-bit weight never is."""
+        """Tensors that may be trained; a 4-bit weight never is."""
         return [None if self.state is not None else self.weight, self.bias, self.a, self.b]
 
     def dense(self, dtype: torch.dtype) -> Tensor:
-        """The weight as a matrix [out, in]."""
+        """Return the weight as a matrix [out, in]."""
         if self.state is None:
             return self.weight
         from bitsandbytes.functional import dequantize_4bit
@@ -59,15 +54,17 @@ class Affine:
 
 
 def is_untouched(module: nn.Module, *, observed: bool = False) -> bool:
-    """Whether calling the module is what its class says: no hooks, no forward of its own. observed: hooks
-    that are told its output may be there."""
+    """Return whether the module's call is unmodified: no hooks and no replaced forward.
+
+    `observed`: forward hooks, which only read the output, are allowed.
+    """
     hooks = [module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks]
     hooks += [] if observed else [module._forward_hooks]
     return not any(hooks) and "forward" not in module.__dict__
 
 
 def read_linear(module: nn.Module, dtype: torch.dtype) -> Affine | None:
-    """The layer as numbers, or None where calling its module is the only way to have what it does."""
+    """Read the layer's tensors; None if only calling the module gives its result."""
     if not is_untouched(module):
         return None
     if not _is_lora(module):
@@ -117,7 +114,7 @@ def _read_base(module: nn.Module, dtype: torch.dtype) -> Affine | None:
 
 
 def _stack_lora_a(parts: Sequence[Affine]) -> tuple[Tensor | None, list[slice | None]]:
-    """The `a` of all parts below each other, and which of its rows are each part's."""
+    """Stack the `a` of all parts, and return which rows belong to each part."""
     rows: list[slice | None] = []
     end = 0
     for part in parts:
@@ -130,9 +127,9 @@ def _stack_lora_a(parts: Sequence[Affine]) -> tuple[Tensor | None, list[slice | 
 def forward_linears(
     x: Tensor, parts: Sequence[Affine], residual: Tensor | None = None
 ) -> tuple[list[Tensor], Tensor | None]:
-    """Outputs of the parts on x [tokens, in], and their low-rank inputs side by side, as backward wants them.
+    """Return the parts' outputs for x [tokens, in], and their concatenated low-rank activations for backward.
 
-    With a `residual`, which goes with a single part, its output is added to it.
+    A `residual`, allowed with a single part only, is added to the output.
     """
     wide, rows = _stack_lora_a(parts)
     low = None if wide is None else x @ wide.t()
@@ -154,7 +151,7 @@ def forward_linears(
 def compute_input_gradient(
     parts: Sequence[Affine], grads: Sequence[Tensor], to_x: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of x, where it is wanted, and of the low-rank inputs, from those of the outputs."""
+    """Return the gradients of x, if wanted, and of the low-rank activations, from those of the outputs."""
     wide, rows = _stack_lora_a(parts)
     low = None if wide is None else grads[0].new_empty(len(grads[0]), len(wide))
     dx: Tensor | None = None
@@ -177,7 +174,7 @@ def compute_weight_gradients(
     grads: Sequence[Tensor],
     needs: Sequence[bool],
 ) -> Tensors:
-    """Gradients of every part's `tensors`; `needs`: which of them are wanted, in that order."""
+    """Return the gradients of every part's `tensors`; `needs`: which of them are wanted, in that order."""
     _, rows = _stack_lora_a(parts)
     of_wide = None if of_low is None or not any(needs[2::4]) else of_low.t() @ x
     gradients: Tensors = []
@@ -193,13 +190,13 @@ def compute_weight_gradients(
     return gradients
 
 
-# Which models the packed forward may stand for, and their parts as it needs them.
+# Models that the packed forward supports, and their parts.
 #
-# That is decided here alone, from the classes of the modules as they are at the moment, since adapters are
-# switched on and off: those named here, unchanged (no hooks, no replaced forward), with linear layers that
-# `affine` can read.
+# Support is determined only here, from the current classes of the modules, since adapters are switched on and
+# off: the classes below, unmodified (no hooks, no replaced forward), with linear layers that `read_linear`
+# can read.
 
-# class of the whole model -> of the inner model, a layer, its attention, its MLP, norms, positions
+# model class -> classes of the inner model, a layer, its attention, its MLP, norms, rotary embedding
 PACKABLE: dict[type, tuple[type, ...]] = {
     llama.LlamaForCausalLM: (
         llama.LlamaModel, llama.LlamaDecoderLayer, llama.LlamaAttention, llama.LlamaMLP,
@@ -220,14 +217,14 @@ PACKABLE: dict[type, tuple[type, ...]] = {
 }  # fmt: skip
 LINEARS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
            "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")  # fmt: skip
-LENGTH_DEPENDENT = ("dynamic", "longrope")  # positions that depend on the longest row of a batch
+LENGTH_DEPENDENT = ("dynamic", "longrope")  # rotary embeddings that depend on the longest row of a batch
 
 _devices: ContextVar[tuple[str, ...]] = ContextVar("devices", default=("cpu",))
 
 
 @contextmanager
 def simulate_cpu() -> Iterator[None]:
-    """Inside, models on the meta device stand for models on a CPU."""
+    """Treat models on the meta device as models on a CPU within the context."""
     token = _devices.set(("cpu", "meta"))
     try:
         yield
@@ -237,38 +234,37 @@ def simulate_cpu() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer's module, and its linear layers as numbers."""
+    """A decoder layer: its module and its linear layers."""
 
     module: Any
     linears: dict[str, Affine]
 
     def all_of(self, *names: str) -> list[Affine]:
-        """The linear layers of these names."""
+        """Return the linear layers of these names."""
         return [self.linears[name] for name in names]
 
 
 @dataclass(frozen=True)
 class ModelParts:
-    """A model that was recognised: the causal model under its adapter, and its layers."""
+    """A supported model: the causal model without its adapter's wrapper, and its layers."""
 
     causal: Any
     layers: list[Layer]
 
 
 def is_packable(architecture: Any) -> bool:
-    """Whether models of this config are packed as they come."""
+    """Return whether models of this config are supported in their original form."""
     return type(architecture) in {kind.config_class for kind in PACKABLE}  # type: ignore[attr-defined]
 
 
 def explain_refusal(model: Any, longest: int) -> str:
-    """Why rows of up to `longest` tokens must go through the model's own forward; empty where they are
-    packed."""
+    """Return why rows of up to `longest` tokens need the model's own forward; empty if they can be packed."""
     recognised = recognise_model(model, longest)
     return recognised if isinstance(recognised, str) else ""
 
 
 def recognise_model(model: Any, longest: int) -> ModelParts | str:
-    """The model's parts, or why they are not computed here."""
+    """Return the model's parts, or why the packed forward doesn't support it."""
     causal = model
     if isinstance(model, PeftModel):
         if not isinstance(model.base_model, BaseTuner):
@@ -284,7 +280,7 @@ def recognise_model(model: Any, longest: int) -> ModelParts | str:
 
 
 def _find_unlike_module(causal: Any) -> str:
-    """The first module that is not what its architecture says."""
+    """Report the first module that differs from its architecture; empty if none does."""
     inner_class, layer_class, attention, mlp, norm, rotary = PACKABLE[type(causal)]
     inner = causal.model
     expected: dict[str, type] = {
@@ -307,7 +303,7 @@ def _find_unlike_module(causal: Any) -> str:
 
 
 def _explain_config_refusal(causal: Any, longest: int) -> str:
-    """What the config asks for and this forward has not."""
+    """Report a config setting that this forward doesn't support; empty if there is none."""
     config, window = causal.config, getattr(causal.config, "sliding_window", None)
     if config.hidden_act not in ("silu", "swish"):
         return f"its activation is {config.hidden_act}"
@@ -321,7 +317,7 @@ def _explain_config_refusal(causal: Any, longest: int) -> str:
 
 
 def _read_layers(causal: Any) -> ModelParts | str:
-    """The layers as numbers, or the first linear layer that can't be read."""
+    """Return the layers' tensors, or a message about the first linear layer that can't be read."""
     inner = causal.model
     dtype = inner.embed_tokens.weight.dtype
     if inner.norm.weight.dtype != dtype or causal.get_output_embeddings().weight.dtype != dtype:
@@ -334,7 +330,7 @@ def _read_layers(causal: Any) -> ModelParts | str:
             linear = read_linear(module, dtype)
             if linear is None:
                 kind = f"{type(module).__module__}.{type(module).__name__}"
-                return f"{name} of layer {i} ({kind}) is no plain matrix with at most a plain LoRA pair"
+                return f"{name} of layer {i} ({kind}) is not a plain matrix with at most a plain LoRA pair"
             linears[name.partition(".")[2]] = linear
         layers.append(Layer(layer, linears))
     return ModelParts(causal, layers)

@@ -1,9 +1,4 @@
-"""The operations of a step: what they do, counted from shapes alone, and the parts of a Llama-like layer as
-autograd functions that keep little, as backward computes again what is cheap.
-
-Each kind of work has a rate of its own on a device: products count floating-point operations, all else
-bytes. All tensors of the parts are [tokens, width]; there is no padding among the tokens.
-"""
+"""Work of a step's operations, counted from shapes, and parts of a Llama-like layer as autograd functions."""
 
 from __future__ import annotations
 
@@ -21,19 +16,17 @@ from torch.autograd.function import once_differentiable
 from engine.models.forward import llama_layers
 from engine.models.forward.llama_layers import Affine
 
-# What the operations of a step do, counted from shapes alone: KINDS of work, each with a rate of its own on
-# a device.
+# Work of a step's operations, counted from shapes alone by KINDS, each with its own rate on a device.
 #
-# Matrix products are counted in floating-point operations, all else by the bytes that it reads and writes,
-# since those are what it waits for. A product with a narrow matrix, as adapters have them, waits for bytes
-# too.
+# Matrix products are counted in floating-point operations, all other operations in bytes read and written,
+# since memory bandwidth limits them. It also limits products with a narrow matrix, such as those of adapters.
 
 aten = torch.ops.aten
-# products: of two matrices; attention: of many small ones; moved: bytes; calls: how many operations
+# products: matrix products; attention: batched small ones; moved: bytes; calls: number of operations
 KINDS = ("products", "attention", "moved", "calls")
-NARROW = 64  # rows, columns or inner size below which a product waits for bytes
+NARROW = 64  # rows, columns or inner size below which a product is limited by memory bandwidth
 
-OperationWork = tuple[float, float, float]  # all KINDS but calls
+OperationWork = tuple[float, float, float]  # all KINDS except calls
 
 _MATRICES = {aten.mm, aten.addmm, aten.addmm_, aten.bmm, aten.baddbmm, aten.baddbmm_}
 _NOTHING = {
@@ -43,7 +36,7 @@ _NOTHING = {
 _PICKING = {aten.embedding, aten.index_select, aten.index, aten._unsafe_index, aten.gather}
 _WRITING = {aten.copy_, aten.fill_, aten.zero_}  # the first tensor is not read
 _PLACING = {aten.index_put_, aten._index_put_impl_, aten.index_add_, aten.scatter_, aten.index_copy_}
-# Fused attention, by where among its tensors queries stand, and keys behind them: matrix products inside
+# Fused attention: position of the queries among its tensors (keys follow), and number of matrix products
 _FUSED = {
     aten._scaled_dot_product_flash_attention_for_cpu: (0, 2),
     aten._scaled_dot_product_flash_attention_for_cpu_backward: (1, 5),
@@ -54,7 +47,7 @@ _times = 1.0
 
 @contextmanager
 def repeat_operations(times: float) -> Iterator[None]:
-    """Operations inside stand for `times` as many of them."""
+    """Count each operation within the context `times` times."""
     global _times
     before = _times
     _times = before * times
@@ -65,12 +58,12 @@ def repeat_operations(times: float) -> Iterator[None]:
 
 
 def get_repeat_count() -> float:
-    """How many operations each one stands for at the moment."""
+    """Return how many times each operation counts at the moment."""
     return _times
 
 
 def count_work(func: Any, taken: Sequence[torch.Tensor], made: Sequence[torch.Tensor]) -> OperationWork:
-    """What an operation does with the tensors that it takes and makes."""
+    """Count an operation's work from its input and output tensors."""
     packet = func._overloadpacket
     if packet in _NOTHING or not made:
         return 0.0, 0.0, 0.0
@@ -87,7 +80,7 @@ def count_work(func: Any, taken: Sequence[torch.Tensor], made: Sequence[torch.Te
     if packet is aten.convolution:
         return 2.0 * made[0].numel() * taken[1][0].numel(), 0.0, 0.0
     if packet is aten.convolution_backward:
-        gradients = min(2, len(made))  # of the input, of the kernel; one of the bias is no product
+        gradients = min(2, len(made))  # of the input and of the kernel; the bias's isn't a product
         return 2.0 * gradients * taken[0].numel() * taken[2][0].numel(), 0.0, 0.0
     return 0.0, 0.0, _count_moved_bytes(packet, taken, made)
 
@@ -107,9 +100,13 @@ def _count_bytes(tensors: Sequence[torch.Tensor]) -> float:
 
 @dataclass(frozen=True)
 class MicroBatchWork:
-    """What a micro-batch takes, by KINDS: in the `layers` forward and backward, in the `loss` behind them;
-    `forward` and `judged`: the same of a pass without gradients. It has so many tokens, `trained` ones among
-    them, in rows of about `length`."""
+    """Work of one micro-batch, by KINDS.
+
+    - tokens, trained: its tokens, and the trained ones among them
+    - length: mean row length
+    - layers, loss: forward and backward of the layers, and of the output layer with the loss
+    - forward, judged: the same two for a pass without gradients
+    """
 
     tokens: float
     trained: float
@@ -120,15 +117,17 @@ class MicroBatchWork:
     judged: np.ndarray
 
     def step(self, tokens: float, trained: float, length: float, pieces: float) -> np.ndarray:
-        """Training on so many tokens in so many micro-batches: all but calls is in proportion to tokens,
-        attention to the length of their rows too."""
+        """Return the work of training on `tokens` tokens in `pieces` micro-batches.
+
+        All kinds but calls scale with the tokens; attention also scales with the row length.
+        """
         counted: np.ndarray = (
             self._times(tokens, length, pieces) * self.layers + self._trained(trained, pieces) * self.loss
         )
         return counted
 
     def evaluation(self, tokens: float, trained: float, length: float) -> np.ndarray:
-        """A pass without gradients over so many tokens."""
+        """Return the work of a pass without gradients over `tokens` tokens."""
         pieces = tokens / self.tokens
         counted: np.ndarray = (
             self._times(tokens, length, pieces) * self.forward + self._trained(trained, pieces) * self.judged
@@ -144,24 +143,23 @@ class MicroBatchWork:
 
 
 def compute_mean_length(lengths: np.ndarray) -> float:
-    """The length of the row that a token is in, on average: what attention grows with."""
+    """Return the mean row length weighted by tokens, to which the work of attention is proportional."""
     return float((lengths.astype(float) ** 2).sum() / max(1, lengths.sum()))
 
 
-# The parts of a Llama-like layer as autograd functions that keep little: backward computes again what is
-# cheap.
+# The parts of a Llama-like layer as autograd functions that store little: backward recomputes what is cheap.
 #
-# A layer keeps its two residual streams, queries, keys, values, the mixed values, gate and up; normed inputs
-# and the product of gate and up are made again. Sums are rounded no more often than in the modules that these
-# stand for. All tensors are [tokens, width]; there is no padding among the tokens.
+# A layer stores its two residual streams, queries, keys, values, the attention output, gate and up;
+# normalised inputs and the product of gate and up are recomputed. Sums are rounded no more often than in the
+# modules that these replace. All tensors are [tokens, width], without padding among the tokens.
 
-BLOCK = 2**17  # numbers of a tensor that are worked on at a time: a few such blocks fit into a core's cache
-LOSS_ROWS = 32  # whose fp32 logits are held at a time
-HEAD_ROWS = 512  # whose logits are
+BLOCK = 2**17  # values of a tensor processed at a time: a few such blocks fit into a core's cache
+LOSS_ROWS = 32  # rows whose fp32 logits are held at a time
+HEAD_ROWS = 512  # rows whose logits are held at a time
 
 
 def _normalise_rows(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """The normed rows, and one over the root mean square of each, [rows, 1] in fp32."""
+    """Return the normalised rows, and the inverse root mean square of each, [rows, 1] in fp32."""
     normed = torch.empty_like(x)
     inverse = x.new_empty(len(x), 1, dtype=torch.float32)
     wide = weight.float()
@@ -181,9 +179,9 @@ def _backpropagate_norm(
     to_weight: bool,
     residual: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The normed rows again, and the gradients of the input, where `grad` is there, and of the weight.
+    """Recompute the normalised rows, and return the gradients of input and weight.
 
-    `residual`: what the input's gradient gets from elsewhere.
+    The input's gradient is None without `grad`. `residual`: further gradient that is added to the input's.
     """
     normed = torch.empty_like(x)
     dx = None if grad is None else torch.empty_like(x)
@@ -204,18 +202,20 @@ def _backpropagate_norm(
 
 
 def _upcast(x: Tensor) -> Tensor:
-    """A copy in fp32."""
+    """Return a copy in fp32."""
     return x.to(torch.float32, copy=True)
 
 
 def _iterate_rows(x: Tensor) -> Iterator[slice]:
-    """The rows of x, a few at a time, so that what is made between two steps stays in the cache."""
+    """Yield the rows of x in slices small enough for intermediate results to stay in the cache."""
     return _iterate_blocks(x, max(1, BLOCK // x.shape[-1]))
 
 
 def _iterate_blocks(x: Tensor, count: int) -> Iterator[slice]:
-    """The rows of x, `count` at a time; without numbers the first stand for all, as the others take no
-    more."""
+    """Yield the rows of x, `count` at a time.
+
+    On the meta device only the first block is processed and counted for all, since each takes the same work.
+    """
     if not x.is_meta:
         for first in range(0, len(x), count):
             yield slice(first, first + count)
@@ -225,7 +225,7 @@ def _iterate_blocks(x: Tensor, count: int) -> Iterator[slice]:
 
 
 class RmsNorm(torch.autograd.Function):
-    """weight · x / rms(x), over the rows of x."""
+    """RMS norm of the rows of x: weight · x / rms(x)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -241,8 +241,10 @@ class RmsNorm(torch.autograd.Function):
 
 
 class NormedLinears(torch.autograd.Function):
-    """(x, and each part of the normed x): the first output is for the residual, so that gradients meet in
-    fp32."""
+    """Return x and the output of each part on the normalised x.
+
+    The first output is for the residual stream, so that its gradients are summed in fp32.
+    """
 
     @staticmethod
     def forward(
@@ -266,7 +268,7 @@ class NormedLinears(torch.autograd.Function):
 
 
 class ResidualLinear(torch.autograd.Function):
-    """residual + the part of x."""
+    """Return residual + part(x)."""
 
     @staticmethod
     def forward(ctx: Any, part: Affine, x: Tensor, residual: Tensor, *_: Any) -> Tensor:
@@ -290,7 +292,7 @@ class ResidualLinear(torch.autograd.Function):
 
 
 class ResidualSwiglu(torch.autograd.Function):
-    """residual + the part of silu(gate) · up."""
+    """Return residual + part(silu(gate) · up)."""
 
     @staticmethod
     def forward(ctx: Any, part: Affine, gate: Tensor, up: Tensor, residual: Tensor, *_: Any) -> Tensor:
@@ -313,7 +315,7 @@ class ResidualSwiglu(torch.autograd.Function):
             active = F.silu(gate[rows])
             torch.mul(active, up[rows], out=product[rows])
             of_gate[rows] = torch.ops.aten.silu_backward(dx[rows] * up[rows], gate[rows])
-            dx[rows] *= active  # what comes back to `up`
+            dx[rows] *= active  # now the gradient of `up`
         needs = ctx.needs_input_grad[4:]
         return (
             None,
@@ -325,9 +327,11 @@ class ResidualSwiglu(torch.autograd.Function):
 
 
 class SummedLoss(torch.autograd.Function):
-    """The summed cross-entropy of `targets` under logits hidden · weightᵀ, of as many rows; rows beyond are
-    spare. The gradients are made at once, in place of the logits, so that no logits are kept and few are in
-    fp32."""
+    """Summed cross-entropy of `targets` under the logits hidden · weightᵀ.
+
+    Surplus rows of `hidden` are ignored. Gradients are computed in forward, in place of the logits, so
+    that no logits are stored and few are in fp32.
+    """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:

@@ -1,9 +1,4 @@
-"""The forward of Llama-like models on a CPU over rows, or prompts with trees of answers, that lie behind
-each other.
-
-It computes what the model's own forward does, without padding. In a tree what answers begin with alike is
-there once, and parents come before their children, so that no prompt is passed twice.
-"""
+"""Forward of Llama-like models on a CPU over packed rows, or over packed prompts with answer trees."""
 
 from __future__ import annotations
 
@@ -30,17 +25,19 @@ from engine.models.forward.attention import (
 from engine.models.forward.llama_layers import Layer, ModelParts, recognise_model
 from engine.models.forward.operations import HEAD_ROWS, NormedLinears, ResidualLinear, ResidualSwiglu, RmsNorm
 
-# The forward of Llama-like models on a CPU over rows that lie behind each other, without padding.
+# Forward of Llama-like models on a CPU over packed rows, without padding.
 #
-# It computes what the model's own forward does, by functions that keep little for backward. Which models that
-# is for says `packable`; under any other the rows are padded and its own forward is called.
+# It computes what the model's own forward does, with functions that store little for backward. For models
+# that `recognise_model` rejects, rows are padded and the model's own forward is called.
 
-MULTIPLE = 64  # of tokens: each new size of a matrix product costs milliseconds once
+MULTIPLE = 64  # number of tokens: each new size of a matrix product costs milliseconds once
 
 
 def compute_hidden_states(model: Any, batch: TokenBatch) -> Tensor | None:
-    """What the output layer gets at the picked positions [trained, width], in row-major order, and spare rows
-    after them up to a multiple; None where `refusal` has a reason."""
+    """Return the output layer's input at the picked positions [trained, width], in row-major order.
+
+    Spare rows follow up to a multiple of `MULTIPLE`. None if `recognise_model` rejects the model.
+    """
     model_parts = recognise_model(model, max(batch.lengths))
     if isinstance(model_parts, str):
         return None
@@ -52,7 +49,7 @@ def compute_hidden_states(model: Any, batch: TokenBatch) -> Tensor | None:
 def forward_tokens(
     model_parts: ModelParts, tokens: Tensor, positions: Tensor, picked: Tensor, grouped: Sequence[RowGroup]
 ) -> Tensor:
-    """What the output layer gets at the places `picked` among `tokens`, whose rows are `grouped`."""
+    """Return the output layer's input at the positions `picked` of `tokens`, whose rows are `grouped`."""
     inner = model_parts.causal.model
     x = inner.embed_tokens(tokens[None])[0]
     layout = _build_layout(model_parts.causal, grouped, x, positions)
@@ -64,9 +61,10 @@ def forward_tokens(
 
 
 def _pack_batch(batch: TokenBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens behind each other with a spare one at least after them, their positions, and which are picked.
+    """Return the packed tokens, their positions, and the picked ones.
 
-    Without masks as indices, as what those give has no size on the meta device.
+    At least one spare token follows. Boolean masks aren't used as indices, since their result has no size
+    on the meta device.
     """
     lengths = torch.tensor(batch.lengths)
     begin = lengths.cumsum(0) - lengths
@@ -92,8 +90,7 @@ def _build_layout(causal: Any, grouped: Sequence[RowGroup], x: Tensor, positions
 
 
 def _call_layer(layer: Layer, x: Tensor, layout: Layout, picked: Tensor | None) -> Tensor:
-    """The layer, under gradient checkpointing where that is switched on; who watches it is told its
-    output."""
+    """Run the layer, with gradient checkpointing if enabled, and call its forward hooks with the output."""
     module = layer.module
     if module.gradient_checkpointing and module.training and torch.is_grad_enabled():
         y: Tensor = module._gradient_checkpointing_func(
@@ -107,7 +104,10 @@ def _call_layer(layer: Layer, x: Tensor, layout: Layout, picked: Tensor | None) 
 
 
 def _forward_layer(layer: Layer, x: Tensor, layout: Layout, picked: Tensor | None) -> Tensor:
-    """One layer over x [tokens, width]; with `picked`, only those tokens' outputs, as the last layer may."""
+    """Run one layer on x [tokens, width].
+
+    `picked`: tokens whose outputs are returned, for the last layer; None for all.
+    """
     module = layer.module
     attention = module.self_attn
     x, query, key, value = _normalise_linears(layer, module.input_layernorm, x, "q_proj", "k_proj", "v_proj")
@@ -127,27 +127,33 @@ def _forward_layer(layer: Layer, x: Tensor, layout: Layout, picked: Tensor | Non
 
 
 def _normalise_linears(layer: Layer, norm: Any, x: Tensor, *names: str) -> tuple[Tensor, ...]:
-    """x, and the named linear layers of its normed rows."""
+    """Return x, and the outputs of the named linear layers on its normalised rows."""
     parts = layer.all_of(*names)
     tensors = [tensor for part in parts for tensor in part.tensors]
     outputs: tuple[Tensor, ...] = NormedLinears.apply(parts, norm.variance_epsilon, x, norm.weight, *tensors)
     return outputs
 
 
-# Answers to one prompt as a tree, in which what begins alike is there once, and rows of prompt and tree.
+# Answers to one prompt as a tree that holds shared prefixes once, and rows of a prompt and its tree.
 #
-# A node is a token after which another one is asked for; the last token of a branch is asked for alone and
-# never passed through a model. Parents come before their children, so that in a row of a prompt and its nodes
-# nothing has to see what follows it.
+# A node is a token after which another one is scored; the last token of a branch is only scored, never passed
+# through a model. Parents precede their children, so that in a row of a prompt and its nodes no token has to
+# see what follows it.
 
 Tokens = Sequence[int]
 
 
 @dataclass(frozen=True)
 class TokenTree:
-    """`tokens` and `depths` of the nodes; `visible` [nodes, nodes]: itself and the nodes before it. The
-    tokens asked for, `asked_tokens`, come each after the node `after` (-1: the prompt's last token). `path`:
-    of each branch the tokens asked for, all behind each other, and `of`: which branch."""
+    """Answers (branches) to one prompt as a tree of tokens.
+
+    - tokens, depths: of the nodes
+    - visible: [nodes, nodes]: each node sees itself and its ancestors
+    - after: node that precedes each of `asked_tokens` (-1: the prompt's last token)
+    - asked_tokens: tokens to score
+    - path: the branches as indices into `asked_tokens`, concatenated
+    - of: branch of each entry of `path`
+    """
 
     tokens: np.ndarray
     depths: np.ndarray
@@ -158,8 +164,10 @@ class TokenTree:
     of: np.ndarray
 
     def runs(self, most: int) -> list[slice]:
-        """The nodes in runs of like length that see nothing of each other, about `most` in each; beginnings
-        that are shared stay in one."""
+        """Split the nodes into runs of similar size, about `most` nodes each, that don't see one another.
+
+        Branches with a shared prefix stay in one run.
+        """
         size = len(self.tokens) / max(1, -(-len(self.tokens) // most))
         cuts = [0]
         for place in np.flatnonzero(self.depths == 0).tolist():
@@ -168,13 +176,13 @@ class TokenTree:
         return [slice(a, b) for a, b in zip(cuts, [*cuts[1:], len(self.tokens)], strict=True)]
 
     def sums(self, each: np.ndarray, branches: int) -> np.ndarray:
-        """Of each branch the sum over its tokens; `each`: of the tokens asked for."""
+        """Return the sum over each branch's tokens; `each`: values of `asked_tokens`."""
         return np.bincount(self.of, each[self.path], branches)
 
 
 def grow_tree(branches: Sequence[Tokens]) -> TokenTree:
-    """The tree of these branches."""
-    asked: dict[tuple[int, int], int] = {}  # (node before, token) -> place among the tokens asked for
+    """Build the tree of these branches."""
+    asked: dict[tuple[int, int], int] = {}  # (preceding node, token) -> index in asked_tokens
     node_of: dict[int, int] = {}
     parents: list[int] = []
     path: list[int] = []
@@ -203,8 +211,10 @@ def grow_tree(branches: Sequence[Tokens]) -> TokenTree:
 
 
 def grow_forest(branches: Sequence[Tokens], most: int) -> list[tuple[np.ndarray, TokenTree]]:
-    """The branches in trees of at most `most` nodes, a branch with more in one alone: which they are, and
-    the tree."""
+    """Distribute the branches over trees of at most `most` nodes; a longer branch gets its own tree.
+
+    Returns the indices of each tree's branches, and the tree.
+    """
     order = sorted(range(len(branches)), key=lambda i: tuple(branches[i]))
     trees: list[list[int]] = []
     nodes = 0
@@ -224,7 +234,7 @@ def grow_forest(branches: Sequence[Tokens], most: int) -> list[tuple[np.ndarray,
 
 @dataclass(frozen=True)
 class TreeRow:
-    """The prompt number `prompt` with a tree of its branches, those of the numbers `which`."""
+    """Prompt number `prompt` with a tree of its branches `which`."""
 
     prompt: int
     ids: Tokens
@@ -236,22 +246,22 @@ class TreeRow:
 
     @property
     def picked(self) -> int:
-        """Tokens after which others are asked for: the last ones of the row."""
+        """Number of tokens with logits: the last ones of the row."""
         return 1 + len(self.tree.tokens)
 
     @property
     def tokens(self) -> np.ndarray:
-        """Prompt and nodes."""
+        """Tokens of the prompt and of the nodes."""
         return np.concatenate([np.asarray(self.ids, np.int64), self.tree.tokens])
 
     @property
     def positions(self) -> np.ndarray:
-        """The place of each in the text that it belongs to."""
+        """Position of each token in its own text."""
         return np.concatenate([np.arange(len(self.ids)), len(self.ids) + self.tree.depths])
 
     @property
     def visible(self) -> np.ndarray:
-        """Which of these tokens each of them sees."""
+        """Which tokens of the row each token sees."""
         sees = np.tri(len(self), dtype=bool)
         sees[len(self.ids) :, len(self.ids) :] = self.tree.visible
         return sees
@@ -260,14 +270,16 @@ class TreeRow:
 def build_tree_rows(
     prompts: Sequence[Tokens], branches: Sequence[Sequence[Tokens]], enough: int, most: int
 ) -> list[TreeRow]:
-    """Each prompt with its branches, the longest row first. A tree has at most `enough` nodes, or as many as
-    the prompt has tokens, as a further tree takes the prompt once more, and never more than `most`; its nodes
-    lie depth first."""
+    """Return rows of each prompt with its branches, longest row first.
+
+    A tree has at most `enough` nodes, or as many as the prompt has tokens, since each further tree repeats
+    the prompt, but never more than `most`. Its nodes are in depth-first order.
+    """
     tree_rows: list[TreeRow] = []
     forests: dict[tuple[int, int], list[tuple[np.ndarray, TokenTree]]] = {}
     for i, (ids, some) in enumerate(zip(prompts, branches, strict=True)):
         room = min(max(enough, len(ids)), most)
-        key = id(some), room  # prompts may share the list of their branches
+        key = id(some), room  # prompts may share one list of branches
         if key not in forests:
             forests[key] = grow_forest(some, room)
         tree_rows += [TreeRow(i, ids, which, tree) for which, tree in forests[key]]
@@ -275,16 +287,19 @@ def build_tree_rows(
 
 
 def count_common_prefix(several: Sequence[Tokens]) -> int:
-    """With how many tokens all begin alike, leaving at least one to each."""
+    """Return the length of the common prefix, leaving at least one token to each sequence."""
     first, last = min(map(tuple, several)), max(map(tuple, several))
     most = min(map(len, several)) - 1
     return next((n for n, (a, b) in enumerate(zip(first[:most], last, strict=False)) if a != b), max(0, most))
 
 
 def make_tree_mask(ahead: Sequence[int], sees: Sequence[np.ndarray], multiple: int = 1) -> np.ndarray:
-    """Which keys the tokens of several rows see, bool [rows, longest, most ahead + longest], both rounded up
-    to a multiple. Each sees the keys that are `ahead` of its row, which end where the row's own begin, and of
-    those as `sees` says; what is padding sees everything, as there is no mean over nothing."""
+    """Return which keys the tokens of several rows see: bool [rows, longest, max ahead + longest].
+
+    Both lengths are rounded up to `multiple`. Each token sees the `ahead` keys before its row, which end
+    where the row's own begin, and the row's own as `sees` says. Padding sees everything, since softmax over
+    nothing is NaN.
+    """
     longest = -(-max(map(len, sees)) // multiple) * multiple
     front = -(-max(ahead) // multiple) * multiple
     visible = np.zeros((len(sees), longest, front + longest), bool)
@@ -295,21 +310,25 @@ def make_tree_mask(ahead: Sequence[int], sees: Sequence[np.ndarray], multiple: i
     return visible
 
 
-# Prompts with trees of answers through the packed forward of a CPU.
+# Prompts with answer trees through the packed forward on a CPU.
 #
-# Tokens of a batch lie behind each other: what all its prompts begin with, the rest of each prompt, then runs
-# of each tree's nodes. Every such piece sees itself and what is ahead of it in its own row, so that no prompt
-# is passed twice and attention skips what other runs hold.
+# A batch is a concatenation of the common prefix of all its prompts, the rest of each prompt, and runs of
+# each tree's nodes. Every such piece sees itself and what precedes it in its own row, so that no prompt is
+# passed twice and attention skips the tokens of other runs.
 
-MAX_BATCH_TOKENS = {"cpu": CPU_TOKENS["full"], "cuda": 16_384}  # of a batch
-MIN_SHARED_TOKENS = 16  # tokens; a shorter beginning is not worth the longer keys
+MAX_BATCH_TOKENS = {"cpu": CPU_TOKENS["full"], "cuda": 16_384}  # tokens per batch
+MIN_SHARED_TOKENS = 16  # tokens; a shorter prefix is not worth the longer keys
 MAX_RUN_NODES = 96  # nodes
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Neighbouring tokens of one row, `places` of them in the row; it sees `ahead` (places in the batch) and
-    of itself what `sees` says."""
+    """Consecutive tokens of one row.
+
+    - places: positions in the row
+    - ahead: earlier tokens that it sees, as positions in the batch
+    - sees: which of its own tokens each token sees
+    """
 
     row: int
     places: np.ndarray
@@ -318,9 +337,9 @@ class _Piece:
 
 
 class PackedForward:
-    """The forward of one model; head_rows: whose logits are made at a time."""
+    """Packed forward of one model; `head_rows`: rows whose logits are computed at a time."""
 
-    most_picked = MAX_BATCH_TOKENS["cpu"]  # logits are made in pieces
+    most_picked = MAX_BATCH_TOKENS["cpu"]  # logits are computed in parts
 
     def __init__(self, parts: llama_layers.ModelParts, head_rows: int = HEAD_ROWS) -> None:
         self.parts, self.head_rows = parts, head_rows
@@ -329,13 +348,15 @@ class PackedForward:
         self.heads = HeadCounts(config.num_attention_heads, config.num_key_value_heads)
 
     def logits(self, rows: Sequence[TreeRow]) -> Iterator[Tensor]:
-        """After the last token of each row's prompt and its nodes, of all rows behind each other, in parts;
-        those after the last row are of spare ones."""
+        """Yield, in parts, the logits after each row's last prompt token and its nodes, row by row.
+
+        Logits after the last row belong to spare tokens.
+        """
         shared = count_common_prefix([row.ids for row in rows]) if len(rows) > 1 else 0
         shared = shared if shared >= MIN_SHARED_TOKENS else 0
         sets = _split_pieces(rows, shared)
         whole = [rows[0].tokens[:shared]], [np.arange(shared)]
-        where = [np.zeros(len(row), np.int64) for row in rows]  # each token of a row in the batch
+        where = [np.zeros(len(row), np.int64) for row in rows]  # position in the batch of each token of a row
         start = shared
         for piece in (piece for pieces in sets for piece in pieces):
             row = rows[piece.row]
@@ -366,7 +387,10 @@ class PackedForward:
 
 
 def _split_pieces(rows: Sequence[TreeRow], shared: int) -> list[list[_Piece]]:
-    """Those that may be computed together: prompts (with all nodes, where they are few), runs of nodes."""
+    """Split the rows into sets that are computed together: prompts, and runs of nodes.
+
+    A prompt's piece includes its nodes if they are few.
+    """
     ahead = np.arange(shared)
     prompts: list[_Piece] = []
     runs: list[_Piece] = []
@@ -385,6 +409,6 @@ def _split_pieces(rows: Sequence[TreeRow], shared: int) -> list[list[_Piece]]:
 
 
 def make_additive_mask(visible: np.ndarray, dtype: torch.dtype) -> Tensor:
-    """What is added to scores where that is what is seen."""
+    """Return the mask that is added to attention scores for this visibility."""
     unseen = torch.from_numpy(~visible)
     return torch.zeros(visible.shape, dtype=dtype).masked_fill_(unseen, torch.finfo(dtype).min)

@@ -1,1 +1,1 @@
-"""Rows to token ids, with which of them are trained; chat templates and calls of functions."""
+"""Tokenization of rows with loss masks, chat templates, and function calls."""

@@ -1,10 +1,10 @@
-"""How a model writes calls of functions, as its chat template says, and the reading of its answers by that.
+"""The form in which a model writes function calls, derived from its chat template, and its parser.
 
-The template is asked: a conversation whose answer calls functions is rendered as rows are, and what stands
-around the JSON of the calls is the form, to the letter what training showed the model. So Hermes and Qwen
-(`<tool_call>{…}</tool_call>`), Llama (`{"name", "parameters"}` alone or after `<|python_tag|>`), Mistral
-(`[TOOL_CALLS][{…}]`) and our own written form need no table of models. A template whose calls are no JSON
-objects of a name and arguments has no form that is known here.
+A conversation whose answer calls functions is rendered like any row; the text around the calls' JSON is
+the form, exactly as the model sees it in training. So Hermes and Qwen (`<tool_call>{…}</tool_call>`),
+Llama (`{"name", "parameters"}` alone or after `<|python_tag|>`), Mistral (`[TOOL_CALLS][{…}]`) and
+Tunebench's own written form need no table of models. A template whose calls aren't JSON objects of a name
+and arguments is not supported.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from store.core.errors import TunebenchError
 from store.core.row_schemas import Message
 
 NAMES = ("probe_function_a", "probe_function_b")
-IDS = ("probeidaa", "probeidbb")  # of nine characters: templates of Mistral take no others
+IDS = ("probeidaa", "probeidbb")  # nine characters: Mistral's templates accept no other ids
 ARGUMENT = {"probe_argument": "probe_value"}
 PLAIN = "probe_answer"
 ARGUMENT_KEYS = ("arguments", "parameters")
-MAX_FAILURES = 128  # of markers without a call; what follows so many is text
+MAX_FAILURES = 128  # markers without a call; after that many, the rest is text
 _SPACE = re.compile(r"\s*")
 _TAG = re.compile(r"<[^<>\s]+>|\[[A-Z_]+\]")
 
 
 def _reject_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 _decoder = json.JSONDecoder(parse_constant=_reject_constant)
@@ -41,12 +41,13 @@ _decoder = json.JSONDecoder(parse_constant=_reject_constant)
 
 @dataclass(frozen=True)
 class CallForm:
-    """What stands around calls, as the template writes it.
+    """The text around calls, as the template writes it. A call is `head` NAME `middle` ARGUMENTS `tail`.
 
-    A call is `head` NAME `middle` ARGUMENTS `tail`. between: of two calls, None where one answer has one
-    call. marker: by which a call is recognised, empty where an answer that is JSON calls. end: the tag that
-    closes a call, or empty. key: of the arguments. written_id: what `tail` has in the place of an id, empty
-    where the template writes none.
+    - between: text between two calls; None if an answer has one call only
+    - marker: text that marks a call; empty if an answer that is JSON is a call
+    - end: tag that closes a call, or empty
+    - key: key of the arguments
+    - written_id: placeholder for an id in `tail`; empty if the template writes none
     """
 
     opening: str
@@ -61,18 +62,18 @@ class CallForm:
     written_id: str
 
     def read(self, text: str) -> list[str | list[StoredCall]]:
-        """A whole answer as texts and calls in their order. What begins as a call and is none is text."""
+        """Split a whole answer into texts and calls, in order. An invalid call is text."""
         if not self.marker:
             calls = self._alone(text)
             return [calls] if calls else [text]
         return list(self._pieces(text))
 
     def may_call(self, text: str) -> bool:
-        """Whether a text is meant for a call: it has the marker, or begins as a call without one does."""
+        """Return whether a text is meant as a call: it has the marker, or starts like a call without one."""
         return self.marker in text if self.marker else text.lstrip().startswith("{")
 
     def free(self, text: str) -> int:
-        """How many characters of the beginning of an answer that may go on can't belong to a call."""
+        """Return how many initial characters of an unfinished answer can't be part of a call."""
         if not self.marker:
             begun = text.lstrip()
             return 0 if not begun or begun.startswith("{") else len(text)
@@ -99,7 +100,7 @@ class CallForm:
             yield text[at:]
 
     def _calls(self, text: str, at: int) -> tuple[list[StoredCall] | None, int]:
-        """The calls that the JSON at this place is, and where they end."""
+        """Parse the JSON at this position as calls, and return them with their end."""
         value, at = _parse_value(text, at)
         calls = self._as_calls(value)
         after = _skip_space(text, at)
@@ -131,8 +132,10 @@ def _skip_space(text: str, at: int) -> int:
 
 
 def _parse_value(text: str, at: int) -> tuple[Any, int]:
-    """The JSON value at this place, after white space, and where it ends; None where there is none, or one
-    that no answer can hold: half a character, NaN, a number without end."""
+    """Parse the JSON value at this position, after white space, and return it with its end.
+
+    None if there is none, or one that no answer can hold: a lone surrogate, NaN, an infinite number.
+    """
     try:
         value, end = _decoder.raw_decode(text, _skip_space(text, at))
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
@@ -142,7 +145,7 @@ def _parse_value(text: str, at: int) -> tuple[Any, int]:
 
 
 def detect_call_form(tokenizer: Any) -> CallForm | None:
-    """How this tokenizer's template writes calls; None for a form that is not known here."""
+    """Return how this tokenizer's template writes calls; None for an unsupported form."""
     try:
         return _detect_form(tokenizer)
     except (TemplateError, TunebenchError, TypeError, ValueError, KeyError):
@@ -193,8 +196,10 @@ def _build_probe() -> list[Message]:
 def _render_calls(
     tokenizer: Any, asked: list[Message], prompt: str, after_turn: str, calls: int
 ) -> str | None:
-    """An answer of so many calls as the template writes it, without what closes any turn; None where it does
-    not go on from the prompt, so that no row of it is trained either."""
+    """Render an answer with this many calls, without the text that closes any turn.
+
+    None if the rendering doesn't start with the prompt, in which case rows aren't trained on it either.
+    """
     made: list[StoredCall] = [
         {"id": call_id, "name": name, "arguments": ARGUMENT}
         for call_id, name in zip(IDS[:calls], NAMES[:calls], strict=True)
@@ -206,13 +211,15 @@ def _render_calls(
         return None
     render_conversation(
         tokenizer, [*asked, answer, *results], generation_prompt=True
-    )  # results must be taken, too
+    )  # the template must also accept results
     return whole[len(prompt) :].removesuffix(after_turn)
 
 
 def _split_calls(text: str) -> tuple[str, str, str]:
-    """What is before the JSON object of the one call, that object's text, and what is after it. Raises
-    ValueError where there is no such object."""
+    """Split the text into what precedes the single call's JSON object, the object, and what follows.
+
+    Raises ValueError if there is no such object.
+    """
     place = text.index(NAMES[0])
     starts = [at for at, character in enumerate(text[:place]) if character == "{"]
     for start in reversed(starts):
@@ -226,7 +233,7 @@ def _split_calls(text: str) -> tuple[str, str, str]:
 
 
 def _split_call(value: str) -> tuple[str, str, str] | None:
-    """The texts around name and arguments; None where they are in another order, or arguments are a text."""
+    """Return the texts around name and arguments; None for another order, or arguments as a string."""
     head, _, rest = value.partition(NAMES[0])
     start = rest.find("{")
     if start < 0 or "probe_argument" in rest[:start]:
@@ -236,7 +243,7 @@ def _split_call(value: str) -> tuple[str, str, str] | None:
 
 
 def _find_markers(opening: str, closing: str) -> tuple[str | None, str]:
-    """By what calls are recognised, and the tag after one. An opening of other words is no form."""
+    """Return the marker of calls, and the closing tag. The marker is None if the opening is other text."""
     ends = _TAG.findall(closing)
     tags = _TAG.findall(opening)
     if tags:
@@ -247,7 +254,7 @@ def _find_markers(opening: str, closing: str) -> tuple[str | None, str]:
 def _find_separator(
     tokenizer: Any, asked: list[Message], prompt: str, after_turn: str, value: str
 ) -> str | None:
-    """What is between two calls; None where the template takes one alone."""
+    """Return the text between two calls; None if the template supports only one."""
     try:
         double = _render_calls(tokenizer, asked, prompt, after_turn, 2)
         if double is None:

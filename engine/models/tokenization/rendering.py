@@ -1,10 +1,10 @@
-"""Rows to token ids with, for each token, whether it is trained: what the model really sees.
+"""Rendering of rows to token ids, with a flag per token of whether it is trained.
 
-A conversation is rendered once by the model's own chat template. Where the assistant's turns lie is found
-by rendering prefixes of it: the text up to a turn with the generation prompt is where the answer begins,
-the text including the turn is where it ends. Both are checked to be prefixes of the whole; a row for which
-they are not is reported, never guessed. The closing token of a turn (such as <|im_end|>) is trained, the
-white space after it is not. The first token of a row is never trained: nothing comes before it.
+A conversation is rendered once by the model's own chat template. The assistant's turns are located by
+rendering prefixes of it: the text up to a turn with the generation prompt is where the answer starts, the
+text including the turn is where it ends. Both are checked to be prefixes of the whole; a row for which
+they aren't is reported, never guessed. The closing token of a turn (such as <|im_end|>) is trained, the
+white space after it is not. The first token of a row is never trained, since nothing precedes it.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from jinja2.exceptions import TemplateError
 from engine.models.tokenization.tool_turns import has_tools, prepare_for_template, supports_tools
 from store.core.row_schemas import Message
 
-# Why a row has no trained token, by the code in `TokenRows.reasons`; 0 is a row that has.
+# Why a row has no trained token, by the code in `TokenRows.reasons`; 0 is a row with trained tokens.
 REASONS = (
     "",
-    "the chat template refuses the row",
+    "the chat template rejects the row",
     "the chat template renders the turns differently in the whole conversation",
     "the row has no assistant turn",
     "the row has nothing after its first token",
-    "the answer lies beyond max_length",
+    "the answer is beyond max_length",
     "the chosen and the rejected answer are the same",
 )
 REFUSED, INCONSISTENT, UNANSWERED, EMPTY, CUT, EQUAL = range(1, len(REASONS))
 Messages = list[Message]
 Load = Callable[[np.ndarray], list[Any]]  # row ids to conversations or texts
 Span = tuple[int, int]
-MAX_EXTRA_SHARE = 0.05  # of the tokens of all rows: what a longer limit may cost without being asked for
-STRETCH, LONG = 2, 512  # times the 99th percentile, and tokens: beyond, one row would cost memory
+MAX_EXTRA_SHARE = 0.05  # share of all rows' tokens that a longer default limit may add
+STRETCH, LONG = 2, 512  # times the 99th percentile, and tokens: a longer row would cost memory
 
 
 @dataclass
 class TokenRows:
     """Tokenised rows, flat: row i is `ids[starts[i]:starts[i + 1]]`.
 
-    row_ids int64 [n], starts int64 [n + 1], ids int32 [tokens], trained bool [tokens],
-    reasons uint8 [n] (index into `REASONS`).
+    row_ids int64 [n], starts int64 [n + 1], ids int32 [tokens], trained bool [tokens], reasons uint8 [n]
+    (index into `REASONS`).
     """
 
     row_ids: np.ndarray
@@ -56,34 +56,34 @@ class TokenRows:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each row."""
+        """Number of tokens of each row."""
         return np.diff(self.starts)
 
     @property
     def sequence_lengths(self) -> np.ndarray:
-        """Tokens of each sequence that the model reads: of each row."""
+        """Number of tokens of each sequence that the model reads: one per row."""
         return self.lengths
 
     @property
     def trained_counts(self) -> np.ndarray:
-        """Trained tokens of each row."""
+        """Number of trained tokens of each row."""
         sums = np.concatenate([[0], np.cumsum(self.trained, dtype=np.int64)])
         counts: np.ndarray = sums[self.starts[1:]] - sums[self.starts[:-1]]
         return counts
 
     @property
     def reason_counts(self) -> dict[str, int]:
-        """How many rows have no trained token, by the reason in words."""
+        """Number of rows without a trained token, by the reason in words."""
         counts = np.bincount(self.reasons, minlength=len(REASONS))
         return {REASONS[code]: int(n) for code, n in enumerate(counts) if code and n}
 
     def row(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """ids and trained flags of one row."""
+        """Return ids and trained flags of one row."""
         part = slice(self.starts[index], self.starts[index + 1])
         return self.ids[part], self.trained[part]
 
     def take(self, indices: np.ndarray) -> TokenRows:
-        """The rows at `indices`, in that order."""
+        """Return the rows at `indices`, in that order."""
         lengths = self.lengths[indices]
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         # position in the old arrays of each token of the new ones
@@ -94,7 +94,7 @@ class TokenRows:
 
     @classmethod
     def joined(cls, parts: Sequence[TokenRows]) -> TokenRows:
-        """The rows of all parts, one part after another."""
+        """Concatenate the rows of all parts."""
         lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
         return cls(
             np.concatenate([np.zeros(0, np.int64), *(part.row_ids for part in parts)]),
@@ -105,13 +105,16 @@ class TokenRows:
         )
 
     def select(self, row_ids: Sequence[int] | np.ndarray) -> TokenRows:
-        """The rows of those ids, in that order; every id must be there."""
+        """Return the rows with these ids, in that order; every id must exist."""
         order = np.argsort(self.row_ids, kind="stable")
         places = order[np.searchsorted(self.row_ids, np.asarray(row_ids), sorter=order)]
         return self.take(places)
 
     def truncated(self, max_length: int) -> tuple[TokenRows, int, int]:
-        """Rows cut to their first `max_length` tokens, how many were cut, and the trained tokens lost."""
+        """Truncate rows to `max_length` tokens.
+
+        Returns the rows, the number of truncated ones, and the trained tokens lost.
+        """
         lengths = np.minimum(self.lengths, max_length)
         keep = np.arange(len(self.ids)) - np.repeat(self.starts[:-1], self.lengths) < max_length
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
@@ -122,9 +125,12 @@ class TokenRows:
 
 
 def compute_fitting_length(lengths: np.ndarray, positions: int | None) -> int:
-    """At least the 99th percentile of the rows' tokens, and as much longer as costs next to nothing: up to
-    the longest row for which all rows have at most 5% more tokens together than at the percentile, and no row
-    twice as many (or 512), which memory would pay for. A multiple of 8, at most the model's positions."""
+    """Choose a max_length of at least the 99th percentile of the rows' lengths, longer if that is cheap.
+
+    It extends to the longest row for which all rows together have at most 5% more tokens than at the
+    percentile, and which is at most twice the percentile (or 512), to save memory. The result is a multiple
+    of 8, at most the model's positions.
+    """
     usual = _round_up_to_eight(np.percentile(lengths, 99)) if len(lengths) else 8
     long = np.sort(lengths[(lengths > usual) & (lengths <= max(LONG, STRETCH * usual))])
     fitting = usual
@@ -151,7 +157,7 @@ def render(
     """Tokenise conversations (lists of messages) or plain texts.
 
     In a plain text, and with `completion_only` off, every token but the first is trained. A row that the
-    template refuses or for which the answers can't be located has no trained token, and its reason.
+    template rejects, or whose answers can't be located, has no trained token, and a reason.
     """
     reasons = np.zeros(len(rows), np.uint8)
     texts = [row for row in rows if isinstance(row, str)]
@@ -171,7 +177,7 @@ def render(
 
 
 def render_prompt(tokenizer: Any, messages: Messages) -> tuple[str, str] | None:
-    """The prompt up to the last answer as the model would be asked it, and that answer; None without one."""
+    """Return the prompt up to the last answer as the model gets it, and that answer; None without one."""
     last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=None)
     if not last:
         return None
@@ -180,15 +186,15 @@ def render_prompt(tokenizer: Any, messages: Messages) -> tuple[str, str] | None:
 
 
 def render_conversation(tokenizer: Any, messages: Messages, *, generation_prompt: bool = False) -> str:
-    """A conversation as the template writes it, tools included."""
+    """Render a conversation by the template, including tools."""
     turns, tools = prepare_for_template(messages, supports_tools(tokenizer))
     return str(_apply_template(tokenizer, turns, tools=tools, add_generation_prompt=generation_prompt))
 
 
 def _apply_template(tokenizer: Any, turns: Any, **options: Any) -> Any:
-    """What the template makes of one conversation or of several, within its limits, whoever loaded it."""
+    """Apply the template, with limits however the tokenizer was loaded, to one or several conversations."""
     from engine.models.tokenization.template_limits import (
-        limit_templates,  # whoever has a tokenizer has transformers
+        limit_templates,  # a tokenizer implies that transformers is imported
     )
 
     limit_templates()
@@ -230,10 +236,10 @@ def _tokenise_conversations(
 
 
 def _render_all(tokenizer: Any, rows: list[Messages], *, generation_prompt: bool) -> list[str | None]:
-    """Each row as text, None for a row that the template refuses (a role it does not know, say)."""
+    """Render each row as text; None for a row that the template rejects (such as an unknown role)."""
     if not rows:
         return []
-    if any(map(has_tools, rows)):  # schemas are given for a whole batch, so that these rows go one by one
+    if any(map(has_tools, rows)):  # schemas apply to a whole batch, so these rows are rendered one by one
         return [_render_one(tokenizer, row, generation_prompt) for row in rows]
     try:
         texts: list[str | None] = _apply_template(tokenizer, rows, add_generation_prompt=generation_prompt)
@@ -241,7 +247,7 @@ def _render_all(tokenizer: Any, rows: list[Messages], *, generation_prompt: bool
     except TemplateError:
         if len(rows) == 1:
             return [None]
-        half = len(rows) // 2  # bisect: few rows are refused
+        half = len(rows) // 2  # bisect: few rows are rejected
         return [
             text
             for part in (rows[:half], rows[half:])
@@ -252,17 +258,18 @@ def _render_all(tokenizer: Any, rows: list[Messages], *, generation_prompt: bool
 def _render_one(tokenizer: Any, row: Messages, generation_prompt: bool) -> str | None:
     try:
         return render_conversation(tokenizer, row, generation_prompt=generation_prompt)
-    except (TemplateError, TypeError):  # a template that can't hold several calls, or arguments as text
+    except (TemplateError, TypeError):  # the template doesn't support several calls, or arguments as text
         return None
 
 
 def _find_answer_spans(
     tokenizer: Any, rows: Sequence[Messages], whole: list[str | None], reasons: np.ndarray
 ) -> list[list[Span]]:
-    """Where in each rendered row the assistant's turns lie, in characters."""
+    """Return the spans of the assistant's turns in each rendered row, in characters."""
     turns = [(r, t) for r, row in enumerate(rows) for t, m in enumerate(row) if m["role"] == "assistant"]
     before = _render_all(tokenizer, [rows[r][:t] for r, t in turns], generation_prompt=True)
-    # A last turn's own text is the whole row: one rendering less for each of the usual one-answer rows.
+    # The text through the last turn is the whole row, which saves one rendering for the usual rows with one
+    # answer.
     inner = [(r, t) for r, t in turns if t + 1 < len(rows[r])]
     through = dict(
         zip(inner, _render_all(tokenizer, [rows[r][: t + 1] for r, t in inner], generation_prompt=False),
@@ -287,10 +294,10 @@ def _find_answer_spans(
 
 
 def _locate(text: str, prompt: str | None, through: str | None, content: str) -> Span | None:
-    """The turn between `prompt` and `through` in `text`, or None where they are not its prefixes.
+    """Return the turn between `prompt` and `through` in `text`; None if they aren't its prefixes.
 
     Some templates (Qwen3) drop the reasoning of earlier turns, so that `through` is not a prefix: then the
-    turn's own content must follow the prompt, with the closing that `through` ends in.
+    turn's own content must follow the prompt, with the closing at the end of `through`.
     """
     if prompt is None or through is None or not text.startswith(prompt):
         return None
@@ -304,7 +311,7 @@ def _locate(text: str, prompt: str | None, through: str | None, content: str) ->
 
 
 def _trim_span(text: str, span: Span, closings: set[str]) -> int:
-    """The end of the span without the white space that follows a closing token."""
+    """Return the end of the span without the white space after a closing token."""
     stripped = text[span[0] : span[1]].rstrip()
     if any(stripped.endswith(closing) for closing in closings):
         return span[0] + len(stripped)

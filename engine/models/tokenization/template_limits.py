@@ -1,10 +1,10 @@
-"""Limits for chat templates, which come with models of strangers: time, sizes and depth of one rendering.
+"""Limits for chat templates from untrusted models: time, size and depth of one rendering.
 
-transformers runs them in Jinja's sandbox, out of which nothing leads; but a loop in it may take for ever, and
-a line of it the whole memory. Here the sandbox counts: each turn of a loop and whatever works on a value
-looks at the clock, what would become large is refused before it is made, and all that one rendering makes
-is counted together. What was too much is a ConfigError and no TemplateError: it ends the job, where a
-template that refuses a row leaves that row out.
+transformers runs templates in Jinja's sandbox, which they can't escape; but a loop may run forever, and a
+single line may use up the memory. Here the sandbox counts: each loop iteration and every operation on a value
+checks the time, large values are rejected before they are created, and everything that one rendering creates
+is added up. Exceeding a limit raises ConfigError rather than TemplateError: it ends the job, whereas a row
+that a template rejects is skipped.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from transformers.utils import chat_template_utils
 
 from store.core.errors import ConfigError
 
-SECONDS = 10.0  # of one conversation
+SECONDS = 10.0  # time for one conversation
 MAX_SOURCE = 2**16  # characters of a template; four times as many take seconds to compile
-MAX_TEXT = 2**25  # characters, or items, of anything that a template makes: twice the longest row
-MAX_PRODUCT = 2**26  # characters of a text times those of what it is searched for, or filled with
-MAX_ITEMS = 10**6  # that are looked at to tell how large a value is, or that a text is taken apart into
-MAX_MADE = 2**29  # bytes of all that one rendering makes
-MAX_BITS = 2**12  # of a whole number: products and quotients of long ones take time with their square
+MAX_TEXT = 2**25  # characters or items of any value that a template creates: twice the longest row
+MAX_PRODUCT = 2**26  # characters of a text times those of its arguments (to search for, to fill with)
+MAX_ITEMS = 10**6  # values visited to measure a value's size, or pieces that a text is split into
+MAX_MADE = 2**29  # total bytes that one rendering creates
+MAX_BITS = 2**12  # bits of an integer: products and quotients take quadratic time
 ITEM = 64  # bytes of a short text in a list
-# Filters that take a text apart by characters, words or lines: names of Jinja's.
+# Jinja's filters that split a text into characters, words or lines.
 ITEMISING_FILTERS = ("batch", "groupby", "indent", "list", "slice", "sort", "title", "unique", "urlize",
     "wordcount",
          "wordwrap")  # fmt: skip
@@ -44,19 +44,19 @@ CONTEXT_TYPES = (
     Context,
     nodes.EvalContext,
     jinja2.Environment,
-)  # what Jinja passes on to a filter that asks for it
-_rendering = threading.local()  # of this thread: `until` when it has to be over, bytes `made` so far
+)  # extra arguments that Jinja passes to filters on request
+_rendering = threading.local()  # per thread: deadline `until`, bytes `made` so far
 
 
 def limit_templates() -> None:
-    """From now on in this process all chat templates have these limits."""
+    """Apply these limits to all chat templates in this process from now on."""
     if chat_template_utils._compile_jinja_template is not _compile:
         chat_template_utils._compile_jinja_template = _compile
 
 
 class _LimitedTemplate(jinja2.Template):
     def render(self, *args: Any, **kwargs: Any) -> str:
-        """Raises ConfigError where it takes too long or becomes too large."""
+        """Render the template. Raises ConfigError if it takes too long or the text is too large."""
         _rendering.until, _rendering.made = time.monotonic() + SECONDS, 0
         pieces, size = [], 0
         try:
@@ -67,7 +67,7 @@ class _LimitedTemplate(jinja2.Template):
                 pieces.append(piece)
         except (RecursionError, MemoryError) as error:
             raise _make_template_error("calls itself without end" if isinstance(error, RecursionError)
-                           else "takes more memory than there is") from error  # fmt: skip
+                           else "takes more memory than allowed") from error  # fmt: skip
         except Exception:  # noqa: BLE001 (raised again, with the template's own lines)
             self.environment.handle_exception()
         finally:
@@ -76,26 +76,26 @@ class _LimitedTemplate(jinja2.Template):
 
 
 class _LimitedEnvironment(ImmutableSandboxedEnvironment):
-    """The sandbox of transformers with limits. Made of one of its environments, by changing the class."""
+    """The sandbox of transformers with limits, created by changing the class of one of its environments."""
 
     template_class = _LimitedTemplate
     intercepted_binops = frozenset(("+", "-", "*", "/", "//", "**", "%"))
 
     @staticmethod
     def concat(pieces: Iterable[str]) -> str:
-        """What a macro, a block or a caller has written. Raises ConfigError for what is too large."""
+        """Join the output of a macro, block or caller. Raises ConfigError if it is too large."""
         return join_values(*pieces)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         return cast(nodes.Template, _LimitInserter().visit(super()._parse(source, name, filename)))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Raises ConfigError for what would become too large."""
+        """Apply the operator. Raises ConfigError if the result would be too large."""
         _check_binop(operator, left, right)
         return _count_made(super().call_binop(context, operator, left, right))
 
     def call(__self, __context: Context, __callee: Any, *args: Any, **kwargs: Any) -> Any:
-        """The same for methods of texts."""
+        """Call a function or a value's method. Raises ConfigError if the result would be too large."""
         method = getattr(__callee, "__wrapped__", __callee)  # the sandbox wraps `format`
         if isinstance(own := getattr(method, "__self__", None), (str, bytes, int, list, tuple, dict)):
             _check_call(own, args, kwargs)
@@ -110,10 +110,10 @@ class _LimitedEnvironment(ImmutableSandboxedEnvironment):
 
 
 class _LimitInserter(NodeTransformer):
-    """Has loops, macros and comparisons look at the clock, and what is put together measured."""
+    """Insert time checks into loops, macros and comparisons, and size checks where values are combined."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
-        if node.test is not None:  # a loop of its own, whose body may never come
+        if node.test is not None:  # a loop by itself, whose body may never run
             node.test = nodes.And(_make_call(check_time_in_test), node.test)
         node.iter = _make_call(check_iterable, [cast(nodes.Expr, node.iter)])
         return self._ticking(node)
@@ -161,34 +161,38 @@ def _make_call(function: Callable[..., Any], arguments: list[nodes.Expr] | None 
 
 
 def check_time() -> None:
-    """Called by compiled templates. Raises ConfigError where the time is up."""
+    """Raise ConfigError if the time is up. Called by compiled templates."""
     until = getattr(_rendering, "until", None)
     if until is not None and time.monotonic() > until:
         raise _make_template_error(f"took more than {SECONDS:.0f} s for one conversation")
 
 
 def check_time_in_test() -> bool:
-    """Called by compiled templates: true. Raises ConfigError where the time is up."""
+    """Return true, or raise ConfigError if the time is up. Called by compiled templates."""
     check_time()
     return True
 
 
 def check_value(value: Any) -> Any:
-    """Called by compiled templates: the value. Raises ConfigError where it holds too much."""
+    """Return the value, or raise ConfigError if it is too large. Called by compiled templates."""
     if not isinstance(value, str):
         _measure_size(value)
     return count_value(value)
 
 
 def count_value(value: Any) -> Any:
-    """Called by compiled templates: the value, of what they make. Raises ConfigError where that is too
-    much, or the time is up."""
+    """Count the value towards the rendering's total and return it. Called by compiled templates.
+
+    Raises ConfigError if the total is too large, or the time is up.
+    """
     return _count_made(value)
 
 
 def check_iterable(value: Any) -> Any:
-    """Called by compiled templates: what is gone through. Raises ConfigError for a text that is too long to
-    be taken apart into characters."""
+    """Return the iterable; called by compiled templates.
+
+    Raises ConfigError for a text too long to iterate over, or if the time is up.
+    """
     check_time()
     if isinstance(value, (str, bytes)):
         _check_items(len(value))
@@ -196,7 +200,7 @@ def check_iterable(value: Any) -> Any:
 
 
 def join_values(*values: Any) -> str:
-    """Called by compiled templates: values side by side. Raises ConfigError for what is too large."""
+    """Concatenate values as text. Raises ConfigError if they are too large. Called by compiled templates."""
     texts = [str(check_value(value)) for value in values]
     _check_size(sum(map(len, texts)))
     return str(_count_made("".join(texts)))
@@ -213,7 +217,10 @@ def _compile(chat_template: str) -> jinja2.Template:
 
 
 def find_undeclared_names(chat_template: str) -> set[str]:
-    """What a template takes of its surroundings. Raises TemplateError, and ConfigError as rendering does."""
+    """Return the names that a template takes from its context.
+
+    Raises TemplateError, and ConfigError as in rendering.
+    """
     if len(chat_template) > MAX_SOURCE:
         raise _make_template_error(f"has {len(chat_template):,} characters, over {MAX_SOURCE:,}")
     try:
@@ -223,8 +230,10 @@ def find_undeclared_names(chat_template: str) -> set[str]:
 
 
 def _make_environment() -> jinja2.Environment:
-    """That of transformers with limits: of an empty template, as to compile one is to work out what is
-    constant already, such as 'a' * 10**9."""
+    """Return transformers' environment with limits.
+
+    It is taken from an empty template, since compiling evaluates constant expressions such as 'a' * 10**9.
+    """
     environment = chat_template_utils._cached_compile_jinja_template("").environment
     environment.__class__ = _LimitedEnvironment
     environment.finalize = check_value
@@ -237,7 +246,7 @@ def _make_environment() -> jinja2.Environment:
 
 
 def _limit_test(own: Callable[..., Any]) -> Callable[..., Any]:
-    """A test that looks at the clock."""
+    """Wrap a test so that it checks the time."""
 
     @functools.wraps(own)
     def timed(*args: Any, **kwargs: Any) -> Any:
@@ -248,15 +257,15 @@ def _limit_test(own: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _limit_filter(own: Callable[..., Any], *, apart: bool) -> Callable[..., Any]:
-    """A filter that refuses what would become too large. apart: whether it takes a text apart."""
+    """Wrap a filter so that it rejects large results; `apart`: it splits a text into parts."""
 
-    @functools.wraps(own)  # with the mark of what Jinja passes on to it
+    @functools.wraps(own)  # also copies the mark of Jinja's pass_context and the like
     def limited(*args: Any, **kwargs: Any) -> Any:
         given = [value for value in args if not isinstance(value, CONTEXT_TYPES)]
         _check_call(given[0] if given else None, given[1:], kwargs)
         if own is do_format:
             _check_widths(given[0])
-        if own is do_round:  # ten to the power of its places
+        if own is do_round:  # computes 10 ** precision
             _check_places(*given[1:], *kwargs.values())
         whole = bool(given) and isinstance(given[0], (str, bytes))
         if apart and whole:
@@ -268,7 +277,7 @@ def _limit_filter(own: Callable[..., Any], *, apart: bool) -> Callable[..., Any]
 
 
 def _check_each(values: Iterator[Any]) -> Iterator[Any]:
-    """What a filter makes one by one, which is another loop."""
+    """Check values that a filter yields one by one, which is another loop."""
     size = 0
     for value in values:
         size += _measure_size(value)
@@ -277,7 +286,7 @@ def _check_each(values: Iterator[Any]) -> Iterator[Any]:
 
 
 def _check_call(own: Any, args: Any, kwargs: dict[str, object]) -> None:
-    """Hold what a method or filter may make to the limit: its text as often as its arguments are long."""
+    """Check the possible result size of a method or filter: its text's length times its arguments' sizes."""
     most = max(1, _measure_size(own))
     for value in (*args, *kwargs.values()):
         wide = value if isinstance(value, int) and not isinstance(value, bool) else _measure_size(value)
@@ -289,7 +298,7 @@ def _check_call(own: Any, args: Any, kwargs: dict[str, object]) -> None:
 def _check_binop(operator: str, left: Any, right: Any) -> None:
     if operator == "%" and isinstance(left, str):
         _check_widths(left)
-        if "*" in left:  # the width is one of the values
+        if "*" in left:  # the width is one of the arguments
             _check_call(left, right if isinstance(right, tuple) else (right,), {})
     elif operator == "**" and isinstance(left, int) and isinstance(right, int):
         if left.bit_length() * abs(right) > MAX_BITS:
@@ -316,22 +325,22 @@ def _check_places(*places: Any) -> None:
 
 def _check_items(items: int) -> None:
     if items > MAX_ITEMS:
-        raise _make_template_error(f"takes a text apart into more than {MAX_ITEMS:,} pieces")
+        raise _make_template_error(f"splits a text into more than {MAX_ITEMS:,} pieces")
 
 
 def _check_pieces(text: Any, separator: Any = None) -> None:
-    """Hold what a text is split into to the limit, before it is: at white space, every second character."""
+    """Check the number of pieces before a text is split; at white space it is at most half the characters."""
     if len(text) > MAX_ITEMS:
         _check_items(text.count(separator) if isinstance(separator, type(text)) else len(text) // 2)
 
 
 def _check_widths(text: Any) -> None:
-    """Hold the widths that a text to be formatted asks for to the limit."""
+    """Check the sum of the widths in a format string."""
     _check_size(sum(int(width[:20]) for width in re.findall("[0-9]+", str(text))))
 
 
 def _count_made(value: Any, *, deep: bool = False) -> Any:
-    """The value, counted to what this rendering has made. deep: what it holds is new as well."""
+    """Count the value towards the rendering's total and return it; `deep`: its elements are new as well."""
     check_time()
     _check_bits(value)
     made = getattr(_rendering, "made", 0) + sys.getsizeof(value, 0)
@@ -345,18 +354,18 @@ def _count_made(value: Any, *, deep: bool = False) -> Any:
 
 
 def _measure_size(value: Any) -> int:
-    """Characters and items of a value with all that it holds, however often it holds it."""
+    """Return the characters and items of a value and all its elements, counting repeated ones each time."""
     check_time()
     return _measure_value(value)[0]
 
 
 def _measure_value(value: Any) -> tuple[int, int]:
-    """Its size, and how many values that is."""
+    """Return the value's size, and the number of values visited."""
     size, looked, waiting = 0, 0, [value]
     while waiting:
         looked += 1
         if looked > MAX_ITEMS:
-            raise _make_template_error(f"holds more than {MAX_ITEMS:,} values at once")
+            raise _make_template_error(f"has more than {MAX_ITEMS:,} values at once")
         element = waiting.pop()
         if isinstance(element, (str, bytes)):
             size += len(element)

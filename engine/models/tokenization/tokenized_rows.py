@@ -1,9 +1,4 @@
-"""Tokenised rows and pairs of answers, kept in the cache by what they depend on: rows, tokenizer, template,
-mask.
-
-A pair is one row: its chosen sequence, then its rejected one. Whether the right tokens are trained is
-checked by another way than they were chosen: the turns' contents are looked up in the rendered text.
-"""
+"""Tokenised rows and preference pairs, their cache, and checks of which tokens are trained."""
 
 from __future__ import annotations
 
@@ -36,15 +31,15 @@ from store.core.training_schemas import MaskChecks, RenderedRow, RowTokens
 
 # Pairs of answers to one prompt, tokenised: prompt + chosen answer and prompt + rejected answer.
 #
-# A pair is a row like any other, so that splitting, batching and cutting need not know of it: its tokens are
-# those of the chosen sequence, then those of the rejected one. Only the last answer is trained, as what comes
-# before it is the same in both. A pair of which one answer has no trained token, or whose two sequences are
-# equal, has none at all, and its reason.
+# A pair is a row like any other, so that splitting, batching and truncation need no special case: its tokens
+# are those of the chosen sequence, then those of the rejected one. Only the last answer is trained, as what
+# precedes it is the same in both. A pair in which one answer has no trained token, or whose two sequences are
+# equal, has no trained token at all, and a reason.
 
 
 @dataclass
 class TokenPairs(TokenRows):
-    """splits int64 [n]: how many tokens of a row are its chosen sequence's."""
+    """Tokenised pairs; splits int64 [n]: number of tokens of each row that belong to its chosen sequence."""
 
     splits: np.ndarray
 
@@ -59,28 +54,31 @@ class TokenPairs(TokenRows):
 
     @property
     def chosen(self) -> TokenRows:
-        """The chosen sequences alone."""
+        """The chosen sequences only."""
         return self.sequences.take(np.arange(0, 2 * len(self), 2))
 
     @property
     def rejected(self) -> TokenRows:
-        """The rejected sequences alone."""
+        """The rejected sequences only."""
         return self.sequences.take(np.arange(1, 2 * len(self), 2))
 
     @property
     def sequence_lengths(self) -> np.ndarray:
-        """Tokens of each sequence that the model reads: two for each pair."""
+        """Number of tokens of each sequence that the model reads: two per pair."""
         return self.sequences.lengths
 
     def take(self, indices: np.ndarray) -> TokenPairs:
-        """The pairs at `indices`, in that order."""
+        """Return the pairs at `indices`, in that order."""
         rows = super().take(indices)
         return TokenPairs(
             rows.row_ids, rows.starts, rows.ids, rows.trained, rows.reasons, self.splits[indices]
         )
 
     def truncated(self, max_length: int) -> tuple[TokenPairs, int, int]:
-        """Both sequences cut to `max_length` tokens, how many pairs were cut, and the trained tokens lost."""
+        """Truncate both sequences to `max_length` tokens.
+
+        Returns the pairs, the number of truncated ones, and the trained tokens lost.
+        """
         shorter, _, _ = self.sequences.truncated(max_length)
         cut = _build_pairs(shorter)
         long = (self.sequence_lengths > max_length).reshape(-1, 2).any(axis=1)
@@ -88,7 +86,7 @@ class TokenPairs(TokenRows):
 
 
 def join_pairs(chosen: TokenRows, rejected: TokenRows) -> TokenPairs:
-    """The pairs of two renderings of the same rows in the same order."""
+    """Build pairs from two renderings of the same rows in the same order."""
     order = np.arange(2 * len(chosen)).reshape(2, -1).T.ravel()
     return _build_pairs(_keep_last_answers(_concatenate_rows(chosen, rejected)).take(order))
 
@@ -104,12 +102,14 @@ def _concatenate_rows(first: TokenRows, second: TokenRows) -> TokenRows:
 
 
 def _keep_last_answers(rows: TokenRows) -> TokenRows:
-    """The rows with their last run of trained tokens alone: the first token of a row is never trained, so
-    that no run crosses into the next row."""
+    """Restrict training to each row's last run of trained tokens.
+
+    The first token of a row is never trained, so that no run extends into the next row.
+    """
     places = np.arange(len(rows.ids))
     row_of = np.repeat(np.arange(len(rows)), rows.lengths)
     last = np.full(len(rows), -1)
-    last[row_of[rows.trained]] = places[rows.trained]  # the last assignment to a row wins
+    last[row_of[rows.trained]] = places[rows.trained]  # the last assignment per row wins
     before = np.maximum.accumulate(np.where(rows.trained, -1, places)) if len(places) else places
     begin = before[last] if len(places) else last
     trained = (places > begin[row_of]) & (places <= last[row_of])
@@ -117,7 +117,7 @@ def _keep_last_answers(rows: TokenRows) -> TokenRows:
 
 
 def _build_pairs(sequences: TokenRows) -> TokenPairs:
-    """Pairs from rows that lie chosen, rejected, chosen, rejected …"""
+    """Build pairs from rows that alternate between chosen and rejected."""
     lengths = sequences.lengths.reshape(-1, 2)
     reasons = sequences.reasons.reshape(-1, 2)
     reasons = np.where(reasons[:, 0] > 0, reasons[:, 0], reasons[:, 1]).astype(np.uint8)
@@ -130,18 +130,16 @@ def _build_pairs(sequences: TokenRows) -> TokenPairs:
     )
 
 
-# Tokenised rows, kept in the cache by what they depend on: rows, tokenizer, template and mask.
+# Cache of tokenised rows, keyed by rows, tokenizer, template and mask.
 #
-# A data set of up to `WHOLE` rows is tokenised whole, so that another split, seed or size finds it there.
-# The file is safetensors, written aside and renamed; the oldest files go when there are more than
+# A data set of up to `WHOLE` rows is tokenised as a whole, so that another split, seed or size is a cache
+# hit. Files are safetensors, written to a temporary file and renamed; the oldest are deleted above
 # `MAX_CACHED_FILES`.
-#
-# One row for people to look at: the text of each token, and whether it is trained.
 
-VERSION = 1  # of what `render` does: another number, another key
+VERSION = 1  # version of `render`, part of the key
 WHOLE = 20_000
 MAX_CACHED_FILES = 24
-CHUNK = 5_000  # rows tokenised between two reports
+CHUNK = 5_000  # rows tokenised between progress reports
 
 LoadRows = Callable[[np.ndarray], Sequence[Any]]  # row ids -> their messages or texts, in that order
 Encode = Callable[[Any, np.ndarray, Any], TokenRows]  # tokenizer, row ids and what `LoadRows` gives -> rows
@@ -149,10 +147,10 @@ Encode = Callable[[Any, np.ndarray, Any], TokenRows]  # tokenizer, row ids and w
 
 @dataclass(frozen=True)
 class TokenisationRequest:
-    """The rows `row_ids` of a data set of `row_count`.
+    """Request for the rows `row_ids` of a data set with `row_count` rows.
 
-    `variant` names what `load` makes of the rows where that is not their own text. encode: in place of
-    `render`, which makes a variant too.
+    - variant: names what `load` returns if that isn't the rows' own text
+    - encode: replaces `render`, and needs a variant too
     """
 
     fingerprint: str
@@ -170,7 +168,7 @@ def tokenise_rows(
     order: TokenisationRequest,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
 ) -> TokenRows:
-    """The rows of an order, tokenised; `on_rows(done, total)` may raise."""
+    """Return the requested rows, tokenised; `on_rows(done, total)` may raise to stop."""
     whole = order.row_count <= WHOLE
     wanted = np.arange(order.row_count) if whole else np.unique(order.row_ids)
     key = _compute_key(order.fingerprint + order.variant, tokenizer, order.completion_only, wanted)
@@ -192,12 +190,12 @@ def tokenise_rows(
 
 
 def compute_tokenizer_key(tokenizer: Any) -> str:
-    """Names everything of a tokenizer that decides ids and template."""
+    """Hash everything in a tokenizer that affects ids and template."""
     parts = (
         tokenizer.backend_tokenizer.to_str(),
         str(tokenizer.chat_template),
         str(sorted(tokenizer.special_tokens_map.items())),
-        # Tokens that another model with the same tokenizer may have rows for.
+        # Tokens without an embedding row, which another model with the same tokenizer may have.
         *map(str, sorted(getattr(tokenizer, "beyond_rows", ()))),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -210,17 +208,17 @@ def _compute_key(fingerprint: str, tokenizer: Any, completion_only: bool, row_id
 
 
 def read_rows(path: Path) -> TokenRows | None:
-    """The rows that `write_rows` left, or None."""
+    """Read the rows that `write_rows` wrote; None if there are none."""
     try:
         arrays = load_file(path)
-    except (FileNotFoundError, SafetensorError):  # absent, or cut off by a full disk
+    except (FileNotFoundError, SafetensorError):  # absent, or truncated by a full disk
         return None
     os.utime(path)
     return TokenRows(**arrays)
 
 
 def write_rows(path: Path, rows: TokenRows) -> None:
-    """Keep the rows; of more than `MAX_CACHED_FILES` files of the folder the oldest go."""
+    """Write the rows, and delete the folder's oldest files above `MAX_CACHED_FILES`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path, flush=False) as unfinished:
         save_file({name: np.ascontiguousarray(value) for name, value in vars(rows).items()}, unfinished)
@@ -230,8 +228,10 @@ def write_rows(path: Path, rows: TokenRows) -> None:
 
 
 def render_row(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> RenderedRow:
-    """One training row as the model will see it, of a pair the rejected answer too under `rejected`; `index`
-    beyond the ends takes the nearest."""
+    """Return one training row as the model sees it; `index` is clamped to the valid range.
+
+    For a pair, the rejected answer is included under `rejected`.
+    """
     if not isinstance(rows, TokenPairs):
         return {**build_row_tokens(tokenizer, rows, limit, index)}
     index = min(max(index, 0), len(rows) - 1)
@@ -245,7 +245,7 @@ def render_row(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> Rende
 
 
 def build_row_tokens(tokenizer: Any, rows: TokenRows, limit: int, index: int) -> RowTokens:
-    """One training row as the model will see it; `index` beyond the ends takes the nearest."""
+    """Return one training row as the model sees it; `index` is clamped to the valid range."""
     index = min(max(index, 0), len(rows) - 1)
     ids, trained = rows.row(index)
     seen = ids[:limit].tolist()
@@ -263,7 +263,7 @@ def build_row_tokens(tokenizer: Any, rows: TokenRows, limit: int, index: int) ->
 
 
 def list_token_texts(tokenizer: Any, ids: list[int]) -> list[str]:
-    """The text of each token; of tokens that share one character, the last has it and the others none."""
+    """Return the text of each token; if tokens share one character, the last has it, the others are empty."""
     texts, pending = [], []
     for token, name in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
         pending.append(token)
@@ -272,27 +272,30 @@ def list_token_texts(tokenizer: Any, ids: list[int]) -> list[str]:
             texts.append("")
             continue
         if name.startswith("▁") and not text.startswith(" "):
-            text = " " + text  # a lone token of SentencePiece loses its space
+            text = " " + text  # a single SentencePiece token loses its space
         texts.append(text)
         pending = []
     return texts
 
 
-# Whether the tokens that are trained are the right ones, checked by another way than they were chosen.
+# Check, by an independent method, that the right tokens are trained.
 #
-# `render` finds the answers by rendering prefixes. Here the contents of the turns are looked up in the
-# rendered text, one after the other, and the trained tokens held against them: a token that begins inside
-# what somebody else said must not be trained, every answer must be, and a token that ends the turn should
-# be.
+# `render` finds the answers by rendering prefixes. Here the contents of the turns are searched for in the
+# rendered text, in order, and compared with the trained tokens: a token that starts inside another role's
+# content must not be trained, every token of an answer must be, and a token that ends the turn should be.
 
-MAX_CHECKED_ROWS = 200  # rows that are looked at; a template goes wrong in many rows or in none
+MAX_CHECKED_ROWS = 200  # rows checked; a template fails on many rows or on none
 
 
 @dataclass(frozen=True)
 class MaskCheckCounts:
-    """Rows of `counted` where: the answers can't be located in the template (`unlocated`), a token of a
-    prompt is trained (`leaking`), a token of an answer is not (`missed`), the last trained token does not
-    close the turn (`unclosed`)."""
+    """Numbers of rows, out of `counted`, with a fault.
+
+    - unlocated: the answers can't be located in the template
+    - leaking: a token of a prompt is trained
+    - missed: a token of an answer isn't trained
+    - unclosed: the last trained token doesn't close the turn
+    """
 
     counted: int
     unlocated: int
@@ -301,7 +304,7 @@ class MaskCheckCounts:
     unclosed: int
 
     def document(self) -> MaskChecks:
-        """As the ask `rendering` answers it."""
+        """Return the counts as in the response to a `rendering` request."""
         return MaskChecks(
             counted=self.counted,
             unlocated=self.unlocated,
@@ -312,8 +315,10 @@ class MaskCheckCounts:
 
 
 def check_masks(tokenizer: Any, messages: Sequence[Messages], rows: TokenRows) -> MaskCheckCounts:
-    """Hold the first `MAX_CHECKED_ROWS` of `rows` (rendered from `messages`, in the same order) against
-    their turns."""
+    """Check the first `MAX_CHECKED_ROWS` of `rows` against their turns.
+
+    `rows` must be rendered from `messages`, in the same order.
+    """
     count = min(MAX_CHECKED_ROWS, len(rows))
     unlocated = np.isin(rows.reasons[:count], (REFUSED, INCONSISTENT))
     leaking = missed = 0
@@ -321,7 +326,7 @@ def check_masks(tokenizer: Any, messages: Sequence[Messages], rows: TokenRows) -
         begins, trained = _find_offsets(tokenizer, messages[index]), rows.row(index)[1]
         turn_spans = _find_contents(tokenizer, messages[index])
         if len(begins) != len(trained) or turn_spans is None:
-            continue  # cut, or the template rewrites what was said: there is nothing to hold it against
+            continue  # truncated, or the template rewrites the contents: nothing to compare with
         prompts, answers = turn_spans
         leaking += bool((trained & _find_inside(begins, prompts)).any())
         missed += bool((~trained & _find_inside(begins, answers)).any())
@@ -331,8 +336,11 @@ def check_masks(tokenizer: Any, messages: Sequence[Messages], rows: TokenRows) -
 
 
 def count_unclosed(tokenizer: Any, rows: TokenRows) -> int:
-    """Rows whose last trained token is an ordinary one, not one that closes a turn. White space behind that,
-    which many templates write, is trained where whole rows are, and leaves it closed."""
+    """Count rows whose last trained token is an ordinary one rather than one that closes a turn.
+
+    White space after the closing token, which many templates write, is trained if whole rows are, and is
+    ignored.
+    """
     closing = {*tokenizer.added_tokens_decoder, tokenizer.eos_token_id}
     count = 0
     for index in range(len(rows)):
@@ -346,15 +354,17 @@ def count_unclosed(tokenizer: Any, rows: TokenRows) -> int:
 
 
 def _find_offsets(tokenizer: Any, messages: Messages) -> np.ndarray:
-    """Where each token begins in the rendered text."""
+    """Return where each token starts in the rendered text."""
     text = render_conversation(tokenizer, messages)
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
     return np.asarray([offset[0] for offset in offsets], np.int64)
 
 
 def _find_contents(tokenizer: Any, messages: Messages) -> tuple[list[Span], list[Span]] | None:
-    """Where what the others and what the assistant said stands in the rendered text; None where it does not
-    stand there word for word."""
+    """Return the spans of the prompts' and of the assistant's contents in the rendered text.
+
+    None if a content isn't there verbatim.
+    """
     text, at = render_conversation(tokenizer, messages), 0
     prompts: list[Span] = []
     answers: list[Span] = []

@@ -1,9 +1,10 @@
-"""Limits for tokenizers, which come with models of strangers: how many tokens they add, how long
-these are and with what ids, that the model has a row for each id, and what a pattern of theirs that goes back
-too often is called.
+"""Limits for tokenizers from untrusted models.
 
-transformers takes the added tokens one by one, at a cost that grows with their square: 200,000 take minutes.
-`tokenizers` gives up a pattern that goes back ten million times at one place of a text, and panics.
+They cover the number, length and ids of added tokens, and that the model has an embedding row for each id;
+errors of a regular expression that backtracks too often are explained.
+
+transformers adds tokens one by one, at quadratic cost: 200,000 take minutes. `tokenizers` gives up on a
+pattern that backtracks ten million times at one position of a text, and panics.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from store.core.errors import ModelError
 
 MAX_ADDED_TOKENS = 20_000
-MAX_CHARACTERS = 10_000  # of an added token
+MAX_CHARACTERS = 10_000  # characters of an added token
 MAX_ID = 2**31
 MAX_MIB = {
     "tokenizer.json": 256,
@@ -27,10 +28,10 @@ MAX_MIB = {
     "added_tokens.json": 32,
     "special_tokens_map.json": 32,
 }
-# Where these files have added tokens: as a list, by their ids, by their names.
+# Keys under which these files have added tokens: as lists, and by id.
 LISTS = ("added_tokens", "extra_special_tokens", "additional_special_tokens")
 DECODER = "added_tokens_decoder"
-# Tokens that a tokenizer puts into texts by itself, by the attributes of transformers.
+# Tokens that a tokenizer inserts by itself, as attributes in transformers.
 SPECIAL_TOKEN_IDS = (
     "bos_token_id",
     "eos_token_id",
@@ -43,7 +44,7 @@ FIX = "Use another model, or repair its tokenizer.json."
 
 
 def check_files(source: str, file_of: Callable[[str, str], Path | None]) -> None:
-    """Raise ModelError for a tokenizer that adds tokens which it may not add, before it is loaded."""
+    """Raise ModelError for a tokenizer with invalid added tokens, before it is loaded."""
     for name in MAX_MIB:
         file = file_of(source, name)
         if file is None:
@@ -56,15 +57,18 @@ def check_files(source: str, file_of: Callable[[str, str], Path | None]) -> None
 
 @functools.lru_cache(maxsize=64)
 def _describe_fault(file: Path, name: str, changed: int, size: int) -> str:
-    """What is wrong with the file; empty where nothing is. changed: so that another one is looked at anew."""
+    """Describe what is wrong with the file; empty if nothing is.
+
+    `changed`: modification time, part of the cache key.
+    """
     if size > MAX_MIB[name] * 2**20:
         return f"has {size / 2**20:,.0f} MiB, over {MAX_MIB[name]}"
     try:
         document = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        return f"is no JSON that can be read: {str(error)[:100]}"
+        return f"is not valid JSON: {str(error)[:100]}"
     if not isinstance(document, dict):
-        return f"is no object, but {type(document).__name__}"
+        return f"is not an object, but {type(document).__name__}"
     try:
         tokens = list(document.items() if name == "added_tokens.json" else _iterate_special_tokens(document))
         vocabulary = _list_vocabulary(document) if name == "tokenizer.json" else ()
@@ -72,26 +76,29 @@ def _describe_fault(file: Path, name: str, changed: int, size: int) -> str:
         return f"has added tokens of another form: {str(error)[:100]}"
     if len(tokens) > MAX_ADDED_TOKENS:
         return (
-            f"adds {len(tokens):,} tokens; up to {MAX_ADDED_TOKENS:,} are taken, as the time to load them"
+            f"adds {len(tokens):,} tokens; up to {MAX_ADDED_TOKENS:,} are allowed, because loading time"
             " grows with the square of their number"
         )
     length = document.get("model_max_length", 0) if name == "tokenizer_config.json" else 0
     if not isinstance(length, int | float):
-        return f"has {str(length)[:40]!r} as model_max_length, which is no number"
+        return f"has {str(length)[:40]!r} as model_max_length, which is not a number"
     wrong = next((why for text, _ in tokens if (why := _describe_token_fault(text))), "")
     return wrong or _describe_id_fault((*vocabulary, *((str(text), number) for text, number in tokens)))
 
 
 def _describe_token_fault(text: object) -> str:
     if not isinstance(text, str):
-        return f"has an added token that is no text, but {type(text).__name__}"
+        return f"has an added token that is not a string, but {type(text).__name__}"
     if len(text) > MAX_CHARACTERS:
-        return f"has an added token of {len(text):,} characters; up to {MAX_CHARACTERS:,} are taken"
+        return f"has an added token of {len(text):,} characters; up to {MAX_CHARACTERS:,} are allowed"
     return ""
 
 
 def _describe_id_fault(tokens: Iterable[tuple[str, object]]) -> str:
-    """Of tokens with their ids, where they have one: ids that are none, and those of two tokens."""
+    """Describe an invalid id, or one shared by two tokens; empty if there is none.
+
+    Ids are optional.
+    """
     named: dict[int, str] = {}
     for text, number in tokens:
         if number is None:
@@ -104,13 +111,13 @@ def _describe_id_fault(tokens: Iterable[tuple[str, object]]) -> str:
 
 
 def _list_vocabulary(document: dict[str, Any]) -> Collection[tuple[str, object]]:
-    """Tokens of a tokenizer.json that are not added, with their ids; none where their places are these."""
+    """Return a tokenizer.json's tokens with ids, without added ones; empty if ids are positions."""
     listed = (document.get("model") or {}).get("vocab")
     return listed.items() if isinstance(listed, dict) else ()
 
 
 def _iterate_special_tokens(document: dict[str, Any]) -> Iterator[tuple[object, object]]:
-    """Tokens with their ids, where they have one."""
+    """Yield tokens with their ids, or None without one."""
     for key in LISTS:
         listed = document.get(key) or []
         for entry in listed.values() if isinstance(listed, dict) and key != LISTS[0] else listed:
@@ -123,10 +130,10 @@ def _iterate_special_tokens(document: dict[str, Any]) -> Iterator[tuple[object, 
 
 
 def check_rows(source: str, tokenizer: Any, rows: int, file_of: Callable[[str, str], Path | None]) -> None:
-    """Raise ModelError where a token has an id for which the model, of so many embeddings, has no row.
+    """Raise ModelError if a token has an id beyond the model's `rows` embedding rows.
 
-    Models cut down to text keep added tokens of images that have none. Those are taken, and a text that has
-    one is refused as it is read.
+    Models reduced to text keep added tokens for images without rows. Those are accepted, and a text that
+    contains one raises when it is encoded.
     """
     beyond = {number: token for token, number in tokenizer.get_vocab().items() if number >= rows}
     spared = tokenizer.added_tokens_decoder.keys() - {getattr(tokenizer, own) for own in SPECIAL_TOKEN_IDS}
@@ -136,15 +143,15 @@ def check_rows(source: str, tokenizer: Any, rows: int, file_of: Callable[[str, s
         raise ModelError(
             f"{name} of {source} gives the token {token!r} the id {number}, and the model has {rows} rows of"
             f" embeddings (vocab_size in its config.json), for the ids 0 to {rows - 1}.",
-            fix="Put the tokenizer that came with this model into the folder, or save the model again after "
-            "model.resize_token_embeddings(len(tokenizer)).",
+            fix="Copy the tokenizer of this model into the folder, or save the model again after"
+            " model.resize_token_embeddings(len(tokenizer)).",
             field="model",
         )
     tokenizer.beyond_rows = beyond
 
 
 def _find_file_with(source: str, token: str, file_of: Callable[[str, str], Path | None]) -> str:
-    """The file that adds a token, else that of the vocabulary."""
+    """Return the file that adds a token, or else that of the vocabulary."""
     there = {name: file for name in MAX_MIB if (file := file_of(source, name))}
     for name, file in there.items():
         document = json.loads(file.read_bytes())
@@ -155,7 +162,7 @@ def _find_file_with(source: str, token: str, file_of: Callable[[str, str], Path 
 
 
 def _refuse_beyond(tokenizer: Any, encoded: Any) -> None:
-    """Raise ModelError for a text with a token for which the model has no row."""
+    """Raise ModelError for a text with a token that has no embedding row."""
     for encoding in encoded.encodings:
         for number in sorted(tokenizer.beyond_rows.keys() & encoding.ids):
             raise ModelError(
@@ -167,8 +174,10 @@ def _refuse_beyond(tokenizer: Any, encoded: Any) -> None:
 
 
 def limit_encoding() -> None:
-    """From now on in this process a tokenizer whose pattern is given up raises ModelError, and one that reads
-    a token for which the model has no row."""
+    """Make encoding in this process raise ModelError for two kinds of texts.
+
+    These are texts at which a pattern is given up, and texts with a token without embedding row.
+    """
     own = PreTrainedTokenizerFast._encode_plus
     if not hasattr(own, "__wrapped__"):
         PreTrainedTokenizerFast._encode_plus = _explain_encoding_errors(own)  # type: ignore[method-assign]
@@ -180,7 +189,7 @@ def _explain_encoding_errors(encode: Callable[..., Any]) -> Callable[..., Any]:
         try:
             encoded = encode(tokenizer, *arguments, **options)
         except BaseException as error:
-            if type(error).__name__ != "PanicException":  # which is no Exception, and has no module to import
+            if type(error).__name__ != "PanicException":  # not an Exception, and not importable
                 raise
             why = " ".join(str(error).split())[:200]
             message = f"The tokenizer of {tokenizer.name_or_path} gave a text up: {why}."

@@ -1,12 +1,13 @@
-"""Conversations that call functions: in the form in which rows store them, and as templates take them.
+"""Conversations with function calls: the form in which rows store them, and the form that templates take.
 
-A row stores turns of {role, content} alone, so that search, digests, filters and recipes see calls as the
-text that they are. Two roles are added: a first turn `tools`, whose content is the JSON list of what may be
-called (`[]` where the file does not say), marks such a conversation; a turn `tool` is what one call gave. An
-answer that calls has the JSON object {"content"?, "tool_calls": [{"id"?, "name", "arguments"}]} for content.
+A row stores turns of {role, content} only, so that search, digests, filters and recipes see calls as plain
+text. Two roles are added: a first turn `tools`, which marks such a conversation, has as its content the JSON
+list of the available functions (`[]` if the file doesn't list them); a turn `tool` is the result of one call.
+An answer with calls has the JSON object {"content"?, "tool_calls": [{"id"?, "name", "arguments"}]} as its
+content.
 
-A template that knows of tools is given schemas and calls as such. For any other they are written out: the
-schemas into the system turn, a call as its JSON, what it gave as a turn of the user.
+A template that supports tools gets schemas and calls as such. For any other they are written out: the schemas
+in the system turn, a call as its JSON, its result as a user turn.
 """
 
 from __future__ import annotations
@@ -29,22 +30,22 @@ HOW_TO_CALL = (
 
 
 class StoredCall(TypedDict):
-    """A call of a function as a row stores it."""
+    """A function call as stored in a row."""
 
     id: NotRequired[str]
     name: str
-    arguments: NotRequired[Any]  # an object of the user's own; of some files its JSON as a text
+    arguments: NotRequired[Any]  # a user-defined object; in some files its JSON as a string
 
 
 class FunctionCall(TypedDict):
-    """The function of a call, as templates and the OpenAI form have it."""
+    """The function of a call, as in templates and in the OpenAI form."""
 
     name: str
-    arguments: Any  # an object for templates, its JSON as a text in the OpenAI form
+    arguments: Any  # an object for templates, its JSON as a string in the OpenAI form
 
 
 class TemplateCall(TypedDict):
-    """A call of a function, as templates and the OpenAI form have it."""
+    """A function call, as in templates and in the OpenAI form."""
 
     id: NotRequired[str]
     type: str
@@ -52,16 +53,16 @@ class TemplateCall(TypedDict):
 
 
 class TemplateTurn(TypedDict):
-    """A turn as a chat template takes it."""
+    """A turn as passed to a chat template."""
 
     role: str
-    content: str | None  # null in the OpenAI form, of an answer that only calls
+    content: str | None  # null in the OpenAI form if an answer only has calls
     tool_calls: NotRequired[list[TemplateCall]]
-    name: NotRequired[str]  # of the function that gave this
+    name: NotRequired[str]  # of the function with this result
     tool_call_id: NotRequired[str]
 
 
-Schema = dict[str, object]  # what says how a function is called: JSON of the user's own
+Schema = dict[str, object]  # description of a function: user-defined JSON
 
 
 class OpenAIRow(TypedDict):
@@ -72,13 +73,13 @@ class OpenAIRow(TypedDict):
 
 
 def format_calls(content: str, calls: Sequence[StoredCall | FunctionCall]) -> str:
-    """A calling answer as it is stored. calls: name, arguments and perhaps id of each."""
+    """Format an answer with calls for storage. calls: name, arguments and optional id of each."""
     answer = {"content": content} if content else {}
     return json.dumps({**answer, "tool_calls": list(calls)}, ensure_ascii=False)
 
 
 def parse_calls(content: str) -> tuple[str, list[StoredCall]] | None:
-    """What `format_calls` made a text of; None for an answer that calls nothing."""
+    """Parse a text from `format_calls`; None for an answer without calls."""
     if not content.startswith("{") or '"tool_calls"' not in content:
         return None
     answer = _parse_object(content) or {}
@@ -88,7 +89,10 @@ def parse_calls(content: str) -> tuple[str, list[StoredCall]] | None:
 
 
 def _parse_object(text: str) -> dict[str, object] | None:
-    """The JSON object that the text is; None for one that no tokenizer takes: with half a character in it."""
+    """Parse the text as a JSON object.
+
+    None if it isn't one, or has a lone surrogate, which no tokenizer accepts.
+    """
     try:
         value = json.loads(text)
         json.dumps(value, ensure_ascii=False).encode()
@@ -98,12 +102,12 @@ def _parse_object(text: str) -> dict[str, object] | None:
 
 
 def has_tools(messages: Sequence[Message]) -> bool:
-    """Whether the conversation is one of those described above."""
+    """Return whether the conversation starts with a `tools` turn."""
     return bool(messages) and messages[0]["role"] == TOOLS
 
 
 def supports_tools(tokenizer: Any) -> bool:
-    """Whether the tokenizer's template renders schemas and calls by itself."""
+    """Return whether the tokenizer's template renders schemas and calls by itself."""
     return _is_tool_template(str(tokenizer.chat_template))
 
 
@@ -113,7 +117,7 @@ def _is_tool_template(template: str) -> bool:
 
     try:
         asked = find_undeclared_names(template)
-    except TemplateError:  # the words must do
+    except TemplateError:  # fall back to a text search
         asked = {TOOLS} if TOOLS in template else set()
     return TOOLS in asked and "tool_calls" in template
 
@@ -121,7 +125,7 @@ def _is_tool_template(template: str) -> bool:
 def prepare_for_template(
     messages: Sequence[Message], native: bool
 ) -> tuple[list[TemplateTurn], list[Schema] | None]:
-    """Messages and schemas for `apply_chat_template`; a conversation without tools comes back as it is."""
+    """Return messages and schemas for `apply_chat_template`; a conversation without tools is unchanged."""
     if not has_tools(messages):
         return [_build_plain_turn(message) for message in messages], None
     schemas = json.loads(messages[0]["content"])
@@ -135,7 +139,7 @@ def _build_plain_turn(message: Message) -> TemplateTurn:
 
 
 def _build_native_turns(messages: Sequence[Message]) -> list[TemplateTurn]:
-    """Turns in the OpenAI form, arguments as objects, which templates write as JSON themselves."""
+    """Build turns in the OpenAI form, with arguments as objects, which templates themselves write as JSON."""
     turns: list[TemplateTurn] = []
     waiting: deque[StoredCall] = deque()
     for message in messages:
@@ -162,7 +166,7 @@ def _build_template_call(call: StoredCall) -> TemplateCall:
 
 
 def _write_out_turns(messages: Sequence[Message], schemas: list[Schema]) -> list[TemplateTurn]:
-    """Turns of system, user and assistant alone."""
+    """Write schemas, calls and results out as system, user and assistant turns."""
     turns: list[TemplateTurn] = []
     if schemas:
         lines = [HOW_TO_CALL, *(json.dumps(schema, ensure_ascii=False) for schema in schemas)]
@@ -179,7 +183,7 @@ def _write_out_turns(messages: Sequence[Message], schemas: list[Schema]) -> list
         elif is_result:
             name = f" of {turn['name']}" if turn.get("name") else ""
             result = f"Result{name}:\n{turn['content']}"
-            if result_before:  # templates want user and assistant in turn
+            if result_before:  # templates require alternating user and assistant turns
                 result = f"{turns.pop()['content']}\n\n{result}"
             turns.append({"role": "user", "content": result})
         else:
@@ -189,7 +193,7 @@ def _write_out_turns(messages: Sequence[Message], schemas: list[Schema]) -> list
 
 
 def build_openai_row(messages: Sequence[Message]) -> OpenAIRow:
-    """The row as {"messages", "tools"?} of the OpenAI form, in which arguments are JSON texts."""
+    """Return the row as {"messages", "tools"?} in the OpenAI form, with arguments as JSON strings."""
     if not has_tools(messages):
         return {"messages": [_build_plain_turn(message) for message in messages]}
     schemas = json.loads(messages[0]["content"])
@@ -205,8 +209,11 @@ def build_openai_row(messages: Sequence[Message]) -> OpenAIRow:
 
 
 def parse_openai_messages(turns: Sequence[Mapping[str, Any]], tools: Sequence[Schema]) -> list[Message]:
-    """The inverse of `openai`, for a conversation that is asked: as a row would store it, so that it is
-    rendered as rows are. Raises ValueError, in a sentence, where results and calls don't belong together."""
+    """Convert a request's OpenAI messages to the stored form, so that they are rendered like rows.
+
+    The inverse of `build_openai_row`. Raises ValueError, with a clear message, if results and calls don't
+    match.
+    """
     rows: list[Message] = [{"role": TOOLS, "content": json.dumps(list(tools), ensure_ascii=False)}]
     waiting: list[str] = []
     results: dict[str, str] = {}
@@ -251,7 +258,7 @@ def _build_stored_call(call: Mapping[str, Any]) -> StoredCall:
 
 
 def read_message_text(content: Any) -> str:
-    """A message's content: a text, or parts of which some are texts; empty where there is none."""
+    """Return a message's content as text: a string, or the joined text parts; empty without any."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else ()

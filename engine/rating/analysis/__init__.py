@@ -1,1 +1,1 @@
-"""Pure: strengths of models, agreement and reliability of raters, planning of rounds."""
+"""Model strengths, rater agreement and reliability, and planning of rounds. Pure functions."""

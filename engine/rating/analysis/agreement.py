@@ -1,8 +1,7 @@
-"""How far two raters, or people and a metric or a judge, agree: Cohen's kappa, and how often they prefer
-the same.
+"""Agreement between two raters, or between people and a metric or judge: Cohen's kappa and preference shares.
 
-Kappa's interval is on a logarithmic scale, over items and raters; of under MIN_COMMON items there is
-none. The unit of uncertainty is the item; both bad names no preference and is left out. Pure.
+The unit of uncertainty is the item. Ratings of "both bad" name no preference and are left out. Pure
+functions.
 """
 
 from __future__ import annotations
@@ -22,16 +21,14 @@ from engine.evaluation.statistics.intervals import Interval
 from engine.rating.analysis.comparisons import Comparisons, PairOutcome, Tally, select_votes
 from engine.rating.analysis.rates import build_clusters
 
-# Cohen's kappa: how far two raters, or a metric and people, agree beyond what their habits explain.
-#
-# 1 - (share that disagrees) / (share that would by chance). The interval is on the scale of its logarithm,
-# where kappa is not bounded by 1, with errors over items (and raters, `clustered.py`) of both shares. Where
-# nobody disagreed yet the share that may is Wilson's. Where both give one answer alone, nothing is expected
-# by chance and kappa is not defined. Of under MIN_COMMON items there is none: of ten its interval left
-# out the truth in 21 of 100 rounds. Pure.
+# Cohen's kappa: 1 - (share of disagreement) / (share of disagreement expected by chance). The interval is
+# computed on the log scale, where kappa is not bounded by 1, with the errors of both shares over items (and
+# raters, `clustered.py`). Where there is no disagreement yet, its share is bounded by Wilson's interval.
+# Where both raters give only one answer, no disagreement is expected by chance and kappa is undefined. There
+# is no kappa below MIN_COMMON items: with ten, the interval missed the true value in 21 of 100 rounds.
 
-MIN_COMMON = 20  # items, under which there is no kappa
-MIN_OTHERS = 8  # of them with another answer than the commonest, likewise
+MIN_COMMON = 20  # minimum number of items for a kappa
+MIN_OTHERS = 8  # minimum number of those with an answer other than the most common one
 
 Floats = NDArray[np.float64]
 
@@ -47,19 +44,24 @@ class Kappa:
 
 
 class PairwiseKappas(NamedTuple):
-    """of_pairs: of some pairs of raters, or of all. pairs: how many have an item in common."""
+    """Kappas of rater pairs.
+
+    `of_pairs` may cover only some of the pairs; `pairs` is the number of pairs with an item in common.
+    """
 
     of_pairs: list[Kappa]
     pairs: int
 
 
 def compute_kappas(comparisons: Comparisons, *, most: int | None = None) -> PairwiseKappas:
-    """Of each two raters with a common item, in the order of raters; of the `most` pairs with most of them
-    where there are more."""
+    """Compute kappa for each pair of raters with a common item, in the order of raters.
+
+    With `most`, only that many pairs with the most common items are computed.
+    """
     rated, outcome = select_votes(comparisons)
     raters = len(rated.raters)
     units, unit = np.unique(rated.unit, return_inverse=True)
-    place = np.full((raters, len(units)), -1, np.int32)  # of each rater's vote on each unit
+    place = np.full((raters, len(units)), -1, np.int32)  # index of each rater's vote on each unit
     place[rated.rater, unit] = np.arange(len(rated))
     given = sparse.csr_array((place >= 0).astype(np.float64))
     common = np.triu((given @ given.T).toarray(), 1)
@@ -82,8 +84,10 @@ def compute_kappas(comparisons: Comparisons, *, most: int | None = None) -> Pair
 def cohen_kappa(
     first: ArrayLike, second: ArrayLike, clusters: RatingClusters | None = None, *, confidence: float = 0.95
 ) -> tuple[Interval, Interval]:
-    """Kappa and the share that agrees, of two answers to each of the same things; without `clusters` each is
-    an item of its own."""
+    """Return kappa and the share of agreement of two answers to each of the same things.
+
+    Without `clusters`, each entry is its own item.
+    """
     answers = np.asarray(first), np.asarray(second)
     n = len(answers[0])
     clusters = clusters or RatingClusters(np.arange(n), np.zeros(n, np.int64))
@@ -94,14 +98,14 @@ def cohen_kappa(
     if (items := math.floor(clusters.effective_items + 1e-9)) < MIN_COMMON:
         why = f"{items} common {'item is' if items == 1 else 'items are'} too few (from {MIN_COMMON} on)"
         if items < clusters.items:
-            why = f"items of so unequal weight say as much as {items} would: too few (from {MIN_COMMON} on)"
+            why = f"items of unequal weight are equivalent to {items}: too few (at least {MIN_COMMON})"
         return Interval(math.nan, None, None, n, why=why), share
     chance, moved, commonest = _compute_chance_agreement(*answers, clusters.shares)
     if chance >= 1:
         why = "both always gave the same answer, so that no disagreement is expected by chance either"
         return Interval(math.nan, None, None, n, why=why), share
     if len(np.unique(answers[0])) == 1 or len(np.unique(answers[1])) == 1:
-        why = "one of the two always gave the same answer, which says nothing of agreement"
+        why = "one of the two always gave the same answer, so agreement is undefined"
         return Interval(0.0, None, None, n, why=why), share
     apart = (1 - share.value) / (1 - chance)
     others = int(((answers[0] != commonest) | (answers[1] != commonest)).sum())
@@ -121,8 +125,9 @@ def cohen_kappa(
 def _compute_chance_agreement(
     first: NDArray[np.generic], second: NDArray[np.generic], weight: Floats
 ) -> tuple[float, Floats, object]:
-    """The share that would agree by chance, by how much each entry moves it (times n), and the commonest
-    answer."""
+    """Return the agreement expected by chance, the influence of each entry on it (times n), and the most
+    common answer.
+    """
     labels, place = np.unique(np.concatenate([first, second]), return_inverse=True)
     mine, other = place[: len(first)], place[len(first) :]
     shares = [np.bincount(places, weight, len(labels)) for places in (mine, other)]
@@ -132,21 +137,21 @@ def _compute_chance_agreement(
     return chance, moved, commonest
 
 
-# A metric, or a judge, held against people: how often it prefers what they prefer.
-#
-# A cheap measure may stand for people where it agrees with them as well as they do with each other, so that
-# figure stands beside it, from the same items. The unit of uncertainty is the item. Ratings that both are bad
-# name no preference and are left out; a metric's tie agrees with a tie alone. Each item and pair counts once,
-# or as its chance to be rated says. Pure.
+# A cheap measure can replace people where it agrees with them as well as they agree with each other, so the
+# agreement between people is reported beside it, for the same items. A metric's tie agrees only with a tie.
+# Each item and pair counts once, or by the inverse of its sampling probability.
 
 PreferenceFunction = Callable[[str, str, str], float | None]
 
 
 @dataclass(frozen=True)
 class HumanAgreement:
-    """share: of people's votes that the measure agrees with, kappa: beyond chance; decided: the same share
-    where people's vote and the measure both prefer one. between_people: how often two people agree, on items
-    with two votes or more. missing: votes on what the measure says nothing of."""
+    """Agreement of a metric or judge with people.
+
+    share: share of people's votes that the measure agrees with. kappa: agreement beyond chance. decided: the
+    same share where both the vote and the measure prefer one answer. between_people: how often two people
+    agree, on items with two or more votes. missing: number of votes for which the measure has no value.
+    """
 
     name: str
     share: Interval
@@ -160,8 +165,11 @@ class HumanAgreement:
 def measure_human_agreement(
     name: str, comparisons: Comparisons, prefers: PreferenceFunction
 ) -> HumanAgreement:
-    """`prefers(item, first, second)`: above 0 where the measure prefers the first system's answer, below
-    where the second's, 0 for a tie, None or NaN where it says nothing."""
+    """Measure how often a metric or judge agrees with people's votes.
+
+    `prefers(item, first, second)` returns a value above 0 where the measure prefers the first system's
+    answer, below 0 where it prefers the second's, 0 for a tie, and None or NaN where it has no value.
+    """
     rated, outcome = select_votes(comparisons)
     sound = outcome != PairOutcome.BOTH_BAD
     rated, outcome = rated.take(sound), outcome[sound]
@@ -184,8 +192,11 @@ def measure_human_agreement(
 
 
 def estimate_inter_rater_agreement(rated: Comparisons, outcome: NDArray[np.int64]) -> Interval:
-    """How often two people who voted on the same agree: the mean over items and pairs of the share of pairs
-    of votes that are alike, with an interval over items."""
+    """Estimate how often two people who voted on the same item and pair agree.
+
+    The estimate is the mean over items and pairs of the share of vote pairs that are equal, with an interval
+    over items.
+    """
     tally = Tally.of(rated, outcome)
     n = tally.counts.sum(axis=1)
     several = n >= 2

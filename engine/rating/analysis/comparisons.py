@@ -1,9 +1,8 @@
-"""Comparisons of two answers by people, as arrays, and the votes that raters cast on the same two
-answers.
+"""People's comparisons of two answers, as arrays, and the votes derived from them.
 
-What does not fit is refused with a ValueError that names the field and the entry, so that everything
-behind this file may rely on it. Sides are kept as shown; a vote has them taken away, and a rater has one
-vote on each item and pair. Pure.
+Invalid input raises a ValueError that names the field and the entry, so callers can rely on the arrays.
+Comparisons keep the sides as shown (left is what was shown as A); votes don't have sides, and each rater has
+one vote per item and pair. Systems, raters and items are indices into tuples of names. Pure functions.
 """
 
 from __future__ import annotations
@@ -17,20 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# Comparisons of two answers by people, as arrays.
-#
-# A rating names its item (the prompt), its rater and the systems that were shown; systems, raters and items
-# are places in tuples of names. What does not fit is refused with a ValueError that names the field and the
-# entry, so that everything behind this file may rely on it. `of` takes names and lists. A comparison knows
-# sides (left is what was shown as A); whoever asks which system won asks `signs`. Pure.
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 
 class PairOutcome(IntEnum):
-    """Of a comparison: the left answer is better, the right one, neither, or neither is any good."""
+    """Outcome of a comparison: left is better, right is better, tie, or both are bad."""
 
     LEFT = 0
     RIGHT = 1
@@ -47,14 +39,17 @@ OUTCOMES_BY_NAME = {
 
 
 class NameIndex(NamedTuple):
-    """Names, each once in the order in which they come, and of each entry the place of its name."""
+    """Unique names in order of first occurrence, and the index of each entry's name."""
 
     names: tuple[str, ...]
     places: Ints
 
 
 def index_names(entries: Sequence[Any], names: Sequence[str] | None = None) -> NameIndex:
-    """The names among `entries`; given ones come first, and then no other name is allowed."""
+    """Index the names in `entries`.
+
+    If `names` is given, it determines the order, and any other name raises ValueError.
+    """
     known_names = list(dict.fromkeys(str(entry) for entry in (entries if names is None else names)))
     place_of = {name: place for place, name in enumerate(known_names)}
     try:
@@ -64,7 +59,7 @@ def index_names(entries: Sequence[Any], names: Sequence[str] | None = None) -> N
     return NameIndex(tuple(known_names), np.array(places, np.int64))
 
 
-MAX_UNEVEN = 0.5  # a pair shown three times this way and once the other
+MAX_UNEVEN = 0.5  # e.g. a pair shown three times in one order and once in the other
 ENTRY_FIELDS = (
     "left", "right", "outcome", "item", "rater",
     "seconds", "repeat", "adjudication", "differences", "weights", "preference",
@@ -73,16 +68,16 @@ ENTRY_FIELDS = (
 
 @dataclass(frozen=True)
 class Comparisons:
-    """Comparisons of two answers, one entry a rating, in the order in which they were made.
+    """Comparisons of two answers, one entry per rating, in the order in which they were made.
 
-    left, right: places in `systems`. repeat: the second, swapped showing of a pair, which counts for the
-    rater's consistency and for nothing else. adjudication: asked for because earlier votes part: it settles
-    its item and counts in no figure, as items in dispute would weigh more. seconds: NaN where not measured.
-    differences [n, covariates]: left minus right. weights: 1 / chance of the item to be rated at all, where
-    not all had the same. preference: how much a decided vote is for the left side, 0 to 1, where it is not
-    whole; NaN where it is. Strengths, win rates and means take such a vote in parts; agreement, what a rater
-    is like and what the side does go by the side that it names. by_vote: figures are of votes, as published
-    leaderboards are, and not of items, however many voted on each.
+    left, right: indices into `systems`. repeat: the second, swapped presentation of a pair, used only for the
+    rater's consistency. adjudication: requested because earlier votes disagree; it settles its item and is
+    excluded from all statistics, since disputed items would be overweighted. seconds: NaN where not measured.
+    differences [n, covariates]: left minus right. weights: 1 / probability that the item was selected for
+    rating, if probabilities differ. preference: weight of a decided vote toward the left side, 0 to 1, if the
+    vote is fractional; NaN if it isn't. Strengths, win rates and means use fractional votes; agreement, rater
+    statistics and side effects use the side that the vote names. by_vote: statistics are over votes, as in
+    published leaderboards, and not over items regardless of their number of votes.
     """
 
     systems: tuple[str, ...]
@@ -141,7 +136,10 @@ class Comparisons:
         systems: Sequence[str] | None = None,
         **more: Any,
     ) -> Comparisons:
-        """From names. `outcome` of each: "left", "right", "tie" or "both_bad"; `systems`: their order."""
+        """Create comparisons from names.
+
+        Each `outcome` is "left", "right", "tie" or "both_bad"; `systems` sets the order of the systems.
+        """
         names = index_names([*left, *right], systems)
         if wrong := [word for word in outcome if word not in OUTCOMES_BY_NAME]:
             raise ValueError(f"outcome: {wrong[0]!r} is none of {', '.join(OUTCOMES_BY_NAME)}.")
@@ -165,19 +163,20 @@ class Comparisons:
 
     @property
     def fresh(self) -> Bools:
-        """All but repeats."""
+        """Mask of comparisons that aren't repeats."""
         fresh: Bools = np.ones(len(self), bool) if self.repeat is None else ~self.repeat
         return fresh
 
     @property
     def counted(self) -> Bools:
-        """What figures rest on: neither repeats nor adjudication."""
+        """Mask of comparisons used in statistics: neither repeats nor adjudication."""
         return self.fresh if self.adjudication is None else self.fresh & ~self.adjudication
 
     @property
     def vote_weights(self) -> Floats:
-        """With which each item and pair counts once, or as often as its chance says, however many voted;
-        with `by_vote` each vote does."""
+        """Weights with which each item and pair counts once (or by its sampling weight), regardless of its
+        number of votes; with `by_vote`, each vote counts once.
+        """
         if self.by_vote:
             return np.ones(len(self)) if self.weights is None else self.weights
         _, place, votes = np.unique(self.unit, return_inverse=True, return_counts=True)
@@ -186,44 +185,48 @@ class Comparisons:
 
     @property
     def signs(self) -> Floats:
-        """1 where the left side won, -1 where the right one did, else 0; of a vote in parts, their
-        difference."""
+        """1 where the left side won, -1 where the right side won, else 0; for fractional votes, left minus
+        right.
+        """
         signs: Floats = np.array([1.0, -1.0, 0.0, 0.0])[self.outcome]
         return signs if self.preference is None else np.where(self.soft, 2 * self.preference - 1, signs)
 
     @property
     def soft(self) -> Bools:
-        """Decided votes that are in parts for either side."""
+        """Mask of decided votes that are fractional."""
         nothing = np.zeros(len(self), bool)
         return nothing if self.preference is None else np.isfinite(self.preference)
 
     @property
     def lower(self) -> Ints:
-        """Of each comparison the system that comes first in `systems`."""
+        """The system of each comparison that comes first in `systems`."""
         return np.minimum(self.left, self.right)
 
     @property
     def upper(self) -> Ints:
-        """The other one."""
+        """The system of each comparison that comes second in `systems`."""
         return np.maximum(self.left, self.right)
 
     @property
     def outcome_in_order(self) -> Ints:
-        """The outcomes as if the lower system had always been shown left."""
+        """Outcomes as if the lower system had always been shown left."""
         swapped = (self.left > self.right) & (self.outcome < PairOutcome.TIE)
         return np.where(swapped, 1 - self.outcome, self.outcome)
 
     @property
     def unit(self) -> Ints:
-        """The same number for ratings of the same item and the same two systems."""
+        """Id of each comparison's item and pair of systems, equal for ratings of the same item and
+        systems.
+        """
         return np.ravel_multi_index(
             (self.item, self.lower, self.upper), (max(1, len(self.items)), *[max(1, len(self.systems))] * 2)
         ).astype(np.int64)
 
     @property
     def stood_on_one_side(self) -> bool:
-        """Whether the two of a pair stood left so unequally often, in decided votes, that a side says nothing
-        of whoever chose it, but of the model that stood there."""
+        """Whether the sides of each pair are so unbalanced in decided votes that the side can't be separated
+        from the model shown there.
+        """
         decided = self.take(self.outcome < PairOutcome.TIE)
         pairs, of_pair = np.unique(decided.lower * len(self.systems) + decided.upper, return_inverse=True)
         lower_left = np.where(decided.left == decided.lower, 1, -1)
@@ -231,20 +234,20 @@ class Comparisons:
         return bool(uneven > MAX_UNEVEN)
 
     def of_pair(self, first: int, second: int) -> Bools:
-        """Comparisons of these two systems."""
+        """Return the mask of comparisons between these two systems."""
         chosen: Bools = (self.lower == min(first, second)) & (self.upper == max(first, second))
         return chosen
 
     def take(self, chosen: Bools | Ints) -> Comparisons:
-        """These alone, in this order; names of systems, raters and items stay."""
-        taken = copy(self)  # not checked anew: what fits, fits in part
+        """Select comparisons by mask or index; the names of systems, raters and items are unchanged."""
+        taken = copy(self)  # not validated again: a subset of valid entries is valid
         for name in ENTRY_FIELDS:
             if (values := getattr(self, name)) is not None:
                 object.__setattr__(taken, name, values[chosen])
         return taken
 
     def place_of(self, system: str) -> int:
-        """The place of a system. Raises ValueError for none of them."""
+        """Return the index of a system. Raises ValueError if it is unknown."""
         if system not in self.systems:
             raise ValueError(f"{system!r} is none of {', '.join(self.systems)}.")
         return self.systems.index(system)
@@ -279,24 +282,25 @@ def _check_covariates(names: tuple[str, ...], differences: Floats | None, n: int
 
 
 def compute_length_difference(left: ArrayLike, right: ArrayLike) -> Floats:
-    """Difference of the logarithms of lengths, left minus right; an empty answer counts as one character."""
+    """Return the difference of log lengths, left minus right; an empty answer counts as one character."""
     logs = [np.log(np.maximum(1.0, np.asarray(lengths, np.float64))) for lengths in (left, right)]
     return logs[0] - logs[1]
 
 
-# What raters said of the same two answers to the same item, and where they part.
-#
-# Sides are taken away first, as A by one rater and B by another may be the same answer: a vote names the
-# system that comes first in the round's list, the other, a tie, or that both are bad. A rater has one vote
-# on each item and pair. Adjudication is no vote here, but where items in dispute are listed. Pure.
+# Votes ignore sides, as A for one rater and B for another may be the same answer: a vote names the system
+# that comes first in the round's list, the other system, a tie, or that both are bad. Adjudication counts as
+# a vote only in the list of disputed items.
 
-FIRST, _, TIE, BOTH_BAD = range(4)  # of a vote; 1 is for the second
+FIRST, _, TIE, BOTH_BAD = range(4)  # values of a vote; 1 stands for the second system
 KINDS = 4
 
 
 def select_votes(comparisons: Comparisons, *, adjudicated: bool = False) -> tuple[Comparisons, Ints]:
-    """Comparisons that count but for a rater's second rating of the same, and of each its vote; with those
-    that settled a dispute where `adjudicated`."""
+    """Return the counted comparisons, one per rater, item and pair, and the vote of each.
+
+    A rater's later ratings of the same item and pair are dropped. With `adjudicated`, ratings that settled a
+    dispute are included.
+    """
     rated = comparisons.take(comparisons.fresh if adjudicated else comparisons.counted)
     _, first_time = np.unique(rated.unit * (len(rated.raters) + 1) + rated.rater, return_index=True)
     chosen = np.zeros(len(rated), bool)
@@ -307,8 +311,11 @@ def select_votes(comparisons: Comparisons, *, adjudicated: bool = False) -> tupl
 
 @dataclass(frozen=True)
 class Tally:
-    """Votes on each item and pair [units, KINDS], in the order of first votes; `lower` and `upper` are the
-    systems of a pair; unit: of each vote; weight: of the item, 1 / its chance to be rated."""
+    """Vote counts per item and pair [units, KINDS], in the order of first votes.
+
+    lower, upper: systems of the pair. unit: index of each vote's unit. weight: 1 / probability that the item
+    was selected for rating.
+    """
 
     item: Ints
     lower: Ints
@@ -319,7 +326,7 @@ class Tally:
 
     @classmethod
     def of(cls, rated: Comparisons, outcome: Ints) -> Tally:
-        """Of what `votes` gives."""
+        """Count the votes that `select_votes` returns."""
         _, first_vote, unit = np.unique(rated.unit, return_index=True, return_inverse=True)
         counts = np.zeros((len(first_vote), KINDS))
         np.add.at(counts, (unit, outcome), 1)
@@ -332,7 +339,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class DisputedItem:
-    """An item on which people part: entropy of its votes in bits, and the votes by what they name."""
+    """Item on which raters disagree, with the entropy of its votes in bits and the vote counts by choice."""
 
     item: str
     first: str
@@ -343,8 +350,10 @@ class DisputedItem:
 
 
 def find_disputed_items(comparisons: Comparisons) -> list[DisputedItem]:
-    """Items and pairs with two votes or more that are not all the same, most disputed first: by entropy, and
-    among equals by the number of votes."""
+    """Return items and pairs with at least two votes that aren't all equal, most disputed first.
+
+    Items are sorted by entropy, then by number of votes.
+    """
     rated, outcome = select_votes(comparisons, adjudicated=True)
     tally = Tally.of(rated, outcome)
     n = tally.counts.sum(axis=1)

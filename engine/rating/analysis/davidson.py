@@ -1,10 +1,11 @@
-"""Strengths of systems from counts of outcomes: Bradley and Terry's model with ties after Davidson (1970).
+"""Bradley-Terry model with ties (Davidson 1970): strengths of systems from outcome counts.
 
-With d the strength of the left system less that of the right one, and of covariates what they add to it, the
-left one wins, the right one wins and neither does in proportions e^(d/2) : e^(-d/2) : nu. A tie is an outcome
-of its own: counted as half a win either way it shrinks strengths. The likelihood is concave; Newton's steps
-are taken for many sets of counts at once. A row names two of perhaps many systems, so that its products with
-itself are nearly all 0 and kept sparse. A ridge of 1e-5 keeps a system finite that always wins. Pure.
+With d the strength of the left system minus that of the right one, plus the contribution of covariates, a
+left win, a right win and a tie occur in proportions e^(d/2) : e^(-d/2) : nu. A tie is an outcome of its own:
+counting it as half a win for each side would shrink strengths. The likelihood is concave and is maximized by
+Newton's method for many sets of counts at once. A design row names two of possibly many systems, so its outer
+product is mostly zeros and is stored sparse. A ridge of 1e-5 keeps the strength of a system that always wins
+finite. Pure functions.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from scipy import sparse
 
 RIDGE = 1e-5
 STEPS, CONVERGED = 100, 1e-7
-MAX_STEP = 2.0  # step, in any one parameter
+MAX_STEP = 2.0  # largest step in any parameter
 HALVINGS = 8
-SAFE_STEP = 0.5  # a step that is no longer needs no look at the likelihood
-MAX_LOG_ODDS = 80.0  # log odds, beyond which nothing differs
+SAFE_STEP = 0.5  # steps up to this length don't need a likelihood check
+MAX_LOG_ODDS = 80.0  # log odds are clipped here; probabilities don't change beyond
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -29,20 +30,23 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Design:
-    """What a row of counts is of: x [rows, k] multiplies the k coefficients into d; `penalty` [k] is the
-    inverse variance of the normal prior about 0 of each."""
+    """Design matrix of the rows of counts.
+
+    x [rows, k] multiplies the k coefficients to give d; `penalty` [k] is the inverse variance of each
+    coefficient's normal prior around 0.
+    """
 
     x: Floats
     penalty: Floats
 
     @cached_property
     def rows(self) -> sparse.csr_array:
-        """x, without its zeros."""
+        """x as a sparse matrix."""
         return sparse.csr_array(self.x)
 
     @cached_property
     def products(self) -> sparse.csr_array:
-        """x times x' of each row [rows, k * k]."""
+        """Outer product x x' of each row, flattened [rows, k * k]."""
         rows, k = self.x.shape
         lengths = np.diff(self.rows.indptr)
         most = int(lengths.max(initial=0))
@@ -58,14 +62,14 @@ class Design:
 
 @dataclass(frozen=True)
 class Fit:
-    """coefficients [sets, k], and log nu [sets]."""
+    """Fitted coefficients [sets, k] and log nu [sets]."""
 
     coefficients: Floats
     log_nu: Floats
 
 
 def compute_probabilities(d: Floats, log_nu: Floats) -> Floats:
-    """Of the left one's win, the right one's, and a tie [..., 3]."""
+    """Return the probabilities of a left win, a right win and a tie [..., 3]."""
     logits = np.stack(np.broadcast_arrays(d / 2, -d / 2, log_nu), axis=-1)
     logits -= logits.max(axis=-1, keepdims=True)
     odds = np.exp(logits)
@@ -74,7 +78,7 @@ def compute_probabilities(d: Floats, log_nu: Floats) -> Floats:
 
 
 def _compute_lead_and_ties(d: Floats, log_nu: Floats) -> tuple[Floats, Floats]:
-    """The chance of the left one's win less that of the right one's, and that of a tie."""
+    """Return the probability of a left win minus that of a right win, and the probability of a tie."""
     left = np.exp(np.clip(d, -MAX_LOG_ODDS, MAX_LOG_ODDS) / 2)
     right, nu = 1 / left, np.exp(np.clip(log_nu, -MAX_LOG_ODDS, MAX_LOG_ODDS))
     whole = left + right + nu
@@ -82,19 +86,22 @@ def _compute_lead_and_ties(d: Floats, log_nu: Floats) -> tuple[Floats, Floats]:
 
 
 def fit(design: Design, counts: Floats, start: Fit | None = None, *, converged: float = CONVERGED) -> Fit:
-    """The most likely coefficients of each set of counts [sets, rows, 3]: wins of the left system, of the
-    right one, ties. They need not be whole numbers."""
+    """Return the maximum-likelihood coefficients for each set of counts.
+
+    Counts [sets, rows, 3] are wins of the left system, wins of the right one, and ties; they need not be
+    integers.
+    """
     sets, k = len(counts), design.x.shape[1]
     theta = np.zeros((sets, k + 1))
     if start is not None:
-        theta[:, :k], theta[:, k] = start.coefficients, start.log_nu  # one for all sets, or one each
+        theta[:, :k], theta[:, k] = start.coefficients, start.log_nu  # one start for all sets, or one per set
     penalty = np.append(design.penalty, RIDGE)
     going = np.arange(sets)
     for _ in range(STEPS):
         part = counts if len(going) == sets else counts[going]
         step = _compute_newton_step(design, part, theta[going], penalty)
         far = np.abs(step).max(axis=1)
-        long = np.flatnonzero(far > SAFE_STEP)  # elsewhere a whole step can't lose
+        long = np.flatnonzero(far > SAFE_STEP)  # a shorter full step can't decrease the likelihood
         if len(long):
             step[long] *= _halve_steps(design, part[long], theta[going[long]], step[long], penalty)[:, None]
         theta[going] += step
@@ -105,7 +112,7 @@ def fit(design: Design, counts: Floats, start: Fit | None = None, *, converged: 
 
 
 def _compute_newton_step(design: Design, counts: Floats, theta: Floats, penalty: Floats) -> Floats:
-    """Newton's step for each set, no longer than LONGEST."""
+    """Return the Newton step for each set, limited to MAX_STEP."""
     gradient, information = compute_derivatives(design, counts, theta, penalty)
     step = np.linalg.solve(information, gradient[..., None])[..., 0]
     step /= np.maximum(1.0, np.abs(step).max(axis=1) / MAX_STEP)[:, None]
@@ -115,7 +122,7 @@ def _compute_newton_step(design: Design, counts: Floats, theta: Floats, penalty:
 def compute_derivatives(
     design: Design, counts: Floats, theta: Floats, penalty: Floats
 ) -> tuple[Floats, Floats]:
-    """The gradient [sets, k + 1] and the information [sets, k + 1, k + 1] of the penalised likelihood."""
+    """Return the gradient [sets, k + 1] and information [sets, k + 1, k + 1] of the penalized likelihood."""
     k = design.x.shape[1]
     total = counts.sum(axis=2)
     lead, tied = _compute_lead_and_ties(theta[:, :k] @ design.rows.T, theta[:, k:])
@@ -132,7 +139,7 @@ def compute_derivatives(
 
 
 def _assemble_information(of_strengths: Floats, across: Floats, of_ties: Floats) -> Floats:
-    """From its parts [sets, k * k], [sets, k] and [sets]."""
+    """Assemble the information matrix from its blocks [sets, k * k], [sets, k] and [sets]."""
     sets, k = across.shape
     information = np.empty((sets, k + 1, k + 1))
     information[:, :k, :k] = of_strengths.reshape(sets, k, k)
@@ -142,14 +149,16 @@ def _assemble_information(of_strengths: Floats, across: Floats, of_ties: Floats)
 
 
 def _evaluate_fit(design: Design, fitted: Fit) -> tuple[Floats, Floats]:
-    """The lead and the chance of a tie of each row, at the one fit."""
+    """Return the lead and the tie probability of each row for a single fit."""
     lead, tied = _compute_lead_and_ties(fitted.coefficients[:1] @ design.rows.T, fitted.log_nu[:1, None])
     return lead[0], tied[0]
 
 
 def compute_information_of_sets(design: Design, totals: sparse.csr_array, fitted: Fit) -> Floats:
-    """The information of each set [sets, k + 1, k + 1], without the prior's, all at the one `fitted`;
-    totals [sets, rows]: how many ratings of each row."""
+    """Return the information of each set [sets, k + 1, k + 1] at `fitted`, without the prior's.
+
+    `totals` [sets, rows] is the number of ratings of each row.
+    """
     lead, tied = _evaluate_fit(design, fitted)
     return _assemble_information(
         (totals.multiply((1 - tied - lead * lead) / 4) @ design.products).toarray(),
@@ -159,7 +168,7 @@ def compute_information_of_sets(design: Design, totals: sparse.csr_array, fitted
 
 
 def _halve_steps(design: Design, counts: Floats, theta: Floats, step: Floats, penalty: Floats) -> Floats:
-    """The part of each step to take: one that loses likelihood is halved."""
+    """Return the fraction of each step to take, halved while the step decreases the likelihood."""
     reached = _compute_log_likelihood(design, counts, theta, penalty)
     length = np.ones(len(theta))
     for _ in range(HALVINGS):
@@ -182,10 +191,12 @@ def _compute_log_likelihood(design: Design, counts: Floats, theta: Floats, penal
 
 
 def compute_scores(design: Design, fitted: Fit, rows: Ints, outcomes: Ints) -> Floats:
-    """The gradient of the likelihood of each rating [ratings, k + 1]; `rows` of the design, `outcomes` 0, 1
-    or 2."""
+    """Return the log-likelihood gradient of each rating [ratings, k + 1].
+
+    `rows` are indices into the design; `outcomes` are 0, 1 or 2.
+    """
     lead, tied = _evaluate_fit(design, fitted)
-    cells = np.empty((len(design.x), 3, design.x.shape[1] + 1))  # few, of which ratings are drawn
+    cells = np.empty((len(design.x), 3, design.x.shape[1] + 1))  # few cells; ratings index into them
     for outcome, sign in enumerate((1.0, -1.0, 0.0)):
         cells[:, outcome, :-1] = ((sign - lead) / 2)[:, None] * design.x
         cells[:, outcome, -1] = (outcome == 2) - tied
@@ -194,8 +205,10 @@ def compute_scores(design: Design, fitted: Fit, rows: Ints, outcomes: Ints) -> F
 
 
 def compute_information(design: Design, counts: Floats, fitted: Fit) -> Floats:
-    """Of the penalised likelihood at `fitted` [k + 1, k + 1]; `counts` [rows, 3] are those that it was fitted
-    to."""
+    """Return the information of the penalized likelihood at `fitted` [k + 1, k + 1].
+
+    `counts` [rows, 3] are those it was fitted to.
+    """
     theta = np.append(fitted.coefficients[0], fitted.log_nu[0])[None]
     whole: Floats = compute_derivatives(design, counts[None], theta, np.append(design.penalty, RIDGE))[1][0]
     return whole

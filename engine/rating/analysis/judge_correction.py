@@ -1,10 +1,9 @@
-"""A judge's figure corrected by people who rated a part: of a mean, of a share of good answers, by
-version.
+"""Correct a judge's estimate with people's ratings of a sample: means and pass rates, overall or by version.
 
-It is right whatever the judge is like; a good judge only narrows the interval. Means by
-prediction-powered inference with a tuned weight (Angelopoulos 2023, PPI++ 2024); shares by strata of the
-judge's answers, with Wilson's intervals. The rated ones must be drawn by chance, else weighted by 1 / it.
-Pure.
+The result is unbiased regardless of the judge's quality; a good judge only narrows the interval. Means use
+prediction-powered inference with a tuned weight (Angelopoulos et al. 2023; PPI++ 2024); pass rates stratify
+by the judge's verdict, with Wilson's intervals. Rated items must be sampled at random, or else be weighted by
+1 / their probability. Pure functions.
 """
 
 from __future__ import annotations
@@ -21,28 +20,28 @@ from scipy import special
 from engine.evaluation.statistics.intervals import Interval
 from store.core.monitoring_schemas import CorrectionRound, JudgedAnswer
 
-# A judge's figure of a whole set, corrected by the people who rated a part of it.
-#
-# Prediction-powered inference (Angelopoulos et al. 2023): weight times the judge's mean over all items,
-# plus the mean of people less weight times the judge over the rated ones. It is right whatever the judge is
-# like; a good judge only makes the interval narrower. The weight is the slope of people on judge
-# (power-tuned, PPI++ 2024), so that a judge that knows nothing costs nothing. What is unsure is the
-# people's part by a jackknife over the rated items, slope included, with Student's t, and the judge's part
-# by the spread over all items. Items must be rated by chance; where some were likelier, `weights` are 1 /
-# their chance. Where nearly all rated items have one value too little is seen of the others for an
-# interval, which left out up to 12 of 100 truths. Pure.
+# Prediction-powered inference: weight times the judge's mean over all items, plus the mean of people minus
+# weight times the judge over the rated items. The weight is the slope of people on judge (power-tuned), so an
+# uninformative judge costs nothing. The standard error combines a jackknife over the rated items (slope
+# included, with Student's t) and the judge's variance over all items. If some items were likelier to be
+# rated, `weights` are 1 / their probability. If nearly all rated items have the same value, too few others
+# are seen for an interval, which then missed up to 12 of 100 true values.
 
-MIN_ITEMS = 20  # rated by people
-MIN_OTHERS = 8  # of them with another value than the commonest
-EPSILON = 1e-6  # of the error of people alone
+MIN_ITEMS = 20  # minimum number of items rated by people
+MIN_OTHERS = 8  # minimum number of those with a value other than the most common one
+EPSILON = 1e-6  # relative to the standard error of people alone
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class CorrectedEstimate:
-    """corrected: the figure of the whole set; people: of the rated items alone; judge: the judge's own, not
-    corrected; weight: of the judge. gain: how many times as many ratings would say as much without it."""
+    """Corrected mean of a judged set.
+
+    corrected: estimate for the whole set. people: estimate from the rated items only. judge: the judge's
+    uncorrected mean. weight: the judge's weight. gain: factor by which the number of ratings would have to
+    grow for the same precision without the judge.
+    """
 
     corrected: Interval
     people: Interval
@@ -56,16 +55,18 @@ class CorrectedEstimate:
 def correct_judge(
     judge: ArrayLike, people: ArrayLike, *, weights: ArrayLike | None = None, confidence: float = 0.95
 ) -> CorrectedEstimate:
-    """Of each item what the judge says, and what people say (the mean of several), NaN where nobody rated it.
-    Of two systems give differences (or preferences): the figure is their mean.
+    """Correct the judge's mean with people's ratings.
 
-    Raises ValueError for unequal lengths, or an item that the judge says nothing of.
+    `judge` has one value per item; `people` has the mean of people's ratings, NaN for unrated items. To
+    compare two systems, pass differences (or preferences); the estimate is their mean.
+
+    Raises ValueError for unequal lengths, or for an item without a judge value.
     """
     said_by_judge, by_people = np.asarray(judge, np.float64), np.asarray(people, np.float64)
     if said_by_judge.shape != by_people.shape or said_by_judge.ndim != 1:
         raise ValueError(f"{said_by_judge.shape} and {by_people.shape} are not one value an item each.")
     if len(wrong := np.flatnonzero(~np.isfinite(said_by_judge))):
-        raise ValueError(f"judge: item {wrong[0]} has no finite number; leave out what was not judged.")
+        raise ValueError(f"judge: item {wrong[0]} has no finite number; exclude items that were not judged.")
     rated = np.isfinite(by_people)
     weight = np.ones(len(rated)) if weights is None else np.asarray(weights, np.float64)
     own = float(said_by_judge.mean()) if len(rated) else math.nan
@@ -88,7 +89,7 @@ def correct_judge(
     figure = some.figure(own, slope)
     error = some.jackknife(own, None)
     of_judge = slope * slope * float(said_by_judge.var(ddof=1)) / len(rated)
-    if not slope or error <= EPSILON * (alone.se or 0.0):  # nothing is seen of what the judge gets wrong
+    if not slope or error <= EPSILON * (alone.se or 0.0):  # no judge error was observed
         return CorrectedEstimate(alone, alone, own, 0.0, n, len(rated), 1.0)
     whole = _compute_t_interval(figure, error, of_judge, n - 2, n, confidence)
     gain = ((alone.se or 0.0) / whole.se) ** 2 if whole.se else 1.0
@@ -98,11 +99,12 @@ def correct_judge(
 def _compute_t_interval(
     value: float, error: float, of_judge: float, degrees: int, n: int, confidence: float
 ) -> Interval:
-    """With Student's t for the part of the rated items and the normal quantile for that of all (Welch's
-    degrees of freedom)."""
+    """Interval with Student's t for the error from rated items and the normal quantile for the error from all
+    items (Welch's degrees of freedom).
+    """
     whole = math.sqrt(error * error + of_judge)
     if not whole:
-        return Interval(value, None, None, n, why=f"people say the same of all {n:,} rated items")
+        return Interval(value, None, None, n, why=f"all raters agree on all {n:,} rated items")
     welch = whole**4 / (error**4 / degrees)
     half = whole * float(special.stdtrit(max(1.0, welch), (1 + confidence) / 2))
     return Interval(value, value - half, value + half, n, whole)
@@ -110,7 +112,7 @@ def _compute_t_interval(
 
 @dataclass(frozen=True)
 class _RatedItems:
-    """Judge, people and weight of the rated items."""
+    """Judge values, people's values and weights of the rated items."""
 
     judge: Floats
     people: Floats
@@ -118,22 +120,21 @@ class _RatedItems:
 
     @property
     def sums(self) -> Floats:
-        """Of weights, judge, people, judge squared, judge times people; of each item [items, 5]."""
+        """Weighted 1, judge, people, judge squared and judge times people of each item [items, 5]."""
         j, y = self.judge, self.people
         return self.weight[:, None] * np.column_stack([np.ones(len(j)), j, y, j * j, j * y])
 
     def slope(self) -> float:
-        """Of people on judge."""
+        """Return the regression slope of people on judge."""
         return float(_fit_slopes(self.sums.sum(axis=0)[None])[0])
 
     def figure(self, own: float, slope: float = 0.0) -> float:
-        """What people say, moved along the slope to the judge's mean of all items."""
+        """Return people's mean, adjusted along the slope to the judge's mean over all items."""
         weights, judge, people = self.sums.sum(axis=0)[:3]
         return float(people / weights + slope * (own - judge / weights))
 
     def jackknife(self, own: float | None, slope: float | None) -> float:
-        """The standard error of that, with each item left out in turn; the slope is fitted again where none
-        is given."""
+        """Return the jackknife standard error of `figure`; the slope is refitted if `slope` is None."""
         n, rest = len(self.judge), self.sums.sum(axis=0) - self.sums
         slopes = _fit_slopes(rest) if slope is None else np.full(n, slope)
         left_out = rest[:, 2] / rest[:, 0] + slopes * ((own or 0.0) - rest[:, 1] / rest[:, 0])
@@ -149,43 +150,46 @@ def _fit_slopes(sums: Floats) -> Floats:
     )
 
 
-# The share of good answers of many, by a judge that people correct on a few of them drawn at random.
+# Pass rate by post-stratification: the judge splits answers into those it passes and those it fails. The size
+# of each stratum is known from all judged answers; the share of good answers in each is estimated from
+# people's ratings. For a binary judge, this is the estimate of power-tuned prediction-powered inference. Each
+# stratum has a Wilson interval, so that shares near 0 and 1 are covered too: the t-interval of
+# `correct_judge` doesn't exist if all rated answers are good, and it missed 7 to 9 of 100 true values at 30
+# ratings. With FEW_ANSWERS or fewer answers that people call good, or not good, Wilson's limits oscillate
+# with n and missed up to 9, so they are extended to those of Clopper and Pearson. If a stratum has fewer than
+# MIN_RATINGS ratings, only people's ratings are used.
 #
-# Answers come in two kinds, those that the judge passes and those that it fails. How many there are of each
-# is known from all that it judged; how many of each are good is known from people. Put together (stratified
-# after the fact, which for a judge that says yes or no is what the power-tuned form of prediction-powered
-# inference estimates) it is right whatever the judge is like, and a judge that knows something makes the
-# interval narrower. Each kind has Wilson's interval, so that shares near none and all are covered too: the
-# t-interval of `corrected` has none where all rated answers are good, and there it left out 7 to 9 of 100
-# truths at 30 ratings. Of FEW or fewer answers that people call good, or not good, Wilson's limits swing
-# with n and left out up to 9: there they reach as far as those of Clopper and Pearson. Where people have
-# rated under LEAST of a kind, what they say is taken alone.
-#
-# In simulations (`bench/ratings/judged.py`) 93 to 100% are covered, from 20 ratings on, with judges that are
-# right in 50 to 95% and shares of 2 to 98%. Pure.
+# In simulations (`bench/ratings/judged.py`), coverage is 93 to 100% from 20 ratings on, with judges that are
+# right in 50 to 95% of cases and shares of 2 to 98%.
 
 MIN_RATED = 20
-MIN_RATINGS = 5  # of each kind
+MIN_RATINGS = 5  # minimum number of ratings in each stratum
 FEW_ANSWERS = 5
 
 
 @dataclass(frozen=True)
 class CorrectedPassRate:
-    """corrected: the judge with people's ratings; people: the rated answers alone; judge: of all that it
-    judged, not to be relied on. by: what the corrected one rests on."""
+    """Corrected pass rate of a judged set.
+
+    corrected: estimate from the judge and people's ratings. people: estimate from the rated answers only.
+    judge: the judge's uncorrected rate, which isn't reliable. by: what the corrected estimate is based on.
+    """
 
     corrected: Interval
     people: Interval
     judge: float | None
     judged: int
     rated: int
-    agree: int  # rated answers of which judge and people say the same
+    agree: int  # rated answers on which the judge and people agree
     by: Literal["both", "people", "nothing"]
 
 
 def correct_pass_rate(passed: ArrayLike, rated_by_judge: ArrayLike, rated: ArrayLike) -> CorrectedPassRate:
-    """passed: what the judge says of answers drawn at random, 0 or 1. Of answers drawn at random that people
-    rated, what the judge and what they say (the share of them that passed it), from 0 to 1.
+    """Correct the judge's pass rate with people's ratings.
+
+    `passed` has the judge's verdicts, 0 or 1, on randomly sampled answers. `rated_by_judge` and `rated` have
+    the judge's verdict and the share of raters who passed the answer, 0 to 1, for randomly sampled answers
+    that people rated.
 
     Raises ValueError for unequal lengths.
     """
@@ -238,12 +242,12 @@ NO_ROUND = "no round of requests asked people, pass or fail, about a random draw
 
 
 def correct_by_version(answers: Sequence[JudgedAnswer]) -> dict[str, CorrectedPassRate]:
-    """Each version, the one with most answers first."""
+    """Return the corrected pass rate of each version, the one with most answers first."""
     return _correct_by(answers, lambda answer: answer.version)
 
 
 def correct_by_group(answers: Sequence[JudgedAnswer]) -> dict[str, CorrectedPassRate]:
-    """Each group that was named, the largest first."""
+    """Return the corrected pass rate of each named group, the largest first."""
     return _correct_by(answers, lambda answer: answer.grouped_by)
 
 
@@ -258,19 +262,26 @@ def _correct_by(
 
 
 def describe_correction(frame: CorrectionRound | None, reached: Collection[str]) -> str:
-    """Which round corrects the judge, on which requests; empty where none does. reached: reasons in its
-    notices by which it left out what people had said something of before."""
+    """Describe the round that corrects the judge and its requests; an empty string if there is none.
+
+    `reached` lists the reasons that appear in the round's notices when it left out requests people had
+    already been asked about or had corrected.
+    """
     if frame is None:
         return ""
     rest = any(why in notice for notice in frame.notices for why in reached)
-    left = "; it drew from what nobody had been asked about or corrected before, not from all" if rest else ""
+    left = "; it was drawn from requests that had not been rated or corrected, not from all" if rest else ""
     days = f"{frame.start:%d %b %H:%M} to {frame.end:%d %b %H:%M}"
     return f"Corrected by the round {frame.name}, for requests of {days}{left}."
 
 
 def _correct_share(answers: Sequence[JudgedAnswer]) -> CorrectedPassRate:
-    """Of the judge's verdicts alone: what it gave none on is counted elsewhere. It is corrected on requests
-    that the round drew from; what it says alone is of all that it was asked about."""
+    """Return the corrected pass rate of the judge's verdicts; answers without a verdict are counted
+    elsewhere.
+
+    The correction uses requests from the round's sampling frame; the judge's own rate covers all requests it
+    judged.
+    """
     judged = [answer for answer in answers if answer.passed is not None]
     people = [answer for answer in answers if not answer.at_random and answer.people is not None]
     rated = [answer for answer in people if answer.passed is not None]

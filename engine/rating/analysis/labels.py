@@ -1,9 +1,8 @@
-"""What people's labels and sets of labels come to: which each text has, how far people agree, which
-version is right.
+"""Statistics of people's labels and label sets: majority labels, agreement, and accuracy of versions.
 
-A text has the labels that more than half of its raters gave; without, it is unsettled and stays in a
-version's figure as wrong in the lower limit and right in the upper (Manski 1989). Versions are judged by
-the random draw alone, agreement is told by first ratings. Pure.
+A text has the labels that more than half of its raters gave; without a majority it is unsettled and counts
+as wrong in the lower limit of a version's accuracy and as right in the upper (Manski 1989). Accuracy uses
+only the random sample, agreement only first ratings. Pure functions.
 """
 
 from __future__ import annotations
@@ -19,23 +18,23 @@ from engine.rating.analysis.krippendorff_alpha import Alpha, LabelSet, compute_a
 from engine.rating.analysis.round_ratings import get_task_answer, list_system_names
 from store.core.rating_schemas import CHECKS, COUNTING, AnsweredTask, Round, RoundItem, RoundRequest
 
-# What people's labels come to: which label each text has, how far people agree, and how often each version
-# that answered gave the same label.
+# Texts without a majority are harder than others, so a version's accuracy includes them: as wrong for the
+# lower limit, as right for the upper one (Manski 1989), and by the share of raters who gave the version's
+# label for the value.
 #
-# A text has the label that more than half of its raters gave; where none did, it has none. Such texts are
-# harder than others, so a version's figure keeps them: unsettled, counted as wrong for the lower limit and as
-# right for the upper one (Manski 1989), and by how many raters gave its label for the value.
-#
-# A version is judged by the texts of the random draw alone: those that were chosen because they tell most are
-# hard on purpose, and their share says nothing of all requests. A request that came several times counts as
-# often as it came. How far people agree is told by first ratings alone, as more people are asked where they
-# part, and over texts whose chance to be chosen is known, each weighted by it. Pure.
+# A version is judged only on texts of the random sample: those selected as most informative are hard on
+# purpose, and their share is not representative of all requests. A request that occurred several times is
+# weighted by its count. Agreement uses first ratings only, as more people are asked where raters disagree,
+# and texts with a known sampling probability, weighted by its inverse.
 
-NONE_FITS = "\n"  # for agreement: no label, which is one line, is so written
+NONE_FITS = "\n"  # stands for "none fits" in agreement: labels are single lines, so no label equals it
 
 
 class ServedLabel(NamedTuple):
-    """What a version gave an item; times: how often. random: the item is of a random draw."""
+    """Label that a version gave an item.
+
+    random: whether the item is from a random sample. times: how often the label was given.
+    """
 
     item_id: int
     version: str
@@ -45,9 +44,12 @@ class ServedLabel(NamedTuple):
 
 
 class VersionAccuracy(NamedTuple):
-    """How often a version's label is that of people. random: of the texts that were drawn at random;
-    unsettled: of them those on which people part; telling, telling_right: of the others, which are hard on
-    purpose."""
+    """How often a version's label matches people's.
+
+    random: accuracy on texts sampled at random. unsettled: number of those on which raters disagree.
+    telling, telling_right: number of texts selected as most informative, which are hard on purpose, and
+    how many of them are right.
+    """
 
     version: str
     random: Interval
@@ -58,9 +60,12 @@ class VersionAccuracy(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelStatistics:
-    """majority: of each text that people settled. counts: label -> texts, the most frequent first; None where
-    none of the labels fits. disputed: texts without a majority. same_again: share of second looks at which a
-    rater gave the same label."""
+    """Statistics of a round with one label per text.
+
+    majority: label of each settled text, None where none of the labels fits. counts: labels with their
+    number of texts, most frequent first. disputed: texts without a majority. same_again: share of repeats
+    on which a rater gave the same label.
+    """
 
     majority: Mapping[int, str | None]
     counts: list[tuple[str | None, int]]
@@ -75,9 +80,11 @@ class LabelStatistics:
 def list_served_labels(
     round: Round, items: Sequence[RoundItem], requests: Sequence[RoundRequest]
 ) -> list[ServedLabel]:
-    """What versions gave: of requests as they were logged, of a data set's rows what its models answered. A
-    label is what stands between the spaces and line breaks around it, as in the labels that people choose
-    from."""
+    """List the labels that versions gave: from logged requests, or from the models' answers to a data set's
+    rows.
+
+    Leading and trailing white space is stripped, as in the labels that raters choose from.
+    """
     if round.config.get("requests"):
         counted = Counter(
             (each.item_id, each.version, (each.label or "").strip(), each.random) for each in requests
@@ -96,8 +103,10 @@ def list_served_labels(
 def compute_sampling_weights(
     round: Round, items: Sequence[RoundItem], requests: Sequence[RoundRequest]
 ) -> dict[int, float]:
-    """item id -> 1 / the chance that it had to be chosen, of items that had one: logged requests that were
-    chosen because they tell most had none."""
+    """Return 1 / sampling probability by item id.
+
+    Logged requests that were selected as most informative have no sampling probability and are left out.
+    """
     telling = {each.item_id for each in requests if not each.random}
     if not round.config.get("requests"):
         telling = set()
@@ -110,7 +119,10 @@ def compute_label_statistics(
     weights: Mapping[int, float],
     left_out: Collection[str] = (),
 ) -> LabelStatistics:
-    """weights: as `compute_sampling_weights` has them; left_out: ids of raters who don't count."""
+    """Compute the label statistics of a round.
+
+    `weights` are those of `compute_sampling_weights`; `left_out` are ids of excluded raters.
+    """
     counted = [
         task
         for task in tasks
@@ -159,14 +171,14 @@ def _compute_agreement(rated: Sequence[AnsweredTask], weights: Mapping[int, floa
 
 
 def find_given_label(task: AnsweredTask) -> str | None:
-    """The label of a rating that gives one; None where none of the round's fits."""
+    """Return a rating's label, or None if none of the round's labels fits."""
     answer: Mapping[str, object] = task.answer or {}
     label = answer["label"]
     return None if label is None else str(label)
 
 
 def _estimate_self_consistency(labelled: Sequence[AnsweredTask]) -> Interval:
-    """Of second looks, with what the rater said at the first."""
+    """Estimate how often a repeat got the label that the rater gave first."""
     by_id = {task.task_id: task for task in labelled}
     pairs = [
         (task, by_id[task.repeat_of])
@@ -183,8 +195,11 @@ def _estimate_share(right: int, n: int) -> Interval:
 
 
 class _DrawnText:
-    """A text of the random draw under one version: how often it came, and how often that was right: surely,
-    at most, and by how many raters gave the version's label where they part."""
+    """Text of the random sample under one version.
+
+    times: how often it occurred. surely, at_most: lower and upper bound on how often the label was right.
+    by_raters: the same, with disputed texts counted by the share of raters who gave the version's label.
+    """
 
     __slots__ = ("at_most", "by_raters", "surely", "times")
 
@@ -229,8 +244,11 @@ def _estimate_accuracy(
 
 
 def _estimate_weighted_share(right: Sequence[int], times: Sequence[int]) -> Interval:
-    """Of texts, each as often as it came. Where all were right or all were wrong no row says how far the next
-    one may be off: then by Wilson, at the number of texts of equal weight that say as much."""
+    """Estimate the share of right labels over texts weighted by their number of occurrences.
+
+    If all are right or all wrong, the sample variance is 0, so Wilson's interval is used with the
+    effective number of texts of equal weight.
+    """
     if all(count == 1 for count in times):
         return _estimate_share(sum(right), len(right))
     if 0 < sum(right) < sum(times):
@@ -239,18 +257,14 @@ def _estimate_weighted_share(right: Sequence[int], times: Sequence[int]) -> Inte
     return replace(_estimate_share(effective if sum(right) else 0, effective), n=len(times))
 
 
-# What people's sets of labels come to: which labels each text has, how often each is given, and how far
-# people agree, on whole sets and on each label.
-#
-# A text has the labels that more than half of its raters gave. A label that exactly half gave is undecided,
-# and so is its text. Agreement is told by first ratings alone, as more people are asked where they part.
-# Pure.
+# A label that exactly half of the raters gave is undecided, and so is its text. Agreement uses first ratings
+# only, as more people are asked where raters disagree.
 
-MAX_LABELS = 30  # of which agreement is worked out, the most frequent first
+MAX_LABELS = 30  # agreement is computed for this many labels, the most frequent first
 
 
 class LabelUsage(NamedTuple):
-    """texts: that have it; alpha: of whether it is given, None beyond MAX_LABELS."""
+    """Number of texts with a label, and the alpha of whether it is given; None beyond MAX_LABELS."""
 
     label: str
     texts: int
@@ -259,8 +273,11 @@ class LabelUsage(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelSetStatistics:
-    """settled: labels of each text that people settled, in the round's order; disputed: texts on a label of
-    which half part from half. same_again: second looks at which a rater gave the very same labels."""
+    """Statistics of a round with label sets.
+
+    settled: labels of each settled text, in the round's order. disputed: texts with a label that exactly
+    half of the raters gave. same_again: share of repeats on which a rater gave the same set.
+    """
 
     settled: Mapping[int, list[str]]
     disputed: list[int]
@@ -277,7 +294,10 @@ def compute_label_set_statistics(
     weights: Mapping[int, float],
     left_out: Collection[str] = (),
 ) -> LabelSetStatistics:
-    """labels: of the round; weights: of items, as `compute_sampling_weights` has them."""
+    """Compute the label set statistics of a round.
+
+    `labels` are the round's; `weights` are those of `compute_sampling_weights`.
+    """
     counted = [task for task in tasks if task.answer and task.person_id not in left_out]
     given = [task for task in counted if "labels" in get_task_answer(task)]
     voted = [task for task in given if task.purpose in ("first", "adjudication")]
@@ -305,7 +325,7 @@ def compute_label_set_statistics(
 
 
 def find_given_labels(task: AnsweredTask) -> LabelSet:
-    """Of a rating that gives labels."""
+    """Return a rating's labels."""
     return frozenset(get_task_answer(task)["labels"])
 
 
@@ -319,7 +339,7 @@ def _compute_agreement_of_sets(first: Sequence[AnsweredTask], weights: Mapping[i
 def _list_labels(
     settled: Mapping[int, list[str]], first: Sequence[AnsweredTask], weights: Mapping[int, float]
 ) -> list[LabelUsage]:
-    """Those that somebody gave, of most texts first."""
+    """List the labels that at least one rater gave, by number of texts in descending order."""
     texts = Counter(label for given in settled.values() for label in given)
     votes = Counter(label for task in first for label in find_given_labels(task))
     items = [task.item_id for task in first]
@@ -341,7 +361,7 @@ def _list_labels(
 
 
 def _estimate_self_consistency_of_sets(given: Sequence[AnsweredTask]) -> Interval | None:
-    """Of second looks, with what the rater said at the first; None without one."""
+    """Estimate how often a repeat got the labels that the rater gave first; None without repeats."""
     by_id = {task.task_id: task for task in given}
     pairs = [
         (task, by_id[task.repeat_of])

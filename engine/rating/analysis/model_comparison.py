@@ -1,9 +1,8 @@
-"""What a round that compares models comes to: strengths, ranks, whether enough is known, and how many
-ratings lack.
+"""Model comparison of a round: strengths, ranks, early stopping, and the number of ratings still needed.
 
-Whether enough is known may be asked as often as one likes: the interval holds at every moment (bets on
-bounded means, Waudby-Smith and Ramdas 2024), and raters are counted as looks of their own. How many more
-ratings it takes is simulated from the fitted model, to one digit. Pure and seeded.
+The early-stopping interval can be checked any number of times: it is valid at every moment (betting on
+bounded means, Waudby-Smith and Ramdas 2024), and each new rater counts as another look. The number of
+ratings needed is simulated from the fitted model, to one significant digit. Pure and seeded.
 """
 
 from __future__ import annotations
@@ -25,27 +24,28 @@ from engine.rating.analysis.davidson import compute_probabilities
 from engine.rating.analysis.strengths import StrengthDifference, Strengths, Verdict, estimate_strengths
 from store.core.formatting import round_significant
 
-# How many more ratings it takes until two systems can be told apart, by simulation of the fitted model.
-#
-# Rounds are drawn in which the two differ by as much as was fitted, with as many ties, and with ratings
-# that say as little each as those of this round did (its interval against that of independent ones).
-# Counted is how many ratings it takes until the interval of the difference leaves out zero in 80 of 100
-# rounds. The answer is no surer than the difference: it is rounded to one digit. That it would take more
-# than `most` says nothing of whether the two are equal: that is said where the whole interval lies within
-# EQUAL_WITHIN of one half. Pure and seeded.
+# Ratings needed are simulated from the fitted model: rounds are drawn with the fitted difference and share of
+# ties, and with the information per rating of this round (its interval compared with that of independent
+# ratings). The result is the number of ratings until the interval of the difference excludes zero in 80 of
+# 100 rounds. It is no more certain than the difference and is rounded to one digit. Needing more than `most`
+# doesn't imply that the two are equal: they are called equal if the whole interval lies within EQUAL_WITHIN
+# of one half.
 
 DRAWS = 2_000
-EQUAL_WITHIN = 0.1  # of decided ratings: two are equal of which each wins 40 to 60%
-GROWTH = 1.1  # from one size that is tried to the next
+EQUAL_WITHIN = 0.1  # two systems are equal if each wins 40 to 60% of decided ratings
+GROWTH = 1.1  # factor between the sizes tried
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class RatingsNeeded:
-    """count: so many more of all systems, rounded; 0: the two are told apart. at_least: more than `count`.
-    None where nothing can be said, and `why` says for what reason. equal: by the interval they are as good as
-    equal."""
+    """Number of further ratings needed to separate two systems.
+
+    count: further ratings of all systems, rounded; 0 if the two are already separated, None if it can't be
+    estimated (see `why`). at_least: more than `count` are needed. equal: by the interval, the two are
+    practically equal.
+    """
 
     count: int | None
     at_least: bool = False
@@ -56,13 +56,16 @@ class RatingsNeeded:
 def estimate_ratings_needed(
     strengths: Strengths, first: str, second: str, *, most: int = 5_000, power: float = 0.8
 ) -> RatingsNeeded:
-    """Until first and second are told apart with that power. Raises ValueError for what was not compared."""
+    """Estimate the number of ratings until `first` and `second` are separated with the given power.
+
+    Raises ValueError for systems that were not compared.
+    """
     difference = strengths.difference(first, second)
     if difference.verdict in ("better", "worse"):
         return RatingsNeeded(0)
     at, error = difference.interval, difference.interval.se
     if at.low is None or at.high is None or not error:
-        return RatingsNeeded(None, why=at.why or "so far all ratings say the same")
+        return RatingsNeeded(None, why=at.why or "so far all ratings are equal")
     share = difference.share
     assert share.low is not None
     assert share.high is not None
@@ -72,7 +75,7 @@ def estimate_ratings_needed(
     beyond = _compute_required_errors(difference, error)
     said_each = (
         _compute_information(shares) * error**2 * strengths.n
-    )  # ratings of this round that say as much as one
+    )  # ratings of this round per independent rating
     size = strengths.n * GROWTH
     while size <= strengths.n + most:
         if _power(shares, size / said_each, beyond) >= power:
@@ -82,14 +85,17 @@ def estimate_ratings_needed(
 
 
 def _compute_information(shares: Floats) -> float:
-    """Of one rating of the two, about the difference of their log strengths (nu known, which costs
-    little)."""
+    """Return the information of one rating about the difference of the two log strengths (nu is treated as
+    known, which costs little).
+    """
     lead, decided = float(shares[0] - shares[1]), float(shares[0] + shares[1])
     return (decided - lead * lead) / 4
 
 
 def _compute_required_errors(difference: StrengthDifference, error: float) -> float:
-    """How many standard errors the nearer limit of the interval lies away: what must be exceeded."""
+    """Return how many standard errors a difference must exceed: the interval's half-width in standard errors,
+    at least the normal quantile.
+    """
     at = difference.interval
     assert at.low is not None
     assert at.high is not None
@@ -98,7 +104,7 @@ def _compute_required_errors(difference: StrengthDifference, error: float) -> fl
 
 
 def _power(shares: Floats, votes: float, beyond: float) -> float:
-    """How often so many independent votes tell the two apart."""
+    """Return how often this many independent votes separate the two."""
     random = np.random.default_rng(0)
     counts = random.multinomial(max(1, round(votes)), shares, DRAWS) + 0.5
     apart = np.log(counts[:, 0] / counts[:, 1])
@@ -106,31 +112,27 @@ def _power(shares: Floats, votes: float, beyond: float) -> float:
     return float((np.abs(apart) > beyond * error).mean())
 
 
-# Whether enough is known, asked as often as one likes.
+# Early stopping. A fixed-size interval that is checked repeatedly always excludes zero in the end. This one
+# is valid at every moment (Waudby-Smith and Ramdas 2024, "Estimating means of bounded random variables by
+# betting"): for each candidate mean, a bettor bets against it, item by item, with stakes set by the items
+# before. If the mean were true, the capital would ever reach 1 / alpha with probability alpha at most, so a
+# mean against which it does is ruled out for good. The unit is an item with all of its ratings of two
+# systems: the mean of 1 for a win of the first, -1 for a win of the second, 0 for a tie. Items must come in
+# an order that does not depend on their answers. Pairs share alpha.
 #
-# An interval that is looked at until it excludes zero always does in the end. This one holds at every
-# moment (Waudby-Smith and Ramdas 2024, "Estimating means of bounded random variables by betting"): for each
-# mean that might be true a gambler bets against it, item by item, with stakes set by the items before; were
-# it true, the capital would rise to 1 / alpha with a chance of alpha at most, in all eternity, so that what
-# it rises to is ruled out for ever. The unit is an item: the mean of its ratings of two systems, 1 for a
-# win of the first, -1 for one of the second, 0 for a tie, once it has as many as every item is to have.
-# Items must come in an order that does not depend on their answers. Many pairs share alpha.
-#
-# That bet knows of no raters, who come one after another and lean each their own way, and of no change: on
-# the first rater's items alone it would say what the others then deny. So raters are counted too, one vote
-# each: the mean of their means must leave out zero by Student's t, at a level that each further rater has a
-# part of, as each is another look. The interval is what both leave open. With under MIN_RATERS of them,
-# before half of the round, where the preference moves with time or the later half of the items does not
-# bear it out, or where the round's own verdict does not say the same, there is none and no end. Pure.
+# The bet doesn't model raters, who arrive one after another with different preferences, or change over time:
+# it could stop on the first rater's items alone, and later raters would contradict it. So raters are tested
+# too, with one vote each: the mean of their means must exclude zero by Student's t, at a level that is split
+# over further raters, as each is another look. The interval covers both uncertainties. There is no interval
+# and no stop with fewer than MIN_RATERS raters, before half of the round, where the preference changes with
+# time, where the later half of the items doesn't confirm it, or where the round's verdict differs.
 
-GRIDS = (41, 401)  # means that are bet against at first, the more where all of the fewer are ruled out
+GRIDS = (41, 401)  # candidate means; the finer grid is used if the coarse one is ruled out
 HALVINGS = 8
-MAX_STAKE = 0.5  # of the capital, at worst
-STEPS = 1_000_000  # item times mean held at a time
-TREND_ERRORS = (
-    1.645  # standard errors of the correlation with time, from which on the preference is said to move
-)
-CONFIRMED_ERRORS = 2.33  # standard errors that the mean of the later half lies on the same side of zero
+MAX_STAKE = 0.5  # largest fraction of the capital that can be lost on an item
+STEPS = 1_000_000  # item-mean pairs held in memory at once
+TREND_ERRORS = 1.645  # standard errors of the correlation with time above which the preference has a trend
+CONFIRMED_ERRORS = 2.33  # standard errors by which the later half's mean must be on the same side
 
 PREFERENCE_CHANGED = "the preference has changed in the course of the round"
 
@@ -139,9 +141,12 @@ PeekState = Literal["first", "second", "go_on", "none"]
 
 @dataclass(frozen=True)
 class Peek:
-    """How two systems stand by now. interval: mean preference for the first, -1 to 1, over `items` items;
-    state: which one is known to be preferred, which is where the interval leaves out 0. waiting: items that
-    still lack ratings. pairs: how many are watched."""
+    """Interim result of two systems.
+
+    interval: mean preference for the first, -1 to 1, over `items` items. state: the system known to be
+    preferred, if the interval excludes 0. waiting: items that still need ratings. pairs: number of pairs
+    watched.
+    """
 
     first: str
     second: str
@@ -163,9 +168,11 @@ def peek(
     verdict: Verdict | None = None,
     confidence: float = 0.95,
 ) -> Peek:
-    """At two systems, of which each item is to have `overlap` ratings. planned: items of the round, where
-    known; verdict: of the first in the round's strengths, which an end must not contradict. Raises ValueError
-    for none of the systems."""
+    """Return the interim result of two systems, where each item is to have `overlap` ratings.
+
+    planned: number of items of the round, if known. verdict: verdict on the first system by the round's
+    strengths, which a stop must not contradict. Raises ValueError for an unknown system.
+    """
     place = comparisons.place_of(first)
     chosen = comparisons.of_pair(place, comparisons.place_of(second)) & comparisons.counted
     rated = comparisons.take(chosen)
@@ -184,8 +191,11 @@ def peek_all(
     planned: int | None = None,
     confidence: float = 0.95,
 ) -> list[Peek]:
-    """At all pairs that were compared at all, which share alpha with those that may yet be. fitted: of the
-    same comparisons."""
+    """Return the interim results of all pairs that were compared.
+
+    Alpha is shared among all pairs, including those not yet compared. `fitted` are the strengths of the
+    same comparisons.
+    """
     names, counted = comparisons.systems, comparisons.take(comparisons.counted)
     if not len(counted):
         return []
@@ -205,7 +215,9 @@ def peek_all(
 
 
 def _combine_intervals(rated: Comparisons, first: int, scores: Floats, confidence: float) -> Interval:
-    """What the items and what the raters leave open, together; none where an end could not be told."""
+    """Combine the uncertainty over items and over raters into one interval, without limits if the round can't
+    be stopped.
+    """
     count, mean = len(scores), float(scores.mean()) if len(scores) else math.nan
     if count and (why := _explain_undecided(rated, scores)):
         return Interval(mean, None, None, count, why=why)
@@ -217,7 +229,7 @@ def _combine_intervals(rated: Comparisons, first: int, scores: Floats, confidenc
 
 
 def _explain_undecided(rated: Comparisons, scores: Floats) -> str:
-    """Why these raters, or this course, can't end a round; empty where they can."""
+    """Return why these raters or the trend of scores don't allow stopping; an empty string if they do."""
     raters = len(np.unique(rated.rater))
     if raters < MIN_RATERS:
         few = "1 rater is" if raters == 1 else f"{raters} raters are"
@@ -227,8 +239,11 @@ def _explain_undecided(rated: Comparisons, scores: Floats) -> str:
 
 
 def _compute_rater_limits(rated: Comparisons, first: int, alpha: float) -> tuple[float, float]:
-    """Limits of the mean of raters' mean preferences. With each further rater it is looked at anew: of alpha
-    the first look takes a half, the next a sixth, then a twelfth."""
+    """Return the limits of the mean of raters' mean preferences.
+
+    Each further rater is another look: the first look spends half of alpha, the next a sixth, then a
+    twelfth.
+    """
     signs = np.where(rated.left == first, rated.signs, -rated.signs)
     sound = rated.outcome != PairOutcome.BOTH_BAD
     _, place = np.unique(rated.rater[sound], return_inverse=True)
@@ -243,7 +258,7 @@ def _compute_rater_limits(rated: Comparisons, first: int, alpha: float) -> tuple
 
 
 def _has_trend(scores: Floats) -> bool:
-    """Whether the preference goes with time, up or down."""
+    """Return whether the preference changes with time."""
     if len(scores) < 3 or np.ptp(scores) == 0:
         return False
     correlation = float(np.corrcoef(scores, np.arange(len(scores)))[0, 1])
@@ -251,8 +266,9 @@ def _has_trend(scores: Floats) -> bool:
 
 
 def _withhold_limits(at: Interval, scores: Floats, planned: int | None, verdict: Verdict | None) -> Interval:
-    """Without limits where they would end a round that has hardly begun, of which the later half of the items
-    does not bear it out, or whose own verdict does not say so."""
+    """Remove the limits if they would stop a round too early, if the later half of the items doesn't confirm
+    them, or if the verdict by strengths differs.
+    """
     if not (at.above or at.below):
         return at
     why, later = "", scores[len(scores) // 2 :]
@@ -260,16 +276,19 @@ def _withhold_limits(at: Interval, scores: Floats, planned: int | None, verdict:
     if planned is not None and 2 * len(scores) < planned:
         why = f"half of the {planned:,} items are to be rated first, as tastes may change"
     elif float(later.mean()) * (1 if at.above else -1) <= CONFIRMED_ERRORS * error:
-        why = "the later half of the items does not bear out the earlier one"
+        why = "the later half of the items does not confirm the earlier half"
     elif verdict is not None and verdict != ("better" if at.above else "worse"):
         why = "by strengths, over items and raters, the two show no clear difference yet"
     return replace(at, low=None, high=None, why=why) if why else at
 
 
 def compute_item_scores(comparisons: Comparisons, first: int, overlap: int) -> tuple[Floats, int]:
-    """The preference for `first` of each item that has its ratings, in the order in which they were complete,
-    and how many items are not yet. Later ratings of a complete item are not counted, nor are items of which
-    all ratings say that both are bad."""
+    """Return the preference for `first` of each complete item, in order of completion, and the number of
+    incomplete items.
+
+    An item is complete once it has `overlap` ratings; later ratings are ignored. Complete items whose
+    ratings all say "both bad" are left out.
+    """
     signs = np.where(comparisons.left == first, comparisons.signs, -comparisons.signs)
     ratings: dict[int, list[float]] = {}
     complete: list[float] = []
@@ -285,13 +304,15 @@ def compute_item_scores(comparisons: Comparisons, first: int, overlap: int) -> t
 
 
 def compute_always_valid_interval(scores: ArrayLike, *, confidence: float = 0.95) -> Interval:
-    """The mean of values from -1 to 1, with an interval that holds at every moment with that confidence.
+    """Return the mean of values from -1 to 1 with an interval that is valid at every moment at that
+    confidence.
 
-    Raises ValueError for a value outside."""
+    Raises ValueError for values out of range.
+    """
     values = np.asarray(scores, np.float64)
     n = len(values)
     if n and not (np.abs(values) <= 1).all():
-        raise ValueError("scores: each must lie within -1 and 1.")
+        raise ValueError("scores: each must be between -1 and 1.")
     if not n:
         return Interval(math.nan, None, None, 0, why="no item has its ratings yet")
     unit = (values + 1) / 2
@@ -305,14 +326,17 @@ def compute_always_valid_interval(scores: ArrayLike, *, confidence: float = 0.95
     if ends is None:
         return Interval(value, None, None, n, why=PREFERENCE_CHANGED)
     low, high = (2 * end - 1 for end in ends)
-    if not low <= value <= high:  # what was ruled out early is what it looks like now
+    if not low <= value <= high:  # the current mean was ruled out earlier
         return Interval(value, None, None, n, why=PREFERENCE_CHANGED)
     return Interval(value, low, high, n)
 
 
 def _find_limits(alive: Callable[[Floats], NDArray[np.bool_]]) -> tuple[float, float] | None:
-    """The outermost means that are not ruled out, looked for on a grid and then by halving; None where all
-    are. Each end is one that is ruled out."""
+    """Return the outermost means that aren't ruled out, by grid search and bisection; None if all are ruled
+    out.
+
+    Each limit is rounded outward to a mean that is ruled out.
+    """
     for points in GRIDS:
         means = np.linspace(0, 1, points)
         places = np.flatnonzero(alive(means))
@@ -330,8 +354,9 @@ def _find_limits(alive: Callable[[Floats], NDArray[np.bool_]]) -> tuple[float, f
 
 
 def _compute_stakes(unit: Floats, alpha: float) -> Floats:
-    """What is bet on each item, from the items before it: the predictable plug-in of the empirical Bernstein
-    bound."""
+    """Return the stake on each item, from the items before it: the predictable plug-in of the empirical
+    Bernstein bound.
+    """
     n = len(unit)
     every = np.arange(1, n + 1)
     means = (0.5 + np.cumsum(unit)) / (every + 1)
@@ -342,7 +367,7 @@ def _compute_stakes(unit: Floats, alpha: float) -> Floats:
 
 
 def _compute_capital(unit: Floats, stakes: Floats, means: Floats) -> Floats:
-    """The largest logarithm that the capital of either gambler reached against each mean."""
+    """Return the largest log capital that the two bettors together reached against each mean."""
     largest = np.empty(len(means))
     at_once = max(1, STEPS // len(unit))
     for start in range(0, len(means), at_once):
@@ -357,14 +382,17 @@ def _compute_capital(unit: Floats, stakes: Floats, means: Floats) -> Floats:
     return largest
 
 
-MAX_PAIRS = 12  # of systems, or raters, that are told one by one; the others are counted
+MAX_PAIRS = 12  # pairs of systems or raters listed individually; the others are counted
 
 PeekPolicy = Literal["all", "best", "none"]
 
 
 class ModelComparison(NamedTuple):
-    """plain: strengths; equal: with length and formatting held equal; more: ratings until the best two are
-    told apart; peeks: what may be looked at any time."""
+    """Comparison of a round's models.
+
+    plain: strengths. equal: strengths adjusted for length and formatting. more: ratings until the best two
+    are separated. peeks: interim results, valid at any time.
+    """
 
     plain: Strengths
     equal: Strengths | None
@@ -373,9 +401,13 @@ class ModelComparison(NamedTuple):
 
 
 class RankedSystem(NamedTuple):
-    """best, worst: the ranks that it may have, 1 being the best, as so many others are surely better, and so
-    many surely worse; all hold at once, as differences do. share: of decided ratings that it would win
-    against the mean of the systems that it was compared with. n: its comparisons."""
+    """Rank of a system.
+
+    best, worst: the range of ranks it may have, 1 being the best, by the number of systems that are
+    significantly better and significantly worse; simultaneous for all systems, as the differences are.
+    share: share of decided ratings it would win against the mean of the systems it was compared with. n:
+    its number of comparisons.
+    """
 
     name: str
     best: int
@@ -387,12 +419,15 @@ class RankedSystem(NamedTuple):
 def compare(
     comparisons: Comparisons, *, looks: PeekPolicy = "none", overlap: int = 1, planned: int | None = None
 ) -> ModelComparison | None:
-    """None where nothing was said. looks: at which pairs to look for an end of the round, all or the best
-    two; `overlap` ratings of each of `planned` items end it."""
+    """Compare the models of a round; return None without comparisons.
+
+    `looks` selects the pairs checked for early stopping: all or the best two. `overlap` ratings of each of
+    the `planned` items complete the round.
+    """
     if not len(comparisons):
         return None
     names = comparisons.covariates
-    with ThreadPoolExecutor(1) as beside:  # of tens of thousands of ratings either takes most of a second
+    with ThreadPoolExecutor(1) as beside:  # with tens of thousands of ratings, each fit takes almost a second
         held_equal = beside.submit(estimate_strengths, comparisons, covariates=names) if names else None
         fitted = estimate_strengths(comparisons)
         equal = held_equal.result() if held_equal else None
@@ -412,14 +447,14 @@ def compare(
 
 
 def find_best_two(fitted: Strengths) -> StrengthDifference | None:
-    """The difference of the two that come first; None of one alone."""
+    """Return the difference between the top two systems, or None for a single system."""
     if len(fitted.order) < 2:
         return None
     return fitted.difference(*(fitted.systems[place] for place in fitted.order[:2]))
 
 
 def rank_systems(fitted: Strengths) -> list[RankedSystem]:
-    """The strongest first. Among systems that can't be compared each may have any rank."""
+    """Rank the systems, strongest first. Systems that can't be compared may each have any rank."""
     better, worse, met = (dict.fromkeys(fitted.systems, 0) for _ in range(3))
     for pair in fitted.differences:
         met[pair.first] += pair.direct
@@ -439,7 +474,7 @@ def rank_systems(fitted: Strengths) -> list[RankedSystem]:
 
 
 def _convert_to_share(at: Interval) -> Interval:
-    """Of decided ratings, from log odds; a side without a limit ends at 0 or 1."""
+    """Convert log odds to the share of decided ratings; an unbounded side ends at 0 or 1."""
     low, high = (None if end is None else float(special.expit(end)) for end in (at.low, at.high))
     if not at.why:
         low, high = 0.0 if low is None else low, 1.0 if high is None else high

@@ -1,8 +1,8 @@
-"""Which prompts people should rate next: those on which models, metrics and a judge disagree most, drawn
-by chance.
+"""Select the prompts people should rate next: those on which models, metrics and a judge disagree most.
 
-Measures of disagreement are ranked before they are put together, so that scales don't matter. Each
-prompt's chance is kept, and with weights of 1 / chance figures are those of all prompts. Pure and seeded.
+Disagreement measures are rank-normalized before they are combined, so their scales don't matter. Prompts
+are sampled, and weights of 1 / their probability make statistics representative of all prompts. Pure and
+seeded.
 """
 
 from __future__ import annotations
@@ -17,11 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-# How far models, metrics and a judge part on each prompt: what people could settle there.
-#
-# Each measure is one number a prompt, more where more is parted; they are ranked before they are put together
-# (`engine.rating.analysis.prompt_selection`), so that their scales don't matter. What is not there is not a
-# number.
+# Each measure is one number per prompt, higher for more disagreement, NaN where not measured.
 
 Floats = NDArray[np.float64]
 _WORD = re.compile(r"\w+")
@@ -33,7 +29,10 @@ def measure_disagreement(
     scores: Sequence[Path],
     judgements: Sequence[Path],
 ) -> dict[str, Floats]:
-    """Measures by name. answers, scores: of each model, by row; judgements: of the first two models."""
+    """Return disagreement measures by name.
+
+    `answers` and `scores` are those of each model, by row; `judgements` compare the first two models.
+    """
     measures = {"words": _measure_word_difference(row_ids, answers)}
     for metric, by_model in _read_shared_metrics(scores).items():
         rows = [[by_row.get(row_id, np.nan) for by_row in by_model] for row_id in row_ids]
@@ -44,7 +43,7 @@ def measure_disagreement(
 
 
 def _measure_word_difference(row_ids: Sequence[int], answers: Sequence[Mapping[int, str]]) -> Floats:
-    """1 less the share of words that two answers have in common (Jaccard), in the mean of the pairs."""
+    """Return 1 minus the Jaccard similarity of the words of two answers, averaged over pairs of models."""
     parted = np.zeros(len(row_ids))
     for place, row_id in enumerate(row_ids):
         words = [set(_WORD.findall(by_row[row_id].casefold())) for by_row in answers]
@@ -55,7 +54,7 @@ def _measure_word_difference(row_ids: Sequence[int], answers: Sequence[Mapping[i
 
 
 def _read_shared_metrics(scores: Sequence[Path]) -> dict[str, list[dict[int, float]]]:
-    """metric -> of each model row id -> score, of the metrics that all models have."""
+    """Read the metrics that all models have: metric -> one mapping of row id to score per model."""
     read: list[dict[str, dict[int, float]]] = []
     for path in scores:
         by_metric: dict[str, dict[int, float]] = {}
@@ -69,7 +68,7 @@ def _read_shared_metrics(scores: Sequence[Path]) -> dict[str, list[dict[int, flo
 
 
 def _measure_judge_uncertainty(row_ids: Sequence[int], path: Path) -> Floats:
-    """1 where the judge's two orders differ or it calls a tie, 0 where it is sure."""
+    """Return 1 where the judge's two orders disagree or it calls a tie, 0 where it is certain."""
     if not path.exists():
         return np.full(len(row_ids), np.nan)
     rows = pq.read_table(path, columns=["row_id", "score"]).to_pylist()
@@ -77,15 +76,13 @@ def _measure_judge_uncertainty(row_ids: Sequence[int], path: Path) -> Floats:
     return np.array([1 - 2 * abs(by_row.get(row_id, np.nan) - 0.5) for row_id in row_ids])
 
 
-# Which prompts people should rate next.
-#
-# A prompt tells most where models, metrics and judge are least at one: its score is the mean of the ranks
-# of its measures of disagreement (0 to 1; what was not measured counts as the middle). Taking the highest
-# ones alone would make the round's figures those of hard prompts. So a prompt is drawn by chance, one in
-# proportion to `random_share` of an even chance and the rest of its score (systematic sampling, so that
-# exactly as many are drawn): what each one's chance was is kept, and with weights of 1 / chance figures are
-# those of all prompts. That costs: `effective` evenly drawn prompts would say as much of a mean that has
-# nothing to do with the score. Pure and seeded.
+# A prompt is most informative where models, metrics and judge disagree most: its score is the mean of the
+# ranks of its disagreement measures (0 to 1; unmeasured counts as 0.5). Taking only the highest scores would
+# make the round's statistics those of hard prompts. So prompts are sampled with a probability proportional to
+# a mix of `random_share` uniform and the rest by score (systematic sampling, for an exact count). The
+# probabilities are stored, and with weights of 1 / probability statistics represent all prompts. That costs
+# precision: `effective` uniformly sampled prompts would be as informative about a mean unrelated to the
+# score.
 
 Ints = NDArray[np.int64]
 RANDOM_SHARE = 0.3
@@ -93,8 +90,12 @@ RANDOM_SHARE = 0.3
 
 @dataclass(frozen=True)
 class PromptSelection:
-    """places: the chosen prompts, most telling first; chance: what each one's was, by place in `places`;
-    score: of all prompts. effective: so many evenly drawn prompts say as much."""
+    """Sampled prompts.
+
+    places: indices of the selected prompts, most informative first. chance: inclusion probability of each
+    selected prompt. score: scores of all prompts. effective: effective number of uniformly sampled
+    prompts.
+    """
 
     places: Ints
     chance: Floats
@@ -103,7 +104,7 @@ class PromptSelection:
 
     @property
     def weights(self) -> Floats:
-        """Of the chosen ones, with which figures are those of all prompts."""
+        """Weights of the selected prompts that make statistics representative of all prompts."""
         weights: Floats = 1 / self.chance
         return weights
 
@@ -115,8 +116,12 @@ def select_prompts(
     random_share: float = RANDOM_SHARE,
     seed: int = 0,
 ) -> PromptSelection:
-    """`count` prompts. `disagreement`: measures, more where more is parted, NaN where not measured, one value
-    a prompt. Raises ValueError for no measure, unequal lengths, more than there are, or a bad share."""
+    """Select `count` prompts.
+
+    `disagreement` has measures with one value per prompt, higher for more disagreement, NaN where not
+    measured. Raises ValueError without measures, for unequal lengths, for a count above the number of
+    prompts, or for an invalid share.
+    """
     measures = [np.asarray(values, np.float64) for values in disagreement.values()]
     if not measures or len({len(values) for values in measures}) > 1:
         raise ValueError("disagreement: measures must have one value for each prompt, and there must be one.")
@@ -131,7 +136,7 @@ def select_prompts(
     order = random.permutation(n)
     points = random.random() + np.arange(count)
     ends = np.cumsum(chance[order])
-    ends[-1] = count  # whatever rounding did
+    ends[-1] = count  # exact despite rounding
     places = order[np.searchsorted(ends, points, side="right")]
     places = places[np.argsort(-score[places], kind="stable")]
     weights = 1 / chance[places]
@@ -140,18 +145,18 @@ def select_prompts(
 
 
 def _normalize_ranks(values: Floats) -> Floats:
-    """Ranks from 0 to 1, the middle where nothing was measured or all are the same."""
+    """Return ranks from 0 to 1, and 0.5 where nothing was measured or all values are equal."""
     ranks = np.full(len(values), 0.5)
     has = np.isfinite(values)
     if has.sum() > 1:
-        from scipy.stats import rankdata  # dear, and the screens import this file
+        from scipy.stats import rankdata  # slow to import, and pages import this module
 
         ranks[has] = (rankdata(values[has]) - 0.5) / has.sum()
     return ranks
 
 
 def _compute_inclusion_probabilities(score: Floats, count: int, random_share: float) -> Floats:
-    """Chances that sum to `count`, none above 1."""
+    """Return inclusion probabilities that sum to `count`, none above 1."""
     size = random_share + (1 - random_share) * score / score.mean()
     chance: Floats = size * count / size.sum()
     while (chance > 1).any():

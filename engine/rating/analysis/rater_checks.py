@@ -1,9 +1,8 @@
-"""Whether raters answer check items rightly, and whose ratings are left out of training rows for it, or
-for haste.
+"""Grade raters on check items, and decide whose ratings are excluded from training rows.
 
-What is right goes by the protocol: the same answer, order, set or overlapping spans, a score within
-tolerance. A rater is flagged whose exact 95% interval of right answers, of MIN_CHECKS items or more, lies
-below the pass mark, or who is too fast. Pure.
+Correctness depends on the protocol: the same answer, order, set or overlapping spans, or a score within
+the tolerance. A rater is flagged if the exact 95% interval of the share of right answers, from MIN_CHECKS
+items or more, lies below the pass mark, or if the rater is too fast. Pure functions.
 """
 
 from __future__ import annotations
@@ -39,19 +38,18 @@ from store.core.rating_schemas import (
     TextSpan,
 )
 
-# Whether a rater's answer to a check item is right: one whose answer is known, or stands in its own prompt.
-#
-# What is expected is in terms of the item's own order of answers, what was answered in the order that the
-# rater saw. Right is, of pairs, labels and pass or fail, the same answer; of ranks the same order of all
-# that are expected apart; of a rubric a score within the tolerance, on each criterion that is expected; of
-# a corrected text, or free text, that it contains what is expected, case and white space aside; of several
-# labels the same set; of spans as many, each touching one of the same label. Pure.
+# A check item is one whose answer is known or stated in its prompt. Expected answers use the item's order of
+# answers, given answers the order shown to the rater. Right is, for pairs, labels and pass or fail, the same
+# answer; for ranks, the same order of all answers expected to differ; for a rubric, a score within the
+# tolerance on each expected criterion; for a corrected text or free text, that it contains the expected text,
+# ignoring case and white space; for several labels, the same set; for spans, the same number, each
+# overlapping one of the same label.
 
-ROUNDING = 1e-9  # 0.7 of 10 items is 7, and not 7.000000000000001
+ROUNDING = 1e-9  # 0.7 of 10 items is 7, not 7.000000000000001
 
 
 def is_right(task: AssignedTask, expected: RatingAnswer, tolerance: int = GOLD_TOLERANCE) -> bool | None:
-    """Whether the task's rating is what is expected; None where there is none, or it was skipped."""
+    """Return whether the task's rating matches `expected`; None if it is missing or skipped."""
     given: Mapping[str, Any] = task.answer or {"skipped": True}
     wanted: Mapping[str, Any] = expected
     if "skipped" in given:
@@ -81,8 +79,11 @@ def is_right(task: AssignedTask, expected: RatingAnswer, tolerance: int = GOLD_T
 def has_passed_qualification(
     tasks: Iterable[AssignedTask], items: Iterable[RoundItem], mark: float, tolerance: int = GOLD_TOLERANCE
 ) -> bool | None:
-    """Whether a rater's answers to the qualification items are right as often as the mark; None until all are
-    answered. One that was skipped is not right, else whoever skips all of them would pass."""
+    """Return whether a rater's share of right qualification items reaches the mark; None until all are
+    answered.
+
+    A skipped item is not right; otherwise skipping all of them would pass.
+    """
     expected = {item.item_id: item.expected for item in items if item.check == "qualification"}
     answered = {task.item_id: task for task in tasks if task.answer and task.item_id in expected}
     if len(answered) < len(expected):
@@ -95,13 +96,13 @@ def has_passed_qualification(
 
 
 def _restore_item_order(systems: Sequence[int], choice: object) -> object:
-    """A choice of a side as the answer at that place of the item."""
+    """Map a chosen side to the answer's position in the item."""
     side = {"A": systems[0], "B": systems[-1]}.get(str(choice))
     return choice if side is None else "AB"[side]
 
 
 def _are_same_order(given: Sequence[int], wanted: Sequence[int]) -> bool:
-    """Whether all that are known to be apart are apart in the same direction."""
+    """Return whether all pairs with different expected ranks are in the expected order."""
     return all(
         (given[first] < given[other]) == (wanted[first] < wanted[other]) and given[first] != given[other]
         for first, other in itertools.combinations(range(len(wanted)), 2)
@@ -110,7 +111,9 @@ def _are_same_order(given: Sequence[int], wanted: Sequence[int]) -> bool:
 
 
 def _are_same_spans(given: Sequence[TextSpan], wanted: Sequence[TextSpan]) -> bool:
-    """As many, and for each that is known one of its label that touches it."""
+    """Return whether there are as many spans as expected, and each expected one overlaps one of the same
+    label.
+    """
     return len(given) == len(wanted) and all(
         any(
             span["label"] == expected["label"]
@@ -126,25 +129,28 @@ def _normalize_text(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-# Raters whose ratings are left out of training rows unless somebody takes them in: too fast, or surely below
-# the pass mark on items whose answer is known.
+# Ratings of raters who are too fast or significantly below the pass mark are excluded from training rows by
+# default.
 #
-# Too fast is the rule of `profiles`, of any protocol. Below the pass mark is a claim: the exact 95%
-# interval of the rater's share of right answers lies below it, of MIN_CHECKS items or more. Of a rater who
-# is right as often as the mark that happens in at most 1 of 40, of gold and of attention items each, so
-# that at most 1 of 20 is flagged, and of one who is right more often still fewer. Pure.
+# Too fast is the rule of `is_too_fast`, for any protocol. Below the pass mark means that the exact 95%
+# interval of the share of right answers lies below it, from MIN_CHECKS items or more. For a rater whose true
+# share equals the mark, that happens with a probability of at most 1 in 40 each for gold and attention items,
+# so at most 1 in 20 is flagged, and fewer of those who are right more often.
 
-MIN_CHECKS = 5  # answered, under which nothing is held against a rater
-TAIL_PROBABILITY = 0.025  # of each of the two kinds
-GRADED_KINDS: tuple[CheckKind, ...] = ("gold", "attention")  # the qualification has a rule of its own
+MIN_CHECKS = 5  # minimum number of answered items for a flag
+TAIL_PROBABILITY = 0.025  # for each of the two kinds
+GRADED_KINDS: tuple[CheckKind, ...] = ("gold", "attention")  # qualification has its own rule
 FLAG_TEXTS: dict[CheckKind, str] = {"gold": "failing gold items", "attention": "failing attention items"}
 TOO_FAST = "too fast"
 
 
 @dataclass(frozen=True)
 class RaterChecks:
-    """How a rater did on check items, and why the ratings may be worth little. ratings: votes, without
-    checks and repeats. shares: right of answered, by kind of check. flags: in words; empty of most."""
+    """A rater's results on check items, and reasons to distrust the ratings.
+
+    ratings: number of votes, without checks and repeats. shares: share of right answers by kind of check.
+    flags: reasons as text, usually empty.
+    """
 
     person_id: str
     rater: str
@@ -154,8 +160,11 @@ class RaterChecks:
 
 
 class RaterPace(NamedTuple):
-    """How much a rater has rated, and how fast. ratings: votes, without checks and repeats; seconds: the
-    median of votes and second looks, NaN where none was measured, as of judges."""
+    """A rater's number of ratings and pace.
+
+    ratings: number of votes, without checks and repeats. seconds: median over votes and repeats, NaN where
+    not measured, as for judges.
+    """
 
     rater: str
     ratings: int
@@ -165,7 +174,7 @@ class RaterPace(NamedTuple):
 def compute_rater_checks(
     round: Round, tasks: Sequence[AssignedTask], items: Iterable[RoundItem]
 ) -> list[RaterChecks]:
-    """Of each rater who has a task, in the order of their first."""
+    """Return the checks of each rater who has a task, in the order of first tasks."""
     own: dict[str, list[AssignedTask]] = defaultdict(list)
     for task in tasks:
         own[task.person_id].append(task)
@@ -184,8 +193,10 @@ def compute_rater_checks(
 def compute_checks_from_table(
     round: Round, rated: pa.Table, checking: Sequence[AssignedTask], items: Iterable[RoundItem]
 ) -> list[RaterChecks]:
-    """The same, of votes as the query `rated` has them, and of the tasks by which raters are checked: in a
-    blink for tens of thousands, which are no documents."""
+    """Return the checks of each rater from the query `rated` and the tasks with check items.
+
+    Faster than `compute_rater_checks` for tens of thousands of votes, which aren't loaded as documents.
+    """
     own: dict[str, list[AssignedTask]] = defaultdict(list)
     for task in checking:
         own[task.person_id].append(task)
@@ -218,7 +229,9 @@ def _grade_raters(
     tasks: Mapping[str, Sequence[AssignedTask]],
     items: Iterable[RoundItem],
 ) -> list[RaterChecks]:
-    """By person id how each rates, and the tasks among which those with an item that checks are graded."""
+    """Grade raters from their pace and their tasks, both by person id; only tasks with check items are
+    graded.
+    """
     checked = {item.item_id: item for item in items if item.check}
     measured = {person: pace.seconds for person, pace in paces.items() if not math.isnan(pace.seconds)}
     tolerance, mark = config.get("gold_tolerance", GOLD_TOLERANCE), config.get("gold_pass", GOLD_PASS)
@@ -240,8 +253,10 @@ def _grade_raters(
 def grade_checks(
     tasks: Iterable[AssignedTask], checked: Mapping[int, RoundItem], tolerance: int
 ) -> dict[CheckKind, tuple[int, int]]:
-    """Right of answered, by kind of check; kinds of which nothing was answered lack. An attention item names
-    the very answer, so that nothing beside it is right."""
+    """Return the number of right and of answered items by kind of check; kinds without answers are left out.
+
+    An attention item names the exact answer, so it allows no tolerance.
+    """
     grades: dict[CheckKind, tuple[int, int]] = {}
     for task in tasks:
         item = checked.get(task.item_id)
@@ -257,7 +272,7 @@ def grade_checks(
 def find_unqualified_raters(
     round: Round, tasks: Sequence[AssignedTask], items: Sequence[RoundItem]
 ) -> list[str]:
-    """Ids of the raters who answered every qualification item, and too few right."""
+    """Return ids of raters who answered every qualification item, but too few correctly."""
     config = round.config
     mark, tolerance = config.get("qualification_pass", 0.0), config.get("gold_tolerance", GOLD_TOLERANCE)
     own: dict[str, list[AssignedTask]] = defaultdict(list)
@@ -271,22 +286,27 @@ def find_unqualified_raters(
 
 
 def estimate_correct_share(right: int, n: int) -> Interval:
-    """The share of right answers, with the exact interval (Clopper and Pearson 1934): of 5 items Wilson's
-    covers 92% of raters who are right in 90%."""
+    """Estimate the share of right answers with the exact interval (Clopper and Pearson 1934).
+
+    With 5 items, Wilson's interval covers only 92% of raters who are right in 90%.
+    """
     low = float(special.betaincinv(right, n - right + 1, TAIL_PROBABILITY)) if right else 0.0
     high = float(special.betaincinv(right + 1, n - right, 1 - TAIL_PROBABILITY)) if right < n else 1.0
     return Interval(right / n, low, high, n)
 
 
 def is_surely_below(right: int, n: int, mark: float) -> bool:
-    """Whether the interval of the share lies below the mark, of items enough."""
+    """Return whether the interval of the share lies below the mark, given enough items."""
     return n >= MIN_CHECKS and (estimate_correct_share(right, n).high or 0.0) < mark
 
 
 def count_ratings(
     checks: Sequence[RaterChecks], left_out: Collection[str], *, include_flagged: bool = False
 ) -> RatingCounts:
-    """What counts, by who was left out by hand, and who is flagged unless flagged raters are wanted too."""
+    """Count the ratings that are used, and list those excluded by hand or by flags.
+
+    With `include_flagged`, ratings of flagged raters are used.
+    """
     out: list[ExcludedRatings] = []
     for each in checks:
         by_hand = ["left out by hand"] if each.person_id in left_out else []
@@ -304,7 +324,7 @@ def count_ratings(
 
 
 def format_counted_ratings(counted: RatingCounts) -> str:
-    """ "312 ratings of 4 raters; left out 41 ratings of 1 rater flagged as too fast"."""
+    """Format the counts as "312 ratings of 4 raters; left out 41 ratings of 1 rater flagged as too fast"."""
     lines = [_format_ratings_of_raters(counted["ratings"], counted["raters"])]
     by_reason: dict[str, list[ExcludedRatings]] = defaultdict(list)
     for each in counted["left_out"]:
@@ -327,7 +347,7 @@ def _median(seconds: Iterable[float | None]) -> float:
 
 
 def _is_vote(task: AssignedTask) -> bool:
-    """Second looks too."""
+    """Return whether the task is an answered vote or repeat."""
     return _is_answered(task) and task.purpose not in CHECKS
 
 

@@ -1,9 +1,9 @@
-"""What each rater is like: consistency, pace, a side they lean to, and who errs more often than the
-others.
+"""Rater profiles: consistency, pace, side bias, and raters who err more often than others.
 
-Repeats with swapped sides tell consistency; leaning is tested over all raters (Holm). Where the truth is
-not known, Dawid and Skene's model (1979) tells who is right less often than others: it takes raters to
-err independently, and gives no shares, as those lean to the middle. Nobody is left out here. Pure.
+Consistency is measured by repeats with swapped sides; side bias is tested over all raters (Holm). Where
+the truth isn't known, the model of Dawid and Skene (1979) estimates who is right less often than others.
+It assumes that raters err independently, and no accuracies are reported, as they are biased toward the
+middle. No rater is excluded here. Pure functions.
 """
 
 from __future__ import annotations
@@ -24,19 +24,16 @@ from engine.evaluation.statistics.proportions import holm
 from engine.rating.analysis.comparisons import KINDS, Comparisons, PairOutcome, Tally, select_votes
 from engine.rating.analysis.krippendorff_alpha import compute_outcome_alpha
 
-# What each rater is like: how consistent, how fast, whether they lean to a side, how far others agree.
-#
-# A pair that comes again with its sides swapped should be answered alike: that share is a rater's
-# consistency, and of those who always press one key it is low. Leaning to a side is tested (binomial, as
-# sides are drawn by chance; Holm over all raters), pressing one key always is counted, being too fast is a
-# median below a limit or far below that of the others. Where models stood mostly on one side each, as in
-# files from elsewhere, a side is held against nobody: it is the model that stood there. Nothing is left out
-# here: whoever leaves out a rater says so. Pure.
+# Consistency is the share of pairs answered alike when shown again with swapped sides; it is low for raters
+# who always press one key. Side bias is tested (binomial test, as sides are random; Holm over all raters),
+# constant answers are counted, and being too fast means a median below a limit or far below that of the
+# others. Where models were mostly shown on one side each, as in imported files, side bias isn't attributed to
+# raters: it is an effect of the model shown there. Nobody is excluded here; callers decide that.
 
-MIN_RATED = 10  # ratings, under which nothing is held against a rater
-CONSTANT_SHARE = 0.95  # of ratings that are one key
+MIN_RATED = 10  # minimum number of ratings for constant answers or pace to count
+CONSTANT_SHARE = 0.95  # share of ratings with the same answer
 FAST_SECONDS = 2.0
-FAR_FASTER = 1 / 3  # of the median of the other raters' medians
+FAR_FASTER = 1 / 3  # fraction of the median of the other raters' medians
 LEVEL = 0.05
 
 ConstantAnswer = Literal["", "left", "right", "tie", "both bad"]
@@ -46,10 +43,13 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class RaterProfile:
-    """consistency: share of swapped repeats answered alike. seconds: median, NaN where not measured. left:
+    """Profile of a rater.
+
+    consistency: share of swapped repeats answered alike. seconds: median, NaN where not measured. left:
     share of decided ratings for the left side. agreement: share of the others' votes on the same items and
-    pairs that are like this rater's. leans: to a side, beyond chance. always: the key that nearly every
-    rating is. reasons: why the ratings may be worth little, in words."""
+    pairs that match this rater's. leans: significant side bias. always: the answer that nearly every
+    rating gives. reasons: reasons to distrust the ratings, as text.
+    """
 
     rater: str
     n: int
@@ -63,12 +63,12 @@ class RaterProfile:
 
     @property
     def suspect(self) -> bool:
-        """There is a reason to look at what this rater did."""
+        """Whether there is a reason to review this rater's work."""
         return bool(self.reasons)
 
 
 def profile_raters(comparisons: Comparisons, *, fast_seconds: float = FAST_SECONDS) -> list[RaterProfile]:
-    """Of each rater with a rating, in the order of their names' list."""
+    """Return the profile of each rater with a rating, in the order of `raters`."""
     own, fresh = _list_places_by_rater(comparisons), comparisons.fresh
     present = [rater for rater, places in enumerate(own) if len(places)]
     sides_tell = not comparisons.take(comparisons.fresh).stood_on_one_side
@@ -99,14 +99,16 @@ def profile_raters(comparisons: Comparisons, *, fast_seconds: float = FAST_SECON
 
 
 def _compute_side_p_value(outcome: Ints) -> float:
-    """Two-sided exact p-value of as many decided ratings for either side; repeats count, as they are pressed
-    too."""
+    """Return the two-sided exact p-value of equal shares of left and right among decided ratings.
+
+    Repeats count, as they are decisions too.
+    """
     left, right = int((outcome == PairOutcome.LEFT).sum()), int((outcome == PairOutcome.RIGHT).sum())
     return min(1.0, 2 * float(special.bdtr(min(left, right), left + right, 0.5))) if left + right else 1.0
 
 
 def _list_places_by_rater(comparisons: Comparisons) -> list[Ints]:
-    """Of each rater the places of their comparisons, in order."""
+    """Return the indices of each rater's comparisons, in order."""
     order = np.argsort(comparisons.rater, kind="stable")
     ends = np.cumsum(np.bincount(comparisons.rater, minlength=len(comparisons.raters)))
     return np.split(order, ends[:-1]) if len(ends) else []
@@ -121,12 +123,14 @@ def _median(comparisons: Comparisons, places: Ints) -> float:
 
 
 def is_too_fast(ratings: int, median: float, others: Sequence[float], limit: float = FAST_SECONDS) -> bool:
-    """Whether a rater of so many ratings took too little time for them, in the median: under the limit, or
-    far less than the others did in theirs."""
+    """Return whether a rater's median time is below the limit or far below the other raters' medians.
+
+    False for raters with too few ratings.
+    """
     if ratings < MIN_RATED:
         return False
     usual = float(np.median(others)) if len(others) >= 2 else math.nan
-    return median < limit or median < FAR_FASTER * usual  # of NaN neither is true
+    return median < limit or median < FAR_FASTER * usual  # both are false for NaN
 
 
 def _find_constant_answer(outcome: Ints) -> ConstantAnswer:
@@ -137,7 +141,7 @@ def _find_constant_answer(outcome: Ints) -> ConstantAnswer:
 
 
 def _estimate_consistencies(comparisons: Comparisons) -> list[Interval]:
-    """Of each rater: the share of repeats that name the same system as the first showing did."""
+    """Return, for each rater, the share of repeats that name the same system as the first presentation."""
     named, unit, fresh = comparisons.outcome_in_order, comparisons.unit, comparisons.fresh
     first: dict[tuple[int, int], int] = {}
     alike: list[list[bool]] = [[] for _ in comparisons.raters]
@@ -157,7 +161,7 @@ def _estimate_consistencies(comparisons: Comparisons) -> list[Interval]:
 
 
 def _estimate_agreements(comparisons: Comparisons) -> list[Interval]:
-    """Of each rater: the mean share of the others' votes that are like theirs, over items."""
+    """Return, for each rater, the mean over items of the share of the others' votes that match theirs."""
     rated, outcome = select_votes(comparisons)
     tally = Tally.of(rated, outcome)
     counts = tally.counts[tally.unit] if len(rated) else np.zeros((0, KINDS))
@@ -167,7 +171,7 @@ def _estimate_agreements(comparisons: Comparisons) -> list[Interval]:
     for places in _list_places_by_rater(rated):
         shared = places[others[places] > 0]
         if not len(shared):
-            why = "nobody else rated the same items"
+            why = "no other rater rated the same items"
             agreements.append(Interval(math.nan, None, None, 0, why=why))
             continue
         shares = like[shared] / others[shared]
@@ -183,7 +187,7 @@ def _estimate_agreements(comparisons: Comparisons) -> list[Interval]:
 def _list_reasons(
     always: ConstantAnswer, left: Interval, leans: bool, fast: bool, seconds: float, consistency: Interval
 ) -> tuple[str, ...]:
-    """Why this rater's answers may be worth little."""
+    """Return reasons to distrust this rater's answers."""
     reasons = []
     if always:
         reasons.append(f"nearly every rating is “{always}”")
@@ -196,28 +200,25 @@ def _list_reasons(
     return tuple(reasons)
 
 
-# Who is reliable, where the truth is not known: Dawid and Skene's (1979) model of raters.
+# Dawid-Skene model (1979). Each unit has a true label, and each rater a probability of giving each label for
+# each true one; both are estimated in turn (EM), with Dirichlet smoothing of each rater's counts (more for
+# the right label), so that few ratings don't decide. Limitations: raters are assumed to err independently, so
+# shared errors look like the truth; side bias is not modeled; and with two raters, it can't be determined
+# which of them is right.
 #
-# Each unit has a true label, each rater a chance to give each label to each true one; both are estimated in
-# turn (EM), with a little of each label added to every rater's counts (Dirichlet smoothing, more of it
-# where the label is right), so that few ratings decide nothing. Its limits: raters are taken to err
-# independently, so that errors which all share look like the truth; a side that a rater prefers is not part
-# of it; and with two raters nobody can say which of them is right.
-#
-# How often a rater is right is not given as a figure: the estimates lean to the middle where items have few
-# votes, and intervals around them hold the truth in 85 to 95 of 100 rounds only. Whether somebody is right
-# less often than the others can be told: over resamples of items, at a level that holds for all raters
-# together (Holm). Pure.
+# Accuracies are not reported: the estimates are biased toward the middle where items have few votes, and
+# their intervals cover the true value in only 85 to 95 of 100 rounds. Whether a rater is right less often
+# than the others can be tested, with resamples of items, at a level for all raters together (Holm).
 
-MIN_RATERS = 3  # of common items: of two that part, either may be right
-MIN_UNITS = 80  # items with two votes or more: of 50 one of five equal raters is called unlike too often
-SMOOTHING, RIGHT = 0.1, 0.5  # votes that each rater is given of every label, and more of the right one
+MIN_RATERS = 3  # with common items: if two disagree, either may be right
+MIN_UNITS = 80  # items with at least two votes: with 50, one of five equal raters is flagged too often
+SMOOTHING, RIGHT = 0.1, 0.5  # pseudo-counts per label, and extra for the right label
 STEPS, CONVERGED = 500, 1e-6
-RESAMPLED_STEPS, RESAMPLED_CONVERGED = 100, 1e-3  # from the fit to all items on
-MIN_AGREEMENT = 0.0  # that the interval of alpha is above: who agree by chance alone have no truth in common
+RESAMPLED_STEPS, RESAMPLED_CONVERGED = 100, 1e-3  # starting from the fit to all items
+MIN_AGREEMENT = 0.0  # lower limit of alpha: raters who agree only by chance share no truth
 RELIABILITY_LEVEL = 0.05
-ROUNDING = 1e-9  # by which raters of the same answers may differ
-CHUNK = 4_000_000  # chances of labels that are held at a time
+ROUNDING = 1e-9  # rounding difference between raters with the same answers
+CHUNK = 4_000_000  # label probabilities held in memory at once
 LIMITATIONS = (
     "Errors that raters share look like the truth to this model, and it knows of no sides: a rater is called"
     " reliable who answers as most others do."
@@ -229,8 +230,9 @@ ReliabilityVerdict = Literal["more", "less", "unclear"]
 
 @dataclass(frozen=True)
 class RaterReliability:
-    """Whether a rater gives the likely true label more or less often than the mean of the others; n: ratings
-    of theirs."""
+    """Whether a rater gives the likely true label more or less often than the mean of the others; n is their
+    number of ratings.
+    """
 
     rater: str
     n: int
@@ -239,15 +241,21 @@ class RaterReliability:
 
 @dataclass(frozen=True)
 class Reliabilities:
-    """Of raters with a rating. why: nothing can be said, and there are none."""
+    """Reliability of each rater with a rating.
+
+    `why` says why it can't be estimated; `raters` is then empty.
+    """
 
     raters: tuple[RaterReliability, ...]
     why: str = ""
 
 
 def estimate_reliabilities(comparisons: Comparisons, *, resamples: int = 399, seed: int = 0) -> Reliabilities:
-    """Of raters of comparisons; units as in `Tally`, resampled by item. A label is the pair's first system,
-    its second one, a tie, or both bad."""
+    """Estimate the reliability of raters of comparisons.
+
+    Units are those of `Tally`, resampled by item. The labels are the pair's first system, its second
+    system, a tie, and both bad.
+    """
     rated, label = select_votes(comparisons)
     tally = Tally.of(rated, label)
     present, rater = np.unique(rated.rater, return_inverse=True)
@@ -281,8 +289,10 @@ def estimate_reliabilities(comparisons: Comparisons, *, resamples: int = 399, se
 
 
 def _group_identical_units(label: Ints, unit: Ints, rater: Ints) -> tuple[Ints, Ints]:
-    """The first unit of each kind, and of each unit its kind: those of one kind have the same votes by the
-    same raters, so that the model says the same of them."""
+    """Return the first unit of each kind, and the kind of each unit.
+
+    Units of one kind have the same votes by the same raters, so the model gives them the same posterior.
+    """
     given = np.zeros((int(unit.max()) + 1, int(rater.max()) + 1), np.int8)
     given[unit, rater] = label + 1
     _, first, kind = np.unique(given, axis=0, return_index=True, return_inverse=True)
@@ -290,7 +300,7 @@ def _group_identical_units(label: Ints, unit: Ints, rater: Ints) -> tuple[Ints, 
 
 
 def _draw_resamples(items: int, resamples: int, seed: int) -> Floats:
-    """How often each item counts [items, 1 + resamples]: once, and as it is drawn."""
+    """Return the count of each item [items, 1 + resamples]: 1 in the first column, then bootstrap counts."""
     drawn = np.random.default_rng(seed).multinomial(items, np.full(items, 1 / items), size=resamples).T
     return np.concatenate([np.ones((items, 1)), drawn], axis=1)
 
@@ -307,15 +317,18 @@ def _describe_small_sample(tally: Tally, rated: Comparisons) -> str:
 
 
 def _describe_too_many_raters(raters: int, resamples: int) -> str:
-    """At a level for all of them together no resamples could tell one apart."""
+    """Return why no rater can be told apart with this many raters and resamples; an empty string if they can.
+
+    With Holm's correction for too many raters, the smallest p-value of the resamples is not significant.
+    """
     if raters * 2 / (1 + resamples) < RELIABILITY_LEVEL:
         return ""
-    return f"of {raters} raters at once, {resamples} resamples could tell none from the others"
+    return f"of {raters} raters at once, {resamples} resamples could not distinguish any from the others"
 
 
 def _describe_low_agreement(comparisons: Comparisons) -> str:
     agreement = compute_outcome_alpha(comparisons).interval
-    # undefined where all votes are the same
+    # NaN (undefined) where all votes are equal
     if agreement.value == agreement.value and (agreement.low is None or agreement.low <= MIN_AGREEMENT):
         return "people agree too little for one of them to be right"
     return ""
@@ -324,16 +337,21 @@ def _describe_low_agreement(comparisons: Comparisons) -> str:
 def fit_dawid_skene(
     label: Ints, unit: Ints, rater: Ints, labels: int, *, smoothing: float = SMOOTHING, right: float = RIGHT
 ) -> tuple[Floats, Floats]:
-    """(confusion [raters, true label, label given], posterior [units, labels]) of ratings, all places from 0
-    on. It starts from shares of votes."""
+    """Fit the Dawid-Skene model, starting from vote shares; all indices are from 0.
+
+    Returns the confusion [raters, true label, given label] and the posterior [units, labels].
+    """
     given = _GivenLabels(label, unit, rater, labels, smoothing, right)
     confusion, posterior = given.fit(np.ones((given.units, 1)), given.shares(), STEPS, CONVERGED)
     return confusion[:, :, 0].transpose(0, 2, 1), posterior[:, 0]
 
 
 class _GivenLabels:
-    """Labels that raters gave, and the model's fits to them. Confusions are [raters, label given, resamples,
-    true label] and posteriors [units, resamples, labels], so that both steps are products of matrices."""
+    """Labels given by raters, and the fit of the model to them.
+
+    Confusions are [raters, given label, resamples, true label] and posteriors [units, resamples, labels],
+    so both steps are matrix products.
+    """
 
     def __init__(
         self,
@@ -352,15 +370,17 @@ class _GivenLabels:
         self.counted = sparse.csr_array(entries, shape=(self.raters * labels, self.units))
 
     def shares(self) -> Floats:
-        """Of the votes on each unit [units, 1, labels]."""
+        """Return the vote shares of each unit [units, 1, labels]."""
         shares = np.zeros((self.units, self.labels))
         np.add.at(shares, (self.unit, self.label), 1)
         shares /= shares.sum(axis=1, keepdims=True)
         return shares[:, None]
 
     def reliability(self, weights: Floats) -> Floats:
-        """Chance of each rater to give the true label, in the mix of labels [raters, resamples], where the
-        units count as `weights` [units, resamples] says; the first of these are all there is."""
+        """Return each rater's probability of giving the true label, averaged over labels [raters, resamples].
+
+        `weights` [units, resamples] are the unit counts; the first column is the full sample.
+        """
         _, start = self.fit(weights[:, :1], self.shares(), STEPS, CONVERGED)
         size = max(1, CHUNK // (self.units * self.labels))
         return np.concatenate(
@@ -378,7 +398,7 @@ class _GivenLabels:
         return chance
 
     def fit(self, weights: Floats, start: Floats, steps: int, converged: float) -> tuple[Floats, Floats]:
-        """(confusion, posterior), from the posterior `start` on."""
+        """Return confusion and posterior, starting from the posterior `start`."""
         resamples = weights.shape[1]
         wide = self.raters, self.labels, resamples, self.labels
         posterior = np.broadcast_to(start, (self.units, resamples, self.labels))

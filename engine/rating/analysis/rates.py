@@ -1,9 +1,8 @@
-"""Ratings of single answers as arrays, and what they come to: how often a system wins, passes, and how it
-scores.
+"""Ratings of single answers as arrays; win rates, pass rates and scores.
 
-Shares and means have intervals over items and raters (`clustered`); each item and pair counts once, or as
-its chance to be rated says. Two systems' scores are compared where one rater scored both answers to one
-item; differences are corrected for the number of criteria and pairs (Bonferroni). Pure.
+Shares and means have intervals over items and raters (`clustered`); each item and pair counts once, or by
+its sampling weight. Two systems' scores are compared where one rater scored both answers to an item;
+differences are corrected for the number of criteria and pairs (Bonferroni). Pure functions.
 """
 
 from __future__ import annotations
@@ -32,14 +31,16 @@ from engine.rating.analysis.comparisons import (
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
-Scale = tuple[float, float]  # the worst score and the best
+Scale = tuple[float, float]  # worst and best score
 FIVE_POINTS: Scale = (1, 5)
 
 
 @dataclass(frozen=True)
 class GradedAnswers:
-    """What ratings of single answers share: which system's answer, to which item, by whom. weights: 1 /
-    chance of the item to be rated at all, where not all had the same."""
+    """Fields shared by ratings of single answers: the system, the item and the rater.
+
+    weights: 1 / probability that the item was selected for rating, if probabilities differ.
+    """
 
     systems: tuple[str, ...]
     system: IntArray
@@ -61,12 +62,14 @@ class GradedAnswers:
 
     @property
     def item_weights(self) -> FloatArray:
-        """Of each rating, that of its item."""
+        """Item weight of each rating."""
         return np.ones(len(self)) if self.weights is None else self.weights
 
     def clusters(self, chosen: BoolArray) -> RatingClusters:
-        """Of these ratings of one system by one criterion: each item counts once, or as its chance says,
-        however many rated it."""
+        """Return clusters of the chosen ratings of one system on one criterion.
+
+        Each item counts once, or by its sampling weight, regardless of its number of ratings.
+        """
         _, place, ratings = np.unique(self.item[chosen], return_inverse=True, return_counts=True)
         return RatingClusters(
             self.item[chosen], self.rater[chosen], self.item_weights[chosen] / ratings[place]
@@ -84,7 +87,7 @@ def _build_fields(
 
 @dataclass(frozen=True)
 class CriterionScores(GradedAnswers):
-    """Scores, each of one answer by one criterion; scales: of each criterion."""
+    """Scores of answers by criterion; `scales` has the range of each criterion."""
 
     criteria: tuple[str, ...] = ()
     scales: tuple[Scale, ...] = ()
@@ -118,7 +121,7 @@ class CriterionScores(GradedAnswers):
         weights: Sequence[float] | None = None,
         scales: Mapping[str, Scale] | None = None,
     ) -> CriterionScores:
-        """From names; scales: by criterion, five points of one that is not there."""
+        """Create scores from names; `scales` is by criterion, with five points as the default."""
         criteria = index_names(criterion)
         of_each = tuple((scales or {}).get(name, FIVE_POINTS) for name in criteria.names)
         return cls(
@@ -127,8 +130,11 @@ class CriterionScores(GradedAnswers):
         )  # fmt: skip
 
     def overall(self, name: str) -> CriterionScores:
-        """One score of each rating over all criteria under this name: each counts the same, from 0 for its
-        worst point to 100 for its best. A rating without a score by each of them has none."""
+        """Average each rating over all criteria, as a criterion with the given name.
+
+        Criteria have equal weight and are scaled from 0 (worst) to 100 (best). Ratings that lack a
+        criterion are left out.
+        """
         sums: dict[tuple[int, int, int], list[float]] = {}
         weight_of: dict[int, float] = dict(zip(self.item.tolist(), self.item_weights.tolist(), strict=True))
         for entry, key in enumerate(
@@ -148,7 +154,7 @@ class CriterionScores(GradedAnswers):
 
 @dataclass(frozen=True)
 class Passes(GradedAnswers):
-    """Whether one answer passed."""
+    """Pass or fail verdicts on answers."""
 
     passed: BoolArray = None  # type: ignore[assignment]
 
@@ -166,14 +172,16 @@ class Passes(GradedAnswers):
         passed: Sequence[bool],
         weights: Sequence[float] | None = None,
     ) -> Passes:
-        """From names."""
+        """Create passes from names."""
         return cls(**_build_fields(system, item, rater, weights), passed=np.asarray(passed, bool))
 
 
 @dataclass(frozen=True)
 class Ranks(GradedAnswers):
-    """The rank that one rater gave one answer among those to its item: 1 is best, equal ranks are ties.
-    Entries of one ranking stand in the order in which the answers were shown."""
+    """Ranks that raters gave the answers to an item: 1 is best, equal ranks are ties.
+
+    Entries of one ranking are in the order in which the answers were shown.
+    """
 
     rank: IntArray = None  # type: ignore[assignment]
 
@@ -191,18 +199,21 @@ class Ranks(GradedAnswers):
         rank: Sequence[int],
         weights: Sequence[float] | None = None,
     ) -> Ranks:
-        """From names."""
+        """Create ranks from names."""
         return cls(**_build_fields(system, item, rater, weights), rank=np.asarray(rank, np.int64))
 
 
 def derive_comparisons(ranks: Ranks) -> Comparisons:
-    """The comparisons that rankings imply, each of two answers. Those of one ranking are not independent: all
-    that resamples them takes items and raters, and never comparisons."""
+    """Return the pairwise comparisons that rankings imply.
+
+    Comparisons of one ranking are not independent, so resampling must be by items and raters, never by
+    comparisons.
+    """
     _, first_entry, ranking, sizes = np.unique(
         np.column_stack([ranks.item, ranks.rater]) @ [len(ranks.raters) + 1, 1],
         return_index=True, return_inverse=True, return_counts=True,
     )  # fmt: skip
-    entries = np.lexsort((np.arange(len(ranking)), first_entry[ranking]))  # rankings in their order
+    entries = np.lexsort((np.arange(len(ranking)), first_entry[ranking]))  # rankings in their original order
     sizes = sizes[np.argsort(first_entry)]
     starts = np.cumsum(sizes) - sizes
     pairs = np.zeros((int((sizes * (sizes - 1) // 2).sum()), 2), np.int64)
@@ -221,17 +232,16 @@ def derive_comparisons(ranks: Ranks) -> Comparisons:
     )  # fmt: skip
 
 
-# How often a system won, tied and lost, how often both were bad, and what the side did.
-#
-# Shares of ratings in which each item and pair counts once, or as often as its chance to be rated says, with
-# intervals over items and raters (`clustered.py`). A tie is named a tie; the one figure
-# that counts it as half a win says so. Which side was shown left is drawn by chance, so that the share of
-# decided ratings that it won is the side's doing. Pure.
+# Win rates. Ties are reported as ties; only `score` counts them as half a win. The side shown left is random,
+# so the share of decided ratings that it won measures the effect of the side.
 
 
 @dataclass(frozen=True)
 class WinRates:
-    """Shares of all ratings of a system; score: of those in which not both were bad, with ties as half."""
+    """Shares of all ratings of a system.
+
+    score: share of wins among ratings that aren't "both bad", with ties as half a win.
+    """
 
     wins: Interval
     ties: Interval
@@ -243,19 +253,24 @@ class WinRates:
 
 @dataclass(frozen=True)
 class PositionEffect:
-    """share: of decided ratings that the left side won. why: it does not say what the side does."""
+    """Share of decided ratings that the left side won; `why` says why it doesn't measure the effect of the
+    side.
+    """
 
     share: Interval
     why: str = ""
 
 
 def build_clusters(comparisons: Comparisons) -> RatingClusters:
-    """Its items and raters, and what each rating weighs."""
+    """Return the items, raters and vote weights of the comparisons."""
     return RatingClusters(comparisons.item, comparisons.rater, comparisons.vote_weights)
 
 
 def compute_win_rates(comparisons: Comparisons, system: str, other: str | None = None) -> WinRates:
-    """Of a system against all others that it met, or against one. Raises ValueError for none of them."""
+    """Return a system's win rates against all systems it met, or against one.
+
+    Raises ValueError for an unknown system.
+    """
     place = comparisons.place_of(system)
     chosen = (comparisons.left == place) | (comparisons.right == place)
     if other is not None:
@@ -275,13 +290,13 @@ def compute_win_rates(comparisons: Comparisons, system: str, other: str | None =
 
 
 def compute_both_bad_rate(comparisons: Comparisons) -> Interval:
-    """Share of all ratings that say that neither answer is any good."""
+    """Return the share of all ratings that are "both bad"."""
     rated = comparisons.take(comparisons.counted)
     return clustered.estimate_share(rated.outcome == PairOutcome.BOTH_BAD, build_clusters(rated))
 
 
 def measure_position_effect(comparisons: Comparisons) -> PositionEffect:
-    """What being shown left does."""
+    """Measure the effect of being shown on the left."""
     rated = comparisons.take(comparisons.counted)
     decided = rated.take(rated.outcome < PairOutcome.TIE)
     share = clustered.estimate_share(decided.outcome == PairOutcome.LEFT, build_clusters(decided))
@@ -289,15 +304,11 @@ def measure_position_effect(comparisons: Comparisons) -> PositionEffect:
     return PositionEffect(share, why)
 
 
-# Scores by criterion and passes: means, differences and shares with intervals over items and raters.
-#
-# Two systems are compared where one rater scored the answers of both to one item, so that what an item or a
-# rater is like cancels out. Intervals of the differences are corrected for the number of criteria
-# (Bonferroni), and of pairs of systems where several are compared. Pure.
+# Systems are compared within raters and items, so that effects of the item and the rater cancel out.
 
 
 def compute_criterion_means(scores: CriterionScores) -> dict[tuple[str, str], Interval]:
-    """Of each system and criterion that has a score."""
+    """Return the mean score of each system and criterion with scores."""
     means: dict[tuple[str, str], Interval] = {}
     for s, system in enumerate(scores.systems):
         for c, criterion in enumerate(scores.criteria):
@@ -313,8 +324,11 @@ def compute_criterion_means(scores: CriterionScores) -> dict[tuple[str, str], In
 def compute_criterion_differences(
     scores: CriterionScores, first: str, second: str, *, compared: int = 0, confidence: float = 0.95
 ) -> dict[str, Interval]:
-    """First minus second by each criterion. compared: differences that are told beside each other, as many as
-    there are criteria where 0. Raises ValueError for a system without scores."""
+    """Return first minus second for each criterion.
+
+    `compared` is the number of differences to correct for, the number of criteria if 0. Raises ValueError
+    for a system without scores.
+    """
     for name in (first, second):
         if name not in scores.systems:
             raise ValueError(f"{name!r} is none of {', '.join(scores.systems)}.")
@@ -329,7 +343,7 @@ def compute_criterion_differences(
 def _compute_paired_difference(
     scores: CriterionScores, criterion: int, first: int, second: int, confidence: float
 ) -> Interval:
-    """Over raters' scores of both answers to an item."""
+    """Return the mean difference over raters' scores of both answers to an item."""
     both = _pair_scores(scores, criterion, first, second)
     weight_of = dict(zip(scores.item.tolist(), scores.item_weights.tolist(), strict=True))
     if not both:
@@ -349,7 +363,7 @@ def _compute_paired_difference(
 def _pair_scores(
     scores: CriterionScores, criterion: int, first: int, second: int
 ) -> dict[tuple[int, int], float]:
-    """Item and rater -> the difference, where that rater scored both answers."""
+    """Return the difference by item and rater, where that rater scored both answers."""
     cells: dict[tuple[int, int], dict[int, float]] = {}
     for entry in np.flatnonzero(scores.criterion == criterion):
         key = int(scores.item[entry]), int(scores.rater[entry])
@@ -360,8 +374,10 @@ def _pair_scores(
 
 
 def count_fewest_raters(scores: CriterionScores) -> int:
-    """Of all means and differences that have ratings, how many raters the one with the fewest rests on:
-    whether all of them tell of other people, too."""
+    """Return the smallest number of raters behind any mean or difference that has ratings.
+
+    It tells whether all of them generalize to other raters.
+    """
     present = np.unique(scores.system).tolist()
     counts = [
         len(np.unique(scores.rater[(scores.criterion == c) & (scores.system == s)]))
@@ -377,7 +393,7 @@ def count_fewest_raters(scores: CriterionScores) -> int:
 
 
 def compute_pass_rates(passes: Passes) -> dict[str, Interval]:
-    """The share of each system's answers that passed."""
+    """Return the share of each system's answers that passed."""
     rates = {}
     for place, system in enumerate(passes.systems):
         chosen = passes.system == place

@@ -1,18 +1,18 @@
-"""What strengths might have been in another round: resamples of items, and limits from them.
+"""Bootstrap of strengths over items, and limits from the resamples.
 
-Every item has a random weight (exponential: the bootstrap of Rubin 1981), and half a win either way, of
-random weight, is shared among the pairs (Jeffreys' prior of two systems), without which a system that always
-won would always win. Limits lie as far from the median as those of the resamples, times what the raters add
-to the error (`clustered.py`), widened to Student's t. Resampling raters as well would count three times what
-is of neither item nor rater (the pigeonhole bootstrap, Owen 2007), and a mean of five random weights reaches
-less far out than what five raters leave open. Where every item has one rating, ratings are independent, no
-variance of clusters is estimated, and the quantile is the normal one. For many pairs at once limits are those
-that the largest difference of each resample keeps to.
+Every item has a random exponential weight (the Bayesian bootstrap of Rubin 1981), and half a win for each
+side, of random weight, is shared among the pairs (Jeffreys' prior of two systems), without which a system
+that always won would win in every resample. Limits are the resamples' distances from their median, plus
+the error that raters add (`clustered.py`), widened to Student's t. Resampling raters as well would count
+variance that belongs neither to items nor to raters three times (the pigeonhole bootstrap, Owen 2007), and
+a mean of five random weights varies less than the uncertainty that five raters leave. Where every item has
+one rating, ratings are independent, no cluster variance is estimated, and the quantile is the normal one.
+For many pairs at once, limits are simultaneous, based on the largest difference in each resample.
 
-A resample is a fit of its own while that is little work. Of tens of thousands of ratings it is one step of
-Newton's from the fit to all of them, as long as each strength is known well enough for the likelihood to be
-as good as square there: with the resample's own information where items are few; where they are many, the sum
-of their scores is normal and the information that of all. Pure and seeded.
+Resamples are refitted as long as that is cheap. For tens of thousands of ratings, each is one Newton step
+from the fit to all ratings, provided that each strength is known well enough for the likelihood to be
+nearly quadratic: with the resample's own information for few items; for many items, the sum of scores is
+drawn from a normal distribution and the information is that of all ratings. Pure and seeded.
 """
 
 from __future__ import annotations
@@ -31,17 +31,15 @@ from engine.rating.analysis import davidson
 from engine.rating.analysis.comparisons import Comparisons, PairOutcome
 from engine.rating.analysis.davidson import RIDGE, Design, Fit
 
-CHUNK = 4_000_000  # numbers held at a time; with more of them resamples take one step
+CHUNK = 4_000_000  # numbers held in memory at once; above this, resamples take one step
 TINY = 1e-300
-PRIOR_WINS = 0.5  # either way, of two systems
+PRIOR_WINS = 0.5  # for each side, with two systems
 COVARIATE_PRIOR = 1 / 5**2  # inverse variance of a coefficient per standard deviation of its covariate
-SAME_RATIO = 0.05  # of the variance that independent ratings would have, under which all say the same
-KNOWN_ERROR = 0.3  # standard error of a strength or coefficient, up to which one step is enough
+SAME_RATIO = 0.05  # ratio to the variance of independent ratings below which all ratings agree
+KNOWN_ERROR = 0.3  # standard error of a strength or coefficient up to which one step is enough
 FEW_ITEMS = 500
-LIGHT_PRIOR = (
-    0.01  # part of the variance of a strength that random weights of the prior would add, about twice
-)
-CONVERGED = 1e-2  # log odds: resamples whose last step was shorter are fitted to a hundredth of that
+LIGHT_PRIOR = 0.01  # about twice the fraction of a strength's variance that random prior weights would add
+CONVERGED = 1e-2  # log odds: resamples whose last step was shorter are within a hundredth of that
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -49,9 +47,12 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class DesignRows:
-    """Ratings as rows of a design. row, outcome, weight: of each entry, which is a rating, or a side's part
-    of one that leans; x has a column a system and one a covariate, in units of its `scale`; mates: ratings of
-    the same item and pair, in the mean. clusters: of the entries."""
+    """Ratings as rows of a design.
+
+    row, outcome, weight: of each entry, which is a rating or one side's part of a fractional vote. design:
+    x has one column per system and one per covariate, in units of its `scale`. mates: mean number of
+    ratings per item and pair. clusters: clusters of the entries.
+    """
 
     design: Design
     row: Ints
@@ -63,7 +64,7 @@ class DesignRows:
 
     @classmethod
     def of(cls, rated: Comparisons, differences: Floats) -> DesignRows:
-        """Of comparisons without those that both were bad, with `differences` [n, k] held equal."""
+        """Build the rows from comparisons without "both bad", with `differences` [n, k] as covariates."""
         scale = np.sqrt(np.square(differences).mean(axis=0)) if len(rated) else np.ones(differences.shape[1])
         scale = np.where(scale > 0, scale, 1.0)
         mates = len(rated) / max(1, len(np.unique(rated.unit)))
@@ -73,13 +74,13 @@ class DesignRows:
         clusters = RatingClusters(rated.item, rated.rater, weights)
         weight = weights * (part.sum() / weights.sum()) if len(part) else weights
         left, right = rated.left, rated.right
-        if not len(scale):  # then sides mean nothing, and half as many rows say the same
+        if not len(scale):  # sides don't matter then, which halves the rows
             turned = (left > right) & (outcome < PairOutcome.TIE)
             left, right, outcome = rated.lower, rated.upper, np.where(turned, 1 - outcome, outcome)
         if len(scale):
             columns = np.column_stack([left, right, differences / scale])
             keys, row = np.unique(columns, axis=0, return_inverse=True)
-        else:  # whole numbers are sorted many times as fast as rows of a table
+        else:  # sorting integers is many times faster than sorting rows
             numbers = left * len(rated.systems) + right
             keys, row = (
                 np.column_stack(np.divmod(np.unique(numbers), len(rated.systems))),
@@ -93,7 +94,7 @@ class DesignRows:
 
     @property
     def cells(self) -> Ints:
-        """The place of each entry among the outcomes of the rows."""
+        """Index of each entry in the flattened rows and outcomes."""
         return self.row * 3 + self.outcome
 
     @cached_property
@@ -103,15 +104,17 @@ class DesignRows:
         return counts.astype(np.float64).reshape(-1, 3)
 
     def by_item(self, place: Ints, width: int) -> sparse.csr_array:
-        """Sums of weights [items, width], each entry at its `place`."""
+        """Return sums of weights [items, width], with each entry in column `place`."""
         return sparse.csr_array(
             (self.weight, (self.clusters.item_place, place)), (self.clusters.items, width)
         )
 
 
 def _list_entries(rated: Comparisons) -> tuple[Ints, Ints, Floats]:
-    """Of each entry the place of its rating, its outcome, and the part of the rating that it is: a decided
-    vote in parts is an entry for either side."""
+    """Return the rating index, outcome and fraction of each entry.
+
+    A fractional vote has one entry for each side.
+    """
     soft = np.flatnonzero(rated.soft)
     place, outcome = np.arange(len(rated)), rated.outcome
     if not len(soft):
@@ -126,7 +129,7 @@ def _list_entries(rated: Comparisons) -> tuple[Ints, Ints, Floats]:
 
 
 def _build_pair_contrasts(pairs: Floats | Ints, systems: int) -> Floats:
-    """A row for each two systems: 1 for the first, -1 for the second."""
+    """Return one row per pair of systems: 1 for the first, -1 for the second."""
     x, every = np.zeros((len(pairs), systems)), np.arange(len(pairs))
     x[every, pairs[:, 0].astype(np.int64)], x[every, pairs[:, 1].astype(np.int64)] = 1, -1
     return x
@@ -134,8 +137,9 @@ def _build_pair_contrasts(pairs: Floats | Ints, systems: int) -> Floats:
 
 @dataclass(frozen=True)
 class StrengthResamples:
-    """`drawn` [resamples, contrasts]; the variance that raters add to each contrast, and the `degrees` of
-    freedom behind it."""
+    """Draws of contrasts [resamples, contrasts], the variance that raters add to each contrast, and its
+    degrees of freedom.
+    """
 
     drawn: Floats
     of_raters: Floats
@@ -143,11 +147,11 @@ class StrengthResamples:
 
     @cached_property
     def _in_order(self) -> Floats:
-        """The draws of each contrast, sorted [contrasts, resamples]."""
+        """Sorted draws of each contrast [contrasts, resamples]."""
         return np.sort(self.drawn.T, axis=1)
 
     def _quantile(self, level: float) -> Floats:
-        """Of each contrast, between draws as `numpy.quantile` has it."""
+        """Return the quantile of each contrast, interpolated as in `numpy.quantile`."""
         place = level * (len(self.drawn) - 1)
         below, above = (self._in_order[:, int(end)] for end in (math.floor(place), math.ceil(place)))
         quantile: Floats = below + (above - below) * (place - math.floor(place))
@@ -155,12 +159,15 @@ class StrengthResamples:
 
     @cached_property
     def middle(self) -> Floats:
-        """The median of each contrast."""
+        """Median of each contrast."""
         return self._quantile(0.5)
 
     def limits(self, confidence: float, together: Ints | None = None) -> tuple[Floats, Floats]:
-        """low and high of each contrast; those `together` hold all at once at that confidence. What items and
-        raters leave open is added up in squares, on either side (`statistics/intervals.py`)."""
+        """Return the lower and upper limits of each contrast.
+
+        Limits of the contrasts `together` are simultaneous at that confidence. The errors over items and
+        raters are added in quadrature, on each side (`statistics/intervals.py`).
+        """
         tail = (1 - confidence) / 2
         low, high = self._quantile(tail), self._quantile(1 - tail)
         z = float(special.ndtri(1 - tail))
@@ -178,14 +185,14 @@ class StrengthResamples:
 
     @cached_property
     def errors(self) -> Floats:
-        """The standard error of each contrast, read from the middle of the resamples."""
+        """Standard error of each contrast, from the central quantiles of the resamples."""
         low, high = (self._quantile(float(special.ndtr(z))) for z in (-1.0, 1.0))
         errors: Floats = np.sqrt(np.square((high - low) / 2) + self.of_raters)
         return errors
 
     @cached_property
     def chance_above(self) -> Floats:
-        """Of each contrast that it lies above 0, no surer than the limits are."""
+        """Probability that each contrast is above 0, consistent with the limits' uncertainty."""
         share = ((self.drawn > 0).sum(axis=0) + 0.5) / (len(self.drawn) + 1)
         whole = np.maximum(self.errors, TINY)
         of_items = np.sqrt(np.maximum(np.square(whole) - self.of_raters, 0.0))
@@ -196,14 +203,17 @@ class StrengthResamples:
 def resample_strengths(
     counted: DesignRows, fitted: Fit, contrasts: Floats, pairs: Ints, draws: int
 ) -> StrengthResamples:
-    """Draws of `contrasts` [k, coefficients and log nu]; `pairs` [pairs, 2] are the systems that met."""
+    """Draw resamples of `contrasts` [k, coefficients and log nu].
+
+    `pairs` [pairs, 2] are the systems that were compared.
+    """
     clusters = counted.clusters
     information = davidson.compute_information(counted.design, counted.whole, fitted)
     scores = davidson.compute_scores(counted.design, fitted, counted.row, counted.outcome)
     scores *= counted.weight[:, None]
     of_scores = np.asarray(
         np.linalg.solve(information, contrasts.T).T, np.float64
-    )  # what a score moves each contrast by
+    )  # effect of a score on each contrast
     spread = clusters.spread(scores, of_scores)
     plain = (contrasts * of_scores).sum(axis=1)
     alike = _estimate_design_effect(counted, float(spread.variance.sum() / plain.sum()))
@@ -225,8 +235,10 @@ def resample_strengths(
 
 
 def _find_largest_variance(counted: DesignRows, variance: Floats) -> float:
-    """The largest variance of a strength or a coefficient; `variance`: of contrasts, as independent ratings
-    would have it, those of strengths first, and log nu's last."""
+    """Return the largest variance of a strength or a coefficient.
+
+    `variance` is that of the contrasts for independent ratings, strengths first and log nu last.
+    """
     covariates = len(counted.scale)
     strengths = len(counted.design.penalty) - covariates
     asked = np.append(variance[:strengths], variance[len(variance) - 1 - covariates : -1])
@@ -235,9 +247,12 @@ def _find_largest_variance(counted: DesignRows, variance: Floats) -> float:
 
 @dataclass(frozen=True)
 class _Prior:
-    """Half a win either way for each two systems, shared among the pairs that met, as a row of x each; with
-    `alike` ratings that say as much as one. is_light: its own weights hardly move anything, so that their
-    mean stands for them."""
+    """Prior of half a win for each side of two systems, shared among the pairs that were compared, one row of
+    x each.
+
+    alike: number of ratings per independent rating. is_light: random prior weights hardly affect the
+    result, so their mean is used.
+    """
 
     x: Floats
     wins: float
@@ -246,7 +261,7 @@ class _Prior:
 
     @classmethod
     def of(cls, counted: DesignRows, pairs: Ints, alike: float, variance: float) -> _Prior:
-        """With all covariates held equal. variance: of the strength that is least known."""
+        """Build the prior, with all covariates equal; `variance` is that of the least certain strength."""
         covariates = np.zeros((len(pairs), len(counted.scale)))
         systems = counted.design.x.shape[1] - len(counted.scale)
         wins = PRIOR_WINS * (len(np.unique(pairs)) - 1) / len(pairs)
@@ -254,11 +269,11 @@ class _Prior:
         return cls(x, wins, alike, alike * alike * variance < LIGHT_PRIOR)
 
     def mean(self) -> Floats:
-        """Counts of equal weight [1, pairs, 3]."""
+        """Return counts of equal weight [1, pairs, 3]."""
         return np.tile([self.alike * self.wins, self.alike * self.wins, 0.0], (1, len(self.x), 1))
 
     def drawn(self, draws: int, random: np.random.Generator) -> Floats:
-        """Counts of random weight [draws, pairs, 3]."""
+        """Return counts of random weight [draws, pairs, 3]."""
         counts = np.zeros((draws, len(self.x), 3))
         counts[..., :2] = self.alike * random.standard_gamma(self.wins, (draws, len(self.x), 2))
         return counts
@@ -267,8 +282,10 @@ class _Prior:
 def _update_one_step(
     counted: DesignRows, fitted: Fit, information: Floats, sums: Floats, prior: _Prior, draws: int
 ) -> Floats:
-    """Coefficients and log nu of resamples [draws, k + 1], one step from those of all; sums: of scores, by
-    item."""
+    """Return coefficients and log nu of resamples [draws, k + 1], one Newton step from the full fit.
+
+    `sums` are the sums of scores by item.
+    """
     random = np.random.default_rng(0)
     items, k = sums.shape
     design = counted.design
@@ -293,7 +310,7 @@ def _update_one_step(
 
 
 def _refit_resamples(counted: DesignRows, fitted: Fit, prior: _Prior, draws: int) -> Floats:
-    """Coefficients and log nu of resamples [draws, k + 1], each fitted anew."""
+    """Return coefficients and log nu of resamples [draws, k + 1], each refitted."""
     random = np.random.default_rng(0)
     rows, items = len(counted.design.x), counted.clusters.items
     design = Design(np.vstack([counted.design.x, prior.x]), counted.design.penalty)
@@ -309,13 +326,19 @@ def _refit_resamples(counted: DesignRows, fitted: Fit, prior: _Prior, draws: int
 
 
 def _compute_widening(items: int, parameters: int) -> float:
-    """By how much resamples with covariates are widened: what a coefficient is estimated from it also takes
-    up (as in MacKinnon and White's HC3 with an even share for each item)."""
+    """Return the factor by which resamples with covariates are widened.
+
+    It accounts for the degrees of freedom that estimating coefficients uses (as in MacKinnon and White's
+    HC3 with equal leverage for each item).
+    """
     return items / max(items - parameters, items / 2)
 
 
 def _estimate_design_effect(counted: DesignRows, ratio: float) -> float:
-    """How many ratings say as much as an independent one: no more than there are of an item and a pair, and
-    as many where all say the same, so that nothing is seen of it. ratio: of the variance of contrasts to what
-    it would be of independent ratings."""
+    """Return the number of ratings per independent rating.
+
+    It is at most the number of ratings per item and pair, and exactly that where all ratings agree, so
+    that the effect can't be observed. `ratio` is the variance of contrasts relative to that of independent
+    ratings.
+    """
     return counted.mates if ratio < SAME_RATIO else float(np.clip(ratio, 1.0, counted.mates))

@@ -1,10 +1,9 @@
-"""The ratings of a round, as the store has them, in the form that the statistics take.
+"""Convert a round's ratings from the store into the arrays that the statistics take.
 
-Sides are kept as they were shown. What was skipped, raters who are left out and check items count for nothing
-here; a repeat counts for its rater's consistency alone, and what was asked for because people part settles
-its item alone. A rating's item is the number of its prompt, and weighs 1 / the chance that it had. Tens of
-thousands of them come as columns of one table (`store.rating.ratings.rated`), which has no texts.
-Pure.
+Sides are kept as shown. Skipped tasks, excluded raters and check items are dropped; repeats count only for
+their rater's consistency, and adjudication only settles its item. A rating's item is its prompt's number,
+weighted by 1 / its sampling probability. Ratings come as columns of one table
+(`store.rating.ratings.rated`) without texts, as there may be tens of thousands. Pure functions.
 """
 
 from __future__ import annotations
@@ -53,9 +52,11 @@ CHOICES = ("A", "B", "tie", "both_bad")  # in the order of PairOutcome
 
 @dataclass(frozen=True)
 class RoundRatings:
-    """What was said in a round; what its protocol does not ask is None. skipped: tasks that were. people:
-    name of a rater -> id. overall: of a rubric of several criteria, one figure over all of them where that
-    was chosen."""
+    """Ratings of a round; fields that don't apply to its protocol are None.
+
+    skipped: number of skipped tasks. people: rater name -> person id. overall: one score over all criteria
+    of a rubric, if the round asks for it.
+    """
 
     systems: tuple[str, ...]
     comparisons: Comparisons | None
@@ -68,8 +69,10 @@ class RoundRatings:
 
 
 def build_round_ratings(round: Round, rated: pa.Table, left_out: Collection[str] = ()) -> RoundRatings:
-    """rated: as the query of that name has it; left_out: ids of raters who don't count. Requests that were
-    chosen because they tell most count for nothing."""
+    """Build the ratings of a round from the query `rated`.
+
+    `left_out` are ids of excluded raters. Requests that were selected as most informative are dropped.
+    """
     names = list_system_names(round)
     out = pa.array(sorted(left_out), pa.string())
     counted = rated.filter(pc.invert(pc.or_(pc.is_in(rated["person_id"], out), rated["telling"])))
@@ -95,7 +98,7 @@ def build_round_ratings(round: Round, rated: pa.Table, left_out: Collection[str]
 
 
 def list_label_tasks(rated: pa.Table) -> list[AnsweredTask]:
-    """Ratings of a round in which a text has one label, as tasks with what its figures read of them."""
+    """Return the ratings of a round with one label per text, as tasks with the fields its statistics read."""
     names = ["task_id", "repeat_of", "item_id", "person_id", "purpose"]
     fields = zip(*(rated[name].to_pylist() for name in (*names, "label", "skipped")), strict=True)
     tasks = []
@@ -108,8 +111,9 @@ def list_label_tasks(rated: pa.Table) -> list[AnsweredTask]:
 
 @dataclass(frozen=True)
 class _Answers:
-    """Answers of a table, with places for names: systems as they were shown [answers, shown], items and
-    raters each once in the order in which they come."""
+    """Answers of a table, with names as indices: systems as shown [answers, shown], and items and raters in
+    order of first occurrence.
+    """
 
     names: tuple[str, ...]
     table: pa.Table
@@ -130,17 +134,17 @@ class _Answers:
         return cls(names, table, systems.reshape(len(table), width), item, raters, people)
 
     def numbers(self, column: str) -> Floats:
-        """A column; NaN where there is none."""
+        """Return a numeric column, with NaN for null."""
         values: Floats = self.table[column].cast(pa.float64()).to_numpy(zero_copy_only=False)
         return values
 
     def texts(self, column: str) -> list[str]:
-        """A column of texts."""
+        """Return a text column."""
         texts: list[str] = self.table[column].to_pylist()
         return texts
 
     def of_answers(self, repeats: Ints | None = None) -> dict[str, Any]:
-        """What ratings of single answers share; of each `repeats` entries, else one."""
+        """Return the fields of `GradedAnswers`, with `repeats` entries for each answer (default: one)."""
         each = np.repeat(np.arange(len(self.table)), 1 if repeats is None else repeats)
         system = self.systems[each, 0] if len(each) else np.empty(0, np.int64)
         return {"systems": self.names, "system": system, "item": self.item.places[each],
@@ -149,14 +153,14 @@ class _Answers:
 
 
 def _index_column(column: pa.ChunkedArray) -> NameIndex:
-    """The values of a column, each once in the order in which they come, and the place of each."""
+    """Return the unique values of a column in order of first occurrence, and the index of each entry."""
     encoded = column.combine_chunks().dictionary_encode()
     names = tuple(str(value) for value in encoded.dictionary.to_pylist())
     return NameIndex(names, encoded.indices.to_numpy().astype(np.int64))
 
 
 def list_system_names(round: Round) -> tuple[str, ...]:
-    """The names of the models, each once: a second one of the same name gets a number."""
+    """Return distinct names of the models: a second one of the same name gets a number."""
     names: list[str] = []
     for system in round.systems:
         name, count = system.name, 1
@@ -168,7 +172,7 @@ def list_system_names(round: Round) -> tuple[str, ...]:
 
 
 def assign_rater_names(tasks: Iterable[AssignedTask]) -> dict[str, str]:
-    """person id -> a name of their own: two people may bear one."""
+    """Return a distinct name for each person id, as two people may have the same one."""
     by_id: dict[str, str] = {}
     for task in tasks:
         by_id.setdefault(task.person_id, task.person_name)
@@ -176,13 +180,13 @@ def assign_rater_names(tasks: Iterable[AssignedTask]) -> dict[str, str]:
 
 
 def index_raters_by_name(counts: Iterable[RaterCounts]) -> dict[str, str]:
-    """A name of their own -> person id."""
+    """Return person ids by distinct name."""
     listed = list(counts)
     return make_distinct_names([each.person_id for each in listed], [each.name for each in listed])
 
 
 def make_distinct_names(ids: Iterable[str], given: Iterable[str]) -> dict[str, str]:
-    """A name of their own -> person id: a second person of the same name gets a number."""
+    """Return person ids by distinct name: a second person of the same name gets a number."""
     people: dict[str, str] = {}
     for person_id, called in zip(ids, given, strict=True):
         name, count = called, 1
@@ -194,7 +198,7 @@ def make_distinct_names(ids: Iterable[str], given: Iterable[str]) -> dict[str, s
 
 
 def get_task_answer(task: AnsweredTask) -> Mapping[str, Any]:
-    """What was answered, as a mapping of any fields; empty where nothing was yet."""
+    """Return the answer as a mapping of any fields; empty if there is none yet."""
     return task.answer or {}
 
 
@@ -207,7 +211,7 @@ def _build_comparisons(answers: _Answers) -> Comparisons:
         FORMATTING: answers.numbers("left_marks") - answers.numbers("right_marks"),
     }
     whole = {name: values for name, values in differences.items() if not np.isnan(values).any()}
-    varying = {name: values for name, values in whole.items() if np.any(values)}  # of some texts says nothing
+    varying = {name: values for name, values in whole.items() if np.any(values)}  # all zero: uninformative
     systems = answers.systems.reshape(-1, 2)
     preference[choices >= PairOutcome.TIE] = np.nan
     return Comparisons(
@@ -223,14 +227,14 @@ def _build_comparisons(answers: _Answers) -> Comparisons:
 
 
 def _build_ranks(answers: _Answers) -> Ranks:
-    """An entry for each answer of each ranking."""
+    """Return one entry per answer of each ranking."""
     entries = answers.of_answers(np.full(len(answers.table), answers.systems.shape[1]))
     ranks = pc.list_flatten(answers.table["ranks"]).to_numpy().astype(np.int64)
     return Ranks(**entries | {"system": answers.systems.ravel()}, rank=ranks)
 
 
 def _build_scores(answers: _Answers, scales: Mapping[str, Scale]) -> CriterionScores:
-    """An entry for each criterion of each answer."""
+    """Return one entry per criterion of each answer."""
     given: list[dict[str, float]] = [json.loads(scores) for scores in answers.texts("scores")]
     criteria = index_names([criterion for scores in given for criterion in scores])
     return CriterionScores(
@@ -242,6 +246,6 @@ def _build_scores(answers: _Answers, scales: Mapping[str, Scale]) -> CriterionSc
 
 
 def _build_scales(round: Round) -> dict[str, Scale]:
-    """Of each criterion: from 1 to its number of points."""
+    """Return the scale of each criterion, from 1 to its number of points."""
     criteria = round.config.get("criteria", [])
     return {criterion["name"]: (1, len(criterion["anchors"])) for criterion in criteria}

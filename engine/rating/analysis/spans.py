@@ -1,8 +1,7 @@
-"""What people's spans come to: how many of each label, how far people agree on where, and how often
-exactly (F1).
+"""Statistics of people's spans: counts by label, agreement on positions, and exact matches (F1).
 
-An exact match takes no chance into account: twice the spans that both raters have over all that either
-has. Pure.
+F1 doesn't correct for chance: twice the spans that both raters have over all spans of both. Pure
+functions.
 """
 
 from __future__ import annotations
@@ -26,19 +25,16 @@ from engine.rating.analysis.round_ratings import assign_rater_names, get_task_an
 from engine.rating.training_rows import find_judged_text
 from store.core.rating_schemas import AssignedTask, Round, RoundItem
 
-# How often two raters mark the very same span: F1 of exact matches, over texts.
-#
-# Of two raters' spans of the same texts, twice the spans that both have (start, end and label) over all that
-# either has. It takes no chance into account, and a span that is off by one character matches nothing. Pure.
+# Exact matches have the same start, end and label; a span that is off by one character matches nothing.
 
-Counts = dict[int, tuple[int, int]]  # by item: twice the matches, and spans of both
-MIN_TEXTS = 50  # with a span of either, under which there is no interval
-MIN_HITS = 8  # texts with a match, and with a span that has none, likewise
+Counts = dict[int, tuple[int, int]]  # by item: twice the number of matches, and the spans of both raters
+MIN_TEXTS = 50  # minimum number of texts with a span for an interval
+MIN_HITS = 8  # minimum number of texts with a match, and of texts with an unmatched span
 
 
 @dataclass(frozen=True)
 class SpanMatch:
-    """F1 of two raters; its n counts texts in which either marked something."""
+    """F1 of two raters; the interval's n counts texts in which either marked a span."""
 
     first: str
     second: str
@@ -48,7 +44,7 @@ class SpanMatch:
 def compute_span_matches(
     texts: Sequence[MarkedText], weights: Mapping[int, float] | None = None
 ) -> tuple[Interval, list[SpanMatch]]:
-    """Of all pairs of raters together, and of each two that marked texts in common."""
+    """Return F1 over all pairs of raters, and of each pair that marked common texts."""
     by_text: dict[TextId, list[MarkedText]] = defaultdict(list)
     for text in texts:
         by_text[text.item, text.text].append(text)
@@ -91,7 +87,7 @@ def _f1(counts: Counts, weights: Mapping[int, float] | None) -> Interval:
 
 
 class SpanLabelCounts(NamedTuple):
-    """How often a label was marked, and in how many texts."""
+    """Number of spans with a label, and of texts that contain one."""
 
     label: str
     spans: int
@@ -100,7 +96,10 @@ class SpanLabelCounts(NamedTuple):
 
 @dataclass(frozen=True)
 class SpanStatistics:
-    """match: F1 of exact spans over all pairs of raters; pairs: of each two."""
+    """Statistics of a round with spans.
+
+    match: F1 of exact spans over all pairs of raters. pairs: F1 of each pair.
+    """
 
     labels: list[SpanLabelCounts]
     alpha: Alpha
@@ -114,7 +113,7 @@ class SpanStatistics:
 def compute_span_statistics(
     round: Round, tasks: Sequence[AssignedTask], items: Sequence[RoundItem], left_out: Collection[str] = ()
 ) -> SpanStatistics:
-    """left_out: ids of raters who don't count."""
+    """Compute the span statistics of a round; `left_out` are ids of excluded raters."""
     counted = [
         task
         for task in tasks
@@ -144,7 +143,7 @@ def compute_span_statistics(
 def _list_marked_texts(
     round: Round, marked: Sequence[AssignedTask], items: Sequence[RoundItem]
 ) -> Iterator[MarkedText]:
-    """Those that have a character. A text of its own is each answer to an item."""
+    """Yield the marked texts that aren't empty. Each answer to an item is a separate text."""
     by_id, names = {item.item_id: item for item in items}, assign_rater_names(marked)
     for task in marked:
         text = find_judged_text(round.config.get("subject", "answer"), by_id[task.item_id], task.systems)

@@ -1,9 +1,8 @@
-"""How strong each system is, as log odds, which pairs can be told apart, and which can be compared at
-all.
+"""Strengths of systems as log odds, which pairs differ, and which can be compared at all.
 
-Both bad is no tie and is left out. Uncertainty is that of a new round, of other items and, from
-MIN_RATERS on, other raters; differences are corrected for the choice among pairs. A limit stands only
-where a chain of wins and ties leads from one system to the other (Ford 1957). Pure and seeded.
+Ratings of "both bad" are not ties and are left out. Uncertainty is that of a new round, with other items
+and, from MIN_RATERS on, other raters; differences are corrected for multiple pairs. A difference is
+bounded only if a chain of wins and ties connects the systems (Ford 1957). Pure and seeded.
 """
 
 from __future__ import annotations
@@ -26,12 +25,10 @@ from engine.rating.analysis import davidson
 from engine.rating.analysis.comparisons import Comparisons, PairOutcome
 from engine.rating.analysis.resampled_strengths import DesignRows, StrengthResamples, resample_strengths
 
-# Which systems comparisons connect, and which differences of strength they can bound. Pure.
-#
-# A system's strength is held up by those that it beat or tied with, however long the chain. A difference
-# has an upper limit where a chain of wins and ties leads from the second system to the first, and a lower
-# one where one leads back (Ford 1957): a system that always wins has no upper limit. Without any chain two
-# systems can't be compared.
+# A system's strength is bounded below by those that it beat or tied with, through chains of any length. The
+# difference first minus second has an upper limit if a chain of wins and ties leads from the second system to
+# the first, and a lower one if a chain leads back (Ford 1957): a system that always wins has no upper limit.
+# Without any chain, two systems can't be compared.
 
 Ints = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -39,15 +36,18 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Connections:
-    """group: of each system the number of what it is connected with. reaches [a, b]: a chain of wins and ties
-    leads from a to b."""
+    """Which systems comparisons connect.
+
+    group: index of each system's connected group. reaches [a, b]: whether a chain of wins and ties leads
+    from a to b.
+    """
 
     group: Ints
     reaches: BoolArray
 
     @classmethod
     def of(cls, comparisons: Comparisons) -> Connections:
-        """Of comparisons without those that both were bad."""
+        """Find connections in comparisons without "both bad"."""
         count = len(comparisons.systems)
         holds = np.eye(count, dtype=bool)
         lower, upper, outcome = comparisons.lower, comparisons.upper, comparisons.outcome_in_order
@@ -60,32 +60,27 @@ class Connections:
         return cls(group, holds)
 
     def bounded(self, first: int, second: int) -> tuple[bool, bool]:
-        """Whether the difference first minus second has a limit below, and one above."""
+        """Return whether the difference first minus second has a lower and an upper limit."""
         return bool(self.reaches[first, second]), bool(self.reaches[second, first])
 
     def bounded_in_group(self, system: int) -> tuple[bool, bool]:
-        """The same of a system against the mean of its group."""
+        """Return whether a system's difference to the mean of its group has a lower and an upper limit."""
         mates = self.group == self.group[system]
         return bool(self.reaches[system, mates].all()), bool(self.reaches[mates, system].all())
 
     def groups(self, systems: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-        """Names of the systems that are connected."""
+        """Return the names of the systems in each group."""
         return tuple(
             tuple(systems[int(k)] for k in np.flatnonzero(self.group == place))
             for place in np.unique(self.group)
         )
 
 
-# How strong each system is, and which pairs can be told apart.
-#
-# Strengths are log odds against the mean of the systems that comparisons connect (`davidson.py`). Both bad
-# is no tie: such ratings say nothing of which is stronger and are left out. Uncertainty is that of a new
-# round, of other items and, from MIN_RATERS raters on, of other raters (`resampled_strengths.py`). Where
-# one side of a difference can't be bounded, as no chain of wins and ties leads back, there is no limit on
-# it, and where none leads either way the two can't be compared. Differences of all pairs are corrected for
-# the choice among them (the largest of the studentised differences in each resample). Pure and seeded.
+# Strengths are log odds relative to the mean of the connected systems (`davidson.py`). Uncertainty over items
+# and, from MIN_RATERS raters on, raters is estimated in `resampled_strengths.py`. Differences of all pairs
+# are corrected with the largest studentized difference in each resample.
 
-MIN_DECIDED = 5  # comparisons, under which no interval is given
+MIN_DECIDED = 5  # minimum number of decided comparisons for an interval
 RESAMPLES = 1_000
 POSITION = "left side"
 Verdict = Literal["better", "worse", "unclear", "none"]
@@ -96,7 +91,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Coefficient:
-    """Of a covariate that is held equal: log odds of a win for one more of it."""
+    """Coefficient of a covariate: change in the log odds of a win per unit."""
 
     name: str
     interval: Interval
@@ -104,10 +99,11 @@ class Coefficient:
 
 @dataclass(frozen=True)
 class StrengthDifference:
-    """First minus second in log strength, corrected for the choice among all pairs; `share` says the same as
-    the share of decided ratings that the first would win. verdict: of the first. chance: share of resamples
-    in which the first is the stronger one. direct: comparisons of just these two. unbounded: the side on
-    which there is no limit."""
+    """First minus second in log strength, corrected for multiple pairs.
+
+    verdict: verdict on the first. unbounded: the side without a limit. chance: share of resamples in which
+    the first is stronger. direct: number of comparisons of just these two.
+    """
 
     first: str
     second: str
@@ -119,7 +115,7 @@ class StrengthDifference:
 
     @property
     def share(self) -> Interval:
-        """Of decided ratings that the first would win."""
+        """The difference as the share of decided ratings that the first would win."""
         at = self.interval
         low, high = (None if end is None else float(special.expit(end)) for end in (at.low, at.high))
         if self.verdict != "none" and not at.why:
@@ -127,7 +123,7 @@ class StrengthDifference:
         return Interval(float(special.expit(at.value)), low, high, at.n, why=at.why)
 
     def turned(self) -> StrengthDifference:
-        """The other way round."""
+        """Return the difference second minus first."""
         at = self.interval
         low, high = (None if end is None else -end for end in (at.high, at.low))
         verdicts: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}
@@ -141,10 +137,13 @@ class StrengthDifference:
 
 @dataclass(frozen=True)
 class Strengths:
-    """strengths: each system's against the mean of its group, not corrected for choice; order: best first.
-    groups: systems that comparisons connect. ties: Davidson's nu. left_out: ratings that both are bad. soft:
-    votes in parts for either side. over: what the intervals are about, "items" alone where the raters are too
-    few to stand for others."""
+    """Strengths of all systems.
+
+    strengths: relative to the mean of each system's group, not corrected for multiple systems. order: best
+    first. groups: systems connected by comparisons. ties: Davidson's nu. left_out: number of "both bad"
+    ratings. soft: number of fractional votes. over: what the intervals generalize to, "items" only if
+    there are too few raters.
+    """
 
     systems: tuple[str, ...]
     strengths: tuple[Interval, ...]
@@ -165,12 +164,14 @@ class Strengths:
         return {(pair.first, pair.second): pair for pair in self.differences}
 
     def difference(self, first: str, second: str) -> StrengthDifference:
-        """Of two systems, whichever way round. Raises ValueError for what was not compared."""
+        """Return the difference between two systems, in either order. Raises ValueError for an
+        unknown pair.
+        """
         if pair := self._by_names.get((first, second)):
             return pair
         if pair := self._by_names.get((second, first)):
             return pair.turned()
-        raise ValueError(f"{first!r} and {second!r} are no pair of {', '.join(self.systems)}.")
+        raise ValueError(f"{first!r} and {second!r} are not a pair of {', '.join(self.systems)}.")
 
 
 def estimate_strengths(
@@ -181,9 +182,10 @@ def estimate_strengths(
     resamples: int = RESAMPLES,
     confidence: float = 0.95,
 ) -> Strengths:
-    """Of all systems. `covariates`: names of those to hold equal; position: hold the side equal too.
+    """Estimate the strengths of all systems.
 
-    Raises ValueError for a covariate that the comparisons don't have.
+    `covariates` are the names of covariates to adjust for; with `position`, the side is one too. Raises
+    ValueError for a covariate that the comparisons don't have.
     """
     kept = comparisons.take(comparisons.counted)
     used = kept.take(kept.outcome != PairOutcome.BOTH_BAD)
@@ -215,7 +217,7 @@ def estimate_strengths(
 
 
 def _build_covariate_differences(used: Comparisons, covariates: Sequence[str], position: bool) -> Floats:
-    """What is held equal, left minus right [n, k]; the side is 1."""
+    """Return covariates as left minus right [n, k]; the side is 1."""
     columns = []
     for name in covariates:
         if name not in used.covariates or used.differences is None:
@@ -227,8 +229,9 @@ def _build_covariate_differences(used: Comparisons, covariates: Sequence[str], p
 
 
 def _build_contrasts(connections: Connections, scale: Floats) -> Floats:
-    """What is asked of the coefficients: strengths against the mean of their group, differences of all pairs,
-    what a covariate adds, and log nu."""
+    """Return contrasts of the coefficients: strengths relative to the mean of their group, differences of all
+    pairs, covariates, and log nu.
+    """
     count = len(connections.group)
     mates = connections.group[:, None] == connections.group
     against = np.eye(count) - mates / mates.sum(axis=1, keepdims=True)
@@ -243,14 +246,14 @@ def _describe_small_sample(used: Comparisons, clusters: RatingClusters) -> str:
         return why
     decided = int((used.outcome < PairOutcome.TIE).sum())
     if not decided:
-        return "every comparison is a tie" if len(used) else "there is no comparison"
+        return "every comparison is a tie" if len(used) else "there are no comparisons"
     if decided < MIN_DECIDED:
         return f"only {decided} of {len(used)} comparisons {'was' if decided == 1 else 'were'} decided"
     return ""
 
 
 class _ContrastConclusions:
-    """What is sure of the values of all contrasts."""
+    """Intervals and verdicts for all contrasts."""
 
     def __init__(
         self, used: Comparisons, connections: Connections, values: Floats, drawn: StrengthResamples | None,
@@ -271,8 +274,11 @@ class _ContrastConclusions:
     def interval(
         self, place: int, bounded: tuple[bool, bool] = (True, True), together: bool = False
     ) -> Interval:
-        """Of one contrast. Where a side can't be bounded it has no limit there, and the value is the median
-        of the resamples: the likeliest one is infinite."""
+        """Return the interval of one contrast.
+
+        An unbounded side has no limit, and the value is then the median of the resamples, as the
+        maximum-likelihood estimate is infinite.
+        """
         value, n = float(self.values[place]), len(self.used)
         limits = self.limits_together if together else self.limits
         if self.drawn is None or limits is None or not any(bounded):
@@ -288,13 +294,13 @@ class _ContrastConclusions:
         )
 
     def alone(self, system: int) -> Interval:
-        """A system's strength against the mean of its group."""
+        """Return a system's strength relative to the mean of its group."""
         if (self.connections.group == self.connections.group[system]).sum() == 1:
             return Interval(0.0, None, None, 0, why="it was compared with none of the others")
         return self.interval(system, self.connections.bounded_in_group(system))
 
     def difference(self, pair: int) -> StrengthDifference:
-        """Of the pair in that place."""
+        """Return the difference of the pair with this index."""
         i, j = self.pairs[pair]
         place, bounded = len(self.used.systems) + pair, self.connections.bounded(i, j)
         at = self.interval(place, bounded, together=True)
@@ -309,7 +315,7 @@ class _ContrastConclusions:
         )
 
     def ties(self) -> Interval:
-        """Davidson's nu, the last contrast."""
+        """Return Davidson's nu, the last contrast."""
         if not (self.used.outcome == PairOutcome.TIE).any():
             return Interval(0.0, None, None, len(self.used), why=self.why or "there was no tie")
         log_nu = self.interval(len(self.values) - 1)

@@ -1,1 +1,1 @@
-"""Ratings that people gave elsewhere: their columns, their votes, and rounds made of them."""
+"""Import of ratings collected elsewhere: column mapping, reading, and the rounds built from them."""

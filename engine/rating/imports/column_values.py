@@ -1,8 +1,7 @@
-"""What the values of a ratings file's deciding columns mean, and which columns would go unused though
-they may matter.
+"""Interpret the values of a ratings file's verdict columns, and find unused columns that may matter.
 
-A value that says nothing clear, or such a column, stops the import until somebody says what it means or
-leaves it out on purpose, so that no vote is counted for the wrong side.
+An ambiguous value or such a column stops the import until the user says what it means or excludes it, so
+that no vote counts for the wrong side.
 """
 
 from __future__ import annotations
@@ -39,11 +38,6 @@ from store.rating.config import ImportRound
 from store.rating.rating_files import RatingForm
 from store.rating.schemas import UnusedColumn
 
-# What the values of the deciding columns mean: which side a vote is for, and whether an answer passes.
-#
-# Found from the first rows and said; a value that says nothing clear stops the import until somebody says
-# what it means, so that no vote is counted for the wrong side.
-
 YES = frozenset({"1", "true", "yes", "y"})
 NO = frozenset({"0", "false", "no", "n"})
 SIDES = frozenset({"a", "b", "left", "right", "first", "second", "1", "2", "0", "model_a", "model_b"})
@@ -51,14 +45,17 @@ MAX_UNCLEAR = 12
 
 
 class ValueMeanings(NamedTuple):
-    """values: key of a value -> what it means. unclear: values that mean nothing clear, with their rows."""
+    """Meaning of each value key, and the ambiguous values with their number of rows."""
 
     values: dict[str, str]
     unclear: Counter[str]
 
 
 def find_meanings(chosen: ColumnMapping, rows: FileRows, config: ImportRound) -> ValueMeanings:
-    """Of the first rows. Raises ConfigError (values) for a meaning that the form does not have."""
+    """Interpret the values of the first rows.
+
+    Raises ConfigError (values) for a configured meaning that the form does not have.
+    """
     form = chosen.form
     given = {format_value_key(value): meaning for value, meaning in config.values.items()}
     if form is None:
@@ -89,7 +86,7 @@ def find_meanings(chosen: ColumnMapping, rows: FileRows, config: ImportRound) ->
 
 
 def is_present(value: Any) -> bool:
-    """Whether a cell has something in it."""
+    """Return whether a cell has a value (not None, NaN or empty)."""
     return value is not None and value == value and value != ""
 
 
@@ -106,8 +103,10 @@ def _find_vote_meanings(
     keys: Counter[str],
     given: Mapping[str, str],
 ) -> ValueMeanings:
-    """By side, and of a value that names one of its row's models in every row, by that name. Where the name
-    is a word for a side too and they part, that is unclear."""
+    """Interpret votes by side, or by model name if a value names one of its row's models in every row.
+
+    A value that is both a model name and a word for a different side is ambiguous.
+    """
     sides = _find_sides(list(keys), mapping)
     votes = _find_sides_by_name(mapping, rows, columns)
     meanings, unclear = dict(given), Counter[str]()
@@ -115,7 +114,7 @@ def _find_vote_meanings(
         if key in given:
             continue
         named = votes.get(key)
-        if named is None:  # names no model of some row
+        if named is None:  # in some row, it names neither model
             if key in sides:
                 meanings[key] = sides[key]
             else:
@@ -128,7 +127,7 @@ def _find_vote_meanings(
 
 
 def _find_sides(keys: Sequence[str], mapping: Mapping[str, str]) -> dict[str, str]:
-    """By the names of the answers' columns, and of the models'."""
+    """Interpret values by the names of the answer columns, or of the model columns."""
     meanings: dict[str, str] = {}
     for first, second in (("answer_a", "answer_b"), ("model_a", "model_b")):
         meanings = infer_side_meanings(keys, mapping.get(first, ""), mapping.get(second, "")) | meanings
@@ -143,7 +142,7 @@ def _find_sides(keys: Sequence[str], mapping: Mapping[str, str]) -> dict[str, st
 def _find_sides_by_name(
     mapping: Mapping[str, str], rows: FileRows, columns: Sequence[str]
 ) -> dict[str, set[str]]:
-    """Of values that name one of their row's models in every row: on which sides that model stood."""
+    """Return the sides of the named model, for values that name one of their row's models in every row."""
     if "model_a" not in mapping or "model_b" not in mapping:
         return {}
     named: dict[str, set[str]] = {}
@@ -176,10 +175,10 @@ RATER_WORDS = frozenset(
 )
 MODEL_WORDS = frozenset({"competitor", "generator", "model", "player", "system"})
 POSSIBLE_ROLES = {
-    "rater": "may say who rated",
+    "rater": "may be the rater",
     "model": "may name a model",
-    "mark": "may say how good an answer is",
-    "answer": "may hold an answer",
+    "mark": "may rate an answer",
+    "answer": "may contain an answer",
     "label": "has few values that come again and again",
 }
 ROLES = {
@@ -192,14 +191,14 @@ ROLES = {
 
 
 def list_unused_columns(head: FileHead, mapping: Mapping[str, str]) -> list[str]:
-    """The columns of the file of which nothing is used."""
+    """Return the columns of the file that aren't used."""
     return list_ignored_columns(head.columns, dict(mapping))
 
 
 def find_undecided(
     head: FileHead, form: RatingForm, mapping: Mapping[str, str], ignore: Sequence[str]
 ) -> list[UnusedColumn]:
-    """The unused columns of which somebody has to say what they are."""
+    """Return the unused columns that the user has to map or exclude."""
     rows = limit_head(head.columns, head.rows)
     kinds = _compute_partitions(rows, mapping)
     undecided: list[UnusedColumn] = []
@@ -256,7 +255,7 @@ def _is_number(values: Sequence[Any]) -> bool:
 
 
 def _is_equivalent(own: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether a column says the same as one that is used, in other words: ids beside names."""
+    """Return whether a column is a one-to-one recoding of a used one, such as ids next to names."""
     pairs = set(zip(own, other, strict=True))
     return len({first for first, _ in pairs}) == len(pairs) == len({second for _, second in pairs})
 
@@ -264,7 +263,9 @@ def _is_equivalent(own: Sequence[str], other: Sequence[str]) -> bool:
 def _is_determined_by_prompt(
     own: Sequence[str], mapping: Mapping[str, str], used: Mapping[str, list[str]]
 ) -> bool:
-    """Whether a column follows from the prompt, of which some come again: its topic, its length."""
+    """Return whether a column is a function of the prompt, such as its topic or length, given repeated
+    prompts.
+    """
     for column in _list_prompt_columns(mapping):
         prompts = used[column]
         if 2 * len(set(prompts)) <= len(prompts) and len(set(zip(prompts, own, strict=True))) == len(

@@ -1,5 +1,6 @@
-"""What a file of ratings holds and which column plays which role, from the names of its columns and the
-values of its first rows; what somebody says of it goes before.
+"""Detect what a file of ratings holds and the role of each column, from column names and the first rows.
+
+The user's mapping takes precedence.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ MODEL_PAIRS = (
     ("left", "right"), ("model_x", "model_y"),
 )  # fmt: skip
 BOTH_MODELS = ("cmp_key", "models", "model_pair", "pair", "matchup")
-SEPARATORS = (" vs. ", " vs ", "|", ",", "/", "_")  # between two models in one column
+SEPARATORS = (" vs. ", " vs ", "|", ",", "/", "_")  # separators of two models in one column
 WINNER_COLUMNS = ("winner_model_a", "winner_model_b", "winner_tie")
 RATERS = (
     "rater", "judge", "annotator", "worker", "rater_id", "judge_id", "annotator_id", "worker_id", "performer",
@@ -54,21 +55,21 @@ PASSED = ("passed", "pass", "correct", "is_correct", "accepted", "ok", "passes")
 REASONS = ("reason", "failure_reason")
 LABELS = ("label", "category", "class", "intent", "sentiment", "annotation")
 TEXTS = ("text", "sentence", "utterance", "comment", "review", "tweet", "message", "content", "document")
-MAX_NAME = 120  # characters of a model's or a rater's name
+MAX_NAME = 120  # maximum characters of a model or rater name
 _ID = re.compile(r"\s*(?=\D*\d)[\w-]{1,40}\s*")  # one word with a digit
 SOFT_B = ("preference", "preference_b", "prob_b", "p_b", "probability_b")
 SOFT_A = ("preference_a", "prob_a", "p_a", "probability_a")
 
 
 class FileHead(NamedTuple):
-    """The columns of a file and its first rows, with what lies at paths into objects that are mapped."""
+    """Columns and first rows of a file, including mapped paths into objects."""
 
     columns: list[str]
     rows: FileRows
 
 
 class ColumnMapping(NamedTuple):
-    """How rows are read. problem: what is missing, None where nothing is."""
+    """How rows are read; `problem` says what is missing, or is None."""
 
     form: RatingForm | None
     mapping: dict[str, str]
@@ -76,8 +77,10 @@ class ColumnMapping(NamedTuple):
 
 
 def choose_columns(head: FileHead, config: ImportRound) -> ColumnMapping:
-    """What is recognised, and what `config` says in place of it. Raises ConfigError (columns) for a column
-    that the file does not have, or one in two roles."""
+    """Detect the mapping of columns; `config` overrides what is detected.
+
+    Raises ConfigError (columns) for a column that the file does not have, or one with two roles.
+    """
     given = {role: column for role, column in config.columns.items() if column}
     for role, column in given.items():
         if column not in head.columns:
@@ -91,9 +94,7 @@ def choose_columns(head: FileHead, config: ImportRound) -> ColumnMapping:
     free = head._replace(columns=[name for name in head.columns if name not in left])
     form = RATING_FORMS[config.form] if config.form else _choose_form(head, free, config.columns)
     if form is None:
-        return ColumnMapping(
-            None, given, "No column says which answer is better, how good one is, or its label."
-        )
+        return ColumnMapping(None, given, "No column has the better answer, a score, or a label.")
     unknown = [role for role in config.columns if form.base_of(role) is None]
     if unknown:
         raise ConfigError(
@@ -118,18 +119,18 @@ def choose_columns(head: FileHead, config: ImportRound) -> ColumnMapping:
 
 
 def _find_ambiguous_side(rows: FileRows, mapping: Mapping[str, str]) -> str | None:
-    """Numbers between 0 and 1 say how far a vote is for one side, and nothing says for which."""
+    """Return a problem if the verdict is a number between 0 and 1 whose side isn't known."""
     column = mapping.get("winner")
     if column is None or not _are_soft(list_values(rows, column), one_to_two=False):
         return None
     return (
-        f"{column} has numbers from 0 to 1, and no one says for which answer: map it to preference_a where 1"
-        " is for the first, or to preference_b where 1 is for the second."
+        f"{column} has numbers from 0 to 1, but it is unclear for which answer: map it to preference_a if 1"
+        " means the first, or to preference_b if 1 means the second."
     )
 
 
 def _keep_given_verdict(mapping: dict[str, str], bases: set[str | None]) -> dict[str, str]:
-    """A verdict that is given goes before another that was recognised."""
+    """Drop detected verdicts in favor of the configured one."""
     verdicts = ("winner", "preference_a", "preference_b", "won_a", "won_b", "won_tie")
     of = RATING_FORMS["votes"].base_of
     return {
@@ -145,7 +146,7 @@ def _check_once(mapping: Mapping[str, str]) -> None:
         if column in by_column:
             raise ConfigError(
                 f"The column {column!r} is mapped to {by_column[column]} and to {role}.",
-                fix="Give each role a column of its own.",
+                fix="Map each role to a separate column.",
                 field="columns",
             )
         by_column[column] = role
@@ -159,14 +160,16 @@ def _find_missing(form: RatingForm, mapping: Mapping[str, str]) -> str | None:
         if ("model_a" in mapping) != ("model_b" in mapping):
             return "Only one of model_a and model_b has a column."
         if not {"model_a", "models"} & set(mapping) and not {"answer_a", "answer_b"} <= set(mapping):
-            return "No columns say what was compared: model_a and model_b, or answer_a and answer_b."
+            return "No columns for the compared items: model_a and model_b, or answer_a and answer_b."
     if form.name in ("scores", "passes") and not {"answer", "model", "prompt"} & set(mapping):
-        return "No column says what was rated (answer, model or prompt)."
+        return "No column for the rated item (answer, model or prompt)."
     return None
 
 
 def _choose_form(head: FileHead, free: FileHead, given: Mapping[str, str]) -> RatingForm | None:
-    """What roles that are given belong to alone, else the first form whose needs are found."""
+    """Return the only form that has all configured roles, else the first form whose required roles
+    are found.
+    """
     forms = list(RATING_FORMS.values())
     if roles := set(given):
         fit = [form for form in forms if all(form.base_of(role) for role in roles)]
@@ -215,13 +218,13 @@ def _find_model_pair(names: Mapping[str, str], rows: FileRows) -> dict[str, str]
 
 
 def _are_names(values: Sequence[Any]) -> bool:
-    """Few short texts that come again."""
+    """Return whether the values are short texts that repeat."""
     texts = [value for value in values if isinstance(value, str) and len(value) <= MAX_NAME]
     return bool(values) and len(texts) == len(values) and 2 * len(set(texts)) <= len(texts)
 
 
 def find_separator(values: Sequence[Any]) -> str | None:
-    """What parts each of the values into two names; None where nothing does."""
+    """Return the separator that splits each value into two names, or None."""
     texts = [value for value in values if isinstance(value, str)]
     if not texts or len(texts) < len(values):
         return None
@@ -233,7 +236,9 @@ def find_separator(values: Sequence[Any]) -> str | None:
 
 
 def _find_verdict(head: FileHead, names: Mapping[str, str], taken: set[str]) -> dict[str, str]:
-    """Who won: yes and no for each side, how far, one column of values, or one of each rater."""
+    """Find the verdict columns: a flag for each side, a preference, one column of values, or one per
+    rater.
+    """
     if all(name in names for name in WINNER_COLUMNS[:2]):
         return {
             role: names[name]
@@ -266,7 +271,7 @@ def _are_soft(values: Sequence[Any], *, one_to_two: bool) -> bool:
 
 
 def parse_number(value: Any) -> float | None:
-    """A number, also one that is written as text; None for what is none."""
+    """Parse a number, also from text; None if it isn't a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -279,7 +284,7 @@ def parse_number(value: Any) -> float | None:
 def _find_metadata(
     head: FileHead, names: Mapping[str, str], verdict_columns: Mapping[str, str]
 ) -> dict[str, str]:
-    """Who rated, to which prompt, and what else is known of it."""
+    """Find the columns for rater, prompt, and other metadata of a rating."""
     taken = set(verdict_columns.values())
     mapping: dict[str, str] = {}
 
@@ -297,7 +302,7 @@ def _find_metadata(
         "prompt_id", (*ROLES["prompt_id"], *ROLES["prompt"]), lambda values: bool(values) and _are_ids(values)
     )
     if "prompt" in mapping:
-        mapping.pop("prompt_id", None)  # the prompt itself says it better
+        mapping.pop("prompt_id", None)  # the prompt text identifies items better
     for role in ("input", "system", "comment"):
         add(
             role, ROLES[role], lambda values: bool(values) and all(isinstance(value, str) for value in values)

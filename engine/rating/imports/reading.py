@@ -1,9 +1,8 @@
-"""A file of ratings from elsewhere, read: understood from its first rows, its items and ratings
-collected, and noticed.
+"""Read a file of imported ratings: detect its mapping from the first rows, then collect items and ratings.
 
-The same for the look beforehand and the import. An item is a distinct prompt with one answer of each
-model at most; a second rating of the same is left out unless its sides are swapped. Points of scores keep
-their order.
+Used by both the preview and the import. An item is a distinct prompt with at most one answer per model; a
+second rating of the same pair by the same rater is left out unless its sides are swapped. Score values
+become points in the same order.
 """
 
 from __future__ import annotations
@@ -45,26 +44,28 @@ from store.rating.config import MAX_LABELS, MAX_POINTS, MIN_POINTS, ImportRound
 from store.rating.rating_files import RATING_FORMS, RatingForm
 from store.rating.schemas import UnusedColumn
 
-MAX_VALUES = 1_000  # that are remembered to be counted
+MAX_VALUES = 1_000  # maximum number of values remembered per criterion
 
 
 class Scales:
-    """The values that each criterion was given."""
+    """Values given for each criterion."""
 
     def __init__(self) -> None:
         self._values: dict[str, set[float]] = {}
         self._points: dict[str, dict[float, int]] = {}
 
     def add(self, scores: Mapping[str, float]) -> None:
-        """Take in one rating."""
+        """Add the scores of one rating."""
         for name, value in scores.items():
             values = self._values.setdefault(name, set())
             if len(values) <= MAX_VALUES:
                 values.add(value)
 
     def criteria(self) -> list[RatingCriterion]:
-        """A criterion of each column, its points from worst to best. Raises DataError (values) where one has
-        too many points, or a single one."""
+        """Return one criterion per column, with points from worst to best.
+
+        Raises DataError (values, columns) if a criterion has too many points or only one.
+        """
         self._points = {name: self._of(name, values) for name, values in self._values.items()}
         return [
             {"name": name, "question": "", "anchors": [f"{value:g}" for value in points]}
@@ -72,11 +73,14 @@ class Scales:
         ]
 
     def points_of(self, scores: Mapping[str, float]) -> dict[str, int]:
-        """As a rubric has them, after `criteria`."""
+        """Return the scores as rubric points; call after `criteria`."""
         return {name: self._points[name][value] for name, value in scores.items()}
 
     def _of(self, name: str, values: set[float]) -> dict[float, int]:
-        """Value -> point, from 1. Whole numbers from 0 or 1 have the points that nobody gave, too."""
+        """Return the point of each value, from 1.
+
+        If all values are integers, unused integers from 0 or 1 up to the highest value get a point too.
+        """
         top = max(values)
         scale = sorted(values)
         if all(value % 1 == 0 for value in values) and min(values) >= 0:
@@ -88,7 +92,7 @@ class Scales:
             same = f"--value {scale[0]:g}={scale[1]:g}"
             raise DataError(
                 f"{name} has {len(scale):,} values ({lowest} …), and a scale {MAX_POINTS} points at most.",
-                fix=f"Say which values are one point, such as {same}, or round them in the file.",
+                fix=f"Map values to points, for example {same}, or round them in the file.",
                 field="values",
             )
         if len(scale) < MIN_POINTS:
@@ -100,33 +104,30 @@ class Scales:
         return {value: point for point, value in enumerate(scale, 1)}
 
 
-# The rows of a file of ratings put together: prompts with the answers of their models, and the ratings.
-#
-# An item is a distinct prompt, with one answer of each model at most: where a model answered a prompt in two
-# ways, these are two items. A rater who rates the same again with sides swapped is a repeat; any other second
-# rating of the same is left out, and the first kept.
+# If a model answered a prompt in two ways, these are two items. A second rating of the same pair by a rater
+# is a repeat if the sides are swapped; otherwise the first is kept.
 
 MAX_RATINGS = 1_000_000
 MAX_MODELS = 1_000
 MAX_RATERS = 100_000
-MAX_CELLS = 10_000_000  # models times items: an item has a place for each model's answer
+MAX_CELLS = 10_000_000  # models times items, as an item has a slot for each model's answer
 MAX_TEXT = 2**29  # characters of all prompts and answers
 MERGED_ITEMS = 20  # items of the same prompt to which another answer may be added
-DUPLICATE_RATING = "the same rater had rated the same before: the first rating is kept"
+DUPLICATE_RATING = "the same rater rated the same item before: the first rating is used"
 
 PromptKey = tuple[tuple[str, str], ...]  # turns: role and content
 
 
 @dataclass
 class CollectedItem:
-    """A prompt. answers: by the place of the model."""
+    """Prompt with the answers by model index."""
 
     prompt: PromptKey
     answers: dict[int, str] = field(default_factory=dict)
 
 
 class CollectedRating(NamedTuple):
-    """One rating; scores: of a rubric, whose points are known at the end."""
+    """One rating; rubric scores become points only once all rows are read."""
 
     task_id: str
     item_id: int
@@ -142,13 +143,16 @@ class CollectedRating(NamedTuple):
 
 
 class CollectedRatings:
-    """What was read so far. merges: rows with the same prompt are one item; tells_raters: a second
-    rating by a rater of the same is noticed."""
+    """Ratings read so far.
+
+    merges: rows with the same prompt become one item. tells_raters: raters are known, so repeated ratings
+    by a rater are detected.
+    """
 
     def __init__(self, form: RatingForm, *, merges: bool, tells_raters: bool) -> None:
         self.form, self.merges, self.tells_raters = form, merges, tells_raters
         self.models: dict[str, int] = {}
-        self.rated: Counter[str] = Counter()  # by model
+        self.rated: Counter[str] = Counter()  # ratings by model
         self.raters: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
         self.scales = Scales()
@@ -162,12 +166,12 @@ class CollectedRatings:
         self._text = 0
 
     def name(self, models: Sequence[str]) -> None:
-        """Give models their places, before any row does."""
+        """Assign indices to models, before any row does."""
         for name in models:
             self.models.setdefault(name, len(self.models))
 
     def add(self, row: RatedRow) -> None:
-        """Take a row in. Raises DataError where the file is too large."""
+        """Add a row. Raises DataError if the file is too large."""
         self.reasons.update(row.missing)
         if not row.verdicts:
             return
@@ -199,7 +203,7 @@ class CollectedRatings:
         return item_id
 
     def _open_item(self, prompt: PromptKey, asked: PromptAndAnswers, systems: tuple[int, ...]) -> int | None:
-        """An item of the prompt in which these models have no other answer."""
+        """Return an item of the prompt for which these models have no other answer, or None."""
         for item_id in self._by_prompt.get(prompt, ())[-MERGED_ITEMS:]:
             answers = self.items[item_id].answers
             pairs = zip(systems, asked.answers, strict=False)
@@ -249,19 +253,19 @@ class CollectedRatings:
                 )
 
     def answer_of(self, rating: CollectedRating) -> RatingAnswer:
-        """As a round has it. Raises DataError where scores have more points than a rubric."""
+        """Return the answer in the form of a round."""
         if rating.verdict.answer is not None:
             return rating.verdict.answer
         return {"scores": self.scales.points_of(rating.verdict.scores)}
 
 
 HEAD_ROWS = 500
-LOOK_EVERY = 256  # rows between two looks at a request to stop
-MAX_NAMED = 5  # columns or values that an error names
+LOOK_EVERY = 256  # rows between checks for cancellation
+MAX_NAMED = 5  # maximum number of columns or values named in an error
 
 
 class RatingsFile(NamedTuple):
-    """How a file is read. rows: all of it, once."""
+    """How a file is read; `rows` iterates over the whole file once."""
 
     head: FileHead
     chosen: ColumnMapping
@@ -271,8 +275,10 @@ class RatingsFile(NamedTuple):
 
 
 def inspect_file(reader: Reader, config: ImportRound) -> RatingsFile:
-    """What the first rows show. Raises DataError where none can be read, ConfigError for a mapping
-    that can't be."""
+    """Detect the mapping from the first rows.
+
+    Raises DataError if no row can be read, and ConfigError for an invalid mapping.
+    """
     rows = reader.rows()
     first = read_first(rows, HEAD_ROWS)
     if not any(isinstance(row, dict) for _, row in first):
@@ -292,15 +298,15 @@ def inspect_file(reader: Reader, config: ImportRound) -> RatingsFile:
 
 
 def refuse_open_questions(file: RatingsFile) -> None:
-    """Raise DataError where something is missing, unclear, or would be left out without a word."""
+    """Raise DataError if something is missing or ambiguous, or would be silently ignored."""
     form, mapping, problem = file.chosen
     if problem:
         columns = ", ".join(file.head.columns[:20])
         roles = ", ".join((form or RATING_FORMS["votes"]).roles[:10])
         raise DataError(
             f"{problem} The file has {columns}.",
-            fix=f"Say which column is what: --column role=column, with the roles {roles} …, or what a row is:"
-            f" --form {', '.join(RATING_FORMS)}.",
+            fix=f"Map the columns: --column role=column, with the roles {roles} …, or the row format: --form"
+            f" {', '.join(RATING_FORMS)}.",
             field="columns",
         )
     if file.meanings.unclear and form:
@@ -312,7 +318,7 @@ def refuse_open_questions(file: RatingsFile) -> None:
         example = shlex.quote(f"{first}={(*form.meanings, 3)[0]}")
         raise DataError(
             f"It is not clear what these values of {mapping.get(form.deciding)} mean: {values}.",
-            fix=f"Say what each means ({means}), such as --value {example}.",
+            fix=f"Map each value ({means}), for example --value {example}.",
             field="values",
         )
     if file.undecided:
@@ -331,7 +337,7 @@ def _build_undecided_error(undecided: Sequence[UnusedColumn]) -> DataError:
     ]
     left = " ".join(f"--ignore {shlex.quote(column.name)}" for column in undecided)
     which = "a column" if len(undecided) == 1 else "columns"
-    use = f"Say how they are used, such as {' or '.join(uses[:2])}. " if uses else ""
+    use = f"Map them, for example {' or '.join(uses[:2])}. " if uses else ""
     return DataError(
         f"Nothing would be used of {which} that may matter: {named}{more}.",
         fix=f"{use}To leave {'it' if len(undecided) == 1 else 'them'} out on purpose: {left}.",
@@ -342,11 +348,14 @@ def _build_undecided_error(undecided: Sequence[UnusedColumn]) -> DataError:
 def collect_ratings(
     file: RatingsFile, config: ImportRound, look: Callable[[int], bool] = lambda rows: True
 ) -> tuple[CollectedRatings, int, bool]:
-    """All ratings, the rows that were read, and whether these are all. look: called with the number of rows
-    now and then; where it says no, reading ends there. Raises DataError where the file is too large."""
+    """Return all ratings, the number of rows read, and whether the whole file was read.
+
+    `look` is called periodically with the number of rows and stops the reading by returning False. Raises
+    DataError if the file is too large.
+    """
     form, mapping = file.chosen.form, file.chosen.mapping
     if form is None:
-        raise DataError("No kind of ratings was recognised.", fix="Say what a row is.", field="form")
+        raise DataError("No kind of ratings was recognised.", fix="Select the row format.", field="form")
     reader = _build_row_reader(file, config)
     single = {"model_a", "models", "rater"} & set(mapping) or form.name in ("scores", "passes", "labels")
     collected = CollectedRatings(
@@ -393,13 +402,13 @@ def _build_row_reader(file: RatingsFile, config: ImportRound) -> RowReader:
     )
 
 
-MIN_RATINGS = 10  # of a model, under which its figures say little
+MIN_RATINGS = 10  # ratings of a model below which its statistics are unreliable
 MAX_NAMED_MODELS, MAX_REASONS = 3, 20
 NOUNS = {"votes": "vote", "scores": "rated answer", "passes": "rated answer", "labels": "label"}
 
 
 def list_notices(collected: CollectedRatings) -> list[str]:
-    """For the round, and for the look at its file."""
+    """Return notices for the round and for the preview of its file."""
     parts = [plural(len(collected.ratings), NOUNS[collected.form.name])]
     if collected.form.name != "labels":
         parts.append(plural(len(collected.models), "model"))
@@ -409,13 +418,11 @@ def list_notices(collected: CollectedRatings) -> list[str]:
         notices.append(f"{plural(collected.soft, 'vote')} are soft: a preference between the two answers.")
     if collected.repeats:
         notices.append(
-            f"{plural(collected.repeats, 'vote')} show a pair to its rater again, sides swapped: they say"
-            " how steady a rater is, and count in no other figure."
+            f"{plural(collected.repeats, 'vote')} show a pair to its rater again with sides swapped: they"
+            " measure consistency and count in no other metric."
         )
     if not collected.tells_raters and len(collected.raters) == 1 and collected.ratings:
-        notices.append(
-            "No column says who rated: all ratings count as of one rater, so agreement can't be determined."
-        )
+        notices.append("No rater column: all ratings count as one rater's, so agreement can't be determined.")
     elif len(collected.raters) == 1:
         notices.append("There is one rater: agreement between raters can't be determined.")
     few = [name for name, count in collected.rated.items() if count < MIN_RATINGS]

@@ -1,6 +1,6 @@
-"""A row of a file of ratings, as what was asked, whose answers were rated, and what each rater said of them.
+"""Read a row of an imported ratings file: the prompt, the rated answers, and each rater's verdict.
 
-What can't be taken raises RowSkipped with a reason that is the same for all rows with that fault.
+A row that can't be used raises RowSkipped with a reason that is the same for all rows with that problem.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from store.rating.rating_files import RatingForm
 
 MAX_COMMENT = 10_000  # characters
 MAX_LABEL = 200
-MILLISECONDS = 1e11  # a number of time above this counts them
+MILLISECONDS = 1e11  # a timestamp above this is in milliseconds
 SAME_MODEL = "both answers are of the same model"
 CHOICES: Mapping[str, PairChoice] = {
     "first": {"choice": "A"},
@@ -40,14 +40,14 @@ CHOICES: Mapping[str, PairChoice] = {
 
 
 class PromptAndAnswers(NamedTuple):
-    """What was asked, and the texts that were rated, in the order in which they were shown."""
+    """Turns of the prompt, and the rated texts in the order in which they were shown."""
 
     turns: Turns
     answers: tuple[str | None, ...]
 
 
 class RowVerdict(NamedTuple):
-    """What one rater said; scores: as the file has them, by criterion, before their points are known."""
+    """Verdict of one rater; `scores` are raw values by criterion, before their points are known."""
 
     rater: str
     answer: RatingAnswer | None
@@ -55,7 +55,10 @@ class RowVerdict(NamedTuple):
 
 
 class RatedRow(NamedTuple):
-    """One row. models: in the order in which they were shown. missing: why columns say nothing in it."""
+    """Parsed row.
+
+    models: in the order in which they were shown. missing: reasons why verdict columns have no value.
+    """
 
     asked: PromptAndAnswers
     models: tuple[str, ...]
@@ -67,8 +70,10 @@ class RatedRow(NamedTuple):
 
 
 class RowReader:
-    """Reads rows as form, mapping and meanings say. sides: names of the models where no column has them;
-    one_to_two: the scale of a preference begins with 1."""
+    """Reader of rows by form, mapping and value meanings.
+
+    sides: names of the models if no column has them. one_to_two: preferences range from 1 to 2.
+    """
 
     def __init__(
         self,
@@ -95,7 +100,7 @@ class RowReader:
         }[form.name]
 
     def read(self, number: int, row: FileRow) -> RatedRow:
-        """number: of the row, for one without a prompt. Raises RowSkipped."""
+        """Parse a row; `number` names it if it has no prompt. Raises RowSkipped."""
         models = self._models(row)
         verdicts = list(self._say(row, number, models))
         asked, comment = self._asked(number, row), self._comment(row)
@@ -107,7 +112,7 @@ class RowReader:
             comment,
         ):
             if text and not text.isascii() and not _is_unicode(text):
-                raise RowSkipped("a text holds half a character (a lone surrogate)")
+                raise RowSkipped("a text contains an unpaired surrogate")
         seconds = parse_number(self._at(row, "seconds"))
         return RatedRow(
             asked,
@@ -123,7 +128,7 @@ class RowReader:
         column = self.mapping.get(role)
         return None if column is None else read_path(row, column)
 
-    # -- who
+    # -- models and raters
 
     def _models(self, row: FileRow) -> tuple[str, ...]:
         if self.form.name == "labels":
@@ -167,7 +172,7 @@ class RowReader:
     def _rater(self, row: FileRow, column: str) -> str:
         return self._name(row, "rater") if "rater" in self.mapping else column
 
-    # -- what they said
+    # -- verdicts
 
     def _missing(self, row: FileRow) -> list[str]:
         nouns = {"votes": "vote", "scores": "score", "passes": "verdict", "labels": "label"}
@@ -204,7 +209,7 @@ class RowReader:
         for side, name in zip(("first", "second"), models, strict=True):
             if key == format_value_key(name):
                 return side
-        raise RowSkipped(f"{column} is {str(value)[:30]!r}, which is no vote")
+        raise RowSkipped(f"{column} is {str(value)[:30]!r}, which is not a vote")
 
     def _won(self, row: FileRow) -> str:
         won = []
@@ -214,9 +219,7 @@ class RowReader:
                 raise RowSkipped(f"{self.mapping[role]} is {key[:30]!r}, neither yes nor no")
             won += [side] if key in YES else []
         if len(won) != 1:
-            raise RowSkipped(
-                "no side is said to have won" if not won else "several sides are said to have won"
-            )
+            raise RowSkipped("no winner" if not won else "several winners")
         return won[0]
 
     def _soft(self, row: FileRow, role: str) -> PairChoice:
@@ -225,9 +228,9 @@ class RowReader:
             raise RowSkipped(f"{column} has no vote")
         number = parse_number(value)
         if number is not None and self.one_to_two:
-            number = 0.5 if number == 0 else number - 1  # 0 is a draw there
+            number = 0.5 if number == 0 else number - 1  # 0 is a tie on this scale
         if number is None or not 0 <= number <= 1:
-            raise RowSkipped(f"{column} is {str(value)[:30]!r}, which is no preference from {self._scale}")
+            raise RowSkipped(f"{column} is {str(value)[:30]!r}, which is not a preference from {self._scale}")
         preference = number if role == "preference_a" else 1 - number
         if preference in (0, 0.5, 1):
             return CHOICES["tie" if preference == 0.5 else "first" if preference else "second"]
@@ -242,7 +245,7 @@ class RowReader:
         for column, value in self._given(row):
             point = parse_number(self.values.get(format_value_key(value), value))
             if point is None:
-                raise RowSkipped(f"{column} is {str(value)[:30]!r}, which is no number")
+                raise RowSkipped(f"{column} is {str(value)[:30]!r}, which is not a number")
             scores[column] = point
         if scores:
             yield RowVerdict(self._rater(row, "all ratings"), None, scores)
@@ -270,7 +273,7 @@ class RowReader:
         value = self._at(row, "comment")
         return str(value)[:MAX_COMMENT] if is_present(value) else ""
 
-    # -- what they saw
+    # -- prompts and answers
 
     def _asked(self, number: int, row: FileRow) -> PromptAndAnswers:
         if self.form.name == "labels":
@@ -340,7 +343,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _interleave_turns(prompts: Sequence[str], cell: Any, column: str | None) -> Any:
-    """Questions and answers, each a list of texts, as one conversation; one question as the text it has."""
+    """Combine lists of prompts and answers into one conversation; a single pair returns the answer's text."""
     answers = parse_texts(cell)
     if not isinstance(answers, list):
         return cell
@@ -357,8 +360,10 @@ def _interleave_turns(prompts: Sequence[str], cell: Any, column: str | None) -> 
 
 
 def _split_conversations(conversations: Sequence[Turns]) -> PromptAndAnswers:
-    """What conversations share is what was asked; the rest of each is its answer, written out where it has
-    further turns."""
+    """Split conversations into the shared prompt and each one's answer.
+
+    If an answer has further turns, they are written out as text.
+    """
     shared = 0
     shortest = min(map(len, conversations))
     while shared < shortest - 1 and len({tuple(turns[shared]) for turns in conversations}) == 1:
@@ -383,7 +388,7 @@ def _format_turns(turns: Turns) -> str:
 
 
 def _parse_time(value: Any) -> datetime | None:
-    """A moment in UTC, of ISO 8601 or as seconds or milliseconds since 1970; None for what is none."""
+    """Parse ISO 8601 or seconds or milliseconds since 1970 as UTC; None if it isn't a time."""
     number = parse_number(value)
     try:
         if number is not None:

@@ -1,1 +1,1 @@
-"""The jobs of rating rounds, each loaded by its name."""
+"""Jobs of rating rounds, loaded by name."""

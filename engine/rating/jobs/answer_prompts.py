@@ -1,7 +1,7 @@
-"""The job `answer_prompts`: one model answers the prompts of a file, for the rating round that holds it.
+"""Job `answer_prompts`: one model answers the prompts of a file, for the rating round that stores it.
 
-The answers lie in `predictions.parquet` as those of an evaluation do; a row is known by its place in the
-file. A prompt that can't be asked keeps its place without an answer, and is counted.
+Answers are written to `predictions.parquet` like those of an evaluation; a row's id is its position in the
+file. A prompt that can't be rendered keeps its row without an answer, and is counted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ phases = build_fixed_phases(evaluated_model.LOADING_MESSAGE, Phase("Answering th
 
 
 def run(job: WorkerJob) -> PromptAnswersResult:
-    """Answer every prompt once. Raises DataError for the file, and what loading the model raises."""
+    """Answer every prompt once. Raises DataError for the file, and the errors of loading the model."""
     config = AnswerPrompts.parse(job.config)
     try:
         return _answer(job, config)
@@ -68,10 +68,10 @@ def _answer(job: WorkerJob, config: AnswerPrompts) -> PromptAnswersResult:
 
 
 def _render_prompt(tokenizer: Any, prompt: FilePrompt) -> str | None:
-    """The prompt as the model is asked it; None where its template refuses it."""
+    """Render the prompt for the model; None if its chat template rejects it."""
     try:
         return render_conversation(tokenizer, prompt.turns, generation_prompt=True)
-    except (TemplateError, TypeError):  # of a template that can't hold its turns
+    except (TemplateError, TypeError):  # from a template that doesn't support its turns
         return None
 
 

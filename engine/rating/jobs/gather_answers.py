@@ -1,8 +1,9 @@
-"""The round job: the prompts that a rating round is of, with what each model answered to them.
+"""Round job: collect the prompts of a rating round, with each model's answers.
 
-The round waits for answers that are not there yet; a prompt is taken where every model answered it, drawn
-by a hash of the row, so that a round can be repeated. Answers that name their model are flagged, as they
-unblind a rater. What is left out is counted.
+Answers come from evaluations or from a file (`engine.rating.prompt_sources`); the round waits for those
+that aren't there yet. A prompt is used if every model answered it. Prompts are sampled by a hash of the
+row, so that a round can be repeated. Answers that name their model are flagged, as they unblind raters.
+What is left out is counted.
 """
 
 from __future__ import annotations
@@ -37,10 +38,8 @@ from store.core.rating_schemas import CheckKind, RoundDetails, RoundItem, RoundR
 from store.data.filters import Filter
 from store.rating.config import RoundConfig
 
-# Answers that name their model: they unblind a rater, so they are flagged.
-#
-# Looked for are the words of the models' own names that stand for a model rather than for a setting, and the
-# names of model families that answers are known to give away.
+# Model mentions. Searched are the words of the models' own names that identify a model rather than a setting,
+# and the names of model families that answers are known to reveal.
 
 FAMILIES = (
     "alpaca", "bard", "bloom", "chatglm", "chatgpt", "claude", "cohere", "deepseek", "dolly",
@@ -53,11 +52,11 @@ SELF_REFERENCE = re.compile(
     r"(?:trained|developed|created|made|built) by\b",
     re.IGNORECASE,
 )
-_SHORT = 4  # characters: shorter words of a name stand for too much else
+_SHORT = 4  # characters: shorter names are too ambiguous
 
 
 def list_model_words(names: Iterable[str]) -> frozenset[str]:
-    """Words to look for, in small letters: whole names, and the families that they belong to."""
+    """Return lowercase words to look for: whole model names and names of model families."""
     whole = {name.rpartition("/")[2].casefold() for name in names}
     return frozenset(name for name in whole if len(name) > _SHORT and not name.isdigit()) | frozenset(
         FAMILIES
@@ -65,7 +64,7 @@ def list_model_words(names: Iterable[str]) -> frozenset[str]:
 
 
 def mentions_model(text: str, words: frozenset[str]) -> bool:
-    """Whether an answer names a model, or says who made it."""
+    """Return whether an answer names a model or says who made it."""
     small = text.casefold()
     if any(word in small and _contains_word(word, small) for word in words):
         return True
@@ -75,12 +74,6 @@ def mentions_model(text: str, words: frozenset[str]) -> bool:
 def _contains_word(word: str, text: str) -> bool:
     return re.search(rf"(?<![\w-]){re.escape(word)}(?![\w])", text) is not None
 
-
-# The round job: the prompts that a rating round is of, with what each model answered to them.
-#
-# Answers come from evaluations or from a file (`engine.rating.prompt_sources`); the round waits for those
-# that are not there yet. A prompt is taken where every model answered it; the drawing goes by a hash of the
-# row, so that a round can be repeated. What is left out is counted.
 
 ITEMS = "items.parquet"
 SCHEMA = pa.schema(
@@ -96,16 +89,19 @@ SCHEMA = pa.schema(
         ("weight", pa.float64()),
     ]
 )
-CHECK_EVERY = 200  # prompts between two looks at a request to stop
-DRAW_SEED = 17  # beside the seeds of other drawings
+CHECK_EVERY = 200  # prompts between checks for cancellation
+DRAW_SEED = 17  # offset from the seeds of other samples
 
 
 phases = ONE_PHASE
 
 
 def run(job: WorkerJob) -> RoundResult:
-    """Gather as the job's round says. Raises DataError where no prompt was answered by all, and ConfigError
-    (where) where the filter means none of them."""
+    """Collect the items of the job's round.
+
+    Raises DataError if no prompt was answered by all models, and ConfigError (where) if the filter matches
+    none.
+    """
     config = RoundConfig.parse(job.config["round"])
     systems = job.spec["systems"]
     source = open_prompt_source(job, config)
@@ -154,14 +150,14 @@ def run(job: WorkerJob) -> RoundResult:
 
 
 def _list_filters(job: WorkerJob, config: RoundConfig) -> list[dict[str, object]]:
-    """What the prompts were narrowed to, by the round itself or by evaluations whose answers it took."""
+    """Return the filters on prompts, by the round itself or by evaluations whose answers it uses."""
     narrowed = [each for each in job.spec.get("filters", []) if each]
     filters = [Filter.parse(each) for each in narrowed] + ([config.where] if config.where else [])
     return list({each.model_dump_json(): each.model_dump() for each in filters}.values())
 
 
 def _find_common_rows(answered: Sequence[AnswersByRow], systems: Sequence[RoundSystem]) -> np.ndarray:
-    """Rows that all models answered, sorted. Raises DataError where there is none."""
+    """Return the rows that all models answered, sorted. Raises DataError if there are none."""
     shared = set(answered[0]).intersection(*answered[1:])
     if shared:
         return np.array(sorted(shared), np.int64)
@@ -179,7 +175,7 @@ def _find_model_mentions(
     answered: Sequence[AnswersByRow],
     systems: Sequence[RoundSystem],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The rows, and to which of them an answer names a model."""
+    """Return the rows, and a mask of those where an answer names a model."""
     words = list_model_words([name for system in systems for name in (system.name, system.model)])
     flags = [any(mentions_model(rows[row_id].prediction, words) for rows in answered) for row_id in row_ids]
     return row_ids, np.array(flags, bool)
@@ -193,7 +189,10 @@ def _choose_informative_rows(
     systems: Sequence[RoundSystem],
     notices: list[str],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that tell most, sorted, and 1 / the chance that each had: figures over them are then of all."""
+    """Return the most informative rows, sorted, and 1 / the sampling probability of each as its weight.
+
+    With these weights, statistics represent all rows.
+    """
     assert config.items is not None
     judgings = [job.home.jobs / job_id / "judgements.parquet" for job_id in job.spec.get("judgings", [])]
     texts = [{row_id: rows[row_id].prediction for row_id in row_ids.tolist()} for rows in answered]
@@ -238,7 +237,7 @@ def _build_items(
 def _build_check_items(
     job: WorkerJob, config: RoundConfig, items: Sequence[RoundItem], notices: list[str]
 ) -> list[RoundItem]:
-    """The items by which raters are checked; what lacks of them is a notice."""
+    """Return the round's check items; a notice tells if there are too few."""
     random = np.random.default_rng([config.seed, DRAW_SEED])
     systems, first_id = len(job.spec["systems"]), len(items)
     attention = draw_attention_items(config, items, systems, first_id, random)
@@ -262,7 +261,7 @@ def _build_check_items(
 
 
 def build_items_table(items: Sequence[RoundItem]) -> pa.Table:
-    """As the store takes them."""
+    """Return the items as a table for the store."""
     rows = [
         {
             **vars(item),

@@ -1,7 +1,7 @@
-"""The import_round job: a round that people rated elsewhere, out of a file of votes, scores or labels.
+"""Job `import_round`: create a round from a file of votes, scores or labels collected elsewhere.
 
-What the file holds is found as by the look at it beforehand (the ask `ratings_file`); a question that this
-would ask ends the import. A row that can't be taken is left out and counted with its reason.
+The file is interpreted as in its preview (the ask `ratings_file`); an open question there fails the
+import. A row that can't be used is left out and counted by reason.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ VOTES_SCHEMA = pa.schema(
         ("answer", pa.string()),  # JSON: RatingAnswer
         ("comment", pa.string()),
         ("seconds", pa.float64()),
-        ("rated_at", pa.timestamp("us")),  # null where the file does not say it
+        ("rated_at", pa.timestamp("us")),  # null if the file does not have it
     ]
 )
 
@@ -53,7 +53,7 @@ phases = ONE_PHASE
 
 
 def run(job: WorkerJob) -> RoundResult:
-    """Read as the job's round says. Raises DataError and ConfigError that name the field."""
+    """Import the file of the job's round. Raises DataError and ConfigError that name the field."""
     config = ImportRound.parse(job.config["round"])
     with contextlib.closing(open_source(job.home, config.source())) as reader:
         file = inspect_file(reader, config)
@@ -62,8 +62,8 @@ def run(job: WorkerJob) -> RoundResult:
     if not collected.ratings:
         reasons = "; ".join(f"{reason} ({count:,})" for reason, count in collected.reasons.most_common(3))
         raise DataError(
-            f"None of {plural(rows, 'row')} has a rating that can be taken: {reasons}.",
-            fix="Map other columns (--column role=column), or say what values mean (--value value=meaning).",
+            f"None of {plural(rows, 'row')} has a valid rating: {reasons}.",
+            fix="Map other columns (--column role=column), or map values (--value value=meaning).",
             field="columns",
         )
     return _write_results(job, collected)

@@ -1,4 +1,4 @@
-"""The ask `prompts`: what a file of prompts has, before a rating round is started with it."""
+"""Ask `prompts`: preview a file of prompts before a rating round is started with it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from store.core.errors import DataError
 from store.core.rating_schemas import PromptFile
 from store.rating.config import RowFile
 
-SHOWN, CUT = 3, 300  # prompts, and characters of each
+SHOWN, CUT = 3, 300  # prompts shown, and characters of each
 MAX_NAMES, MAX_REASONS = 100, 20
 
 
 def run(job: WorkerJob) -> PromptFile:
-    """Count prompts and answers. Raises DataError (prompts_file) for a file without any."""
+    """Count prompts and answers. Raises DataError (prompts_file) for a file without prompts."""
     ask = RowFile.parse(job.config)
     try:
         path = locate_file(job.home, ask.source())

@@ -1,4 +1,4 @@
-"""The ask `ratings_file`: what a file of ratings from elsewhere holds, before a round is made of it."""
+"""Ask `ratings_file`: preview a file of ratings collected elsewhere before a round is created from it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from engine.worker.job import WorkerJob
 from store.rating.config import ImportRound
 from store.rating.schemas import RatingFileSummary, RatingParticipant, RatingPreview, UnclearValue
 
-MAX_SECONDS = 6.0  # that rows are read for; of a file that takes longer the beginning is counted
-SHOWN, CUT = 8, 300  # ratings, and characters of each text
+MAX_SECONDS = 6.0  # time limit for reading rows; only the start of a larger file is counted
+SHOWN, CUT = 8, 300  # ratings shown, and characters of each text
 MAX_NAMES, MAX_COLUMNS = 200, 4_096
 
 
 def run(job: WorkerJob) -> RatingFileSummary:
-    """Count what the file holds. Raises DataError for one that can't be read, ConfigError for a mapping that
-    can't be."""
+    """Count what the file holds. Raises DataError for an unreadable file, ConfigError for an invalid
+    mapping.
+    """
     config = ImportRound.parse(job.config)
     with contextlib.closing(open_source(job.home, config.source())) as reader:
         file = inspect_file(reader, config)
@@ -46,7 +47,7 @@ def run(job: WorkerJob) -> RatingFileSummary:
 
         collected, rows, whole = collect_ratings(file, config, look)
     if not collected.ratings:
-        seen.problem = "No row has a rating that can be taken."
+        seen.problem = "No row has a valid rating."
     return _add_counts(seen, collected, rows, whole)
 
 
@@ -78,7 +79,7 @@ def _describe_file(file: RatingsFile) -> RatingFileSummary:
 def _add_counts(
     seen: RatingFileSummary, collected: CollectedRatings, rows: int, whole: bool
 ) -> RatingFileSummary:
-    collected.scales.criteria()  # scores that no rubric can hold are refused here as in the import
+    collected.scales.criteria()  # rejects scores that don't fit a rubric, as the import does
     names = list(collected.models)
     return replace(
         seen,
@@ -114,7 +115,7 @@ def _build_line(collected: CollectedRatings, names: list[str], rating: Collected
 
 
 def _describe_rating(rating: CollectedRating, models: list[str]) -> str:
-    """What was said, as it was read."""
+    """Describe a rating in words, as it was read."""
     answer: Mapping[str, Any] = rating.verdict.answer or {}
     if "choice" in answer:
         words = {"tie": "a tie", "both_bad": "both bad"}

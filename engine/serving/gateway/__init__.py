@@ -1,2 +1,1 @@
-"""The gateway of one endpoint, a process of its own: it knows its folder alone and goes on without the
-engine."""
+"""The gateway of one endpoint: a separate process that needs its folder only, not the engine."""

@@ -1,8 +1,8 @@
 """`python -m engine.serving.gateway ENDPOINT_DIR`: serve one endpoint until SIGTERM.
 
-One gateway a folder: it holds `gateway.lock` for as long as it lives. `gateway.json` names its process. The
-server is uvicorn, with time limits for callers that are slow on purpose. Exit codes: 0 asked to stop, 1 it
-can't start (`failed.json` says why), 3 another one serves this folder.
+There is one gateway per folder: it holds `gateway.lock` while it runs, and `gateway.json` records its
+process. The server is uvicorn, with time limits against deliberately slow clients. Exit codes: 0 asked to
+stop, 1 it can't start (`failed.json` says why), 3 another gateway serves this folder.
 """
 
 from __future__ import annotations
@@ -31,13 +31,16 @@ from store.core.job_folder import write_json
 from store.core.processes import acquire_lock, raise_descriptor_limit, write_record
 from store.http.access import format_url_host
 
-HEAD_SECONDS = 15.0  # from a connection, or the answer before, to the end of a request's head
-MAX_CONNECTIONS = 2048  # at once; those beyond are closed
+HEAD_SECONDS = 15.0  # from the connection, or the previous response, to the end of a request's head
+MAX_CONNECTIONS = 2048  # concurrent; further ones are closed
 BACKLOG = 512
 
 
 class TimedProtocol(H11Protocol):
-    """Closes a connection that has not brought a whole head in time: each would hold a place for ever."""
+    """Protocol that closes connections without a complete request head in time.
+
+    Each of them would otherwise occupy a slot forever.
+    """
 
     open_connections = 0
     _head_timer: asyncio.TimerHandle | None = None
@@ -63,9 +66,7 @@ class TimedProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._stop_timer()
-        if (
-            not self.transport.is_closing()
-        ):  # bytes of a next head may trickle in, which uvicorn takes for life
+        if not self.transport.is_closing():  # uvicorn counts a slowly arriving next head as activity
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
@@ -79,7 +80,7 @@ class TimedProtocol(H11Protocol):
 
 
 class GatewayServer(uvicorn.Server):
-    """Serves until it is asked to stop; then what is under way is finished, and new requests get 503."""
+    """Server that on shutdown finishes the requests in progress and answers new ones with 503."""
 
     def __init__(self, app: Starlette, gateway: Gateway) -> None:
         super().__init__(
@@ -91,16 +92,16 @@ class GatewayServer(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=int(HEAD_SECONDS),
-                timeout_graceful_shutdown=1,  # after the drain, for connections that nothing goes on in
+                timeout_graceful_shutdown=1,  # after the drain, for idle connections
                 h11_max_incomplete_event_size=64 * 1024,
             )
         )
         self._gateway = gateway
         self._stopping = False
-        self._drains: list[asyncio.Task[None]] = []  # held, as the loop holds no task
+        self._drains: list[asyncio.Task[None]] = []  # references: the event loop keeps only weak ones
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A first signal drains, a second one ends it at once."""
+        """Drain on the first signal, and exit immediately on the second."""
         if self._stopping:
             self.should_exit = self.force_exit = True
             return
@@ -115,11 +116,11 @@ class GatewayServer(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """The socket. Raises ConfigError (field port) where the address can't be had."""
+    """Open the listening socket. Raises ConfigError (field port) if the address is unavailable."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(
         family, socket.SOCK_STREAM, socket.IPPROTO_TCP
-    )  # named as TCP: answers go at once
+    )  # explicit TCP, for which asyncio sets TCP_NODELAY
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -133,11 +134,6 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
     return listener
 
-
-# `python -m engine.serving.gateway ENDPOINT_DIR`: serve one endpoint until SIGTERM.
-#
-# One gateway a folder: it holds `gateway.lock` for as long as it lives. `gateway.json` names its process.
-# Exit codes: 0 asked to stop, 1 it can't start (`state.json` says why), 3 another one serves this folder.
 
 FAILED, ALREADY = 1, 3
 
@@ -157,7 +153,7 @@ async def _serve(folder: Path, command: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str], command: Sequence[str] = COMMAND) -> int:
-    """Serve; the exit code. `command`: what starts a backend, before the path of its spec."""
+    """Serve, and return the exit code. `command`: starts a backend, given the path of its spec."""
     folder = Path(arguments[0]).resolve()
     os.umask(0o077)
     raise_descriptor_limit()

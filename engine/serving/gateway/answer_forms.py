@@ -1,7 +1,7 @@
-"""In what form a caller gets an answer: a backend's documents as they are, or as `/v1/responses` has them.
+"""Response formats: a backend's documents unchanged, or converted for `/v1/responses`.
 
-A request to `/v1/responses` becomes the same request in the words of `/v1/chat/completions`; what has none
-there is refused by its name.
+A request to `/v1/responses` is converted to `/v1/chat/completions`; a field without an equivalent there is
+rejected by name.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ from engine.serving.gateway.answer_reading import AnswerObserver
 from engine.serving.gateway.request_bodies import Refusal, shorten
 from store.core.schemas import JsonObject
 
-# `POST /v1/responses` as a chat: the same request, said in the words of `/v1/chat/completions`.
+# `POST /v1/responses` converted to a `/v1/chat/completions` request.
 #
-# Nothing is kept to be fetched or gone on with: `store` is false whatever is left out, and a whole
-# conversation comes as `input`.
+# Nothing is stored for later retrieval or continuation: `store` is false even if it is omitted, and the whole
+# conversation has to be in `input`.
 
 PASSED_THROUGH = ("model", "stream", "temperature", "top_p", "parallel_tool_calls", "user", "metadata")
 TEXT_PARTS = ("input_text", "output_text", "text")
 UNSUPPORTED_FIELDS = {
-    "previous_response_id": "answers are not kept, so that none can be gone on with; send the whole"
-    " conversation as input",
-    "conversation": "conversations are not kept; send the whole of one as input",
-    "store": "answers are not kept to be fetched later; leave store out, or set it to false",
-    "background": "answers are not kept to be fetched later; stream them",
+    "previous_response_id": "responses are not stored; send the whole conversation as input",
+    "conversation": "conversations are not stored; send the whole conversation as input",
+    "store": "responses are not stored for later retrieval; omit store, or set it to false",
+    "background": "responses are not stored for later retrieval; stream them",
 }
 NO_EFFECT_VALUES: Mapping[str, object] = {
     "background": False, "include": [], "stream_options": {"include_obfuscation": False},
@@ -35,7 +34,7 @@ DEFAULT_VERBOSITY = (None, "medium")
 
 
 def convert_to_chat(body: JsonObject) -> JsonObject:
-    """The request as a chat's body. Raises Refusal for what a chat can't say, by its name."""
+    """Convert the request to a chat body. Raises Refusal, naming the field, for what chats don't support."""
     chat: JsonObject = {"model": body["model"]} if "model" in body else {}
     if "input" not in body:
         raise Refusal(400, "missing_parameter", "input is missing.", param="input")
@@ -76,13 +75,13 @@ def _convert_messages(body: JsonObject) -> list[JsonObject]:
 def _add_item(messages: list[JsonObject], item: object, where: str) -> None:
     kind = item.get("type", "message") if isinstance(item, dict) else None
     if not isinstance(item, dict) or not isinstance(kind, str):
-        raise _build_refusal(f"{where} is no item", "input")
+        raise _build_refusal(f"{where} is not an item", "input")
     if kind == "message":
         messages.append({"role": item.get("role"), "content": _convert_content(item.get("content"))})
     elif kind == "function_call":
         function = {name: item.get(name) for name in ("name", "arguments")}
         call = {"id": item.get("call_id"), "type": "function", "function": function}
-        if messages and messages[-1]["role"] == "assistant":  # one answer: its text, then its calls
+        if messages and messages[-1]["role"] == "assistant":  # text and calls of one answer
             messages[-1].setdefault("tool_calls", []).append(call)
         else:
             messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
@@ -94,7 +93,7 @@ def _add_item(messages: list[JsonObject], item: object, where: str) -> None:
 
 
 def _convert_content(content: Any) -> Any:
-    """Texts in a chat's form; what else there is, as it came: who can read it says so."""
+    """Convert texts to the chat form; other parts stay unchanged, for the backend to accept or reject."""
     if not isinstance(content, list):
         return content
     return [
@@ -107,7 +106,7 @@ def _convert_content(content: Any) -> Any:
 
 def _convert_tool(tool: Any) -> Any:
     if not isinstance(tool, dict) or tool.get("type") != "function":
-        return tool  # refused with those of a chat
+        return tool  # rejected along with a chat's tools
     return {"type": "function", "function": {name: tool[name] for name in tool if name != "type"}}
 
 
@@ -118,7 +117,7 @@ def _convert_tool_choice(choice: Any) -> Any:
 
 
 def _add_format(chat: JsonObject, text: Any) -> None:
-    """`text.format`, of which a chat has the schema in an object of its own."""
+    """Add `text.format`; in a chat the schema is in an object of its own."""
     usual = isinstance(text, dict) and text.get("verbosity") in DEFAULT_VERBOSITY
     if not usual or not {*text} <= {"format", "verbosity"}:
         raise _build_refusal("text has to be an object with format alone", "text")
@@ -135,7 +134,7 @@ def _build_refusal(message: str, param: str) -> Refusal:
     return Refusal(400, "invalid_value", f"{message}.", param=param)
 
 
-ECHOED: Mapping[str, object] = {  # of a request, and what stands in an answer where it is left out
+ECHOED: Mapping[str, object] = {  # request fields repeated in the response, with the values of omitted ones
     "instructions": None, "max_output_tokens": None, "metadata": {}, "parallel_tool_calls": True,
     "temperature": 1.0, "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [],
     "top_p": 1.0, "user": None,
@@ -145,54 +144,54 @@ OWN_NAMES = {"messages": "input", "max_tokens": "max_output_tokens", "response_f
 
 
 def encode_json(document: Mapping[str, Any]) -> bytes:
-    """As JSON. Raises ValueError and RecursionError for what can't be sent."""
+    """Encode as JSON. Raises ValueError or RecursionError for what can't be encoded."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 class AnswerForm:
-    """The backend's own, which is the protocol's."""
+    """The backend's own response format, which is OpenAI's."""
 
     def asked(self, body: JsonObject) -> JsonObject:
-        """The request as backends are asked it. Raises Refusal."""
+        """Return the request as sent to backends. Raises Refusal."""
         return body
 
     def whole(self, document: JsonObject) -> bytes:
-        """An answer in one piece."""
+        """Format a complete response."""
         return encode_json(document)
 
     def events(self, document: JsonObject) -> bytes:
-        """What a chunk of a stream is."""
+        """Format a chunk of a stream."""
         return b"data: " + encode_json(document) + b"\n\n"
 
     def refused(self, content: str) -> bytes:
-        """What a backend says that is wrong with the request."""
+        """Format a backend's error response."""
         return content.encode()
 
     def closing(self, seen: AnswerObserver, head: JsonObject) -> bytes:
-        """The end of a stream. head: id, model and time, as its documents have them."""
+        """Format the end of a stream; `head`: id, model and time, as in its documents."""
         return b"data: [DONE]\n\n"
 
     def failed(self, refusal: Refusal) -> bytes:
-        """In the place of the rest of a stream."""
+        """Format an error that replaces the rest of a stream."""
         return refusal.event()
 
     def param(self, name: str | None) -> str | None:
-        """A field as the caller knows it."""
+        """Return the caller's name of a field."""
         return name
 
 
 class ResponsesForm(AnswerForm):
-    """That of `/v1/responses`: items of output, and named events, each with its number."""
+    """The format of `/v1/responses`: output items, and named events with sequence numbers."""
 
     def __init__(self) -> None:
         self._echo: JsonObject = {}
         self._head: JsonObject = {}
         self._numbers = 0
         self._reason: str | None = None
-        self._beside: JsonObject = {}  # what a classifier has beside its answer
+        self._beside: JsonObject = {}  # a classifier's additional fields
         self._output: list[JsonObject] = []
-        self._open: list[int] = []  # places in the output of the items that grow
-        self._calls: dict[int, int] = {}  # such places, by the calls' own in the answer
+        self._open: list[int] = []  # output indices of the open items
+        self._calls: dict[int, int] = {}  # output index by index of the call
 
     def asked(self, body: JsonObject) -> JsonObject:
         self._echo = {name: body.get(name, usual) for name, usual in ECHOED.items()}
@@ -231,7 +230,7 @@ class ResponsesForm(AnswerForm):
             error = document["error"]
             error["param"] = self.param(error["param"])
             return encode_json(document)
-        except (ValueError, RecursionError, TypeError, KeyError, AttributeError):  # it names no field
+        except (ValueError, RecursionError, TypeError, KeyError, AttributeError):  # no field to rename
             return content.encode()
 
     def closing(self, seen: AnswerObserver, head: JsonObject) -> bytes:
@@ -244,7 +243,7 @@ class ResponsesForm(AnswerForm):
         return self._event("error", **error, error=json.loads(refusal.body())["error"])
 
     def param(self, name: str | None) -> str | None:
-        field = (name or "").partition(".")[0]  # what is inside it has other places in the caller's request
+        field = (name or "").partition(".")[0]  # nested fields have other paths in the caller's request
         return OWN_NAMES.get(field, name)
 
     def _begin(self, document: JsonObject) -> None:
@@ -260,7 +259,7 @@ class ResponsesForm(AnswerForm):
             self._beside = {"classification": document["classification"]}
 
     def _grow(self, piece: JsonObject) -> Iterator[bytes]:
-        """More of the answer: its text, then its calls, whole or in pieces, which may take turns."""
+        """Add to the answer: its text, then its calls, whole or in pieces, which may be interleaved."""
         if isinstance(text := piece.get("content"), str) and text:
             at = self._message
             if at is None:
@@ -311,11 +310,11 @@ class ResponsesForm(AnswerForm):
 
     @property
     def _message(self) -> int | None:
-        """The place of the message that grows."""
+        """Output index of the open message."""
         return next((at for at in self._open if self._output[at]["type"] == "message"), None)
 
     def _close(self) -> Iterator[bytes]:
-        """End the items that grow."""
+        """Close the open items."""
         for at in [*self._open]:
             yield from self._close_item(at)
 

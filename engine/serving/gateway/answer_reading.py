@@ -1,5 +1,4 @@
-"""What a line of the log says of an answer, read from its documents: whole ones, or the events of a
-stream."""
+"""Extraction of what the log records about an answer, from complete documents or the events of a stream."""
 
 from __future__ import annotations
 
@@ -14,13 +13,15 @@ from store.serving.schemas import RequestKind
 
 DONE = b"[DONE]"
 MAX_EVENT_BYTES = 2 * 2**20
-MAX_CALLS = 128  # of one answer that are kept
-MAX_NUMBER = 1e300  # beyond it, and where it is none at all, a number is odd
+MAX_CALLS = 128  # calls kept per answer
+MAX_NUMBER = 1e300  # larger numbers are ignored, as are NaN and infinity
 
 
 class AnswerObserver:
-    """What was seen of one answer so far. Odd documents leave gaps, and never an error: the caller gets them
-    as they are."""
+    """What was observed of one answer so far.
+
+    Unexpected documents leave gaps but never raise: the caller gets them unchanged.
+    """
 
     def __init__(self) -> None:
         self.prompt_tokens: int | None = None
@@ -29,44 +30,44 @@ class AnswerObserver:
         self.label: str | None = None
         self.confidence: float | None = None
         self.abstained = False
-        self.pieces = 0  # with text, of all choices
-        self.tally: LogprobTally | None = None  # as a process of our own tells it beside its answer
-        self.invalid_calls: int | None = None  # as that process tells; null: nobody checked
-        self._calls: dict[int, StoredCall] = {}  # of the first choice, by their places
+        self.pieces = 0  # pieces with text or calls, of all choices
+        self.tally: LogprobTally | None = None  # reported by our own backends beside the answer
+        self.invalid_calls: int | None = None  # from the same report; None: not checked
+        self._calls: dict[int, StoredCall] = {}  # of the first choice, by index
         self._texts: list[str] = []
         self._logprobs: list[float] = []
 
     @property
     def output(self) -> str:
-        """The text of the first choice; one that calls functions as rows store it."""
+        """The text of the first choice; if it calls functions, in the form stored in rows."""
         text = "".join(self._texts)
         calls = [self._calls[place] for place in sorted(self._calls)]
         return format_calls(text, [_parse_arguments(call) for call in calls]) if calls else text
 
     @property
     def calls(self) -> int:
-        """Functions that the first choice calls."""
+        """Number of functions that the first choice calls."""
         return len(self._calls)
 
     @property
     def mean_logprob(self) -> float | None:
-        """Of the first choice's tokens: as it was told beside the answer, else where the answer has them."""
+        """Mean log-probability of the first choice's tokens, from the tally or from the answer itself."""
         if self.tally:
             return self.tally.mean
         return sum(self._logprobs) / len(self._logprobs) if self._logprobs else None
 
     @property
     def counted(self) -> int | None:
-        """Tokens that it took, as the backend counts; None where it did not say."""
+        """Tokens used as counted by the backend; None if it didn't report any."""
         if self.prompt_tokens is None and self.completion_tokens is None:
             return None
         return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
 
     def read(self, document: Mapping[str, Any]) -> None:
-        """One document of the answer."""
+        """Read one document of the answer."""
         usage = document.get("usage")
         if isinstance(usage, dict):
-            read = usage.get("prompt_tokens", usage.get("input_tokens"))  # as /v1/systemone calls them
+            read = usage.get("prompt_tokens", usage.get("input_tokens"))  # the names in /v1/systemone
             written = usage.get("completion_tokens", usage.get("output_tokens"))
             self.prompt_tokens = _count(read, self.prompt_tokens)
             self.completion_tokens = _count(written, self.completion_tokens)
@@ -98,7 +99,7 @@ class AnswerObserver:
         self._read_label(choice)
 
     def _read_call(self, place: int, call: Mapping[str, Any]) -> None:
-        """A whole call, or a piece of one in a stream."""
+        """Read a whole call, or a piece of one in a stream."""
         index = call.get("index", place)
         function = call.get("function")
         if type(index) is not int or not 0 <= index < MAX_CALLS or not isinstance(function, dict):
@@ -112,7 +113,7 @@ class AnswerObserver:
             seen["arguments"] += arguments
 
     def _read_label(self, document: Mapping[str, Any]) -> None:
-        """`label`, `confidence` and `abstained`, as classifiers have them beside the answer."""
+        """Read `label`, `confidence` and `abstained`, which classifiers add to the answer."""
         own = document.get("classification")
         own = own if isinstance(own, dict) else document
         if "label" not in own and "abstained" not in own:
@@ -123,7 +124,7 @@ class AnswerObserver:
         self.abstained = own.get("abstained") is True
 
     def _read_decision(self, answers: Any) -> None:
-        """The likeliest option, where one question was asked."""
+        """Read the likeliest option, if there was a single question."""
         entries = list(answers.values()) if isinstance(answers, dict) else []
         if len(entries) != 1 or not isinstance(entries[0], dict):
             return
@@ -138,21 +139,21 @@ class AnswerObserver:
 
 
 def _get_text(choice: Mapping[str, Any]) -> str:
-    """That a choice has, or a piece of one."""
+    """Return the text of a choice, or of a piece of one."""
     message = choice.get("message") or choice.get("delta")
     text = message.get("content") if isinstance(message, dict) else choice.get("text")
     return text if isinstance(text, str) else ""
 
 
 def _get_calls(choice: Mapping[str, Any]) -> list[dict[str, object]]:
-    """Calls that a choice has, or pieces of them."""
+    """Return the calls of a choice, or pieces of them."""
     message = choice.get("message") or choice.get("delta")
     calls = message.get("tool_calls") if isinstance(message, dict) else None
     return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
 
 
 def _parse_arguments(call: StoredCall) -> StoredCall:
-    """Its arguments as the object whose JSON they are; a text that is none stays one."""
+    """Parse the call's arguments as JSON; invalid JSON stays a string."""
     try:
         arguments = json.loads(call.get("arguments", ""))
     except (ValueError, RecursionError):
@@ -169,17 +170,21 @@ def _count(value: Any, before: int | None) -> int | None:
 
 
 class EventSplitter:
-    """Events of a stream out of its pieces, wherever these were cut. tally: the newest that came with one.
-    Each byte is looked at once, however small the pieces are."""
+    """Parser of server-sent events from pieces with arbitrary boundaries. `tally`: the latest one received.
+
+    Each byte is processed once, however small the pieces are.
+    """
 
     def __init__(self) -> None:
-        self._line = bytearray()  # the part of one that has come
-        self._data = bytearray()  # lines of an event's data, each with its end
+        self._line = bytearray()  # a partially received line
+        self._data = bytearray()  # data lines of the current event, each with a newline
         self.tally: LogprobTally | None = None
 
     def events(self, piece: bytes) -> Iterator[bytes]:
-        """The data of each event that is whole by now; comments are left out. Raises ValueError for one that
-        is longer than an event may be."""
+        """Yield the data of each event completed by this piece, without comments.
+
+        Raises ValueError for an event above the size limit.
+        """
         *ends, rest = piece.split(b"\n")
         for end in ends:
             self._line += end
@@ -198,7 +203,7 @@ class EventSplitter:
 
 
 def extract_messages(kind: RequestKind, body: Mapping[str, Any]) -> list[JsonObject]:
-    """What was asked, as messages."""
+    """Return the request's content as messages."""
     if kind in ("chat", "labels") and isinstance(messages := body.get("messages"), list):
         turns = [message for message in messages if isinstance(message, dict)]
         return _convert_tool_turns(turns, body.get("tools"))
@@ -211,23 +216,25 @@ def extract_messages(kind: RequestKind, body: Mapping[str, Any]) -> list[JsonObj
 
 
 def _convert_tool_turns(turns: list[JsonObject], tools: Any) -> list[JsonObject]:
-    """A conversation that calls functions as rows store it, so that it can be judged and trained on as they
-    are; any other as it came."""
+    """Convert a conversation with function calls to the form stored in rows, for evaluation and training.
+
+    Other conversations are unchanged.
+    """
     if not tools and not any(turn.get("role") == "tool" or turn.get("tool_calls") for turn in turns):
         return turns
     try:
         return [{**row} for row in parse_openai_messages(turns, prepare_tools(tools or []))]
-    except (ValueError, KeyError, TypeError, AttributeError):  # one that is refused
+    except (ValueError, KeyError, TypeError, AttributeError):  # an invalid request
         return turns
 
 
 def count_characters(messages: list[JsonObject]) -> int:
-    """Of all texts in them."""
+    """Count the characters of all texts in the messages."""
     return sum(len(text) for message in messages for text in list_texts(message.get("content")))
 
 
 def list_texts(content: Any) -> list[str]:
-    """The texts of a message's content: a text, or parts of which some are texts."""
+    """Return the texts of a message's content: a string, or the text parts of a list."""
     if isinstance(content, str):
         return [content]
     parts = content if isinstance(content, list) else []

@@ -1,8 +1,8 @@
-"""From a request to its answer: checked, routed, asked for, passed on as it comes, and written down.
+"""Request handling: validation, routing, forwarding to a backend, streaming of the answer, and logging.
 
-Invariant: the line of a request is written before the last byte of its answer leaves, so that whoever has an
-answer finds it in the log, whatever is killed when. Until the first byte has left, a backend that fails is
-replaced by the fallback; after it the stream ends with an event that says so.
+Invariant: a request's log line is written before the last byte of its answer is sent, so that every caller
+with a complete answer finds it in the log, even after a kill. Until the first byte is sent, a failing backend
+is replaced by the fallback; afterwards the stream ends with an error event.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ REQUIRED_FIELDS: dict[str, tuple[str, ...]] = {
     "embedding": ("model", "input"),
 }  # fmt: skip
 STREAM_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
-KEY_REFUSED = (401, 403)  # by a backend: its caller's own key is not meant
-RETRY_AFTER = re.compile("[a-zA-Z0-9 ,:]{1,40}")  # seconds or a date: nothing that could begin another header
+KEY_REFUSED = (401, 403)  # from a backend: not about the caller's own key
+RETRY_AFTER = re.compile("[a-zA-Z0-9 ,:]{1,40}")  # seconds or a date: nothing that could start another header
 JSON_HEADERS = [(b"content-type", b"application/json")]
 
 
 class RequestHandler:
-    """The ASGI application of one path."""
+    """ASGI application for one path."""
 
     def __init__(
         self, gateway: Gateway, kind: RequestKind, form: type[AnswerForm] = AnswerForm, prefix: str = ""
@@ -74,12 +74,12 @@ class RequestHandler:
             await self._refuse(call, Refusal(500, "internal_error", "The gateway failed; see its log."), send)
         finally:
             gateway.active.discard(call)
-            gateway.settle(call, 0)  # where no line was written of it
+            gateway.settle(call, 0)  # if no log line was written
             if watching:
                 watching.cancel()
 
     async def _admit(self, call: Call, scope: Scope, receive: Receive) -> ModelRoutes:
-        """Who asks, and what. Raises Refusal and ClientGone."""
+        """Authenticate and validate the request, and return its model. Raises Refusal and ClientGone."""
         gateway = self._gateway
         limits = gateway.config.limits
         if gateway.draining:
@@ -106,8 +106,11 @@ class RequestHandler:
         return model
 
     def _hold_tokens(self, call: Call, model: ModelRoutes, obeyed: Collection[str]) -> None:
-        """Hold what the request may take of its key's day. Where it names no length and the day has less left
-        than the usual one, its answer gets what is left, and a header says so. Raises Refusal."""
+        """Reserve the tokens that the request may take from its key's daily quota. Raises Refusal.
+
+        If the request names no length and the quota has less left than the default, the answer is limited to
+        what is left, and a header says so.
+        """
         if call.key is None or call.key["tokens_per_day"] is None:
             return
         field = next((name for name in request_bodies.TOKENS if name in obeyed), None)
@@ -135,7 +138,7 @@ class RequestHandler:
                 param="model",
             )
 
-    # -- asking -------------------------------------------------------------------------------------
+    # -- forwarding ---------------------------------------------------------------------------------
 
     async def _answer(self, call: Call, model: ModelRoutes, send: Send) -> None:
         routes = _list_routes(call, model)
@@ -156,7 +159,7 @@ class RequestHandler:
         raise trouble
 
     async def _ask(self, call: Call, model: str, route: Route, send: Send, left: int) -> Refusal | None:
-        """Have one route answer, of so many that are left; what went wrong where another may be asked."""
+        """Let one route answer, with `left` routes remaining; return the problem if the next may be tried."""
         patience = call.patience(left)
         try:
             async with asyncio.timeout(patience) as limit, Attempt(call, route) as attempt:
@@ -173,8 +176,11 @@ class RequestHandler:
             return Refusal(504, "timeout", why)
 
     async def _pass_on(self, call: Call, attempt: Attempt, send: Send, limit: asyncio.Timeout) -> bool:
-        """Ask, and pass the answer on; False where the backend failed, so that another may be asked. The
-        limit is of the first byte."""
+        """Send the request and pass the answer on.
+
+        Returns False if the backend failed, so that another may be tried. `limit` applies up to the first
+        byte.
+        """
         await attempt.ask()
         if attempt.status in KEY_REFUSED:
             raise BackendConnectionError("it refuses the key that this endpoint has for it")
@@ -207,10 +213,10 @@ class RequestHandler:
         await self._write(call, 200, None)
         await send({"type": "http.response.body", "body": call.form.closing(call.seen, call.head)})
 
-    # -- the end ------------------------------------------------------------------------------------
+    # -- errors and logging -------------------------------------------------------------------------
 
     async def _refuse(self, call: Call, refusal: Refusal, send: Send) -> None:
-        """In place of the answer, or of the rest of it."""
+        """Send the error instead of the answer, or of the rest of it."""
         call.finish()
         refusal.param = call.form.param(refusal.param)
         await self._write(call, refusal.status, refusal.code)
@@ -240,7 +246,7 @@ async def _send_whole(
 
 
 async def _watch(receive: Receive, call: Call) -> None:
-    """Cut the call where its caller goes away."""
+    """Cancel the call when its client disconnects."""
     with contextlib.suppress(asyncio.CancelledError):
         while (await receive())["type"] != "http.disconnect":
             pass
@@ -248,7 +254,7 @@ async def _watch(receive: Receive, call: Call) -> None:
 
 
 def _list_routes(call: Call, model: ModelRoutes) -> list[Route]:
-    """Whom to ask, in this order: the one that was chosen, the live one for a candidate, the fallbacks."""
+    """Return the routes to try: the chosen one, the live one if that is a candidate, the fallbacks."""
     call.dealt = model.dealt(call.sticky()).document.version
     chosen = model.choose(call.sticky())
     live = [] if chosen is model.live else [model.live]
@@ -256,7 +262,7 @@ def _list_routes(call: Call, model: ModelRoutes) -> list[Route]:
 
 
 def _can_stand_in(route: Route, call: Call) -> bool:
-    """Whether a fallback obeys all that was asked for: it must not answer something else."""
+    """Return whether a fallback supports every requested field: it must not answer a different request."""
     capabilities = route.backend.capabilities
     return bool(
         route.can_answer
@@ -268,7 +274,10 @@ def _can_stand_in(route: Route, call: Call) -> bool:
 
 
 async def _build_failure_refusal(model: str, attempt: Attempt) -> Refusal:
-    """What a backend that failed has said of it, whatever its form. 503 stays one: it asks to come again."""
+    """Build the error for a failed backend from its own message, in whatever form.
+
+    Status 503 is kept, as it asks for a retry.
+    """
     wait, reason = (
         attempt.headers.get("retry-after", ""),
         request_bodies.extract_error_message(await attempt.whole()),

@@ -1,9 +1,4 @@
-"""API keys of an endpoint: who asks, how much of what a key may use is used, and what of it a restart finds
-again.
-
-A gateway tells every other second how its keys stand, with the place that its log had then; what was answered
-afterwards is read from the log, so that a kill costs a quota nothing.
-"""
+"""API keys of an endpoint: authentication, quotas, and restoring of quota use after a restart."""
 
 from __future__ import annotations
 
@@ -22,37 +17,35 @@ from engine.serving.gateway.request_bodies import Refusal, TokenBound, build_key
 from store.core.job_folder import read_json
 from store.serving.schemas import EndpointState, GatewayKey, GatewayKeys, KeyUse, LogPosition
 
-# API keys of an endpoint: who asks, and how much of what a key may use is used.
+# API keys of an endpoint: authentication and quotas.
 #
-# `keys.json` is looked at with each request, so that a revoked key is refused from the next one on. What a
-# key has used today outlives the gateway (`records.key_use`).
+# `keys.json` is checked on each request, so that a revoked key is rejected from the next one on. A key's use
+# of today outlives the gateway (`restore_usage`).
 #
-# Invariant: what a key has used today and what is held for its requests under way are no more than its
-# quota together. So a request is held the most that it can take before it goes out, and is charged what it
-# took when it ends. What is held belongs to no day, as a request that began before midnight may end after
-# it; and it ends with the process, as all that it is held for does.
+# Invariant: a key's use of today plus the reservations of its requests in progress never exceed its quota. So
+# the most that a request can take is reserved before it is forwarded, and it is charged what it took when it
+# ends. Reservations don't belong to a day, as a request that began before midnight may end after it; and they
+# end with the process, like the requests themselves.
 
 MINUTE = 60.0
 DAY_SECONDS = 24 * 3600
-RESERVED_RETRY_SECONDS = (
-    2.0  # after which a request may be tried again that waits for what is held for others
-)
+RESERVED_RETRY_SECONDS = 2.0  # retry delay for a request that exceeds what reservations of others leave
 
 
 def format_quota_day(at: float) -> str:
-    """The day of a quota, in UTC."""
+    """Return the day that a quota applies to, in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
 
 class FileStamp:
-    """Whether a file is another than when it was last looked at."""
+    """Detector of changes to a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._stamp: tuple[int, int, int] | None = None
 
     def changed(self) -> bool:
-        """True once after each change, and at the first look."""
+        """Return true once after each change, and on the first call."""
         try:
             status = self._path.stat()
         except FileNotFoundError:
@@ -64,7 +57,7 @@ class FileStamp:
 
 
 class ApiKeys:
-    """The keys in a file."""
+    """The keys in a file, and their use."""
 
     def __init__(
         self, path: Path, used: Iterable[KeyUse] = (), clock: Callable[[], float] = time.time
@@ -77,7 +70,7 @@ class ApiKeys:
         self._held: Counter[str] = Counter()
 
     def look(self) -> None:
-        """Read the file where it has changed. One that can't be read lets nobody in."""
+        """Read the file if it changed. An unreadable file admits nobody."""
         if not self._stamp.changed():
             return
         document: GatewayKeys | None
@@ -88,11 +81,11 @@ class ApiKeys:
         self._by_secret = {key["sha256"]: key for key in document["keys"]} if document else {}
 
     def holds(self, key: GatewayKey) -> bool:
-        """Whether a key that asked before may still ask."""
+        """Return whether a key of an earlier request is still valid."""
         return key["sha256"] in self._by_secret
 
     def of_request(self, scope: Any) -> GatewayKey:
-        """The key that a request brings. Raises Refusal."""
+        """Return the request's key. Raises Refusal."""
         self.look()
         for name, value in scope["headers"]:
             if name == b"authorization" and value[:7].lower() == b"bearer ":
@@ -102,7 +95,7 @@ class ApiKeys:
         raise build_key_refusal()
 
     def spend_request(self, key: GatewayKey) -> None:
-        """Count a request. Raises Refusal (429) where there were as many as may be within a minute."""
+        """Count a request. Raises Refusal (429) if the limit per minute is reached."""
         now = self._clock()
         self._check_minute(key, now)
         use = self._today(key["key_id"], now)
@@ -128,9 +121,12 @@ class ApiKeys:
     def hold_tokens(
         self, key: GatewayKey, bound: TokenBound, *, obeys_length: bool, names_length: bool
     ) -> TokenBound:
-        """Hold the most that a request can take, and say how much that is. Where it names no length and its
-        model would obey one, its answers become as long as what is left of today has room for. Raises Refusal
-        (429) where it may take more than what is left, or than others under way leave of it."""
+        """Reserve the most tokens that a request can take, and return that bound.
+
+        If the request names no length and its model supports one, its answers are limited to what is left
+        today. Raises Refusal (429) if the request may take more than what is left, or than what reservations
+        of other requests leave.
+        """
         most = key["tokens_per_day"]
         if most is None:
             return bound
@@ -156,14 +152,14 @@ class ApiKeys:
         return bound
 
     def free_tokens(self, key: GatewayKey) -> int | None:
-        """What is neither used today nor held; null where there is no quota."""
+        """Return the tokens neither used today nor reserved; None without a quota."""
         most, key_id = key["tokens_per_day"], key["key_id"]
         if most is None:
             return None
         return max(0, most - self._today(key_id, self._clock()).tokens - self._held[key_id])
 
     def settle_tokens(self, key: GatewayKey, held: int, tokens: int) -> None:
-        """A request has ended: give back what was held for it, and count what it took."""
+        """Release the reservation of a finished request, and count the tokens it took."""
         key_id = key["key_id"]
         self._held[key_id] -= held
         if self._held[key_id] <= 0:
@@ -190,8 +186,7 @@ class ApiKeys:
         return Refusal(429, "tokens_per_day", message, retry_after=retry_after)
 
     def used(self) -> list[KeyUse]:
-        """What each key has used today, for `state.json`: as it is now, whatever is counted before that is
-        written."""
+        """Return today's use of each key for `state.json`, copied so that later requests don't change it."""
         return [replace(use) for use in self._used.values()]
 
     def _today(self, key_id: str, now: float) -> KeyUse:
@@ -204,7 +199,7 @@ class ApiKeys:
 
 
 def _describe_bound(bound: TokenBound) -> str:
-    """As a caller is told it."""
+    """Describe the bound for the caller."""
     prompt = f"{bound.prompt:,} for its prompt, a token a byte"
     if not bound.answers:
         return f"{bound.total:,} ({prompt})"
@@ -212,35 +207,33 @@ def _describe_bound(bound: TokenBound) -> str:
     return f"{bound.total:,} ({prompt}, and {answers} for its answer{'s' * (bound.answers > 1)})"
 
 
-# What keys have used today, when a gateway starts: as the one before it told last, and what its log has
-# since.
+# Use of keys today when a gateway starts: the previous gateway's last state, plus the log lines since.
 #
-# A gateway tells every other second how it stands, with the place that its log had then. What was answered
-# afterwards has its line, so that a kill costs a quota nothing; only what a full disk kept out of the log is
-# lost with it.
+# A gateway writes its state every two seconds, with the position in its log. Whatever was answered afterwards
+# has a log line, so that a kill loses no quota use; only lines lost to a full disk are not counted.
 
 log = logging.getLogger(__name__)
 
 BEGINNING = LogPosition(number=0, size=0)
-SLACK = 1.0  # s: the clock of files is coarser
-NOT_ADMITTED = "requests_per_minute"  # refused before it counts as a request
+SLACK = 1.0  # s: file timestamps are coarser
+NOT_ADMITTED = "requests_per_minute"  # rejected before it counts as a request
 
 
 def restore_usage(before: EndpointState | None, files: LogFiles, now: float) -> list[KeyUse]:
-    """Of all keys. Where nobody told anything, the whole of today is read anew."""
+    """Return the use of all keys; without an earlier state, the whole of today is read from the log."""
     used: dict[str, KeyUse] = {use.key_id: replace(use) for use in before.keys} if before else {}
     told_at = before.at if before else 0.0
     place = before.counted if before else BEGINNING
     try:
         for line in files.since(place, max(told_at, now - now % DAY) - SLACK) if place else ():
             _add(used, line, told_at, format_quota_day(now))
-    except (OSError, ValueError, KeyError, TypeError):  # no line of ours: nobody is kept out for it
+    except (OSError, ValueError, KeyError, TypeError):  # not one of our lines: nobody is locked out for it
         log.exception("The log could not be read on: what keys used since %s is not all counted", told_at)
     return list(used.values())
 
 
 def _add(used: dict[str, KeyUse], line: Any, told_at: float, today: str) -> None:
-    """Count one line; one of nobody's quota, or of before they said whose, counts nothing."""
+    """Count one log line; lines without a key count for no quota."""
     key_id = line.get("key_id")
     if key_id is None:
         return
@@ -251,6 +244,6 @@ def _add(used: dict[str, KeyUse], line: Any, told_at: float, today: str) -> None
     if use is None or use.day != today:
         use = used[key_id] = KeyUse(key_id=key_id, day=today, tokens=0, requests=0, used_at=at)
     use.tokens += line["tokens"]
-    if at > told_at and line["error"] != NOT_ADMITTED:  # others are counted when they come
+    if at > told_at and line["error"] != NOT_ADMITTED:  # earlier ones were counted on arrival
         use.requests += 1
         use.used_at = max(use.used_at, at)

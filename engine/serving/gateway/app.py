@@ -1,7 +1,8 @@
-"""The routes of a gateway: OpenAI's protocol at /v1, feedback, health and readiness.
+"""Routes of a gateway: the OpenAI API at /v1, feedback, health and readiness.
 
-Feedback, what people say of an answer at once or much later, is written down beside the log. Refusals are
-answers in OpenAI's form.
+Every request must use one of the gateway's host names and no foreign origin (`store.http.access`); all but
+/health and /ready need a key. Feedback on an answer, given at once or much later, is logged separately.
+Errors have OpenAI's form.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 async def send_json(send: Send, status: int, document: Any) -> None:
-    """One document."""
+    """Send a JSON document."""
     body = json.dumps(document, ensure_ascii=False).encode()
     await _send_response(send, status, [(b"content-type", b"application/json")], body)
 
 
 async def send_refusal(send: Send, refusal: Refusal) -> None:
-    """In OpenAI's form."""
+    """Send an error in OpenAI's form."""
     await _send_response(send, refusal.status, refusal.headers(), refusal.body())
 
 
@@ -54,7 +55,7 @@ async def _send_response(send: Send, status: int, headers: list[tuple[bytes, byt
 
 
 class RefusalMiddleware:
-    """An ASGI application, with what it refuses as its answer."""
+    """ASGI middleware that sends a raised Refusal as the response."""
 
     def __init__(self, app: AsgiApp) -> None:
         self._app = app
@@ -76,12 +77,12 @@ KINDS: tuple[Literal["thumb", "score", "correction", "label"], ...] = (
 )
 FIELDS = {"request_id", *KINDS, "comment"}
 TEXT_CHARACTERS = 100_000
-MAX_SCORE = 10**12  # either way: what is beyond it is no score, and may be no float either
-_THUMBS = {"up": 1.0, "down": 0.0, 1: 1.0, 0: 0.0}  # true and false are 1 and 0
+MAX_SCORE = 10**12  # in absolute value: larger numbers aren't scores, and may not fit a float
+_THUMBS = {"up": 1.0, "down": 0.0, 1: 1.0, 0: 0.0}  # true and false equal 1 and 0
 
 
 class FeedbackApp:
-    """The ASGI application."""
+    """ASGI application that records feedback."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -147,14 +148,14 @@ class FeedbackApp:
 
 
 def _redact_feedback(line: FeedbackLine) -> FeedbackLine:
-    """As the log's texts: a correction may hold what was taken out of the question."""
+    """Redact feedback like the log's texts: a correction may repeat what was redacted in the prompt."""
     from engine.serving.gateway.redaction import redact
 
     return {**line, "text": redact(line["text"])[0], "comment": redact(line["comment"])[0]}
 
 
 def _parse_value(kind: str, given: object) -> tuple[float | None, str | None]:
-    """The number and the text of one kind."""
+    """Return the number or the text of this kind of feedback."""
     if kind == "thumb":
         if isinstance(given, bool | str | int) and given in _THUMBS:
             return _THUMBS[given], None
@@ -179,14 +180,8 @@ def _parse_text(name: str, given: object) -> str:
     return given
 
 
-# The routes of a gateway: OpenAI's protocol at /v1, feedback, health and readiness.
-#
-# Every request comes to a name of ours and from no foreign page (`store.http.access`); all but /health and
-# /ready bring a key.
-
-
 def build(gateway: Gateway) -> Starlette:
-    """The application."""
+    """Build the application."""
     listed = _ModelList(gateway)
     readiness = _ReadinessProbe(gateway)
     return Starlette(
@@ -208,8 +203,10 @@ def build(gateway: Gateway) -> Starlette:
 
 
 class _HostCheck:
-    """Refuses what comes by a name that is not ours, or from a page of another site. Every answer says to a
-    browser that it is what it is declared to be, and no page to be shown."""
+    """Middleware that rejects requests for a foreign host name, or from a page of another site.
+
+    It also adds headers that keep browsers from sniffing the content type and from framing the response.
+    """
 
     def __init__(self, app: ASGIApp, names: HostNames) -> None:
         self._app, self._names = app, names
@@ -226,14 +223,14 @@ class _HostCheck:
 
 
 class _LivenessProbe:
-    """That the process answers."""
+    """Report that the process responds."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send_json(send, 200, {"status": "alive"})
 
 
 class _ReadinessProbe:
-    """Whether every model can answer, for whoever deals requests out."""
+    """Report whether every model can answer, for load balancers."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -247,7 +244,7 @@ class _ReadinessProbe:
 
 
 class _ModelList:
-    """The models that callers may ask for, or one of them."""
+    """Return the available models, or one of them."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway

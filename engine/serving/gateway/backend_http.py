@@ -1,8 +1,8 @@
-"""HTTP/1.1 to one backend, over a Unix socket or TCP, with connections that are kept.
+"""HTTP/1.1 client for one backend, over a Unix socket or TCP, with persistent connections.
 
-A client library takes a millisecond a call, most of what the gateway may add; this one does only what an
-answer of OpenAI's protocol needs, and gives its bytes as they come. A backend elsewhere may send whatever it
-likes: all of it has a limit, and what comes in many small parts keeps no other answer waiting.
+A general client library takes a millisecond per call, most of the gateway's latency budget; this one
+implements only what the OpenAI API needs, and yields bytes as they arrive. A remote backend may send
+anything: all of it has a limit, and a response in many small pieces doesn't hold up others.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from store.core.errors import ConfigError
 
 HEAD_BYTES = 64 * 1024
 MAX_STREAM_BYTES = 64 * 2**20
-MAX_ANSWER_BYTES = 16 * 2**20  # of one that is a single document: 8,192 tokens with 20 alternatives each
-MAX_ERROR_BYTES = 2**20  # of one that is no answer
+MAX_ANSWER_BYTES = 16 * 2**20  # for a single document: 8,192 tokens with 20 alternatives each
+MAX_ERROR_BYTES = 2**20  # for an error response
 MAX_PIECES = 2**21
-MAX_INTERIM, MAX_TRAILERS = 8, 64  # heads before the answer's, headers after it
+MAX_INTERIM, MAX_TRAILERS = 8, 64  # interim responses before the final one, trailer lines after it
 PIECE_BYTES = 64 * 1024
-TURN_PIECES = 32  # after so many, whatever else waits in this process has its turn
+TURN_PIECES = 32  # pieces after which other tasks of the event loop get a turn
 MAX_IDLE_CONNECTIONS = 64  # connections
 CONNECT_SECONDS = 10.0
 _CONNECTION_ERRORS = (
     *(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, EOFError),
-    ConfigError,  # its address is refused
+    ConfigError,  # the policy rejects its address
 )
 
 
 class BackendConnectionError(Exception):
-    """The backend can't be reached, or broke off."""
+    """Raised if the backend can't be reached, or the connection breaks."""
 
 
 class BackendReply:
-    """An answer whose status has come; its body is read once, in pieces."""
+    """A response whose status was received; its body can be read once, in pieces."""
 
     def __init__(
         self, client: BackendClient, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -50,8 +50,10 @@ class BackendReply:
         self._whole = False
 
     async def read_head(self) -> None:
-        """Status and headers. Raises BackendBroken for what is no answer of the protocol: a redirect too,
-        which is not followed, as the policy of addresses knows the one that was given alone."""
+        """Read status and headers. Raises BackendConnectionError for an invalid response.
+
+        That includes redirects, which aren't followed: the address policy only checked the given address.
+        """
         for _ in range(MAX_INTERIM + 1):
             head = await self._reader.readuntil(b"\r\n\r\n")
             status, *lines = head.decode("latin-1").split("\r\n")
@@ -68,7 +70,10 @@ class BackendReply:
                 self.headers[name.strip().lower()] = value.strip()
 
     async def pieces(self, limit: int = MAX_STREAM_BYTES) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises BackendBroken where it breaks off or is longer than `limit`."""
+        """Yield the body as it arrives.
+
+        Raises BackendConnectionError if it breaks off or is longer than `limit`.
+        """
         size, count = 0, 0
         try:
             async for piece in self._framed():
@@ -85,7 +90,7 @@ class BackendReply:
         self._whole = True
 
     async def _framed(self) -> AsyncIterator[bytes]:
-        """The body, as its headers say where it ends."""
+        """Yield the body up to the end that its headers define."""
         if "chunked" in self.headers.get("transfer-encoding", "").lower():
             while size := int((await self._reader.readuntil(b"\r\n")).split(b";")[0], 16):
                 async for piece in self._exactly(size):
@@ -114,14 +119,14 @@ class BackendReply:
             yield piece
 
     async def body(self, limit: int = MAX_ANSWER_BYTES) -> bytes:
-        """All of it. Raises BackendBroken."""
+        """Read the whole body. Raises BackendConnectionError."""
         whole = bytearray()
         async for piece in self.pieces(limit):
             whole += piece
         return bytes(whole)
 
     def close(self) -> None:
-        """Keep the connection where the body was read to its end, else cut it, so that the backend stops."""
+        """Keep the connection if the body was read completely; otherwise close it to stop the backend."""
         if self._whole and self.headers.get("connection", "").lower() != "close":
             self._client.keep(self._reader, self._writer)
         else:
@@ -129,11 +134,11 @@ class BackendReply:
 
 
 def _parse_status(line: str) -> int:
-    """Of the first line of an answer. Raises BackendBroken."""
+    """Parse the status line. Raises BackendConnectionError."""
     protocol, _, rest = line.partition(" ")
     status = rest[:3]
     if not (protocol.startswith("HTTP/1.") and status.isascii() and status.isdigit()):
-        raise BackendConnectionError("what it answers is not HTTP/1.1")
+        raise BackendConnectionError("its response is not HTTP/1.1")
     return int(status)
 
 
@@ -142,8 +147,7 @@ def _describe_error(error: Exception) -> str:
 
 
 class BackendClient:
-    """Requests to one backend: at a socket's path, or at a URL whose path is put before that of each
-    request."""
+    """Client for one backend: at a Unix socket, or at a URL whose path prefixes each request's path."""
 
     def __init__(
         self,
@@ -166,7 +170,10 @@ class BackendClient:
             self._head += f"Authorization: Bearer {key}\r\n"
 
     async def send(self, method: str, path: str, body: bytes = b"") -> BackendReply:
-        """Ask, and wait for the answer's head. Raises BackendBroken. Close the reply."""
+        """Send a request and wait for the response's head.
+
+        Raises BackendConnectionError. The caller has to close the reply.
+        """
         head = f"{method} {self._prefix}{path} {self._head}Content-Length: {len(body)}\r\n\r\n"
         while True:
             kept = bool(self._idle)
@@ -181,14 +188,14 @@ class BackendClient:
                 return reply
             except _CONNECTION_ERRORS as error:
                 writer.close()
-                if not kept:  # a kept one may have been closed by the backend meanwhile
+                if not kept:  # the backend may have closed a kept connection: retry
                     raise BackendConnectionError(f"it broke off ({_describe_error(error)})") from error
-            except BaseException:  # cancelled: the backend is to stop
+            except BaseException:  # cancelled: the backend should stop
                 writer.close()
                 raise
 
     async def reach(self) -> None:
-        """Connect, and hang up again. Raises BackendBroken."""
+        """Connect and disconnect. Raises BackendConnectionError."""
         try:
             _, writer = await self._connect()
         except _CONNECTION_ERRORS as error:
@@ -196,7 +203,7 @@ class BackendClient:
         writer.close()
 
     async def document(self, method: str, path: str) -> Any:
-        """A JSON answer of status 200. Raises BackendBroken."""
+        """Return a JSON response with status 200. Raises BackendConnectionError."""
         reply = await self.send(method, path)
         try:
             content = await reply.body()
@@ -210,20 +217,20 @@ class BackendClient:
             raise BackendConnectionError(f"{path} gave no JSON") from error
 
     def keep(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """For the next request."""
+        """Keep the connection for the next request."""
         if len(self._idle) < MAX_IDLE_CONNECTIONS and not writer.is_closing() and not self._closed:
             self._idle.append((reader, writer))
         else:
             writer.close()
 
     def close(self) -> None:
-        """Let go of the kept connections, and keep none any more."""
+        """Close the idle connections, and keep no more."""
         self._closed = True
         while self._idle:
             self._idle.pop()[1].close()
 
     def without_key(self, text: str) -> str:
-        """What a server says, without the key that it was sent."""
+        """Mask the API key in a server's message."""
         return text.replace(self._key, "[KEY]") if self._key else text
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -237,7 +244,7 @@ class BackendClient:
             return await self._open(places[-1])
 
     async def _open(self, place: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to the very address that was checked; its certificate has to be of the name."""
+        """Connect to exactly the address that was checked; the certificate must match the host name."""
         if not self._tls:
             return await asyncio.open_connection(place, self._port, limit=HEAD_BYTES)
         return await asyncio.open_connection(

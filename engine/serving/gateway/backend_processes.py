@@ -1,8 +1,7 @@
-"""The backends of an endpoint: processes that the gateway starts, keeps alive and ends, or addresses
-elsewhere.
+"""Backends of an endpoint: processes that the gateway starts, supervises and stops, or remote addresses.
 
-Each takes so many requests at once, with a bounded queue behind them; shadow copies get a place when nobody
-else waits.
+Each handles a limited number of concurrent requests, with a bounded queue; shadow copies only get a slot
+when nothing else waits.
 """
 
 from __future__ import annotations
@@ -31,12 +30,15 @@ from store.core.job_folder import read_json, write_json
 from store.core.schemas import ErrorDocument
 from store.serving.schemas import BackendSpec, BackendState, Capabilities, ServedBackend
 
-_FIRST_GUESS = 1.0  # seconds of an answer, before any was measured
+_FIRST_GUESS = 1.0  # seconds per answer before any was measured
 _SMOOTHING = 0.1
 
 
 class Slots:
-    """First come, first served; `low` ones (shadow copies) get a place when nobody else waits."""
+    """First-come, first-served slots with a bounded queue.
+
+    `low` requests (shadow copies) only get one when no other request waits.
+    """
 
     def __init__(self, size: int, queue: int) -> None:
         self.size, self.queue = size, queue
@@ -47,11 +49,11 @@ class Slots:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait, copies left out."""
+        """Number of waiting requests, without copies."""
         return len(self._waiting)
 
     async def take(self, *, low: bool = False) -> None:
-        """Wait for a place. Raises Refusal (429) where too many wait already."""
+        """Wait for a slot. Raises Refusal (429) if the queue is full."""
         if self.running < self.size and not self._waiting and not (low and self._low):
             self.running += 1
             return
@@ -67,7 +69,7 @@ class Slots:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         line.append(turn)
         try:
-            await turn  # whoever sets it has counted the place as taken
+            await turn  # whoever sets it has already counted the slot as taken
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.give()
@@ -76,7 +78,7 @@ class Slots:
             raise
 
     def give(self, seconds: float | None = None) -> None:
-        """A place is free again; seconds: that it was used, for telling others how long they would wait."""
+        """Release a slot; `seconds`: how long it was used, for estimates of waiting times."""
         if seconds is not None:
             self._seconds += _SMOOTHING * (seconds - self._seconds)
         self.running -= 1
@@ -88,29 +90,26 @@ class Slots:
                     turn.set_result(None)
 
 
-# The backends of an endpoint: processes that the gateway starts, keeps alive and ends, or addresses
-# elsewhere.
-#
-# A process is told by `spec.json` in a folder of its own, and says by `ready.json` or `failed.json` beside
-# it how its start went; it is asked over the Unix socket that the spec names. One that ends is started
-# again, each time after a longer wait, unless it never came up.
+# A process reads `spec.json` in a folder of its own and reports the result of its start in `ready.json` or
+# `failed.json` there; requests go to the Unix socket that the spec names. A process that ends is restarted,
+# each time after a longer pause, unless its very first start failed.
 
 COMMAND = (sys.executable, "-m", "engine.serving.backend")
 PROJECT = Path(__file__).resolve().parents[3]
 POLL_SECONDS = 0.05
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # before it is started again
-STEADY_SECONDS = 60.0  # after which a start counts as one that went well
-END_SECONDS = 10.0  # from SIGTERM to SIGKILL, beyond the answers under way
-SOCKET_BYTES = 100  # of a path; the system takes 107
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a restart
+STEADY_SECONDS = 60.0  # uptime after which the pause is reset
+END_SECONDS = 10.0  # from SIGTERM to SIGKILL, after the requests in progress
+SOCKET_BYTES = 100  # path length; the system's limit is 107
 LOG_TAIL = 2000
-PROBE_SECONDS = 15.0  # between two looks at whether an address that was reached listens still
-RETRY_SECONDS = 1.0  # after a look that failed; one alone may be an accident
-UNREACHABLE_SECONDS = 5.0  # and while nothing listens
-MAX_MISSED = 2  # looks in a row, from which on it is unreachable
+PROBE_SECONDS = 15.0  # between probes of a reachable address
+RETRY_SECONDS = 1.0  # after a failed probe; a single one may be a glitch
+UNREACHABLE_SECONDS = 5.0  # between probes of an unreachable address
+MAX_MISSED = 2  # consecutive failed probes that make it unreachable
 
 
 class Backend:
-    """One backend, from its start to its end."""
+    """One backend, from start to end."""
 
     def __init__(
         self,
@@ -129,7 +128,7 @@ class Backend:
         self.capabilities: Capabilities | None = None
         self.client: BackendClient | None = None
         self.starts = 0
-        self.settled = asyncio.Event()  # its first start went well, or did not
+        self.settled = asyncio.Event()  # its first start has succeeded or failed
         self._seconds: float | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
@@ -138,11 +137,11 @@ class Backend:
         self._unreachable_since: float | None = None
 
     def begin(self) -> None:
-        """Start it; returns at once."""
+        """Start the backend without waiting for it."""
         self._task = asyncio.create_task(self._run())
 
     def set_policy(self, policy: AddressPolicy) -> None:
-        """Where an address may be from now on; connections that are kept were opened by the old word."""
+        """Set which addresses are allowed; idle connections, opened under the old policy, are closed."""
         if policy.networks == self._policy.networks or self.document.engine != "remote":
             return
         self._policy = policy
@@ -152,27 +151,29 @@ class Backend:
 
     @property
     def has_given_up(self) -> bool:
-        """It failed, and is not tried again by itself, as an address is that can't be reached."""
+        """Whether it failed and isn't retried automatically, unlike an unreachable address."""
         return self.phase == "failed" and self._unreachable_since is None
 
     @property
     def why_not(self) -> str:
-        """Why it does not answer, in a sentence."""
+        """Why it can't answer, as a sentence."""
         if self.error:
             return f"{self.error['message']} {self.error.get('fix', '')}".strip()
         return "it is still starting." if self.phase == "starting" else "it has ended."
 
     @property
     def longest_answer(self) -> int:
-        """Tokens of an answer for which a request names no number. A server that obeys no number goes on to
-        the end of its context."""
+        """Maximum tokens of an answer without a requested length.
+
+        A server without length fields may fill its context.
+        """
         most, capabilities = self.document.most_answer, self.capabilities
         if capabilities is None or any(name in capabilities.fields for name in TOKENS):
             return most
         return max(most, capabilities.context or 0)
 
     def state(self) -> BackendState:
-        """For `state.json`."""
+        """Return the state for `state.json`."""
         return BackendState(
             backend_id=self.document.backend_id,
             engine=self.document.engine,
@@ -188,8 +189,10 @@ class Backend:
         )
 
     async def end(self) -> None:
-        """Let it finish and end; answers under way are the caller's to wait for. One that has ended is left
-        as it is: its folder and its socket may be another's by now."""
+        """Stop the backend; the caller waits for requests in progress beforehand.
+
+        A backend that has ended is left alone: its folder and socket may already belong to its successor.
+        """
         if self._ended:
             return
         self.phase = "stopped"
@@ -204,7 +207,7 @@ class Backend:
             shutil.rmtree(self._socket().parent, ignore_errors=True)
         self._ended = True
 
-    # -- its life -----------------------------------------------------------------------------------
+    # -- lifecycle ----------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         if self.document.engine == "remote":
@@ -222,7 +225,7 @@ class Backend:
                 await self._process.wait()
                 self._note_end()
             elif self.starts == 1:
-                return  # what never came up is tried again when somebody asks for that: its reason stays
+                return  # a failed first start is retried on request only, and its error is kept
             pause = (
                 FIRST_PAUSE if time.monotonic() - began > STEADY_SECONDS else min(2 * pause, LONGEST_PAUSE)
             )
@@ -232,7 +235,7 @@ class Backend:
     def _take_remote(self) -> None:
         url, variable = self.document.url, self.document.key_env
         assert url
-        self.client = None  # one that was there holds to the old policy
+        self.client = None  # an existing client has the old policy
         self._missed, self._unreachable_since = 0, None
         try:
             self._policy.check(url, "subject")
@@ -244,7 +247,7 @@ class Backend:
             self._fail(
                 ConfigError(
                     f"The variable {variable} of the environment is not set, so that {url} can't be asked.",
-                    fix=f"Set {variable}, start the engine anew, and then the endpoint.",
+                    fix=f"Set {variable}, restart the engine, and then the endpoint.",
                     field="key_env",
                 )
             )
@@ -254,10 +257,12 @@ class Backend:
         self.phase, self.error = "ready", None
 
     async def _watch_remote(self) -> None:
-        """See again and again whether anything listens at the address, so that nobody is sent where nothing
-        does, and what comes back is used by itself."""
+        """Probe the address periodically.
+
+        So no request goes where nothing listens, and the address is used again once it recovers.
+        """
         if self.phase == "ready":
-            self.phase = "starting"  # until it was reached
+            self.phase = "starting"  # until it has been reached
         while self.phase != "stopped":
             pause = PROBE_SECONDS
             if self.phase != "failed" or self._unreachable_since is not None:
@@ -267,16 +272,16 @@ class Backend:
             await asyncio.sleep(pause)
 
     async def _look_at_address(self) -> float:
-        """Whether it can be connected to; the seconds until the next look."""
+        """Probe whether a connection is possible; return the seconds until the next probe."""
         client, failure = self.client, None
         assert client
         try:
             await client.reach()
         except BackendConnectionError as error:
             failure = error
-        if client is not self.client:  # another policy came meanwhile: what this one met says nothing
+        if client is not self.client:  # the policy changed meanwhile: this result is stale
             return RETRY_SECONDS
-        # What the policy refuses was not tried: each request is told so.
+        # An address rejected by the policy wasn't tried: each request gets that error.
         if failure and not isinstance(failure.__cause__, ConfigError):
             self._missed += 1
             if self._missed < MAX_MISSED:
@@ -335,7 +340,7 @@ class Backend:
         self.client = BackendClient(socket=str(socket))
 
     def _spec(self, socket: str) -> BackendSpec:
-        """As a backend reads it."""
+        """Return the spec that the backend process reads."""
         served = self.document
         assert served.engine != "remote"
         return {
@@ -356,7 +361,7 @@ class Backend:
         }
 
     def _socket(self) -> Path:
-        """In its folder where the system takes a path of that length, else among the temporary files."""
+        """Return the socket's path in the backend's folder, or if that is too long, among temporary files."""
         usual = self.folder / "run" / "socket"
         if len(os.fsencode(usual)) > SOCKET_BYTES:
             own = f"tunebench-{os.getpid()}-{self.document.backend_id}"
@@ -365,7 +370,7 @@ class Backend:
         return usual
 
     async def _await_word(self) -> None:
-        """Wait until it says that it is ready, or why not. Raises what it says."""
+        """Wait until the process reports that it is ready. Raises the error that it reports."""
         process, client = self._process, self.client
         assert process
         assert client

@@ -1,7 +1,6 @@
-"""One request on its way: who asks what, each try to get an answer of a backend, and the line that is
-written of it.
+"""One request in progress: its caller, the attempts to get an answer from a backend, and its log line.
 
-Invariant: another backend may be tried up to the first of an answer, and none after it.
+Invariant: another backend may be tried until the first byte of an answer is sent, and none afterwards.
 """
 
 from __future__ import annotations
@@ -41,13 +40,11 @@ from engine.serving.protocol.answers import LOGPROBS_HEADER, LogprobTally, read_
 from store.core.schemas import JsonObject
 from store.serving.schemas import GatewayKey, RequestKind, RequestLine
 
-# One request on its way: who asks what, what came of it, and the line that is written of it.
-#
-# A call is cut where its caller goes away, its key is revoked, or its time is over: its task is cancelled, so
-# that the backend's request is closed at once, and ends with the reason.
+# A call is cancelled if its client disconnects, its key is revoked, or its time is up: its task is cancelled,
+# so that the backend's request is closed at once, and the call ends with that reason.
 
 CutReason = Literal["gone", "revoked", "timeout"]
-CLIENT_GONE = 499  # as nginx writes it
+CLIENT_GONE = 499  # as in nginx
 
 
 class Call:
@@ -63,16 +60,16 @@ class Call:
         self.body: JsonObject = {}
         self.user: str | None = None
         self.group: str | None = None
-        self.dealt: str | None = None  # version in whose share its caller is
-        self.copy_of: str | None = None  # of a shadow: the id of the request that it copies
+        self.dealt: str | None = None  # version whose share the caller is in
+        self.copy_of: str | None = None  # for a shadow: id of the copied request
         self.route: Route | None = None
         self.role: Literal["live", "candidate", "shadow", "fallback"] = "live"
         self.first_token: float | None = None
         self.seen = AnswerObserver()
-        self.held = 0  # tokens of its key's day, until it ends
-        self.headers: list[tuple[bytes, bytes]] = []  # of its answer, about its key's quota
+        self.held = 0  # tokens reserved from its key's daily quota
+        self.headers: list[tuple[bytes, bytes]] = []  # response headers about its key's quota
         self.sampled = False
-        self.begun = False  # something of the answer was sent
+        self.begun = False  # part of the answer was sent
         self.cut_reason: CutReason | None = None
         self._done = False
         self._task = asyncio.current_task()
@@ -80,29 +77,31 @@ class Call:
         self._until = float("inf")
 
     def limit(self, seconds: float) -> None:
-        """Cut it after so long."""
+        """Cancel the call after this time."""
         self._until = time.monotonic() + seconds
         self._timer = asyncio.get_running_loop().call_later(seconds, self.cut, "timeout")
 
     def patience(self, routes: int) -> float | None:
-        """Seconds that a route has for the first byte of its answer, where so many are left that could give
-        one: its part of the time left. The last one has all of it."""
+        """Return how many seconds a route has for the first byte, with `routes` routes left that can answer.
+
+        It is an equal share of the time left; None for the last route, which may use all of it.
+        """
         return max(0.0, self._until - time.monotonic()) / routes if routes > 1 else None
 
     def cut(self, reason: CutReason) -> None:
-        """End it for this reason; nothing happens where it has ended."""
+        """Cancel the call for this reason; no effect if it has ended."""
         if self.cut_reason is None and not self._done and self._task:
             self.cut_reason = reason
             self._task.cancel()
 
     def finish(self) -> None:
-        """From now on it is not cut any more."""
+        """Prevent cancellation from now on."""
         self._done = True
         if self._timer:
             self._timer.cancel()
 
     def refusal(self, seconds: float) -> Refusal:
-        """What the caller is told of a cut."""
+        """Return the error for a cancelled call."""
         if self.cut_reason == "timeout":
             return build_timeout_refusal(seconds)
         if self.cut_reason == "revoked":
@@ -110,36 +109,39 @@ class Call:
         return Refusal(CLIENT_GONE, "client_gone", "The caller went away.")
 
     def note_first(self) -> None:
-        """A first piece of the answer has come."""
+        """Record the time of the answer's first piece."""
         if self.first_token is None:
             self.first_token = time.monotonic() - self.began
 
     @property
     def head(self) -> JsonObject:
-        """What a document of its answer begins with."""
+        """First fields of each document of the answer."""
         version = self.route.document.version if self.route else ""
         return {"id": self.request_id, "created": int(self.at), "model": version}
 
     def sticky(self) -> str:
-        """By what it keeps its route."""
+        """Return the key by which a caller stays on the same route."""
         return self.user or (self.key["key_id"] if self.key else "")
 
     @property
     def charged(self) -> GatewayKey | None:
-        """Whose quota it counts in: nobody pays for copies that he did not ask for."""
+        """Key whose quota is charged; None for shadow copies, which the caller didn't request."""
         return self.key if self.role != "shadow" else None
 
     @property
     def tokens(self) -> int:
-        """What it took, for quotas: as the backend counts. Where an answer was cut before that, or its server
-        doesn't count, its pieces and an estimate of the prompt, which was read for them."""
+        """Tokens that count towards quotas, as reported by the backend.
+
+        If the answer was cancelled before that, or the server doesn't report tokens, it is the number of
+        pieces plus an estimate of the prompt; 0 without any piece.
+        """
         if self.seen.counted is not None:
             return self.seen.counted
         made = max(self.seen.pieces, self.seen.tally.tokens if self.seen.tally else 0)
         return made and made + estimate_prompt_tokens(self.body)
 
     def line(self, status: int, error: str | None, texts: Redactor | None) -> RequestLine:
-        """What is kept of it. `texts`: takes personal data out."""
+        """Return the log line; `texts`: redacts personal data."""
         seen, key = self.seen, self.key
         asked = extract_messages(self.kind, self.body)
         answered = seen.output if status == 200 or seen.output else None
@@ -189,7 +191,7 @@ Redactor = Callable[[Any], tuple[Any, int]]
 
 
 def _hash_user(endpoint_id: str, user: str) -> str:
-    """A person's mark in the log: the same one each time, and no name."""
+    """Return a stable pseudonym of a person for the log."""
     return hashlib.sha256(f"{endpoint_id}\n{user}".encode("utf-8", "replace")).hexdigest()[:16]
 
 
@@ -198,13 +200,13 @@ PATHS = {
     "completion": "/v1/completions", "decision": "/v1/systemone",
     "embedding": "/v1/embeddings",
 }  # fmt: skip
-MAX_VALUES = 10**6  # objects and lists of one document: each takes far more memory than its text
-TRAILER_SECONDS = 1.0  # for what comes after the closing mark of a stream
-OWN_FIELDS = ("user", "metadata")  # the gateway's; no backend sees whom a request is of
+MAX_VALUES = 10**6  # objects and lists per document: each takes far more memory than its text
+TRAILER_SECONDS = 1.0  # for the rest after a stream's closing mark
+OWN_FIELDS = ("user", "metadata")  # for the gateway only; backends don't see the user
 
 
 class Attempt:
-    """`async with Attempt(call, route) as attempt`: a place at the backend for as long as the block."""
+    """Context manager for one attempt at a backend, which holds a slot there."""
 
     def __init__(self, call: Call, route: Route, *, low: bool = False) -> None:
         self._call, self.route, self._low = call, route, low
@@ -226,7 +228,7 @@ class Attempt:
         self._leave(whole=kind is None)
 
     def _leave(self, *, whole: bool) -> None:
-        """Give the place back: to whoever waits, before the answer is passed on and written down."""
+        """Release the slot, before the answer is passed on and logged."""
         if self._reply:
             self._reply.close()
             self._reply = None
@@ -235,7 +237,7 @@ class Attempt:
             self._taken = None
 
     async def ask(self) -> None:
-        """Send it, and wait for the head. Raises BackendBroken."""
+        """Send the request and wait for the response's head. Raises BackendConnectionError."""
         client = self.route.backend.client
         if client is None or not self.route.can_answer:
             raise BackendConnectionError(self.route.backend.why_not)
@@ -243,7 +245,10 @@ class Attempt:
         self.status, self.headers = self._reply.status, self._reply.headers
 
     def _body(self) -> bytes:
-        """As the backend knows the model, and with counts of tokens at the end of a stream where it can."""
+        """Return the body with the backend's model name.
+
+        It also requests token counts at the end of a stream, if supported.
+        """
         body = {name: value for name, value in self._call.body.items() if name not in OWN_FIELDS}
         body["model"] = self.route.document.asked_as
         self._limit_answer(body)
@@ -256,10 +261,12 @@ class Attempt:
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
     def _limit_answer(self, body: JsonObject) -> None:
-        """Where no length is named, the endpoint's limit is said; processes of our own know it. A server
-        whose context is no longer than the limit can't go beyond it, and some refuse to be asked for more:
-        so nothing is said to it of a chat. Of a completion it is, as the protocol's own length is 16 tokens,
-        and a refusal is clearer than an answer that ends there."""
+        """Set the endpoint's length limit for a remote backend if the request names no length.
+
+        Our own backends know the limit. A server whose context isn't longer than it can't exceed it, and
+        some reject a longer request, so chats set none there. Completions do, as the API's default length
+        is 16 tokens, and an error is clearer than an answer that ends there.
+        """
         backend = self.route.backend
         if backend.document.engine != "remote" or self._call.kind not in ("chat", "completion"):
             return
@@ -272,7 +279,7 @@ class Attempt:
             body[obeyed[0]] = backend.document.most_answer
 
     async def whole(self, limit: int = MAX_ANSWER_BYTES) -> bytes:
-        """An answer that is one document, as the caller gets it. Raises BackendBroken."""
+        """Return a single-document answer in the caller's form. Raises BackendConnectionError."""
         assert self._reply
         content = await self._reply.body(limit if self.status == 200 else MAX_ERROR_BYTES)
         self._leave(whole=self.status == 200)
@@ -284,7 +291,10 @@ class Attempt:
         return self._passed_on(document, self._call.form.whole)
 
     async def events(self) -> AsyncIterator[bytes]:
-        """Each piece of a stream as the caller gets it, the closing mark left out. Raises BackendBroken."""
+        """Yield each piece of a stream in the caller's form, without the closing mark.
+
+        Raises BackendConnectionError.
+        """
         assert self._reply
         pieces = self._reply.pieces()
         async for piece in pieces:
@@ -294,7 +304,7 @@ class Attempt:
                     ended = True
                 else:
                     out += self._event(event)
-            if self._call.seen.pieces:  # a stream begins with whose turn it is, which is no token
+            if self._call.seen.pieces:  # a stream starts with the role, which isn't a token
                 self._call.note_first()
             if out:
                 yield bytes(out)
@@ -310,8 +320,10 @@ class Attempt:
             raise BackendConnectionError(f"an event of its stream {error}") from error
 
     async def _read_rest(self, pieces: AsyncIterator[bytes]) -> None:
-        """To the end of the body, so that the connection can be kept, which is cut where that is not at
-        hand: the answer is whole."""
+        """Read to the end of the body, so that the connection can be reused.
+
+        If the end doesn't arrive in time the connection is closed; the answer is complete either way.
+        """
         with contextlib.suppress(BackendConnectionError, TimeoutError):
             async with asyncio.timeout(TRAILER_SECONDS):
                 async for _ in pieces:
@@ -336,32 +348,32 @@ class Attempt:
         return client.without_key(text) if client else text
 
     def _read(self, document: JsonObject, tally: LogprobTally | None) -> None:
-        """Note what it says. An address elsewhere has nothing to tell beside its answer."""
+        """Record what the document says. Reports beside the answer are ignored for remote backends."""
         self._call.seen.read(document)
         own = tally if self.route.backend.document.engine != "remote" else None
         self._call.seen.tally = own
         self._call.seen.invalid_calls = own.invalid_calls if own else None
 
     def _passed_on(self, document: JsonObject, written: Callable[[JsonObject], bytes]) -> bytes:
-        """As the caller gets it: by the id that feedback takes, and the version that answered."""
+        """Format the document for the caller, with the request's id (for feedback) and the version."""
         document["id"] = self._call.request_id
         document["model"] = self.route.document.version
         try:
             return written(document)
         except (ValueError, RecursionError) as error:
             raise BackendConnectionError(
-                "its answer holds half a character, or is nested too deeply"
+                "its response has an unpaired surrogate, or too deep nesting"
             ) from error
 
 
 def _parse_document(content: bytes, what: str) -> JsonObject:
-    """A document of a backend. Raises BackendBroken."""
+    """Parse a backend's document. Raises BackendConnectionError."""
     if content.count(b"[") + content.count(b"{") > MAX_VALUES:
-        raise BackendConnectionError(f"{what} holds more than {MAX_VALUES:,} lists and objects")
+        raise BackendConnectionError(f"{what} has more than {MAX_VALUES:,} lists and objects")
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise BackendConnectionError(f"{what} is not JSON") from error
     if not isinstance(document, dict):
-        raise BackendConnectionError(f"{what} is no object")
+        raise BackendConnectionError(f"{what} is not an object")
     return document

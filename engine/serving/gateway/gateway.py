@@ -1,8 +1,8 @@
-"""The state of one gateway: its config, backends, routes, keys and logs, and the loops that keep them.
+"""State of one gateway: its config, backends, routes, keys and logs, and the loops that maintain them.
 
-All that it knows of the world is its folder (docs/serving.md). A config that is replaced by rename takes
-force once all backends that it needs are ready; one that can't be brought up changes nothing, and
-`state.json` says why. An address that can't be reached holds up no other: it is used once it can be.
+It depends on its folder only (docs/serving.md). A config replaced by rename takes effect once all backends
+that it needs are ready; one whose backends can't start changes nothing, and `state.json` says why. An
+unreachable address doesn't delay others: it is used once it can be reached.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from store.serving.schemas import EndpointConfig, EndpointState
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.5  # between two looks at config and keys
+POLL_SECONDS = 0.5  # between checks of config and keys
 STATE_SECONDS = 2.0
-CLEANUP_SECONDS = 3600.0  # between two removals of old files
+CLEANUP_SECONDS = 3600.0  # between removals of old files
 IDLE_POLL = 0.05
 
 
@@ -69,10 +69,10 @@ class Gateway:
         self._loops: list[asyncio.Task[None]] = []
         self.table = RoutingTable((), {})
 
-    # -- its life -----------------------------------------------------------------------------------
+    # -- lifecycle ----------------------------------------------------------------------------------
 
     async def begin(self) -> None:
-        """Start the backends and the loops; returns before the backends are ready."""
+        """Start the backends and the loops, without waiting for the backends to be ready."""
         self._backends = self._new_backends(self.config)
         self.table = RoutingTable(self.config.models, self._backends)
         self.shadows.begin()
@@ -85,7 +85,7 @@ class Gateway:
         self._loops = [asyncio.create_task(_repeat(act, pause)) for act, pause in loops]
 
     async def drain(self) -> None:
-        """Take nothing new, and wait for what is under way, up to the limit."""
+        """Accept nothing new, and wait for requests in progress, up to the limit."""
         self.draining = True
         end = time.monotonic() + self.config.limits.drain_seconds
         await self._tell()
@@ -93,7 +93,7 @@ class Gateway:
             await asyncio.sleep(IDLE_POLL)
 
     async def end(self) -> None:
-        """End the backends; the last state stays."""
+        """Stop the backends; the last state is kept."""
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
@@ -106,7 +106,7 @@ class Gateway:
         self.feedback_log.close()
 
     def _new_backends(self, config: EndpointConfig) -> dict[str, Backend]:
-        """Those that this config needs: the ones that are there, and new ones, which are started."""
+        """Return the backends that this config needs: existing ones, and new ones, which are started."""
         backends: dict[str, Backend] = {}
         policy = AddressPolicy.of((config.networks or ()), Home(config.home))
         for document in config.backends:
@@ -122,10 +122,10 @@ class Gateway:
             backends[backend_id] = backend
         return backends
 
-    # -- another config -----------------------------------------------------------------------------
+    # -- config changes -----------------------------------------------------------------------------
 
     async def _look_at_keys(self) -> None:
-        """End the answers of keys that were revoked."""
+        """Cancel the requests of revoked keys."""
         self.keys.look()
         for call in list(self.active):
             if call.key and not self.keys.holds(call.key):
@@ -136,7 +136,7 @@ class Gateway:
             await self._switch()
 
     async def _switch(self) -> None:
-        """Bring up what a new config needs beside what is there, then let it take force."""
+        """Start what a new config needs beside the current backends, then put it into effect."""
         try:
             config = _read(self.folder / "config.json")
             await self._end_failed({document.backend_id for document in config.backends})
@@ -170,30 +170,30 @@ class Gateway:
         await self._tell()
 
     async def _end_failed(self, wanted: Collection[str]) -> None:
-        """End the failed backends that are tried again, before their successors take folder and socket."""
+        """Stop failed backends that will be retried, before their successors use the folder and socket."""
         for backend_id, backend in self._backends.items():
             if backend_id in wanted and backend.has_given_up:
                 await backend.end()
                 backend.phase = "failed"
 
     async def _stay(self, new: Mapping[str, Backend]) -> None:
-        """Keep to the config that is in force, whose backends among the new ones were tried again."""
+        """Keep the current config, with those of its backends that were retried."""
         again = {name: backend for name, backend in new.items() if name in self._backends}
         self._backends = self._backends | again
         self.table = RoutingTable(self.config.models, self._backends)
         await asyncio.gather(*(backend.end() for name, backend in new.items() if name not in again))
 
     async def _let_go(self, backend: Backend) -> None:
-        """End a backend that nothing is sent to any more, once its answers are through."""
+        """Stop a backend that gets no more requests once those in progress have ended."""
         end = time.monotonic() + self.config.limits.seconds
         while backend.slots.running + backend.slots.waiting and time.monotonic() < end:
             await asyncio.sleep(IDLE_POLL)
         await backend.end()
 
-    # -- what is kept -------------------------------------------------------------------------------
+    # -- records ------------------------------------------------------------------------------------
 
     async def keep(self, call: Call, status: int, error: str | None) -> None:
-        """Count a request that ends, and write its line, before the last byte of its answer leaves."""
+        """Count a request and write its log line, before the last byte of its answer is sent."""
         tokens = call.tokens
         seconds = time.monotonic() - call.began
         if call.route:
@@ -202,24 +202,24 @@ class Gateway:
             self.hour.add(status, seconds, tokens)
             self._fallbacks += call.role == "fallback" and status == 200
         if status == 401 and call.key is None:
-            return  # whoever has no key can't fill the disk
+            return  # requests without a valid key can't fill the disk
         if call.sampled and self.config.log.redact:
             from engine.serving.gateway.redaction import redact
 
             line = await asyncio.to_thread(call.line, status, error, redact)
         else:
             line = call.line(status, error, None)
-        self.settle(call, tokens)  # with its line: what is told of one says where the other ended
+        self.settle(call, tokens)  # no await before the append: the state's use and log position must match
         self.request_log.append(line)
 
     def settle(self, call: Call, tokens: int) -> None:
-        """Give back what is held for a request, and count what it took."""
+        """Release a request's reservation, and count the tokens it took."""
         if call.charged and (tokens or call.held):
             self.keys.settle_tokens(call.charged, call.held, tokens)
             call.held = 0
 
     def not_ready(self) -> dict[str, str]:
-        """Models that can't answer, each with the reason."""
+        """Return the models that can't answer, with the reasons."""
         return {
             model.name: model.live.backend.why_not
             for model in self.table.models.values()
@@ -235,7 +235,7 @@ class Gateway:
         return "starting" if "starting" in lives else "failed"
 
     def state(self) -> EndpointState:
-        """How it stands."""
+        """Return the gateway's state."""
         lost = self.request_log.lost + self.feedback_log.lost
         own = next((b.error for b in self._backends.values() if b.error), None)
         return EndpointState(
@@ -261,7 +261,7 @@ class Gateway:
         )
 
     async def _tell(self) -> None:
-        with contextlib.suppress(OSError):  # a full disk: the old state goes stale, and answers go on
+        with contextlib.suppress(OSError):  # e.g. a full disk: the state becomes stale, and requests continue
             await asyncio.to_thread(write_json, self.folder / "state.json", self.state())
 
     async def _remove_old(self) -> None:
@@ -271,17 +271,17 @@ class Gateway:
 
 
 async def _repeat(act: Callable[[], Awaitable[None]], pause: float) -> None:
-    """Again and again; what goes wrong once must not end the loop."""
+    """Call `act` repeatedly; an error is logged and doesn't end the loop."""
     while True:
         try:
             await act()
         except Exception:
-            log.exception("A loop of the gateway failed; it goes on")
+            log.exception("A loop of the gateway failed; it continues")
         await asyncio.sleep(pause)
 
 
 def _read(path: Path) -> EndpointConfig:
-    """The config. Raises ConfigError."""
+    """Read the config. Raises ConfigError."""
     try:
         document: Any = read_json(path)
     except (OSError, ValueError) as error:

@@ -1,7 +1,7 @@
-"""The log of an endpoint, and the ids that its lines are found by.
+"""Log of an endpoint, and the request ids that its lines are found by.
 
-Lines are appended to numbered files, each written whole before its answer ends. Ids are signed with a
-secret of the endpoint's folder: feedback names a request by its id, and no table of all ids has to be held.
+Ids are signed with a secret in the endpoint's folder: feedback refers to a request by its id, without a
+table of all ids.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Any
 
 from store.serving.schemas import LogPosition
 
-# The log of an endpoint: lines appended to numbered files, each written whole before its answer ends.
+# Log of an endpoint: lines appended to numbered files, each written completely before its answer ends.
 #
-# `os.write` of a line takes some microseconds and lays it into the memory of the system, where a kill of this
-# process doesn't reach it. A disk that is full costs the line and never the answer: what could not be written
-# is counted, and a part of a line is taken back, so that every line of a file is whole.
+# `os.write` of a line takes a few microseconds and puts it into the system's memory, where a kill of this
+# process can't lose it. A full disk costs the line but never the answer: failed lines are counted, and a
+# partial line is removed, so that every line of a file is complete.
 
 MAX_FILE_BYTES = 64 * 2**20
 DAY = 24 * 3600.0
 
 
 class LogFiles:
-    """`NAME-000001.jsonl` and those after it in a folder."""
+    """Log files `NAME-000001.jsonl` and following in a folder."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class LogFiles:
         self._open()
 
     def append(self, document: Mapping[str, Any]) -> bool:
-        """Write one line; False where it could not be written."""
+        """Write one line; return False if it couldn't be written."""
         line = (
             json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
         )
@@ -73,11 +73,11 @@ class LogFiles:
 
     @property
     def place(self) -> LogPosition:
-        """Where it ends."""
+        """Position of the log's end."""
         return LogPosition(number=self._number, size=self._size)
 
     def since(self, place: LogPosition, at: float) -> Iterator[Any]:
-        """The lines after a place, in their order, of files that were written to since a time."""
+        """Yield the lines after a position, in order, from files modified since a time."""
         for number in self._numbers():
             if number < place.number or self._path(number).stat().st_mtime < at:
                 continue
@@ -87,9 +87,11 @@ class LogFiles:
                     yield json.loads(line)
 
     def remove_old(self, days: int, now: float | None = None) -> None:
-        """Remove files in which nothing was written for so long; the one in use stays. So that it does not
-        hold old lines for as long as it has room, one whose first line is older than a day is left for the
-        next."""
+        """Delete files not written to for so many days, except the current one.
+
+        If the current file's first line is older than a day, a new file is started, so that old lines
+        aren't kept for as long as the file has room.
+        """
         at = time.time() if now is None else now
         if self._size and self._first_at() < at - DAY:
             self._next()
@@ -100,16 +102,16 @@ class LogFiles:
                 path.unlink(missing_ok=True)
 
     def _first_at(self) -> float:
-        """When the first line of the file in use was written, as it says itself."""
+        """Return the time stored in the first line of the current file."""
         with open(self._path(self._number), "rb") as file:
             line = file.readline()
         try:
             return float(json.loads(line)["at"])
         except (ValueError, KeyError, TypeError):
-            return 0.0  # no line of ours: the next file begins
+            return 0.0  # not one of our lines: start the next file
 
     def close(self) -> None:
-        """No more is written."""
+        """Close the current file."""
         if self._file >= 0:
             os.close(self._file)
         self._file = -1
@@ -138,8 +140,10 @@ class LogFiles:
 
 
 def _find_last_line_end(file: int) -> int:
-    """The bytes of a file up to its last line break; what a killed gateway began after it was never answered
-    for, and is cut off."""
+    """Return the size of a file up to its last newline, and truncate the rest.
+
+    The rest is a line that a killed gateway began; its answer was never completed.
+    """
     size = os.fstat(file).st_size
     end = size
     while end:
@@ -161,7 +165,7 @@ _PREFIXES = {"chat": "chatcmpl-", "labels": "chatcmpl-", "completion": "cmpl-", 
 
 
 class RequestIds:
-    """Ids signed with a secret of the endpoint's folder."""
+    """Request ids signed with a secret in the endpoint's folder."""
 
     def __init__(self, folder: Path) -> None:
         path = folder / "ids.key"
@@ -173,12 +177,12 @@ class RequestIds:
         self._secret = path.read_bytes()
 
     def new(self, kind: str, prefix: str = "") -> str:
-        """An id that nobody guesses; those of one process sort by time. prefix: in place of its kind's."""
+        """Return an unguessable id; those of one process sort by time. `prefix` replaces the kind's own."""
         rest = f"{time.time_ns() // 1_000_000:011x}{secrets.token_hex(8)}"
         return f"{prefix or _PREFIXES[kind]}{rest}{self._mac(rest)}"
 
     def made(self, request_id: str) -> bool:
-        """Whether this endpoint made it."""
+        """Return whether this endpoint created the id."""
         rest = re.split("[-_]", request_id)[-1]
         if not rest.isascii():
             return False

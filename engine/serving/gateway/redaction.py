@@ -1,4 +1,4 @@
-"""The texts that the log keeps, without personal data and secrets where that was asked for."""
+"""Redaction of personal data and secrets in the texts that the log keeps."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from engine.data.signals.personal_data import find_personal_data
 
 
 def redact(value: Any) -> tuple[Any, int]:
-    """Messages or a text, of any depth, with [EMAIL] and the like in place of each find; how many there
-    were."""
+    """Replace personal data in messages or a text, of any depth, by [EMAIL] and the like, and count it."""
     if isinstance(value, str):
         return _redact_text(value)
     if isinstance(value, list):

@@ -1,8 +1,6 @@
-"""What callers send: read up to a limit and in time, parsed strictly, held against what the endpoint takes,
-or refused.
+"""Request bodies: reading with size and time limits, strict parsing, validation, and bounds on their tokens.
 
-Refusals are in the form that OpenAI's clients read. The most tokens that a request can take are known from
-its body before it goes out.
+Errors have the form that OpenAI's clients read.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from store.serving.schemas import RequestKind
 
 
 class Refusal(Exception):
-    """What a caller is told in place of an answer. `param` names the field at fault."""
+    """An error response for the caller. `param` names the field at fault."""
 
     def __init__(
         self,
@@ -45,7 +43,7 @@ class Refusal(Exception):
         return kinds.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
 
     def body(self) -> bytes:
-        """The document."""
+        """Return the JSON document."""
         error: RefusalDetail = {
             "message": self.message,
             "type": self.kind,
@@ -56,11 +54,11 @@ class Refusal(Exception):
         return json.dumps(document, ensure_ascii=False).encode()
 
     def event(self) -> bytes:
-        """The same as an event of a stream that has begun."""
+        """Return the document as an event of a stream that has begun."""
         return b"data: " + self.body() + b"\n\n"
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Of the answer."""
+        """Return the response headers."""
         headers = [(b"content-type", b"application/json")]
         if self.retry_after is not None:
             headers.append((b"retry-after", str(self.retry_after).encode()))
@@ -70,7 +68,7 @@ class Refusal(Exception):
 
 
 def build_key_refusal() -> Refusal:
-    """For a key that is missing, unknown or revoked: which of them is nobody's business."""
+    """Build the error for a missing, unknown or revoked key, without saying which."""
     return Refusal(
         401,
         "invalid_api_key",
@@ -79,33 +77,31 @@ def build_key_refusal() -> Refusal:
 
 
 def build_draining_refusal() -> Refusal:
-    """While the endpoint stops."""
+    """Build the error for requests while the endpoint stops."""
     return Refusal(503, "endpoint_stopping", "The endpoint is being stopped; ask again soon.", retry_after=5)
 
 
 def build_not_ready_refusal(model: str, why: str) -> Refusal:
-    """Nothing can answer at present."""
+    """Build the error for a model that can't answer at present."""
     return Refusal(503, "model_not_ready", f"{model} can't answer at present: {why}", retry_after=5)
 
 
 def build_timeout_refusal(seconds: float) -> Refusal:
-    """An answer that took longer than the endpoint's limit."""
+    """Build the error for an answer that exceeded the endpoint's time limit."""
     return Refusal(
         504, "timeout", f"The answer took longer than this endpoint's limit of {seconds:g} seconds."
     )
 
 
-# What callers send: read up to a limit and in time, parsed strictly, and held against what backends obey.
-#
-# A field that the backend would ignore is refused by its name. A null, and a value that asks for what is done
-# anyway (`store: false`), asks for nothing and is left out.
+# A field that the backend would ignore is rejected by name. A null, and a value that asks for the default
+# (`store: false`), are dropped.
 
-BODY_SECONDS = 20.0  # for a whole body: a caller that sends a byte at a time holds no place for longer
-GATEWAY_FIELDS = {"user", "metadata"}  # what the gateway obeys itself
-GROUP = "group"  # the one entry of metadata that means something here
+BODY_SECONDS = 20.0  # for a whole body, so that a client sending a byte at a time can't block longer
+GATEWAY_FIELDS = {"user", "metadata"}  # handled by the gateway itself
+GROUP = "group"  # the only supported entry of metadata
 TOKENS = ("max_tokens", "max_completion_tokens")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-MAX_REASON = 500  # characters of what a backend says is wrong
+MAX_REASON = 500  # characters of a backend's error message
 DEFAULT_VALUES: Mapping[str, tuple[object, ...]] = {
     "store": (False,),
     "service_tier": ("auto", "default"),
@@ -119,15 +115,15 @@ DEFAULT_VALUES_WITHOUT_TOOLS: Mapping[str, tuple[object, ...]] = {
     "parallel_tool_calls": (False,),
     "tool_choice": ("none", "auto"),
 }
-_MAX_QUOTED = 80  # characters of a caller's own words in a message
+_MAX_QUOTED = 80  # characters of a caller's text in a message
 
 
 class ClientGone(Exception):
-    """The caller went away before the request was whole."""
+    """Raised if the client disconnects before the request is complete."""
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises Refusal where it is too long or too slow, ClientGone."""
+    """Read the whole body. Raises Refusal if it is too long or too slow, and ClientGone."""
     declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
     if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
         raise _build_size_refusal(limit)
@@ -158,7 +154,7 @@ def _build_size_refusal(limit: int) -> Refusal:
 
 
 def parse(body: bytes) -> JsonObject:
-    """The JSON object. Raises Refusal for anything else, however deep or odd it is."""
+    """Parse a JSON object. Raises Refusal for anything else, however deeply nested or malformed."""
     try:
         content = json.loads(body, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
@@ -170,18 +166,18 @@ def parse(body: bytes) -> JsonObject:
         try:
             json.dumps(content, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
-            raise Refusal(400, "invalid_json", "The body holds half of a character.") from error
+            raise Refusal(400, "invalid_json", "The body contains an unpaired surrogate.") from error
     usual = DEFAULT_VALUES if content.get("tools") else {**DEFAULT_VALUES, **DEFAULT_VALUES_WITHOUT_TOOLS}
     return {name: value for name, value in content.items() if not _is_default(value, usual.get(name, ()))}
 
 
 def _is_default(value: object, usual: Collection[object]) -> bool:
-    """Whether a field asks for no more than what is done without it: clients send their defaults, too."""
+    """Return whether a field only asks for the default: clients send default values too."""
     return value is None or any(type(value) is type(each) and value == each for each in usual)
 
 
 def extract_error_message(content: bytes) -> str:
-    """What an answer in OpenAI's form of an error, or one like it, says is wrong; "" for any other."""
+    """Return the message of an error response in OpenAI's form or a similar one; "" for any other."""
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
@@ -192,16 +188,16 @@ def extract_error_message(content: bytes) -> str:
 
 
 def _reject_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def shorten(text: str) -> str:
-    """A caller's own words, as much of them as a message has room for."""
+    """Shorten a caller's text for a message."""
     return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]} …"
 
 
 def list_requested_fields(body: Mapping[str, Any]) -> set[str]:
-    """Fields that have to be obeyed: those of the body, and `tools` where its messages call functions."""
+    """Return the fields that must be supported: the body's, plus `tools` if its messages call functions."""
     messages = body.get("messages")
     calls = isinstance(messages, list) and any(
         isinstance(turn, dict) and (turn.get("role") == "tool" or turn.get("tool_calls")) for turn in messages
@@ -212,7 +208,7 @@ def list_requested_fields(body: Mapping[str, Any]) -> set[str]:
 def check_fields(
     body: Mapping[str, Any], needed: Collection[str], obeyed: Collection[str], model: str
 ) -> None:
-    """Refuse what is missing, and what would be ignored, by its name."""
+    """Reject missing fields, and fields that would be ignored, by name."""
     for name in needed:
         if name not in body:
             raise Refusal(400, "missing_parameter", f"{name} is missing.", param=name)
@@ -224,14 +220,14 @@ def check_fields(
             raise Refusal(
                 400,
                 "unsupported_parameter",
-                f"{shorten(model)} does not obey {shorten(name)}, so it is refused. It obeys:"
+                f"{shorten(model)} does not support {shorten(name)}. It supports:"
                 f" {', '.join(sorted({*obeyed, *GATEWAY_FIELDS}))}.",
                 param=shorten(name),
             )
 
 
 def get_user(body: Mapping[str, Any]) -> str | None:
-    """Whom the caller names, for routes that stick to a person."""
+    """Return the user named by the caller, for sticky routing."""
     user = body.get("user")
     if user is None or (isinstance(user, str) and 0 < len(user) <= 512):
         return user
@@ -239,7 +235,7 @@ def get_user(body: Mapping[str, Any]) -> str | None:
 
 
 def get_group(body: Mapping[str, Any]) -> str | None:
-    """By which the caller wants figures apart: the entry `group` of metadata, which has no other."""
+    """Return the entry `group` of metadata, by which figures are kept apart; other entries are rejected."""
     metadata = body.get("metadata")
     if metadata is None:
         return None
@@ -262,7 +258,7 @@ def get_group(body: Mapping[str, Any]) -> str | None:
 
 
 def check_format(body: Mapping[str, Any]) -> None:
-    """Refuse a schema that no backend should be given: one that never ends, or takes its whole stack."""
+    """Reject a schema unsuitable for any backend: one that never ends, or is nested too deeply."""
     schema = body.get("response_format")
     for name in ("json_schema", "schema"):
         schema = schema.get(name) if isinstance(schema, dict) else None
@@ -273,8 +269,8 @@ def check_format(body: Mapping[str, Any]) -> None:
 
 
 def check_tools(body: Mapping[str, Any]) -> None:
-    """Refuse functions that no backend should be given, as those whose schemas never end."""
-    from engine.serving.protocol.tools import check_tools as check  # pyarrow: for requests with tools alone
+    """Reject functions unsuitable for any backend, such as those whose schemas never end."""
+    from engine.serving.protocol.tools import check_tools as check  # imports pyarrow: for tools only
 
     try:
         check(body.get("tools"))
@@ -283,7 +279,7 @@ def check_tools(body: Mapping[str, Any]) -> None:
 
 
 def check_tokens(body: Mapping[str, Any], limit: int) -> None:
-    """Refuse an answer that is asked to be longer than the endpoint's limit."""
+    """Reject a requested length above the endpoint's limit."""
     for name in TOKENS:
         value = body.get(name)
         if value is None:
@@ -296,24 +292,29 @@ def check_tokens(body: Mapping[str, Any], limit: int) -> None:
             )
 
 
-# The most tokens that a request can take, as it is known before it goes out.
+# Upper bound of a request's tokens, before it is forwarded.
 #
-# No tokenizer runs in the gateway: a prompt counts a token for each byte of its JSON, which hardly any text
-# exceeds, and some for the template. What a request did take is charged when that is known.
+# The gateway has no tokenizer: a prompt counts as one token per byte of its JSON, which hardly any text
+# exceeds, plus some for the template. The request is charged its actual tokens once they are known.
 
-TEMPLATE_TOKENS = 32  # that a chat template adds, beyond the JSON around each message: its own system message
-TOOL_TOKENS = 512  # that it adds where there are tools: how to call them
-QUESTION_TOKENS = 64  # that the prompt of a question of /v1/systemone has, beside its state and its options
-BYTES_PER_TOKEN = 4  # of usual text: for a prompt that nobody counted
+TEMPLATE_TOKENS = 32  # added by a chat template, such as a system message, beyond each message's JSON
+TOOL_TOKENS = 512  # added if there are tools: instructions to call them
+QUESTION_TOKENS = 64  # per question of /v1/systemone, beside its state and options
+BYTES_PER_TOKEN = 4  # for typical text, to estimate an uncounted prompt
 HIDDEN_FIELDS = {
     "model", "user", "metadata", "stream", "stream_options", "n", "best_of", "seed", "stop", "temperature",
     "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs", *TOKENS,
-}  # fmt: skip  # fields of which no model sees anything; of any other one it may
+}  # fmt: skip  # fields that a model never sees; it may see any other
 
 
 @dataclass(frozen=True)
 class TokenBound:
-    """prompt: tokens of all prompts. answers: how many are made. length: tokens of each, at most."""
+    """Upper bound of a request's tokens.
+
+    - prompt: tokens of all prompts
+    - answers: number of answers
+    - length: maximum tokens of each answer
+    """
 
     prompt: int
     answers: int
@@ -321,22 +322,22 @@ class TokenBound:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Maximum tokens in total."""
         return self.prompt + self.answers * self.length
 
     def room(self, tokens: int) -> int:
-        """How long each answer may become, so that all of it is no more than so many tokens."""
+        """Return the maximum length of each answer for which the total is at most `tokens`."""
         return max(0, tokens - self.prompt) // self.answers if self.answers else 0
 
     def shortened(self, tokens: int) -> TokenBound:
-        """With answers as long as there is room in so many tokens."""
+        """Return the bound with answers shortened so that the total is at most `tokens`."""
         return replace(self, length=min(self.length, self.room(tokens)))
 
 
 def compute_token_bound(
     kind: RequestKind, body: Mapping[str, Any], length: int, context: int | None = None
 ) -> TokenBound:
-    """Of one request. length: of each of its answers; context: the most tokens that a prompt can have."""
+    """Compute the bound of one request; `length`: of each answer; `context`: maximum tokens of a prompt."""
     if kind == "decision":
         return TokenBound(_estimate_decision_tokens(body, context), 0, 0)
     given = {"completion": "prompt", "embedding": "input"}.get(kind)
@@ -350,26 +351,26 @@ def compute_token_bound(
 
 
 def count_prompt_bytes(body: Mapping[str, Any]) -> int:
-    """Of all that a model may be shown of a request, tools as templates write them."""
+    """Count the bytes of everything a model may see of a request, with tools as templates write them."""
     return sum(
         _count_bytes(value) for name, value in body.items() if name not in HIDDEN_FIELDS
     ) + _estimate_tool_tokens(body)
 
 
 def _estimate_tool_tokens(body: Mapping[str, Any]) -> int:
-    """What a template adds to tools: how to call them, and line ends and blanks in their JSON."""
+    """Estimate what a template adds for tools: instructions, and indentation of their JSON."""
     if not isinstance(tools := body.get("tools"), list) or not tools:
         return 0
     return TOOL_TOKENS + len(json.dumps(tools, indent=4, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def estimate_prompt_tokens(body: Mapping[str, Any]) -> int:
-    """Tokens of a prompt that nobody counted, as its answer was cut or its server doesn't count."""
+    """Estimate a prompt's tokens if the answer was cancelled or the server doesn't count."""
     return -(-count_prompt_bytes(body) // BYTES_PER_TOKEN)
 
 
 def _estimate_decision_tokens(body: Mapping[str, Any], context: int | None) -> int:
-    """Each question is a prompt of its own, with the state in it."""
+    """Estimate the tokens of questions: each is a prompt of its own that includes the state."""
     questions = body.get("questions")
     count = len(questions) if isinstance(questions, dict) else 1
     each = _count_bytes(body.get("state")) + QUESTION_TOKENS + TEMPLATE_TOKENS
@@ -380,11 +381,11 @@ def _estimate_decision_tokens(body: Mapping[str, Any], context: int | None) -> i
 def _count_prompts(prompt: object) -> int:
     if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
         return len(prompt)
-    return 1  # a text, or its tokens
+    return 1  # a text or its tokens
 
 
 def _count_choices(value: object) -> int:
-    """A number of choices; what is none is refused by the backend."""
+    """Return a number of choices; an invalid one is rejected by the backend."""
     return value if isinstance(value, int) and value > 1 else 1
 
 

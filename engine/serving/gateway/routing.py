@@ -1,6 +1,6 @@
-"""Which backend answers: by the model's name, the shares of its candidates, and whom the request is for.
+"""Routing: selection of a backend by model name, candidate shares and caller, and statistics per route.
 
-With what is counted of each route: requests of the last hour, and how long they took.
+The statistics are request counts, and durations over the last hour.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from store.serving.schemas import EndpointRoute, LastHour, RequestKind, RouteSta
 
 HOUR = 3600.0
 MINUTES = 60
-MAX_DURATIONS = 2000  # answers of the last hour that a p95 rests on: the newest
+MAX_DURATIONS = 2000  # latest answers of the last hour that a p95 is based on
 
 
 class Durations:
-    """How long the newest answers of the last hour took."""
+    """Durations of the latest answers of the last hour."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._times: deque[tuple[float, float]] = deque(maxlen=MAX_DURATIONS)
 
     def add(self, seconds: float) -> None:
-        """One more answer."""
+        """Add an answer's duration."""
         self._times.append((self._clock(), seconds))
 
     def p95(self) -> tuple[float | None, int]:
-        """And how many answers it rests on."""
+        """Return the 95th percentile, and the number of answers it is based on."""
         oldest = self._clock() - HOUR
         while self._times and self._times[0][0] < oldest:
             self._times.popleft()
@@ -44,7 +44,7 @@ class Durations:
 
 
 class RouteCounts:
-    """Of one route."""
+    """Counts of one route."""
 
     def __init__(self, model: str, route: EndpointRoute) -> None:
         self._model, self._route = model, route
@@ -52,7 +52,7 @@ class RouteCounts:
         self.durations = Durations()
 
     def add(self, status: int, seconds: float) -> None:
-        """An answer, or none."""
+        """Count a request, answered or failed."""
         self.requests += 1
         if status >= 500:
             self.errors += 1
@@ -60,7 +60,7 @@ class RouteCounts:
             self.durations.add(seconds)
 
     def state(self) -> RouteState:
-        """For `state.json`."""
+        """Return the counts for `state.json`."""
         p95, n = self.durations.p95()
         return RouteState(
             model=self._model,
@@ -77,7 +77,7 @@ class RouteCounts:
 
 
 class HourCounts:
-    """Of the last hour, by minute."""
+    """Counts of the last hour, by minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -85,7 +85,7 @@ class HourCounts:
         self._durations = Durations(clock)
 
     def add(self, status: int, seconds: float, tokens: int) -> None:
-        """A request that has ended."""
+        """Count a finished request."""
         minute = int(self._clock() // 60)
         if not self._minutes or self._minutes[-1][0] != minute:
             self._minutes.append((minute, [0, 0, 0, 0]))
@@ -98,7 +98,7 @@ class HourCounts:
             self._durations.add(seconds)
 
     def state(self) -> LastHour:
-        """For `state.json`."""
+        """Return the counts for `state.json`."""
         oldest = int(self._clock() // 60) - MINUTES
         rows = [counts for minute, counts in self._minutes if minute > oldest]
         requests, errors, refused, tokens = (
@@ -113,7 +113,7 @@ class HourCounts:
 
 @dataclass(frozen=True)
 class Route:
-    """A route with what answers on it, and how it has fared."""
+    """A route with its backend and its counts."""
 
     document: EndpointRoute
     backend: Backend
@@ -125,7 +125,7 @@ class Route:
 
 
 class ModelRoutes:
-    """All routes of one name."""
+    """All routes of one model name."""
 
     def __init__(self, model: ServedModel, backends: Mapping[str, Backend]) -> None:
         self.name = model.name
@@ -139,13 +139,15 @@ class ModelRoutes:
         self.fallbacks = [route for route in routes if route.document.role == "fallback"]
 
     def choose(self, sticky: str) -> Route:
-        """The route of whoever this is: always the same one while the shares stay. Where a candidate does not
-        answer, its requests go live; its state says so."""
+        """Return the caller's route, which stays the same while the shares do.
+
+        If a candidate can't answer, its requests go to the live route; its state says so.
+        """
         dealt = self.dealt(sticky)
         return dealt if dealt.can_answer else self.live
 
     def dealt(self, sticky: str) -> Route:
-        """In whose share they are, whether that can answer or not."""
+        """Return the route whose share the caller is in, whether it can answer or not."""
         place = _hash_to_unit_interval(f"{self.name}\n{sticky}")
         below = 0.0
         for route in self.candidates:
@@ -155,8 +157,10 @@ class ModelRoutes:
         return self.live
 
     def obeyed(self) -> frozenset[str]:
-        """Fields that every backend obeys which may get the request: it must not depend on chance whether
-        something is refused."""
+        """Return the fields supported by every backend that may get the request.
+
+        Otherwise it would be random whether a field is rejected.
+        """
         sets = [
             frozenset(route.backend.capabilities.fields)
             for route in (self.live, *self.candidates)
@@ -165,7 +169,7 @@ class ModelRoutes:
         return frozenset.intersection(*sets) if sets else frozenset()
 
     def bound(self, kind: RequestKind, body: JsonObject) -> TokenBound:
-        """The most tokens that a request can take, whichever route it gets."""
+        """Return the upper bound of a request's tokens on any route."""
         backends = [
             route.backend for route in (self.live, *self.candidates, *self.fallbacks) if route.can_answer
         ]
@@ -179,13 +183,13 @@ class ModelRoutes:
 
 
 class RoutingTable:
-    """The routes that are in force."""
+    """The current routes."""
 
     def __init__(self, models: Sequence[ServedModel], backends: Mapping[str, Backend]) -> None:
         self.models = {model.name: ModelRoutes(model, backends) for model in models}
 
     def of(self, name: object) -> ModelRoutes:
-        """The routes of a name that a caller asked for. Raises Refusal (404)."""
+        """Return the routes of a model name. Raises Refusal (404)."""
         model = self.models.get(name) if isinstance(name, str) else None
         if model is None:
             raise Refusal(
@@ -197,15 +201,15 @@ class RoutingTable:
         return model
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """Return all routes."""
         return [route for model in self.models.values() for route in model.routes]
 
 
 def _hash_to_unit_interval(text: str) -> float:
-    """A number from 0 to 1 that belongs to a text for good."""
+    """Map a text to a fixed number between 0 and 1."""
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:8], "big") / 2**64
 
 
 def is_in_share(text: str, share: float) -> bool:
-    """Whether a text is in a share of all texts."""
+    """Return whether the text's hash falls into this share."""
     return _hash_to_unit_interval(text) < share

@@ -1,7 +1,8 @@
-"""Shadow traffic: copies of requests whose answers are written down and never returned.
+"""Shadow traffic: copies of requests whose answers are logged but never returned.
 
-A copy waits in a bounded queue and takes a place at its backend when nobody else waits for one, so that it
-slows no answer. What finds no room, or asks for what the shadow would ignore, is dropped and counted.
+A copy waits in a bounded queue, and only gets a slot at its backend when no other request waits, so that
+it delays no answer. Copies that don't fit, or that use fields the shadow would ignore, are dropped and
+counted.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from store.serving.schemas import EndpointConfig
 
 log = logging.getLogger(__name__)
 
-MAX_CONCURRENT_COPIES = 4  # copies under way
-CALLER_ONLY_FIELDS = ("stream", "stream_options", "top_logprobs")  # of which nothing is written down
-MAX_BYTES = 2 * 2**20  # of an answer: read at once, and nobody waits for it who could tell why
+MAX_CONCURRENT_COPIES = 4  # concurrent copies
+CALLER_ONLY_FIELDS = ("stream", "stream_options", "top_logprobs")  # without effect on the log
+MAX_BYTES = 2 * 2**20  # per answer, which is read into memory at once
 
 
 class CallRecorder(Protocol):
-    """What shadows ask of the gateway that they belong to."""
+    """What shadow traffic needs of its gateway."""
 
     @property
     def ids(self) -> RequestIds: ...
@@ -39,7 +40,7 @@ class CallRecorder(Protocol):
 
 
 class ShadowQueue:
-    """The queue of copies, and what works on it."""
+    """Queue of copies, with its workers."""
 
     def __init__(self, gateway: CallRecorder, size: int) -> None:
         self._gateway = gateway
@@ -47,17 +48,17 @@ class ShadowQueue:
         self._tasks: list[asyncio.Task[None]] = []
 
     def begin(self) -> None:
-        """Take copies from now on."""
+        """Start the workers."""
         self._tasks = [asyncio.create_task(self._work()) for _ in range(MAX_CONCURRENT_COPIES)]
 
     async def end(self) -> None:
-        """Drop those that wait."""
+        """Stop the workers and drop waiting copies."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def offer(self, call: Call, model: ModelRoutes) -> None:
-        """Copy a request for each shadow that it is drawn for."""
+        """Copy a request for each shadow that it is sampled for."""
         for route in model.shadows:
             if not is_in_share(f"shadow {call.request_id}", route.document.share):
                 continue
@@ -78,16 +79,16 @@ class ShadowQueue:
             call, route = await self._queue.get()
             try:
                 await self._answer(call, route)
-            except Exception:  # the border: whatever one copy comes to, the next ones are answered
+            except Exception:  # boundary: a failed copy must not stop the next ones
                 log.exception("The copy %s could not be written down", call.request_id)
 
     async def _answer(self, call: Call, route: Route) -> None:
-        """Whatever it comes to, a line is written of it."""
+        """Get the answer to a copy, and log it whatever the outcome."""
         status, error = 502, "backend_broken"
         try:
             async with asyncio.timeout(self._gateway.config.limits.seconds):
                 async with Attempt(call, route, low=True) as attempt:
-                    call.began = time.monotonic()  # waiting last is no fault of the model
+                    call.began = time.monotonic()  # waiting isn't counted as the model's latency
                     await attempt.ask()
                     await attempt.whole(MAX_BYTES)
                     status, error = attempt.status, "" if attempt.status == 200 else "backend_refused"

@@ -1,1 +1,1 @@
-"""OpenAI's protocol as a backend speaks it: bodies of requests, forms of answers, errors, streams."""
+"""The OpenAI API of a backend: request bodies, response forms, errors and streams."""

@@ -1,8 +1,7 @@
-"""Answers in OpenAI's protocol: whole, as the chunks of a stream, and as errors; with what else both ends
-share.
+"""Responses in OpenAI's form: complete, as chunks of a stream, and as errors; shared by gateway and backends.
 
-Objects are passed on as they came, and what is needed is read by name. How sure a model was is told beside
-the protocol, in a header or a comment, and never in it. Invariant: light to import, as the gateway does.
+Confidence is reported beside the response, in a header or a comment, never in it. Invariant: light to
+import, as the gateway imports it.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ class TokenLogprob(TypedDict):
 
 
 class ContentLogprob(TokenLogprob):
-    """A token of an answer, with the likeliest ones in its place."""
+    """A token of an answer, with the likeliest alternatives."""
 
     top_logprobs: list[TokenLogprob]
 
 
 class Usage(TypedDict):
-    """Tokens that a request took."""
+    """Numbers of tokens that a request took."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -41,26 +40,26 @@ class Usage(TypedDict):
 
 
 class ClassifiedText(TypedDict):
-    """What a classifier says beside its answer. label: null where it abstains."""
+    """A classifier's result beside its answer. label: None if it abstains."""
 
     label: str | None
     confidence: float
     abstained: bool
     probabilities: dict[str, float]
     threshold: NotRequired[float]
-    coverage: NotRequired[float]  # share of all requests so far that were given a label
+    coverage: NotRequired[float]  # share of all requests so far that got a label
     requests: NotRequired[int]  # so far
 
 
 class AnswerFunctionCall(TypedDict):
-    """Name and arguments of a call, as answers have them."""
+    """Name and arguments of a function call in an answer."""
 
     name: str
     arguments: str  # the JSON of an object
 
 
 class AnswerToolCall(TypedDict):
-    """A call of a function, as answers have it."""
+    """A function call in an answer."""
 
     id: str
     type: Literal["function"]
@@ -68,16 +67,19 @@ class AnswerToolCall(TypedDict):
 
 
 class CompletionLogprobs(TypedDict):
-    """Log-probabilities of a completion's tokens, in the form that chats don't have."""
+    """Log-probabilities of a completion's tokens, in a form that differs from that of chats."""
 
     tokens: list[str]
     token_logprobs: list[float]
     top_logprobs: list[dict[str, float]]
-    text_offset: list[int]  # of each token, in characters
+    text_offset: list[int]  # per token, in characters
 
 
 def build_completion_logprobs(tokens: Sequence[ContentLogprob], offset: int) -> CompletionLogprobs:
-    """Those of a chat's form as a completion has them. offset: characters of the answer before them."""
+    """Convert log-probabilities from the chat form.
+
+    `offset`: characters of the answer before these tokens.
+    """
     offsets = []
     for token in tokens:
         offsets.append(offset)
@@ -93,12 +95,12 @@ def build_completion_logprobs(tokens: Sequence[ContentLogprob], offset: int) -> 
 
 
 def build_usage(prompt: int, made: int) -> Usage:
-    """The counts of one request."""
+    """Build the token counts of one request."""
     return {"prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made}
 
 
 class ResponseBuilder:
-    """One answer's name, time and model, and the form of its kind."""
+    """Builder of one response with its id, time and model, in the form of a chat or a completion."""
 
     def __init__(self, model: str, *, chat: bool) -> None:
         self.chat = chat
@@ -109,7 +111,7 @@ class ResponseBuilder:
         }
 
     def whole(self, choices: list[JsonObject], counts: Usage) -> JsonObject:
-        """The answer in one piece."""
+        """Return the complete response."""
         kind = "chat.completion" if self.chat else "text_completion"
         return self._head | {"object": kind, "choices": choices, "usage": counts}
 
@@ -121,7 +123,7 @@ class ResponseBuilder:
         logprobs: list[ContentLogprob] | None,
         calls: Sequence[AnswerToolCall] = (),
     ) -> JsonObject:
-        """A choice of a whole answer."""
+        """Return a choice of a complete response."""
         own: JsonObject = {"text": text}
         if self.chat:
             called = {"tool_calls": [*calls]} if calls else {}
@@ -130,29 +132,32 @@ class ResponseBuilder:
         return {"index": index, **own, "logprobs": self._logprobs(logprobs, 0), "finish_reason": reason}
 
     def chunk(self, choices: list[JsonObject], *, counts: Usage | None = None, counted: bool) -> JsonObject:
-        """A chunk of a stream; counted: the last one will have the counts, and all others say null."""
+        """Return a chunk of a stream.
+
+        `counted`: usage is null in all chunks but the last, which has the counts.
+        """
         kind = "chat.completion.chunk" if self.chat else "text_completion"
         document = self._head | {"object": kind, "choices": choices}
         return document | {"usage": counts} if counted else document
 
     def opening(self, index: int) -> JsonObject:
-        """What a chat's stream has before a choice's first text."""
+        """Return the first delta of a choice in a chat stream, before its text."""
         delta = {"role": "assistant", "content": ""}
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
 
     def piece(
         self, index: int, text: str, logprobs: list[ContentLogprob] | None, offset: int = 0
     ) -> JsonObject:
-        """More text of a choice."""
+        """Return more text of a choice."""
         own: JsonObject = {"delta": {"content": text}} if self.chat else {"text": text}
         return {"index": index, **own, "logprobs": self._logprobs(logprobs, offset), "finish_reason": None}
 
     def waiting(self, index: int) -> JsonObject:
-        """That a choice goes on, and nothing of it is free yet."""
+        """Return an empty delta for a choice that continues while its text is held back."""
         return {"index": index, "delta": {}, "logprobs": None, "finish_reason": None}
 
     def calling(self, index: int, calls: Sequence[AnswerToolCall]) -> Iterator[JsonObject]:
-        """Calls of a choice: of each who is called, then its arguments."""
+        """Yield the deltas of a choice's calls: for each the function name, then its arguments."""
         for place, call in enumerate(calls):
             function = call["function"]
             named = {"index": place, **call, "function": {**function, "arguments": ""}}
@@ -162,7 +167,7 @@ class ResponseBuilder:
                 yield {"index": index, **own}
 
     def closing(self, index: int, reason: str) -> JsonObject:
-        """The end of a choice."""
+        """Return the end of a choice."""
         own: JsonObject = {"delta": {}} if self.chat else {"text": ""}
         return {"index": index, **own, "logprobs": None, "finish_reason": reason}
 
@@ -176,35 +181,34 @@ class ResponseBuilder:
         return build_completion_logprobs(tokens, offset)
 
 
-# How sure a model was of its answer, and how many of its calls were none, told beside the protocol and never
-# in it.
+# Confidence of the answer and number of invalid calls, reported beside the response, never in it.
 #
-# Of a whole answer a header says it, of a stream a comment in each event: so a document is OpenAI's to the
-# letter, whoever asks. The gateway writes it down and passes on documents alone.
+# A complete response has a header for it, a stream a comment in each event, so that every document strictly
+# follows OpenAI's form. The gateway logs the values and passes on the documents only.
 
 LOGPROBS_HEADER = "x-tunebench-logprobs"
 LOGPROBS_COMMENT = b": logprobs "
 
 
 class LogprobTally(NamedTuple):
-    """Of the tokens of the first choice, as far as they were told, the closing one left out."""
+    """Running log-probability of the first choice's tokens, without the closing one."""
 
-    total: float  # nats, of the model's own distribution
+    total: float  # nats, under the model's own distribution
     tokens: int
-    invalid_calls: int = 0  # of all choices: what was meant for a call and is none, or has wrong arguments
+    invalid_calls: int = 0  # of all choices: malformed calls, or calls with wrong arguments
 
     @property
     def mean(self) -> float | None:
-        """Of a token."""
+        """Mean log-probability per token."""
         return self.total / self.tokens if self.tokens else None
 
     def words(self) -> str:
-        """As header and comment have it."""
+        """Return the tally as written in the header and the comments."""
         return f"{self.total!r} {self.tokens} {self.invalid_calls}"
 
 
 def read_tally(words: str) -> LogprobTally | None:
-    """None where they are no tally, or one of numbers that are none."""
+    """Parse a tally; None if it is invalid or not finite."""
     total, _, counts = words.strip().partition(" ")
     tokens, _, invalid = counts.partition(" ")
     try:
@@ -219,7 +223,7 @@ CONTEXT_EXCEEDED = "context_length_exceeded"
 
 
 class RefusalDetail(TypedDict):
-    """What is wrong, for people and for programs. param: the field at fault."""
+    """Details of an error. param: the field at fault."""
 
     message: str
     type: str
@@ -228,13 +232,13 @@ class RefusalDetail(TypedDict):
 
 
 class RefusalDocument(TypedDict):
-    """An error as OpenAI's clients read it."""
+    """An error in the form that OpenAI's clients read."""
 
     error: RefusalDetail
 
 
 class RequestError(Exception):
-    """A request that can't be answered as it is. code: what programs look at; field: of the body."""
+    """Raised for a request that can't be answered. code: for programs; field: the body's field at fault."""
 
     def __init__(
         self, message: str, *, status: int = 400, code: str = "invalid_value", field: str | None = None
@@ -243,20 +247,20 @@ class RequestError(Exception):
         self.message, self.status, self.code, self.field = message, status, code, field
 
     def document(self) -> RefusalDocument:
-        """As the protocol has it."""
+        """Return the error in OpenAI's form."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         if self.status == 429:
             kind = "rate_limit_error"
         return {"error": {"message": self.message, "type": kind, "param": self.field, "code": self.code}}
 
     def response(self) -> JSONResponse:
-        """As an answer."""
+        """Return the error as an HTTP response."""
         headers = {"Retry-After": "1"} if self.status in (429, 503) else None
         return JSONResponse(self.document(), self.status, headers)
 
 
 def describe_kinds(kinds: Sequence[str], asked: str) -> str:
-    """What a model answers in the place of what it was asked for, and what can be done."""
+    """Describe which kinds of requests a model answers instead, and what can be done."""
     words = f"answers {' and '.join(kinds)} alone, not {asked}"
     if asked == "embedding":
         return f"{words}: embeddings are an encoder's; serve one, such as a BERT, and ask that"
@@ -264,7 +268,7 @@ def describe_kinds(kinds: Sequence[str], asked: str) -> str:
 
 
 def build_internal_error(error: BaseException) -> RequestError:
-    """What went wrong here, for the one whose request met it."""
+    """Build the error for an exception in this process."""
     text = " ".join(str(error).split())[:300]
     return RequestError(f"{type(error).__name__}: {text}", status=500, code="internal_error")
 
@@ -278,8 +282,10 @@ NO_TOOLS = (
 
 
 def prepare_tools(tools: Sequence[JsonObject]) -> list[JsonObject]:
-    """Tools as the model is shown them: as they came, without nulls, and without `strict`, which is for
-    whoever reads the answer."""
+    """Return the tools as shown to the model.
+
+    Nulls are left out, and `strict`, which concerns the answer's reader.
+    """
     return [
         tool
         | {"function": {name: value for name, value in tool["function"].items()

@@ -1,7 +1,7 @@
-"""What a backend answers on its socket, whichever engine makes the answers.
+"""HTTP application of a backend, independent of the engine that generates the answers.
 
-A client that goes away in the middle of anything cancels it: the coroutine or the stream that makes its
-answer is closed, which lets go of its rows.
+A client that disconnects at any point cancels its request: the coroutine or stream that generates its
+answer is closed, which frees its rows.
 """
 
 from __future__ import annotations
@@ -37,29 +37,32 @@ from store.serving.schemas import Capabilities
 
 log = logging.getLogger("backend")
 
-MAX_BODY_BYTES = 64 * 2**20  # bytes; what may be asked is the gateway's to say
-CLIENT_CLOSED = 499  # of HTTP, by custom: the client went away
+MAX_BODY_BYTES = 64 * 2**20  # bytes; the gateway enforces the actual limit
+CLIENT_CLOSED = 499  # customary HTTP status for a client that disconnected
 
 AnswerKind = Literal["chat", "completion", "decision", "embedding"]
 
 
 @dataclass(frozen=True)
 class WholeAnswer:
-    """An answer that is one document. tally: None where nobody counted."""
+    """A single-document answer. tally: None if nothing was counted."""
 
     document: Mapping[str, Any]
     tally: LogprobTally | None = None
 
     def response(self) -> JSONResponse:
-        """As it is sent."""
+        """Return the HTTP response."""
         headers = {LOGPROBS_HEADER: self.tally.words()} if self.tally else None
         return JSONResponse(dict(self.document), headers=headers)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """An answer that comes in pieces, each a document. leave: called once nobody reads on, begun or not;
-    tally: of what has come so far."""
+    """An answer in pieces, each a document.
+
+    - leave: called when nobody reads on, even if reading never started
+    - tally: returns the tally of what was yielded so far
+    """
 
     documents: AsyncGenerator[Mapping[str, Any], None]
     leave: Callable[[], None] = lambda: None
@@ -67,20 +70,20 @@ class Stream:
 
 
 class Answerer(Protocol):
-    """An engine that answers."""
+    """An engine that generates answers."""
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do."""
+        """What the engine supports."""
         ...
 
     @property
     def load(self) -> dict[str, int]:
-        """What it does at the moment."""
+        """Current load."""
         ...
 
     async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> WholeAnswer | Stream:
-        """Raises Refused."""
+        """Answer the request. Raises RequestError."""
         ...
 
 
@@ -91,7 +94,7 @@ class EventStream:
         self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, until it is over or the client is gone."""
+        """Send the stream until it ends or the client disconnects."""
         sending = asyncio.ensure_future(self._send(send))
         watching = asyncio.ensure_future(_wait_for_disconnect(receive))
         try:
@@ -124,13 +127,13 @@ class EventStream:
 
 
 async def _wait_for_disconnect(receive: Receive) -> None:
-    """Until the client is gone."""
+    """Wait until the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 def build(answerer: Answerer) -> Starlette:
-    """The application over one engine."""
+    """Build the application for one engine."""
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok", **answerer.load})
@@ -199,7 +202,7 @@ def _describe_wrong_kind(capabilities: Capabilities, kind: AnswerKind) -> str:
 async def _await_while_connected(
     answer: Awaitable[WholeAnswer | Stream], request: Request
 ) -> WholeAnswer | Stream:
-    """The answer. Raises ClientDisconnect, and drops it, where the client goes away first."""
+    """Wait for the answer. Raises ClientDisconnect, and cancels it, if the client disconnects first."""
     making = asyncio.ensure_future(answer)
     watching = asyncio.ensure_future(_wait_for_disconnect(request.receive))
     try:

@@ -1,4 +1,4 @@
-"""Bodies of requests as they may be: a field that is not here is refused by its name, never dropped."""
+"""Schemas of request bodies: an unknown field is rejected by name, never dropped."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from store.core.schemas import JsonObject
 
 MAX_ALTERNATIVES = 20
 MAX_STOPS = 16
-MAX_TEXTS = 2048  # of one request for embeddings
-UNSUPPORTED_PARTS = {  # of a message: what they are
+MAX_TEXTS = 2048  # texts per embeddings request
+UNSUPPORTED_PARTS = {  # part types in messages, in words
     "image_url": "an image",
     "input_image": "an image",
     "input_audio": "a sound",
@@ -40,7 +40,7 @@ UNSUPPORTED_PARTS = {  # of a message: what they are
 
 
 class RequestBody(BaseModel):
-    """Of any request."""
+    """Base of all request bodies."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -48,7 +48,7 @@ class RequestBody(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    """What a stream has beside the answer."""
+    """Options of a stream."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -61,7 +61,7 @@ def _check_json_schema(schema: JsonObject) -> JsonObject:
 
 
 class JsonSchema(BaseModel):
-    """A schema with its name."""
+    """A named JSON schema."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
@@ -72,7 +72,7 @@ class JsonSchema(BaseModel):
 
 
 class ResponseFormat(BaseModel):
-    """What the answer must be."""
+    """Required form of the answer."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -81,13 +81,15 @@ class ResponseFormat(BaseModel):
 
     @property
     def wanted(self) -> JsonObject | None:
-        """The schema to be held to; None for any text. Raises Refused."""
+        """The schema that the answer must follow; None for any text. Raises RequestError."""
         if self.type == "text":
             return None
         if self.type == "json_object":
             return {"type": "object"}
         if self.json_schema is None:
-            raise RequestError("response_format says json_schema and has none.", field="response_format")
+            raise RequestError(
+                "response_format is json_schema, but the schema is missing.", field="response_format"
+            )
         return self.json_schema.schema_
 
 
@@ -96,7 +98,7 @@ def _wrap_in_list(value: object) -> object:
 
 
 class SamplingFields(RequestBody):
-    """What chat and completions have in common."""
+    """Fields common to chats and completions."""
 
     stream: bool | None = False
     stream_options: StreamOptions | None = None
@@ -112,11 +114,11 @@ class SamplingFields(RequestBody):
     presence_penalty: float | None = Field(0.0, ge=-2, le=2)
     frequency_penalty: float | None = Field(0.0, ge=-2, le=2)
     response_format: ResponseFormat | None = None
-    user: str | None = None  # whom it is for: nothing hangs on it here
+    user: str | None = None  # end user; has no effect here
 
 
 class TextPart(BaseModel):
-    """A part of a message's content."""
+    """A text part of a message's content."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -125,7 +127,7 @@ class TextPart(BaseModel):
 
 
 def _check_text_parts(content: object) -> object:
-    """Refuse parts that are no text in a sentence: the error of a type would not say what can be done."""
+    """Reject non-text parts with a helpful message, which a plain type error wouldn't give."""
     for place, part in enumerate(content if isinstance(content, list) else ()):
         kind = part.get("type") if isinstance(part, dict) else None
         if kind in UNSUPPORTED_PARTS:
@@ -136,8 +138,11 @@ def _check_text_parts(content: object) -> object:
 
 
 def _drop_empty_fields(turn: object) -> object:
-    """Without what says nothing: clients send answers back as they came, nulls and empty lists included, and
-    the name of the function that a result is of, which its call has."""
+    """Drop fields without information.
+
+    Clients send answers back unchanged, including nulls and empty lists, and a result's function name,
+    which its call already has.
+    """
     if not isinstance(turn, dict):
         return turn
     dropped = {name for name in ("tool_calls", "annotations") if turn.get(name) == []}
@@ -158,13 +163,13 @@ class ChatTurn(BaseModel):
 
     @property
     def text(self) -> str:
-        """Its content."""
+        """The message's text."""
         parts = self.content if isinstance(self.content, list) else []
         return self.content if isinstance(self.content, str) else "".join(part.text for part in parts)
 
     @property
     def of_tools(self) -> bool:
-        """Whether it calls functions, or is what a call gave."""
+        """Whether the message calls functions or is the result of a call."""
         return self.role == "tool" or self.tool_calls is not None
 
     _whole = model_validator(mode="before")(_drop_empty_fields)
@@ -193,17 +198,19 @@ class ChatBody(SamplingFields):
 
     @property
     def of_tools(self) -> bool:
-        """Whether functions have to do with it."""
+        """Whether the conversation involves functions."""
         return self.tools is not None or any(turn.of_tools for turn in self.messages)
 
     @property
     def offered(self) -> dict[str, ToolFunction]:
-        """Functions that the answer may call, by their names. Raises Refused where tool_choice has none to
-        choose from."""
+        """Functions by name that the answer may call.
+
+        Raises RequestError if tool_choice doesn't match the tools.
+        """
         functions, chosen = index_functions(self.tools or ()), self.tool_choice
         if chosen in (None, "auto", "required"):
             if chosen == "required" and not functions:
-                raise RequestError("tool_choice is required, and there are no tools.", field="tool_choice")
+                raise RequestError("tool_choice is required, but there are no tools.", field="tool_choice")
             return functions
         if chosen == "none":
             return {}
@@ -216,12 +223,12 @@ class ChatBody(SamplingFields):
 
     @property
     def must_call(self) -> bool:
-        """Whether an answer without a call is none."""
+        """Whether the answer must be a call."""
         return self.tool_choice not in (None, "auto", "none")
 
     @property
     def alternatives(self) -> int | None:
-        """How many likely tokens each token comes with; None without log-probabilities. Raises Refused."""
+        """Number of alternatives per token; None without log-probabilities. Raises RequestError."""
         if self.top_logprobs is not None and not self.logprobs:
             raise RequestError("top_logprobs needs logprobs to be true.", field="top_logprobs")
         return (self.top_logprobs or 0) if self.logprobs else None
@@ -235,7 +242,7 @@ class CompletionBody(SamplingFields):
 
     @property
     def alternatives(self) -> int | None:
-        """As of ChatBody."""
+        """Number of alternatives per token; None without log-probabilities."""
         return self.logprobs
 
 
@@ -249,7 +256,7 @@ class EmbeddingBody(RequestBody):
 
     @property
     def texts(self) -> list[str | list[int]]:
-        """Each that a vector is wanted of. Raises Refused."""
+        """The texts to embed. Raises RequestError."""
         given = self.input
         if isinstance(given, str):
             return [given]
@@ -263,7 +270,7 @@ class EmbeddingBody(RequestBody):
 
 
 class DecisionBody(RequestBody):
-    """`POST /v1/systemone`. The questions are read by transformers, whose form they have."""
+    """`POST /v1/systemone`. The questions have transformers' form and are parsed by it."""
 
     state: str | JsonObject | list[Any]
     questions: dict[str, JsonObject] = Field(min_length=1, max_length=64)
@@ -278,14 +285,14 @@ Kind = TypeVar("Kind", bound=RequestBody)
 
 
 def parse(kind: type[Kind], document: object, status: int = 400) -> Kind:
-    """The body as `kind`. Raises Refused that names the field."""
+    """Parse the body as `kind`. Raises RequestError that names the field."""
     try:
         return kind.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            message = f"{field} is no field that this backend obeys, so it is refused rather than ignored."
+            message = f"{field} is not supported by this backend, so it is rejected rather than ignored."
             raise RequestError(message, status=status, code="unsupported_parameter", field=field) from error
         message = f"{field or 'The body'}: {first.get('ctx', {}).get('error', first['msg'])}."
         raise RequestError(message, status=status, field=field or None) from error

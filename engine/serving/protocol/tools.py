@@ -1,7 +1,7 @@
-"""Functions that a request offers, and what it says of calling them: read, and held to limits.
+"""Parsing and limits of the functions that a request offers, and of its settings for calling them.
 
-A schema comes from outside and goes into a prompt, a grammar and a validator: what could end none of them is
-refused here, by the field's name.
+A schema is untrusted and goes into a prompt, a grammar and a validator: anything that could keep one of
+them from terminating is rejected here, by field name.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from store.core.metric_options import check_pattern, estimate_pattern_size
 from store.core.schemas import JsonObject
 
 MAX_TOOLS = 128
-MAX_TOOL_BYTES = 256 * 1024  # of the JSON of all of them
-MAX_CALLS = 128  # of one message
-MAX_PATTERN_SIZE = 2**15  # of all patterns of a request: RE2 compiles so many characters in a quarter second
-PATTERN_SIZE = 16  # of a pattern itself
+MAX_TOOL_BYTES = 256 * 1024  # of JSON, all tools together
+MAX_CALLS = 128  # calls per message
+MAX_PATTERN_SIZE = 2**15  # all patterns of a request: RE2 compiles that size in a quarter second
+PATTERN_SIZE = 16  # base size of each pattern
 NO_PARAMETERS: JsonObject = {"type": "object", "properties": {}}
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 
@@ -39,13 +39,13 @@ TypeName = Literal["null", "boolean", "object", "array", "number", "string", "in
 
 
 class _PatternBudget:
-    """What is left for the patterns of one request."""
+    """Remaining budget for the patterns of one request."""
 
     def __init__(self) -> None:
         self._left = MAX_PATTERN_SIZE
 
     def take(self, pattern: str) -> None:
-        """Before it is compiled. Raises ValueError."""
+        """Charge a pattern before it is compiled. Raises ValueError."""
         self._left -= PATTERN_SIZE + estimate_pattern_size(pattern)
         if self._left < 0:
             raise ValueError(
@@ -68,8 +68,8 @@ Positive = Annotated[float, Field(gt=0)]
 SubSchema = TypeAliasType("SubSchema", "Schema | bool")
 SubSchemas = dict[str, SubSchema]
 
-# JSON Schema 2020-12, as far as a wrong form would break who works with it. The library's own check takes a
-# second for each 20 KiB of a schema, and a request may have many.
+# JSON Schema 2020-12, as far as an invalid form would break its users. The library's own check takes a second
+# per 20 KiB of schema, and a request may have many schemas.
 Schema = TypedDict(
     "Schema",
     {
@@ -103,7 +103,7 @@ class ToolFunction(BaseModel):
 
     @property
     def schema_(self) -> JsonObject:
-        """That of its arguments."""
+        """Schema of its arguments."""
         return self.parameters or NO_PARAMETERS
 
 
@@ -126,7 +126,7 @@ class TurnFunctionCall(BaseModel):
 
 
 class TurnToolCall(BaseModel):
-    """A call in a message of the assistant, as an answer had it."""
+    """A call in an assistant message, as in an earlier answer."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -136,7 +136,7 @@ class TurnToolCall(BaseModel):
 
 
 class FunctionChoice(BaseModel):
-    """The one that has to be called."""
+    """The function that must be called."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -151,10 +151,12 @@ class _ToolChoiceBody(BaseModel):
 
 
 def check_tools(tools: object) -> object:
-    """The tools as they came, which is how the model is shown them. Raises ValueError, in a sentence, for
-    what can't be worked with."""
+    """Check the tools and return them unchanged, which is how the model sees them.
+
+    Raises ValueError, with a clear message, if they are unusable.
+    """
     if not isinstance(tools, list):
-        return tools  # pydantic says so
+        return tools  # rejected by pydantic
     if len(tools) > MAX_TOOLS:
         raise ValueError(f"there are {len(tools):,} functions; at most {MAX_TOOLS} may be offered")
     try:
@@ -171,7 +173,7 @@ def check_tools(tools: object) -> object:
 
 
 def _check_tool(place: int, tool: object, room: _PatternBudget) -> str:
-    """The function's name. Raises ValueError."""
+    """Check a tool and return its function's name. Raises ValueError."""
     kind = tool.get("type") if isinstance(tool, dict) else None
     if isinstance(kind, str) and kind != "function":
         raise ValueError(f"tool {place} is of the type {kind[:40]!r}, and functions alone can be called here")
@@ -199,17 +201,16 @@ def _check_parameters(schema: JsonObject, room: _PatternBudget) -> None:
         steps = [str(part) for part in first["loc"]]
         where = "/".join(step for step in steps if step != "Schema" and not step.startswith("literal["))
         why = first.get("ctx", {}).get("error", first["msg"])
-        raise ValueError(f"its parameters are no JSON schema: {where}: {str(why)[:200]}") from error
+        raise ValueError(f"its parameters are not a JSON schema: {where}: {str(why)[:200]}") from error
     text = json.dumps(schema)
     if '"unevaluatedProperties"' in text and '"patternProperties"' in text:
         raise ValueError(
-            "unevaluatedProperties beside patternProperties can take time without end; use"
-            " additionalProperties"
+            "unevaluatedProperties with patternProperties can take unlimited time; use additionalProperties"
         )
 
 
 def _parse_tool_choice(choice: object) -> object:
-    """One of the words, or the name of a function. Raises ValueError."""
+    """Parse a keyword or a function choice. Raises ValueError."""
     if choice is None or choice in ("none", "auto", "required"):
         return choice
     try:
@@ -228,6 +229,6 @@ TurnCalls = Annotated[list[TurnToolCall], Field(min_length=1, max_length=MAX_CAL
 
 
 def index_functions(tools: Sequence[JsonObject]) -> dict[str, ToolFunction]:
-    """Functions by their names, of tools that were checked."""
+    """Return the functions of validated tools by name."""
     functions = [FunctionTool.model_validate(tool).function for tool in tools]
     return {function.name: function for function in functions}

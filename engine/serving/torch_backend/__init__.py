@@ -1,1 +1,1 @@
-"""Our own backend: a torch model whose answers are made together, a token at a time."""
+"""Tunebench's own backend: a torch model that generates its answers in a batch, one token at a time."""

@@ -1,6 +1,6 @@
-"""Requests to our own worker: from bodies to rows of the batch, and from what the batch tells to answers.
+"""Request handling of the torch backend: request bodies to batch rows, and batch events to responses.
 
-`load_answerer` makes of a spec what answers: a model that writes, a classifier, or an encoder.
+`load_answerer` loads the spec's engine: a generating model, a classifier, or an encoder.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ from store.serving.schemas import BackendSpec, Capabilities
 
 
 class TorchAnswerer:
-    """Answers by one loaded model and its batch."""
+    """Engine with one loaded model and its batch."""
 
     def __init__(self, loaded: LoadedModel, batch: Batch, spec: BackendSpec) -> None:
         self._loaded, self._batch, self._most_rows = loaded, batch, spec["max_streams"]
@@ -79,7 +79,7 @@ class TorchAnswerer:
             for named in loaded.named.values()
         }
         self._template = all(named.tokenizer.has_own_template for named in loaded.named.values())
-        # a model whose template writes no calls has no form, unless it was trained on written-out ones
+        # a model whose template doesn't support calls has no form, unless it was trained on written-out calls
         self._forms = {
             name: detect_call_form(named.tokenizer)
             for name, named in loaded.named.items()
@@ -89,7 +89,7 @@ class TorchAnswerer:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do."""
+        """What the model supports."""
         return Capabilities(
             engine="worker",
             version=importlib.metadata.version("tunebench"),
@@ -102,28 +102,28 @@ class TorchAnswerer:
 
     @property
     def load(self) -> dict[str, int]:
-        """Answers that are made, and requests that wait."""
+        """Numbers of running answers and waiting requests."""
         return self._batch.load
 
     async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> WholeAnswer | Stream:
-        """Raises Refused."""
+        """Answer the request. Raises RequestError."""
         if kind == "decision":
             return await self._decide(parse(DecisionBody, body, status=422))
         asked: ChatBody | CompletionBody
         # in a thread: the schemas of functions may be large
         asked = await asyncio.to_thread(_parse_body, kind, body)
         if asked.stream_options and not asked.stream:
-            raise RequestError("stream_options goes with stream.", field="stream_options")
+            raise RequestError("stream_options requires stream.", field="stream_options")
         model = self._named(asked.model)
         calling: ToolOffer | None = None
         if isinstance(asked, ChatBody):
-            # in a thread: a template may take seconds before it is refused
+            # in a thread: a template may run for seconds before it is rejected
             prompts = [await asyncio.to_thread(self._conversation, model, asked)]
-            self._check_room(len(prompts[0]), 1, "messages")  # before a grammar is made in vain
+            self._check_room(len(prompts[0]), 1, "messages")  # before a grammar is compiled in vain
             calling = await asyncio.to_thread(self._calling, model, asked)
         else:
             prompts = [self._prompt(model, prompt) for prompt in _list_prompts(asked.prompt)]
-        # Grammars of large vocabularies take a second to be made.
+        # Grammars of large vocabularies take a second to compile.
         requests = [
             await asyncio.to_thread(self._request, model, asked, prompt, calling) for prompt in prompts
         ]
@@ -168,7 +168,7 @@ class TorchAnswerer:
         return self._loaded.named[name]
 
     def _calling(self, model: ServedName, body: ChatBody) -> ToolOffer | None:
-        """What its answer may call. Raises Refused."""
+        """Return what the answer may call. Raises RequestError."""
         form = self._forms.get(body.model)
         if form is None:
             if body.of_tools or body.tool_choice not in (None, "none"):
@@ -282,11 +282,11 @@ def _list_prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> Sequ
 
 
 def _ignore_event(_: RowEvent) -> None:
-    """In the place of who is told, until there is somebody."""
+    """Placeholder for the event callback until the request begins."""
 
 
 class _RequestRows:
-    """The rows of one HTTP request: put into the batch, followed, and let go of whatever happens."""
+    """Rows of one HTTP request: submitted to the batch, followed, and released in any case."""
 
     def __init__(
         self,
@@ -304,7 +304,7 @@ class _RequestRows:
         self._readers = [calling.reader() for _ in range(self._choices)] if calling else []
 
     def begin(self) -> None:
-        """Put all into the batch. Raises Refused where it is full."""
+        """Submit all rows to the batch. Raises RequestError if its queue is full."""
         loop = asyncio.get_running_loop()
 
         def tell(number: int, event: RowEvent) -> None:
@@ -320,12 +320,12 @@ class _RequestRows:
             raise
 
     def leave(self) -> None:
-        """Nobody waits for it any more."""
+        """Release the rows: nobody waits for the request any more."""
         for asked in self._requests:
             self._batch.leave(asked)
 
     async def _events(self, wanted: int) -> AsyncGenerator[tuple[int, RowEvent], None]:
-        """What the batch tells, until `wanted` choices are over. Raises what failed."""
+        """Yield the batch's events until `wanted` choices have ended. Raises the error of a failure."""
         try:
             while wanted:
                 number, event = await self._happened.get()
@@ -337,14 +337,14 @@ class _RequestRows:
             self.leave()
 
     async def scores(self) -> list[Any]:
-        """What the model thinks of the token after each prompt."""
+        """Return the logits of the token after each prompt."""
         scores: dict[int, Any] = {}
         async for number, event in self._events(len(self._requests)):
             scores[number] = event.scores  # type: ignore[union-attr]
         return [scores[number] for number in sorted(scores)]
 
     def _place(self, number: int, index: int) -> int:
-        """Among all choices of the answer."""
+        """Return the index among all choices of the response."""
         return number * len(self._requests[0].choosers) + index
 
     @property
@@ -352,7 +352,7 @@ class _RequestRows:
         return sum(len(asked.choosers) for asked in self._requests)
 
     def tally(self) -> LogprobTally | None:
-        """How likely the first choice's tokens were so far; None before the first one."""
+        """Return the log-probability of the first choice's tokens so far; None before the first one."""
         return self._tally if self._tally.tokens else None
 
     def _count(self, place: int, tokens: Sequence[SampledToken]) -> None:
@@ -362,20 +362,20 @@ class _RequestRows:
             self._tally = LogprobTally(total, count + len(tokens), invalid)
 
     def _free(self, place: int, text: str) -> str:
-        """What of a piece of a choice is no call, as far as that is known."""
+        """Return the part of a choice's text that can be released, as it isn't part of a call."""
         return self._readers[place].add(text) if self._readers else text
 
     async def _ended(self, place: int, reason: FinishReason) -> tuple[ToolAnswer, str]:
-        """What was held back of a choice, and the reason of its end as the protocol has it."""
+        """Return what was held back of a choice, and its finish reason in the API's terms."""
         if not self._readers:
             return ToolAnswer(), reason
-        # in a thread: a caller's schema may take long to check
+        # in a thread: checking a caller's schema may take long
         ended = await asyncio.to_thread(self._readers[place].end, cut=reason == "length")
         self._tally = self._tally._replace(invalid_calls=self._tally.invalid_calls + ended.invalid)
         return ended, "tool_calls" if ended.calls and reason == "stop" else reason
 
     async def whole(self) -> Mapping[str, Any]:
-        """The answer in one piece."""
+        """Return the complete response."""
         texts = [""] * self._choices
         reasons: list[str | None] = [None] * self._choices
         tokens: list[list[ContentLogprob]] = [[] for _ in texts]
@@ -402,7 +402,7 @@ class _RequestRows:
         return self._form.whole(choices, build_usage(self._prompt_tokens, made))
 
     async def chunks(self, counted: bool) -> AsyncGenerator[Mapping[str, Any], None]:
-        """The answer as chunks, as its pieces become free."""
+        """Yield the response as chunks, as its pieces are released."""
         form, made = self._form, 0
         offsets = [0] * self._choices
         async with aclosing(self._events(self._choices)) as events:
@@ -418,7 +418,7 @@ class _RequestRows:
                         piece = form.piece(place, text, entries, offsets[place])
                         yield form.chunk([piece], counted=counted)
                         offsets[place] += len(text)
-                    elif event.text:  # the middle of a call, whose tokens count where its caller goes away
+                    elif event.text:  # within a call: its tokens count even if the client disconnects
                         yield form.chunk([form.waiting(place)], counted=counted)
                 elif isinstance(event, ChoiceEnd):
                     made += event.tokens
@@ -428,7 +428,7 @@ class _RequestRows:
             yield form.chunk([], counts=build_usage(self._prompt_tokens, made), counted=True)
 
     async def _closing(self, place: int, reason: FinishReason) -> AsyncGenerator[JsonObject, None]:
-        """The last pieces of a choice: what was held back of it, its calls, the end."""
+        """Yield the last pieces of a choice: held-back text, its calls, the end."""
         ended, reason_given = await self._ended(place, reason)
         if ended.text:
             yield self._form.piece(place, ended.text, None)
@@ -437,7 +437,7 @@ class _RequestRows:
         yield self._form.closing(place, reason_given)
 
     def _entries(self, number: int, tokens: Sequence[SampledToken]) -> list[ContentLogprob] | None:
-        """Tokens with their log-probabilities, as the protocol has them."""
+        """Return tokens with their log-probabilities in the API's form."""
         asked = self._requests[number]
         if not asked.choosers[0].with_logprobs or not tokens:
             return None
@@ -452,7 +452,7 @@ class _RequestRows:
 
 
 def load_answerer(spec: BackendSpec) -> Answerer:
-    """Load what the spec names. Raises what loading raises."""
+    """Load the spec's engine. Raises whatever loading raises."""
     torch.set_num_threads(spec["threads"] or len(os.sched_getaffinity(0)))
     if is_classifier(spec):
         return ClassifierAnswerer(load_classifier(spec), spec)

@@ -1,11 +1,12 @@
-"""The batch: requests join and leave it between two tokens.
+"""Continuous batching: requests join and leave the batch between two tokens.
 
-One thread owns the model. Each of its turns takes in what came, lets go of what nobody waits for, shows the
-model some more of the prompts that are waiting, and makes one token for every answer. What goes wrong with a
-request ends that request alone.
+One thread owns the model. Each of its turns admits new requests, drops those that nobody waits for, runs
+the model on further chunks of pending prompts, and generates one token for every answer. An error in a
+request ends only that request.
 
-A request is taken in when there are slots for its choices and room for its prompt and a first stretch of its
-answer; where the room ends later, younger answers rest until older ones are done. The oldest always goes on.
+A request is admitted when there are slots for its choices, and room for its prompt and a first chunk of
+its answer; if room runs out later, younger answers pause until older ones have ended. The oldest always
+continues.
 """
 
 from __future__ import annotations
@@ -30,35 +31,31 @@ from engine.serving.torch_backend.loading import Forward
 
 log = logging.getLogger("backend")
 
-PROMPT_CHUNK_TOKENS = (
-    256  # tokens of a prompt that the model is shown at a time, for answers under way to go on in between
-)
-MAX_PROMPT_TOKENS_PER_STEP = 512  # tokens of prompts between two tokens of the answers
-ANSWER_CHUNK_TOKENS = 256  # tokens of an answer for which room is kept at a time
-BATCH_WAIT_SECONDS = (
-    0.01  # seconds that the first of several is waited with for others, which begin with it then
-)
+PROMPT_CHUNK_TOKENS = 256  # tokens of a prompt per pass, so that running answers continue in between
+MAX_PROMPT_TOKENS_PER_STEP = 512  # prompt tokens between two tokens of the answers
+ANSWER_CHUNK_TOKENS = 256  # tokens of an answer for which room is reserved at a time
+BATCH_WAIT_SECONDS = 0.01  # seconds that a first request waits for others to start with it
 MAX_WAITING = 256  # requests
 
 
 class Batch:
-    """All answers that are made at once. rows: at most so many; tokens: for which there is room."""
+    """All answers generated together. rows: their maximum number; tokens: capacity in tokens."""
 
     def __init__(self, forward: Forward, *, rows: int, tokens: int) -> None:
         self._forward, self._most_rows, self._room = forward, rows, tokens
         self._waiting: deque[GenerationRequest] = deque()
-        self._opening: deque[BatchRow] = deque()  # whose prompts the model has not seen whole
-        self._growing: list[BatchRow] = []  # the oldest first
+        self._opening: deque[BatchRow] = deque()  # rows whose prompts aren't fully processed
+        self._growing: list[BatchRow] = []  # oldest first
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._turns, name="batch", daemon=True)
 
     def start(self) -> None:
-        """Begin to take turns."""
+        """Start the thread."""
         self._thread.start()
 
     def ask(self, asked: GenerationRequest) -> None:
-        """Put a request into the queue. Raises Refused where that is full."""
+        """Add a request to the queue. Raises RequestError if the queue is full."""
         with self._changed:
             if len(self._waiting) >= MAX_WAITING:
                 raise RequestError(
@@ -70,13 +67,13 @@ class Batch:
             self._changed.notify()
 
     def leave(self, asked: GenerationRequest) -> None:
-        """Nobody waits for the request: its rows end before the next token."""
+        """Abandon the request: its rows end before the next token."""
         asked.gone.set()
         with self._changed:
             self._changed.notify()
 
     def close(self) -> None:
-        """End the thread, whatever it does; for a process that ends."""
+        """Stop the thread, whatever it is doing; for use on process exit."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -84,7 +81,7 @@ class Batch:
 
     @property
     def load(self) -> dict[str, int]:
-        """How many answers are made, and how many requests wait."""
+        """Numbers of running answers and of waiting requests."""
         return {"running": len(self._growing) + len(self._opening), "waiting": len(self._waiting)}
 
     def _turns(self) -> None:
@@ -106,7 +103,7 @@ class Batch:
         return self._closed or len(self._waiting) >= self._most_rows
 
     def turn(self) -> None:
-        """Take in, let go, show prompts, make a token of every answer."""
+        """Drop, admit, process prompts, and generate a token for every answer."""
         self._let_go()
         self._take_in()
         looked_at = 0
@@ -148,18 +145,24 @@ class Batch:
             self._opening.append(row)
 
     def _fits(self, asked: GenerationRequest) -> bool:
-        rows = [*self._opening, *self._growing]
         places = sum(row.asked.choices for row in self._opening) + len(self._growing)
         if places + asked.choices > self._most_rows:
             return False
-        taken = sum(row.reserved * (row.asked.choices if row in self._opening else 1) for row in rows)
-        return not rows or taken + self._wanted(asked) * asked.choices <= self._room
+        return not places or self._taken() + self._wanted(asked) * asked.choices <= self._room
+
+    def _taken(self) -> int:
+        """Return the reserved tokens; a prompt in progress needs them once for each of its choices."""
+        opening = sum(row.reserved * row.asked.choices for row in self._opening)
+        return opening + sum(row.reserved for row in self._growing)
 
     def _wanted(self, asked: GenerationRequest) -> int:
         return len(asked.prompt) + min(asked.most, ANSWER_CHUNK_TOKENS)
 
     def _show_pieces(self, most: int) -> int:
-        """Show the model a piece of the oldest prompt, and of others up to so many tokens; their number."""
+        """Process a chunk of the oldest prompt, and of others up to `most` tokens.
+
+        Returns the number of tokens.
+        """
         pieces: dict[BatchRow, PromptChunk] = {}
         tokens = 0
         for row in self._opening:
@@ -172,7 +175,7 @@ class Batch:
             scores = self._forward.extend(list(pieces.values()))
         except Exception as error:  # noqa: BLE001 (the border: whichever request it is)
             if len(pieces) > 1:
-                return self._show_pieces(1)  # the oldest by itself, which fails or goes on
+                return self._show_pieces(1)  # the oldest alone, which fails or succeeds
             self._fail(next(iter(pieces)).asked, _explain_error(error))
             return tokens
         for (row, piece), own in zip(pieces.items(), scores, strict=True):
@@ -180,7 +183,7 @@ class Batch:
         return tokens
 
     def _go_on(self, row: BatchRow, tokens: int, scores: torch.Tensor) -> None:
-        """The model was shown so many tokens more of a row's prompt: after the last its answers begin."""
+        """Record the processed tokens of a row's prompt; after the last one its answers begin."""
         row.given += tokens
         try:
             if row.given == len(row.asked.prompt):
@@ -189,7 +192,7 @@ class Batch:
             self._fail(row.asked, _explain_error(error))
 
     def _open(self, row: BatchRow, scores: torch.Tensor) -> None:
-        """The first token of each choice; all of them begin with the cache of the first."""
+        """Generate the first token of each choice; all of them start from a copy of the first one's cache."""
         asked = row.asked
         self._opening.remove(row)
         if not asked.choosers:
@@ -214,7 +217,7 @@ class Batch:
         scores = self._forward.step([row.key for row in rows], [row.last for row in rows]).cpu()
         for row, own in zip(rows, scores, strict=True):
             if row not in self._growing:
-                continue  # another choice of its request has failed
+                continue  # another choice of its request failed
             try:
                 row.grow(own)
             except Exception as error:  # noqa: BLE001 (the border: of this request alone)
@@ -224,8 +227,8 @@ class Batch:
                 self._drop(row)
 
     def _going_on(self) -> list[BatchRow]:
-        """The answers for whose next token there is room."""
-        taken = sum(row.reserved for row in [*self._opening, *self._growing])
+        """Return the answers with room for their next token."""
+        taken = self._taken()
         going: list[BatchRow] = []
         for place, row in enumerate(self._growing):
             if row.length >= row.reserved:
@@ -241,8 +244,8 @@ class Batch:
 def _explain_error(error: Exception) -> Exception:
     if isinstance(error, NonFiniteLogitsError):
         return RequestError(
-            "The model's scores are not numbers (NaN), so there is no next token: its weights are damaged, or"
-            " its precision is too small for it.",
+            "The model's logits are not numbers (NaN), so there is no next token: its weights are damaged,"
+            " or its precision is too low.",
             status=500,
             code="model_failed",
         )

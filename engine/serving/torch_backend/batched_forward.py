@@ -1,8 +1,4 @@
-"""The forward of a Llama-like model for answers that are made together: prompts in pieces, then a token of
-each row.
-
-Keys and values lie in a slot for each row, and those in use are always the first ones.
-"""
+"""Batched forward of a Llama-like model: prompts in chunks, then one token per row."""
 
 from __future__ import annotations
 
@@ -27,34 +23,32 @@ from engine.serving.torch_backend.linear_layers import (
     build_product,
 )
 
-# Keys and values of the rows of a batch: a slot for each row, those in use always the first ones.
+# Key-value cache of a batch: one slot per row, of which those in use are always the first ones.
 #
-# So the products of attention read a plain slice, and nothing is gathered. A row that leaves gives its slot
-# to the last one; slots grow together, by doubling, when a row outgrows them.
+# So attention reads a plain slice, without gathering. A row that leaves gives its slot to the last one; slots
+# grow together, by doubling, when a row outgrows them.
 
-MIN_SLOT_TOKENS = 256  # tokens of a slot
-ATTENTION_MULTIPLE = (
-    64  # to a multiple of which attention looks: kernels round alike whatever other rows need
-)
+MIN_SLOT_TOKENS = 256  # tokens per slot
+ATTENTION_MULTIPLE = 64  # number of keys is rounded up to it, so that rounding doesn't depend on other rows
 
 
 class KeyValueSlots:
-    """The cache of one model. A key names a row as long as it is there."""
+    """Key-value cache of one model. A key identifies a row while it is in the cache."""
 
     def __init__(
         self, layers: int, slots: int, heads: int, width: int, *, dtype: torch.dtype, most: int
     ) -> None:
         self._most = -(-most // ATTENTION_MULTIPLE) * ATTENTION_MULTIPLE
         self._shape = (slots, heads, min(MIN_SLOT_TOKENS, self._most), width)
-        # Zeros, as what is masked out is multiplied by 0, which must not meet what is no number.
-        # Keys are kept in fp32: scores of attention are rounded no sooner than in torch's own kernels.
+        # Zeros, as masked entries are multiplied by 0, and must not be NaN. Keys are in fp32: attention
+        # scores are rounded no sooner than in torch's own kernels.
         self.keys = [torch.zeros(self._shape, dtype=torch.float32) for _ in range(layers)]
         self.values = [torch.zeros(self._shape, dtype=dtype) for _ in range(layers)]
-        self.order: list[int] = []  # which key has which slot
+        self.order: list[int] = []  # keys by slot
         self.lengths: dict[int, int] = {}
 
     def slot(self, key: int) -> int:
-        """Where the row lies; a new one is put behind the others."""
+        """Return the row's slot; a new row is appended after the others."""
         if key not in self.lengths:
             self.order.append(key)
             self.lengths[key] = 0
@@ -76,7 +70,7 @@ class KeyValueSlots:
                 tensors[layer] = wider
 
     def release(self, key: int) -> None:
-        """Forget the row."""
+        """Remove the row."""
         if key not in self.lengths:
             return
         slot, last = self.order.index(key), len(self.order) - 1
@@ -87,7 +81,7 @@ class KeyValueSlots:
         del self.lengths[key]
 
     def fork(self, key: int, copy: int) -> None:
-        """A second row that begins with all of the first."""
+        """Add a copy of the row."""
         slot = self.slot(copy)
         self._copy(self.order.index(key), slot, self.lengths[key])
         self.lengths[copy] = self.lengths[key]
@@ -98,34 +92,36 @@ class KeyValueSlots:
 
 
 def build_padding_mask(lengths: list[int]) -> Tensor:
-    """What is added to the scores of one more token a row, [rows, 1, 1, keys]: -inf beyond its tokens."""
+    """Return the additive mask for one more token per row, [rows, 1, 1, keys].
+
+    It is -inf after each row's tokens.
+    """
     longest = -(-max(lengths) // ATTENTION_MULTIPLE) * ATTENTION_MULTIPLE
     hidden = torch.arange(longest)[None] >= torch.tensor(lengths)[:, None]
     return torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)[:, None, None]
 
 
 def build_causal_mask(before: int, tokens: int) -> Tensor:
-    """The same for `tokens` tokens that follow `before` others of one row, [tokens, keys]."""
+    """Return the additive mask for `tokens` tokens of one row after `before` others, [tokens, keys]."""
     longest = -(-(before + tokens) // ATTENTION_MULTIPLE) * ATTENTION_MULTIPLE
     hidden = torch.arange(longest)[None] > before + torch.arange(tokens)[:, None]
     return torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
 
 
-# The forward of a Llama-like model for answers that are made together: prompts in pieces, then a token of
-# every row at a time.
+# Batched forward of a Llama-like model: prompts in chunks, then one token of every row at a time.
 #
-# It computes what the model's own forward computes, rounded in the same places but for attention. A row's
-# numbers hang on nothing else in the batch: products of bf16 give each row the same bits whatever stands
-# beside it, and in fp32 batches are filled up to sizes for which that holds. Prompts that came together go
+# It computes what the model's own forward computes, rounded in the same places except for attention. A row's
+# numbers don't depend on anything else in the batch: bf16 products give each row the same bits whatever rows
+# are beside it, and fp32 batches are padded to sizes for which that holds. Prompts that arrive together go
 # through packed weights together, which takes half as long for short ones.
 
-ROW_MULTIPLE = 4  # to a multiple of so many rows fp32 batches are filled up
+ROW_MULTIPLE = 4  # fp32 batches are padded to a multiple of it
 PROJECTION_GROUPS = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
 
 
 @dataclass(frozen=True)
 class BatchedLayer:
-    """A layer's numbers: those of its norms and of its linear layers, by what they share as input."""
+    """Weights of a layer: its norms, and its linear layers grouped by shared input."""
 
     before_attention: Tensor
     before_mlp: Tensor
@@ -138,12 +134,12 @@ class BatchedLayer:
 
     @property
     def linears(self) -> tuple[StackedLinears, ...]:
-        """All of them."""
+        """All linear layers."""
         return self.qkv, self.out, self.gate_up, self.down
 
 
 class PromptChunk(NamedTuple):
-    """Tokens of the prompt of the row that `key` names, and the number of its adapter."""
+    """Prompt tokens of the row `key`, and the number of its adapter."""
 
     key: int
     adapter: int
@@ -151,8 +147,14 @@ class PromptChunk(NamedTuple):
 
 
 class _ChunkState(NamedTuple):
-    """A piece under way: its slot, how many tokens lie before it there; where it starts among all pieces, its
-    own tokens and those that fill it up; and what its tokens may look at."""
+    """A chunk being processed.
+
+    - slot: the row's slot
+    - before: tokens before it in the slot
+    - start: its start among all chunks
+    - tokens, filler: numbers of its own tokens and of padding tokens
+    - mask: additive mask of its tokens
+    """
 
     slot: int
     before: int
@@ -163,17 +165,17 @@ class _ChunkState(NamedTuple):
 
     @property
     def filled(self) -> int:
-        """Its tokens with those that fill it up."""
+        """Number of tokens including padding."""
         return self.tokens + self.filler
 
 
 class BatchedForward:
-    """One base model with its adapters, numbered from 0 (BASE: none)."""
+    """One base model with its adapters, numbered from 0 (NO_ADAPTER: none)."""
 
     def __init__(
         self, base: ModelParts, adapters: Sequence[ModelParts], *, rows: int, most_tokens: int
     ) -> None:
-        """Takes the model apart: it can't be called by itself afterwards."""
+        """Take the model's weights over: it can't be called by itself afterwards."""
         causal_model = base.causal
         inner, config = causal_model.model, causal_model.config
         attention = inner.layers[0].self_attn
@@ -185,7 +187,7 @@ class BatchedForward:
         self._dtype = self._embedding.dtype
         self._head: LinearProduct = build_dense_product(causal_model.get_output_embeddings().weight, None)
         self._layers = [_build_layer(base, adapters, number) for number in range(len(base.layers))]
-        # Packed weights give a row the same bits however many there are, which others do not.
+        # Only packed weights give a row the same bits for any number of rows.
         products = [linears.base for layer in self._layers for linears in layer.linears]
         self.joins = all(isinstance(each, PackedProduct) for each in (self._head, *products))
         self._slots = KeyValueSlots(
@@ -196,9 +198,11 @@ class BatchedForward:
         self._members: tuple[int, ...] = ()
 
     def extend(self, pieces: Sequence[PromptChunk]) -> list[Tensor]:
-        """More tokens of prompts of as many rows; of each the scores of what may follow its last one,
-        [vocabulary] in fp32."""
-        # Linear layers take the pieces behind each other, attention each by itself.
+        """Process further prompt tokens of these rows.
+
+        Returns each row's logits after its last token, [vocabulary] in fp32.
+        """
+        # Linear layers process the concatenated chunks, attention each chunk separately.
         slots, opened, start = self._slots, [], 0
         for piece in pieces:
             slot, filler = slots.slot(piece.key), self._filler(len(piece.tokens))
@@ -236,7 +240,7 @@ class BatchedForward:
         keys: Tensor,
         values: Tensor,
     ) -> Tensor:
-        """Put a piece's keys and values into its slot, and let it look at all that the slot has."""
+        """Write a chunk's keys and values to its slot, and attend to everything in the slot."""
         there, places = slice(own.start, own.start + own.tokens), slice(own.before, own.before + own.tokens)
         seen = own.mask.shape[-1]
         keys[own.slot, :, places] = key_states[there].transpose(0, 1)
@@ -245,8 +249,10 @@ class BatchedForward:
         return self._attended(asking, keys[own.slot, :, :seen], values[own.slot, :, :seen], own.mask)
 
     def step(self, keys: Sequence[int], tokens: Sequence[int]) -> Tensor:
-        """One more token of each of these rows; the scores of the next ones [rows, vocabulary] in fp32. All
-        other rows stay as they are."""
+        """Process one more token of each of these rows; return the next logits [rows, vocabulary] in fp32.
+
+        All other rows are unchanged.
+        """
         slots = self._slots
         order = slots.order
         of_key = dict(zip(keys, tokens, strict=True))
@@ -273,12 +279,12 @@ class BatchedForward:
             return self._scores(x[rows])
 
     def release(self, key: int) -> None:
-        """Forget a row."""
+        """Remove a row."""
         self._slots.release(key)
         self._adapter_of.pop(key, None)
 
     def fork(self, key: int, copy: int) -> None:
-        """A second row that begins as the first one is."""
+        """Add a copy of a row."""
         self._slots.fork(key, copy)
         self._adapter_of[copy] = self._adapter_of[key]
 
@@ -298,7 +304,7 @@ class BatchedForward:
     def _projected(
         self, layer: BatchedLayer, x: Tensor, cos: Tensor, sin: Tensor, members: RowAdapters | PieceAdapters
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [tokens, heads, width], the first two turned to their places."""
+        """Return queries, keys and values [tokens, heads, width], the first two with rotary positions."""
         joined = layer.qkv(_rms_norm(x, layer.before_attention, self._eps), members)
         heads = joined.view(len(x), self._heads + 2 * self._kv, self._width)
         query, key, value = heads.split([self._heads, self._kv, self._kv], 1)
@@ -313,7 +319,7 @@ class BatchedForward:
         return turned[:, : self._heads], turned[:, self._heads :], value
 
     def _attended(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """Of one row's tokens, [tokens, heads, width], over its keys [key heads, keys, width]."""
+        """Attend from one row's tokens [tokens, heads, width] to its keys [key heads, keys, width]."""
         tokens, shared = len(query), self._heads // self._kv
         stacked = (query.float() * self._scaling).view(tokens, self._kv, shared, self._width)
         stacked = stacked.permute(1, 2, 0, 3).reshape(self._kv, shared * tokens, self._width)
@@ -323,7 +329,7 @@ class BatchedForward:
         return mixed.permute(2, 0, 1, 3).reshape(tokens, -1)
 
     def _looked_up(self, query: Tensor, number: int, rows: int, mask: Tensor) -> Tensor:
-        """Of one token a row, each over the keys of its own slot; filling rows get zeros."""
+        """Attend from one token per row to the keys of its own slot; padding rows get zeros."""
         longest, shared = mask.shape[-1], self._heads // self._kv
         keys, values = (slots[number][:rows] for slots in (self._slots.keys, self._slots.values))
         stacked = query[:rows].reshape(rows, self._kv, shared, self._width)
@@ -331,7 +337,7 @@ class BatchedForward:
             mixed = F.scaled_dot_product_attention(
                 stacked, keys[:, :, :longest], values[:, :, :longest], mask, scale=self._scaling
             )
-        else:  # which torch's kernel would round in other places
+        else:  # torch's kernel would round in other places
             stacked = (stacked.float() * self._scaling).flatten(0, 1)
             scores = torch.bmm(stacked, keys.flatten(0, 1)[:, :longest].transpose(1, 2))
             weights = scores.view(rows, self._kv, shared, longest).add_(mask).softmax(-1).to(values.dtype)
@@ -372,7 +378,7 @@ def _build_layer(base: ModelParts, adapters: Sequence[ModelParts], number: int) 
         getattr(attention, name).weight.detach() if hasattr(attention, name) else None
         for name in ("q_norm", "k_norm")
     ]
-    for parts in (base, *adapters):  # the weights lie in the products now
+    for parts in (base, *adapters):  # the products hold the weights now
         parts.layers[number].linears.clear()
     for linear in module.modules():
         if type(linear) is torch.nn.Linear:

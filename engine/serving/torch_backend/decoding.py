@@ -1,8 +1,4 @@
-"""One answer while it is made: its next token, its tokens as text, where it stops, and what is told of it.
-
-The next token is drawn from the model's scores as the request asks, and from allowed ones alone where the
-answer must have a form.
-"""
+"""Decoding of one answer: sampling, detokenization, stop conditions, and events for its request."""
 
 from __future__ import annotations
 
@@ -21,21 +17,23 @@ from engine.models.token_stream import PendingPiece, StopStrings, TokenText
 from engine.serving.torch_backend.loading import ServedName
 from engine.serving.torch_backend.structured_answers import GrammarState
 
-# The next token of one answer, from the model's scores and what the request asks.
+# Next token of one answer, from the model's logits and the request's settings.
 #
-# Scores are changed in this order: bias, penalties, constraint, temperature, top p. Log-probabilities are
-# the model's own, before all of that, and always reckoned: they cost less than the search for scores that
-# are no numbers, whose place they take. A draw is by the answer's own generator, so that a seed gives the
-# same tokens whatever other answers are made beside it.
+# Logits are modified in this order: bias, penalties, constraint, temperature, top p. Log-probabilities are
+# the model's own, before all of that, and always computed: this costs less than a search for NaN logits, and
+# replaces it. Each answer has its own random generator, so that a seed gives the same tokens whatever other
+# answers are in the batch.
 
-TOP_P_TOKENS = 1_024  # tokens among which top p usually ends
-SEED_STRIDE = 1_000_003  # by which the seeds of the choices of one request lie apart
+TOP_P_TOKENS = 1_024  # number of tokens that usually suffices for top p
+SEED_STRIDE = 1_000_003  # distance between the seeds of a request's choices
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How a request wants its tokens chosen. temperature 0: the likeliest; logprobs: alternatives of a token,
-    None where log-probabilities aren't asked for."""
+    """Sampling settings of a request.
+
+    temperature 0: greedy; logprobs: number of alternatives per token, None without log-probabilities.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -48,7 +46,7 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class SampledToken:
-    """A token. logprob: in nats; alternatives: the likeliest first, only where they were asked for."""
+    """A token. logprob: in nats; alternatives: likeliest first, only if requested."""
 
     token: int
     logprob: float
@@ -56,11 +54,11 @@ class SampledToken:
 
 
 class NonFiniteLogitsError(Exception):
-    """The model's scores are no numbers."""
+    """Raised when the model's logits are NaN."""
 
 
 class TokenSampler:
-    """Chooses the tokens of one answer; `choice` is its number among those of its request."""
+    """Sampler of one answer's tokens; `choice` is its index within its request."""
 
     def __init__(self, how: SamplingParams, constraint: GrammarState | None, choice: int = 0) -> None:
         self._how, self.constraint = how, constraint
@@ -69,14 +67,16 @@ class TokenSampler:
 
     @property
     def with_logprobs(self) -> bool:
-        """Whether its tokens come with log-probabilities."""
+        """Whether tokens come with log-probabilities."""
         return self._how.logprobs is not None
 
     def choose(self, scores: Tensor) -> SampledToken:
-        """The next token, of scores [vocabulary] in fp32 on the CPU, which are left as they are. Raises
-        NoScores."""
+        """Choose the next token from logits [vocabulary] in fp32 on the CPU, which aren't modified.
+
+        Raises NonFiniteLogitsError.
+        """
         logprobs = scores.log_softmax(-1)
-        # One score that is no number makes all of these none, so that it is looked for where one is none.
+        # A single NaN logit makes all of these NaN, so the logits are only searched if the first one is.
         if torch.isnan(logprobs[0]) and torch.isnan(scores).any():
             raise NonFiniteLogitsError
         token = self._token(self._changed(scores))
@@ -106,7 +106,7 @@ class TokenSampler:
         if not self._how.temperature:
             return int(
                 np.argmax(scores.numpy())
-            )  # of equal ones always the first, which torch's doesn't promise
+            )  # always the first of equal ones, which torch's argmax doesn't guarantee
         scaled = scores / self._how.temperature
         if self._how.top_p >= 1:
             return int(torch.multinomial(scaled.softmax(-1), 1, generator=self._generator))
@@ -115,7 +115,7 @@ class TokenSampler:
         values, tokens = likely.values, likely.indices
         if float(values.sum()) < self._how.top_p:
             values, tokens = chances.sort(descending=True)
-        kept = values.cumsum(-1) - values < self._how.top_p  # the one that crosses it belongs to them
+        kept = values.cumsum(-1) - values < self._how.top_p  # includes the token that crosses it
         drawn = torch.multinomial(values * kept, 1, generator=self._generator)
         return int(tokens[drawn])
 
@@ -125,7 +125,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class TextPiece:
-    """Text of the choice `index` that is free, with the tokens that completed it."""
+    """Released text of the choice `index`, with the tokens that completed it."""
 
     index: int
     text: str
@@ -134,7 +134,7 @@ class TextPiece:
 
 @dataclass(frozen=True)
 class ChoiceEnd:
-    """The choice is over. tokens: that it took, the closing one among them."""
+    """End of a choice. tokens: number that it took, including the closing one."""
 
     index: int
     reason: FinishReason
@@ -143,14 +143,14 @@ class ChoiceEnd:
 
 @dataclass(frozen=True)
 class RequestFailure:
-    """The request can't be answered any further."""
+    """Failure that ends the request."""
 
     error: Exception
 
 
 @dataclass(frozen=True)
 class PromptLogits:
-    """What the model thinks of the token after a prompt, [vocabulary]."""
+    """Logits of the token after a prompt, [vocabulary]."""
 
     scores: Tensor
 
@@ -160,9 +160,13 @@ RowEvent = TextPiece | ChoiceEnd | RequestFailure | PromptLogits
 
 @dataclass(eq=False)
 class GenerationRequest:
-    """A request as the batch sees it. most: tokens of each answer. choosers: one for each choice; none where
-    the scores after the prompt alone are wanted. tell: called with what happened, and must not wait. kept:
-    special tokens that are part of its answers' texts."""
+    """A request to the batch.
+
+    - most: maximum tokens of each answer
+    - choosers: one per choice; none if only the logits after the prompt are wanted
+    - tell: called with each event; must not block
+    - kept: special tokens that are part of the answers' texts
+    """
 
     model: ServedName
     prompt: Sequence[int]
@@ -171,11 +175,11 @@ class GenerationRequest:
     stops: Sequence[str]
     tell: Callable[[RowEvent], None]
     kept: frozenset[int] = frozenset()
-    gone: threading.Event = field(default_factory=threading.Event)  # nobody waits for it any more
+    gone: threading.Event = field(default_factory=threading.Event)  # set once nobody waits for it
 
     @property
     def choices(self) -> int:
-        """Rows that it takes in the batch."""
+        """Number of rows that it takes in the batch."""
         return max(1, len(self.choosers))
 
 
@@ -183,26 +187,26 @@ _keys = itertools.count()
 
 
 class BatchRow:
-    """One choice of a request, in the batch by its `key`."""
+    """One choice of a request, identified in the batch by its `key`."""
 
     def __init__(self, asked: GenerationRequest, index: int) -> None:
         self.key = next(_keys)
         self.asked, self.index = asked, index
-        self.given = 0  # tokens of the prompt that the model has seen
+        self.given = 0  # prompt tokens processed
         self.made = 0
-        self.last = 0  # the newest token, which the model has not seen
-        self.reserved = 0  # tokens for which there is room
+        self.last = 0  # the latest token, not yet processed
+        self.reserved = 0  # tokens for which room is reserved
         self.over = False
         self._text = TokenText(asked.model.tokenizer, asked.kept)
         self._stops: StopStrings[SampledToken] = StopStrings(asked.stops)
 
     @property
     def length(self) -> int:
-        """Tokens that it has in memory."""
+        """Number of tokens in memory."""
         return len(self.asked.prompt) + self.made
 
     def grow(self, scores: Tensor) -> None:
-        """Choose the next token by the scores, and tell what is free. Raises what choosing raises."""
+        """Choose the next token from the logits, and report released text. Raises what choosing raises."""
         chooser = self.asked.choosers[self.index]
         chosen = chooser.choose(scores)
         self.made += 1
@@ -220,7 +224,7 @@ class BatchRow:
             self._finish("length")
 
     def _finish(self, reason: FinishReason) -> None:
-        """End without a stop string: what was held back is free."""
+        """End without a stop string, releasing what was held back."""
         self._tell(self._stops.rest())
         if rest := self._text.rest():
             self.asked.tell(TextPiece(self.index, rest))

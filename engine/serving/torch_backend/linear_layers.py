@@ -1,9 +1,8 @@
-"""The linear layers of a batched forward: base weights as they multiply fastest, adapters in stacks.
+"""Linear layers of a batched forward: base weights in their fastest form, and stacked adapters.
 
-The LoRA pairs that several adapters have for one layer lie below each other in one matrix. Rows of a batch
-that belong to different adapters go through the whole stack once, and what is another adapter's is
-multiplied by zero: each row gets the numbers that it would get alone, for two products a layer however many
-adapters take part.
+The LoRA pairs of several adapters for one layer are stacked in one matrix. Rows of a batch that belong to
+different adapters go through the whole stack once, and the parts of other adapters are multiplied by zero:
+each row gets the same numbers as alone, at the cost of two products per layer for any number of adapters.
 """
 
 from __future__ import annotations
@@ -20,27 +19,33 @@ from torch import Tensor
 
 from engine.models.forward.llama_layers import Affine
 
-NO_ADAPTER = -1  # in the place of an adapter's number: none
+NO_ADAPTER = -1  # adapter number of rows without an adapter
 
 
 class LinearProduct(Protocol):
-    """x weightᵀ + bias."""
+    """A linear layer: x weightᵀ + bias."""
 
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
-BLOCK_ROWS = 32  # of a product in bf16 on a processor with AMX
+BLOCK_ROWS = 32  # rows per block of a bf16 product on a processor with AMX
 
 
 @cache
 def has_amx() -> bool:
-    """Whether the processor multiplies bf16 in tiles. Then oneDNN sums a row in another order for some
-    numbers of rows, so that its last bits depend on its batch; products of one size do not."""
+    """Return whether the processor has AMX tiles for bf16.
+
+    oneDNN then sums in another order for some numbers of rows, so that a row's last bits depend on its
+    batch; products of a fixed size don't have that problem.
+    """
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
 
 def multiply_in_blocks(multiply: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """The product of x [rows, inputs]; in bf16 with AMX by blocks of one size, the last one filled up."""
+    """Return the product for x [rows, inputs].
+
+    bf16 with AMX is multiplied in blocks of a fixed size, the last one padded.
+    """
     if x.dtype != torch.bfloat16 or x.device.type != "cpu" or not has_amx():
         return multiply(x)
     filled = F.pad(x, (0, 0, 0, -len(x) % BLOCK_ROWS))
@@ -49,7 +54,7 @@ def multiply_in_blocks(multiply: Callable[[Tensor], Tensor], x: Tensor) -> Tenso
 
 @dataclass(frozen=True)
 class DenseProduct:
-    """By the weight as it is."""
+    """Product with the weight in its usual layout."""
 
     weight: Tensor
     bias: Tensor | None
@@ -60,8 +65,11 @@ class DenseProduct:
 
 @dataclass(frozen=True)
 class PackedProduct:
-    """By a weight that lies as oneDNN's kernels read it. A plain one is brought into that order anew at each
-    product, which for a few rows costs two to four times as much as the product itself."""
+    """Product with a weight in the layout of oneDNN's kernels.
+
+    A plain weight is reordered at each product, which for a few rows costs two to four times as much as
+    the product itself.
+    """
 
     weight: Tensor
     bias: Tensor | None
@@ -76,7 +84,7 @@ class PackedProduct:
 
 @dataclass(frozen=True)
 class FourBitProduct:
-    """By a weight of 4 bits, made dense for the moment."""
+    """Product with a 4-bit weight, dequantised each time."""
 
     affine: Affine
 
@@ -87,7 +95,7 @@ class FourBitProduct:
 
 @dataclass(frozen=True)
 class JoinedProducts:
-    """Several products of one input behind each other."""
+    """Several products of one input, with concatenated outputs."""
 
     parts: Sequence[LinearProduct]
 
@@ -96,7 +104,7 @@ class JoinedProducts:
 
 
 def can_pack(weight: Tensor) -> bool:
-    """Whether a product by this weight gains by packing."""
+    """Return whether products with this weight gain from packing."""
     return (
         weight.dtype in (torch.bfloat16, torch.float32)
         and weight.device.type == "cpu"
@@ -106,7 +114,7 @@ def can_pack(weight: Tensor) -> bool:
 
 
 def build_product(parts: Sequence[Affine]) -> LinearProduct:
-    """The layers, which share an input, as one product."""
+    """Combine layers that share an input into one product."""
     if any(part.state is not None for part in parts):
         each = [
             FourBitProduct(part) if part.state is not None else build_dense_product(part.weight, part.bias)
@@ -123,7 +131,7 @@ def build_product(parts: Sequence[Affine]) -> LinearProduct:
 
 
 def build_dense_product(weight: Tensor, bias: Tensor | None) -> LinearProduct:
-    """The product by a dense weight."""
+    """Build the product with a dense weight."""
     weight = weight.detach()
     if can_pack(weight):
         return PackedProduct(torch.ops.mkldnn._reorder_linear_weight(weight.contiguous()), bias)
@@ -131,7 +139,7 @@ def build_dense_product(weight: Tensor, bias: Tensor | None) -> LinearProduct:
 
 
 class RowAdapters:
-    """Which adapter each row of a batch belongs to (BASE: none)."""
+    """Adapter of each row of a batch (NO_ADAPTER: none)."""
 
     def __init__(self, adapters: Sequence[int]) -> None:
         self._adapters = torch.tensor(adapters)
@@ -140,11 +148,11 @@ class RowAdapters:
         self._masks: dict[tuple[int, ...], Tensor] = {}
 
     def spans(self) -> Sequence[tuple[slice, RowAdapters]]:
-        """Runs of rows that go through adapters together, and whose they are."""
+        """Return runs of rows that go through adapters together, with their adapters."""
         return [(slice(None), self)] if self.present else []
 
     def mask(self, ranks: tuple[int, ...], scales: Tensor) -> Tensor:
-        """[rows, all ranks]: an adapter's scale where a row is its own, else zero."""
+        """Return [rows, all ranks]: the scale of a row's own adapter, and zero elsewhere."""
         key = (*ranks, id(scales))
         if key not in self._masks:
             owner = torch.repeat_interleave(torch.arange(len(ranks)), torch.tensor(ranks))
@@ -154,8 +162,11 @@ class RowAdapters:
 
 
 class PieceAdapters:
-    """Of pieces of prompts behind each other: each goes through its adapter by itself, as products of an
-    adapter's narrow matrices round by how many rows there are."""
+    """Adapters of concatenated prompt chunks.
+
+    Each chunk goes through its adapter separately, as the rounding of an adapter's narrow products depends
+    on the number of rows.
+    """
 
     def __init__(self, adapters: Sequence[int], lengths: Sequence[int]) -> None:
         ends = list(accumulate(lengths, initial=0))
@@ -166,14 +177,16 @@ class PieceAdapters:
         ]
 
     def spans(self) -> Sequence[tuple[slice, RowAdapters]]:
-        """As of RowAdapters."""
+        """Return the rows of each chunk with an adapter, as `RowAdapters.spans` does."""
         return self._spans
 
 
 @dataclass(frozen=True)
 class LoraStack:
-    """Of one layer the pairs of all adapters: `a` and `b` [all ranks, in and out]; an adapter that leaves the
-    layer as it is has rank 0."""
+    """LoRA pairs of all adapters for one layer.
+
+    `a` is [all ranks, in] and `b` [all ranks, out]. An adapter that doesn't change the layer has rank 0.
+    """
 
     a: Tensor
     b: Tensor
@@ -182,7 +195,7 @@ class LoraStack:
 
     @classmethod
     def of(cls, parts: Sequence[Affine]) -> LoraStack | None:
-        """The stack of one layer as each adapter has it; None where none changes it."""
+        """Stack one layer's pairs, given the layer with each adapter; None if no adapter changes it."""
         pairs = [(part.a, part.b, part.scale) for part in parts if part.a is not None and part.b is not None]
         if not pairs:
             return None
@@ -203,7 +216,7 @@ class LoraStack:
         return ends
 
     def add_to(self, out: Tensor, x: Tensor, rows: RowAdapters) -> None:
-        """Add to `out`, the base's product of x, what each row's adapter does."""
+        """Add the contribution of each row's adapter to `out`, the base's product of x."""
         if rows.alone:
             adapter = rows.present[0]
             own = slice(self._ends[adapter], self._ends[adapter + 1])
@@ -220,20 +233,20 @@ _interned_scales: dict[tuple[float, ...], Tensor] = {}
 
 
 def _intern_scales(scales: Tensor) -> Tensor:
-    """The same tensor for all layers with the same scales, so that they share their masks."""
+    """Return one tensor for all layers with equal scales, so that they share their masks."""
     return _interned_scales.setdefault((*scales.tolist(), hash((scales.dtype, scales.device))), scales)
 
 
 @dataclass(frozen=True)
 class StackedLinears:
-    """Layers that share an input, as one product, with the stacks of each; `widths` of their outputs."""
+    """Layers that share an input, as one product, with each one's LoRA stack; `widths`: of their outputs."""
 
     base: LinearProduct
     stacks: Sequence[LoraStack | None]
     widths: Sequence[int]
 
     def __call__(self, x: Tensor, rows: RowAdapters | PieceAdapters) -> Tensor:
-        """Their outputs behind each other, [rows, sum of widths]."""
+        """Return the concatenated outputs, [rows, sum of widths]."""
         out = self.base(x)
         for span, own in rows.spans():
             for part, stack in zip(out[span].split(list(self.widths), -1), self.stacks, strict=True):

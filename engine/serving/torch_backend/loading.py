@@ -1,7 +1,7 @@
-"""The model of a backend, as its spec names it: base, adapters, tokenizers, and their forward.
+"""Loading of a backend's model from its spec: base, adapters, tokenizers, and their forward.
 
-Llama-like models get the batched forward. Any other runs by its own code, each row by itself with a cache
-of its own.
+Llama-like models get the batched forward. Any other runs by its own code, each row separately with its own
+cache.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from store.training.train_config import TrainConfig
 
 @dataclass
 class RowCache:
-    """What a row has behind it. position: of its next token, where trained prompts make it no mere count."""
+    """Cache of a row. position: of its next token, if trained prompts make it differ from the token count."""
 
     adapter: int
     cache: Any = None
@@ -50,7 +50,10 @@ class RowCache:
 
 
 class SequentialForward:
-    """One model, with the adapters `names` of its switch, numbered from 0 (BASE: none)."""
+    """Forward of one model, row by row.
+
+    `names`: the switch's adapters, numbered from 0 (NO_ADAPTER: none).
+    """
 
     def __init__(self, model: Any, switch: AdapterSwitch | None, names: Sequence[str], device: str) -> None:
         self._model, self._switch, self._names, self._device = model, switch, list(names), device
@@ -58,23 +61,25 @@ class SequentialForward:
         self.joins = False
 
     def extend(self, pieces: Sequence[PromptChunk]) -> list[Tensor]:
-        """More tokens of prompts of as many rows; of each the scores of what may follow its last one,
-        [vocabulary] in fp32."""
+        """Process further prompt tokens of these rows.
+
+        Returns each row's logits after its last token, [vocabulary] in fp32.
+        """
         rows = [self._rows.setdefault(piece.key, RowCache(piece.adapter)) for piece in pieces]
         return [self._passed(row, piece.tokens) for row, piece in zip(rows, pieces, strict=True)]
 
     def step(self, keys: Sequence[int], tokens: Sequence[int]) -> Tensor:
-        """One more token of each of these rows; the scores of the next ones [rows, vocabulary] in fp32."""
+        """Process one more token of each of these rows; return the next logits [rows, vocabulary] in fp32."""
         return torch.stack(
             [self._passed(self._rows[key], [token]) for key, token in zip(keys, tokens, strict=True)]
         )
 
     def release(self, key: int) -> None:
-        """Forget a row."""
+        """Remove a row."""
         self._rows.pop(key, None)
 
     def fork(self, key: int, other: int) -> None:
-        """A second row that begins as the first one is."""
+        """Add a copy of a row."""
         self._rows[other] = copy.deepcopy(self._rows[key])
 
     def _passed(self, row: RowCache, tokens: Sequence[int]) -> Tensor:
@@ -108,8 +113,11 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jin
 
 
 class Forward(Protocol):
-    """What makes scores of tokens, row by row (`batched`, `alone`). joins: prompts of several rows share a
-    pass, of which either all go on or none does; else they are shown one at a time."""
+    """Computes logits row by row (`BatchedForward`, `SequentialForward`).
+
+    `joins`: prompts of several rows share a pass, which succeeds or fails for all of them; otherwise they
+    are processed one at a time.
+    """
 
     joins: bool
 
@@ -124,8 +132,11 @@ class Forward(Protocol):
 
 @dataclass(frozen=True)
 class ServedName:
-    """What one name stands for. calls_written: it was trained on rows that call functions, which are written
-    out for a template that knows of none."""
+    """What a model name stands for.
+
+    calls_written: it was trained on function calls written out as text, for a template without support for
+    them.
+    """
 
     adapter: int
     tokenizer: Any
@@ -135,7 +146,7 @@ class ServedName:
 
 @dataclass
 class LoadedModel:
-    """Ready to answer. alone: why rows are not made together, empty where they are."""
+    """A model ready to answer. alone: why rows aren't batched; empty if they are."""
 
     forward: Forward
     named: dict[str, ServedName]
@@ -145,7 +156,7 @@ class LoadedModel:
 
 
 def load(spec: BackendSpec) -> LoadedModel:
-    """Load what the spec names. Raises ModelError."""
+    """Load the spec's model. Raises ModelError."""
     home = Home(spec["home"])
     if spec["model"] in loading.BUNDLED:
         bundled.ensure_bundled_model(spec["model"], home)
@@ -175,21 +186,25 @@ def load(spec: BackendSpec) -> LoadedModel:
 
 
 def _release_memory() -> None:
-    """What weights took on their way into products. glibc keeps freed blocks that are smaller than its
-    threshold for maps, as the pairs of adapters are, until it is asked for them."""
+    """Return freed memory to the system, left over from converting the weights.
+
+    glibc otherwise keeps freed blocks below its mmap threshold, such as adapter pairs.
+    """
     gc.collect()
-    with contextlib.suppress(AttributeError, OSError):  # another C library
+    with contextlib.suppress(AttributeError, OSError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def read_adapter_note(adapter: ServedAdapter) -> ModelNote:
-    """What a run wrote beside the adapter; of one from elsewhere, that its base is held as it is. Raises
-    ModelError where the folder holds none."""
+    """Read a run's note beside the adapter; an adapter from elsewhere gets a note with an unquantised base.
+
+    Raises ModelError if the folder has no adapter.
+    """
     folder = Path(adapter.folder)
     if not (folder / "adapter_config.json").exists():
         raise ModelError(
-            f"{folder} holds no adapter (no adapter_config.json).",
-            fix="Serve a whole model as the base of its own endpoint.",
+            f"{folder} contains no adapter (no adapter_config.json).",
+            fix="Serve a complete model as the base of its own endpoint.",
             field="adapters",
         )
     note: ModelNote | None = read_json(folder / "tunebench.json")
@@ -198,7 +213,7 @@ def read_adapter_note(adapter: ServedAdapter) -> ModelNote:
 
 
 def _find_quantization(adapters: Sequence[ServedAdapter], notes: Sequence[ModelNote]) -> str:
-    """How the base is held: as the adapters were trained on it."""
+    """Return the base's quantisation: the one that the adapters were trained with."""
     kinds = {str(note["held"]) for note in notes} or {""}
     if len(kinds) > 1:
         named = ", ".join(
@@ -214,14 +229,14 @@ def _find_quantization(adapters: Sequence[ServedAdapter], notes: Sequence[ModelN
 
 
 def apply_quantization(config: TrainConfig, held: str) -> TrainConfig:
-    """The config with the base in 4 or 8 bits, or as it is."""
+    """Return the config with the base in 4 or 8 bits, or unquantised."""
     return config.model_copy(update={"load_in_4bit": held == "nf4", "load_in_8bit": held == "int8"})
 
 
 def _check_memory(source: str) -> None:
-    """Raise ModelError where the weights can't fit, before loading is killed for it."""
+    """Raise ModelError if the weights can't fit, before the system kills the process on loading."""
     if not Path(source).is_dir():
-        return  # on its way from the hub: nobody knows yet
+        return  # from the hub: its size is unknown
     needed = sum(path.stat().st_size for path in Path(source).glob("*.safetensors"))
     free = psutil.virtual_memory().available
     if needed > free:
@@ -233,7 +248,7 @@ def _check_memory(source: str) -> None:
 
 
 def _load_tokenizers(source: str, adapters: Sequence[ServedAdapter]) -> list[Any]:
-    """That of the base, then each adapter's own; equal ones are held once."""
+    """Load the base's tokenizer, then each adapter's own; equal ones are loaded once."""
     held: dict[str, object] = {}
     base = loading.load_tokenizer(source)
     held[_hash_tokenizer(Path(source))] = base
@@ -251,7 +266,7 @@ def _load_tokenizers(source: str, adapters: Sequence[ServedAdapter]) -> list[Any
 
 
 def _hash_tokenizer(folder: Path) -> str:
-    """Tells the tokenizers of two folders apart."""
+    """Return a key that differs between different tokenizers."""
     digest = hashlib.sha256()
     for name in TOKENIZER_FILES:
         path = folder / name
@@ -261,7 +276,7 @@ def _hash_tokenizer(folder: Path) -> str:
 
 
 def compute_context_length(model: Any, spec: BackendSpec) -> int:
-    """Tokens that one prompt and its answer may have."""
+    """Return the maximum tokens of a prompt with its answer."""
     text_config = model.config.get_text_config()
     positions = getattr(text_config, "max_position_embeddings", None)
     if positions and text_config.model_type in SHIFTED:
@@ -286,11 +301,11 @@ def _load_adapters(
         except (RuntimeError, ValueError, KeyError) as error:
             text = " ".join(str(error).split())[:300]
             raise ModelError(
-                f"The adapter {adapter.name} can't be put on this base: {text}",
+                f"The adapter {adapter.name} can't be loaded on this base: {text}",
                 fix="Name the base that it was trained on.",
                 field="adapters",
             ) from error
-    for parameter in model.parameters():  # as they were trained; peft reads some in fp32
+    for parameter in model.parameters():  # in the dtype of training; peft loads some in fp32
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
             parameter.requires_grad_(False)
@@ -299,7 +314,7 @@ def _load_adapters(
 
 
 def _check_shared(adapters: Sequence[ServedAdapter]) -> None:
-    """Raise ModelError for an adapter that can't share its base with others, by its name and kind."""
+    """Raise ModelError, naming it and its type, for an adapter that can't share its base with others."""
     for adapter in adapters:
         settings = read_json(Path(adapter.folder) / "adapter_config.json") or {}
         kind = settings.get("peft_type")
@@ -307,7 +322,7 @@ def _check_shared(adapters: Sequence[ServedAdapter]) -> None:
             why = "replaces parts of the base" if settings.get("modules_to_save") else f"is {kind}"
             raise ModelError(
                 f"The adapter {adapter.name} {why}: only LoRA adapters share a base.",
-                fix="Serve it over a base of its own.",
+                fix="Serve it with its own base.",
                 field="adapters",
             )
 
@@ -315,7 +330,7 @@ def _check_shared(adapters: Sequence[ServedAdapter]) -> None:
 def _build_forward(
     model: Any, names: Sequence[str], spec: BackendSpec, context: int, device: str
 ) -> tuple[Forward, str]:
-    """Answers made together where the model can be taken apart; else the model's own forward, and why."""
+    """Return the batched forward if the model is supported, or else the sequential one and the reason."""
     switch = AdapterSwitch(model) if names and _can_switch(model) else None
     base, parts = _find_parts(model, switch, names, context)
     refusals = [each for each in (base, *parts) if isinstance(each, str)]
@@ -329,7 +344,7 @@ def _build_forward(
 
 
 def _can_switch(model: Any) -> bool:
-    """Whether adapters are layers that can be switched off, and no trained prompts."""
+    """Return whether the adapters are layers that can be switched off, rather than trained prompts."""
     config: PeftConfig = next(iter(model.peft_config.values()))
     return not config.is_prompt_learning
 
@@ -337,7 +352,7 @@ def _can_switch(model: Any) -> bool:
 def _find_parts(
     model: Any, switch: AdapterSwitch | None, names: Sequence[str], context: int
 ) -> tuple[ModelParts | str, list[ModelParts | str]]:
-    """The base's parts, and those of each adapter, or why they can't be had."""
+    """Return the parts of the base and of each adapter, or why they are unavailable."""
     if switch is None:
         return recognise_model(model, context), []
     parts = []

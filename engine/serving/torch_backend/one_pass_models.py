@@ -1,7 +1,7 @@
-"""Models that answer in one pass and write nothing: classifiers by a label, encoders by a vector.
+"""Models that answer in one pass without generating: classifiers and encoders.
 
-A classifier gives a text's label with the probabilities of all labels, or none where that is to be so; an
-encoder gives each text one vector of length 1.
+A classifier returns a text's label with the probabilities of all labels, or abstains below a threshold; an
+encoder returns one vector of length 1 per text.
 """
 
 from __future__ import annotations
@@ -42,8 +42,7 @@ from store.training.train_config import TrainConfig
 
 
 class ClassificationBody(RequestBody):
-    """A body whose last message is the text. Nothing of how answers are drawn applies, so that
-    nothing of it is taken."""
+    """A body whose last user message is the text; sampling fields don't apply and are rejected."""
 
     messages: list[ChatTurn]
     stream: bool | None = False
@@ -53,7 +52,7 @@ class ClassificationBody(RequestBody):
 
 @dataclass
 class Classifier:
-    """A loaded one, and the names that it answers to."""
+    """A loaded classifier, and the names that it is served under."""
 
     model: Any
     tokenizer: Any
@@ -63,18 +62,18 @@ class Classifier:
 
 
 def is_classifier(spec: BackendSpec) -> bool:
-    """Whether what the spec names tells classes apart."""
+    """Return whether the spec's model is a classifier."""
     folders = [adapter.folder for adapter in spec["adapters"]] or [spec["model"]]
     return any((read_json(Path(folder) / "tunebench.json") or {}).get("labels") for folder in folders)
 
 
 def load_classifier(spec: BackendSpec) -> Classifier:
-    """Raises ModelError, and ConfigError where other adapters are to share its base."""
+    """Load the classifier. Raises ModelError, and ConfigError if other adapters are to share its base."""
     adapters = spec["adapters"]
     if len(adapters) > 1:
         named = ", ".join(adapter.name for adapter in adapters)
         raise ConfigError(
-            f"A classifier has a head of its own and shares no base, and these adapters are to: {named}.",
+            f"Classifiers have their own head and can't share a base, but these adapters would: {named}.",
             fix="Serve each classifier by itself.",
             field="adapters",
         )
@@ -100,7 +99,7 @@ def load_classifier(spec: BackendSpec) -> Classifier:
 
 
 class ClassifierAnswerer:
-    """Answers of one classifier, a text at a time."""
+    """Engine with one classifier, one text at a time."""
 
     def __init__(self, classifier: Classifier, spec: BackendSpec) -> None:
         self._classifier, self._settings = classifier, spec.get("labels") or PLAIN_DECISIONS
@@ -109,7 +108,7 @@ class ClassifierAnswerer:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do."""
+        """What the classifier supports."""
         return Capabilities(
             engine="worker",
             version=importlib.metadata.version("tunebench"),
@@ -122,11 +121,11 @@ class ClassifierAnswerer:
 
     @property
     def load(self) -> dict[str, int]:
-        """Whether a text is looked at."""
+        """Whether a text is being processed."""
         return {"running": int(self._busy.locked()), "waiting": 0}
 
     async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> WholeAnswer | Stream:
-        """Raises Refused."""
+        """Answer the request. Raises RequestError."""
         asked = parse_body(ClassificationBody, body)
         if asked.model not in self._classifier.names:
             others = ", ".join(self._classifier.names)
@@ -138,9 +137,7 @@ class ClassifierAnswerer:
             )
         texts = [turn.text for turn in asked.messages if turn.role == "user"]
         if not texts:
-            raise RequestError(
-                "There is no message of the user, whose text could be classified.", field="messages"
-            )
+            raise RequestError("There is no user message to classify.", field="messages")
         tokens = self._classifier.tokenizer(texts[-1]).input_ids
         if not tokens:
             raise RequestError("The text has no tokens.", field="messages")
@@ -203,26 +200,26 @@ async def _stream_chunks(
         yield form.chunk([], counts=build_usage(tokens, 0), counted=True)
 
 
-# Embeddings by an encoder: of each text one vector of length 1.
+# Embeddings by an encoder: one vector of length 1 per text.
 #
-# A text's vector is the mean of its tokens' last states, or the first token's state where the folder says
-# so in the form of sentence-transformers (`1_Pooling/config.json`). Any other pooling, and layers behind
-# it, are refused as the model is loaded: vectors made otherwise than the model was trained would be wrong
-# in silence.
+# A text's vector is the mean of its tokens' last hidden states, or the first token's if the folder says so in
+# sentence-transformers' form (`1_Pooling/config.json`). Any other pooling, and layers after it, are rejected
+# on loading: vectors computed in another way than the model was trained would be silently wrong.
 
-MAX_BATCH_TOKENS = 8192  # of texts that the model is shown together, padding included
-# Of an answer: the gateway takes 16 MiB, and reads and writes numbers of JSON while all others wait.
+MAX_BATCH_TOKENS = 8192  # tokens per batch, including padding
+# Limits per response: the gateway accepts 16 MiB, and blocks all other requests while it converts JSON
+# numbers.
 MAX_BYTES = {"float": 2 * 2**20, "base64": 15 * 2**20}
-NUMBER_BYTES = {"float": 24.0, "base64": 16 / 3}  # of a number in it, at most
+NUMBER_BYTES = {"float": 24.0, "base64": 16 / 3}  # maximum per number
 MODES = {"pooling_mode_cls_token": "first", "pooling_mode_mean_tokens": "mean"}
-SUPPORTED_MODULES = ("Transformer", "Pooling", "Normalize")  # of sentence-transformers
+SUPPORTED_MODULES = ("Transformer", "Pooling", "Normalize")  # in sentence-transformers
 
 Pooling = Literal["first", "mean"]
 
 
 @dataclass
 class LoadedEncoder:
-    """A loaded one, and the names that it answers to."""
+    """A loaded encoder, and the names that it is served under."""
 
     model: Any
     tokenizer: Any
@@ -232,18 +229,18 @@ class LoadedEncoder:
 
     @property
     def size(self) -> int:
-        """Numbers of a vector."""
+        """Dimensions of a vector."""
         return int(self.model.config.get_text_config().hidden_size)
 
 
 def is_plain_encoder(spec: BackendSpec) -> bool:
-    """Whether the spec names an encoder without a classifier."""
+    """Return whether the spec's model is an encoder without a classification head."""
     source = loading.resolve_model(spec["model"], Home(spec["home"]))
     return not spec["adapters"] and loading.is_encoder(loading.load_config(source))
 
 
 def load_encoder(spec: BackendSpec) -> LoadedEncoder:
-    """Raises ModelError."""
+    """Load the encoder. Raises ModelError."""
     source = loading.resolve_model(spec["model"], Home(spec["home"]))
     pooling = read_pooling(Path(source))
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -253,7 +250,7 @@ def load_encoder(spec: BackendSpec) -> LoadedEncoder:
 
 
 def read_pooling(folder: Path) -> Pooling:
-    """As the folder says. Raises ModelError where that is not done here."""
+    """Return the pooling that the folder specifies. Raises ModelError if it isn't supported."""
     parts = read_json(folder / "modules.json") or []
     kinds = [str(part.get("type", "")).rpartition(".")[2] for part in parts]
     if odd := [kind for kind in kinds if kind not in SUPPORTED_MODULES]:
@@ -279,14 +276,14 @@ def read_pooling(folder: Path) -> Pooling:
 
 
 class EncoderAnswerer:
-    """Answers of one encoder, a request at a time."""
+    """Engine with one encoder, one request at a time."""
 
     def __init__(self, encoder: LoadedEncoder) -> None:
         self._encoder, self._busy = encoder, threading.Lock()
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do."""
+        """What the encoder supports."""
         return Capabilities(
             engine="worker",
             version=importlib.metadata.version("tunebench"),
@@ -299,11 +296,11 @@ class EncoderAnswerer:
 
     @property
     def load(self) -> dict[str, int]:
-        """Whether texts are looked at."""
+        """Whether texts are being processed."""
         return {"running": int(self._busy.locked()), "waiting": 0}
 
     async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> WholeAnswer | Stream:
-        """Raises Refused."""
+        """Answer the request. Raises RequestError."""
         asked = parse(EmbeddingBody, body)
         self._check(asked)
         texts = await asyncio.to_thread(self._tokens, asked)
@@ -365,7 +362,7 @@ class EncoderAnswerer:
         return texts
 
     def _vectors(self, texts: Sequence[list[int]], gone: threading.Event) -> list[np.ndarray]:
-        """Of each text, in fp32; nothing once nobody waits for it."""
+        """Return each text's vector in fp32; empty if the request was abandoned."""
         vectors: dict[int, np.ndarray] = {}
         for places in _iterate_batches(texts):
             with self._busy, torch.inference_mode():
@@ -393,7 +390,7 @@ class EncoderAnswerer:
 
 
 def _iterate_batches(texts: Sequence[list[int]]) -> Iterator[list[int]]:
-    """Places of texts that are shown together: alike in length, so that little is padding."""
+    """Yield indices of texts to process together: similar in length, to limit padding."""
     batch: list[int] = []
     for place in sorted(range(len(texts)), key=lambda place: len(texts[place])):
         if batch and (len(batch) + 1) * len(texts[place]) > MAX_BATCH_TOKENS:

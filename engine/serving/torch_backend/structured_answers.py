@@ -1,7 +1,7 @@
-"""Answers that must have a form: JSON, a JSON schema, calls of functions, or one of given options.
+"""Answers with a required form: JSON, a JSON schema, function calls, or one of several options.
 
-Which tokens may come next is a grammar's to say; what a model wrote is read as calls and held against what
-the request offers; a typed question gets a probability for each option.
+A grammar determines which tokens may come next; generated text is parsed as calls and checked against the
+offered functions; a typed question gets a probability for each option.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from engine.serving.protocol.tools import MAX_CALLS
 from store.core.schemas import JsonObject
 from store.serving.schemas import LabelSettings
 
-SPACES: Any = {"whitespace_pattern": r"\n?[ ]{0,16}"}  # else a model may write blanks without end
+SPACES: Any = {"whitespace_pattern": r"\n?[ ]{0,16}"}  # otherwise a model may generate white space endlessly
 
 
 class Grammars:
-    """Makes constraints for one tokenizer."""
+    """Builder of constraints for one tokenizer."""
 
     def __init__(self, tokenizer: Any, vocabulary: int, ends: frozenset[int]) -> None:
         self._given = (tokenizer, vocabulary, sorted(ends))
         self._tokenizer: LLTokenizer | None = None
 
     def of_schema(self, schema: Mapping[str, object]) -> GrammarState:
-        """One that lets through what fits the schema. Raises Refused for one that can't be held to."""
+        """Return a constraint to the schema. Raises RequestError for an unsupported one."""
         own = self._own()
         try:
             grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=SPACES)
@@ -60,8 +60,10 @@ class Grammars:
     def of_calls(
         self, form: CallForm, functions: Mapping[str, Mapping[str, object]], *, must: bool, many: bool
     ) -> GrammarState:
-        """One that lets through calls of these functions (name -> schema of arguments), as the form has them.
-        must: nothing but calls; many: more than one. Raises Refused for schemas that can't be held to."""
+        """Return a constraint to calls of these functions (name -> schema of arguments), in the given form.
+
+        `must`: nothing but calls; `many`: more than one. Raises RequestError for unsupported schemas.
+        """
         grammar = self._call_grammar(form, functions, must=must, many=many and form.between is not None)
         try:
             wrong, why = LLMatcher.validate_grammar_with_warnings(grammar, self._own())
@@ -85,7 +87,7 @@ class Grammars:
             if form.written_id:
                 tail = " CALL_ID ".join(map(self._literal, form.tail.split(form.written_id)))
             calls.append(f"{before} arguments_{place} {tail}")
-            # The schema is the root of its own grammar, so that what it refers to stays where it is.
+            # The schema is the root of its own grammar, so that its references stay valid.
             compiled = {**schema, "type": "object", "x-guidance": SPACES}
             arguments.append(f"arguments_{place}: %json {json.dumps(compiled)}")
         more = f" ({self._literal(form.between or '')} call)*" if many else ""
@@ -97,18 +99,18 @@ class Grammars:
         ]
         if must:
             return "\n".join(["start: calls", *lines])
-        if not form.marker:  # an answer is calls, or begins as none does
+        if not form.marker:  # an answer is calls, or starts unlike any call
             return "\n".join(["start: TEXT? | calls", r"TEXT: /[^{\s](.|\n)*/", *lines])
         rest = form.opening.partition(form.marker)[2]
         lines[0] = lines[0].replace(self._literal(form.opening), self._literal(rest), 1)
-        if (marker := self._literal(form.marker)).startswith("<["):  # a special token, which no text can hold
+        if (marker := self._literal(form.marker)).startswith("<["):  # a special token, which no text contains
             return "\n".join([f"start: TEXT? | TEXT? {marker} calls", r"TEXT: /(.|\n)+/", *lines])
         inside = re.escape(form.marker).replace("/", r"\/")
         text = rf"TEXT: /(.|\n)+/ & ~/(.|\n)*{inside}(.|\n)*/"
         return "\n".join(["start: TEXT? | before calls", text, rf"before[lazy]: /(.|\n)*{inside}/", *lines])
 
     def _literal(self, text: str) -> str:
-        """A text as the grammar has it, of special tokens their numbers."""
+        """Write a text as a literal of the grammar, with special tokens by id."""
         own, tokenizer = self._own(), self._given[0]
         special = {
             added.content: token
@@ -124,11 +126,11 @@ class Grammars:
         return " ".join(written) or '""'
 
     def text_of(self, token: int) -> str:
-        """A token by itself, special ones by their names."""
+        """Decode a single token, with special tokens by name."""
         return str(self._given[0].decode([token], clean_up_tokenization_spaces=False))
 
     def entry(self, token: int, logprob: float) -> TokenLogprob:
-        """A token as the protocol has it, special ones by their names."""
+        """Return a token in the API's form, with special tokens by name."""
         text, own = self.text_of(token), self._own()
         pieces = text.encode() if own.is_special_token(token) else own.decode_bytes([token])
         return {"token": text, "logprob": logprob, "bytes": list(pieces)}
@@ -141,60 +143,67 @@ class Grammars:
 
 
 class GrammarState:
-    """Where one answer is in its grammar."""
+    """State of one answer within its grammar."""
 
     def __init__(self, matcher: LLMatcher, field: str) -> None:
         self._matcher, self._field = matcher, field
 
     def copy(self) -> GrammarState:
-        """For another answer that begins alike."""
+        """Return a copy for another answer."""
         return GrammarState(self._matcher.deep_copy(), self._field)
 
     def forbid(self, scores: torch.Tensor) -> None:
-        """-inf, in place, for tokens [vocabulary] that may not come next. Raises Refused where none may."""
+        """Set the logits [vocabulary] of disallowed tokens to -inf, in place.
+
+        Raises RequestError if no token is allowed.
+        """
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         allowed = np.unpackbits(bits, bitorder="little")[: len(scores)].astype(bool)
         if self._matcher.is_error() or not allowed.any():
-            why = self._matcher.get_error().partition("\n")[0]  # below it stands the state of the parser
+            why = self._matcher.get_error().partition("\n")[0]  # the following lines are the parser's state
             raise RequestError(f"The JSON schema could not be followed: {why[:300]}.", field=self._field)
         scores.masked_fill_(torch.from_numpy(~allowed).to(scores.device), -torch.inf)
 
     def accept(self, token: int) -> bool:
-        """Take the token that was chosen; whether more may follow."""
+        """Consume the chosen token; return whether more may follow."""
         self._matcher.consume_token(token)
         return not self._matcher.is_stopped()
 
 
-# Calls of functions in answers: of one request what may be called, and of each choice what was.
+# Function calls in answers: what a request offers, and what each choice called.
 #
-# A call comes whole: its text is held back until the answer has ended, and becomes a call where it is JSON
-# of a function that was offered. What is none stays text. Arguments that don't fit their schema are passed
-# on, as the protocol has it, and counted as invalid, with what was meant for a call and is none.
+# A call is returned complete: its text is held back until the answer ends, and becomes a call if it is JSON
+# that calls an offered function. Anything else stays text. Arguments that don't fit their schema are returned
+# as they are, like in OpenAI's API, and counted as invalid, as are malformed calls.
 
 ID_LETTERS = string.ascii_letters + string.digits
-CHECK_SECONDS = 2.0  # for all calls of an answer; those that are left count as invalid
-ID_LENGTH = 9  # templates of Mistral take ids of nine letters and digits alone, all others any
+CHECK_SECONDS = 2.0  # for all calls of an answer; the remaining ones count as invalid
+ID_LENGTH = 9  # Mistral's templates only accept nine letters and digits; all others accept any id
 
 
 @dataclass(frozen=True)
 class ToolOffer:
-    """What one request offers. schemas: of the arguments of each function; many: more than one call."""
+    """What one request offers to call.
+
+    - schemas: of each function's arguments
+    - many: allow more than one call
+    """
 
     form: CallForm
     schemas: Mapping[str, JsonObject]
     many: bool
-    kept: frozenset[int]  # special tokens with which calls are written
+    kept: frozenset[int]  # special tokens used to write calls
     constraint: GrammarState | None
 
     def reader(self) -> CallReader:
-        """For one choice."""
+        """Return a reader for one choice."""
         return CallReader(self)
 
 
 def build_tool_offer(
     body: ChatBody, form: CallForm, grammars: Grammars, tokenizer: object
 ) -> ToolOffer | None:
-    """None where the answer may call nothing. Raises Refused."""
+    """Build the request's offer; None if the answer may call nothing. Raises RequestError."""
     functions = body.offered
     if not functions:
         return None
@@ -217,7 +226,7 @@ def build_tool_offer(
 
 @dataclass
 class ToolAnswer:
-    """What an answer came to at its end. text: what of it is free yet."""
+    """Result of an answer's end. text: what can be released now."""
 
     text: str = ""
     calls: list[AnswerToolCall] = field(default_factory=list)
@@ -225,14 +234,14 @@ class ToolAnswer:
 
 
 class CallReader:
-    """Reads one choice as it is made."""
+    """Reader of one choice while it is generated."""
 
     def __init__(self, calling: ToolOffer) -> None:
         self._calling, self._held = calling, ""
-        self._is_text = False  # of a form without a marker: it did not begin as a call
+        self._is_text = False  # for a form without a marker: it didn't start like a call
 
     def add(self, text: str) -> str:
-        """What is free of the answer, now that it goes on with this."""
+        """Add text, and return what can be released."""
         if self._is_text:
             return text
         self._held += text
@@ -242,8 +251,10 @@ class CallReader:
         return free
 
     def end(self, *, cut: bool) -> ToolAnswer:
-        """The rest of it. cut: it is not whole, so that a call that breaks off is no mistake. Takes up to
-        CHECK_SECONDS."""
+        """Return the rest of the answer. Takes up to CHECK_SECONDS.
+
+        `cut`: the answer is truncated, so that an incomplete call doesn't count as invalid.
+        """
         ended, form, fitting = ToolAnswer(), self._calling.form, _ArgumentCheck(self._calling.schemas)
         for piece in form.read(self._held):
             if isinstance(piece, str):
@@ -272,15 +283,15 @@ class CallReader:
 
 
 class _ArgumentCheck:
-    """Arguments of one answer's calls, held to the schemas of their functions."""
+    """Validator of the arguments in one answer's calls against their functions' schemas."""
 
     def __init__(self, schemas: Mapping[str, JsonObject]) -> None:
         self._schemas = schemas
-        self._checking: ValidationBudget | None = None  # made for an answer that calls
+        self._checking: ValidationBudget | None = None  # created on the first call
         self._validators: dict[str, object] = {}
 
     def fits(self, name: str, arguments: str) -> bool:
-        """Whether they do; not, where that can't be checked."""
+        """Return whether the arguments fit; false if that can't be checked."""
         try:
             self._checking = self._checking or ValidationBudget(CHECK_SECONDS)
             if name not in self._validators:
@@ -290,17 +301,17 @@ class _ArgumentCheck:
             return False
 
 
-# Typed questions about a state: a probability for each option, from the scores of the options' labels.
+# Typed questions about a state: a probability for each option, from the logits of the options' labels.
 #
-# Questions, prompts and answers have the form of transformers' decision models, whose own reader checks them.
-# Any model that chats can be asked: it is shown the options with their labels, and nothing is written.
+# Questions, prompts and answers have the form of transformers' decision models, whose own parser checks them.
+# Any chat model can be used: its prompt lists the options with their labels, and nothing is generated.
 
 PLAIN_DECISIONS = LabelSettings(temperature=1.0, threshold=None)
 
 
 @dataclass(frozen=True)
 class DecisionQuestion:
-    """One question as the model is asked it; `labels`: the token of each option."""
+    """One question as a prompt; `labels`: the token of each option."""
 
     question: Any
     prompt: list[int]
@@ -308,7 +319,7 @@ class DecisionQuestion:
 
 
 class DecisionReader:
-    """Reads questions and writes answers; counts how many it abstained from."""
+    """Reader of questions and writer of their answers, which counts abstentions."""
 
     def __init__(self, settings: LabelSettings | None) -> None:
         self._settings = settings or PLAIN_DECISIONS
@@ -316,7 +327,7 @@ class DecisionReader:
         self._template = Environment(autoescape=False).from_string(DECISION_PROMPT)
 
     def read(self, body: DecisionBody, tokenizer: Any) -> list[DecisionQuestion]:
-        """The questions of a request. Raises Refused, of status 422 for questions of a wrong form."""
+        """Parse a request's questions. Raises RequestError, with status 422 for malformed questions."""
         try:
             questions = parse_questions(body.questions, DecisionConfig())
         except ValueError as error:
@@ -333,7 +344,7 @@ class DecisionReader:
         return DecisionQuestion(question, tokenizer(prompt, add_special_tokens=False).input_ids, labels)
 
     def answers(self, questions: Sequence[DecisionQuestion], scores: Sequence[torch.Tensor]) -> JsonObject:
-        """The answer to each question, from the scores of the token after its prompt."""
+        """Return the answer to each question, from the logits of the token after its prompt."""
         answers = {}
         for asked, own in zip(questions, scores, strict=True):
             chances = (own[torch.tensor(asked.labels)] / self._settings.temperature).softmax(-1)

@@ -261,8 +261,7 @@ def _describe_timed_steps(timed: TimedSteps | None) -> str:
     beside = f", while other work took {timed.others:.0%} of the processors" if timed.busy else ""
     return (
         f"{'Like steps' if timed.alike else 'A few steps'} were timed on this device{beside}: a step takes"
-        f" {timed.training:.2f} times as long as"
-        f" counted, an evaluation {timed.evaluation:.2f} times."
+        f" {timed.training:.2f} times as long as computed, an evaluation {timed.evaluation:.2f} times."
     )
 
 

@@ -58,11 +58,11 @@ STEP_SECONDS = 1.2  # counted; a longer step is reduced to fewer rows, and one r
 EVALUATION_SECONDS = 1.0
 PROMPTS, PROMPT, WRITTEN = 16, 48, 12  # prompts, their tokens, and the tokens generated for each
 MEMORY_SHARE = 0.5  # share of free memory that they may take
-MAX_SECONDS = 20.0  # as counted, that they may take together; and after which no further step begins
-MAX_TURN_CHECKS = 600  # at whether others are through with their steps, some 30 seconds
+MAX_SECONDS = 20.0  # counted seconds that they may take together, and after which no further step begins
+MAX_TURN_CHECKS = 600  # polls of the lock while others time their steps, about 30 seconds
 BUSY_MAX_AGE = 600.0  # seconds after which a timing from a busy machine expires
-MAX_CACHED = 400  # of what was timed, the newest
-VERSION = 1  # of what is timed and what it is counted with: other versions' ratios belong to other counts
+MAX_CACHED = 400  # newest timings to keep
+VERSION = 1  # version of the timed work and its count: ratios of other versions belong to other counts
 WEIGHT_STD = 0.02  # of random weights
 
 
@@ -85,7 +85,7 @@ class _Trial:
     depth: ReducedModel
     steps: list[StepRows]
     held_out: TokenRows
-    repeats: int = STEPS  # steps and passes timed at least, after one each that is not; 0: those are timed
+    repeats: int = STEPS  # minimum number of timed ones, after one untimed each; 0: times the first
 
     @property
     def counted_step(self) -> CountedStep:
@@ -127,7 +127,7 @@ def time_training_steps(cost: ConfigCost, tokenizer: Any) -> TimedSteps:
         model = None
         _release_memory(device)  # the next request checks free memory
     counted = [_predict_parts(trial, [step.rows], trial.held_out) for step in steps]
-    passed = counted[0]  # as are all of them, in what belongs to no step
+    passed = counted[0]  # as are all of them in the work that belongs to no step
     return TimedSteps(  # medians, as a machine's speed changes within seconds
         training=median(s.gradients / c["training"] for s, c in zip(steps, counted, strict=True)),
         update=median(s.update / c["update"] for s, c in zip(steps, counted, strict=True)),
@@ -166,7 +166,7 @@ def _choose_trial(cost: ConfigCost) -> _Trial:
         if _estimate_gib(cost, depth) <= free and _fits_host_memory(cost, depth)
     ]
     if not fitting:
-        raise TimingError("There is too little free memory to time steps beside what runs now.")
+        raise TimingError("Too little free memory to time steps while other jobs run.")
     one_row = [_take_first_rows(dealt[0], 1)]
     for depth in fitting:
         trial = _Trial(cost, rates, depth, dealt, held_out)
@@ -437,7 +437,7 @@ class CachedSteps:
                 key: {name: _read(slot) for name, slot in slots.items()} for key, slots in document.items()
             }
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            log.warning("%s can't be read, so that steps are timed anew: %s", self.path, error)
+            log.warning("%s can't be read, so steps are timed again: %s", self.path, error)
             return {}
 
 

@@ -1,1 +1,1 @@
-"""What a config would do before anything is queued: preflight checks, advice, rows as the model sees them."""
+"""Preview of a config before anything is queued: preflight checks, advice, rows as the model sees them."""

@@ -1,7 +1,8 @@
-"""The `advice` ask: what every method of the table would need for the question that a preview answers.
+"""The query `advice`: what each method would cost on the rows of a preview.
 
-The rows are tokenised once (their counts are in the cache that preview and training use); a method that
-can't be used with these settings is in the answer with the reason."""
+The rows are tokenised once (their counts are in the cache that preview and training use). A method that can't
+be used with these settings is listed with the reason.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +18,14 @@ from store.training.methods import METHOD_FIELDS, METHODS, QUANTISATIONS
 from store.training.setting_conflicts import list_conflicts
 from store.training.train_config import TrainConfig
 
-# Fields whose default is the method's. Where a method reads how the base is held, that stays as it was said.
+# Fields whose default depends on the method. Quantization of the base model is not changed for methods that
+# read it.
 METHOD_DEFAULT_FIELDS = {"learning_rate", "weight_decay", *METHOD_FIELDS} - set(QUANTISATIONS)
-MAX_RUNS_SHOWN = 50  # runs whose predictions are held against what they measured
+MAX_RUNS_SHOWN = 50  # runs shown with predicted and measured costs
 
 
 def run(job: WorkerJob) -> Advice:
-    """Answer the document of docs/http.md for {"config", "fingerprint", "split"}."""
+    """Return the document of docs/http.md for {"config", "fingerprint", "split"}."""
     planned = PlannedRun(job)
     costs = planned.costs
     alike = [run for run in costs.all_past if _is_same_rows(run, planned)]
@@ -47,7 +49,7 @@ def run(job: WorkerJob) -> Advice:
 def _build_option(
     planned: PlannedRun, method: str, alike: Sequence[MeasuredRun], power: float | None
 ) -> AdviceOption:
-    """One row of the table; a method that can't be used has its `problem`, and no figures."""
+    """Return one row of the table; a method that can't be used has a `problem` and no figures."""
     option = AdviceOption(
         method=method,
         title=METHODS[method].title,
@@ -88,7 +90,7 @@ def _build_option(
 
 
 def _replace_method(config: TrainConfig, method: str) -> TrainConfig:
-    """The config with another method, and what that method has of its own left to its defaults."""
+    """Return the config with another method, and that method's own settings at their defaults."""
     fields = config.model_dump(exclude_unset=True)
     if method != config.method:
         unread = set(QUANTISATIONS) - set(METHODS[method].fields)
@@ -97,7 +99,7 @@ def _replace_method(config: TrainConfig, method: str) -> TrainConfig:
 
 
 def _is_same_rows(run: MeasuredRun, planned: PlannedRun) -> bool:
-    """A run of the same task with the same model on the same rows, as many of them."""
+    """Whether a past run has the same task, model and data set, and as many training rows, within 1%."""
     rows, train_rows, config = run.train_rows, planned.costs.train_rows, planned.config
     same = (run.model, run.task) == (config.model, config.task)
     same = same and run.data_fingerprint == planned.fingerprint

@@ -1,9 +1,8 @@
-"""What a question about a run that is not there yet rests on: model, tokenizer, rows, and the costs of
-configs.
+"""A planned run as the basis of queries: model, tokenizer, rows, and the costs of configs.
 
-Nothing is loaded but the tokenizer; the files of the weights are looked at once. Token counts come from the
-cache that training uses too; of a data set with more than `WHOLE` rows a sample is counted. The rows are
-those of the config's task, and with them goes the objective with which a step is rehearsed.
+Only the tokenizer is loaded; the weight files are checked once. Token counts come from the cache that
+training uses too; in a data set with more than `WHOLE` rows a sample is counted. Rows and the objective for
+rehearsing a step are those of the config's task.
 """
 
 from __future__ import annotations
@@ -41,20 +40,19 @@ from store.data import dataset_files
 from store.data.config import CostQuery
 from store.training.train_config import TrainConfig
 
-HELD_OUT_ROWS = 500  # of each held-out part, that are counted in a large data set
-LOOK, LAUNCH_LOOK = 5.0, 100.0  # seconds for the values of the weights, before each preview and at the launch
-LABEL_SAMPLE_ROWS = 20  # held-out rows by which answers are taken for labels
+HELD_OUT_ROWS = 500  # rows of each held-out part counted in a large data set
+LOOK, LAUNCH_LOOK = 5.0, 100.0  # seconds for checking weight values, in each preview and at the launch
+LABEL_SAMPLE_ROWS = 20  # held-out rows that decide whether responses are labels
 
 TokeniseAtLimit = Callable[[int], dict[str, training_rows.TokenisedPart]]
 
 
 class PlannedRun:
-    """{"config", "fingerprint", "split"} of an ask, and the rows that it is about.
+    """A query's {"config", "fingerprint", "split"} and its rows.
 
-    split, dealt: how the rows are dealt, and the ids of those of each part; whole: tokens of those that are
-    counted; parts: them, cut at `limit`
-    tokens; classes: of a classification, else None. Raises what makes an answer impossible: no such model, no
-    rows.
+    split: the split's settings; dealt: row ids of each part; whole: tokens of the counted rows; parts: the
+    same, truncated to `limit` tokens; classes: for classification, otherwise None. Raises if the query can't
+    be answered, for example without such a model or without rows.
     """
 
     def __init__(self, job: WorkerJob) -> None:
@@ -95,8 +93,10 @@ class PlannedRun:
         self.costs.probed = self._probed()
 
     def cost(self, config: TrainConfig) -> ConfigCost:
-        """The costs of `config`, resolved for these rows and this model. Raises ConfigError where its method
-        can't be used with it."""
+        """Return the costs of `config`, resolved for these rows and this model.
+
+        Raises: ConfigError if its method can't be used with it.
+        """
         dtype = choose_dtype(config.dtype, self.device)
         rows = len(self.dealt["train"])
         rehearsal = Rehearsal(self.architecture, config.resolved(rows), dtype, self.device.type)
@@ -104,7 +104,7 @@ class PlannedRun:
         return ConfigCost(self.costs, resolved, rehearsal)
 
     def _read_answers(self) -> TokeniseAtLimit:
-        """Rows whose answers are trained, alone or in pairs."""
+        """Read rows whose responses are trained, alone or in pairs."""
         job, whole = self.job, self._counted(self.dealt)
         self.whole: dict[str, TokenRows] = training_rows.tokenise(
             job.home, self.config, self.tokenizer, SplitRows(self.fingerprint, self.kind, whole)
@@ -114,7 +114,7 @@ class PlannedRun:
         }
 
     def _read_classes(self) -> TokeniseAtLimit:
-        """Rows with labels, read of every dealt row, so that counts of classes are those of training."""
+        """Read labeled rows, from all rows of the split, so that class counts are those of training."""
         dealt = SplitRows(self.fingerprint, self.kind, self.dealt)
         rows = load_class_rows(self.job.home, self.config, self.tokenizer, dealt, counted=self._counted)
         self.classes, self.whole, self.dealt = rows, rows.whole, rows.kept
@@ -124,7 +124,7 @@ class PlannedRun:
         return lambda limit: rows.cut(self.tokenizer, limit)
 
     def _general(self) -> TokenRows | None:
-        """General rows as the run would replay them; None without replay."""
+        """Return general rows as the run would replay them; None without replay."""
         rows = len(self.dealt["train"]) + canaries.count_canaries(self.config)
         config, positions = self.config.resolved(len(self.dealt["train"])), self.positions
         if not config.replay_share or config.task != "sft":
@@ -135,7 +135,7 @@ class PlannedRun:
         return replay_rows.estimate_replay(self.job.home, config, self.tokenizer, source, order)
 
     def _probed(self) -> np.ndarray:
-        """Tokens that the data sets which are probes take, each time that they are asked."""
+        """Count the tokens of data sets used as probes, for each time they are measured."""
         sources = self.job.config.get("probes") or []
         if not sources or not self.config.probes or self.classes:
             return np.zeros(2)
@@ -152,7 +152,7 @@ class PlannedRun:
         return TokenObjective()
 
     def _labels(self) -> LabelPrompts | None:
-        """The labels that causal models are asked for after the run, if they are."""
+        """Return the labels that causal models score after the run, if any."""
         if loading.is_encoder(self.architecture):
             return None
         if self.classes:
@@ -167,13 +167,14 @@ class PlannedRun:
             names = answered_labels[0].names if answered_labels else []
         if not 0 < len(names) <= answer_likelihood.MAX_LABELS or self.config.task == "dpo":
             return None
-        # a head is held against the untuned model, a model that answers against itself before
+        # a classifier needs the scores of the untuned model, a generating model those before and after
+        # training
         return LabelPrompts(
             answer_likelihood.count_label_tokens(self.tokenizer, names), 1 if self.classes else 2
         )
 
     def _counted(self, dealt: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The rows whose tokens are counted: all of them, or a sample of a large data set."""
+        """Return the rows whose tokens are counted: all of them, or a sample of a large data set."""
         if dataset_files.open_rows(self.job.home, self.fingerprint).metadata.num_rows <= WHOLE:
             return dict(dealt)
         train = dealt["train"]

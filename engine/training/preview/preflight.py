@@ -1,7 +1,7 @@
-"""What a preview warns of or refuses, from facts alone: level, field, what is wrong, what to do.
+"""Preflight checks of a run, from facts alone: level, field, problem, and suggested fix.
 
-An error refuses the launch; a warning is something that an expert may want, such as a setting outside the
-range that is known to work. Thresholds stand here, named.
+An error refuses the launch. A warning is about something that an expert may want, such as a setting outside
+the range known to work. Thresholds are named constants of this module.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from store.training.methods import METHOD_FIELDS, METHODS
 from store.training.setting_conflicts import list_conflicts
 from store.training.train_config import TrainConfig
 
-# Twice beyond the 16 to 32 rows a step that published recipes for tuning take.
+# A factor of two beyond the 16 to 32 rows per step of published tuning recipes.
 ROWS_PER_STEP = (8, 64)
-# Times the epochs that suit this many rows (3 below 2,000, 2 below 20,000, else 1); the pilot's validation
-# loss turned up between 4 and 8 epochs of a small set.
+# Multiple of the default epochs for this many rows (3 below 2,000, 2 below 20,000, else 1). The pilot's
+# validation loss turned up between 4 and 8 epochs of a small set.
 MANY_EPOCHS = 2.0
 
 
 def find_unusual_settings(config: TrainConfig, train_rows: int) -> list[Problem]:
-    """A warning for every such setting; `config` is resolved."""
+    """Return a warning for every unusual setting; `config` is resolved."""
     return [
         *_check_learning_rate(config),
         *_check_rank(config),
@@ -44,7 +44,7 @@ def find_unusual_settings(config: TrainConfig, train_rows: int) -> list[Problem]
 
 def _check_learning_rate(config: TrainConfig) -> list[Problem]:
     low, high = METHODS[config.method].rates
-    if config.task == "dpo":  # whose loss is steep: a tenth of the rates of instruction tuning
+    if config.task == "dpo":  # steep loss: a tenth of the rates of instruction tuning
         low, high = low / 10, high / 10
     rate = config.learning_rate or 0.0
     if low <= rate <= high:
@@ -85,14 +85,14 @@ def _check_rows_per_step(config: TrainConfig, train_rows: int) -> list[Problem]:
     )
     return [make_problem(
         "warning", "gradient_accumulation_steps",
-        f"A step takes {effective:,} row{'s' * (effective != 1)}, outside the {fewest} to {most} in which"
-        f" tuning is known to work; {effect}.",
-        "Set gradient_accumulation_steps so that a step takes 16 to 32 rows.",
+        f"A step takes {effective:,} row{'s' * (effective != 1)}, outside the usual range of {fewest} to"
+        f" {most}; {effect}.",
+        "Set gradient_accumulation_steps for 16 to 32 rows per step.",
     )]  # fmt: skip
 
 
 def _check_epochs(config: TrainConfig, train_rows: int) -> list[Problem]:
-    """Many passes over few rows are what overfitting is made of."""
+    """Warn of many passes over few rows, which cause overfitting."""
     usual = config.model_copy(update={"num_train_epochs": None}).resolved(train_rows).num_train_epochs
     epochs, limit = config.num_train_epochs or 0.0, MANY_EPOCHS * (usual or 1.0)
     if epochs <= limit or config.max_steps:
@@ -105,18 +105,18 @@ def _check_epochs(config: TrainConfig, train_rows: int) -> list[Problem]:
     )]  # fmt: skip
 
 
-TRUNCATED_SHARE = 0.02  # of the rows; the 99th percentile as limit cuts 1%
-WRONG_SHARE = 0.1  # of the rows that were looked at; single odd rows are left out and counted
+TRUNCATED_SHARE = 0.02  # share of the rows; the 99th percentile as limit truncates 1%
+WRONG_SHARE = 0.1  # share of the checked rows; single odd rows are left out and counted
 FEW_STEPS = 20
 MAX_NAMED = 5  # columns
 FEW_EVALUATION_ROWS = 30  # rows; fewer give an interval too wide to see a small gain
 
-QUANTISED_SLOWDOWN = {"nf4": 1.5, "int8": 1.4}  # times, as measured on a CPU against the same model in bf16
+QUANTISED_SLOWDOWN = {"nf4": 1.5, "int8": 1.4}  # measured on a CPU relative to the same model in bf16
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What is known of a run before it starts; `config` is resolved. Memory in GiB."""
+    """Facts known about a run before it starts; `config` is resolved. Memory in GiB."""
 
     config: TrainConfig
     kind: str
@@ -129,7 +129,7 @@ class RunFacts:
     counted: int
     truncated: int
     lost_tokens: int
-    reasons: dict[str, int]  # rows without a trained token, of those counted
+    reasons: dict[str, int]  # counted rows without a trained token, by reason
     unjudged: bool  # no validation row has a trained token
     checks: MaskCheckCounts | None  # of the trained tokens; None for plain text
     max_length: int
@@ -140,15 +140,15 @@ class RunFacts:
     available: float
     device_total: float
     seen_before: int = 0  # held-out rows that the run to continue from was trained on
-    packed: bool = False  # micro-batches are dealt by tokens, whatever their size in rows
-    keeping_all: tuple[int, float] | None = None  # `prepare.keeping_all`
-    tools_written: bool = False  # there are calls of functions, and the chat template knows nothing of them
-    look: WeightCheck = FULLY_CHECKED  # at the weights' files
-    split_by: SplitMethod = "random"  # how the rows were dealt
+    packed: bool = False  # micro-batches are split by tokens, whatever their size in rows
+    keeping_all: tuple[int, float] | None = None  # from `training_rows.compute_lossless_length`
+    tools_written: bool = False  # rows have function calls that the chat template doesn't support
+    look: WeightCheck = FULLY_CHECKED  # check of the weight files
+    split_by: SplitMethod = "random"  # split method
 
 
 def check_run(facts: RunFacts) -> list[Problem]:
-    """Every problem, errors first."""
+    """Return all problems, errors first."""
     parts = (
         check_weights, _check_rows, _check_lengths, _check_template, _check_mask, _check_preference,
             _check_method, _check_device, _check_evaluation, _check_leaks,
@@ -160,25 +160,25 @@ def check_run(facts: RunFacts) -> list[Problem]:
 
 
 def check_weights(f: RunFacts) -> list[Problem]:
-    """What was not looked at of the weights' files."""
+    """Warn of parts of the weight files that were not checked."""
     problems = []
     if f.look.names:
         problems.append(make_problem(
             "warning", "model",
-            f"Whether the weights are the architecture's could not be looked at: {f.look.names}.",
+            f"The weights could not be compared with the architecture: {f.look.names}.",
             "Look at the first losses of the run.",
         ))  # fmt: skip
     if f.look.done < f.look.of:
         problems.append(make_problem(
             "warning", "model",
-            f"Values of the weights were looked at in {f.look.done / GIB:.1f} of {f.look.of / GIB:.1f} GiB.",
-            "Each preview goes on with it, and the launch looks at more.",
+            f"Values of the weights were checked in {f.look.done / GIB:.1f} of {f.look.of / GIB:.1f} GiB.",
+            "Each preview continues this, and the launch checks more.",
         ))  # fmt: skip
     return problems
 
 
 def _check_rows(f: RunFacts) -> list[Problem]:
-    """Rows that teach nothing."""
+    """Report rows without trained tokens."""
     problems = []
     untrained = sum(f.reasons.values())
     noun = "pairs" if f.config.task == "dpo" else "rows have no token to train on and"
@@ -192,7 +192,7 @@ def _check_rows(f: RunFacts) -> list[Problem]:
         problems.append(make_problem(
             "warning", "dataset",
             f"{untrained:,} of {f.counted:,} {noun} will be left out ({why}).",
-            f"Look at these rows{f', or {keep}' if (keep := _describe_untruncated_cost(f)) else ''}.",
+            f"Check these rows{f', or {keep}' if (keep := _describe_untruncated_cost(f)) else ''}.",
         ))  # fmt: skip
     if f.unjudged:
         problems.append(make_problem(
@@ -222,7 +222,7 @@ def _check_lengths(f: RunFacts) -> list[Problem]:
 
 
 def _check_template(f: RunFacts) -> list[Problem]:
-    """A model without a chat template, or with one that can't hold the rows' calls of functions."""
+    """Warn of a model without a chat template, or with one that doesn't support the rows' function calls."""
     problems = []
     if f.tools_written:
         problems.append(make_problem(
@@ -242,7 +242,7 @@ def _check_template(f: RunFacts) -> list[Problem]:
 
 
 def _describe_untruncated_cost(f: RunFacts) -> str:
-    """What keeping all would cost."""
+    """Describe the cost of truncating no row."""
     if f.keeping_all is None:
         return ""
     length, share = f.keeping_all
@@ -252,33 +252,38 @@ def _describe_untruncated_cost(f: RunFacts) -> str:
 
 
 def check_columns(config: TrainConfig, undecided: Sequence[UndecidedColumn]) -> list[Problem]:
-    """Columns that an older import ignored though they may be marks, answers or labels."""
+    """Report columns ignored by an older import that may contain ratings, responses or labels."""
     if not undecided:
         return []
     named = ", ".join(f"{column.name!r} ({format_some_values(column)})" for column in undecided[:MAX_NAMED])
     overridden = bool(config.gate_override.strip())
-    way_on = "It is launched all the same." if overridden else "Or go on, and say why in gate_override."
+    way_on = (
+        "It is launched all the same." if overridden else "Or continue, and give a reason in gate_override."
+    )
     return [make_problem(
         "warning" if overridden else "error", "gate_override",
         f"The import of these rows ignored {named}, which may be marks, answers or labels.",
-        f"Import the file again, and say there what the columns are or leave them out. {way_on}",
+        f"Import the file again, and map these columns or exclude them. {way_on}",
     )]  # fmt: skip
 
 
 def _check_mask(f: RunFacts) -> list[Problem]:
-    """The gate: the loss must fall on what the config says. `gate_override` opens it, with a reason."""
+    """Check that the loss mask is the one the config asks for; `gate_override`, with a reason, makes it a
+    warning.
+    """
     if f.checks is None:
         return []
     c, n, wrong = f.checks, f.checks.counted, []
     if c.unlocated > WRONG_SHARE * n:
         wrong.append((
-            f"In {c.unlocated:,} of {n:,} rows the chat template does not tell the answer from the prompt.",
+            f"In {c.unlocated:,} of {n:,} rows the chat template does not separate the answer from the"
+            " prompt.",
             "Choose a model whose template renders every turn the same way in any conversation.",
         ))  # fmt: skip
     if f.config.completion_only_loss and c.leaking:
         wrong.append((
-            f"In {c.leaking:,} of {n:,} rows the loss would fall on what the user said, though it is to be"
-            " taken on answers alone.",
+            f"In {c.leaking:,} of {n:,} rows the loss would include user messages, although only answers"
+            " should be trained on.",
             "Choose another model, or switch completion_only_loss off if that is what you want.",
         ))  # fmt: skip
     if c.missed > WRONG_SHARE * n:
@@ -294,12 +299,12 @@ def _check_mask(f: RunFacts) -> list[Problem]:
     level: Literal["error", "warning"] = "warning" if f.config.gate_override.strip() else "error"
     way_on = " It is launched all the same."
     if level == "error":
-        way_on = " Or go on, and say why in gate_override."
+        way_on = " Or continue, and give a reason in gate_override."
     return [make_problem(level, "gate_override", message, fix + way_on) for message, fix in wrong]
 
 
 def _check_preference(f: RunFacts) -> list[Problem]:
-    """Settings of preference tuning that would do nothing."""
+    """Report settings of preference tuning that have no effect."""
     config, problems = f.config, []
     if config.task != "dpo":
         return []
@@ -332,7 +337,7 @@ def _check_method(f: RunFacts) -> list[Problem]:
     if given:
         problems.append(make_problem(
             "warning", "method",
-            f"{METHODS[config.method].title} does not read {', '.join(given)}.",
+            f"{METHODS[config.method].title} does not use {', '.join(given)}.",
             "Empty the fields, or choose a method that does.",
         ))  # fmt: skip
     effective = config.per_device_train_batch_size * config.gradient_accumulation_steps
@@ -383,7 +388,7 @@ def _check_device(f: RunFacts) -> list[Problem]:
 
 
 def _check_leaks(f: RunFacts) -> list[Problem]:
-    """Held-out rows that training repeats, or that an earlier run was trained on."""
+    """Warn of held-out rows that are repeated in training, or that an earlier run was trained on."""
     held = f.rows["validation"] + f.rows["test"]
     leaks = leakage_warnings.find_warnings(f.leaks, held, f.split_by)
     if not f.seen_before:
@@ -401,9 +406,9 @@ def _check_canaries(f: RunFacts) -> list[Problem]:
     count = count_canaries(f.config)
     return [make_problem(
         "warning", "canaries",
-        f"It trains the model on {len(REPEATS) * f.config.canaries:,} made-up secrets, {count:,} rows in all"
-        f" beside the {f.rows['train'] - count:,} of the data set: such a model is for looking at, not for"
-        " use.",
+        f"It trains the model on {len(REPEATS) * f.config.canaries:,} made-up secrets, {count:,} rows in"
+        f" total in addition to the {f.rows['train'] - count:,} of the data set: such a model is for"
+        " analysis, not for use.",
         "Set canaries to 0 for a model that is to be used.",
     )]  # fmt: skip
 
@@ -416,8 +421,7 @@ def _check_evaluation(f: RunFacts) -> list[Problem]:
     if judged == "validation":
         problems.append(make_problem(
             "warning", "test_size",
-            "There are no test rows: the verdict rests on the validation rows, which also choose the best"
-            " step.",
+            "No test rows: the verdict is based on the validation rows, which also select the best step.",
             "Set test_size above 0.",
         ))  # fmt: skip
     if rows < FEW_EVALUATION_ROWS:

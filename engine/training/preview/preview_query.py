@@ -1,8 +1,9 @@
-"""The query `preview`: what a config would do, before anything is trained, and what it warns of in classes.
+"""The query `preview`: what a config would do, before anything is trained, with warnings.
 
-Nothing is loaded but the tokenizer, and where a few steps are to be timed a copy of the model without its
-weights. Token counts come from the cache that training uses too; of a large data set a sample is counted.
-What makes a preview impossible is raised as the error that it is; all else is a warning.
+Only the tokenizer is loaded, and if steps are timed a copy of the model without its weights. Token counts
+come from the cache that training uses too; of a large data set a sample is counted, and `counted_rows` is its
+size. If no preview is possible (no such model, no rows), the error is raised; everything else is in
+`problems`.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ from store.data.config import CostQuery
 from store.training.methods import METHODS
 
 SMALL_CLASS_ROWS = 5  # training rows
-LARGE_CLASS_SHARE = 0.8  # of the training rows that are of one class
-MAX_LISTED = 3  # classes that a message names
+LARGE_CLASS_SHARE = 0.8  # share of the training rows in one class
+MAX_LISTED = 3  # classes named in a message
 
 
 def check_classes(rows: ClassRows) -> list[Problem]:
-    """Every warning."""
+    """Return all warnings about classes."""
     return [
         *_check_unlabelled(rows),
         *_check_unseen_labels(rows),
@@ -89,7 +90,7 @@ def _check_small_classes(rows: ClassRows) -> list[Problem]:
         f"{len(small):,} of {len(counts):,} classes have under {SMALL_CLASS_ROWS} training rows"
         f" ({names}): little can be"
         " learned of them, and less be known.",
-        "Add rows of these classes, or put them together.",
+        "Add rows of these classes, or merge them.",
     )]  # fmt: skip
 
 
@@ -100,8 +101,8 @@ def _check_imbalance(rows: ClassRows) -> list[Problem]:
         return []
     name = rows.labels.names[int(counts.argmax())]
     return [_build_warning(
-        f"{share:.0%} of the training rows are of one class, {name}: who always says so is right as often.",
-        "Read macro F1 beside accuracy, in which every class counts the same.",
+        f"{share:.0%} of the training rows are of one class, {name}: always predicting it is right as often.",
+        "Also use macro F1, in which every class counts the same.",
     )]  # fmt: skip
 
 
@@ -110,18 +111,11 @@ def _format_names(names: list[str]) -> str:
     return ", ".join(names[:MAX_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
-# The `preview` ask: what a config would do, before anything is trained. Nothing is loaded but the tokenizer,
-# and where a few steps are to be timed a copy of the model without its weights.
-#
-# Token counts come from the cache that training uses too. Of a large data set a sample is counted, and
-# `counted_rows` says how many. What makes a preview impossible (no such model, no rows) is raised as the
-# error that it is; all else is in `problems`.
-
 log = logging.getLogger(__name__)
 
 
 def run(job: WorkerJob) -> Preview:
-    """Answer the document of docs/http.md for {"config", "fingerprint", "split", "row"}."""
+    """Return the document of docs/http.md for {"config", "fingerprint", "split", "row"}."""
     planned = PlannedRun(job)
     cost, asked = planned.cost(planned.config), CostQuery.parse(job.config)
     row = render_row(planned.tokenizer, planned.whole["train"], planned.limit, int(job.config.get("row", 0)))
@@ -139,8 +133,10 @@ def run(job: WorkerJob) -> Preview:
 
 
 def _build_document(planned: PlannedRun, cost: ConfigCost, row: RenderedRow, asked: CostQuery) -> Preview:
-    """All but the problems, which are found in it; numbers of the whole set are scaled up from the rows that
-    were counted."""
+    """Build the document without its problems, which are derived from it.
+
+    Numbers of the whole data set are scaled up from the counted rows.
+    """
     costs, counts, limit, train = cost.costs, cost.counts, planned.limit, planned.parts["train"]
     memory_estimate = cost.memory()
     tokens, trained = costs.epoch("train")
@@ -172,9 +168,12 @@ def _build_document(planned: PlannedRun, cost: ConfigCost, row: RenderedRow, ask
 
 
 def _estimate_time(planned: PlannedRun, cost: ConfigCost, asked: CostQuery) -> TimeEstimate:
-    """By steps that were timed, where there are any of use now or they are wanted. On a busy machine it is
-    the time as things are, beside what the run would take alone; what it will be held against is always
-    the latter. A run that trains is no other work: the next one begins after it."""
+    """Estimate the time, from timed steps where usable ones exist or timing was requested.
+
+    On a busy machine it is the time under the current load, with the time of the run alone beside it; the
+    latter is always the one later compared with the measured time. A run in training doesn't count as other
+    work, as the next run starts after it.
+    """
     kept, shares = CachedSteps(cost), planned.other_work.settled_shares()
     busy = shares.busy and not asked.running and not kept.is_being_timed()
     timing: TimingStatus = "waiting" if asked.running else "wanted"
@@ -195,7 +194,7 @@ def _estimate_time(planned: PlannedRun, cost: ConfigCost, asked: CostQuery) -> T
 
 
 def _time_steps(planned: PlannedRun, cost: ConfigCost, kept: CachedSteps, *, busy: bool) -> TimingStatus:
-    """Take them when it is their turn, unless somebody else has meanwhile."""
+    """Time steps while holding the lock, unless another process has done so meanwhile."""
     with kept.take_turn() or nullcontext() as turn:
         cost.timed = kept.find(busy=busy)
         if cost.timed or not turn:
@@ -210,12 +209,12 @@ def _time_steps(planned: PlannedRun, cost: ConfigCost, kept: CachedSteps, *, bus
         try:
             kept.keep(cost.timed)
         except OSError as error:
-            log.warning("What was timed can't be kept: %s", error)
+            log.warning("Timed steps can't be saved: %s", error)
     return "wanted"
 
 
 def _plan_replay(cost: ConfigCost) -> ReplayPlan | None:
-    """The general rows that the whole run trains beside those of the data set; None without."""
+    """Describe the general rows that the whole run replays; None without replay."""
     if (replay := cost.replay) is None:
         return None
     tokens, trained = replay.tokens
@@ -225,7 +224,7 @@ def _plan_replay(cost: ConfigCost) -> ReplayPlan | None:
 
 
 def _collect_facts(planned: PlannedRun, cost: ConfigCost, document: Preview) -> preflight.RunFacts:
-    """What problems are found in. Texts with labels have no answers that could be looked at."""
+    """Collect the facts for the preflight checks. Labeled texts have no responses to check."""
     job, config, device = planned.job, cost.config, planned.device
     answers = planned.kind != "text" and not planned.classes
     parts, earlier = planned.parts, planned.earlier
@@ -264,7 +263,7 @@ def _collect_facts(planned: PlannedRun, cost: ConfigCost, document: Preview) -> 
 
 
 def _has_unsupported_tools(job: WorkerJob, planned: PlannedRun) -> bool:
-    """Whether the first rows call functions of which the template knows nothing."""
+    """Whether the first rows call functions that the template doesn't support."""
     load = training_rows.make_loader(job.home, planned.fingerprint, "chat")
     row_ids = planned.whole["train"].row_ids
     first = row_ids[row_ids >= 0][: tokenized_rows.MAX_CHECKED_ROWS]  # without canaries
@@ -272,8 +271,10 @@ def _has_unsupported_tools(job: WorkerJob, planned: PlannedRun) -> bool:
 
 
 def _check_loss_mask(planned: PlannedRun) -> tokenized_rows.MaskCheckCounts:
-    """The trained tokens of the first training rows, held against what was said in them; of pairs those of
-    the chosen answers, rendered as rows of conversations."""
+    """Compare the trained tokens of the first training rows with their messages.
+
+    For pairs, the chosen responses are checked, rendered as rows of conversations.
+    """
     tokenizer, train = planned.tokenizer, planned.whole["train"]
     some = train.take(np.flatnonzero(train.row_ids >= 0)[: tokenized_rows.MAX_CHECKED_ROWS])
     messages = training_rows.make_loader(planned.job.home, planned.fingerprint, "chat")(some.row_ids)

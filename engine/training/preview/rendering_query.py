@@ -1,7 +1,7 @@
-"""The ask `rendering`: how a model sees the rows of a data set under a chat template, one row and the whole.
+"""The query `rendering`: how a model sees the rows of a data set under a chat template, one row and all.
 
 Body: {"fingerprint", "kind", "model", "chat_template", "completion_only_loss", "max_length" (null: the 99th
-percentile), "row": row_id}. Of a large data set a sample is counted, and `counted` of `of` says so.
+percentile), "row": row_id}. Of a large data set a sample is counted, given as `counted` of `of`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BINS = 40
 
 
 def run(job: WorkerJob) -> Rendering:
-    """Raises NotFoundError where the data set has no such row."""
+    """Return the rendering. Raises NotFoundError if the data set has no such row."""
     asked = RenderingQuery.parse(job.config)
     if asked.model in loading.BUNDLED:
         ensure_bundled_model(asked.model, job.home)
@@ -63,7 +63,7 @@ def run(job: WorkerJob) -> Rendering:
 
 
 def _read_rows(job: WorkerJob, asked: RenderingQuery, tokenizer: Any, total: int, row_id: int) -> TokenRows:
-    """All rows, or a sample of a large data set with the row that is to be shown."""
+    """Read all rows, or a sample of a large data set that includes the row to show."""
     ids = np.arange(total)
     if total > WHOLE:
         drawn = np.random.default_rng(0).choice(total, WHOLE // 4, replace=False)
@@ -82,14 +82,14 @@ def _read_rows(job: WorkerJob, asked: RenderingQuery, tokenizer: Any, total: int
 
 
 def _render_rejected(job: WorkerJob, asked: RenderingQuery, tokenizer: Any, limit: int) -> RowTokens:
-    """The row as it ends with the rejected answer."""
+    """Render the row with the rejected response."""
     ids = np.array([asked.row])
     pair_messages = training_rows.make_rejected_loader(job.home, asked.fingerprint)(ids)
     return build_row_tokens(tokenizer, render(tokenizer, ids, pair_messages), limit, 0)
 
 
 def _summarise_rows(rows: TokenRows, limit: int, total: int, positions: int | None) -> RenderedSet:
-    """The set in numbers: tokens, what is trained, what `limit` cuts."""
+    """Summarise the rows: tokens, trained tokens, and what `limit` truncates."""
     part = training_rows.truncate_rows(rows, limit)
     before, after = rows.trained_counts, part.whole.trained_counts
     shortened = (after < before) & (before > 0)

@@ -21,14 +21,9 @@ from store.data import cleaning as recipes
 from store.data import cleaning_text
 from store.data.schemas import CanonicalRow, Dataset
 
-# The recipe that is being written for one data set: a list of step documents in the session.
-#
-# Any screen may append to it (`add`); the order is the order in which the steps run. A step that is there
-# already is not added twice, and redactions are one step, so that a row is redacted once.
+StepDocument = ConfigDocument  # `step` (the kind) and the options of that kind as entered in its form
 
-StepDocument = ConfigDocument  # `step`, its kind, and the options of that kind as its form says them
-
-# name of a step -> its model
+# step name -> its model
 STEPS: dict[str, type[Config]] = {
     model.model_fields["step"].default: model for model in get_args(get_args(recipes.Step)[0])
 }
@@ -46,29 +41,32 @@ STEP_NAMES = {
     "sample": "Take a sample",
     "label_errors": "Mend label errors",
     "mix": "Mix in another data set",
-    "add_rows": "Add rows of another data set, keep the deal",
+    "add_rows": "Add rows of another data set, keep the split",
     "edit_rows": "Edit rows by hand",
 }
 
 
 def build_session_key(dataset_id: str) -> str:
-    """Where the draft lies in the session."""
+    """Return the session key of the draft."""
     return f"recipe-{dataset_id}"
 
 
 def get_steps(dataset_id: str) -> list[StepDocument]:
-    """The steps of the draft in their order."""
+    """Return the steps of the draft in order."""
     draft: list[StepDocument] = st.session_state.get(build_session_key(dataset_id), [])
     return list(draft)
 
 
 def set_steps(dataset_id: str, documents: Iterable[StepDocument]) -> None:
-    """Make these the steps of the draft."""
+    """Replace the steps of the draft."""
     st.session_state[build_session_key(dataset_id)] = list(documents)
 
 
 def append_steps(dataset_id: str, documents: Iterable[StepDocument]) -> None:
-    """Append steps, each unless the draft has it; kinds to redact join the redaction that is there."""
+    """Append steps that the draft does not contain yet.
+
+    Kinds to redact and row edits are merged into an existing step, so that a row is redacted only once.
+    """
     draft = get_steps(dataset_id)
     for document in documents:
         if _has_step(draft, document):
@@ -86,18 +84,18 @@ def append_steps(dataset_id: str, documents: Iterable[StepDocument]) -> None:
 
 
 def has_steps(dataset_id: str, documents: Iterable[StepDocument]) -> bool:
-    """Whether the draft has all of these steps."""
+    """Whether the draft contains all of these steps."""
     draft = get_steps(dataset_id)
     return all(_has_step(draft, document) for document in documents)
 
 
 def remove_step(dataset_id: str, index: int) -> None:
-    """Take one step out."""
+    """Remove one step."""
     set_steps(dataset_id, [step for i, step in enumerate(get_steps(dataset_id)) if i != index])
 
 
 def move_step(dataset_id: str, index: int, by: int) -> None:
-    """Move one step up (-1) or down (1); at the ends it stays."""
+    """Move one step up (-1) or down (1); the first and last steps stay in place."""
     draft = get_steps(dataset_id)
     to = min(max(index + by, 0), len(draft) - 1)
     draft.insert(to, draft.pop(index))
@@ -105,14 +103,14 @@ def move_step(dataset_id: str, index: int, by: int) -> None:
 
 
 def replace_step(dataset_id: str, index: int, document: StepDocument) -> None:
-    """Put another document in the place of one step."""
+    """Replace one step by another document."""
     draft = get_steps(dataset_id)
     draft[index] = document
     set_steps(dataset_id, draft)
 
 
 def validate_steps(documents: list[StepDocument]) -> tuple[list[StepDocument], str]:
-    """The steps as a recipe that runs would say them, in full, or none and what is wrong."""
+    """Validate the steps; return them with all options filled in, or an empty list and the error message."""
     try:
         parsed = recipes.Recipe.parse({"steps": documents})
     except ConfigError as error:
@@ -121,7 +119,7 @@ def validate_steps(documents: list[StepDocument]) -> tuple[list[StepDocument], s
 
 
 def describe_step(document: StepDocument) -> str:
-    """A step in plain words; its name where its options are not valid yet."""
+    """Describe a step in plain words; return its name if its options are not valid yet."""
     try:
         (step,) = recipes.Recipe.parse({"steps": [document]}).steps
     except ConfigError:
@@ -130,7 +128,7 @@ def describe_step(document: StepDocument) -> str:
 
 
 def format_step_name(step: str) -> str:
-    """What a kind of step is called; a word of another kind without its underscores."""
+    """Return the title of a kind of step; any other name is written without underscores."""
     return STEP_NAMES.get(step) or step.replace("_", " ").capitalize()
 
 
@@ -142,7 +140,7 @@ def _has_step(draft: list[StepDocument], document: StepDocument) -> bool:
 
 
 def _fill_defaults(document: StepDocument) -> StepDocument:
-    """With the defaults filled in, so that two ways of saying a step are one."""
+    """Fill in the defaults, so that equivalent steps compare equal."""
     full_steps, _ = validate_steps([document])
     return full_steps[0] if full_steps else document
 
@@ -152,7 +150,7 @@ def _can_merge(step: StepDocument, document: StepDocument) -> bool:
 
 
 class RowEdit(TypedDict):
-    """What the recipe changes of a row by hand."""
+    """A manual edit of a row in the recipe."""
 
     row_id: int
     messages: NotRequired[list[Message]]
@@ -161,7 +159,7 @@ class RowEdit(TypedDict):
 
 
 def show_row_editor(dataset: Dataset) -> None:
-    """Folded away until somebody wants to edit a row."""
+    """Draw a collapsed editor for any row."""
     with st.expander(
         "Edit one row by hand", icon=":material/edit_note:", on_change="rerun", key="clean-edit"
     ) as box:
@@ -169,7 +167,7 @@ def show_row_editor(dataset: Dataset) -> None:
             return
         last = dataset.row_count - 1
         if last < 0:
-            st.caption("There is no row to edit.")
+            st.caption("No row to edit.")
             return
         row_id = st.number_input(f"Row (0 to {last:,})", 0, last, 0, key=f"edit-row-{dataset.dataset_id}")
         with show_errors():
@@ -177,7 +175,7 @@ def show_row_editor(dataset: Dataset) -> None:
 
 
 def show_row_edit(dataset_id: str, row_id: int) -> None:
-    """The same beside a row that is open: the edit joins the recipe of the data set."""
+    """Draw the editor beside an open row; the edit is added to the data set's recipe."""
     with st.expander("Edit this row", icon=":material/edit_note:", on_change="rerun", key="row-edit") as box:
         if not box.open:
             return
@@ -190,7 +188,7 @@ def show_row_edit(dataset_id: str, row_id: int) -> None:
             on_click=open_tab,
             args=(dataset_id, CLEAN_TAB),
         ):
-            st.rerun()  # the rows are drawn alone, and the tabs are around them
+            st.rerun()  # the rows are a fragment, and the tabs are outside it
 
 
 def _draw_editor(dataset_id: str, row_id: int) -> None:
@@ -220,7 +218,7 @@ def _draw_editor(dataset_id: str, row_id: int) -> None:
         return
     edit = build_row_edit(row, messages, text, label)
     if len(edit) == 1:
-        st.caption("This is how the row stands in the data: there is nothing to change.")
+        st.caption("The row already has these values: nothing to change.")
         return
     steps, wrong = validate_steps([{"step": "edit_rows", "edits": [edit]}])
     if wrong:
@@ -238,7 +236,7 @@ def _draw_text_area(title: str, content: str, index: int) -> str:
 def build_row_edit(
     row: CanonicalRow, messages: list[Message], text: str | None, label: str | None
 ) -> RowEdit:
-    """The edit of a row: what differs from the row as it is, and its number."""
+    """Build the edit of a row: its number and the fields that differ from the present row."""
     edit: RowEdit = {"row_id": row["row_id"]}
     was = [{"role": turn["role"], "content": turn["content"]} for turn in row["messages"] or []]
     if messages and messages != was:
@@ -251,7 +249,7 @@ def build_row_edit(
 
 
 def _find_row_edit(dataset_id: str, row_id: int) -> RowEdit | None:
-    """What the recipe says of this row so far."""
+    """Return the recipe's present edit of this row, or None."""
     edits: list[RowEdit] = [
         edit
         for step in get_steps(dataset_id)

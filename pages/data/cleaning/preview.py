@@ -23,17 +23,17 @@ CHANGES: tuple[Literal["dropped", "changed", "added"], ...] = ("dropped", "chang
 
 
 def count_rows_before(fates: FateCounts) -> int:
-    """Rows of the version that the recipe was run on."""
+    """Number of rows of the version that the recipe was applied to."""
     return fates.kept + fates.changed + fates.dropped
 
 
 def count_rows_after(fates: FateCounts) -> int:
-    """Rows of the version that the recipe makes."""
+    """Number of rows of the version that the recipe creates."""
     return fates.kept + fates.changed + fates.added
 
 
 def format_changes(counts: FateCounts | StepCounts) -> list[str]:
-    """ "523 dropped", "10 changed", each that is not 0."""
+    """Format the counts that are not 0 as "523 dropped", "10 changed"."""
     return [f"{n:,} {change}" for change in CHANGES if (n := getattr(counts, change))]
 
 
@@ -43,32 +43,34 @@ FATE_TITLES: dict[Fate, tuple[str, str]] = {
     "added": (":blue-badge[:material/add: Added]", "Added"),
     "kept": (":green-badge[:material/check: Kept]", "Kept"),
 }
-PAGE = 6  # examples at a time
+PAGE = 6  # examples per page
 
 
 def format_preview_summary(answer: CleanPreview) -> str:
-    """ "2,211 rows become 1,688: 523 dropped, 0 changed, 0 added."; of a part of the rows nothing that could
-    be taken for a promise."""
+    """Format as "2,211 rows become 1,688: 523 dropped, 0 changed, 0 added."
+
+    If only part of the rows was tried, no total is given that could be mistaken for a prediction.
+    """
     fates = answer.fates
     before = count_rows_before(fates)
-    did = ", ".join(format_changes(fates)) or "all kept as they are"
+    did = ", ".join(format_changes(fates)) or "all kept unchanged"
     if not (scope := answer.of):
         return f"{plural(before, 'row')} become {count_rows_after(fates):,}: {did}."
     return f"How many of {scope.total:,} rows stay isn't known yet. Of the first {before:,}: {did}."
 
 
 def describe_sample_limits(answer: CleanPreview) -> str:
-    """Why a part of the rows doesn't tell of all; "" where all were counted."""
+    """Explain why the result on part of the rows does not apply to all; "" if all rows were counted."""
     if not answer.of:
         return ""
     if not (unknown := answer.unknown):
         return "The other rows may be different."
     names = "; ".join(f"step {step['step'] + 1} ({step['title']})" for step in unknown)
-    return f"It looks across rows, and does more the more rows there are: {names}."
+    return f"Steps that compare rows with each other change more with more rows: {names}."
 
 
 def describe_preview_and_result(answer: CleanPreview, fates: Fates) -> str:
-    """What the preview said and what came of it, in one sentence."""
+    """Describe the preview and the actual result in one sentence."""
     made, total = count_rows_after(fates), count_rows_before(fates)
     previewed = count_rows_after(answer.fates)
     now = f"{made:,} rows came of {total:,}"
@@ -81,7 +83,7 @@ def describe_preview_and_result(answer: CleanPreview, fates: Fates) -> str:
 
 
 def show_preview(dataset: Dataset, answer: CleanPreview) -> None:
-    """Counts, steps and examples of one answer of the ask."""
+    """Draw the counts, steps and examples of a preview."""
     st.subheader("Recipe preview", anchor=False)
     for problem in answer.problems:
         st.warning(
@@ -106,7 +108,7 @@ def show_preview(dataset: Dataset, answer: CleanPreview) -> None:
 
 
 def show_steps(steps: list[StepCounts]) -> None:
-    """Each step in a line: what it does to the rows, and how many go on."""
+    """Draw one line per step: its effect on the rows, and how many remain."""
     lines = []
     for index, step in enumerate(steps, 1):
         did = [f"**{change}**" for change in format_changes(step)]
@@ -141,7 +143,7 @@ def _show_examples(dataset_id: str, examples: list[FateExample]) -> None:
 def show_example(
     example: FateExample, titles: tuple[str, str] = ("Before", "After"), badges: dict[str, str] | None = None
 ) -> None:
-    """One row with what became of it. `badges`: other words for fates."""
+    """Draw one row before and after. `badges`: replaces the badges of fates."""
     row_id = example.row_id
     where = f"Row {row_id:,}" if row_id is not None else "New row"
     with st.container(border=True, gap="xsmall"):
@@ -156,7 +158,7 @@ def show_example(
 
 
 def suggest_version_name(dataset: Dataset, names: list[str]) -> str:
-    """What the engine would call the next version: "Sums v2", or the first number that is free."""
+    """Return the name the engine would give to the next version: "Sums v2", or the first free number."""
     stem, _, number = dataset.name.rpartition(" v")
     stem, count = (stem, int(number)) if stem and number.isdigit() else (dataset.name, 1)
     while True:
@@ -167,7 +169,9 @@ def suggest_version_name(dataset: Dataset, names: list[str]) -> str:
 
 
 def show_apply(dataset: Dataset, steps: list[StepDocument], answer: CleanPreview | None) -> None:
-    """What the recipe would do and the button that does it; `answer` is the preview, None while unknown."""
+    """Draw the summary of the recipe's effect and the button that applies it; `answer`: preview, None if
+    unknown.
+    """
     dataset_id = dataset.dataset_id
     name = suggest_version_name(dataset, [row.name for row in cached_queries.list_datasets()])
     whole = answer is not None and not answer.of
@@ -188,7 +192,7 @@ def show_apply(dataset: Dataset, steps: list[StepDocument], answer: CleanPreview
             st.button(
                 "Count on all rows",
                 icon=":material/calculate:",
-                help="Runs the recipe without keeping anything; takes as long as the cleaning itself",
+                help="Runs the recipe without saving the result; takes as long as the cleaning itself",
                 key="clean-whole",
                 on_click=st.session_state.update,
                 args=({whole_key(dataset_id): steps},),
@@ -208,7 +212,7 @@ def show_apply(dataset: Dataset, steps: list[StepDocument], answer: CleanPreview
 
 
 def show_job(dataset: Dataset, job_id: str) -> None:
-    """Progress of the cleaning that was started here, then the new version."""
+    """Draw the progress of the cleaning job started here, then the new version."""
     try:
         job = cached_queries.read_job(job_id)
     except NotFoundError:
@@ -226,7 +230,7 @@ def show_job(dataset: Dataset, job_id: str) -> None:
 def _show_created_version(dataset: Dataset, job: Job) -> None:
     new_id = f"data-{job.job_id.removeprefix('job-')}"
     name = str(job.config.get("name") or "The new version")
-    fates = parse_document(CleanResult, job.result)["fates"]  # of a finished job of this kind
+    fates = parse_document(CleanResult, job.result)["fates"]  # result of a finished cleaning job
     st.success(f"{escape_markdown(name)} is made.", icon=":material/check_circle:")
     old = f"of {count_rows_before(fates):,} old rows"
     counts = [
@@ -268,21 +272,21 @@ def _show_failure(dataset: Dataset, job: Job) -> None:
 
 
 def _reset_recipe(dataset_id: str) -> None:
-    """The recipe did its work: begin a new one."""
+    """Clear the job and the draft recipe after the new version has been created."""
     st.session_state.pop(job_key(dataset_id), None)
     draft.set_steps(dataset_id, [])
 
 
 def whole_key(dataset_id: str) -> str:
-    """Where the session keeps the steps that are to be counted on all rows."""
+    """Session key of the steps to be counted on all rows."""
     return f"clean-whole-{dataset_id}"
 
 
 def _preview_key(dataset_id: str) -> str:
-    """Where the session keeps what the preview said of the version that is being made."""
+    """Session key of the preview of the version being created."""
     return f"clean-said-{dataset_id}"
 
 
 def job_key(dataset_id: str) -> str:
-    """Where the session keeps the job that makes a version of this data set."""
+    """Session key of the job that creates a version of this data set."""
     return f"clean-job-{dataset_id}"

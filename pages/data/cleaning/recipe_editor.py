@@ -30,11 +30,11 @@ class ConditionFields(TypedDict, total=False):
 
     column: str
     op: str
-    value: Any  # by the operator: a text, a number, true or false, a list
+    value: Any  # depends on the operator: text, number, boolean or list
 
 
 class FilterFields(TypedDict, total=False):
-    """A filter (`store.data.filters.Filter`); parts that are not used are missing."""
+    """A filter (`store.data.filters.Filter`); unused parts are missing."""
 
     search: str
     regex: str
@@ -44,7 +44,10 @@ class FilterFields(TypedDict, total=False):
 
 
 def draw_filter_fields(document: FilterFields, key: str, columns: Sequence[str]) -> FilterFields:
-    """Draw the fields, filled from `document`, with room for one more condition; what they say now."""
+    """Draw the fields of a filter and return their values.
+
+    The fields are filled from `document`, with room for one more condition.
+    """
     fields: FilterFields = {
         "search": st.text_input("Contains the words", document.get("search", ""), key=f"{key}-search"),
         "regex": st.text_input("Matches the pattern (RE2)", document.get("regex", ""), key=f"{key}-regex"),
@@ -62,11 +65,11 @@ def draw_filter_fields(document: FilterFields, key: str, columns: Sequence[str])
         st.caption(f"And one of {len(chosen):,} rows that were selected.")
         fields["row_ids"] = chosen
     used = {name: value for name, value in fields.items() if value or name == "row_ids"}
-    return cast(FilterFields, used)  # the same without what is empty
+    return cast(FilterFields, used)  # without empty parts
 
 
 def _draw_condition(initial: ConditionFields, key: str, columns: Sequence[str]) -> ConditionFields | None:
-    """One condition; none where its column is empty."""
+    """Draw one condition; None if its column is empty."""
     chosen = initial.get("column")
     options = list(columns) if chosen in columns or not chosen else [chosen, *columns]
     column = st.selectbox(
@@ -98,7 +101,7 @@ def _format_value(condition: ConditionFields) -> str:
 
 
 def _parse_value(text: str) -> Any:
-    """A number, true, false or a list where it is written as one; no text is no value; else the text."""
+    """Parse a number, true, false or a list from JSON; other text is returned as it is, no text as None."""
     if not text.strip():
         return None
     try:
@@ -107,10 +110,8 @@ def _parse_value(text: str) -> Any:
         return text
 
 
-# The options of a recipe step as a small form, drawn from the fields of the step's own model.
-#
-# What the form says is a document that may be wrong; the step's model judges it, and its error is shown in
-# the form. Fields are labelled in plain words, with the field's description as help.
+# The entered document may be invalid; the step's model validates it, and the error is shown in the form.
+# Fields have plain labels, with the field's description as help.
 
 LABELS = {
     "unicode": "Unicode form",
@@ -118,27 +119,27 @@ LABELS = {
     "html": "Remove HTML",
     "boilerplate": "Remove boilerplate",
     "kind": "Which duplicates",
-    "keep": "Keep which one",
+    "keep": "Row to keep",
     "kinds": "What to redact",
     "most": "At most",
     "by": "Chosen",
     "dataset": "Rows of",
     "parts": "Which of its parts",
-    "run": "Keep the deal of the run",
+    "run": "Keep the split of the run",
     "share": "Share of the whole (0 to 1)",
     "where": "Rows",
     "threshold": "Similarity for near duplicates (0.5 to 1)",
     "columns": "Columns, one a line (role: column)",
 }
-MAX_INTEGER = 2**53 - 1  # the largest whole number that a browser keeps exactly
+MAX_INTEGER = 2**53 - 1  # largest integer that a browser represents exactly
 
 
 def draw_step_fields(
     step: str, document: StepDocument, key: str, columns: Sequence[str], dataset: Dataset
 ) -> StepDocument:
-    """Draw every option of a step, filled from `document`; what the widgets say now.
+    """Draw every option of a step, filled from `document`, and return the entered values.
 
-    columns: those that a filter may name. dataset: the version that the recipe starts from.
+    columns: the columns a filter may use. dataset: the version that the recipe starts from.
     """
     step_document: StepDocument = {"step": step}
     for name, described in draft.STEPS[step].model_fields.items():
@@ -185,7 +186,7 @@ def _draw_field(
 
 
 def _strip_optional(annotation: Any) -> Any:
-    """The type without None."""
+    """Return the type without None."""
     if get_origin(annotation) in (Union, types.UnionType):
         return next(part for part in get_args(annotation) if part is not type(None))
     return annotation
@@ -196,7 +197,7 @@ def _format_option(option: str) -> str:
 
 
 def _draw_number(label: str, kind: type, value: Any, key: str, help_text: str | None) -> int | float | None:
-    """An empty field is left to the step's default."""
+    """Draw a number input; an empty field means the step's default."""
     if kind is int:
         start = None if value is None else int(value)
         return st.number_input(
@@ -227,19 +228,19 @@ def _parse_pairs(text: str) -> dict[str, str]:
 
 
 def _draw_row_edits(edits: list[RowEdit], key: str) -> list[RowEdit]:
-    """Rows edited by hand: each can be taken out; to change one, edit the row again."""
-    st.caption("Edit the row again to change what it says.")
+    """Draw the rows edited by hand, each of which can be removed; to change an edit, edit the row again."""
+    st.caption("Edit the row again to change its text.")
     options = [edit["row_id"] for edit in edits]
     kept = st.multiselect("Edited rows", options, options, key=f"{key}-edits", format_func="Row {:,}".format)
     return [edit for edit in edits if edit["row_id"] in kept]
 
 
-NEW = -1  # the place of a step that is not in the recipe yet
+NEW = -1  # index of a step that is not in the recipe yet
 EDIT_ROWS_STEP = "edit_rows"
 
 
 def show_recipe(dataset: Dataset, columns: list[str]) -> None:
-    """The ordered list, the form of the step that is open, and "Add a step"."""
+    """Draw the list of steps, the form of the open step, and "Add a step"."""
     dataset_id = dataset.dataset_id
     steps = draft.get_steps(dataset_id)
     st.subheader("Recipe", anchor="recipe")
@@ -333,7 +334,7 @@ def _draw_step_form(dataset: Dataset, index: int, step: StepDocument, columns: l
 
 
 def _add_step(dataset_id: str) -> None:
-    """Callback of the list: a step that needs nothing more is added, of any other the form is opened."""
+    """Callback of the select box: add a step without options, open the form of any other step."""
     name = st.session_state[_add_key(dataset_id)]
     st.session_state[_add_key(dataset_id)] = None
     if name is None:

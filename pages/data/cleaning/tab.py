@@ -45,7 +45,7 @@ from store.data.signals import GROUPS, SIGNALS
 
 
 def show_saved_recipes(dataset: Dataset) -> None:
-    """Save, load and YAML, folded away until they are wanted."""
+    """Draw a collapsed panel to save and load recipes and to show or paste their YAML."""
     with st.expander(
         "Save, load, YAML", icon=":material/bookmark:", on_change="rerun", key="clean-saved"
     ) as box:
@@ -120,7 +120,7 @@ def _draw_yaml(dataset_id: str) -> None:
         st.code(to_yaml({"steps": steps}), "yaml", height=200)
     with st.form(f"recipe-yaml-{dataset_id}", border=False, clear_on_submit=False):
         pasted = st.text_area("Paste a recipe", height=100, placeholder="steps:\n- step: fix_encoding")
-        pressed = st.form_submit_button("Use what was pasted", icon=":material/content_paste:")
+        pressed = st.form_submit_button("Use pasted text", icon=":material/content_paste:")
     if not pressed:
         return
     try:
@@ -132,17 +132,16 @@ def _draw_yaml(dataset_id: str) -> None:
     st.rerun()
 
 
-# The rows that a finding means, in a dialog: one by one, or the rows of a group side by side.
-#
-# Within a group every row is held against the first, with the words marked in which they differ: whoever
-# looks at near duplicates wants to see how near they are.
-
 PAGE = 20
-MAX_TEXT_CHARACTERS = 800  # characters of a turn; what is left off is said
+MAX_TEXT_CHARACTERS = 800  # characters per turn; an omission is stated
 
 
 def show_finding_rows(dataset: Dataset, finding: Finding) -> None:
-    """Open the dialog over the page."""
+    """Open a dialog with the rows of a finding: one by one, or the rows of a group side by side.
+
+    Every row of a group is compared with the first, differing words marked, which shows how near the near
+    duplicates are.
+    """
     column = finding.column
     together = column if SIGNALS[column].type == "group" else "prompt_group" if column == "conflict" else ""
 
@@ -161,7 +160,7 @@ def _draw_rows(dataset: Dataset, finding: Finding, together: str) -> None:
         dataset.dataset_id, where, together, finding.column, PAGE, offset
     )
     if not rows:
-        st.caption("No row is meant any more: the rows were measured anew.")
+        st.caption("No row matches any more: the rows have been measured again.")
         return
     note = ", group by group; the words that differ from the first are marked" if together else ""
     st.caption(f"{offset + 1:,} to {offset + len(rows):,} of {plural(total, 'row')}{note}.")
@@ -187,7 +186,7 @@ def _draw_group(dataset: Dataset, rows: list[RowWithValue]) -> None:
     first = rows[0]
     with st.container(border=True, gap="small"):
         if len(rows) == 1:
-            st.caption(f"Row {first['row_id']:,}; the rest of its group is on the page before or after.")
+            st.caption(f"Row {first['row_id']:,}; the rest of its group is on the previous or next page.")
             st.html(text_display.render_pair(None, first, ("", f"Row {first['row_id']:,}")))
         for other in rows[1:]:
             titles = (f"Row {first['row_id']:,}", f"Row {other['row_id']:,}")
@@ -209,7 +208,7 @@ def _draw_single_row(dataset: Dataset, row: RowWithValue, finding: Finding) -> N
 
 
 def _draw_edit_button(dataset: Dataset, row_id: int) -> None:
-    """Opens the row where it can be edited."""
+    """Draw a button that opens the row for editing."""
     pressed = st.button(
         f"Edit row {row_id:,}",
         icon=":material/edit_note:",
@@ -237,7 +236,7 @@ BADGES = {
 
 
 def show_findings(dataset: Dataset) -> None:
-    """What is wrong, the most serious first; else what was checked, and what was not measured yet."""
+    """Draw the findings, the most serious first, then the signals that were checked or not measured yet."""
     measured = dataset_queries.read_signals(dataset.fingerprint)
     working = dataset_queries.list_measurement_jobs(dataset.dataset_id)
     dataset_findings = find_findings(dataset.row_count, measured, GROUPS)
@@ -246,15 +245,15 @@ def show_findings(dataset: Dataset) -> None:
     if working:
         show_measurement_progress(dataset.dataset_id, len(working))
     elif not measured:
-        st.markdown("Nothing was measured yet: measure now, and see what is wrong with these rows.")
+        st.markdown("Not measured yet. Measure to find problems in these rows.")
         if st.button("Measure now", type="primary", icon=":material/speed:", key="clean-measure"):
             _measure(dataset.dataset_id, [g.name for g in GROUPS.values() if g.automatic])
     for finding in dataset_findings:
         _draw_finding(dataset, finding)
     if measured and not dataset_findings:
         st.success(
-            f"Nothing lies outside its healthy band. {plural(len(state.signals), 'signal')} checked"
-            f" on {plural(dataset.row_count, 'row')}.",
+            f"All signals are within their healthy range. {plural(len(state.signals), 'signal')} checked on"
+            f" {plural(dataset.row_count, 'row')}.",
             icon=":material/check_circle:",
         )
     if measured:
@@ -289,7 +288,7 @@ def _draw_finding(dataset: Dataset, finding: Finding) -> None:
 
 
 def _add_steps(dataset_id: str, steps: tuple[StepDocument, ...]) -> None:
-    """Callback of a fix; what it did is said, since the recipe may be out of sight on a phone."""
+    """Callback of a fix; a toast confirms it, because on a phone the recipe may be out of view."""
     draft.append_steps(dataset_id, steps)
     count = plural(len(draft.get_steps(dataset_id)), "step")
     st.toast(f"Added. The recipe has {count}.", icon=":material/check:")
@@ -322,12 +321,7 @@ def _measure(dataset_id: str, groups: list[str]) -> None:
         st.rerun()
 
 
-# The tab "Clean": what is wrong on the left, the recipe on the right, what it would do above and below.
-#
-# A finding's button puts its fix into the recipe; the preview follows every change; one button makes the new
-# version. The old version is never touched.
-
-# On a phone the findings are several screens long: what to do next stays in sight above them.
+# On a phone the findings are several screens long; the summary and its button stay visible above them.
 STICKY_STYLE = """
 <style>
 @media (max-width: 640px) {
@@ -340,19 +334,23 @@ STICKY_STYLE = """
 
 
 def show_clean(dataset: Dataset) -> None:
-    """Findings, recipe, preview and the new version of one data set."""
+    """Draw findings, recipe and preview, and create the new version of one data set.
+
+    The button of a finding adds its fix to the recipe, the preview follows every change, and one button
+    creates the new version. The old version never changes.
+    """
     dataset_id = dataset.dataset_id
     job_id = st.session_state.get(job_key(dataset_id))
     if job_id:
         with show_errors():
             show_job(dataset, job_id)
         return
-    if not require_member("clean this data set by a recipe; what is wrong with it stands below"):
+    if not require_member("clean this data set with a recipe; its findings are below"):
         with show_errors():
             show_findings(dataset)
         return
     drafted = draft.get_steps(dataset_id)
-    # Over both columns, so that on a phone the next step does not lie under every finding.
+    # Above both columns, so that on a phone it is not below all findings.
     make = st.container(border=True, key="clean-next") if drafted else None
     st.html(STICKY_STYLE)
     left, right = st.columns([3, 2], gap="large")
@@ -373,7 +371,7 @@ def show_clean(dataset: Dataset) -> None:
 
 
 def _draw_preview_and_apply(dataset: Dataset, steps: list[StepDocument], make: DeltaGenerator) -> None:
-    """The preview, and the button with its summary in `make`; no button where the recipe can't be run."""
+    """Draw the preview, and the button with its summary in `make`; no button if the recipe is invalid."""
     slot = make.empty()
     with slot.container(), st.spinner("Trying the recipe on the rows …", show_time=True):
         answer: CleanPreview | None
@@ -396,7 +394,7 @@ def _draw_preview_and_apply(dataset: Dataset, steps: list[StepDocument], make: D
 
 
 def list_filter_columns(dataset: Dataset) -> list[str]:
-    """Columns that a filter may name: those of every data set, what was measured, and those of the file."""
+    """Columns that a filter may use: those of every data set, measured signals, and columns of the file."""
     measured = dataset_queries.read_signals(dataset.fingerprint)
     current = [name for name, row in measured.items() if not row.outdated]
     signals = [signal.column for name in current for signal in GROUPS[name].signals]

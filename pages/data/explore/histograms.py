@@ -23,16 +23,16 @@ from store.data.filters import Condition, Filter
 from store.data.histogram import Bar, Histogram
 from store.data.signals import GROUPS, Signal
 
-SHOWN = 8  # values of a category in a small chart
-ROW = 20  # pixels of a value
-NAMED = 17  # characters of a value's name: two charts stand side by side on a phone
-MIN_BAR_WIDTH = 30  # pixels that are left to the bars beside long names
+SHOWN = 8  # values shown per category
+ROW = 20  # pixels per value
+NAMED = 17  # characters of a value's name, because a phone shows two charts side by side
+MIN_BAR_WIDTH = 30  # pixels left for the bars beside long names
 HEIGHT = 170
 NAMES = {True: "yes", False: "no", "": "(empty)"}
 
 
 def plot_histogram(histogram: Histogram, chosen: frozenset[int] = frozenset()) -> go.Figure:
-    """`chosen`: places of the bars that the filter names."""
+    """Plot a histogram. `chosen`: indices of the bars selected by the filter."""
     bars = histogram.bars if histogram.ordered else histogram.bars[:SHOWN]
     figure = go.Figure()
     edge = [TRAIN if i in chosen else "rgba(0,0,0,0)" for i in range(len(bars))]
@@ -95,12 +95,12 @@ def _add_bars(
 
 
 def _build_ticks(bars: tuple[Bar, ...]) -> dict[str, object]:
-    """About four edges, written under the bars' left sides."""
+    """Build about four ticks, at the left edges of bars."""
     edges = [bar.low for bar in bars] + ([bars[-1].high] if bars else [])
     step = max(1, -(-len(edges) // 5))
     width = edges[1] - edges[0] if len(edges) > 1 else 1.0
     even = len(edges) > 2 and abs(edges[-1] - edges[-2] - width) < 1e-9 * max(1.0, abs(edges[-1]))
-    begin = -round(edges[0] / width) % step if even else 0  # so that they are written at round numbers
+    begin = -round(edges[0] / width) % step if even else 0  # puts the ticks at round numbers
     labelled = list(range(begin, len(edges), step))
     return {
         "tickvals": [place - 0.5 for place in labelled],
@@ -109,7 +109,7 @@ def _build_ticks(bars: tuple[Bar, ...]) -> dict[str, object]:
 
 
 def format_edge(value: float) -> str:
-    """An edge of a bar: "1,500", "0.25"."""
+    """Format the edge of a bar: "1,500", "0.25"."""
     return format_count(value) if float(value).is_integer() else f"{value:g}"
 
 
@@ -130,7 +130,7 @@ def _format_bar_count(bar: Bar) -> str:
 
 
 def describe_omitted_values(histogram: Histogram) -> str:
-    """What the chart does not show, in words; empty where it shows everything."""
+    """Describe what the chart does not show; "" if it shows everything."""
     parts = []
     if not histogram.ordered:
         hidden = histogram.bars[SHOWN:]
@@ -145,7 +145,7 @@ def describe_omitted_values(histogram: Histogram) -> str:
     return ", ".join(parts)
 
 
-FIRST = 4  # charts that are shown unasked
+FIRST = 4  # charts shown by default
 PREFERRED_COLUMNS = (
     "label",
     "language",
@@ -159,7 +159,7 @@ CONFIG = {"displayModeBar": False, "displaylogo": False, "scrollZoom": False, "d
 
 
 def show_histograms(rows: DatasetTable, where: Filter) -> None:
-    """The chosen histograms side by side."""
+    """Draw the chosen histograms side by side."""
     dataset_id = rows.dataset.dataset_id
     names = choose_histogram_columns(rows, where)
     if not names:
@@ -177,8 +177,10 @@ def show_histograms(rows: DatasetTable, where: Filter) -> None:
 
 
 def choose_histogram_columns(rows: DatasetTable, where: Filter) -> list[str]:
-    """The columns whose histograms are shown: those asked for, else the most telling ones; those of the
-    filter are always among them, so that a click can be undone where it was made."""
+    """Return the columns whose histograms are shown: the chosen ones, or else the most informative ones.
+
+    Columns of the filter are always included, so that a click can be undone on the same chart.
+    """
     key = f"strip-columns-{rows.dataset.dataset_id}"
     asked = [name for name in st.session_state.get(key, []) if name in rows.columns]
     filtered = [
@@ -192,14 +194,14 @@ def choose_histogram_columns(rows: DatasetTable, where: Filter) -> list[str]:
 
 
 def find_informative_columns(rows: DatasetTable) -> list[str]:
-    """The few columns that say most: what lies outside its band first, then what people ask for."""
+    """Return the most informative columns: preferred columns, and those outside their healthy range."""
     outside = [
         signal.column
         for name, measured in rows.measured.items()
         for signal in GROUPS[name].signals
         if signal.healthy and signal.type != "group" and _is_outside_band(signal, measured.figures)
     ]
-    same = {"answer_characters"} if rows.dataset.kind == "text" else set()  # a text has no answer apart
+    same = {"answer_characters"} if rows.dataset.kind == "text" else set()  # plain text has no answer
     liked = [
         name
         for name in PREFERRED_COLUMNS
@@ -218,7 +220,7 @@ def _is_outside_band(signal: Signal, figures: Mapping[str, SignalFigure]) -> boo
 
 
 def _has_several_values(rows: DatasetTable, name: str) -> bool:
-    """Whether the column has more than one value, as far as that is known without a look."""
+    """Whether the column has more than one value, as far as the measurements tell."""
     for measured in rows.measured.values():
         figure: SignalFigure | None = measured.figures.get(name)
         if figure is None:
@@ -236,7 +238,7 @@ def _can_histogram(rows: DatasetTable, name: str) -> bool:
 
 
 def list_histogram_columns(rows: DatasetTable) -> list[str]:
-    """Columns that a histogram can be made of."""
+    """Return the columns that can have a histogram."""
     return [name for name in rows.columns if _can_histogram(rows, name)]
 
 
@@ -255,8 +257,9 @@ def _draw_histogram(dataset_id: str, where: Filter, histogram: Histogram) -> Non
     if not any(bar.rows for bar in histogram.bars):
         st.caption("No row has a value.")
         return
-    # A chart keeps its selection, and a click on what is selected would undo nothing: with another filter on
-    # its own column it gets another key. Under any other filter it stays in place, and its bars move.
+    # A chart keeps its selection, so clicking a selected bar would have no effect. The key therefore changes
+    # with the filter on the chart's own column. Under any other filter the chart stays and its bars are
+    # updated.
     own = Filter(conditions=[c for c in where.conditions if c.column == column.name])
     key = f"histogram-{dataset_id}-{column.name}-{hash(format_filter_json(own)) & 0xFFFFFF:x}"
     st.plotly_chart(
@@ -281,7 +284,7 @@ def _handle_bar_click(dataset_id: str, key: str, where: Filter, conditions: list
 
 
 def show_columns(rows: DatasetTable) -> None:
-    """Which columns the table shows, which histograms, and the order of the rows."""
+    """Draw the choice of table columns, histograms and sort order."""
     dataset_id = rows.dataset.dataset_id
     kept: dict[str, Any] = {"persist_state": "session"}
 
@@ -302,22 +305,21 @@ def show_columns(rows: DatasetTable) -> None:
 
 
 def choose_default_columns(rows: DatasetTable) -> list[str]:
-    """What a row is: its text, or prompt and answer; the label is the answer where there is one."""
+    """Return the columns shown by default: the text, or prompt and answer; the label replaces the answer."""
     if "prompt" not in rows.columns:
         return [name for name in ("text", "label") if name in rows.columns]
     return ["prompt", "label" if "label" in rows.columns else "answer"]
 
 
 def list_shown_columns(rows: DatasetTable, where: Filter, order: str) -> tuple[str, ...]:
-    """The columns that were chosen, those of the filter and the one that sorts, each once."""
+    """Return the chosen columns, those of the filter and the sort column, without repetition."""
     chosen = st.session_state.get(f"rows-columns-{rows.dataset.dataset_id}") or choose_default_columns(rows)
     wanted = dict.fromkeys([*chosen, *(c.column for c in where.conditions), order])
     return tuple(name for name in wanted if name in rows.columns and name != "row_id")
 
 
 def get_sort_order(rows: DatasetTable, where: Filter) -> Sort:
-    """The column to sort by and whether the largest come first, as chosen; rows of a filter on a group stand
-    together unasked."""
+    """Return the chosen sort order. Under a filter on a group, rows are sorted by group by default."""
     dataset_id = rows.dataset.dataset_id
     order = st.session_state.get(f"rows-order-{dataset_id}") or "row_id"
     groups = [c.column for c in where.conditions if rows.columns[c.column].type == "group"]

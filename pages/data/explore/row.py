@@ -28,7 +28,7 @@ SIMILAR_ROWS = 12
 
 
 def show_similar_rows(rows: DatasetTable, row_id: int, key: str) -> None:
-    """The nearest rows, and a way to all of them in the table; `key` is the place's own."""
+    """Draw the nearest rows, with a button that shows them in the table; `key`: prefix of the widget keys."""
     dataset_id, text = rows.dataset.dataset_id, map_points.find_text_column(rows)
     with show_errors(), st.spinner("Looking for rows that mean the same …", show_time=True):
         nearest = dataset_queries.find_similar_rows(rows.dataset.fingerprint, row_id, SIMILAR_ROWS).neighbours
@@ -46,7 +46,7 @@ def show_similar_rows(rows: DatasetTable, row_id: int, key: str) -> None:
             column_config={
                 "similarity": st.column_config.ProgressColumn(
                     "Alike", format="%.2f", min_value=0.0, max_value=1.0, width="small",
-                    help="Cosine of the two rows' vectors: 1 where they mean the same",
+                    help="Cosine similarity of the two rows' embeddings; 1 means the same meaning",
                 ),
                 "row_id": st.column_config.NumberColumn("Row", width="small", format="localized"),
                 "label": st.column_config.TextColumn("Label", width="small"),
@@ -61,10 +61,10 @@ def show_similar_rows(rows: DatasetTable, row_id: int, key: str) -> None:
             on_click=row_filter.show_in_table,
             args=(dataset_id, Filter(row_ids=[row_id, *ids])),
         ):
-            st.rerun()  # the map is drawn alone, and the tabs are around it
+            st.rerun()  # the map is a fragment, and the tabs are outside it
 
 
-SHOWN_GROUP_ROWS = 6  # rows of a duplicate group that are drawn side by side
+SHOWN_GROUP_ROWS = 6  # rows of a duplicate group drawn side by side
 GROUP_TITLES = {
     "near_group": "Near duplicates",
     "exact_group": "Exact duplicates",
@@ -73,7 +73,7 @@ GROUP_TITLES = {
 
 
 def show_group_rows(rows: DatasetTable, row: CanonicalRow) -> None:
-    """The rows of the same group, side by side with the words that differ marked."""
+    """Draw the rows of the same group side by side, with differing words marked."""
     dataset_id, stamp = rows.dataset.dataset_id, dataset_queries.measurement_stamp(rows)
     drawn: set[int] = {row["row_id"]}
     for column, title in GROUP_TITLES.items():
@@ -106,11 +106,11 @@ def show_group_rows(rows: DatasetTable, row: CanonicalRow) -> None:
                     st.html(mark_difference(row["text"], other["text"]))
 
 
-PLACE = ("x", "y")  # a place on the map says nothing without the map
+PLACE = ("x", "y")  # coordinates are meaningless without the map
 
 
 def show_open_row(rows: DatasetTable, where: Filter, asked: str) -> None:
-    """The row that the link names; `asked` comes from there."""
+    """Draw the row named in the link; `asked` is the value in the link."""
     dataset, total = rows.dataset, rows.dataset.row_count
     number = int(asked) if asked.isdigit() and len(asked) < 19 else -1
     here = 0 <= number < total
@@ -118,7 +118,7 @@ def show_open_row(rows: DatasetTable, where: Filter, asked: str) -> None:
     dataset_rows = cached_queries.read_dataset_row(dataset.dataset_id, number) if here else []
     if not dataset_rows:
         st.warning(
-            f"There is no row {escape_markdown(asked)} in this data set.", icon=":material/search_off:"
+            f"Row {escape_markdown(asked)} does not exist in this data set.", icon=":material/search_off:"
         )
         return
     row = dataset_rows[0]
@@ -138,14 +138,16 @@ def show_open_row(rows: DatasetTable, where: Filter, asked: str) -> None:
 
 
 def _draw_similar_rows(rows: DatasetTable, number: int) -> None:
-    """Rows that mean the same, at once where the map was drawn; else when asked, for it takes a while."""
+    """Draw rows with the same meaning: by default if the map was measured, else on request, as it takes a
+    while.
+    """
     asked = f"row-nearest-{rows.dataset.dataset_id}"
     if st.toggle("Rows that mean the same", value="map" in rows.measured, key=asked):
         show_similar_rows(rows, number, "row-nearest")
 
 
 def _draw_row_navigation(rows: DatasetTable, where: Filter, number: int, here: bool) -> None:
-    """Back to the table, and to the rows before and after: of the filter, where there is one."""
+    """Draw buttons to the table and to the previous and next rows, within the filter if there is one."""
     dataset_id, total = rows.dataset.dataset_id, rows.dataset.row_count
     if where and here:
         text, stamp = format_filter_json(where), dataset_queries.measurement_stamp(rows)
@@ -166,7 +168,7 @@ def _draw_row_navigation(rows: DatasetTable, where: Filter, number: int, here: b
 
 
 def _draw_signals(rows: DatasetTable, number: int) -> None:
-    """What was measured, group by group; what was found comes with its meaning."""
+    """Draw the measured signals by group, with the meaning of those outside their healthy range."""
     values = dataset_queries.read_row_signals(
         rows.dataset.dataset_id, number, dataset_queries.measurement_stamp(rows)
     )
@@ -194,7 +196,7 @@ def _draw_signals(rows: DatasetTable, number: int) -> None:
 
 
 def _is_worth_showing(signal: Signal, value: Any) -> bool:
-    """Whether a value is worth a line of its own."""
+    """Whether a value is shown as a figure of its own."""
     if value is None or value is False:
         return False
     return not (signal.unit == "found" and value == 0)
@@ -208,7 +210,7 @@ def _is_outside_band(signal: Signal, value: Any) -> bool:
 
 
 def format_signal(signal: Signal, value: Any) -> str:
-    """A value as people read it."""
+    """Format the value of a signal."""
     if value is None:
         return "–"
     if signal.type == "flag":

@@ -1,5 +1,7 @@
-"""The row filter of a data set, kept in the session and shared by table, map and cleaning, and the bar that
-shows and edits it.
+"""The row filter of a data set, shared by table, map and cleaning, and the bar that shows and edits it.
+
+The link holds it as compact JSON (`?filter=`), so that it can be shared. A selection of thousands of rows
+does not fit into a link: it is kept in the session, and can be shared as a slice.
 """
 
 from __future__ import annotations
@@ -17,20 +19,15 @@ from store.data.cleaning_text import describe_filter
 from store.data.exploration import DatasetTable, TableColumn, format_filter_json
 from store.data.filters import Condition, Filter
 
-# The filter of a data set's page: one for the table, the map and the cleaning, kept in the link.
-#
-# `?filter=` holds it as compact JSON, so that it can be sent to a colleague. A selection of thousands of rows
-# does not fit into a link: it is kept in the session, and saved as a slice to be shared.
-
 SUMMARY_TAB = ":material/troubleshoot: Summary"
 ROWS_TAB = ":material/table_rows: Rows"
 CLEAN_TAB = ":material/cleaning_services: Clean"
 SPLIT_TAB = ":material/call_split: Split"
-MAX_LINK_CHARACTERS = 4000  # characters of a filter that a link takes
+MAX_LINK_CHARACTERS = 4000  # maximum length of a filter in a link
 
 
 def read_filter(dataset_id: str) -> Filter:
-    """The filter that is set. Raises ConfigError (field filter) where that of the link can't be read."""
+    """Return the present filter. Raises ConfigError (field filter) if the link's filter cannot be parsed."""
     text = st.query_params.get("filter")
     if text is None:
         kept: Filter | None = st.session_state.get(_key(dataset_id))
@@ -43,7 +40,7 @@ def read_filter(dataset_id: str) -> Filter:
 
 
 def set_filter(dataset_id: str, where: Filter) -> None:
-    """Set the filter; the open row is closed. An empty one takes it out of the link."""
+    """Set the filter and close the open row. An empty filter is removed from the link."""
     st.session_state.pop(_key(dataset_id), None)
     st.query_params.pop("row", None)
     text = format_filter_json(where)
@@ -56,13 +53,13 @@ def set_filter(dataset_id: str, where: Filter) -> None:
 
 
 def show_in_table(dataset_id: str, where: Filter) -> None:
-    """Set the filter and turn to the rows, from wherever on the page."""
+    """Set the filter and open the Rows tab, from anywhere on the page."""
     set_filter(dataset_id, where)
     open_tab(dataset_id, ROWS_TAB)
 
 
 def open_row(number: int | None) -> None:
-    """Make the link name a row, or none."""
+    """Write the number of a row to the link, or remove it."""
     if number is None:
         st.query_params.pop("row", None)
     else:
@@ -70,18 +67,20 @@ def open_row(number: int | None) -> None:
 
 
 def open_tab(dataset_id: str, title: str) -> None:
-    """Turn to a tab of the data set's page; for callbacks, and before the tabs are drawn."""
+    """Open a tab of the data set's page. Call it in a callback, or before the tabs are drawn."""
     st.session_state[tabs_key(dataset_id)] = title
 
 
 def tabs_key(dataset_id: str) -> str:
-    """Where the session keeps which tab of a data set's page is open."""
+    """Return the session key of the open tab of a data set's page."""
     return f"dataset-tabs-{dataset_id}"
 
 
 def toggle_condition(where: Filter, condition: Condition) -> Filter:
-    """The filter after a click on a bar: with the bar's condition in place of another that a bar of the
-    same column made, or without it where it was there."""
+    """Return the filter after a click on a bar.
+
+    The bar's condition replaces that of another bar of the same column; if it is already set, it is removed.
+    """
     others = [existing for existing in where.conditions if not _is_same_facet(existing, condition)]
     if condition not in where.conditions:
         others.append(condition)
@@ -89,12 +88,12 @@ def toggle_condition(where: Filter, condition: Condition) -> Filter:
 
 
 def has_condition(where: Filter, condition: Condition) -> bool:
-    """Whether the bar of this condition is chosen."""
+    """Whether the bar with this condition is selected."""
     return condition in where.conditions
 
 
 def format_column(column: TableColumn) -> str:
-    """A column's name for people; that of the file's columns says so."""
+    """Return the displayed name of a column; columns of the file are marked."""
     return f"{column.title} (file)" if column.name.startswith("source.") else column.title
 
 
@@ -103,7 +102,7 @@ def _is_same_facet(condition: Condition, other: Condition) -> bool:
 
 
 def is_too_long_for_link(dataset_id: str) -> bool:
-    """Whether the session alone holds the filter."""
+    """Whether the filter is only in the session."""
     return _key(dataset_id) in st.session_state
 
 
@@ -121,7 +120,7 @@ OPS: dict[str, tuple[str, ...]] = {
 
 
 def show_search(rows: DatasetTable, where: Filter) -> None:
-    """The search box, which follows the filter wherever that is changed."""
+    """Draw the search box, which follows changes of the filter made elsewhere."""
     dataset_id = rows.dataset.dataset_id
     text_key, regex_key = f"rows-search-{dataset_id}", f"rows-regex-{dataset_id}"
     if where.search or where.regex:
@@ -154,7 +153,7 @@ def show_search(rows: DatasetTable, where: Filter) -> None:
 
 
 def show_chips(dataset_id: str, where: Filter) -> None:
-    """Each part of the filter as a button that takes it away."""
+    """Draw each part of the filter as a button that removes it."""
     parts = _split_filter(where)
     if not parts:
         return
@@ -181,7 +180,7 @@ def show_chips(dataset_id: str, where: Filter) -> None:
 
 
 def _split_filter(where: Filter) -> list[tuple[str, Filter]]:
-    """Each part of the filter in words, and the filter without it."""
+    """Return each part of the filter in words, with the filter without it."""
     parts = []
     for field in ("search", "regex", "expression", "row_ids"):
         empty = None if field == "row_ids" else ""
@@ -197,7 +196,7 @@ def _split_filter(where: Filter) -> list[tuple[str, Filter]]:
 
 
 def show_condition_form(rows: DatasetTable, where: Filter) -> None:
-    """Column, operator and value of one more condition."""
+    """Draw a form to add a condition: column, operator and value."""
     dataset_id = rows.dataset.dataset_id
     key = f"filter-add-{dataset_id}"
     with st.popover("Filter", icon=":material/filter_alt:"):
@@ -220,7 +219,7 @@ def show_condition_form(rows: DatasetTable, where: Filter) -> None:
 
 
 def _draw_value_input(rows: DatasetTable, column: TableColumn, op: str, key: str) -> Any:
-    """What the column is compared with, asked for as its type has it."""
+    """Draw the input of the value to compare with, by the column's type."""
     if op in ("is empty", "is not empty"):
         return None
     if column.type == "flag":

@@ -1,5 +1,8 @@
 """The Summary tab: figures of the data set outside their recommended range, its contents, and what has not
 been measured.
+
+Figures come from the counts of the import and from measurements; no row is read. Whether a signal is outside
+its range is decided only in `engine.evaluation.verdicts.data_findings`.
 """
 
 from __future__ import annotations
@@ -29,20 +32,18 @@ from store.data.filters import Condition, Filter
 from store.data.schemas import Dataset, SignalRow
 from store.data.signals import GROUPS, Signal
 
-# The figures of a data set's card that have a healthy band, and which of them lies outside of it.
-#
-# Pure functions over what was counted at the import and measured since; no row is read. Whether a figure is
-# outside its band is decided in one place, `engine.evaluation.verdicts.data_findings`.
-
-LARGEST, MAJORITY = 0.8, 0.5  # share of the rows that one of two labels, and one of more, may have
+LARGEST, MAJORITY = 0.8, 0.5  # maximum healthy share of a label among two labels, and among more
 FINDING_STATES = {"serious": "bad", "notable": "warn", "minor": "warn", "look": "warn"}
 
-Measurements = Mapping[str, SignalRow]  # by group of signals
+Measurements = Mapping[str, SignalRow]  # by signal group
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile. state: "" (no band), good, warn, bad. where: the rows that it speaks of; rows: how many."""
+    """A figure as a tile.
+
+    state: "" (no healthy range), good, warn, bad. where: filter of the rows concerned; rows: their number.
+    """
 
     title: str
     value: str
@@ -55,7 +56,7 @@ class Tile:
 
 
 def build_signal_tiles(dataset: Dataset, measured: Measurements) -> list[Tile]:
-    """Every measured signal that has a healthy band: those outside first, the worst at the top."""
+    """Build tiles of the measured signals with a healthy range: first those outside, most serious on top."""
     dataset_findings = find_findings(dataset.row_count, measured, GROUPS)
     outside = {finding.column: finding for finding in dataset_findings}
     tiles = []
@@ -96,7 +97,7 @@ def build_signal_tiles(dataset: Dataset, measured: Measurements) -> list[Tile]:
 
 
 def _extract_row_count(measure: str) -> str:
-    """ "2,211 rows" of "25% of 2,211 rows", with what follows."""
+    """Return "2,211 rows" from "25% of 2,211 rows", including any following text."""
     return measure.split(" of ", 1)[1]
 
 
@@ -105,7 +106,7 @@ def _find_signal(column: str) -> Signal:
 
 
 def find_figure(measured: Measurements, group: str, column: str) -> SignalFigure | None:
-    """The figure of a column, where its group was measured and has one."""
+    """Return the figure of a column, or None if it was not measured."""
     return measured[group].figures.get(column) if group in measured else None
 
 
@@ -114,7 +115,7 @@ def _build_figure(measured: Measurements, column: str) -> SignalFigure:
 
 
 def _format_value(signal: Signal, figure: SignalFigure) -> str:
-    """The share of the rows that it found, or the median."""
+    """Format the share of rows found by the signal, or the median."""
     found_count = count_found_rows(signal, figure)
     limit = (signal.healthy or (None, None))[1]
     if found_count is not None:
@@ -127,7 +128,9 @@ def _format_value(signal: Signal, figure: SignalFigure) -> str:
 
 
 def count_found_rows(signal: Signal, figure: SignalFigure) -> int | None:
-    """Rows that a signal found (of a group: beyond the first); None for a number judged by its median."""
+    """Number of rows found by a signal (of each group, beyond the first); None for a number judged by its
+    median.
+    """
     if "flagged" in figure:
         return figure["flagged"]
     if "extra" in figure:
@@ -136,12 +139,12 @@ def count_found_rows(signal: Signal, figure: SignalFigure) -> int | None:
 
 
 def _count_filtered_rows(signal: Signal, figure: SignalFigure) -> int | None:
-    """Rows that the filter of a finding shows: of a group all of its rows, the first too."""
+    """Number of rows that match the filter of a finding; for groups this includes the first row of each."""
     return figure["rows"] if "rows" in figure else count_found_rows(signal, figure)
 
 
 def describe_healthy_band(signal: Signal) -> str:
-    """The healthy band in words that no one takes for the value: "at most 10% is healthy"."""
+    """Describe the healthy range so that it is not mistaken for the value: "at most 10% is healthy"."""
     low, high = signal.healthy or (None, None)
     if high == 0:
         return "none is healthy"
@@ -154,7 +157,7 @@ def describe_healthy_band(signal: Signal) -> str:
 
 
 def _build_label_tile(dataset: Dataset) -> Tile | None:
-    """How evenly the rows are spread over the labels."""
+    """Build the tile of the balance of labels, or None if there are fewer than two."""
     stats = dataset.stats
     distinct, total = stats.get("label_count") or 0, dataset.row_count
     if distinct < 2 or not stats.get("labels"):
@@ -167,38 +170,32 @@ def _build_label_tile(dataset: Dataset) -> Tile | None:
         f"{rows:,} of {plural(total, 'row')}: {name[:60]}",
         f"at most {most:.0%} is healthy",
         "warn" if rows / total > most else "good",
-        "Most of what is learned is this one label; accuracy alone will look better than the model is.",
+        "One label dominates; accuracy alone will overstate the quality of the model.",
         Filter(conditions=[Condition(column="label", op="is", value=name)]),
         rows,
     )
 
 
-# The tab "Summary": what lies outside its healthy band, what is in the data, what was not measured yet.
-#
-# What is in a data set, as far as it was measured: languages, lengths, tokens, topics, diversity.
-#
-# Pure functions over what was counted at the import and measured since; no row is read.
-
-SHOWN = ("vendi", "top_template")  # of the figures of diversity
-FREQUENT = 4  # values of a category that are named
-MIN_KIND_SHARE = 0.1  # share of the rows from which several answers to a prompt are what the data is made of
+SHOWN = ("vendi", "top_template")  # diversity figures shown here
+FREQUENT = 4  # values named per category
+MIN_KIND_SHARE = 0.1  # share of rows from which several answers per prompt are typical of the data
 Fact = tuple[str, str, str]
 
 
 def list_content_facts(dataset: Dataset, measured: Measurements) -> list[Fact]:
-    """What is in the data, as far as it was measured: languages, lengths, tokens, diversity."""
+    """List the measured contents of the data: languages, lengths, tokens, topics, diversity."""
     facts: list[Fact] = []
     languages = find_figure(measured, "text", "language")
     if languages and "values" in languages:
         facts.append(_build_top_values_fact("Languages", languages, get_language_name))
     answers = find_figure(measured, "text", "answer_words")
-    if answers and "median" in answers and not dataset.stats["label_count"]:  # else it is a label
+    if answers and "median" in answers and not dataset.stats["label_count"]:  # else a label
         whole = dataset.kind == "text"
         facts += _build_spread_facts("Words of a row" if whole else "Length of an answer", answers, "word")
     references = find_figure(measured, "duplicates", "references")
     if references and "flagged" in references and references["flagged"] > MIN_KIND_SHARE * references["n"]:
         share = percent(references["flagged"] / references["n"])
-        note = "share a prompt with other right answers; splits keep them together"
+        note = "share a prompt with other correct answers; splits keep them together"
         facts.append(("Several references", f"{share} of the rows", note))
     tokens = find_figure(measured, "tokens", "tokens")
     if tokens and "mean" in tokens and tokens["mean"] is not None:
@@ -217,7 +214,7 @@ def list_content_facts(dataset: Dataset, measured: Measurements) -> list[Fact]:
 
 
 def _build_top_values_fact(title: str, figure: CategoryFigure, name: Callable[[str], str] = str) -> Fact:
-    """The most frequent values of a category with their shares."""
+    """Build a fact of the most frequent values of a category and their shares."""
     named = [(name(value), rows) for value, rows in figure["values"].items() if value]
     if not named:
         return title, "not known", f"of {plural(figure['n'], 'row')}"
@@ -239,7 +236,7 @@ def _build_spread_facts(title: str, figure: NumberFigure, noun: str) -> list[Fac
 
 
 def _list_diversity_facts(measured: Measurements) -> list[Fact]:
-    """How diverse the set is, once the map was drawn; more of it stands beside the map."""
+    """List a few diversity figures if the map was measured; the others are shown beside the map."""
     set_figures = list_set_figures(measured["map"].figures if "map" in measured else {})
     facts = []
     for kind in DIVERSITY_KINDS:
@@ -252,7 +249,7 @@ def _list_diversity_facts(measured: Measurements) -> list[Fact]:
     return facts
 
 
-FIRST = 8  # tiles that are shown before the fold
+FIRST = 8  # tiles shown before "Show all"
 COLORS = {"bad": meters.RED, "warn": meters.AMBER, "good": meters.TEAL}
 STATE_TITLES = {"bad": "serious", "warn": "worth a look", "good": "healthy"}
 NEEDS = {
@@ -264,7 +261,7 @@ NEEDS = {
 
 
 def show_card(dataset: Dataset) -> None:
-    """What is wrong first, then what is in it, then what can still be measured."""
+    """Draw figures outside their healthy range, then the contents, then what can still be measured."""
     measured = dataset_queries.read_signals(dataset.fingerprint)
     jobs = dataset_queries.list_measurement_jobs(dataset.dataset_id)
     if jobs:
@@ -275,7 +272,9 @@ def show_card(dataset: Dataset) -> None:
     if outside:
         whose = "its" if len(outside) == 1 else "their"
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{plural(len(outside), 'figure')} outside {whose} healthy band**", width="content")
+            st.markdown(
+                f"**{plural(len(outside), 'figure')} outside {whose} healthy range**", width="content"
+            )
             st.button(
                 "Clean it",
                 type="primary" if any(tile.state == "bad" for tile in outside) else "secondary",
@@ -287,10 +286,10 @@ def show_card(dataset: Dataset) -> None:
         _draw_tiles(dataset.dataset_id, outside)
     elif inside:
         st.markdown(
-            f":green[:material/check_circle:] All {plural(len(inside), 'figure')} lie in their healthy bands."
+            f":green[:material/check_circle:] All {plural(len(inside), 'figure')} are in their healthy range."
         )
     if inside:
-        with st.expander(f"{plural(len(inside), 'figure')} inside the healthy band", icon=":material/check:"):
+        with st.expander(f"{plural(len(inside), 'figure')} in their healthy range", icon=":material/check:"):
             st.html(meters.render_grid(_render_tile(tile) for tile in inside))
     if facts := list_content_facts(dataset, measured):
         st.markdown("**Contents**")
@@ -299,7 +298,7 @@ def show_card(dataset: Dataset) -> None:
 
 
 def needs_cleaning(dataset: Dataset) -> bool:
-    """Whether a figure is bad enough that cleaning is the likelier next step than training."""
+    """Whether a figure is so far outside that cleaning is a more likely next step than training."""
     return any(
         tile.state == "bad"
         for tile in build_signal_tiles(dataset, dataset_queries.read_signals(dataset.fingerprint))
@@ -329,7 +328,7 @@ def _draw_tiles(dataset_id: str, tiles: list[Tile]) -> None:
 
 
 def _render_tile(tile: Tile) -> str:
-    """Title, value in the colour of its state, what it rests on, its band, and what it means."""
+    """Render a tile as HTML: title, value coloured by state, basis, healthy range, and meaning."""
     color = COLORS[tile.state]
     dot = f"<span style='color:{color}' title='{STATE_TITLES[tile.state]}'>●</span>"
     means = f"<div class='tb-note'>{html.escape(tile.means)}</div>" if tile.means else ""
@@ -342,7 +341,7 @@ def _render_tile(tile: Tile) -> str:
 
 
 def _draw_measurement_buttons(dataset: Dataset, measured: Measurements, busy: set[str]) -> None:
-    """A button for each group of signals that neither was measured nor is being measured."""
+    """Draw a button for each signal group that is neither measured nor being measured."""
     left = [
         group
         for name, group in list_measurable_groups(dataset).items()

@@ -29,7 +29,7 @@ from store.data.signals import GROUP_OF, GROUPS
 
 SHOWN = 1000
 DOWNLOADED = 100_000
-NAMED = 12  # columns of the file that are named beside the box; the table below has them all
+NAMED = 12  # columns of the file named beside the editor; the table below lists all
 EXAMPLES = {
     "Longest rows": "SELECT row_id, strlen({text}) AS bytes, {text}\nFROM rows ORDER BY bytes DESC LIMIT 20",
     "Rows by label": "SELECT {label}, count(*) AS n, round(avg(strlen({text}))) AS mean_bytes\n"
@@ -46,7 +46,7 @@ TYPES = {"number": "number", "flag": "true or false", "category": "text", "group
 
 
 def show_sql(rows: DatasetTable) -> None:
-    """The box, its columns and examples, and the answer of the last question."""
+    """Draw the SQL editor with its columns and examples, and the result of the last query."""
     dataset_id = rows.dataset.dataset_id
     key = f"sql-{dataset_id}"
     named = exploration.map_sql_columns(rows)
@@ -57,7 +57,7 @@ def show_sql(rows: DatasetTable) -> None:
     with st.container(horizontal=True, gap="small"):
         for title, sql in examples.items():
             st.button(title, key=f"{key}-{title}", type="tertiary", on_click=_set_query, args=(key, sql))
-    with st.form(f"{key}-form", border=False):  # in a form Ctrl+Enter runs it, and leaving the box does not
+    with st.form(f"{key}-form", border=False):  # a form runs on Ctrl+Enter, not on leaving the field
         st.text_area(
             "SQL", key=key, height=120, persist_state="session", placeholder=examples["Longest rows"]
         )
@@ -78,7 +78,7 @@ def show_sql(rows: DatasetTable) -> None:
 
 
 def _format_source_columns(rows: DatasetTable, named: dict[str, str]) -> str:
-    """The columns of the file with their types, in a line."""
+    """Format the columns of the file with their types as one sentence."""
     own = {
         name: rows.columns[column_name]
         for name, column_name in named.items()
@@ -96,7 +96,7 @@ def _format_source_columns(rows: DatasetTable, named: dict[str, str]) -> str:
 
 
 def _draw_columns(key: str, rows: DatasetTable, named: dict[str, str]) -> None:
-    """Every column by its name in SQL: what it holds, where it is from; found by a part of these."""
+    """Draw a searchable table of all columns: name in SQL, type, origin and contents."""
     sought = st.text_input(
         "Find a column", key=f"{key}-find", placeholder="Find a column", label_visibility="collapsed"
     )
@@ -105,7 +105,7 @@ def _draw_columns(key: str, rows: DatasetTable, named: dict[str, str]) -> None:
             "Name in SQL": exploration.quote_if_needed(name),
             "Type": TYPES[rows.columns[column_name].type],
             "From": _describe_origin(column_name),
-            "What it holds": _describe_column(rows.columns[column_name]),
+            "Content": _describe_column(rows.columns[column_name]),
         }
         for name, column_name in named.items()
     ]
@@ -117,7 +117,7 @@ def _draw_columns(key: str, rows: DatasetTable, named: dict[str, str]) -> None:
         listed,
         hide_index=True,
         height=min(35 * (len(listed) + 1) + 3, 250),
-        column_config={"What it holds": st.column_config.TextColumn(width="large")},
+        column_config={"Content": st.column_config.TextColumn(width="large")},
         key=f"{key}-columns",
         alt="The columns of the table rows",
     )
@@ -137,7 +137,7 @@ def _describe_column(column: TableColumn) -> str:
 
 
 def _build_example_queries(rows: DatasetTable, named: dict[str, str]) -> dict[str, str]:
-    """Questions that have an answer here; the first over a column of the file."""
+    """Build example queries that work on these columns; the first uses a column of the file."""
     names = {column_name: exploration.quote_if_needed(name) for name, column_name in named.items()}
     words = [
         column_name
@@ -180,7 +180,7 @@ def _draw_query_result(dataset_id: str, sql: str, table: pa.Table, total: int) -
 
 
 def _build_csv(dataset_id: str, sql: str, table: pa.Table, total: int) -> bytes:
-    """The answer as CSV, asked for again where the screen shows only its beginning."""
+    """Build the result as CSV; the query is repeated if the screen shows only its beginning."""
     if total > table.num_rows:
         rows = dataset_queries.build_table(dataset_id)
         table, _ = dataset_queries.run_select(
@@ -192,12 +192,12 @@ def _build_csv(dataset_id: str, sql: str, table: pa.Table, total: int) -> bytes:
 
 
 PAGE = 20
-ALONE = 880  # pixels of a text that is the only column
+ALONE = 880  # width in pixels of a text that is the only column
 
 
 @st.fragment
 def show_rows(dataset: Dataset) -> None:
-    """A page of rows, or the one that the link names; drawn alone when something in it is clicked."""
+    """Draw a page of rows, or the row named in the link; clicks inside rerun only this fragment."""
     with show_errors():
         _draw_rows(dataset)
 
@@ -237,7 +237,7 @@ def _draw_rows(dataset: Dataset) -> None:
 
 
 def _draw_page(rows: DatasetTable, where: Filter) -> int:
-    """A page of the rows that the filter means; how many there are in all."""
+    """Draw a page of the matching rows and return their total number."""
     dataset_id, stamp = rows.dataset.dataset_id, dataset_queries.measurement_stamp(rows)
     sort = histograms.get_sort_order(rows, where)
     names = histograms.list_shown_columns(rows, where, sort.column)
@@ -256,7 +256,7 @@ def _draw_page(rows: DatasetTable, where: Filter) -> int:
     with slot:
         total = rows.dataset.row_count
         if not cells:
-            st.caption("No row is like that." if where else "There is no row.")
+            st.caption("No row is like that." if where else "No rows.")
             return row_count
         of = f"{row_count:,}, filtered from {total:,}" if where else f"{total:,}"
         by = rows.columns[sort.column]
@@ -302,7 +302,11 @@ def _draw_table(rows: DatasetTable, cells: list[Cell], names: tuple[str, ...], k
 
 
 def _build_column_config(column: TableColumn, alone: bool) -> Any:
-    """`alone`: no other column needs room, which would else be dealt out to the row's number too."""
+    """Build the column configuration.
+
+    `alone`: it is the only column besides the row number and gets a fixed width, because otherwise the free
+    width would be shared with the row number.
+    """
     title = row_filter.format_column(column)
     means = column.means or None
     if column.type == "flag":

@@ -36,7 +36,7 @@ from store.data.signals import SIGNALS
 
 
 def show_diversity(rows: DatasetTable) -> None:
-    """What a random half would keep, then the figures."""
+    """Draw what a random half of the rows would keep, then the figures."""
     set_figures = list_set_figures(rows.measured["map"].figures)
     st.markdown("**Diversity**")
     duplicates: SignalFigure | None = None
@@ -54,10 +54,10 @@ def show_diversity(rows: DatasetTable) -> None:
 
 
 def render_tile(kind: DiversityKind, figure: SetFigure) -> str:
-    """Title, value, interval and n, band, and what being outside of it means, as HTML."""
+    """Render a figure as HTML: title, value, interval and n, healthy range, and meaning of a deviation."""
     value = figure["value"]
     if value is None:
-        text, state, note = "–", "", "too few rows to say"
+        text, state, note = "–", "", "too few rows"
     else:
         text = format_value(kind, value)
         state, note = classify_figure(kind, value)
@@ -88,14 +88,15 @@ CONFIG = {"displayModeBar": False}
 
 
 def show_difficulty(dataset: Dataset, rows: DatasetTable) -> None:
-    """A button to measure, or the spread and the hardest and easiest rows."""
+    """Draw a button to measure, or the distribution and the hardest and easiest rows."""
     if "difficulty" not in rows.measured:
         show_missing_measurement(
             dataset,
             "difficulty",
             "Measure difficulty",
-            "The base model reads each answer with its prompt and without: from a difficulty of 1 on, the"
-            " prompt does not help. Without a GPU 200 rows are drawn, which takes some minutes.",
+            "Loss of the base model on each answer with its prompt and without: at a difficulty of 1 or"
+            " more, the prompt does not help. Without a GPU a sample of 200 rows is used, which takes some"
+            " minutes.",
         )
         return
     measured = rows.measured["difficulty"]
@@ -176,14 +177,14 @@ STEPS = {
 
 
 def show_labels(dataset: Dataset, rows: DatasetTable) -> None:
-    """A button to measure, or the suspects."""
+    """Draw a button to measure, or the suspected label errors."""
     if "labels" not in rows.measured:
         show_missing_measurement(
             dataset,
             "labels",
             "Look for wrong labels",
-            "Each row gets the label that the other rows suggest, out of fold, and rows whose own label looks"
-            " wrong are ranked. 10,000 rows take about 20 seconds.",
+            "Predicts each row's label from the other rows (out of fold) and ranks rows whose own label"
+            " looks wrong. 10,000 rows take about 20 seconds.",
         )
         return
     set_figures = list_set_figures(rows.measured["labels"].figures)

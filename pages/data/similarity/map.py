@@ -31,13 +31,16 @@ from store.data.exploration import DatasetTable, TablePage, format_filter_json
 from store.data.filters import SOURCE, Filter
 from store.data.schemas import Dataset
 
-FIRST = 8  # marked rows that are shown
+FIRST = 8  # marked rows shown
 
 
 @dataclass(frozen=True)
 class RowSelection:
-    """Rows that were marked or searched for. count: how many the filter means; how: what made it, in words;
-    key: the place's own, for widgets; unmark: takes the marks away, where there are some."""
+    """Rows that were marked or searched for.
+
+    count: number of matching rows; how: the origin of the selection, in words; key: prefix of the widget
+    keys; unmark: removes the marks, if there are any.
+    """
 
     where: Filter
     count: int
@@ -47,7 +50,7 @@ class RowSelection:
 
 
 def show_rows(rows: DatasetTable, selection: RowSelection) -> bool:
-    """What was selected, and the first rows of it; whether the page must turn to them."""
+    """Draw the selected rows; return whether the page must open the table."""
     dataset_id = rows.dataset.dataset_id
     where, count, key = selection.where, selection.count, selection.key
     st.markdown(f"**{plural(count, 'row')} {escape_markdown(selection.how)}**")
@@ -75,7 +78,7 @@ def show_rows(rows: DatasetTable, selection: RowSelection) -> bool:
 
 
 def _draw_first_rows(rows: DatasetTable, where: Filter, count: int) -> None:
-    """The first rows of the filter."""
+    """Draw the first matching rows."""
     dataset_id = rows.dataset.dataset_id
     column = map_points.find_text_column(rows)
     names = ("label", "cluster", column) if "label" in rows.columns else ("cluster", column)
@@ -102,46 +105,45 @@ def _draw_first_rows(rows: DatasetTable, where: Filter, count: int) -> None:
         st.caption(f"The first {FIRST} of {count:,}.")
 
 
-# What the session keeps of a map: what is marked, and which point was clicked.
-#
-# The chart is drawn with the marks that there were when its look last changed, and is left alone while rows
-# are marked on it: a chart that is drawn anew loses the browser's own selection, and twenty thousand points
-# would travel again.
-
-
 class StoredMarks:
-    """The marks of one data set's map, in the session."""
+    """The marks of one data set's map and the last clicked point, in the session.
+
+    The chart is drawn with the marks at the time its style last changed and stays unchanged while rows are
+    marked on it: redrawing would lose the browser's own selection and transfer twenty thousand points again.
+    """
 
     def __init__(self, dataset_id: str) -> None:
         self._dataset_id = dataset_id
 
     @property
     def chart(self) -> str:
-        """The key of the chart; another one after `forget`, so that the browser forgets too."""
+        """The key of the chart. It changes with `forget`, so that the browser's selection is cleared too."""
         return self._name(f"chart-{self._get('charts', 0)}")
 
     @property
     def marks(self) -> MapMarks:
-        """Boxes and lassos."""
+        """The present boxes and lassos."""
         marks: MapMarks = self._get("marks", MapMarks())
         return marks
 
     @property
     def point(self) -> int | None:
-        """The row of the point that was clicked last."""
+        """The row of the last clicked point, or None."""
         point: int | None = self._get("point", None)
         return point
 
     def drawn(self, look: MapStyle) -> MapMarks:
-        """The marks that the chart of this look is drawn with."""
+        """The marks that a chart of this style is drawn with."""
         if self._get("look", None) != look:
             self._set(look=look, drawn=self.marks)
         drawn: MapMarks = self._get("drawn", MapMarks())
         return drawn
 
     def take(self) -> None:
-        """Keep what was marked or clicked; a chart that is drawn anew tells of nothing, which takes nothing
-        away."""
+        """Store what was marked or clicked.
+
+        A redrawn chart reports an empty selection, which does not remove anything.
+        """
         selection = st.session_state[self.chart]["selection"]
         points = selection.get("points", [])
         if marks := parse_marks(selection):
@@ -150,7 +152,7 @@ class StoredMarks:
             self._set(point=int(points[0]["customdata"]))
 
     def forget(self) -> None:
-        """Nothing is marked any more."""
+        """Remove all marks."""
         self._set(marks=MapMarks(), drawn=MapMarks(), charts=self._get("charts", 0) + 1)
 
     def _name(self, part: str) -> str:
@@ -164,19 +166,13 @@ class StoredMarks:
             st.session_state[self._name(part)] = value
 
 
-# The map: which kinds of rows are there, where do labels and flags lie, and which rows are alike?
-#
-# A point is a row; what is marked with a box or a lasso, or found by a word, can be looked at, dropped or
-# kept, and stays marked while the colours change; a row that is picked shows those that mean the same.
-# Beside it stands how diverse the set is; below it which labels look wrong, and which answers are hard.
-
 MAP = {**PLOT, "modeBarButtonsToRemove": ["autoScale2d"]}
 MOUSE_MODES = {"mark": ":material/select: Mark rows", "pick": ":material/ads_click: Pick a row"}
 POINT_COLUMNS = {"x", "y", "row_id", "line"}
 
 
 def show_map(dataset: Dataset) -> None:
-    """Map and diversity, then labels, then difficulty."""
+    """Draw map and diversity, then label errors, then difficulty."""
     rows = dataset_queries.build_table(dataset.dataset_id)
     if "map" in rows.measured:
         wide, narrow = st.columns([5, 2], gap="medium")
@@ -242,7 +238,7 @@ def _draw_map(dataset_id: str) -> None:
 
 @st.cache_resource(ttl=dataset_queries.CACHE_SECONDS, max_entries=16, show_spinner="Drawing the map …")
 def _build_figure(dataset_id: str, look: MapStyle, marks: MapMarks) -> Figure:
-    """The chart; made once for a look, since marking rows leaves it as it is."""
+    """Build the chart once per style, because marking rows does not change it."""
     rows = dataset_queries.build_table(dataset_id)
     points = map_points.read_points(dataset_id, look.color, look.stamp)
     matching = (
@@ -252,7 +248,7 @@ def _build_figure(dataset_id: str, look: MapStyle, marks: MapMarks) -> Figure:
 
 
 def _choose_map_style(rows: DatasetTable, stamp: str) -> MapStyle:
-    """What is coloured how: the controls over the map."""
+    """Draw the controls above the map and return the chosen style."""
     dataset_id = rows.dataset.dataset_id
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         color = st.selectbox(
@@ -292,8 +288,8 @@ def _choose_map_style(rows: DatasetTable, stamp: str) -> MapStyle:
 
 
 def _list_color_columns(rows: DatasetTable) -> list[str]:
-    """Columns to colour by: topics first, then labels, what was measured, and the file's own."""
-    # the file's column of the label is the label
+    """Columns to colour by: topics and labels first, then measured signals and columns of the file."""
+    # the file's label column is the same as "label"
     left = POINT_COLUMNS | {f"{SOURCE}{name}" for name in rows.dataset.columns.values()}
     usable = [name for name, column in rows.columns.items() if column.type != "text" and name not in left]
     first = [name for name in ("cluster", "label", "template", "language") if name in usable]

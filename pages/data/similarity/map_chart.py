@@ -24,20 +24,23 @@ from store.core.languages import format_column_value
 from store.core.schemas import JsonObject
 from store.data.exploration import TableColumn
 
-MAX_COLORS = 8  # values that have a colour of their own; the others share the grey
-NAMED = 14  # topics whose name stands on the map
-NAME_WIDTH = 0.36  # of the map's width that a name may take on a phone
-LINES = 4  # of a row's text in its hover
+MAX_COLORS = 8  # values with a colour of their own; the others are grey
+NAMED = 14  # maximum number of topic names on the map
+NAME_WIDTH = 0.36  # share of the map's width taken by a name on a phone
+LINES = 4  # lines of a row's text in its tooltip
 HEIGHT = 560
-_LINE = re.compile(r"\S.{0,59}(?= |$)|\S{60}")  # ten times as fast as textwrap, for every point has its text
-SCALE = [[0.0, BUSY], [0.5, TRAIN], [1.0, BAD]]  # mid-tones: seen on white and on dark
+_LINE = re.compile(r"\S.{0,59}(?= |$)|\S{60}")  # ten times as fast as textwrap; every point has a text
+SCALE = [[0.0, BUSY], [0.5, TRAIN], [1.0, BAD]]  # mid-tones, visible on white and dark
 
 
 @dataclass(frozen=True)
 class MapStyle:
-    """How the map is drawn: the column that colours it, of a category the values with a colour of their own
-    (none: the most frequent), what is searched for, whether topics are named, whether the mouse picks a row
-    or marks rows, and what was measured when."""
+    """The style of the map.
+
+    color: the column to colour by; values: values of a category with a colour of their own (none: the most
+    frequent); search: text searched for; names: show topic names; picks: the mouse picks a row instead of
+    marking rows; stamp: identifies the measurements.
+    """
 
     color: str = ""
     values: tuple[str, ...] = ()
@@ -50,8 +53,11 @@ class MapStyle:
 def plot_map(
     points: pa.Table, column: TableColumn, marks: MapMarks, look: MapStyle, matching: np.ndarray | None = None
 ) -> go.Figure:
-    """points: row_id, x, y, value (of the column), topic, text (the start of the row). `matching`: row_ids of
-    the rows that were searched for; the others are drawn faint, or else those outside of the marks."""
+    """Plot the map.
+
+    points: row_id, x, y, value (of the column), topic, text (the start of the row). `matching`: row_ids found
+    by a search; other rows are drawn faint. Without a search, rows outside the marks are drawn faint.
+    """
     x, y = (points[name].to_numpy().astype(float) for name in ("x", "y"))
     values = points["value"].to_pylist()
     figure = go.Figure()
@@ -75,7 +81,7 @@ def plot_map(
             x=x, y=y, mode="markers", marker=marker, hovertext=hover, hoverinfo="text", showlegend=False,
             customdata=row_ids,
             selectedpoints=selected, unselected={"marker": {"opacity": 0.15}},
-            # what was searched for is larger too: on dark, faint and full are too near each other
+            # search results are also larger, because in dark mode faint and full points look too similar
             selected={"marker": {"opacity": 0.9, "size": size + 3 if matching is not None else size}},
         )
     )  # fmt: skip
@@ -107,7 +113,7 @@ def _format_value(value: Any, column: TableColumn) -> str:
 
 
 def _build_color_scale(values: list[Any], column: TableColumn) -> JsonObject:
-    """A colour bar up to the 98th percentile, so that one long row does not take all colours."""
+    """Build a colour scale from the 2nd to the 98th percentile, so that outliers do not compress it."""
     numbers = np.array([np.nan if value is None else float(value) for value in values])
     finite = numbers[np.isfinite(numbers)]
     low, high = np.percentile(finite, [2, 98]) if len(finite) else (0.0, 1.0)
@@ -127,7 +133,7 @@ def _build_color_scale(values: list[Any], column: TableColumn) -> JsonObject:
 def _compute_colors(
     values: list[Any], column: TableColumn, chosen: tuple[str, ...]
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """A colour for each row, and the legend; `chosen` values of a category have theirs, or the frequent."""
+    """Return each row's colour, and the legend; `chosen`: values of a category with their own colours."""
     if column.type == "flag":
         named_values: list[tuple[Any, str, str]] = [(True, "yes", BAD), (False, "no", VALIDATION)]
         words = values
@@ -155,7 +161,7 @@ def _compute_colors(
 
 
 def _add_legend(figure: go.Figure, legend: list[tuple[str, str]]) -> None:
-    """A trace without points for each name: the points of all colours are one trace."""
+    """Add an empty trace per legend entry, because points of all colours form one trace."""
     for name, color in legend:
         figure.add_trace(
             go.Scatter(x=[None], y=[None], mode="markers", name=name, marker={"color": color, "size": 9})
@@ -163,7 +169,7 @@ def _add_legend(figure: go.Figure, legend: list[tuple[str, str]]) -> None:
 
 
 def _add_topic_names(figure: go.Figure, topics: list[str | None], x: np.ndarray, y: np.ndarray) -> None:
-    """The largest topics' names at the middle of their rows, the first two words."""
+    """Add the names of the largest topics (first two words) at the median of their rows."""
     labels = np.array([topic or "" for topic in topics])
     placed: list[tuple[float, float]] = []
     wide = NAME_WIDTH * float(np.ptp(x)) if len(x) else 0.0

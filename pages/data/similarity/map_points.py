@@ -19,17 +19,12 @@ from store.data import exploration
 from store.data.exploration import DatasetTable
 from store.data.filters import Condition, Filter
 
-# What is marked on the map: boxes and lassos in the map's own coordinates, and the rows that lie inside.
-#
-# The marks are kept, not the points: they hold for rows that are not drawn, and outlive a change of colours.
-# One box is two conditions, which fit into a link; anything else is a list of rows.
-
 Corners = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
 class MapMarks:
-    """Boxes by two opposite corners, lassos by all of theirs."""
+    """Boxes as two opposite corners, lassos as all of their corners."""
 
     boxes: tuple[Corners, ...] = ()
     lassos: tuple[Corners, ...] = ()
@@ -43,14 +38,14 @@ class MapMarks:
 
 
 def parse_marks(selection: Mapping[str, Any]) -> MapMarks:
-    """The marks of a chart's selection as Streamlit tells it."""
+    """Parse the marks from the selection reported by Streamlit."""
     boxes = tuple(((min(b["x"]), min(b["y"])), (max(b["x"]), max(b["y"]))) for b in selection.get("box", []))
     lassos = tuple(tuple(zip(m["x"], m["y"], strict=True)) for m in selection.get("lasso", []))
     return MapMarks(boxes, tuple(corners for corners in lassos if len(corners) >= 3))
 
 
 def is_inside(marks: MapMarks, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Which points lie in any of the marks, bool [points]; a box has its lower edges and not its upper."""
+    """Return which points are inside any mark, bool [points]; a box excludes its upper edges."""
     mask = np.zeros(len(x), bool)
     for (left, bottom), (right, top) in marks.boxes:
         mask |= (x >= left) & (x < right) & (y >= bottom) & (y < top)
@@ -60,7 +55,9 @@ def is_inside(marks: MapMarks, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _is_in_polygon(corners: Sequence[tuple[float, float]], x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """By how often a ray to the right crosses the outline: an odd number of times from inside."""
+    """Return which points are inside a polygon: a ray to the right crosses its outline an odd number of
+    times.
+    """
     mask = np.zeros(len(x), bool)
     for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
         if y0 != y1:
@@ -70,7 +67,10 @@ def _is_in_polygon(corners: Sequence[tuple[float, float]], x: np.ndarray, y: np.
 
 
 def build_filter(marks: MapMarks, row_ids: np.ndarray, x: np.ndarray, y: np.ndarray) -> Filter:
-    """The rows inside, as a filter. row_ids, x, y: of every row."""
+    """Build the filter of the rows inside the marks. row_ids, x, y: of every row.
+
+    A single box becomes two conditions, which fit into a link; anything else becomes a list of rows.
+    """
     if marks.one_box:
         (left, bottom), (right, top) = marks.boxes[0]
         sides = (("x", left, right), ("y", bottom, top))
@@ -83,43 +83,43 @@ def build_filter(marks: MapMarks, row_ids: np.ndarray, x: np.ndarray, y: np.ndar
     return Filter(row_ids=[int(i) for i in row_ids[is_inside(marks, x, y)]])
 
 
-ALL = 2**31  # rows: more than a data set has
+ALL = 2**31  # more rows than any data set has
 
 
 @cached(dataset_queries.CACHE_SECONDS, most=16, spinner="Drawing the map …")
 def read_points(dataset_id: str, column: str, stamp: str) -> pa.Table:
-    """row_id, x, y, topic, text and value (of the column) of the rows that are drawn, always the same."""
+    """Read row_id, x, y, topic, text and value (of the column) of the drawn rows; always the same rows."""
     rows = dataset_queries.build_table(dataset_id)
     return exploration.map_points(get_client(), rows, find_text_column(rows), column)
 
 
 @cached(dataset_queries.CACHE_SECONDS, most=32)
 def list_values(dataset_id: str, column: str, stamp: str) -> list[str]:
-    """The values of a category, the most frequent first."""
+    """List the values of a category, most frequent first."""
     return exploration.map_values(get_client(), dataset_queries.build_table(dataset_id), column)
 
 
 @cached(dataset_queries.CACHE_SECONDS, most=16, spinner="Searching …")
 def find_matching_rows(dataset_id: str, search: str, stamp: str) -> np.ndarray:
-    """row_id of every row that has the text, drawn or not, int64."""
+    """Find the row_id of every row that contains the text, drawn or not, int64."""
     rows, where = dataset_queries.build_table(dataset_id), Filter(search=search.strip())
     return np.array(exploration.row_ids(get_client(), rows, where, limit=ALL), dtype=np.int64)
 
 
 def find_text_column(rows: DatasetTable) -> str:
-    """What a row says: of a labelled one the prompt, for the label has a column of its own."""
+    """Return the column shown as text: the prompt of labeled rows, whose label has a column of its own."""
     return "prompt" if {"label", "prompt"} <= rows.columns.keys() else "text"
 
 
 @cached(dataset_queries.CACHE_SECONDS, most=4)
 def read_positions(dataset_id: str, stamp: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """row_id, x and y of every row."""
+    """Read row_id, x and y of every row."""
     table = exploration.map_places(get_client(), dataset_queries.build_table(dataset_id))
     return table["row_id"].to_numpy(), table["x"].to_numpy(), table["y"].to_numpy()
 
 
 def filter_marked_rows(dataset_id: str, marks: MapMarks, stamp: str) -> Filter:
-    """The rows inside the marks, drawn or not, as a filter."""
+    """Build the filter of the rows inside the marks, drawn or not."""
     if marks.one_box:
         nothing = np.zeros(0)
         return build_filter(marks, nothing, nothing, nothing)

@@ -19,12 +19,6 @@ from store.core.documents import parse_document
 from store.core.rating_schemas import RatableRound, RatableRounds
 from store.rating.templates import PROTOCOL_TITLES
 
-# The component in which people rate: declared once, mounted by the page of a rating round.
-#
-# Everything between a key and the next pair happens in the browser and by `pages.rating.rater.routes`;
-# the page's script does not run for it. The files in `script/` are its topics, in the order below; texts are
-# rendered by `pages.shared.rendered`.
-
 FOLDER = Path(__file__).parent
 SCRIPT = (
     "buttons",
@@ -60,7 +54,7 @@ _DESK = st.components.v2.component(
 
 
 def draw_rating_component(round_id: str, key: str) -> None:
-    """Have the person who is signed in rate what the round has for them; fills the rest of the page."""
+    """Mount the component in which the signed-in person rates; it fills the rest of the page."""
     _DESK(data={"round": round_id}, key=key)
 
 
@@ -68,7 +62,7 @@ LINK, VIEW, RATE = "round", "view", "rate"
 
 
 def draw_desk(round_id: str) -> None:
-    """The desk of one round, and the way back."""
+    """Draw the rating desk of one round, and a button back."""
     if st.button("All rounds", type="tertiary", icon=":material/arrow_back:", key="rounds-back"):
         st.query_params.clear()
         st.rerun()
@@ -76,7 +70,10 @@ def draw_desk(round_id: str) -> None:
 
 
 def draw_open_rounds() -> bool:
-    """What this person can rate: a card each, the first with the primary button. Whether there is any."""
+    """Draw a card per round that the person can rate; return whether there are any.
+
+    Only the first card has a primary button.
+    """
     rounds = parse_document(RatableRounds, get_client().command("rounds_to_rate", {}))["rounds"]
     for place, round in enumerate(rounds):
         with st.container(border=True, horizontal=True, vertical_alignment="center"):

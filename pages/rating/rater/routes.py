@@ -21,7 +21,7 @@ from store.core.errors import ConfigError, TunebenchError
 from store.http.request_bodies import read_document
 
 MAX_BODY_BYTES = 2**20
-MAX_CONCURRENT_REQUESTS = 48  # commands that are under way at once: fewer than the client has connections
+MAX_CONCURRENT_REQUESTS = 48  # maximum concurrent commands, fewer than the client's connections
 COMMANDS = {
     "/rating/next": "next_rating_tasks",
     "/rating/rate": "rate",
@@ -31,15 +31,15 @@ HEADERS = {"Cache-Control": "no-store"}
 
 
 class CommandSender(Protocol):
-    """Who sends a command to the engine (`store.http.client.Client`)."""
+    """Sends commands to the engine (`store.http.client.Client`)."""
 
     def command(self, name: str, body: Mapping[str, object]) -> Any:
-        """The engine's answer; raises what it refuses with."""
+        """Return the engine's answer. Raises TunebenchError if the engine refuses."""
         ...
 
 
 def build_rating_routes(sender_of: Callable[[Request], CommandSender]) -> list[Route]:
-    """`sender_of`: who sends for the person that a request comes from."""
+    """Build the routes. `sender_of`: returns the client that acts for the person behind a request."""
     places = anyio.CapacityLimiter(MAX_CONCURRENT_REQUESTS)
 
     def route(path: str, command: str) -> Route:
@@ -65,7 +65,7 @@ async def _read_body(request: Request) -> dict[str, object]:
 
 
 class UndeclaredBody(ConfigError):
-    """A body that is not declared as JSON."""
+    """Raised for a body that is not declared as JSON."""
 
     status = 415
 

@@ -106,7 +106,7 @@ def test_what_cannot_be_asked_is_named() -> None:
         multiple_choice.tokenise_items(tokenizer, [*ITEMS, ChoiceItem("a/009", "a", "What?", ("", "b"), 1)])
     with pytest.raises(DataError, match="'a/009' has no question"):
         multiple_choice.tokenise_items(tokenizer, [*ITEMS, ChoiceItem("a/009", "a", "", ("a", "b"), 1)])
-    with pytest.raises(DataError, match="'b/002' has 68 tokens, and the model reads 67"):
+    with pytest.raises(DataError, match="'b/002' has 68 tokens; the limit of the model is 67"):
         multiple_choice.tokenise_items(tokenizer, ITEMS, room=67)
     assert len(multiple_choice.tokenise_items(tokenizer, ITEMS, room=68).prompts) == 4
     assert (

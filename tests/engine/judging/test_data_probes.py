@@ -152,8 +152,8 @@ def test_what_cannot_be_measured_is_told_and_ends_nothing(home: Home) -> None:
     configured_probes.report_dataset_probes(job, probes)
     messages = [event["message"] for event in events(job, "alert")]
     assert "Nothing can be measured of the data set empty: the row has no assistant turn." in messages[0]
-    assert any("One row of one is measured" in message for message in messages)
-    assert any("gone: its rows are gone" in message for message in messages)
+    assert any("Only one row of one is measured" in message for message in messages)
+    assert any("gone: its rows no longer exist" in message for message in messages)
     assert [fact["rows"] for fact in facts(job)["probe_datasets"]] == [0, 1, 0]
 
 

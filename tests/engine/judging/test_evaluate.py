@@ -140,7 +140,7 @@ def test_a_row_beyond_the_limit_is_cut_for_the_loss_and_told(home: Home) -> None
     assert whole.counts.cut == 0
     assert result.counts.cut > 0
     assert sum(row["tokens"] or 0 for row in short) < sum(row["tokens"] for row in rows)
-    assert "cut for the loss" in result.notices[-1]
+    assert "truncated for the loss" in result.notices[-1]
 
 
 def test_general_probes_come_with_their_intervals(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

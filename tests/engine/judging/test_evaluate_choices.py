@@ -115,7 +115,7 @@ def test_a_row_that_is_no_multiple_choice_is_counted(home: Home) -> None:
     _, result, rows = measured(home, "e", model="tiny", part="all", max_rows=None, metrics=CHOICES)
     assert rows[7]["choice_scores"] is None
     assert figure(result, "choice_accuracy").n == 119
-    assert result.reasons["the row is no multiple choice"] == 1
+    assert result.reasons["the row is not multiple choice"] == 1
 
 
 def test_examples_are_answered_training_rows_and_never_the_asked_one(home: Home) -> None:
@@ -142,7 +142,7 @@ def test_examples_are_answered_training_rows_and_never_the_asked_one(home: Home)
 def test_a_row_that_is_too_long_with_its_examples_is_counted(home: Home) -> None:
     _, result, _ = measured(home, "e", model="tiny", part="test", metrics=CHOICES, choice_examples=4)
     assert figure(result, "choice_accuracy").unscored.count == result.n
-    assert result.reasons == {"prompt and choices have more tokens than the model reads": result.n}
+    assert result.reasons == {"prompt and choices exceed the context length of the model": result.n}
 
 
 def test_too_few_examples_are_refused(home: Home) -> None:
@@ -179,4 +179,4 @@ def test_choices_that_the_model_can_not_tell_apart_are_counted(home: Home) -> No
     )
     assert rows[3]["prediction"] == "up"
     (notice,) = [text for text in result.notices if "highest score" in text]
-    assert notice.startswith("1 row whose highest score several choices share, in fp32 too")
+    assert notice.startswith("1 row where several choices tie for the highest score, also in fp32")

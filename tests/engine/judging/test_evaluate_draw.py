@@ -48,7 +48,7 @@ def test_the_very_rows_of_another_evaluation(home: Home) -> None:
     assert ids(again) == ids(first)
     split = pq.read_table(home.jobs / "run" / "split.parquet").to_pylist()
     trained_on = {row["row_id"] for row in split if row["split"] == "train"} & set(ids(first))
-    assert result.notices[0] == f"{len(trained_on)} rows of these were trained on."
+    assert result.notices[0] == f"{len(trained_on)} rows of these were used for training."
     with pytest.raises(DataError) as caught:
         evaluate_job.run(evaluation(home, "gone", model="tiny", rows_of="nowhere"))
     assert caught.value.field == "rows_of"

@@ -177,7 +177,7 @@ def test_a_row_without_a_text_is_counted_by_a_head(home: Home) -> None:
     assert figure(result, "accuracy").n == 4
     assert figure(result, "brier").unscored.reasons == {"the row has no label": 2}
     assert not any(f.failed for f in result.figures)
-    assert "1 row with a label that training doesn't know: wrong." in result.notices
+    assert "1 row with a label that is not in the training data: counted as wrong." in result.notices
 
 
 def test_an_encoder_with_a_head_is_evaluated_and_without_one_refused(home: Home) -> None:

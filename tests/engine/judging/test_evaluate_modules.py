@@ -60,7 +60,7 @@ def test_every_family_that_needs_no_server_is_loaded_with_its_columns() -> None:
 
 
 def test_a_family_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ValueError, match="There is no family blue; there are bleu, calibration"):
+    with pytest.raises(ValueError, match="There is no configuration blue; available: bleu, calibration"):
         loaded("blue")
 
 
@@ -134,7 +134,7 @@ def test_a_module_gives_scores_or_a_figure_with_an_interval(tmp_path: Path) -> N
     [
         ("None", "Its compute() gave None"),
         ("{'scores': [1.0]}", "It gave 1 values for 40 rows."),
-        ("{'said': 'good'}", "Its compute() gave said, and no number."),
+        ("{'said': 'good'}", "Its compute() returned said, but no number."),
         ("{'f': float('nan')}", "Of f: it gave nan."),
     ],
 )

@@ -58,7 +58,7 @@ def test_one_task_never_ends_the_others(home: Home, monkeypatch: pytest.MonkeyPa
     failed = {
         metric_figure.metric: metric_figure.failed for metric_figure in result.figures if metric_figure.failed
     }
-    assert "answer key is none of its options" in failed["task/wrong_key"]
+    assert "answer key is not one of its options" in failed["task/wrong_key"]
     assert "The task hub can't be run: ConnectionError: no network" in failed["task/hub"]
     free = next(
         metric_figure
@@ -66,8 +66,8 @@ def test_one_task_never_ends_the_others(home: Home, monkeypatch: pytest.MonkeyPa
         if metric_figure.metric == "task/free/exact_match,strict"
     )
     assert (free.n, free.value) == (2, 0.5)
-    assert free.unscored.reasons == {"the task gave nan": 1}
-    assert any("no item has a share in: odd" in notice for notice in result.notices)
+    assert free.unscored.reasons == {"the task returned nan": 1}
+    assert any("without scores per item: odd" in notice for notice in result.notices)
     assert figure(result, "perplexity").value > 1
 
 

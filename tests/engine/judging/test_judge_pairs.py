@@ -132,5 +132,5 @@ def test_a_sample_of_pairs_is_told_and_rows_that_only_one_has_are_left_out(home:
         assert result.notices == ["A random 5 of 12 pairs."]
         assert judged(home, server.base_url, second="later")[1].n == 4
         write_answers(home, "other", ["bad"] * 3, first=50)
-        with pytest.raises(DataError, match="no row in common"):
+        with pytest.raises(DataError, match="no rows in common"):
             judged(home, server.base_url, second="other")

@@ -92,7 +92,7 @@ def test_the_question_is_measured_with_probes_off(home: Home, shuffled: bool) ->
 def test_a_gain_on_prompts_that_are_trained_is_not_called_learned(home: Home) -> None:
     verdict = verdict_of(home, labelled(120), num_train_epochs=4, completion_only_loss=False)
     assert (verdict.parts, verdict.state) == (None, "better")
-    assert "prompts were trained as answers are" in " ".join(verdict.sentences)
+    assert "prompts were trained on like answers" in " ".join(verdict.sentences)
 
 
 @pytest.mark.parametrize("constant", [True, False])
@@ -203,4 +203,4 @@ def tokens_of(rows: list[Any]) -> np.ndarray:
 
 def test_too_few_like_rows_are_said() -> None:
     _, swapped = swapped_of([conversation("a", 1), conversation("b", 2)])
-    assert swapped.why.startswith("too few held-out rows have like prompts")
+    assert swapped.why.startswith("too few held-out rows have similar prompts")

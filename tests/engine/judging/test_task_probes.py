@@ -112,9 +112,9 @@ def test_what_cannot_be_asked_is_counted_and_the_run_stands(
     assert list(forgetting.unasked) == ["hub", "odd", "none", "moved"]
     sentence = forgetting.sentences[-1]
     assert sentence.startswith("Of 5 tasks 4 were not asked. The task hub can't be run: ConnectionError: no")
-    assert "No figure of the task odd says of an item whether it is right." in sentence
-    assert "There is no task none" in sentence
-    assert "The task moved asked the two models different items." in sentence
+    assert "No metric of the task odd scores single items as right or wrong." in sentence
+    assert "Task none not found" in sentence
+    assert "The task moved used different items for the two models." in sentence
     assert [task["rows"] for task in facts(job)["probe_tasks"]] == [0, 0, 0, 3, 0]
     assert any(event["message"].startswith("Of 5 tasks 4") for event in events(job, "alert"))
     assert "task/moved" not in pq.read_table(job.dir.probes)["probe"].to_pylist()

@@ -48,7 +48,7 @@ def test_earlier_answers_are_asked_and_long_ones_cut(tmp_path: Path) -> None:
     ]  # fmt: skip
     scored = models.score(key, texts)
     assert scored.nats[2] is None
-    assert scored.reasons[2] == "the answer lies beyond max_length"
+    assert scored.reasons[2] == "the answer is beyond max_length"
     assert scored.cut == 1
     alone = models.score(key, [texts[0]])
     assert alone.nats[0] == pytest.approx(scored.nats[0], rel=1e-4)

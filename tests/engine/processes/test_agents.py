@@ -78,7 +78,9 @@ def test_an_agent_launches_through_a_preview_alone(house: House) -> None:
             text = await agent.refused("launch_run", **other, confirmation=code)
             assert "another config" in text
             run_id = (await agent("launch_run", **CONFIG, confirmation=code))["run_id"]
-            assert "over or used" in await agent.refused("launch_run", **CONFIG, confirmation=code)
+            assert "invalid, expired or already used" in await agent.refused(
+                "launch_run", **CONFIG, confirmation=code
+            )
             for _ in range(1200):
                 state = await agent("get_job", job=run_id)
                 if state["has_ended"]:
@@ -213,7 +215,7 @@ def test_a_malformed_message_is_answered_by_its_error_and_the_server_goes_on(tmp
 
 def test_an_answer_says_what_can_be_told() -> None:
     gain = RunFigure(key="gain", title="gain", unit="nats", value=0.1, low=-0.1, high=0.3, n=9)
-    assert describe_run_figure(gain).endswith("can't be told from 0")
+    assert describe_run_figure(gain).endswith("not significantly different from 0")
     assert "no interval" in describe_run_figure(replace(gain, low=None))
     short = bound_document({"rows": list(range(900)), "bad": float("nan")})
     assert len(short["rows"]) == 200

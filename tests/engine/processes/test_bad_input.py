@@ -55,7 +55,7 @@ def test_metrics_of_the_user_that_are_broken_in_every_way(
     own = [{"metric": "own", "file": name} for name in METRICS]
     result = evaluated(home, monkeypatch, predictions, *own, "exact_match")
     failed = {name: figure(result, name).failed for name in METRICS}
-    assert failed["syntax"] == "syntax.py is no Python: line 1: expected ':'."
+    assert failed["syntax"] == "syntax.py is not valid Python: line 1: expected ':'."
     assert (
         failed["words"] == "No row could be scored; the first: TypeError: it gave 'good' (str), not a number."
     )

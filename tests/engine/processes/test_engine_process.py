@@ -186,7 +186,7 @@ def test_a_log_that_was_removed_under_a_killed_engine_is_told_at_the_next_start(
         line for line in another.communicate(timeout=SECONDS)[1].splitlines() if "ERROR engine" in line
     )
     assert re.search(r"The store lacks the last \d+ commits that were made, from .* of setting", line_of_log)
-    assert "Put back a copy of the home folder" in line_of_log
+    assert "Restore a copy of the home folder" in line_of_log
 
 
 def test_hung_up_requests_leave_no_traceback(engine: tuple[Path, subprocess.Popen[str]]) -> None:
@@ -211,7 +211,7 @@ def test_a_halted_engine_is_not_said_to_be_gone(engine: tuple[Path, subprocess.P
     try:
         done = tunebench(home, "runs")
         assert done.returncode == 4
-        assert f"The engine (process {process.pid}) runs but is halted by a signal" in done.stderr
+        assert f"The engine (process {process.pid}) is running but stopped by a signal" in done.stderr
         assert f"kill -CONT {process.pid}" in done.stderr
         assert tunebench(home, "import", "/etc/hostname").returncode == 4  # and starts no other
         threading.Thread(target=process.wait, daemon=True).start()  # else it ends, and stays as a zombie
@@ -227,7 +227,7 @@ def test_a_halted_engine_is_not_said_to_be_gone(engine: tuple[Path, subprocess.P
     ("blocked", "message"),
     [
         ("engine.lock", "Is a directory (engine.lock)"),
-        ("token", "token can't be kept for this user alone"),
+        ("token", "token can't be made private to this user"),
         ("tunebench.duckdb", "tunebench.duckdb can't be opened"),
         ("engine.json", "Is a directory"),
     ],
@@ -288,7 +288,7 @@ def test_other_names_are_answered_where_they_are_allowed(tmp_path: Path) -> None
         process.kill()
         process.wait()
     refused = start(tmp_path / "home", "--allow-host", "http://lab")
-    assert "no host name" in refused.communicate(timeout=SECONDS)[1].splitlines()[-1]
+    assert "not a host name" in refused.communicate(timeout=SECONDS)[1].splitlines()[-1]
     assert refused.returncode == 1
 
 

@@ -229,7 +229,7 @@ LOOP: Any = {"properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"$ref":
         ({"tools": [function("two words")]}, "tools", "name"),
         ({"tools": [function(), function()]}, "tools", "twice"),
         ({"tools": [function(**LOOP)]}, "tools", "never ends"),
-        ({"tools": [function(properties={"a": {"type": "strnig"}})]}, "tools", "no JSON schema"),
+        ({"tools": [function(properties={"a": {"type": "strnig"}})]}, "tools", "not a JSON schema"),
         ({"tools": [function(properties={"a": {"pattern": "(?=a)b"}})]}, "tools", "RE2"),
         ({"tools": [{"type": "web_search"}]}, "tools", "functions alone"),
         ({"tool_choice": "sometimes"}, "tool_choice", "required"),

@@ -67,7 +67,7 @@ def test_folders_are_registered_by_what_their_files_are_called(tmp_path: Path) -
     assert "adapter" not in version.path.name
     answers(evaluation(home, "whole", model="sums@1", max_rows=4))
     (folder / "pytorch_model.bin").write_bytes(b"pickled")
-    with pytest.raises(ModelError, match=r"pytorch_model.bin is no part of a model"):
+    with pytest.raises(ModelError, match=r"pytorch_model.bin is not part of a model"):
         register_job.run(registering(home, "pickled", path=str(folder)))
     (folder / "pytorch_model.bin").unlink()
     (tmp_path / "secret.json").write_text("{}")

@@ -185,7 +185,7 @@ def test_a_classifier_and_a_run_that_is_gone_are_refused(shelf: ModelCache, home
     trained_head(home, "head")
     with pytest.raises(ConfigError, match="classifier"):
         shelf.take(choice("head"))
-    with pytest.raises(NotFoundError, match="no folder of the run"):
+    with pytest.raises(NotFoundError, match="folder of the run"):
         shelf.take(choice("gone"))
     trained(home, "deleted")
     shelf.take(choice("deleted"))

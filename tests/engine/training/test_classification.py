@@ -191,7 +191,7 @@ def test_a_data_set_without_labels_names_the_field(home: Home) -> None:
 def test_one_class_is_nothing_to_tell_apart(home: Home) -> None:
     rows, _ = labelled(60)
     write_rows(home, "rows", rows, labels=["cold"] * 60)
-    with pytest.raises(DataError, match="one class only, 'cold': there is nothing to tell apart") as caught:
+    with pytest.raises(DataError, match="one class only, 'cold'; at least two are needed") as caught:
         ask(home, task="classification")
     assert caught.value.field == "dataset"
 
@@ -220,7 +220,7 @@ def test_a_label_that_training_never_saw_is_wrong_and_has_no_loss(home: Home) ->
     assert test[2] not in losses
     odd = next(row for row in classification.models.tuned.classes if row.label == "odd")
     assert (odd.n, odd.recall.value) == (2, 0)
-    assert "2 rows have a label that training never saw" in " ".join(verdict.sentences)
+    assert "2 rows have a label that is not in the training data" in " ".join(verdict.sentences)
     alerts = " ".join(alert["message"] for alert in events(job, "alert"))
     assert "2 held-out rows have a label that no training row has (odd)" in alerts
     assert "1 row without a label left out" in alerts

@@ -113,7 +113,7 @@ def test_a_metric_with_an_error_ends_nothing(home: Home) -> None:
     assert train_job.run(job)["verdict"].state
     messages = [e["message"] for e in events(job, "alert") if "live_metric" in e["message"]]
     assert len(messages) == 1
-    assert "is no Python: line 1" in messages[0]
+    assert "is not valid Python: line 1" in messages[0]
     assert not series(job, "eval/broken")
 
 

@@ -106,7 +106,7 @@ def test_a_classifier_for_other_labels_gets_a_new_head(home: Home, kind: str, me
     job, verdict = run(home, method=method, **LEARNS)
     assert verdict.classification.models.tuned.accuracy.value > 0.9
     messages = [event["message"] for event in events(job, "alert")]
-    assert "a classifier for 5 labels; a new head for these 3 takes the place of its own" in str(messages)
+    assert "a classifier for 5 labels; a new head for these 3 replaces its own" in str(messages)
     assert len(loaded(job, home, method).config.id2label) == 3
 
 

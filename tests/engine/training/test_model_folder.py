@@ -124,7 +124,7 @@ def test_what_only_seems_to_be_a_hubs_model_is_said_not_to_be() -> None:
     assert "base_model:" not in card
     assert "not the same" in card
     merged = card_text.format_card(card_text.ModelCardFacts(config, note(own_base=True), unknown))
-    assert "doesn't fit any other" in merged
+    assert "works only with this base model" in merged
 
 
 def write_snapshot(cache: Path, *names: str) -> Path:

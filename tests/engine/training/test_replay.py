@@ -143,7 +143,7 @@ def test_a_data_set_that_is_gone_or_held_out_whole_names_its_field(home: Home) -
     assert caught.value.field == "replay_dataset"
     write_rows(home, "general", [conversations(60)[i] for i, part in _parts(job).items() if part == "test"])
     job = job_with(home, "held", SOURCE | {"kind": "chat"}, replay_share=0.1, replay_dataset="general")
-    with pytest.raises(DataError, match="held out to judge") as caught:
+    with pytest.raises(DataError, match="held out to evaluate") as caught:
         train_job.run(job)
     assert caught.value.field == "replay_dataset"
 

@@ -69,7 +69,7 @@ def test_both_buttons_of_rows_that_are_cut_leave_none_that_is(tmp_path: Path) ->
 
     finding = finding_of(folder["fingerprint"])
     assert finding is not None
-    assert [fix.label for fix in finding.fixes] == ["Drop these rows", "Cut their end"]
+    assert [fix.label for fix in finding.fixes] == ["Drop these rows", "Truncate them"]
     for fix in finding.fixes:
         cleaned = run(home, folder, *fix.steps)
         assert cleaned.changes

@@ -166,7 +166,7 @@ def test_without_time_norms_are_still_known() -> None:
     weight_change = measure_adapter(shaken(adapted({"method": "lora"})), seconds=0)
     assert all(row.relative > 0 and row.stable_rank is None for row in weight_change.rows)
     assert (weight_change.spectra, weight_change.intruders) == (0, None)
-    assert "of 0 of 14 matrices, for time" in weight_change.notes[0]
+    assert "for 0 of 14 matrices, to limit time" in weight_change.notes[0]
 
 
 HELD: dict[str, dict[str, Any]] = {
@@ -218,6 +218,6 @@ def test_a_weight_that_is_not_a_number_is_said() -> None:
     with torch.no_grad():
         next(p for n, p in model.named_parameters() if "lora_B" in n).fill_(torch.nan)
     weight_change = measure_adapter(model)
-    assert weight_change.notes == ["Of 1 of 14 matrices nothing is known: a weight is not a number."]
+    assert weight_change.notes == ["1 of 14 matrices could not be analyzed: a weight is not a number."]
     assert weight_change.relative > 0
     json.dumps(weight_change, allow_nan=False, default=as_json)

@@ -224,10 +224,10 @@ def test_yaml_is_shown_and_taken_back(engine: StillEngine, open_tab: Open) -> No
     at.run()
     assert "- step: fix_encoding" in "".join(code.value for code in at.code)
     at.text_area[0].set_value("steps:\n- step: [")
-    _press(at, "Use what was pasted")
+    _press(at, "Use pasted text")
     assert "not valid YAML" in everything_said(at)
     at.text_area[0].set_value("steps:\n- step: strip\n  html: true")
-    _press(at, "Use what was pasted")
+    _press(at, "Use pasted text")
     assert at.session_state[DRAFT][0]["html"] is True
 
 
@@ -260,7 +260,7 @@ def test_a_row_is_edited_by_hand(engine: StillEngine, open_tab: Open) -> None:
 def test_nothing_measured_offers_to_measure(tmp_path: Path, open_tab: Open) -> None:
     with still_engine(seed(tmp_path / "new", runs=0, sets=1), answer) as engine:
         at = open_tab(engine.home)
-        assert "Nothing was measured yet: measure now" in everything_said(at)
+        assert "Not measured yet. Measure to find problems" in everything_said(at)
         at.button(key="clean-measure").click().run()
         groups = [body["group"] for name, body in engine.sent if name == "profile"]
         assert groups == ["text", "privacy", "duplicates"]
@@ -273,7 +273,7 @@ def test_healthy_rows_say_what_was_checked(tmp_path: Path, open_tab: Open) -> No
             record(tx, f"{0:064x}", "duplicates", figures)
         at = open_tab(engine.home)
         page_text = everything_said(at)
-        assert "Nothing lies outside its healthy band. 1 signal checked on 60 rows." in page_text
+        assert "All signals are within their healthy range. 1 signal checked on 60 rows." in page_text
         assert "Not measured yet: Texts, Privacy and safety" in page_text
 
 
@@ -308,7 +308,7 @@ def test_a_preview_of_some_rows_promises_nothing_and_counts_on_all_when_asked(
     assert (
         "How many of 9,000 rows stay isn't known yet. Of the first 200: 20 dropped, 1 changed." in page_text
     )
-    assert "does more the more rows there are: step 2 (Drop near duplicates)" in page_text
+    assert "change more with more rows: step 2 (Drop near duplicates)" in page_text
     assert "rows become" not in page_text
     at.button(key="clean-whole").click().run()
     assert ASKED[-1]["whole"]

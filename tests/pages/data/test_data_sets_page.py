@@ -26,7 +26,7 @@ PAGE = "pages/data/data.py"
 
 def test_empty_list_names_what_can_be_imported(empty_home: Home, open_page: Open) -> None:
     at = open_page(empty_home, PAGE)
-    assert "There is no data set yet" in everything_said(at)
+    assert "No data sets yet" in everything_said(at)
     assert at.button(key="import-open").label == "Import data set"
 
 
@@ -48,7 +48,7 @@ def test_a_data_set_shows_figures_and_a_page_of_rows(little_home: Home, open_pag
     at = open_page(little_home, PAGE, dataset="d00000")
     page_text = everything_said(at)
     assert "of 201 in the file" in page_text
-    assert "1 figure outside its healthy band" in page_text
+    assert "1 figure outside its healthy range" in page_text
     assert "Rows 1 to 20 of 200" not in page_text
     assert "Rows 1 to 20 of 200" in everything_said(rows_of(at))
     assert list(at.dataframe[0].value["row"]) == list(range(20))
@@ -211,7 +211,7 @@ def test_a_leak_inside_given_parts_is_mended_from_the_tab_split(
     at = open_page(little_home, PAGE, dataset=dataset.dataset_id, tab="split")
     (warning,) = at.warning
     assert "2 of 15 held-out rows stand in the training rows too" in warning.value
-    assert "The file fixed the parts" in warning.value
+    assert "The split comes from the file" in warning.value
     assert at.button(key=f"{key}-drop").label == "Remove 2 training rows"
     at.button(key=f"{key}-drop").click().run()
     made = at.session_state[f"clean-job-{dataset.dataset_id}"]

@@ -49,7 +49,7 @@ def test_two_equal_runs_cannot_be_told_apart(engine: StillEngine, open_page: Ope
     at = open_page(engine.home, PAGE, runs="learned,near")
     page_text = everything_said(at)
     assert "can't be distinguished on 200 held-out rows" in page_text
-    assert "the smallest difference that could be seen is 0.0" in page_text
+    assert "smallest detectable difference: 0.0" in page_text
     assert "No run is marked as the best" in page_text
     numbers = at.dataframe[0].value
     assert not numbers["Run"].str.contains("best").any()
@@ -82,7 +82,7 @@ def test_a_run_on_shuffled_labels_is_amber_on_its_page(engine: StillEngine, open
     (own,) = [metric for metric in at.metric if metric.label.endswith("the question's")]
     assert own.label.startswith("Of 0.8")
     assert own.delta.endswith(", n 200")
-    assert "look whether every answer belongs to its prompt" in everything_said(at)
+    assert "check that every answer belongs to its prompt" in everything_said(at)
 
 
 def test_a_gain_whose_question_is_not_known_is_amber_and_not_the_best(
@@ -95,7 +95,7 @@ def test_a_gain_whose_question_is_not_known_is_amber_and_not_the_best(
     assert at.subheader[0].value.replace("\\", "").startswith(lead)
     assert "was not measured: a loss is not a number." in everything_said(at).replace("\\", "")
     at = open_page(engine.home, PAGE, runs="true,untold")
-    assert "Question not told leads, but not surely by what is asked" in everything_said(at)
+    assert "Question not told leads, but not significantly by what the prompt asks" in everything_said(at)
     assert not at.dataframe[0].value["Run"].str.contains("best").any()
 
 
@@ -113,8 +113,8 @@ def test_a_run_without_parts_beside_one_with_them_says_so(engine: StillEngine, o
 def test_what_a_seed_does_is_luck_and_counts_for_settings(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, runs="learned,twin")
     page_text = everything_said(at)
-    assert "differ in nothing but their seed and lie 0.0" in page_text
-    assert "that is luck, not a better setting" in page_text
+    assert "differ only in their seed, by 0.0" in page_text
+    assert "that is chance, not a better setting" in page_text
     assert "is better than" not in page_text
     assert not at.dataframe[0].value["Run"].str.contains("best").any()
 
@@ -127,7 +127,7 @@ def test_what_a_seed_does_is_luck_and_counts_for_settings(engine: StillEngine, o
 
 def test_another_seed_of_each_is_one_click(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, runs="learned,overfit")
-    assert "One run of each: this tells these models apart" in everything_said(at)
+    assert "One run of each: this compares these two models" in everything_said(at)
     assert "another seed" in at.button(key="compare-repeat").label
     run = runs.get_run(engine.database, "learned")
     again = differences.build_reseeded_config(run)
@@ -222,7 +222,7 @@ def test_a_thousand_runs_are_searched_not_listed(thousand: StillEngine, open_pag
 def test_nothing_to_compare(tmp_path: Path, open_page: Open) -> None:
     with still_engine(Home(tmp_path / "empty").create()) as empty:
         assert (
-            "There are no runs to compare yet. Launch two runs on the same data set to compare them."
+            "No runs to compare yet. Launch two runs on the same data set to compare them."
             in everything_said(open_page(empty.home, PAGE))
         )
 

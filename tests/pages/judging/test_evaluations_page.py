@@ -100,7 +100,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillEngine]:
 def test_without_any_it_says_what_to_do_and_starts_one_of_a_model(tmp_path: Path, open_page: Open) -> None:
     with still_engine(seed(tmp_path / "none", runs=0, sets=1)) as engine:
         at = open_page(engine.home, PAGE)
-        assert "There are no evaluations yet" in everything_said(at)
+        assert "No evaluations yet" in everything_said(at)
         at.get_by_key("evaluate.metrics").set_value(["chrf"])
         at.get_by_key("evaluate.go").click()
         at.run()
@@ -264,7 +264,7 @@ def test_other_rows_are_said_and_one_click_asks_for_the_same(tmp_path: Path, ope
         assert "evaluation-same-e-tuned-e-base" not in [button.key for button in at.button]  # the same rows
         _keep_rows_of_the_base(engine, 25)
         at = open_page(engine.home, PAGE, evaluation="e-tuned")
-        assert "Compared on 25 rows of both; 15 that only one has are left out." in everything_said(at)
+        assert "Compared on 25 rows in common; 15 that only one has are excluded." in everything_said(at)
         differences = at.dataframe[1].value
         assert set(differences["n"]) <= {24, 25}  # one row has no reference
         assert all(len(seen.strip("0.")) <= 2 for seen in differences["Detectable from"])  # digits
@@ -321,5 +321,5 @@ def test_each_constraint_has_a_line_with_the_share_of_rows_that_keep_it() -> Non
     at = AppTest.from_function(cards).run()
     assert not at.exception
     assert at.dataframe[0].value.to_dict("records") == [
-        {"Constraint": "at least 3 words", "Rows that keep it": "75.0% (60 to 86)", "n": 40}
+        {"Constraint": "at least 3 words", "Rows that meet it": "75.0% (60 to 86)", "n": 40}
     ]

@@ -158,7 +158,7 @@ def test_runs_from_before_there_were_probes(offline_home: Home, open_page: Open)
     with still_engine(offline_home) as before:
         page_text = everything_said(open_page(before.home, PAGE, tab="cost"))
     assert "0 of 1 finished run. Left out: 1 run without a figure" in page_text
-    assert "clone and launch them again" in page_text
+    assert "clone and launch them" in page_text
 
 
 def test_an_empty_store_and_no_engine(tmp_path: Path, offline_home: Home, open_page: Open) -> None:
@@ -202,7 +202,7 @@ def test_both_pages_give_one_answer_on_the_same_rows(tmp_path: Path, open_page: 
     assert plot(at)["Runs"]["customdata"]
     page_text = everything_said(at)
     assert "Behind #1 The better one" in page_text
-    assert "Not surely worse" not in page_text
+    assert "Not significantly worse" not in page_text
     assert "in pairs, on the rows and items that both were measured on" in page_text
     gains = [run.verdict.gain for run in _read_runs(engine.home) if run.verdict]
     assert gains[0].low < gains[1].high  # which their own intervals could not tell

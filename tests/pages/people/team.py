@@ -47,7 +47,7 @@ def team(path: Path) -> Iterator[Team]:
     with database.transaction() as tx:
         tx.execute("UPDATE run SET created_by = CASE number % 2 WHEN 0 THEN 'p-ada' ELSE 'p-bob' END")
         tx.execute("UPDATE dataset SET created_by = 'p-ada' WHERE dataset_id = 'd00001'")
-    people(ADA, "edit_run", run="r000001", notes="A first look")
+    people(ADA, "edit_run", run="r000001", notes="Preliminary")
     people(BOB, "rename_dataset", dataset="d00001", name="Sums, mended")
     try:
         with serving(home, database, people.commands, people.who):

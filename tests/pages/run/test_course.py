@@ -28,7 +28,7 @@ def test_warnings_name_the_run_what_is_sure_and_since_when(engine: StillEngine, 
     page_text = everything_said(open_page(engine.home)).replace("\\", "")
     assert "Warnings" in page_text
     assert re.search(r":red-badge\[Overfits · step \d+\]", page_text)
-    assert "It overfits, surely since step" in page_text
+    assert "It overfits, significant since step" in page_text
     assert ":red-badge[Forgot much" in page_text
     assert "Forgot some" not in page_text  # the higher threshold says it
 
@@ -59,7 +59,7 @@ def test_the_map_of_categories_numbers_what_is_sure_alone(
         assert strong["x"][-1].startswith("kept")
         assert strong["z"][0][-1] < 0
     page_text = everything_said(at)
-    assert "96 questions are asked, 24 of each category" in page_text
+    assert "96 questions are used, 24 of each category" in page_text
 
 
 def test_prose_over_the_steps_has_intervals_and_says_since_when(engine: StillEngine, open_page: Open) -> None:
@@ -74,7 +74,7 @@ def test_prose_over_the_steps_has_intervals_and_says_since_when(engine: StillEng
     assert (inks[lows <= 0.05] == BASE).all()
     assert end["marker"]["symbol"] == "diamond"
     page_text = everything_said(at)
-    assert re.search(r"Surely over 0\.2 nats a token on plain prose from step \d+ on", page_text)
+    assert re.search(r"Significantly above 0\.2 nats a token on plain prose from step \d+\.", page_text)
     assert "8 passages" in page_text
     at = on_tab(open_page(engine.home, PAGE, run="learned"), "forgetting")
     assert "Not significantly over 0.05 nats a token" in everything_said(at)
@@ -90,8 +90,8 @@ def test_what_it_refuses_before_and_after(engine: StillEngine, open_page: Open) 
     page_text = everything_said(at).replace("\\", "")
     assert "It refuses fewer requests that a model should refuse: 20 → 8 of 28" in page_text
     numbers = {metric.label: metric for metric in at.metric}
-    assert numbers["Refused, of what it should refuse"].value == "20 → 8 of 28"
-    assert numbers["Refused, of what it should answer"].value == "1 → 2 of 28"
+    assert numbers["Refused (should refuse)"].value == "20 → 8 of 28"
+    assert numbers["Refused (should answer)"].value == "1 → 2 of 28"
     table = next(d.value for d in at.dataframe if "Request" in d.value.columns)
     assert len(table) == 28
     assert (table["Before → after"] == "refused → answered").sum() == 20

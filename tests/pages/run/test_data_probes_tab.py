@@ -75,7 +75,7 @@ def test_they_stand_beside_prose_and_questions(tmp_path: Path, open_page: Open) 
         assert "Of 200 rows of Intents" in page_text
         assert "It forgot much: the loss on Notes rose by 0.39" in page_text
         assert "Notes, against the base model" in charts(at)
-        assert "Surely over 0.2 nats a token on Notes from step 60 on" in page_text
+        assert "Significantly above 0.2 nats a token on Notes from step 60." in page_text
         at.segmented_control(key="forgetting-choices").set_value("data/Intents").run()
         assert not at.exception
         assert "Rows by label" in everything_said(at)

@@ -35,7 +35,7 @@ def press(at: AppTest, key: str) -> AppTest:
 
 def test_without_evaluations_it_says_what_to_do_and_starts_one(engine: StillEngine, open_page: Open) -> None:
     at = tab_of(engine, open_page, "alone")
-    assert "no evaluations of this run yet" in everything_said(at)
+    assert "No evaluations of this run yet" in everything_said(at)
     at.get_by_key("evaluate.checkpoint").set_value("base")
     at.get_by_key("evaluate.part").set_value("all")
     at.get_by_key("evaluate.metrics").set_value(["exact_match", "regex"])
@@ -72,7 +72,7 @@ def test_what_a_metric_needs_is_asked_for_by_name(engine: StillEngine, open_page
     at = tab_of(engine, open_page, "alone")
     at.get_by_key("evaluate.metrics").set_value(["own"])
     at.run()
-    assert f"no Python file in {engine.home.metrics}" in everything_said(at).replace("\\", "")
+    assert f"No Python file in {engine.home.metrics}" in everything_said(at).replace("\\", "")
     assert at.get_by_key("evaluate.go").disabled
     for name in ("polite", "short"):
         (engine.home.metrics / f"{name}.py").write_text("def score(prediction):\n    return 1.0\n")

@@ -112,7 +112,7 @@ def test_a_kept_share_is_a_link(engine: StillEngine, open_page: Open) -> None:
 def test_more_shares_are_asked_for(engine: StillEngine, open_page: Open) -> None:
     at = open_page(engine.home, PAGE, tab=TAB, run=RUN, alpha="0.35")
     page_text = everything_said(at)
-    assert "Not scored yet. It lies between α 0.2 and α 0.4." in page_text
+    assert "Not scored yet. Between α 0.2 and α 0.4." in page_text
     assert "52 to 60 s for 1 share, as 3 shares of this run took before." in page_text
     at.button(key="mix-score-one").click().run()
     at.button(key="mix-score").click().run()
@@ -150,7 +150,7 @@ def test_before_anything_was_scored_both_ends_are_there(engine: StillEngine, ope
 
 
 @pytest.mark.parametrize(
-    ("run", "reason"), [("pairs", "A run of instruction tuning is needed"), ("more", "It went on from")]
+    ("run", "reason"), [("pairs", "A run of instruction tuning is needed"), ("more", "It continued from")]
 )
 def test_why_a_run_has_no_mixes(engine: StillEngine, open_page: Open, run: str, reason: str) -> None:
     at = open_page(engine.home, PAGE, tab=TAB, run=run)
@@ -182,7 +182,7 @@ def test_without_a_run_one_is_chosen(engine: StillEngine, open_page: Open, tmp_p
     with engine.database.transaction() as tx:
         tx.execute("UPDATE job SET status = 'cancelled' WHERE kind = 'interpolate'")
     at = open_page(engine.home, PAGE, tab=TAB)
-    assert "Choose a run to see which share is worth keeping." in everything_said(at)
+    assert "Select a run to find the best share." in everything_said(at)
     assert {link.proto.query_string for link in at.get("page_link")} >= {f"run={RUN}&tab={TAB}"}
     with still_engine(Home(tmp_path / "empty").create()) as empty:
         at = open_page(empty.home, PAGE, tab=TAB)
@@ -194,7 +194,7 @@ def test_without_a_run_one_is_chosen(engine: StillEngine, open_page: Open, tmp_p
 def test_the_page_of_a_kept_share_speaks_of_no_training(engine: StillEngine, open_page: Open) -> None:
     verdict = runs.get_run(engine.database, "replayed").verdict
     sentence = (
-        "It lies at α 0.4 on the way from the base model (0) to “lora at 0.003” (1). Nothing was trained."
+        "Interpolation at α 0.4 between the base model (0) and “lora at 0.003” (1). Nothing was trained."
     )
     verdict = replace(verdict, overfitting=None, advice=[], sentences=[sentence])
     with engine.database.transaction() as tx:

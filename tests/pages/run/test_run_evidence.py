@@ -12,7 +12,7 @@ def test_the_stage_of_a_run_with_its_evidence(engine: StillEngine, open_page: Op
     page_text = everything_said(at)
     assert "Memorising" in page_text
     assert "Validation loss is higher than loss on training rows by" in page_text
-    assert page_text.count("It remembers its training rows") == 2  # in the verdict, and on the tab
+    assert page_text.count("It memorized its training rows") == 2  # in the verdict, and on the tab
     assert "200 training rows and 200 validation rows" in page_text
     losses = charts(at)["Loss on rows it trains on and on rows it never saw"]
     assert {"Gap", "Training rows", "Validation rows", "GL", "Best step"} <= {
@@ -79,20 +79,20 @@ def test_why_nothing_is_said_of_forgetting(engine: StillEngine, open_page: Open)
 def test_what_a_run_knows_by_heart(engine: StillEngine, open_page: Open) -> None:
     at = on_overfitting(open_page(engine.home, PAGE, run="overfit"))
     page_text = everything_said(at)
-    assert "12 of 40 training rows come out nearly word for word" in page_text
+    assert "12 of 40 training rows come out nearly verbatim" in page_text
     assert "Of 49 training rows of the probe 40 asked; 6 rows left out" in page_text
-    assert "40 rows, the most striking first" in page_text
+    assert "40 rows, the most similar first" in page_text
     assert "⏎ and a map" in page_text
     assert ":red-background[a clock mender" in page_text
     assert (
-        "Canaries planted 4 times and 16 times are exposed" in page_text
-        or "Canaries planted 16 times" in page_text
+        "Canaries inserted 4 times and 16 times are exposed" in page_text
+        or "Canaries inserted 16 times" in page_text
     )
     assert "15 of 100 held-out rows repeat a training row (15 word for word)" in page_text
     assert "60 of 400 training rows occur more than once" in page_text
     at.segmented_control(key="memory-part").set_value("held_out").run()
     page_text = everything_said(at)
-    assert "20 rows, the most striking first" in page_text
+    assert "20 rows, the most similar first" in page_text
     assert ":red-background" not in page_text
 
 

@@ -60,7 +60,7 @@ def test_the_loss_chart_marks_overfitting_best_step_and_base_level(
     assert any(text.startswith("Base model 2.457") for text in labels)
     assert any(text.endswith("at step 60") for text in labels)
     card = next(metric for metric in at.metric if metric.label == "Overfitting")
-    assert (card.value, card.delta[:20]) == ("Memorises", "overfits, surely sin")
+    assert (card.value, card.delta[:20]) == ("Memorises", "overfitting, signifi")
 
 
 def test_values_that_are_not_finite_are_marked(engine: StillEngine, open_page: Open) -> None:
@@ -175,7 +175,7 @@ def test_a_run_that_ran_out_of_memory_is_launched_changed_by_one_click(
         ("queued", "Waiting for Sums (queued)."),
         ("next", "The device is in use by On its way. 1 run is ahead of it."),
         ("lost", "**Resume** continues from there"),
-        ("cancelled", "It was cancelled."),
+        ("cancelled", "Cancelled."),
     ],
 )
 def test_what_holds_a_run_up(engine: StillEngine, open_page: Open, run: str, words: str) -> None:
@@ -210,7 +210,7 @@ def test_from_a_run_a_button_leads_to_all_runs(engine: StillEngine, open_page: O
 
 def test_a_store_without_runs_shows_the_way_to_the_first(tmp_path: Any, open_page: Open) -> None:
     with still_engine(Home(tmp_path / "empty").create()) as empty:
-        assert "There are no runs yet" in everything_said(open_page(empty.home, PAGE))
+        assert "No runs yet" in everything_said(open_page(empty.home, PAGE))
 
 
 def test_without_an_engine_the_page_says_so(offline_home: Home, open_page: Open) -> None:

@@ -278,12 +278,14 @@ def test_an_agent_reads_them_with_their_intervals_and_decides_nothing(improving:
     assert (len(listed["improvements"]), listed["may_be_more"]) == (3, True)
     unsure, failed, passed = listed["improvements"]
     assert (
-        "Not worse on the new rows: can't be told: change 0.01 share (95% interval -0.05 to 0.07, n 300"
+        "Not worse on the new rows: inconclusive: change 0.01 share (95% interval -0.05 to 0.07, n 300"
         in unsure["checks"][1]
     )
     assert (passed["new_version"], passed["in_use"]) == ("trec@2", "trec@1")
     assert str(passed["judged_by"]).startswith("38 new rows, 9 that")
-    assert failed["checks"][1].startswith("Not worse on the new rows: surely worse than the margin allows")
+    assert failed["checks"][1].startswith(
+        "Not worse on the new rows: significantly worse than the margin allows"
+    )
     assert {line["state"] for line in tools.list_improvements()["improvements"]} >= {
         "Training",
         "Waiting for rows",

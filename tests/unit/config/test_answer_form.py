@@ -177,10 +177,10 @@ BAD = [
     ("blue", "", "is it bleu?"),
     ({"metric": "regex", "pattern": "(?=a)"}, "regex.pattern", "RE2"),
     ({"metric": "bleu", "name": "a b"}, "bleu.name", "small letters"),
-    (schema({"type": "x"}), "json_schema.json_schema", "no JSON schema"),
+    (schema({"type": "x"}), "json_schema.json_schema", "not a JSON schema"),
     (schema(BOTH), "json_schema.json_schema", "unevaluatedProperties"),
     (WORDLESS, "constraints.constraints.0.words", "at_least or at_most"),
-    ({"metric": "hub", "hub_id": "a/b"}, "", "put its file into the home folder's metrics"),
+    ({"metric": "hub", "hub_id": "a/b"}, "", "put the file into the folder `metrics`"),
     ({"metric": "own", "file": "a/b"}, "own.file", "pattern"),
     (judge(base_url="http://a.example/v1"), "judge.base_url", "https"),
     (judge(base_url="https://u:p@a.example"), "judge.base_url", "password"),
@@ -210,7 +210,7 @@ def test_two_metrics_of_one_name_are_refused_and_a_name_tells_them_apart() -> No
     "metric", [{"metric": "own", "file": "bleu"}, {"metric": "regex", "pattern": "a", "name": "loss"}]
 )
 def test_no_metric_takes_the_name_of_another(metric: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="what another number is called"):
+    with pytest.raises(ConfigError, match="the name of another metric"):
         MetricsConfig.parse({"metrics": [metric]})
     assert MetricsConfig.parse({"metrics": [metric | {"name": "my_own"}]}).metrics[0].key == "eval/my_own"
 

@@ -143,10 +143,10 @@ def test_moves_between_states_follow_the_table() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("dataset: d\nname: a\nname: b", "name stands twice in this YAML, at line 2 and at line 3."),
-        ("dataset: d\n'dataset': e", "dataset stands twice in this YAML, at line 1 and at line 2."),
-        ("{dataset: d, r: 1, r: 2}", "r stands twice in this YAML, at line 1 and at line 1."),
-        ("a: [{b: {c: 1, d: 2,\n c: 3}}]", "c stands twice in this YAML, at line 1 and at line 2."),
+        ("dataset: d\nname: a\nname: b", "name occurs twice in this YAML, at line 2 and at line 3."),
+        ("dataset: d\n'dataset': e", "dataset occurs twice in this YAML, at line 1 and at line 2."),
+        ("{dataset: d, r: 1, r: 2}", "r occurs twice in this YAML, at line 1 and at line 1."),
+        ("a: [{b: {c: 1, d: 2,\n c: 3}}]", "c occurs twice in this YAML, at line 1 and at line 2."),
     ],
 )
 def test_a_key_that_stands_twice_is_refused_with_its_lines(text: str, message: str) -> None:
@@ -172,7 +172,7 @@ def _doubling(first: str, form: str) -> str:
             "This YAML is nested too deeply: more than 64 deep at line 64.",
         ),
         ("x: " + "y" * MAX_CHARACTERS, "This YAML has 1,048,579 characters."),
-        ("a: &a\n- 1\n- *a", "This YAML has an alias at line 3 that stands for what it is in."),
+        ("a: &a\n- 1\n- *a", "This YAML has an alias at line 3 that refers to the node that contains it."),
         (_doubling("a0: &a0 [x, y]", "[{}]"), "This YAML stands for more than 100,000 values at line 15."),
         (
             _doubling("a0: &a0 {x: 1}", "{{<<: [{}]}}"),

@@ -97,7 +97,7 @@ def evaluation(*metrics: object, **config: Any) -> Any:
 
 
 def test_a_metric_of_the_hub_is_asked_for_no_more_and_says_what_to_do() -> None:
-    with pytest.raises(ConfigError, match="put its file into the home folder's metrics") as caught:
+    with pytest.raises(ConfigError, match="put the file into the folder `metrics`") as caught:
         EvaluateConfig.parse({"model": "m", "dataset": "d", "metrics": [HUB]})
     assert caught.value.field == "metrics"
 

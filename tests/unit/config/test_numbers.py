@@ -83,4 +83,4 @@ def test_a_boolean_is_no_number(kind: type[Config], name: str, value: Any) -> No
     with pytest.raises(ValidationError) as caught:
         kind.model_validate({name: value})
     reasons = [error["msg"] for error in caught.value.errors() if error["loc"][:1] == (name,)]
-    assert any("it takes a number, not true or false" in reason for reason in reasons)
+    assert any("it must be a number, not true or false" in reason for reason in reasons)

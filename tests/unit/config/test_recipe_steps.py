@@ -230,7 +230,7 @@ def test_a_sample_is_drawn_from_all_or_spread_over_topics(home: Home) -> None:
     kept = [topics[fate["parent_row_id"]] for fate in spread.fates if fate["fate"] == "kept"]
     assert [kept.count(topic) for topic in ("big", "small", None)] == [5, 5, 2]
     whole = run(home, dataset, {"step": "sample", "rows": 40})
-    assert whole.result["stats"]["notices"] == ["All 40 rows stay: the sample of 40 is no smaller."]
+    assert whole.result["stats"]["notices"] == ["All 40 rows are kept: the sample of 40 is not smaller."]
 
 
 def test_suspected_labels_are_dropped_or_corrected_the_worst_first(home: Home) -> None:

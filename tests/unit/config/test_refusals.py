@@ -15,7 +15,7 @@ from store.training.train_config import TrainConfig
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"method": "full", "load_in_4bit": True}, "load_in_4bit", "Take LoRA"),
     ({"method": "freeze", "load_in_8bit": True}, "load_in_8bit", "Take LoRA"),
-    ({"method": "qlora", "load_in_8bit": True}, "load_in_8bit", "For 8 bits take LoRA"),
+    ({"method": "qlora", "load_in_8bit": True}, "load_in_8bit", "For 8 bits use LoRA"),
     ({"method": "lora", "load_in_8bit": True, "load_in_4bit": True}, "load_in_8bit", "not in both"),
     ({"method": "vera", "load_in_8bit": True}, "load_in_8bit", "VeRA can't be trained on 8-bit"),
     ({"method": "lora", "load_in_8bit": True, "use_dora": True}, "use_dora", "DoRA can't"),
@@ -23,7 +23,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"method": "lora", "init_lora_weights": "loftq"}, "init_lora_weights", "doesn't load 4-bit"),
     ({"method": "lora", "init_lora_weights": "olora", "use_dora": True}, "use_dora", "Choose one"),
     ({"method": "adalora", "r": 8, "init_r": 8}, "init_r", "begins wider"),
-    ({"method": "prefix_tuning", "gradient_checkpointing": True}, "gradient_checkpointing", "Switch it off"),
+    ({"method": "prefix_tuning", "gradient_checkpointing": True}, "gradient_checkpointing", "Turn it off"),
 ]
 
 

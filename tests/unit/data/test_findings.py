@@ -153,8 +153,8 @@ def test_the_most_serious_come_first_and_then_the_most_rows() -> None:
 def test_a_guess_by_wording_is_to_be_looked_at_however_many_there_are() -> None:
     (finding,) = findings_of({"refusal": 0.9})
     assert finding.severity == "look"
-    assert finding.title == "900 rows whose answer may decline"
-    assert "look at them" in finding.why
+    assert finding.title == "900 rows whose answer may be a refusal"
+    assert "check them" in finding.why
 
 
 def test_a_number_is_judged_by_its_median() -> None:

@@ -144,7 +144,7 @@ def test_a_leak_inside_given_parts_is_named_and_gone_once_its_training_rows_are(
     assert answer["leaking_rows"] == 3
     messages = [problem["message"] for problem in answer["problems"] if problem["level"] == "warning"]
     assert len(messages) == 3
-    assert all("The file fixed the parts" in message for message in messages)
+    assert all("The split comes from the file" in message for message in messages)
     whole = np.arange(len(rows))
     train = np.setdiff1d(np.arange(50), answer["leaking"])
     cured = {"train": train, "validation": whole[:0], "test": whole[50:]}

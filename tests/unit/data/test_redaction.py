@@ -170,7 +170,7 @@ def test_rows_that_are_mixed_in_after_the_redaction_are_told_of(home: Home) -> N
     made = run(
         home, dataset, REDACT, {"step": "mix", "dataset": "Other", "share": 0.5}, mixed={"Other": other}
     )
-    assert any("mixed in after the redaction" in notice for notice in made.result["stats"]["notices"])
+    assert any("added after the redaction" in notice for notice in made.result["stats"]["notices"])
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_rows_that_the_template_refuses_do_not_take_others_with_them() -> None:
     rows = render(tokenizer, [0, 1, 2], [CHAT[1:3], CHAT, CHAT[1:3]])
     assert rows.lengths[1] == 0
     assert trained_text(tokenizer, rows, 2) == ["Hello<|im_end|>"]
-    assert rows.reason_counts == {"the chat template refuses the row": 1}
+    assert rows.reason_counts == {"the chat template rejects the row": 1}
 
 
 def test_a_row_without_an_answer_has_no_trained_token() -> None:
@@ -119,7 +119,7 @@ def test_truncation_keeps_the_beginning_and_counts_what_is_lost() -> None:
     assert truncated == 1
     assert cut.lengths.tolist() == [60, rows.lengths[1]]
     assert (cut.row(0)[0] == rows.row(0)[0][:60]).all()
-    assert rows.truncated(20)[0].reason_counts == {"the answer lies beyond max_length": 2}
+    assert rows.truncated(20)[0].reason_counts == {"the answer is beyond max_length": 2}
     assert lost == rows.trained_counts.sum() - cut.trained_counts.sum() > 0
 
 

@@ -107,7 +107,7 @@ def test_a_part_without_a_row_stays_empty(home: Home) -> None:
 def test_what_can_not_be_added_is_said(home: Home) -> None:
     old = labelled(home)
     new = new_rows(home, [{"text": text(900), "label": LABELS[0], "part": "train"}])
-    with pytest.raises(DataError, match="which of them have judged it"):
+    with pytest.raises(DataError, match="its held-out rows are unknown"):
         added(home, old, new)
     deal(home, old)
     with pytest.raises(ConfigError, match="no row in validation"):

@@ -236,7 +236,7 @@ def test_a_request_is_checked_as_the_one_of_its_person(company: Company) -> None
 
 def test_a_model_of_the_hub_is_fetched_for_members_alone(company: Company) -> None:
     check = make_query_check(company.home)
-    with pytest.raises(ForbiddenError, match="takes a member") as caught:
+    with pytest.raises(ForbiddenError, match="requires a member") as caught:
         check("rendering", RENDERING | {"model": "owner/name"}, VIEWER)
     assert caught.value.field == "model"
     (company.home.models / "mine").mkdir()

@@ -129,7 +129,7 @@ def test_an_imported_round_is_not_opened(desk: RoundDesk) -> None:
 
 
 def test_a_file_without_votes_is_refused_with_what_to_do(desk: RoundDesk) -> None:
-    with pytest.raises(DataError, match="No column says") as refused:
+    with pytest.raises(DataError, match="No column has") as refused:
         imported(desk, [{"text": "nothing"}])
     assert "--column role=column" in refused.value.fix
     with pytest.raises(ConfigError, match="path"):
@@ -206,10 +206,7 @@ def test_three_columns_may_say_who_won(desk: RoundDesk) -> None:
     round_id = imported(desk, rows)
     assert [line[2] for line in verdicts(desk, round_id)] == ["gpt", "llama", "tie"]
     assert rounds.items(desk.database, round_id)[0].answers == ["Because.", "No."]
-    assert (
-        "Left out 1 times: no side is said to have won."
-        in rounds.get(desk.database, round_id).details.notices
-    )
+    assert "Left out 1 times: no winner." in rounds.get(desk.database, round_id).details.notices
 
 
 def test_soft_preferences_are_kept(desk: RoundDesk) -> None:
@@ -297,7 +294,7 @@ def test_what_is_left_out_is_counted_with_its_reason(desk: RoundDesk) -> None:
     seen = looked_at(desk, rows)
     assert (seen.ratings, seen.rows, seen.whole) == (2, 7, True)
     assert seen.left_out == {
-        "the same rater had rated the same before: the first rating is kept": 1,
+        "the same rater rated the same item before: the first rating is used": 1,
         "both answers are of the same model": 1,
         "model_a is empty": 1,
         "judge is empty": 1,
@@ -352,7 +349,7 @@ def test_more_models_than_a_round_takes_are_refused(desk: RoundDesk) -> None:
 def test_numbers_between_0_and_1_need_a_side(desk: RoundDesk) -> None:
     rows = [battle("gpt", "llama", None, judge=f"J{n}", preference=n / 10) for n in range(1, 5)]
     rows = [{name: value for name, value in row.items() if name != "winner"} for row in rows]
-    assert "preference_a where 1 is for the first" in (looked_at(desk, rows).problem or "")
+    assert "preference_a if 1 means the first" in (looked_at(desk, rows).problem or "")
 
 
 def test_half_a_character_costs_its_row_alone(desk: RoundDesk) -> None:
@@ -363,7 +360,7 @@ def test_half_a_character_costs_its_row_alone(desk: RoundDesk) -> None:
         battle("gpt", "llama", "a", judge="Bob\ud800"),
     ]
     notices = rounds.get(desk.database, imported(desk, rows)).details.notices
-    assert notices[-1] == "Left out 3 times: a text holds half a character (a lone surrogate)."
+    assert notices[-1] == "Left out 3 times: a text contains an unpaired surrogate."
 
 
 def test_the_look_says_how_to_answer_on_the_command_line(desk: RoundDesk) -> None:
@@ -464,7 +461,7 @@ def test_only_votes_with_texts_make_training_rows(desk: RoundDesk) -> None:
     assert made["rows"] == 2
     assert made["left_out"] == {
         "an answer's text is not in the file": 1,
-        "an answer goes on for several turns": 1,
+        "an answer has several turns": 1,
     }
     ids = [{"prompt_id": row["prompt"]} | row for row in rows[2:]]
     for row in ids:

@@ -111,7 +111,7 @@ def test_the_rows_of_an_evaluation_take_its_filter_along(desk: RoundDesk) -> Non
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        ({"models": TWO}, "prompts_file: answers are taken from a file"),
+        ({"models": TWO}, "prompts_file: answers come from a file"),
         ({"models": TWO, "prompts_file": {}}, "exactly one of path and upload"),
         ({"models": TWO, "prompts_file": {"path": "/a", "upload": "b"}}, "exactly one of path and upload"),
         ({"models": TWO, "prompts_file": {"path": "/a"}, "dataset": "Questions"}, "dataset: the prompts are"),

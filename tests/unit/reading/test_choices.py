@@ -173,7 +173,7 @@ def test_what_can_not_be_chosen_among_is_skipped_with_the_reason() -> None:
         ([str(n) for n in range(27)], "3", "more than 26"),
         (["a", "a"], "a", "several of the choices"),
         (["a", "b"], None, "the answer is missing"),
-        ("a or b", "a", "no list of choices"),
+        ("a or b", "a", "not a list of choices"),
         (None, "a", "choices is missing"),
         (["a", {"b": 1}], "a", "is an object, not a text"),
     ):
@@ -216,7 +216,7 @@ def test_versions_keep_choices_and_parts_and_read_them_anew(home: Home) -> None:
         home, dataset_of_rows, {"step": "map_columns", "format": "multiple_choice", "columns": columns}
     )
     assert [row["answer_index"] for row in mapped.rows] == [0, 1]
-    with pytest.raises(ConfigError, match="made at the import"):
+    with pytest.raises(ConfigError, match="created at import"):
         run(
             home,
             dataset_of_rows,

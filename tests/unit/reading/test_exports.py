@@ -113,8 +113,8 @@ def test_any_text_survives(home: Home, pairs: list[tuple[str, str]], format: str
     [
         (TURNS, "alpaca", "1 of 2 rows are longer", "format"),
         (TURNS, "prompt_completion", "1 of 2 rows are longer", "format"),
-        (TEXTS, "alpaca", "can't hold plain text", "format"),
-        (CHOICES, "sharegpt", "can't hold preferred and rejected", "format"),
+        (TEXTS, "alpaca", "can't represent plain text", "format"),
+        (CHOICES, "sharegpt", "can't represent preferred and rejected", "format"),
     ],
 )
 def test_a_format_that_can_not_hold_the_rows_is_refused(
@@ -141,7 +141,7 @@ def test_a_filter_and_parts_choose_the_rows(home: Home) -> None:
     texts = [line for part in parts for line in Path(part["path"]).read_text().splitlines()]
     assert len(texts) == len(set(texts)) == 100
     assert parts[1]["name"] == "Old-validation.jsonl"
-    with pytest.raises(ConfigError, match="no rows to export"):
+    with pytest.raises(ConfigError, match="No rows to export"):
         export(home, dataset, where={"search": "nowhere"})
 
 

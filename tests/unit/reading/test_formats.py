@@ -227,7 +227,7 @@ def user(content: Any) -> dict[str, Any]:
         ("messages", {"messages": [CHAT[1]]}, "no turn by the user"),
         ("messages", {"messages": [*CHAT, user("y")]}, "the last turn is not by the assistant"),
         ("messages", {"messages": [user(""), CHAT[1]]}, "a question is empty"),
-        ("messages", {"messages": [user([{"type": "image"}]), CHAT[1]]}, "holds something other than text"),
+        ("messages", {"messages": [user([{"type": "image"}]), CHAT[1]]}, "has content that is not text"),
         ("messages", {"messages": [user("x"), assistant_turn(None)]}, "a turn of assistant has no content"),
         ("messages", {"messages": [user("x"), assistant_turn(" ")]}, "an answer is empty"),
         ("messages", {"messages": [{"role": "system", "content": ""}]}, "no turn by the assistant"),

@@ -69,5 +69,5 @@ def test_a_text_in_parquet_that_is_no_unicode_costs_its_row_alone(home: Home, tm
     done = import_file(home, path)
     assert [row["text"] for row in done.rows] == ["row one", "row three"]
     assert [(row["line"], row["reason"]) for row in done.skipped] == [
-        (2, "holds a text that is not valid UTF-8")
+        (2, "contains text that is not valid UTF-8")
     ]

@@ -138,8 +138,8 @@ def test_values_that_json_or_unicode_has_no_word_for(home: Home, tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "text,label\n", "There are no rows to import"),
-        ("a.json", "[]", "There are no rows to import"),
+        ("a.csv", "text,label\n", "No rows to import"),
+        ("a.json", "[]", "No rows to import"),
         ("a.jsonl", '{"text": \n{"text": \n', r"None of 2 rows .* the first at line 1\): broken JSON"),
         ("a.jsonl", '{"messages": []}\n{"messages": []}\n', "No column holds text"),
         ("a.csv", "question,answer\na,\nb,\n", r"None of 2 rows .*: answer is empty"),
@@ -175,7 +175,7 @@ def test_fields_that_can_not_be_are_named(home: Home, tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "question,answer\na,b\n")
     with pytest.raises(ConfigError, match="no column 'reply'"):
         import_file(home, path, format="question_answer", columns={"question": "question", "answer": "reply"})
-    with pytest.raises(ConfigError, match="An instruction goes before texts with a label") as caught:
+    with pytest.raises(ConfigError, match="An instruction is only for texts with a label") as caught:
         import_file(home, path, instruction="Answer.")
     assert caught.value.field == "instruction"
     with pytest.raises(ConfigError, match="validation_size"):

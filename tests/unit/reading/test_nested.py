@@ -89,7 +89,7 @@ def test_questions_of_paragraphs_are_rows_with_their_context(home: Home, tmp_pat
     assert done.result["stats"]["ignored"] == ["title", "id"]
     assert done.result["stats"]["notices"] == [
         "The rows are those under 'data'.",
-        "Each of them holds others, under 'paragraphs.qas': those are the rows.",
+        "Each contains objects under 'paragraphs.qas', which are the rows.",
     ]
 
 
@@ -150,7 +150,7 @@ MARKED = [
         "A: So.\n",
         "question_answer",
         [("Who?", "Ada."), ("Where?", "At home,\n\nor away."), ("Why?", "So.")],
-        [(1, "stands before the first question"), (10, "has no answer")],
+        [(1, "precedes the first question"), (10, "has no answer")],
     ),
     (
         "### Instruction:\nTranslate.\n### Input:\nHallo\n### Response:\nHello\n\n"

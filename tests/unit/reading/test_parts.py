@@ -123,7 +123,7 @@ def test_what_the_file_says_stands_for_equal_texts_too() -> None:
 
 def test_a_given_split_needs_parts(home: Home, tmp_path: Path) -> None:
     done = import_file(home, write(tmp_path, "a.jsonl", lines([{"text": "t", "label": 1}] * 3)))
-    with pytest.raises(ConfigError, match="did not say which part") as caught:
+    with pytest.raises(ConfigError, match="does not define the part") as caught:
         check_split_column(home.rows(done.result["fingerprint"]).parent, Split(split_by="given"))
     assert caught.value.field == "split_by"
 

@@ -105,7 +105,7 @@ def test_rows_without_a_prompt_keep_the_places_of_the_others_and_are_counted(hom
         "prompt is a list, not a text": 1,
         "no turn by the user": 1,
         "the same row again": 1,
-        "answers is no object with a text for each model": 1,
+        "answers is not an object with a text for each model": 1,
         "a model's name is empty, not one line, or longer than 120 characters": 1,
     }
 

@@ -80,7 +80,7 @@ def test_json_with_a_syntax_error_is_refused_with_its_line(home: Home, tmp_path:
 
 
 def test_json_that_is_no_array_of_objects_is_refused(home: Home, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds one JSON object"):
+    with pytest.raises(DataError, match="contains one JSON object"):
         read_all(home, write(tmp_path, "a.json", '{\n"text": {"0": "a"},\n"label": {"0": "b"}\n}'))
 
 

@@ -96,7 +96,7 @@ def test_truncated_parquet_is_refused(home: Home, tmp_path: Path, keep: float) -
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b" \n\n ", "white space alone"),
+        (b" \n\n ", "only white space"),
         (b"PK\x03\x04....", "a zip archive or an Excel workbook"),
         (b"%PDF-1.7", "a PDF"),
         (b"\x80\x04\x95\x00", "a pickle"),
@@ -123,14 +123,14 @@ def test_times_outside_of_the_calendar_are_text(home: Home, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("path", ["/proc/self/mem", "/proc/self/environ", "/sys/kernel/uevent_seqnum"])
 def test_files_that_the_system_makes_up_are_no_source(home: Home, path: str) -> None:
-    with pytest.raises(DataError, match="no file on a disk") as caught:
+    with pytest.raises(DataError, match="not a file on disk") as caught:
         locate_file(home, Source(path=path))
     assert caught.value.field == "source"
 
 
 def test_a_link_to_such_a_file_is_none_either(home: Home, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").symlink_to("/proc/self/environ")
-    with pytest.raises(DataError, match="no file on a disk"):
+    with pytest.raises(DataError, match="not a file on disk"):
         locate_file(home, Source(path=str(tmp_path / "rows.csv")))
 
 

@@ -20,7 +20,7 @@ TURNS = [{"role": "user", "content": "hi there"}, {"role": "assistant", "content
 TWICE = "{% for i in range(60) %}{% set n.x = TWICE %}{% endfor %}"
 GROWING = "{% set n = namespace(x=START) %}" + TWICE
 LONG, LARGE, DEEP = "took more than", "million characters|values at once", "without end|too deeply"
-APART, NUMBERS, MADE = "takes a text apart", "whole numbers of more than", "MiB of values"
+APART, NUMBERS, MADE = "splits a text", "whole numbers of more than", "MiB of values"
 LETTERS = "{% set x = 'a' * 10**7 %}"
 SIGNS = "'\u4e2d\u4e8c' * 10**7"  # each a text of its own once it is taken out
 

@@ -75,7 +75,7 @@ LONG = "x" * (tokenizer_limits.MAX_CHARACTERS + 1)
 # Changes of files, by the file, and what is said of them.
 ODD_FILES: list[tuple[dict[str, Any], str]] = [
     (added(TOKEN | {"content": LONG}), "of 10,001 characters"),
-    (added(TOKEN | {"content": 5}), "is no text, but int"),
+    (added(TOKEN | {"content": 5}), "is not a string, but int"),
     (added(TOKEN | {"id": -1}), "the id -1"),
     (added(TOKEN | {"id": 2**31}), "the id 2147483648"),
     (added(TOKEN | {"id": 1.5}), "the id 1.5"),
@@ -94,7 +94,7 @@ ODD_FILES: list[tuple[dict[str, Any], str]] = [
     ({"tokenizer_config.json": {"added_tokens_decoder": {"x": TOKEN}}}, "of another form"),
     ({"tokenizer_config.json": {"added_tokens_decoder": [1]}}, "of another form"),
     ({"tokenizer_config.json": {"eos_token": LONG}}, "of 10,001 characters"),
-    ({"tokenizer_config.json": {"eos_token": 5}}, "is no text, but int"),
+    ({"tokenizer_config.json": {"eos_token": 5}}, "is not a string, but int"),
     ({"tokenizer_config.json": {"model_max_length": "x"}}, "'x' as model_max_length"),
     ({"special_tokens_map.json": {"extra_special_tokens": [LONG]}}, "of 10,001 characters"),
 ]
@@ -202,7 +202,7 @@ def test_an_adapters_own_tokenizer_is_held_to_the_rows_of_its_base(tmp_path: Pat
 def test_a_template_that_is_no_text_is_refused(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink(missing_ok=True)
     change(folder, "tokenizer_config.json", {"chat_template": 5})
-    with pytest.raises(ModelError, match="a chat template that is no text, but int"):
+    with pytest.raises(ModelError, match="a chat template that is not a string, but int"):
         loading.load_tokenizer(str(folder))
 
 

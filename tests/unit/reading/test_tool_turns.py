@@ -177,7 +177,7 @@ def test_conversations_without_calls_stay_as_they_were() -> None:
         ),
         (
             {"messages": [*ROW["messages"][1:3], {"role": "tool", "tool_call_id": "x", "content": "y"}]},
-            "answers no call",
+            "has no preceding call",
         ),
         ({"messages": ROW["messages"][:4]}, "the last turn is not by the assistant"),
     ],

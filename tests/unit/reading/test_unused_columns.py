@@ -293,7 +293,7 @@ def test_a_mark_that_the_second_file_alone_has_is_asked(home: Home, tmp_path: Pa
 
 def test_a_file_to_leave_out_must_be_there(home: Home, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "set", a__jsonl=lines(30))
-    with pytest.raises(DataError, match=r"no file 'x\.txt' to leave out"):
+    with pytest.raises(DataError, match=r"no file 'x\.txt' to exclude"):
         imported(home, folder, ignore_files=["x.txt"])
     with pytest.raises(DataError, match="Every file is to be left out"):
         imported(home, folder, ignore_files=["a.jsonl"])

@@ -39,7 +39,7 @@ def test_runs_are_told_apart_or_it_is_said_why_not(store: Database) -> None:
     assert "differ in their seed alone" in seeds["sentence"]
     three = compared(store, "learned", "twin", "overfit")
     assert [one_of["separated"] for one_of in three] == [False] * 3
-    assert "what the seeds do counts too" in three[2]["sentence"]
+    assert "whose variation also counts" in three[2]["sentence"]
     (running,) = compared(store, "learned", "live")
     assert "has no gain: it is training" in running["sentence"]
     with pytest.raises(ConfigError, match="one run to compare"):
@@ -49,6 +49,6 @@ def test_runs_are_told_apart_or_it_is_said_why_not(store: Database) -> None:
 def test_a_gain_is_said_with_what_it_rests_on(store: Database) -> None:
     answer: Any = ReadTools(lambda: store).list_runs(limit=50)  # type: ignore[arg-type, return-value]
     gains = {run["run_id"]: run["gain"] for run in answer["runs"]}
-    assert gains["worse"].endswith("n 200); surely below 0")
-    assert gains["learned"].endswith("n 200); surely above 0")
+    assert gains["worse"].endswith("n 200); significantly below 0")
+    assert gains["learned"].endswith("n 200); significantly above 0")
     assert gains["live"] == "not known"

@@ -63,7 +63,7 @@ def refusal(server: AgentServer, tool: str, **arguments: Any) -> str:
     assert answer.is_error, text
     assert answer.structured_content is None
     assert "Traceback" not in text
-    assert "failed for a reason of its own" not in text, text
+    assert "failed with an internal error" not in text, text
     return text
 
 
@@ -114,7 +114,7 @@ def test_the_page_lists_the_tools_that_there_are() -> None:
 
 
 def test_a_type_that_json_has_no_word_for_is_no_answer() -> None:
-    with pytest.raises(TypeError, match="no document"):
+    with pytest.raises(TypeError, match="not a document"):
         build_schema(dict)
 
 
@@ -179,7 +179,7 @@ def test_what_lies_in_its_folders_may_be_named(server: AgentServer, tmp_path: Pa
     file = tmp_path / "files" / "a.jsonl"
     file.write_text("{}")
     answer = server.call("import_dataset", {"source": {"path": str(file)}})
-    assert "failed for a reason of its own" in str(answer)  # of the engine, which isn't there
+    assert "failed with an internal error" in str(answer)  # of the engine, which isn't there
 
 
 # -- errors -------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_what_lies_in_its_folders_may_be_named(server: AgentServer, tmp_path: Pa
         ("preview_launch", {"dataset": "d", "rate": 1}, "There is no field rate."),
         ("profile_dataset", {"dataset": "d", "group": "nonsense"}, "group is 'nonsense': there is "),
         ("read_rows", {"dataset": "d", "limit": 10**9}, "limit is 1000000000: input should be less than"),
-        ("list_runs", {"limit": True}, "limit is True: it takes a number"),
+        ("list_runs", {"limit": True}, "limit is True: it must be a number"),
         ("serve_model", {"name": "E", "models": []}, "models"),
         (
             "clean_dataset",
@@ -213,7 +213,7 @@ def test_what_is_wrong_is_a_sentence_with_its_fix(
 def test_a_fault_of_ours_is_no_traceback(server: AgentServer) -> None:
     answer = server.call("list_runs", {})
     assert answer.is_error
-    assert str(answer.content[0].text).startswith("list_runs failed for a reason of its own")  # type: ignore[union-attr]
+    assert str(answer.content[0].text).startswith("list_runs failed with an internal error")  # type: ignore[union-attr]
     assert "AssertionError" not in str(answer)
 
 

@@ -80,7 +80,7 @@ def test_help_has_descriptions_defaults_and_choices() -> None:
     flat = " ".join(printed.replace("│", " ").split())
     assert code == 0
     assert "Of all; default 0.1" in flat
-    assert "So many; 0 takes all; default 50" in flat
+    assert "So many; 0 for all; default 50" in flat
     assert "Those alone; may be repeated" in flat
     assert "fast|exact" in flat
     assert ("--no-zip" in flat, "--no-header" in flat) == (False, True)

@@ -210,7 +210,9 @@ def test_methods_are_matched_first_then_rates() -> None:
     both = [*ROWS[:2], row(11, 0.2, 0.3, method="full"), row(12, 0.5, 0.5, method="full")]
     kind, comparisons = tradeoff.compare_groups(both, "prose")
     assert kind == "method"
-    assert comparisons[0]["sentence"].startswith("LoRA forgets less than Full fine-tuning at every gain")
+    assert comparisons[0]["sentence"].startswith(
+        "LoRA forgets less than Full fine-tuning at every common gain"
+    )
     rates = [
         row(i, 0.2 + 0.1 * i, 0.1 * i, learning_rate=rate) for i, rate in enumerate([1e-4, 1e-4, 2e-4, 2e-4])
     ]

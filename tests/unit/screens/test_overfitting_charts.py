@@ -125,7 +125,7 @@ def test_areas_stand_against_a_coin_with_the_base_model_beside_each() -> None:
 def test_what_so_few_rows_cannot_resolve_is_said() -> None:
     few = overfitting._describe_membership_basis(membership(0.3, rows=40))
     assert "over 40 training and 40 held-out rows" in few
-    assert "can't resolve false alarms under 2.5%" in few
+    assert "to resolve false alarm rates below 2.5%" in few
     assert "resolve" not in overfitting._describe_membership_basis(membership(0.3))
 
 

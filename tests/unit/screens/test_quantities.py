@@ -67,10 +67,10 @@ def test_moments_far_away_are_dates() -> None:
     [
         ({}, []),
         ({"may_stop": True}, ["less if it stops early"]),
-        ({"busy": True, "others": 0.6}, ["while other work takes 60% of the processors"]),
+        ({"busy": True, "others": 0.6}, ["while other processes use 60% of the processors"]),
         (
             {"busy": True, "others": 0.6, "alone_seconds": 240.0},
-            ["while other work takes 60% of the processors", "alone about 4 min"],
+            ["while other processes use 60% of the processors", "alone about 4 min"],
         ),
     ],
 )

@@ -83,7 +83,7 @@ def test_two_seeds_of_one_setting_are_not_called_different_by_what_they_get_righ
     judged = replace(verdict(GAIN), classification=classes)
     pair = [run(f"R{seed}", seed, judged, seed=seed, learning_rate=1e-4) for seed in (0, 1)]
     differences.draw_accuracy_comparison(pair, {"r0": "R0", "r1": "R1"})
-    assert "differ in nothing but their seed and lie 20.0 points of accuracy apart" in lines[-1]
+    assert "differ only in their seed, by 20.0 points of accuracy" in lines[-1]
     pair[1].config["learning_rate"] = 2e-4
     differences.draw_accuracy_comparison(pair, {"r0": "R0", "r1": "R1"})
     assert "is right more often than" in lines[-1]

@@ -128,7 +128,7 @@ def test_commits_that_the_store_lacks_are_said_with_what_to_do(
     report_lost_commits(company.home)
     printed = capsys.readouterr().err
     assert printed.startswith("The store lacks the last 3 commits that were made; what")
-    assert "import and run again" in printed
+    assert "repeat the missing imports and runs" in printed
 
 
 def test_the_owner_has_a_name_to_change(company: Company, run: Run) -> None:

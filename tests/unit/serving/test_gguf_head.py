@@ -80,7 +80,7 @@ def test_fields_and_tokens_are_read(tmp_path: Path) -> None:
     ("content", "says"),
     [
         (b"", "empty"),
-        (b"PK" + bytes(40), "does not begin as one"),
+        (b"PK" + bytes(40), "its first bytes are not those of a GGUF file"),
         (gguf({}, version=9), "version is 9"),
         (gguf({}, count=2**63), "fields, over"),
         (gguf(FIELDS, count=9), "unpack_from requires|middle"),
@@ -101,7 +101,7 @@ def test_fields_and_tokens_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_head_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
-    with pytest.raises(ModelError, match=f"m.gguf is no GGUF file that can be read: .*({says})"):
+    with pytest.raises(ModelError, match=f"m.gguf is not a readable GGUF file: .*({says})"):
         head(tmp_path, content)
 
 
@@ -114,7 +114,7 @@ def test_fields_of_other_kinds_are_refused(tmp_path: Path) -> None:
         lambda: read.text("tokenizer.chat_template"),
         lambda: read.token("tokenizer.ggml.bos_token_id"),
     ):
-        with pytest.raises(ModelError, match="no GGUF file that can be read"):
+        with pytest.raises(ModelError, match="not a readable GGUF file"):
             ask()
 
 

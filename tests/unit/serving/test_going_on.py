@@ -58,6 +58,6 @@ def test_serve_says_that_the_endpoint_outlives_the_engine(monkeypatch: pytest.Mo
         raise EngineUnavailable("No engine runs.", fix="Start it with the command: tunebench up")
 
     monkeypatch.setattr(serving, "find_endpoint", gone)
-    with pytest.raises(EngineUnavailable, match="The engine has ended; my docs goes on answering") as raised:
+    with pytest.raises(EngineUnavailable, match="The engine has stopped; my docs keeps serving") as raised:
         serving._wait_for_interrupt(cast(Client, None), "my docs")
     assert raised.value.fix == "Stop it with: tunebench endpoint stop 'my docs'"

@@ -40,7 +40,7 @@ def test_equal_runs_are_not_told_apart_and_what_could_be_seen_is_said() -> None:
     comparison = compare_runs("A", "B", SharedRows(LOSS, noisy(0.0, 3), TOKENS))
     assert not comparison.separated
     assert comparison.sentence.startswith("A and B can't be distinguished on 150 held-out rows (")
-    assert f"could be seen is {comparison.interval.detectable:.2f}" in comparison.sentence
+    assert f"smallest detectable difference: {comparison.interval.detectable:.2f}" in comparison.sentence
 
 
 def test_more_comparisons_ask_for_more() -> None:
@@ -51,12 +51,12 @@ def test_more_comparisons_ask_for_more() -> None:
 
 
 def test_what_cannot_be_compared_says_why() -> None:
-    assert "no row in common" in compare_runs("A", "B", SharedRows([], [], [])).sentence
+    assert "no held-out row in common" in compare_runs("A", "B", SharedRows([], [], [])).sentence
     assert "not a number" in compare_runs("A", "B", SharedRows([1.0], [np.nan], [3])).sentence
     long = np.where(np.arange(20) == 0, 10_000, 20)
     heavy = compare_runs("A", "B", SharedRows(2.0 * long, 2.1 * long, long)).sentence
     assert (
-        heavy == "A and B can't be distinguished on 20 held-out rows: one of 20 rows holds 96% of the weight."
+        heavy == "A and B can't be distinguished on 20 held-out rows: one of 20 rows has 96% of the weight."
     )
 
 
@@ -94,7 +94,7 @@ def judged(fingerprint: str = "f", split: str = "test", **config: Any) -> Run:
     [
         (judged(), judged(seed=7, learning_rate=1e-5), ""),
         (judged(), judged("g"), "trained on different data"),
-        (judged(), judged(split="validation"), "one was judged on test rows"),
+        (judged(), judged(split="validation"), "one was evaluated on test rows"),
         (judged(), judged(task="dpo"), "mean different things (task differ)"),
         (judged(task="dpo", beta=0.1), judged(task="dpo", beta=0.2), "mean different things (beta differ)"),
         (judged(beta=0.1), judged(beta=0.2), ""),  # of instruction tuning no loss depends on it

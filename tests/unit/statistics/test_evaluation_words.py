@@ -58,8 +58,8 @@ def test_a_preference_is_called_by_its_interval_and_from_either_side() -> None:
 def test_orders_ties_and_pairs_that_were_not_judged_are_said() -> None:
     words = " ".join(describe_judging(judging(0.65, 0.53, 0.77), OTHER))
     assert "this one was better 10 times, the other one 25 times; 5 ties" in words
-    assert "In 10 pairs the order in which the two were shown decided" in words
-    assert "the answer that was shown first won in 90% (60 to 100%) (n 10)" in words
+    assert "In 10 pairs the presentation order decided" in words
+    assert "the answer shown first won in 90% (60 to 100%) (n 10)" in words
     assert "2 of 52 pairs not judged: no verdict (2)." in words
 
 
@@ -69,9 +69,7 @@ def test_a_judge_that_the_order_decides_proves_nothing_equal() -> None:
     every = judging(0.5, 0.48, 0.52, pairs, length)
     for sides in (THIS, OTHER):
         words = format_judging_headline(every, sides)
-        assert words == (
-            "The order in which they were shown decided all 50 pairs: which is better is unclear"
-        )
+        assert words == ("The presentation order decided all 50 pairs: which is better is unclear")
     assert "no pair was decided in both orders" in " ".join(describe_judging(every, THIS))
 
 
@@ -86,15 +84,12 @@ def test_what_length_did_stands_beside_the_preference() -> None:
     assert (
         "The longer answer was preferred in 100% (90 to 100%) of 35 decided pairs of unequal length." in words
     )
-    assert (
-        "At equal length this one would win 45% (20 to 70%) of decided pairs (n 35), so that length alone"
-        in words
-    )
+    assert "of decided pairs (n 35), so the judge may prefer length alone" in words
     assert "this one would win 55% (30 to 80%)" in " ".join(describe_judging(even, OTHER))
     sure = of_length(equal={"value": 0.8, "low": 0.6, "high": 0.9, "n": 35})
     assert "length alone" not in " ".join(describe_judging(sure, THIS))
     turned = of_length(equal={"value": 0.2, "low": 0.1, "high": 0.4, "n": 35})
-    assert "the other way round, length aside" in " ".join(describe_judging(turned, THIS))
+    assert "the opposite, when length is controlled for" in " ".join(describe_judging(turned, THIS))
     problem = "one side's answers are the longer ones in 35 of 35 decided pairs"
     unsaid = of_length(equal=None, problem=problem)
     assert f"Who would win at equal length is unclear: {problem}." in " ".join(describe_judging(unsaid, THIS))

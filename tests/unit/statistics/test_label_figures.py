@@ -126,11 +126,7 @@ def test_ties_have_no_label_and_repeats_tell_of_their_rater() -> None:
     assert (figures.same_again.value, figures.same_again.n) == (0.5, 2)
     assert (figures.ratings, figures.skipped) == (8, 0)
     assert compute_label_statistics(tasks, [], drawn_of(tasks)).skipped == 1
-    assert (
-        summarize_labels(compute_label_statistics([], [], {}))
-        .verdict[0]
-        .startswith("There are no ratings to count")
-    )
+    assert summarize_labels(compute_label_statistics([], [], {})).verdict[0].startswith("No ratings to count")
 
 
 def test_a_text_on_which_people_part_widens_the_figure_of_a_version() -> None:

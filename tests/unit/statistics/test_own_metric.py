@@ -77,7 +77,7 @@ def test_one_row_that_fails_is_counted_with_its_error(tmp_path: Path, line: str,
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("def score(prediction:\n", "mine.py is no Python: line 1"),
+        ("def score(prediction:\n", "mine.py is not valid Python: line 1"),
         ("\0", "mine.py"),
         (
             "import no_such_package",
@@ -85,9 +85,12 @@ def test_one_row_that_fails_is_counted_with_its_error(tmp_path: Path, line: str,
         ),
         ("raise SystemExit", "mine.py can't be run: SystemExit"),
         ("x = 1", "mine.py has no function score or scores, and no evaluate.Metric."),
-        ("def score(answer, gold):\n    return 1", "It takes 'answer'; a metric is given prediction,"),
+        (
+            "def score(answer, gold):\n    return 1",
+            "It has the parameter 'answer'; a metric is passed prediction,",
+        ),
         ("def score(prediction):\n    return 1 / 0", "No row could be scored; the first: ZeroDivisionError"),
-        ("def scores(predictions):\n    return [1, 2, 3]", "It gave 3 values for 40 rows."),
+        ("def scores(predictions):\n    return [1, 2, 3]", "It returned 3 values for 40 rows."),
         ("def scores(predictions):\n    return 5", "TypeError: 'int' object is not iterable"),
         ("def scores(predictions):\n    raise OSError('disk')", "OSError: disk"),
     ],
@@ -104,7 +107,7 @@ def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     config = MetricsConfig.parse({"metrics": [{"metric": "own", "file": "gone"}]})
     scored = measure(config, Answers(np.arange(1), ["a"]), Home(tmp_path), log=lambda text: None)
     assert scored[0].failed.endswith(
-        "gone.py can't be read (No such file or directory); put the metric there."
+        "gone.py can't be read (No such file or directory); add the file of the metric."
     )
 
 
@@ -131,11 +134,11 @@ def test_a_row_without_a_reference_is_no_row_of_a_metric_that_needs_one(tmp_path
     [
         (
             "def score(prediction):\n    os._exit(0)",
-            "mine.py: its process was ended before it could answer in",
+            "mine.py: its process was stopped before it could answer in",
         ),
         (
             "def score(prediction):\n    os._exit(3)",
-            "mine.py: it ended its process (exit code 3) in row 100.",
+            "mine.py: its process exited (exit code 3) in row 100.",
         ),
         (
             "calls = []\ndef score(prediction):\n    calls.append(1)\n    if len(calls) == 17:\n"
@@ -147,7 +150,7 @@ def test_a_row_without_a_reference_is_no_row_of_a_metric_that_needs_one(tmp_path
         ("def scores(predictions):\n    os.kill(0, 9)", "mine.py: its process crashed (Killed)."),
         (
             "def score(prediction):\n    os.kill(os.getppid(), 9)\n    time.sleep(30)",
-            "mine.py: its process was ended before it could answer in row 100.",
+            "mine.py: its process was stopped before it could answer in row 100.",
         ),
     ],
 )
@@ -167,13 +170,13 @@ def test_a_row_that_is_interrupted_is_one_row(tmp_path: Path) -> None:
 
 def test_the_limits_of_time_and_memory_are_named(tmp_path: Path) -> None:
     mine, _ = run(tmp_path, "def score(prediction):\n    while True: pass", max_seconds=1)
-    assert mine.failed == "mine.py: it took longer than 1 seconds (max_seconds) and was ended in row 100."
+    assert mine.failed == "mine.py: it took longer than 1 seconds (max_seconds) and was stopped in row 100."
     slowly = "import time\ndef score(prediction, held=[]):\n    while True:\n"
     slowly += "        held.append(bytearray(2**24))\n        time.sleep(0.01)"
     mine, _ = run(tmp_path, slowly, max_memory_gib=0.25)
-    assert mine.failed.startswith("mine.py: it held more than 0.25 GiB of memory (max_memory_gib)")
+    assert mine.failed.startswith("mine.py: it used more than 0.25 GiB of memory (max_memory_gib)")
     mine, _ = run(tmp_path, "def score(prediction):\n    return len(bytearray(2**36))", max_memory_gib=0.25)
-    assert mine.failed.endswith("MemoryError: it may hold 0.25 GiB (max_memory_gib).")
+    assert mine.failed.endswith("MemoryError: the limit is 0.25 GiB (max_memory_gib).")
 
 
 LEAVES = """

@@ -94,7 +94,7 @@ def test_alpha_of_the_dictionary_example() -> None:
 @pytest.mark.parametrize(
     ("values", "items", "why"),
     [
-        ([], [], "there is no rating"),
+        ([], [], "there are no ratings"),
         (["a", "b"], [0, 1], "no item has two ratings"),
         (["a"] * 30, list(range(15)) * 2, "all ratings are the same"),
         (["a", "b"] * 3, [0, 0, 1, 1, 2, 2], "3 items with two ratings or more are too few"),
@@ -342,7 +342,7 @@ def test_alpha_of_three_models_that_all_rate_alike_is_one_and_of_single_pairs_no
     ]
     assert compute_outcome_alpha(rated(rows)).interval.value == 1
     apart = [rows[0], rows[1], rows[8], rows[9]]
-    assert "beside another one of the same two models" in compute_outcome_alpha(rated(apart)).interval.why
+    assert "with another one of the same two models" in compute_outcome_alpha(rated(apart)).interval.why
     same = [(*row[:2], "tie", *row[3:]) for row in rows]
     at = compute_outcome_alpha(rated(same)).interval
     assert math.isnan(at.value)
@@ -394,7 +394,7 @@ def test_each_item_counts_once_or_as_its_chance_says() -> None:
     heavy = CriterionScores.of(
         ["s"] * 6, list(range(6)), ["r"] * 6, ["tone"] * 6, [5.0] * 3 + [1.0] * 3, [90.0] + [1.0] * 5
     )
-    assert "items of so unequal weight say as much as 1.1" in compute_criterion_means(heavy)["s", "tone"].why
+    assert "items of unequal weight are equivalent to 1.1" in compute_criterion_means(heavy)["s", "tone"].why
 
 
 @pytest.mark.parametrize("protocol", ["pairwise", "pass_fail", "rubric", "rank"])

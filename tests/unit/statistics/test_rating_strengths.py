@@ -248,7 +248,7 @@ def test_both_bad_and_repeats_are_no_ties() -> None:
     [
         ([("a", "b", "left", 0, "r")], "there is only one item (from 5 on there is an interval)"),
         ([("a", "b", "tie", item, "r") for item in range(30)], "every comparison is a tie"),
-        ([("a", "b", "both_bad", item, "r") for item in range(9)], "there is no rating"),
+        ([("a", "b", "both_bad", item, "r") for item in range(9)], "there are no ratings"),
         (
             [("a", "b", "left" if item < 3 else "tie", item, "r") for item in range(30)],
             "only 3 of 30 comparisons were decided",

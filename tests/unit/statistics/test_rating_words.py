@@ -121,8 +121,8 @@ def said_of(name: str) -> str:
 
 
 def test_what_is_told_of_some_rounds() -> None:
-    assert "Which is better can't be determined: there is no comparison." in said_of("nothing")
-    assert "there is no comparison, as both were bad in all 80" in said_of("all bad")
+    assert "Which is better can't be determined: there are no comparisons." in said_of("nothing")
+    assert "there are no comparisons, as both were bad in all 80" in said_of("all bad")
     assert "every comparison is a tie" in said_of("all ties")
     left = said_of("always the left one")
     assert re.search(r"a is better than b: a would win \d\d% or more of decided ratings \(80 ratings\)", left)
@@ -160,9 +160,9 @@ def test_what_formatting_does_is_a_share_of_ratings(low: float, high: float, lea
         Coefficient("formatting", Interval((low + high) / 2, low, high, 40))
     )
     assert line.startswith(lead + "between equally strong systems one with twice as much would win ")
-    none = Interval(0.0, None, None, 0, why="there is no rating")
+    none = Interval(0.0, None, None, 0, why="there are no ratings")
     line = results_text.describe_formatting_effect(Coefficient("formatting", none))
-    assert line == "What formatting does can't be determined: there is no rating."
+    assert line == "What formatting does can't be determined: there are no ratings."
 
 
 def test_the_plan_and_the_stop_in_words() -> None:
@@ -174,7 +174,7 @@ def test_the_plan_and_the_stop_in_words() -> None:
     assert line("a", "b", RatingsNeeded(5_000, at_least=True, equal=True)) == (
         "Take a and b as equal: either would win 40% to 60% of decided ratings."
     )
-    assert line("a", "b", RatingsNeeded(0)) == "a and b need no more ratings to be told apart."
+    assert line("a", "b", RatingsNeeded(0)) == "a and b can already be distinguished; no more ratings needed."
     sure = rated(rows(60, lambda k: "left" if k % 6 else "right", 6))
     assert results_text.describe_peek(peek(sure, "b", "a")).startswith("Enough ratings: a is preferred to b.")
     unsure = rated(rows(30, lambda k: "left" if k % 2 else "right", 6))

@@ -89,9 +89,9 @@ def test_symmetric_rows_keep_their_power() -> None:
     [
         ([10], "there is only one row"),
         ([10] * 4, "4 rows are too few"),
-        ([10_000] + [20] * 29, "one of 30 rows holds 94% of the weight"),
-        ([60] + [5] * 12, "one of 13 rows holds 50% of the weight"),
-        ([1_000] * 3 + [5] * 60, "63 rows of so unequal length say as much as 3.6 would"),
+        ([10_000] + [20] * 29, "one of 30 rows has 94% of the weight"),
+        ([60] + [5] * 12, "one of 13 rows has 50% of the weight"),
+        ([1_000] * 3 + [5] * 60, "63 rows of unequal length are equivalent to 3.6 rows of equal length"),
     ],
 )
 def test_rows_that_say_too_little_give_no_interval_and_the_reason(tokens: list[int], why: str) -> None:
@@ -172,7 +172,7 @@ def test_rows_that_all_say_the_same_make_nothing_certain() -> None:
     for n in (2, 30):
         interval = ratio_interval([2.0] * n, [10] * n)
         assert (interval.value, interval.low, interval.high, interval.detectable) == (0.2, None, None, None)
-    assert interval.why == "all 30 rows say the same"
+    assert interval.why == "all 30 rows are equal"
     nothing = ratio_interval([0.0] * 30, range(1, 31))
     assert (nothing.value, nothing.low, nothing.high) == (0.0, 0.0, 0.0)
     assert not nothing.above

@@ -173,7 +173,7 @@ def test_passages_are_read_with_their_topics() -> None:
         ({"options": ("a",)}, "1 options"),
         ({"options": ("a b", "a  b")}, "'a b' twice"),
         ({"right": 2}, "right option 2, of 2"),
-        ({"id": "set/1"}, "the id of an item before it"),
+        ({"id": "set/1"}, "the same id as an earlier item"),
     ],
 )
 def test_an_item_that_cannot_be_asked_is_named(change: dict[str, object], message: str) -> None:

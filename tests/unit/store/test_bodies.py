@@ -153,7 +153,7 @@ def test_an_upload_leaves_room_on_the_disk(
     headers = {"Content-Length": str(40 * 2**20)} if declared else {}
     answer = http.put("/uploads/big.csv", content=blocks(40 * 2**20), headers=headers)
     assert answer.status_code == 422
-    assert answer.json()["message"] == "There is no room on the disk for 'big.csv'."
+    assert answer.json()["message"] == "Not enough disk space for 'big.csv'."
     assert left(home) == before
     assert http.put("/uploads/small.csv", content=blocks(2**20)).status_code == 200
 

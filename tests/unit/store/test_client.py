@@ -204,8 +204,8 @@ def silent_engine(home: Home) -> Iterator[subprocess.Popen[bytes]]:
 @pytest.mark.parametrize(
     ("halted", "message", "fix"),
     [
-        (False, "runs but does not answer", "tunebench down"),
-        (True, "is halted by a signal", "kill -CONT {pid}"),
+        (False, "is running but does not respond", "tunebench down"),
+        (True, "stopped by a signal", "kill -CONT {pid}"),
     ],
 )
 def test_an_engine_that_is_there_and_silent_is_not_said_to_be_gone(

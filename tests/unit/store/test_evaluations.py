@@ -315,7 +315,7 @@ def test_the_command_line_shows_rows_and_differences(desk: Desk, command_line: C
     assert (document["differences"][0]["second_higher"], document["differences"][0]["same"]) == (2, 2)
     assert document["differences"][0]["first_is"] == "can't be told"
     assert (document["comparison"]["common"], document["comparison"]["same_rows"]) == (4, None)
-    assert "The interval is at 95%." in result.stdout
+    assert "The interval has level 95%." in result.stdout
     assert command_line("evaluations", "Nobody").exit_code == NOT_FOUND
     assert command_line("evaluations", "One", "--rows", 1, "--metric", "bleu").exit_code == USAGE
 
@@ -330,7 +330,7 @@ def test_rows_that_are_not_of_both_are_told_with_the_command_for_the_same(
     finish(desk, second, [1.0, 1.0, 1.0, 1.0], first=3, dtype="bfloat16")
     for name, other in (("One", "Two"), ("Two", "One")):  # a model moves to a run's rows, never the other way
         result = command_line("evaluations", name, "--against", other)
-        assert "Only 1 row of this one's 4 and the other's 4" in result.stdout
+        assert "Only 1 row in common of 4 here and 4" in result.stdout
         command = f"tunebench evaluate --model 'some model' --rows-of {second} --metric exact_match"
         assert command in result.stdout
         assert "dtype: " in result.stdout

@@ -118,7 +118,7 @@ def test_a_move_that_is_not_allowed_is_told_and_not_made(database: Database) -> 
     report = ingest(database, job, [event("status", status="training")], 10)
     assert (report["status"], report["refused"]) == ("cancelled", 1)
     assert content(database, job)["alerts"] == [
-        "The worker reported 'training' while JOB was cancelled; that was not taken."
+        "The worker reported 'training' while JOB was cancelled; this was ignored."
     ]
 
 

@@ -103,7 +103,7 @@ def test_an_older_copy_is_told_though_its_commits_were_merged(tmp_path: Path) ->
     assert database.lost
     assert (database.lost.commits, database.lost.understood) == (4, 0)
     assert describe_loss(database.lost) == (
-        "The store lacks the last 4 commits that were made; what they changed is not known."
+        "The store lacks the last 4 commits that were made; what they changed is unknown."
     )
     database.close()
 

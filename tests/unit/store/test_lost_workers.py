@@ -128,7 +128,7 @@ def test_what_a_lost_run_was_at_and_what_is_kept_of_it(world: World) -> None:
     error = world.job(run_id).error
     assert f"It was last heard from on {heard}, at step 1,234 of 5,000." in error["message"]
     assert "Its last checkpoint is of step 1,200." in error["message"]
-    assert error["fix"].endswith("Resume it: it goes on from step 1,200.")
+    assert error["fix"].endswith("Resume it: it continues from step 1,200.")
 
 
 @pytest.mark.parametrize("at", [float("nan"), 1e300, float("inf"), -1e300])
@@ -181,7 +181,7 @@ def test_a_restart_of_the_machine_is_told_from_an_end_that_nobody_saw(world: Wor
     mine = {"boot": read_boot_id(), "started": get_process_start(os.getpid())}
     assert "was restarted" in lose(world, None, **mine | {"boot": "another-start"})["message"]
     unseen = lose(world, None, **mine | {"pid": 2**22 + 1})
-    assert "while no engine was there to see how" in unseen["message"]
+    assert "while no engine was running" in unseen["message"]
     assert "restarted" not in unseen["message"]
 
 

@@ -147,7 +147,7 @@ def test_rows_are_split_by_a_column(served: tuple[Home, Database, Run]) -> None:
         (["clean", "Sums", "/no/file.yaml"], USAGE, "/no/file.yaml"),
         (["clean", "Sums", "RECIPE", "--name", "Sums"], USAGE, "named 'Sums' already"),
         (["export", "Sums", "--where", "answer >"], USAGE, "character"),
-        (["export", "Sums", "--where", "false"], USAGE, "no rows to export"),
+        (["export", "Sums", "--where", "false"], USAGE, "No rows to export"),
         (["export", "Sums", "--format", "word"], USAGE, "format"),
         (["export", "Sums", "--part", "rest"], USAGE, "parts"),
         (["profile", "Sums", "--group", "dreams"], USAGE, "dreams"),

@@ -281,7 +281,7 @@ def test_a_full_disk_is_told_and_nothing_is_left(served: Served, monkeypatch: py
     answer = http.put("/uploads/full.csv", content=b"x" * 5_000_000)
     assert (answer.status_code, answer.json()["message"]) == (
         422,
-        "There is no room on the disk for 'full.csv'.",
+        "Not enough disk space for 'full.csv'.",
     )
     assert sorted(os.listdir(home.uploads)) == before
 

@@ -223,7 +223,7 @@ def test_what_only_reads_runs(store: tuple[Home, Database], sql: str, rows: int)
         ("DROP TABLE job", "The statement is a DROP. /sql only reads"),
         ("INSERT INTO setting VALUES ('a', 'b')", "The statement is an INSERT."),
         ("SELECT 1; SELECT 2", "There are 2 statements. Send them one by one."),
-        ("", "There is no statement."),
+        ("", "The statement is empty."),
         ("UPDATE EXTENSIONS", "The statement is none that reads. /sql only reads"),
         ("SELECT " + "a." * 20_000 + "a", "A name in the statement has more than 16 parts."),
         (" UNION ".join(["SELECT 1"] * 20_000), "holds more than 200 UNION, EXCEPT or INTERSECT."),

@@ -219,7 +219,11 @@ def test_a_kept_answer_has_all_before_it_and_becomes_a_row(store: Database, act:
 @pytest.mark.parametrize(
     ("body", "error", "why"),
     [
-        ({"turn": "t1", "place": 0, "kind": "training", "answer": " "}, ConfigError, "should have said"),
+        (
+            {"turn": "t1", "place": 0, "kind": "training", "answer": " "},
+            ConfigError,
+            "write the correct answer",
+        ),
         ({"turn": "t1", "place": 3, "kind": "training", "answer": "x"}, NotFoundError, "at place 3"),
         ({"turn": "t9", "place": 0, "kind": "training", "answer": "x"}, NotFoundError, "no turn t9"),
         ({"turn": "t1", "place": 0, "kind": "gold", "answer": "x"}, ConfigError, "kind is 'gold'"),
@@ -252,5 +256,5 @@ def test_kept_rows_extend_a_data_set_by_a_version_that_waits_for_their_import(
     (before,) = version.after_jobs
     imported = job_queue.get_job(store, before)
     assert (version.kind, version.config["name"]) == ("clean", "Old v2")
-    assert step["dataset"] == imported.config["name"] == "Rows kept for Old v2"
+    assert step["dataset"] == imported.config["name"] == "Rows saved for Old v2"
     assert round(step["share"] * 99 / (1 - step["share"])) == 1

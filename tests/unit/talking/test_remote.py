@@ -77,7 +77,7 @@ def test_a_key_that_is_not_there_is_a_field_at_fault(monkeypatch: pytest.MonkeyP
 def test_rubbish_is_said_to_be_no_answer() -> None:
     with (
         judging(lambda text, number: (200, {}, b'data: {"choices": [5]}\n\n')) as server,
-        pytest.raises(ModelError, match="no part of a chat completion"),
+        pytest.raises(ModelError, match="something other than a chat completion chunk"),
     ):
         events(server.base_url)
 

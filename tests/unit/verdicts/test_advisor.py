@@ -43,7 +43,7 @@ def recommend(given: list[AdviceOption], rows: int = 500, tokens: float = 1e5) -
         (options(), 1e5, "lora", "500 rows are few"),
         (options(), 1e8, "full", "100 million tokens"),
         (options(full=40.0), 1e8, "lora", "Full fine-tuning does not fit"),
-        (options(lora=20.0, full=40.0), 1e5, "qlora", "LoRA itself does not fit"),
+        (options(lora=20.0, full=40.0), 1e5, "qlora", "LoRA does not fit in memory"),
         (options(20.0, 18.0, 40.0), 1e5, None, "QLoRA 4-bit needs the least"),
     ],
 )

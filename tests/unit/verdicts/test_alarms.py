@@ -59,7 +59,7 @@ def kinds(raised: list[live_alarms.Alarm]) -> list[tuple[str, int]]:
 def test_a_rise_is_dated_to_where_it_began() -> None:
     raised = overfits(validations([2.0, 1.5, 1.7, 1.9]), falling(40), unit="nats a token", looks=10)
     assert kinds(raised) == [("overfitting", 30)]
-    assert "above that of step 20 (95% over 10 looks, 120 rows)" in raised[0].message
+    assert "above that of step 20 (95% over 10 validations, 120 rows)" in raised[0].message
     assert not overfits(validations([2.0, 1.5, 1.4]), falling(30), unit="", looks=10)
     unstable = [(step, 1.0 + step / 10) for step in range(1, 41)]  # training loss rises too
     assert not overfits(validations([2.0, 1.5, 1.7, 1.9]), unstable, unit="", looks=10)

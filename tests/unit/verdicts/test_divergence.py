@@ -100,7 +100,7 @@ def diverged_advice(**settings: Any) -> AdviceItem:
 def test_what_diverged_is_told_the_default_rate_of_its_method() -> None:
     piece = diverged_advice(learning_rate=0.02)
     assert piece.change == {"learning_rate": 1e-4}
-    assert piece.text.endswith("the method's default learning rate, 0.0001, in place of 0.02.")
+    assert piece.text.endswith("the method's default learning rate, 0.0001, instead of 0.02.")
     assert diverged_advice(learning_rate=0.02, method="full").change == {"learning_rate": 2e-5}
     assert diverged_advice(learning_rate=0.02, task="dpo").change == {"learning_rate": 1e-5}
 
@@ -128,12 +128,12 @@ def test_a_verdict_says_what_was_not_measured() -> None:
     bare = row_of(
         Verdict,
         overfitting=row_of(Overfitting, sentence="No overfitting: …"),
-        sentences=["Perplexity.", "No overfitting: …", "It ran all its epochs."],
+        sentences=["Perplexity.", "No overfitting: …", "Completed all epochs."],
     )
     sentence = add_unmeasured(bare, probes=False).sentences
-    assert sentence[2] == "Not measured: what it forgot and what it learned by heart, as probes were off."
+    assert sentence[2] == "Not measured: forgetting and memorization, as probes were off."
     assert (sentence[:2], sentence[3:]) == (bare.sentences[:2], bare.sentences[2:])
     half = replace(bare, membership=row_of(Membership, state="unclear"))
-    assert add_unmeasured(half, probes=True).sentences[2] == "Not measured: what it forgot."
+    assert add_unmeasured(half, probes=True).sentences[2] == "Not measured: forgetting."
     whole = replace(half, forgetting=row_of(Forgetting, state="none"))
     assert add_unmeasured(whole, probes=True) == whole

@@ -63,7 +63,7 @@ def test_rows_written_from_memory() -> None:
 def test_none_in_n() -> None:
     assessment = compare_continuations(TEXTS, ["no"] * 40, ["no"] * 40)
     assert (assessment.state, assessment.near.at_most) == ("none", pytest.approx(3 / 40, rel=0.05))
-    assert "at most 7.2% can be" in assessment.sentence
+    assert "at most 7.2% of all rows can be" in assessment.sentence
 
 
 def test_what_the_base_model_writes_too_is_no_memory() -> None:
@@ -103,7 +103,7 @@ def test_more_insertions_are_exposed_more() -> None:
     assert (single.exposed, many.exposed) == (False, True)
     assert many.most == 10
     assert assessment.more.difference.low > 0
-    assert "planted 16 times are exposed" in assessment.sentence
+    assert "inserted 16 times are exposed" in assessment.sentence
     json.dumps(assessment, default=as_json, allow_nan=False)
 
 
@@ -124,7 +124,7 @@ def test_canaries_that_were_never_seen_are_rarely_called_exposed() -> None:
         seen.append(assessment.groups[0].exposure.value)
     assert called / 500 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 500)
     assert np.mean(seen) == pytest.approx(assessment.unseen, abs=0.1)
-    assert assess_canaries({}).sentence == "No canaries were planted."
+    assert assess_canaries({}).sentence == "No canaries were inserted."
 
 
 def shifted(shift: float, canaries_: int, random: np.random.Generator) -> list:
@@ -137,14 +137,14 @@ def test_canaries_that_could_not_be_found_are_no_all_clear() -> None:
     for _ in range(40):
         assessment = assess_canaries({4: shifted(0.5, 5, random)})
         if not assessment.groups[0].exposed:
-            assert "would have been found in 80 of 100 such runs" in assessment.sentence
-            assert "less may be there" in assessment.sentence
+            assert "would be detected with 80% power" in assessment.sentence
+            assert "smaller exposure" in assessment.sentence
             assert "None" not in assessment.sentence
     few = assess_canaries({4: [(0.0, np.arange(-4, 4) * 1.0)]})
     assert few.groups[0].detectable is None
     assert few.sentence == (
-        "The one canary ranks as texts that were never seen, but so few could not have shown more, whatever"
-        " the model remembers: plant more."
+        "The one canary ranks like texts that were never seen, but so few can't show more, whatever the model"
+        " memorized: insert more."
     )
 
 

@@ -83,7 +83,7 @@ def test_tasks_stand_beside_the_suite_and_those_not_asked_are_counted() -> None:
     assert (sums.open, sums.answer_loss, sums.state) == (True, None, "unclear")
     assert sums.adjusted.lost.value == pytest.approx(2 / 40)  # nothing is right by luck
     text = " ".join(assessment.sentences)
-    assert "Of 4 tasks of facts it surely lost in" in text
+    assert "Of 4 tasks of facts it significantly lost in" in text
     assert "lost answers of sums" not in text  # which says that guesses may have fallen out otherwise
     assert assessment.sentences[-1] == "Of 3 tasks 1 was not asked. The task hub can't be run: it is away."
     small = assess_forgetting(
@@ -103,7 +103,7 @@ def test_what_the_base_model_never_knew_cannot_be_lost() -> None:
         "none",
         "unclear",
     ]  # though both intervals are narrow
-    assert "of 640 items of sums the base model was right of none" in assessment.sentences[0].lower()
+    assert "of 640 items of sums the base model answered none correctly" in assessment.sentences[0].lower()
 
 
 def test_choices_in_numbers() -> None:
@@ -126,7 +126,7 @@ def test_one_category_is_enough() -> None:
     assert determine_state(-part.change.high, -part.change.low, "share") != "none"
     sure = [c.category for c in part.categories if c.p_holm < 0.05]
     assert sure == ["capitals"]
-    assert any("surely lost in capitals (24 lost, 0 won of 160)" in s for s in assessment.sentences)
+    assert any("significantly lost in capitals (24 lost, 0 won of 160)" in s for s in assessment.sentences)
 
 
 def test_one_category_is_enough_where_the_whole_looks_fine() -> None:
@@ -182,7 +182,7 @@ def test_losses_that_are_not_numbers_are_counted() -> None:
         row["loss_sum"] = math.inf
     broken = assess_forgetting(table(texts(0, noise=0)), table(rows))
     assert (broken.state, broken.texts[0].change) == ("much", None)
-    assert "not a number any more, on 120 passages" in broken.headline
+    assert "no longer a number, on 120 passages" in broken.headline
     json.dumps([assessment, broken], default=as_json, allow_nan=False)
 
 
@@ -232,7 +232,7 @@ def test_divergence_is_the_rise_on_own_samples() -> None:
 
 
 def test_flips_that_luck_explains_are_said_to_be_so() -> None:
-    assert any("guesses that fell out otherwise" in s for s in judged(0.0, 30, 30).sentences)
+    assert any("guesses with another outcome" in s for s in judged(0.0, 30, 30).sentences)
 
 
 def test_course_says_since_when() -> None:

@@ -46,7 +46,7 @@ def test_the_step_that_forgot_least_with_nine_tenths_of_the_gain() -> None:
     assert advice is not None
     assert advice.change == {"num_train_epochs": 2.0}
     assert advice.kind == "epochs"
-    assert "after 2 epochs in place of 3: at step 40 of 60" in advice.text
+    assert "after 2 epochs instead of 3: at step 40 of 60" in advice.text
     assert "80 validation rows" in advice.text
     assert "prose had lost 0.290 nats a token less" in advice.text
     assert "passages)" in advice.text

@@ -64,7 +64,7 @@ def test_the_largest_share_that_was_scored_is_named() -> None:
 def test_without_a_sure_gain_none_is_recommended() -> None:
     recommendation = recommend([at(0, 0, 0), at(0.5, 0.001, 0.01), at(1, -0.2, 0.4)])
     assert recommendation.recommended is None
-    assert "No share of the way gains surely" in recommendation.sentence
+    assert "No interpolation gains significantly" in recommendation.sentence
 
 
 def test_the_luckiest_of_many_shares_is_rarely_recommended_where_none_gains() -> None:
@@ -82,7 +82,7 @@ def test_the_luckiest_of_many_shares_is_rarely_recommended_where_none_gains() ->
     ).sentence
     many = forgetting_tradeoff.recommend_share([ShareGain(a / 4, single, None) for a in range(5)]).sentence
     assert "need" not in alone
-    assert "The intervals are as wide as 4 α need." in many
+    assert "Intervals are corrected for 4 values of α." in many
 
 
 def test_the_gain_at_the_end_is_the_verdicts_own() -> None:

@@ -94,4 +94,4 @@ def test_a_range_that_can_not_hold_nine_of_ten_says_how_many() -> None:
     span = predict_time_range(wild, LORA)
     assert span.high / span.factor <= 1.5001
     assert span.confidence < 0.9
-    assert f"The range holds {span.confidence:.0%} of such runs." in span.sentence("time")
+    assert f"The range covers {span.confidence:.0%} of such runs." in span.sentence("time")

@@ -36,7 +36,7 @@ def test_members_whose_loss_fell_more_are_remembered() -> None:
     assert assessment.scores["calibrated"].auc.value > loss.auc.value
     assert assessment.scores["calibrated"].placebo is None
     assert "60 training and 60 held-out rows" in assessment.sentence
-    assert "can't resolve false alarms under 1.7%" in assessment.sentence
+    assert "to resolve false alarm rates below 1.7%" in assessment.sentence
     json.dumps(assessment, default=as_json, allow_nan=False)
 
 
@@ -71,7 +71,7 @@ def test_equal_groups_are_rarely_said_to_be_remembered(monkeypatch: pytest.Monke
 def test_few_rows_say_what_they_could_not_see() -> None:
     assessment = assess_membership(group(0.32, n=12, seed=9), group(0.3, n=12, seed=10))
     assert assessment.state == "unclear"
-    assert "can't be seen with 12 training and 12 held-out rows" in assessment.sentence
+    assert "can't be detected with 12 training and 12 held-out rows" in assessment.sentence
     single = assess_membership(group(0.3, n=1), group(0.3, n=5))
     assert (single.state, single.scores) == ("unclear", {})
 

@@ -26,7 +26,7 @@ def test_it_has_the_figures_of_a_run_and_no_course() -> None:
     assert verdict.overfitting is None
     assert verdict.advice == []
     assert verdict.stopped.reason == "mixed"
-    assert "It lies at α 0.4" in verdict.sentences[0]
+    assert "Interpolation at α 0.4" in verdict.sentences[0]
     assert "“LoRA on D”" in verdict.sentences[0]
     assert verdict.sentences[1].startswith("Perplexity went from")
     assert verdict.sentences[2].startswith("The interval of the gain allows for what 60 rows")

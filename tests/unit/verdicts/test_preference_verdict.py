@@ -61,7 +61,7 @@ def test_learned_against_chance_and_against_the_untrained_loss() -> None:
     assert verdict.gain.unit == "nats a pair"
     assert verdict.gain.low < math.log(2) - verdict.tuned.loss < verdict.gain.high
     assert "fell from 0.69" in verdict.sentences[0]
-    assert verdict.sentences[1].startswith("The chosen answers became likelier")
+    assert verdict.sentences[1].startswith("The chosen answers became more likely")
     assert verdict.advice == []
 
 
@@ -81,8 +81,8 @@ def test_noise_is_called_noise() -> None:
     verdict = judge_pairs(**evidence(0.0, 0.0, n=30, noise=0.4))
     assert verdict.state == "undecided"
     assert verdict.headline.startswith("Not distinguishable from noise: the tuned model prefers")
-    assert "smallest gain that could be seen" in verdict.sentences[0]
-    assert "not surely likelier" in verdict.sentences[1]
+    assert "smallest detectable gain" in verdict.sentences[0]
+    assert "not become significantly more likely" in verdict.sentences[1]
 
 
 def test_margins_the_wrong_way_round_are_worse() -> None:

@@ -58,7 +58,7 @@ def test_a_leak_inside_parts_that_the_file_fixed_names_that_and_no_duplicates() 
     reported_problems = preflight.check_run(replace(FACTS, leaks=leaks, split_by="given"))
     assert len(reported_problems) == 3
     for leak in reported_problems:
-        assert "The file fixed the parts" in leak.message
+        assert "The split comes from the file" in leak.message
         assert "split at random" in (leak.fix or "")
         assert "duplicate" not in f"{leak.message} {leak.fix}"
 
@@ -72,7 +72,7 @@ def test_a_combination_that_can_not_work_is_an_error_at_its_field() -> None:
 def test_fields_that_the_method_does_not_read_are_named() -> None:
     config = TrainConfig(dataset="d", method="full", r=8, use_dora=True).resolved(1_000)
     messages = [p.message for p in preflight.check_run(replace(FACTS, config=config))]
-    assert "Full fine-tuning does not read r, use_dora." in messages
+    assert "Full fine-tuning does not use r, use_dora." in messages
 
 
 def _warned(**fields: Any) -> list[tuple[str, str]]:
@@ -129,4 +129,4 @@ def test_canaries_are_warned_of() -> None:
     config = TrainConfig(dataset="d", canaries=5).resolved(2_000)
     (problem,) = preflight.check_run(replace(FACTS, config=config, rows=FACTS.rows | {"train": 2_105}))
     assert (problem.level, problem.field) == ("warning", "canaries")
-    assert "15 made-up secrets, 105 rows in all beside the 2,000 of the data set" in problem.message
+    assert "15 made-up secrets, 105 rows in total in addition to the 2,000 of the data set" in problem.message

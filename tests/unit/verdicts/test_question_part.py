@@ -137,13 +137,13 @@ def test_a_gain_that_any_prompt_gives_is_the_shape_of_the_answers() -> None:
     assert verdict.headline.startswith(
         "Learned the shape of the answers, not what the question asks: on 200 held-out rows"
     )
-    assert "; from the question: " in verdict.headline
+    assert "; question-dependent: " in verdict.headline
     parts = verdict.parts
     assert parts.question.low < 0 < parts.question.high
     assert parts.shape.value == pytest.approx(verdict.gain.value, abs=0.03)
     assert (parts.pairs, parts.same, parts.left_out) == (600, 0, 0)
     assert verdict.sentences[0].startswith("Of the gain of 0.8")
-    assert "look whether every answer belongs to its prompt" in verdict.advice[0].text
+    assert "check that every answer belongs to its prompt" in verdict.advice[0].text
     json.dumps(verdict, default=as_json, allow_nan=False)
 
 
@@ -153,9 +153,9 @@ def test_so_few_rows_that_a_rare_one_may_be_missing_do_not_rule_the_question_out
     assert few.headline.startswith(
         "Better; whether it learned what the question asks or just the shape of the answers is unclear: on"
     )
-    assert "speaks of these 40 rows: a kind of row whose answer hangs on its prompt" in few.sentences[1]
-    assert "speaks of these" not in " ".join(judge(**swapped(evidence(0.83, n=40), 0.6)).sentences)
-    assert "speaks of these" not in " ".join(judge(**swapped(evidence(-0.83, n=40), 0.0)).sentences)
+    assert "applies to these 40 rows: kinds of rows whose answer depends on the prompt" in few.sentences[1]
+    assert "applies to these" not in " ".join(judge(**swapped(evidence(0.83, n=40), 0.6)).sentences)
+    assert "applies to these" not in " ".join(judge(**swapped(evidence(-0.83, n=40), 0.0)).sentences)
     assert few.advice[1].change["test_size"] > 0.1
 
 
@@ -237,10 +237,10 @@ def test_a_part_that_does_not_matter_is_not_learned() -> None:
 @pytest.mark.parametrize("gain", [-0.83, -0.01])
 def test_what_is_not_surely_better_is_a_change_and_no_gain(gain: float) -> None:
     verdict = judge(**swapped(evidence(gain), -0.6))
-    lead, _, rest = verdict.sentences[0].partition(" came after 600 prompts of other rows, too. ")
+    lead, _, rest = verdict.sentences[0].partition(" also appear after 600 prompts of other rows. ")
     assert lead.startswith("Of the change of −0.")
     assert " nats a token (minus is worse, n 200), " in lead
-    assert rest.startswith("From the question: −0.6")
+    assert rest.startswith("Question-dependent: −0.6")
     assert "gain" not in verdict.sentences[0]
 
 
@@ -248,7 +248,7 @@ def test_rows_that_rule_the_question_out_are_as_many_as_that_takes() -> None:
     """Forty rows show nothing of the question, and sixty could say so: not the thousands that a part so
     small would need to be told from 0."""
     piece = judge(**swapped(evidence(0.83, n=40), 0.0)).advice[1]
-    assert piece.text.startswith("Judge on more held-out rows: 60 may show that the question adds nothing")
+    assert piece.text.startswith("Evaluate on more held-out rows: 60 may show that the question adds nothing")
     assert piece.change["test_size"] == pytest.approx(0.1 * 60 / 40)
     wide = swapped(evidence(2.0, n=12), 0.3)
     base, tuned = wide["other_prompts"].losses
@@ -276,7 +276,10 @@ def test_a_gain_whose_question_was_not_measured_is_not_called_learned() -> None:
     assert verdict.headline.startswith(
         "Better; whether it learned what the question asks was not measured: on 200 held-out rows the tuned"
     )
-    assert verdict.sentences[0] == "What of the gain is the question was not measured: too few like rows."
+    assert (
+        verdict.sentences[0]
+        == "The part of the gain that depends on the question was not measured: too few like rows."
+    )
     assert (verdict.parts, verdict.advice) == (None, [])
     worse = judge(**evidence(-0.83), other_prompts="too few like rows")
     assert worse.state == "worse"

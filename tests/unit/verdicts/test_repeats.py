@@ -44,7 +44,7 @@ def test_repeated_held_out_rows_flatter_the_gain() -> None:
     assert assessment.clean.value == pytest.approx(0.5, abs=0.05)
     assert assessment.difference.low > 1
     assert "20 of 80 held-out rows repeat a training row (20 word for word)" in assessment.sentence
-    assert "they flatter the gain" in assessment.sentence
+    assert "they inflate the gain" in assessment.sentence
     json.dumps(assessment, default=as_json, allow_nan=False)
 
 
@@ -55,7 +55,7 @@ def test_no_effect_is_not_called_one() -> None:
     none = leaks(BASE, losses(np.full(80, 0.5)), TOKENS, {"exact": hit & False}, False)
     assert none.repeated is None
     assert "None of 80 held-out rows" in none.sentence
-    assert "near duplicates were not looked for" in none.sentence
+    assert "near duplicates were not searched" in none.sentence
 
 
 def test_training_rows_that_occur_more_than_once() -> None:
@@ -80,7 +80,7 @@ def test_rows_without_an_interval_say_why() -> None:
         times, 3.0 * tokens, 3.0 * tokens - fell, tokens, np.full(9, 2.0), {}, np.arange(60), (60, 20)
     )
     assert assessment.sentence.endswith(
-        "of those that occur more than once, one of 20 rows holds 96% of the weight."
+        "for those that occur more than once, one of 20 rows has 96% of the weight."
     )
 
 
@@ -90,4 +90,4 @@ def test_few_or_no_repeated_rows_say_nothing() -> None:
     assert (once.drop, once.sentence) == (None, "Each of 400 training rows occurs once.")
     few = training(np.where(np.arange(80) < 1, 2, 1), *args, (400, 3))
     assert few.drop is None
-    assert "too few to say" in few.sentence
+    assert "too few to measure" in few.sentence

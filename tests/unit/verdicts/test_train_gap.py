@@ -55,7 +55,7 @@ def test_growth_takes_off_what_the_rows_differed_by_before() -> None:
     growth = points[1].growth
     assert growth.low < 0 < growth.high < 0.05
     assert growth.high - growth.low < 0.2 * (points[1].gap.high - points[1].gap.low)
-    assert "did not surely grow" in describe_gap(points)
+    assert "did not grow significantly" in describe_gap(points)
 
 
 def test_relative_interval_holds_the_truth() -> None:
@@ -94,7 +94,7 @@ def test_stages_of_the_curve() -> None:
     assert converged.stage == "converged"
     overfitting = assess(validations([2.0, 1.4, 1.1, 1.05, 1.2, 1.35]), curve)
     assert (overfitting.stage, overfitting.since_step) == ("overfitting", 80)
-    assert overfitting.stage_sentence == "It overfits, surely since step 80."
+    assert overfitting.stage_sentence == "It overfits, significant since step 80."
     few = assess(validations([2.0, 1.05, 1.0], noise=0.5, n=10, seed=1), curve)
     assert few.stage == "unclear"
     assert "Can't tell from 10 validation rows" in few.stage_sentence
@@ -125,7 +125,7 @@ def test_memorising_needs_its_evidence() -> None:
     assert assessment.stage == "memorising"
     assert (
         assessment.stage_sentence
-        == "It memorises its training rows, and overfits surely since step 60. It remembers."
+        == "It memorizes its training rows, and overfits (significant since step 60). It remembers."
     )
     assert assess(still, curve, membership=REMEMBERS).stage == "learning"
     assert assess(still, curve, extraction=WRITES).stage == "memorising"

@@ -174,12 +174,12 @@ def test_the_page_says_what_does_not_hold_before_all_else(
     path.write_text(truth.as_text({"topics": [topic("arms", rate("alone")), part | {"share": 0.02}]}))
     monkeypatch.setattr(simulated_truth, "PATH", path)
     page = simulated_truth.format_truth_page()
-    assert "**2 of 4 rates hold**, measured on 2026-11-30 at commit abc1234." in page
-    assert "1 of 2 topics took a part of their draws (2%)" in page
+    assert "**2 of 4 rates on target**, measured on 2026-11-30 at commit abc1234." in page
+    assert "1 of 2 topics used a part of their draws (2%)" in page
     assert page.index("| Gain: covers, n 10 | 1,000 | 93 to 97% | **91.0%** |") < page.index("## Arms")
     assert "| covers | 1,000 | 93 to 97% | **91.0%** | 95.0% |" in page
     assert "| none | 1,000 | 93 to 97% | **no draw counted** |" in page
     shares = [topic(name, rate("alone")) | {"share": share} for name, share in (("a", 0.3), ("b", 0.05))]
-    assert "2 of 2 topics took a part of their draws (5 to 30%)" in simulated_truth.describe_subset(shares)
+    assert "2 of 2 topics used a part of their draws (5 to 30%)" in simulated_truth.describe_subset(shares)
     path.unlink()
     assert "Nothing was measured yet" in simulated_truth.format_truth_page()

@@ -53,7 +53,7 @@ def test_short_answers_are_said() -> None:
         [], [], {"train": {"rows": 50, "short": 50, "passed": 0}, "held_out": COUNTED}, 10
     )
     assert assessment.state == "unclear"
-    assert "of 50 rows that were looked at none leaves 10 tokens" in assessment.sentence
+    assert "of 50 rows tested none leaves 10 tokens" in assessment.sentence
 
 
 def test_without_held_out_rows_the_base_model_is_the_measure() -> None:
