@@ -173,9 +173,7 @@ def _resolve_version(job: WorkerJob, version: ExportedVersion) -> ExportSubject:
 
 
 def _read_config(folder: Path) -> TrainConfig:
-    """Return a config to load the files of a version with, if its run was deleted or it was added as a
-    folder.
-    """
+    """Return a config to load a version's files with, if its run was deleted or it was added as a folder."""
     note = provenance.read_note(folder)
     if note is None:
         return evaluated_model.build_default_config(str(folder))
@@ -259,8 +257,9 @@ def write_tokenizer_files(job: WorkerJob, subject: ExportSubject, folder: Path) 
 
 
 def _add_base_files(job: WorkerJob, subject: ExportSubject, folder: Path) -> None:
-    """Add the base model's vocabulary files, which a run doesn't save and which are then fetched from the
-    hub.
+    """Add the base model's vocabulary files.
+
+    A run doesn't save them, so they are fetched from the hub.
     """
     base = subject.base(job)
     saved_models.fetch_vocabulary(base)

@@ -227,8 +227,9 @@ MESSAGES = (
 
 
 def write(work: ExportTask) -> tuple[list[str], WrittenWeights]:
-    """Write the export into the folder; return notices and the tensors as written. Intermediate files are
-    removed.
+    """Write the export into the folder; return notices and the tensors as written.
+
+    Intermediate files are removed.
     """
     notices = WRITERS[work.form.name](work)
     shutil.rmtree(work.aside / "merged", ignore_errors=True)

@@ -1,8 +1,7 @@
-"""GGUF files, written by llama.cpp's own converter in a separate process and its quantization, also with a
-Modelfile.
+"""Writers of GGUF files, with llama.cpp's own converter and quantization, also with a Modelfile.
 
-The Modelfile, read by `ollama create`, has the model's chat template translated to Ollama's template language
-if its turns are regular.
+The converter runs in a separate process. The Modelfile, read by `ollama create`, has the model's chat
+template translated to Ollama's template language if its turns are regular.
 """
 
 from __future__ import annotations
@@ -108,8 +107,9 @@ def _disable_bos(work: ExportTask, merged: Path) -> None:
 
 
 def convert(folder: Path, target: Path, name: str) -> list[str]:
-    """Convert the model in `folder` to an F16 file; return notices. Raises ModelError with the converter's
-    error.
+    """Convert the model in `folder` to an F16 file; return notices.
+
+    Raises: ModelError with the converter's error.
     """
     tool = external_tools.find_converter()
     command = [sys.executable, "-P", str(SCRIPT), str(folder), "--outtype", "f16"]
@@ -203,8 +203,9 @@ def _quote(text: str) -> str:
 
 
 def _find_stop_tokens(tokenizer: Any, shape: TurnShape | None) -> list[str]:
-    """Return the text that closes a response, if it is a single token; other text may occur within a
-    response.
+    """Return the text that closes a response, if it is a single token.
+
+    Other text may occur within a response.
     """
     closing = shape.answer[1].strip() if shape else ""
     return [closing] if closing in tokenizer.get_added_vocab() else []

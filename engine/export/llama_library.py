@@ -138,9 +138,7 @@ class GgufModel:
         return [int(token) for token in self.llama.tokenize(text, add_special=True, parse_special=True)]
 
     def forget(self, behind: int = 0) -> int:
-        """Reset the context, keeping the first `behind` tokens if the model supports it; return the number
-        kept.
-        """
+        """Reset the context, keeping the first `behind` tokens if possible; return the number kept."""
         memory = self.lib.llama_get_memory(self.held)
         if behind and self.lib.llama_memory_seq_rm(memory, 0, behind, -1):
             return behind

@@ -46,8 +46,9 @@ def phases(spec: JobSpec) -> Phases:
 
 
 def run(job: WorkerJob) -> ModelVerifyResult:
-    """Verify as `job.config` says. Raises NotFoundError, ModelError or ConfigError for invalid paths and
-    files.
+    """Verify as `job.config` says.
+
+    Raises: NotFoundError, ModelError or ConfigError for invalid paths and files.
     """
     asked = ModelVerify.parse(job.config)
     spec: VerifySpec = job.spec["verify"]

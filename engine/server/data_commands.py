@@ -36,8 +36,9 @@ class SavedRecipe(Recipe):
 
 
 class RecipeName(Config):
-    """Reference to one's own recipe of that name, or else the shared one; recipe_id: if several share the
-    name.
+    """Reference to one's own recipe of that name, or else the shared one.
+
+    recipe_id: required if several share the name.
     """
 
     name: Line

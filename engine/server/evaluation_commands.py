@@ -111,8 +111,7 @@ class EvaluationCommands:
         return bool(run and run.config.get("task") == "classification" and config.checkpoint != "base")
 
     def checked_run(self, tx: Transaction, config: ModelSelection) -> Run | None:
-        """Return the run whose model is to be evaluated, checking that the model exists; None for a model by
-        name.
+        """Return the run to evaluate, checking that its model exists; None for a model by name.
 
         Raises: ConfigError and StateError that name the field.
         """

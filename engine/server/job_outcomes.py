@@ -285,8 +285,9 @@ def _describe_last_event(job: Job, folder: JobDir) -> str:
 
 
 def _is_older(moment: float, job: Job) -> bool:
-    """Whether the event is of an earlier attempt; both times are of this machine's clock, at most a second
-    apart.
+    """Whether the event is of an earlier attempt.
+
+    Both times are of this machine's clock, at most a second apart.
     """
     return job.started_at is not None and moment < to_epoch(job.started_at) - 1
 

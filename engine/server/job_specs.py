@@ -1,7 +1,7 @@
-"""Job specifications: `config.json` of a job's folder (`store.core.schemas.JobOrder`), the only input of a
-worker.
+"""Job specifications: `config.json` of a job's folder, the only input of a worker.
 
-This module builds the fields of every specification, and the details of each kind of job.
+This module builds the fields of every specification (`store.core.schemas.JobOrder`), and the details of
+each kind of job.
 """
 
 from __future__ import annotations

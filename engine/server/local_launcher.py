@@ -55,9 +55,7 @@ class Launcher(Protocol):
         """Whether the process exists but is stopped by a signal (SIGSTOP, Ctrl-Z)."""
 
     def stop(self, worker: Worker, force: bool = False) -> None:
-        """Send SIGTERM, or SIGKILL with `force`, to the worker's process group if the pid is still that
-        worker.
-        """
+        """Send SIGTERM, or SIGKILL with `force`, to the worker's group, if the pid is still that worker."""
 
     def last_exit(self, job_dir: Path) -> WorkerExit | None:
         """Return the exit of this folder's last worker, if this launcher saw it."""

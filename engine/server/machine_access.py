@@ -1,10 +1,9 @@
-"""Restrictions on what requests may access: paths on the engine's machine, addresses, and secrets sent to
-these.
+"""Restrictions on paths, addresses, and secrets sent to addresses, in requests to the engine.
 
 Only the machine's owner may name arbitrary paths or key files; others name what the store knows, and use
-pairs of address and key that were used before. Addresses are checked by their text before anything is queued,
-with the private networks that an admin has allowed by the command here; what a name resolves to is checked
-when connecting.
+pairs of address and key that were used before. Addresses are checked by their text before anything is
+queued, with the private networks that an admin has allowed by the command here; what a name resolves to is
+checked when connecting.
 """
 
 from __future__ import annotations

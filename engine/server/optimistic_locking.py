@@ -1,7 +1,7 @@
-"""Optimistic locking: when two people change the same thing, the second is told of the first change and
-overwrites nothing unseen.
+"""Optimistic locking: of two people who change the same thing, the second overwrites nothing unseen.
 
-A change includes the values as they were read. Without these, as from scripts, it is made unconditionally.
+The second is told of the first change. A change includes the values as they were read. Without these, as
+from scripts, it is made unconditionally.
 """
 
 from __future__ import annotations

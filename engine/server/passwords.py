@@ -123,8 +123,9 @@ class Throttle:
         self._lock = threading.Lock()
 
     def begin(self, key: str) -> None:
-        """Count an attempt. Raises BusyError with the seconds to wait if it is too early; it is not counted
-        then.
+        """Count an attempt.
+
+        Raises: BusyError with the seconds to wait if it is too early; it is not counted then.
         """
         now = self._clock()
         with self._lock:

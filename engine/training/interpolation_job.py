@@ -1,8 +1,8 @@
-"""The interpolate job: score a run's model at several interpolation weights α from its base, on gain and
-forgetting.
+"""The interpolate job: score a run's model at several interpolation weights α for gain and forgetting.
 
-Nothing is trained, and only the scores are stored: `interpolation.parquet` has every row and item at every α.
-An α worth keeping becomes a run of its own (`engine.training.variant_job`).
+α goes from the base model (0) to the tuned model (1). Nothing is trained, and only the scores are stored:
+`interpolation.parquet` has every row and item at every α. An α worth keeping becomes a run of its own
+(`engine.training.variant_job`).
 """
 
 from __future__ import annotations

@@ -47,8 +47,7 @@ from store.training.train_config import TrainConfig
 
 
 def compute_losses_with_base_kl(model: Any, batch: TokenBatch) -> tuple[Tensor, Tensor]:
-    """Return the summed loss of the batch's trained tokens and their summed KL(base‖tuned) in nats, both with
-    gradients.
+    """Return the summed loss and KL(base‖tuned) in nats of the batch's trained tokens, with gradients.
 
     `model` has an adapter; with the adapter disabled and without dropout it is the base model.
     """
@@ -226,8 +225,7 @@ class OptimizerStepper:
         self.unpacked = llama_layers.explain_refusal(self.model, rows.longest)
 
     def gradients(self, rows: StepRows, step: int = 0) -> Gradients:
-        """Run forward and backward over the rows of a step and over the rows replayed at step `step` (from
-        0).
+        """Run forward and backward over the rows of a step, and over those replayed at `step` (from 0).
 
         If the job is cancelled, the gradients are dropped.
         """
@@ -255,8 +253,9 @@ class OptimizerStepper:
         return Gradients(loss, self.clip(), rate, sum(batch.tokens for batch in batches) + tokens, replayed)
 
     def replay_gradients(self, general: np.ndarray, share: float) -> tuple[dict[str, float], int]:
-        """Add the gradients of general rows, their mean loss weighted by `share`; return metrics and the
-        number of tokens.
+        """Add the gradients of general rows; return metrics and the number of tokens.
+
+        The mean loss of these rows is weighted by `share`.
         """
         assert self.replay is not None
         rows, beta = self.replay.rows, self.replay.kl_beta
@@ -279,8 +278,9 @@ class OptimizerStepper:
         return metrics, sum(batch.tokens for batch in batches)
 
     def about_to_pass(self) -> None:
-        """Check for cancellation and free memory before a micro-batch. Raises JobCancelled, or an error where
-        memory runs out.
+        """Check for cancellation and free memory before a micro-batch.
+
+        Raises: JobCancelled, or an error if memory runs out.
         """
         self.job.check_cancelled()
         hardware.guard_memory(self.config, self.device, dealt=not self.unpacked)

@@ -81,8 +81,9 @@ class ReferenceLogps:
         device: torch.device,
         on_batch: Callable[[int], None] = lambda done: None,
     ) -> ReferenceLogps:
-        """Compute the log-probabilities of every pair of `parts` under `model`; `on_batch(pairs done)` may
-        raise to stop.
+        """Compute the log-probabilities of every pair of `parts` under `model`.
+
+        `on_batch(pairs done)` may raise to stop.
         """
         done, logps = 0, []
         for part in parts:
@@ -131,8 +132,7 @@ def compute_answer_logps(
     device: str | torch.device,
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
-    """Return float64 [pairs, 2]: log-probability of each chosen and rejected response, summed over its
-    tokens.
+    """Return float64 [pairs, 2]: summed log-probability of each chosen and rejected response.
 
     The model's mode (train or eval) is restored afterwards; `on_batch(pairs done)` may raise to stop.
     """
@@ -227,8 +227,9 @@ class PairLosses(RowLosses):
 
 
 def _compute_reward_metrics(prefix: str, margins: np.ndarray) -> dict[str, float]:
-    """Return the share of pairs with a margin above 0 (exactly 0, as before training, counts half), and the
-    mean margin.
+    """Return the share of pairs with a margin above 0, and the mean margin.
+
+    A margin of exactly 0, as before training, counts half.
     """
     accuracy = float(((margins > 0) + 0.5 * (margins == 0)).mean())
     return {f"{prefix}/reward_accuracy": accuracy, f"{prefix}/reward_margin": float(margins.mean())}
@@ -284,9 +285,7 @@ class PreferenceObjective:
         return self._judged(rows, self.references.of(rows.row_ids))
 
     def _judged(self, rows: TokenRows, logps: np.ndarray) -> PairLosses:
-        """Compute the losses from log-probabilities of both responses [pairs, 2], relative to the
-        reference's.
-        """
+        """Compute the losses from log-probabilities of both responses [pairs, 2] and the reference's."""
         ratios = logps - self.references.of(rows.row_ids)
         counts = as_pairs(rows).sequences.trained_counts.reshape(-1, 2)
         chosen, rejected = torch.from_numpy(ratios.T.copy())
@@ -300,8 +299,9 @@ class PreferenceObjective:
 def compute_pair_losses(
     chosen: torch.Tensor, rejected: torch.Tensor, counts: torch.Tensor, config: TrainConfig
 ) -> torch.Tensor:
-    """Return the loss of each pair from the log-ratios of its responses [pairs]; counts [2, pairs]: trained
-    tokens.
+    """Return the loss of each pair from the log-ratios of its responses [pairs].
+
+    counts: number of trained tokens [2, pairs].
     """
     beta, smoothing = config.beta, config.label_smoothing
     margin = beta * (chosen - rejected)

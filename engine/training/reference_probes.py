@@ -1,5 +1,6 @@
-"""Probes of a run's models beside its own held-out rows, during and after training, and the general rows
-replayed in training to reduce forgetting.
+"""Probes of a run's models beside its own held-out rows, and general rows replayed in training.
+
+Probes are measured during and after training; replay reduces forgetting.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class ReferenceProbes:
         ]
 
     def probing(self, train: TokenRows, validation: TokenRows, objective: Objective) -> TrainingProbes:
-        """Return the probes measured during training: as many training rows as validation rows, and part of
+        """Return the probes during training: as many training rows as validation rows, and part of
         `general`.
         """
         self.seen = TrainedRowsProbe(train, objective, len(validation))
@@ -94,8 +95,7 @@ class ReferenceProbes:
         return training_rows.make_loader(self.job.home, dataset["fingerprint"], dataset["kind"])
 
     def live_answers(self, validation: TokenRows) -> LiveAnswers | None:
-        """Return the live answers to some validation rows, where they tell more than the loss; otherwise
-        None.
+        """Return the live answers to some validation rows, if they tell more than the loss; otherwise None.
 
         They do for instruction data whose responses aren't labels, or where a metric is configured.
         """

@@ -1,5 +1,7 @@
-"""The verdict of a trained run and its parts: held-out losses, extraction of training rows, canaries, the
-effect of duplicates, and the change of weights.
+"""The verdict of a trained run and its parts.
+
+These are held-out losses, extraction of training rows, canaries, the effect of duplicates, and the change
+of weights.
 """
 
 from __future__ import annotations
@@ -56,9 +58,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunEvaluation:
-    """Evaluation of a run: base and tuned model on the held-out rows of `split`, on the probes, and on
-    `swapped`.
-    """
+    """Evaluation of base and tuned model on the held-out rows of `split`, on the probes, and on `swapped`."""
 
     training: TrainingLoop
     stopped: TrainingStop
@@ -81,9 +81,7 @@ class RunEvaluation:
 
     @property
     def other_prompts(self) -> SwappedPromptLosses | str:
-        """Return both models' losses of responses after prompts of other rows, or the reason why they were
-        not measured.
-        """
+        """Return both models' losses of responses after prompts of other rows, or why there are none."""
         return self.swapped.losses(self.base.swapped, self.tuned.swapped)
 
 
@@ -204,9 +202,7 @@ def build_held_out_losses(split: JudgingSplit, base: ModelEvaluation, tuned: Mod
 
 
 def advise_earlier_step(config: TrainConfig, run: RunEvaluation) -> AdviceItem | None:
-    """Return the advice to stop at a step with the same gain and less forgetting, or None if the curve shows
-    none.
-    """
+    """Return the advice to stop at a step with the same gain and less forgetting, or None."""
     kept = next((measured.table() for measured in run.tuned.probes if measured.probe == PROSE), None)
     if kept is None:
         return None

@@ -154,8 +154,9 @@ class ClassificationRun(TrainingRun):
         return ClassObjective(self.rows.labels, self.tokenizer.pad_token_id)
 
     def save(self, model: Any) -> None:
-        """Save the model as every run does, and the full model's config, as an adapter alone doesn't include
-        the labels.
+        """Save the model as every run does, and the full model's config.
+
+        An adapter alone doesn't include the labels.
         """
         super().save(model)
         folder = self.job.dir.model
@@ -169,8 +170,9 @@ class ClassificationRun(TrainingRun):
     def judge(
         self, training: TrainingLoop, stopped: TrainingStop, rows: TokenRows, split: JudgingSplit
     ) -> Verdict:
-        """Save the model, classify the held-out rows, score them with the untuned model, and return the
-        verdict.
+        """Save the model and return the verdict.
+
+        The held-out rows are classified, and scored with the untuned model.
         """
         objective = self.choose_objective(None, [rows])
         model = training.release()

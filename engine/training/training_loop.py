@@ -224,8 +224,7 @@ class TrainingLoop:
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
 
     def run(self) -> TrainingStop:
-        """Train to the end, restore the best weights, and return how it stopped: {reason, step,
-        restored_step}.
+        """Train to the end, restore the best weights, and return {reason, step, restored_step}.
 
         Raises JobCancelled after writing a checkpoint of the last completed step.
         """
@@ -359,9 +358,7 @@ class TrainingLoop:
             self.probing.start(base, self.tell)
 
     def validate_if_due(self) -> None:
-        """Evaluate the validation rows if this is an evaluation step, and save the weights if they are the
-        best.
-        """
+        """Evaluate the validation rows if this is an evaluation step, and save the best weights."""
         step = self.state.step
         if step not in self.evaluation_steps or self.state.validated(step):
             return
@@ -382,8 +379,9 @@ class TrainingLoop:
             self.state.reason = self.state.reason or "forgetting"
 
     def validate(self, step: int, message: str, model: Any = None) -> bool:
-        """Measure the validation rows under the current weights, or `model`, as of `step`; return whether it
-        is the best.
+        """Measure the validation rows as of `step`; return whether it is the best.
+
+        model: by default the model with its current weights.
         """
         started = time.perf_counter()
         losses = self.measure(model or self.stepper.model, self.validation, message)
@@ -418,9 +416,7 @@ class TrainingLoop:
         self.reporter.report(step, self.steps, "steps", message, lambda: self.clock.eta(step))
 
     def save_if_due(self, *, evaluated: bool = False) -> None:
-        """Write a checkpoint after a validation or a minute, unless writing takes too large a share of the
-        time.
-        """
+        """Write a checkpoint after a validation or a minute, unless writing takes too much of the time."""
         since = time.monotonic() - self.saved_at
         if since * CHECKPOINT_SHARE >= self.save_seconds and (evaluated or since > CHECKPOINT_SECONDS):
             self.save()

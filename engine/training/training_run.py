@@ -230,8 +230,9 @@ class TrainingRun:
         return verdict
 
     def judged_rows(self, held_out: int) -> float:
-        """Return the number of rows that each model is judged on, including responses after prompts of other
-        rows.
+        """Return the number of rows that each model is judged on.
+
+        Responses after prompts of other rows are included.
         """
         return held_out * (1 + (count_rounds(held_out) if has_question(self.job.spec, self.config) else 0))
 
@@ -422,8 +423,9 @@ class TrainingRun:
         return document
 
     def extraction(self, rows: TokenRows, load: Load) -> ExtractionRun | None:
-        """Return the extraction test, or None without probes; `rows` are held out, `load` loads their
-        content.
+        """Return the extraction test, or None without probes.
+
+        rows: held-out rows; load: loads their content.
         """
         if not self.config.probes:
             return None

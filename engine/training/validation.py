@@ -178,8 +178,9 @@ class TimeBudget:
         self.last: float | None = None  # seconds of the last time
 
     def allows(self, trained: float, expected: float, times: int = 1) -> bool:
-        """Whether the budget covers the activity `times` more times; `expected`: its seconds before the first
-        time.
+        """Whether the budget covers the activity `times` more times.
+
+        expected: its seconds before the first time.
         """
         cost = times * (expected if self.last is None else self.last)
         return self.share > 0 and self.spent + cost <= self.share * trained
@@ -247,8 +248,7 @@ class TrainingProbes:
     def _ask_base(
         self, kind: Sequence[Probe], model: Any, tell: Callable[[str], None], affordable: bool
     ) -> int:
-        """Measure the base model if it is cached or the budget covers it; otherwise it is measured at the
-        end.
+        """Measure the base model if it is cached or the budget covers it; otherwise this is done at the end.
 
         Returns the number of passes charged to the budget, 0 or 1.
         """
@@ -356,8 +356,7 @@ class TrainingProbes:
     def seen(
         self, base: ProbeMeasurement | None, tuned: ProbeMeasurement | None, step: int
     ) -> list[Validation]:
-        """Return the training-row probe at every step at which it was measured, in the form that the verdicts
-        take.
+        """Return the training-row probe at every measured step, in the form that the verdicts take.
 
         The base model counts as step 0, the restored model as `step`.
         """

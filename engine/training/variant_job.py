@@ -43,9 +43,7 @@ phases = build_fixed_phases(  # EvaluationPace predicts the second model's time 
 
 
 def run(job: WorkerJob) -> RunResult:
-    """Store the model of the job specification {mixed_from, alpha} and return its verdict, as for a trained
-    run.
-    """
+    """Store the model of the job specification {mixed_from, alpha} and return its verdict."""
     config, alpha = TrainConfig.parse(job.config), float(job.spec["alpha"])
     job.status("preparing")
     job.progress(0, 1, "run", "Loading the model")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import streamlit as st
 
@@ -10,9 +10,8 @@ from pages.data.slices import draw_slice_choice
 from pages.shared import run_queries
 from pages.shared.model_form import ModelForm
 from pages.shared.session import escape_markdown, require_member, send_command
-from store.core.config import read_yaml
-from store.core.errors import TunebenchError
 from store.core.home import Home
+from store.core.metric_options import MetricChoice
 from store.core.metric_table import METRICS, MULTIPLE_CHOICE, list_default_metrics
 from store.core.metrics_config import CHOICES, list_metric_options
 from store.core.schemas import JsonObject
@@ -23,15 +22,14 @@ from store.runs.schemas import Run
 from store.training import setting_conflicts
 
 PREFIX = "evaluate."
-MetricDocument = JsonObject  # `metric` and the options of that metric
 COLUMNS = 3
 CHOSEN, OFFERED = f"{PREFIX}metrics", f"{PREFIX}metrics.offered"
 
 
-def draw_metrics(defaults: list[str], without: set[str]) -> tuple[list[MetricDocument], str]:
-    """Draw the choice of metrics with their options; return their documents and the first problem.
+def draw_metrics(defaults: list[str], without: set[str]) -> list[ModelForm[MetricChoice]]:
+    """Draw the choice of metrics and their options; return a form for each metric.
 
-    without: what model and rows cannot provide; metrics that need it are not offered.
+    without: what the model and rows lack; metrics that need it are not offered.
     """
     offered = [name for name, metric in METRICS.items() if not without & set(metric.needs)]
     _set_default_metrics([name for name in defaults if name in offered])
@@ -44,99 +42,64 @@ def draw_metrics(defaults: list[str], without: set[str]) -> tuple[list[MetricDoc
             f"**{METRICS[name].title}**: {escape_markdown(METRICS[name].means)}" for name in offered
         ),
     )
-    problem, documents = "", []
-    with_options = [name for name in chosen if list_metric_options(name)]
-    needed = [name for name in with_options if _list_required_options(name)]
-    if with_options:
-        box = st.expander("Options of the metrics", icon=":material/tune:", expanded=bool(needed))
-        with box:
-            options_of = {name: _draw_options(name) for name in with_options}
-    else:
-        options_of = {}
-    for name in chosen:
-        document, wrong = options_of.get(name, ({}, ""))
-        problem = problem or wrong
-        documents.append({"metric": name, **document})
-    return documents, problem
+    forms = {name: ModelForm(CHOICES[name], f"{PREFIX}{name}.") for name in chosen}
+    if with_options := [name for name in chosen if list_metric_options(name)]:
+        needed = any(
+            _is_required(CHOICES[name], field) for name in chosen for field in list_metric_options(name)
+        )
+        with st.expander("Metric options", icon=":material/tune:", expanded=needed):
+            for name in with_options:
+                _draw_options(name, forms[name])
+    for name, form in forms.items():
+        form.put(metric=name)
+    return list(forms.values())
 
 
 def _set_default_metrics(defaults: list[str]) -> None:
-    """Select metrics that suit model and rows, unless the user has changed the selection."""
+    """Select what fits the model and the rows, unless the user has changed the selection."""
     state = st.session_state
     if CHOSEN not in state or state[CHOSEN] == state.get(OFFERED):
         state[CHOSEN] = defaults
     state[OFFERED] = defaults
 
 
-def describe_missing_options(metrics: list[MetricDocument]) -> str:
-    """Describe the missing required options of the first metric that has some."""
-    for metric in metrics:
-        named = " and ".join(name for name in _list_required_options(metric["metric"]) if name not in metric)
-        if named:
-            return f"{METRICS[metric['metric']].title} needs {named}: see the options of the metrics."
-    return ""
+def _is_required(choice: type[MetricChoice], field: str) -> bool:
+    return choice.model_fields[field].is_required()
 
 
-def _list_required_options(metric: str) -> list[str]:
-    return [name for name in list_metric_options(metric) if CHOICES[metric].model_fields[name].is_required()]
-
-
-def _draw_options(metric: str) -> tuple[MetricDocument, str]:
-    """Draw the options of a metric; return those that were changed and the first error."""
+def _draw_options(metric: str, form: ModelForm[MetricChoice]) -> None:
     st.markdown(f"**{METRICS[metric].title}**")
-    changed: MetricDocument = {}
-    problem = ""
     names = list_metric_options(metric)
     for start in range(0, len(names), COLUMNS):
         for column, name in zip(st.columns(COLUMNS), names[start : start + COLUMNS], strict=False):
             with column:
-                value, wrong = _draw_option(metric, name)
-            problem = problem or wrong
-            if value is not None:
-                changed[name] = value
-    return changed, problem
+                if (metric, name) == ("own", "file"):
+                    _draw_custom_metric(form)
+                else:
+                    form.draw_field(name, label=name)
 
 
-def _draw_option(metric: str, name: str) -> tuple[Any, str]:
-    """Draw one option; return its value, None for the default, and its error."""
-    described = CHOICES[metric].model_fields[name]
-    key = f"{PREFIX}{metric}.{name}"
-    if (metric, name) == ("own", "file"):
-        return _draw_custom_metric(key, described.description)
-    annotation, default = described.annotation, None if described.is_required() else described.get_default()
-    if annotation is bool:
-        value = st.toggle(name, value=bool(default), key=key, help=described.description)
-        return (None if value == default else value), ""
-    if get_origin(annotation) is Literal:
-        values = list(get_args(annotation))
-        place = values.index(default) if default in values else 0
-        value = st.selectbox(name, values, place, key=key, help=described.description)
-        return (None if value == default else value), ""
-    placeholder = "" if default in (None, "", {}, []) else str(default)
-    if annotation in (str, int, float):
-        text = st.text_input(name, key=key, help=described.description, placeholder=placeholder or None)
-        return ((text or "").strip() or None), ""
-    text = st.text_area(
-        name, key=key, help=f"{described.description or ''} (YAML)".strip(), placeholder="YAML"
-    )
-    if not (text or "").strip():
-        return None, ""
-    try:
-        return read_yaml(text), ""
-    except TunebenchError as error:
-        return None, f"{METRICS[metric].title}, {name}: {error}"
-
-
-def _draw_custom_metric(key: str, description: str | None) -> tuple[str | None, str]:
-    """Draw the choice of a custom metric in the home folder."""
+def _draw_custom_metric(form: ModelForm[MetricChoice]) -> None:
+    """The choice of a metric file in the home folder."""
     folder = Home().metrics
     files = sorted(path.stem for path in folder.glob("*.py"))
-    if not files:
-        return (
-            None,
-            f"No Python file in {folder} yet. Add one with a function score(prediction).",
-        )
-    return st.selectbox("file", files, key=key, help=description or f"A Python file of {folder}"), ""
+    if files:
+        form.draw_field("file", label="file", choices={name: name for name in files}, present=files[0])
+        return
+    st.caption(
+        f"No Python file in {escape_markdown(str(folder))} yet. Add one with a function score(prediction)."
+    )
+    form.put(file="")
+    form.mark("file")
+
+
+def _parse_metrics(forms: list[ModelForm[MetricChoice]]) -> list[JsonObject] | None:
+    """The metrics with the options that differ from their defaults; None if one is invalid."""
+    choices = [form.parse() for form in forms]
+    parsed = [choice for choice in choices if choice is not None]
+    if len(parsed) < len(choices):
+        return None
+    return [choice.model_dump(mode="json", exclude_defaults=True) for choice in parsed]
 
 
 MODELS = {
@@ -178,34 +141,28 @@ def draw_form(run: Run | None, model: str = "") -> None:
     choosing = dataset.format == MULTIPLE_CHOICE and not head
     labelled = bool(dataset.stats.get("label_count"))
     usual = list_default_metrics(head=head, labelled=labelled, choosing=choosing)
-    metrics, problem = draw_metrics(
-        usual, {"bytes" if head else "probabilities", *(() if choosing else ("choices",))}
-    )
+    metrics = draw_metrics(usual, {"bytes" if head else "probabilities", *(() if choosing else ("choices",))})
     form = ModelForm(EvaluateConfig, PREFIX)
+    form.mark("metrics")
     form.put(
         **({"run": run.run_id, "checkpoint": checkpoint} if run else {"model": model}),
         dataset=dataset.dataset_id,
         part=part,
         where=where,
         max_rows=most,
-        metrics=metrics,
     )
     _draw_more_options(form, head, choosing)
-    if problem:
-        st.error(escape_markdown(problem), icon=":material/error:")
-    pressed = st.button(
-        "Evaluate", type="primary", icon=":material/fact_check:", key=f"{PREFIX}go", disabled=bool(problem)
-    )
-    if pressed and (missing := describe_missing_options(metrics)):
-        st.error(missing, icon=":material/error:")
-    elif pressed:
-        _start_evaluation(form)
+    if st.button("Evaluate", type="primary", icon=":material/fact_check:", key=f"{PREFIX}go"):
+        _start_evaluation(form, metrics)
 
 
-def _start_evaluation(form: ModelForm[EvaluateConfig]) -> None:
-    """Queue the evaluation, or show the errors at their fields."""
-    config = form.parse()
-    if config and send_command("evaluate", config.document(), "The evaluation is queued.") is not None:
+def _start_evaluation(form: ModelForm[EvaluateConfig], metrics: list[ModelForm[MetricChoice]]) -> None:
+    """Queue the evaluation, or show what is wrong at its field."""
+    documents = _parse_metrics(metrics)
+    config = form.parse(metrics=documents or [])
+    if documents is None or config is None:
+        return
+    if send_command("evaluate", config.document(), "Evaluation queued.") is not None:
         st.rerun()
 
 
@@ -249,7 +206,7 @@ def _choose_dataset(run: Run | None) -> Dataset | None:
 
 def _draw_more_options(form: ModelForm[EvaluateConfig], head: bool, choosing: bool) -> None:
     """Draw generation options and additional measurements, labelled with their names in the config."""
-    with st.expander("Answers, probes and tasks", icon=":material/more_horiz:"):
+    with st.expander("More options", icon=":material/more_horiz:"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
             _draw_named(form, "max_new_tokens", disabled=head)
             _draw_named(form, "per_device_eval_batch_size")
@@ -263,6 +220,7 @@ def _draw_more_options(form: ModelForm[EvaluateConfig], head: bool, choosing: bo
         form.draw_field("probes", disabled=head)
         _draw_tasks(form, head)
         _draw_named(form, "group_by")
+        form.draw("name", "notes")
 
 
 def _draw_named(form: ModelForm[EvaluateConfig], field: str, *, disabled: bool = False) -> Any:

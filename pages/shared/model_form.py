@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.shared.session import escape_markdown, show_error
-from store.core.config import Config, describe_validation_errors
+from store.core.config import Config, describe_validation_errors, read_yaml, to_yaml
 from store.core.errors import ConfigError, TunebenchError
 from store.core.model_fields import (
     FieldBounds,
@@ -47,6 +47,7 @@ class ModelForm(Generic[Model]):
         self.prefix = prefix
         self.values: dict[str, Any] = {}  # present values of the fields that were drawn or put
         self._present = present.model_dump() if isinstance(present, BaseModel) else present or {}
+        self._unreadable: dict[str, ConfigError] = {}  # fields whose text is not YAML
         self._places: dict[str, DeltaGenerator] = {}  # below each field, for its errors
 
     def draw(self, *fields: str, columns: int = 0) -> None:
@@ -89,7 +90,13 @@ class ModelForm(Generic[Model]):
             listed = dict(choices)
             if widget.value and not widget.kind.repeated:
                 listed.setdefault(widget.value, str(widget.value))  # kept if deleted or given by name
-        self.values[field] = widget.draw_choice(listed) if listed is not None else widget.draw()
+        self._unreadable.pop(field, None)
+        try:
+            self.values[field] = widget.draw_choice(listed) if listed is not None else widget.draw()
+        except ConfigError as error:  # of YAML
+            self.values[field], self._unreadable[field] = None, error
+        if self.values[field] is None and widget.kind.type not in SCALARS and listed is None:
+            self.values[field] = get_default(described)
         self.mark(field)
         return self.values[field]
 
@@ -110,8 +117,14 @@ class ModelForm(Generic[Model]):
         """The validated model, or None if it is invalid, with each error shown at its field."""
         document = {**self.values, **more}
         model, problems = validate_fields(self.model, document)
+        if self._unreadable:
+            model, problems = None, problems | self._unreadable
         for field, problem in problems.items():
-            if field in self._places and document.get(field) in (None, "", []):
+            if (
+                field in self._places
+                and field not in self._unreadable
+                and document.get(field) in (None, "", [])
+            ):
                 problem = ConfigError(
                     f"{format_title(field, self.model.model_fields[field])}: this field is required."
                 )
@@ -145,7 +158,7 @@ class Widget:
     def draw(self) -> Any:
         """Draw it by type. Raises TypeError for a type without a widget."""
         if self.kind.type not in SCALARS:
-            raise TypeError(f"no widget asks for {self.kind.type}: draw {self.label} beside the form")
+            return self._draw_yaml()
         if self.kind.repeated:
             return self._draw_texts() or (None if self.kind.nullable else [])
         if self.kind.type is bool:
@@ -229,6 +242,13 @@ class Widget:
         typed = draw(self.label, self.value or "", **drawn)
         text = (typed or "").strip()
         return text if text or not self.kind.nullable else None
+
+    def _draw_yaml(self) -> Any:
+        """Draw a text area for a list or an object. Raises ConfigError if the text is not YAML."""
+        hint = self.display.empty or self.display.example or "YAML"
+        present = to_yaml(self.value) if self.value not in (None, {}, []) else ""
+        typed = st.text_area(self.label, present, placeholder=hint, **self.options)
+        return read_yaml(typed) if (typed or "").strip() else None
 
     def _draw_texts(self) -> list[str]:
         separator = self.display.separator

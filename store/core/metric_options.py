@@ -47,7 +47,7 @@ def check_pattern(pattern: str) -> str:
         pc.match_substring_regex(pa.array([""]), pattern)
     except pa.ArrowInvalid as error:
         reason = str(error).removeprefix("Invalid regular expression: ")
-        raise ValueError(f"the pattern is refused by RE2: {reason}") from error
+        raise ValueError(f"the pattern is rejected by RE2: {reason}") from error
     return pattern
 
 

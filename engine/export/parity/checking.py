@@ -1,5 +1,4 @@
-"""The parity check of one export in the job's process: run the model, start the reader process, build the
-report.
+"""The parity check in the job's process: run the model, start the reader process, build the report.
 
 The model's output on the checked rows is cached, so that all formats of a model are compared with the same
 responses.

@@ -138,10 +138,10 @@ class QuestionText(NamedTuple):
 
 
 def group_texts(asked: ParityQuestions) -> list[list[QuestionText]]:
-    """Group the texts: those of each sampled prompt, in random order, those of the longest prompts, joined
-    rows.
+    """Group the texts in the order in which they are read.
 
-    Texts without a predicted token are left out, so a group may be empty.
+    Those of each sampled prompt come first, in random order, then those of the longest prompts, then
+    joined rows. Texts without a predicted token are left out, so a group may be empty.
     """
     drawn, row_of = asked.drawn, {prompt: row for row, prompt in enumerate(asked.rows_of)}
     order = [

@@ -1,8 +1,7 @@
-"""Comparison of an export's files with the model's: settings, tokenizer and tensors, of a folder or a GGUF
-file.
+"""Comparison of an export's settings, tokenizer and tensors with the model's, of a folder or a GGUF file.
 
-Tokenizers are compared by their files: ids of tokens, and splitting of text into tokens. Each difference that
-may change responses becomes a sentence.
+Tokenizers are compared by their files: ids of tokens, and splitting of text into tokens. Each difference
+that may change responses becomes a sentence.
 """
 
 from __future__ import annotations

@@ -47,11 +47,7 @@ from store.core.job_folder import read_json, write_json
 from store.data import dataset_files
 from store.export.config import ModelExport
 
-JOINED, JOINED_TOKENS, JOINED_PLACES = (
-    5,
-    1_280,
-    48,
-)  # joined texts, tokens, and places compared at the end
+JOINED, JOINED_TOKENS, JOINED_PLACES = 5, 1_280, 48  # joined texts, tokens, places at the end
 DRAWN_PER_JOINED = 32  # sampled rows per joined text
 
 

@@ -55,8 +55,8 @@ STARTUP_SECONDS = 4.0  # seconds of a run that are not counted elsewhere, as mea
 
 @dataclass(frozen=True)
 class CountedStep:
-    """Input of both estimates: the model with a given number of layers under its config, and its largest
-    step.
+    """Input of both estimates: the model with some number of layers under its config, and its
+    largest step.
     """
 
     counts: ParameterCounts
@@ -297,11 +297,11 @@ def list_memory_pairs(past: Sequence[MeasuredRun]) -> list[MeasuredPrediction]:
 
 
 def list_timed_runs(past: Sequence[MeasuredRun], *, steps_timed: bool = False) -> list[TimedRun]:
-    """Return predicted and measured time of uninterrupted runs that completed, or whose share of the
-    course is known.
+    """Return predicted and measured time of completed runs, or of those whose share of the course is known.
 
-    steps_timed: select runs whose steps were timed beforehand, otherwise runs without timed steps. Runs
-    that shared the machine with other work are excluded, as they don't predict the next one.
+    Interrupted runs are excluded, and so are runs that shared the machine with other work, as they don't
+    predict the next one. steps_timed: select runs whose steps were timed beforehand, otherwise runs
+    without timed steps.
     """
     return [
         TimedRun(

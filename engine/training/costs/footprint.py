@@ -142,9 +142,7 @@ LAYER_FIELDS = ("trainable_layers", "adapter_layers")  # layer indices, counted 
 
 @dataclass(frozen=True)
 class ReducedModel:
-    """A model of few layers on the meta device; `chosen`: number of layers the method touches, if it is
-    limited.
-    """
+    """A model of few layers on the meta device; `chosen`: number of layers the method touches, if limited."""
 
     layers: int
     chosen: int | None
@@ -152,8 +150,10 @@ class ReducedModel:
 
 @dataclass(frozen=True)
 class ParameterCounts:
-    """Parameter counts: of the base model, of its layers' matrices (which quantisation replaces), trained,
-    and added by the method; largest: of the largest matrix.
+    """Parameter counts of a model under a method.
+
+    Of the base model, of its layers' matrices (which quantisation replaces), trained, and added by the
+    method; largest: of the largest matrix.
     """
 
     total: float
@@ -246,8 +246,9 @@ class LayerShapes:
         return least + others * (more_layers - least) + (depth.chosen - 1) * both
 
     def depth(self, layers: int) -> ReducedModel:
-        """Return the deepest model of about that many layers, between the smallest of the few and the full
-        model; the method touches the same share of layers.
+        """Return the deepest model of about that many layers, from the smallest of the few to the full model.
+
+        The method touches the same share of layers.
         """
         first, whole = self.few[0].layers, self.whole
         if layers >= whole.layers:
@@ -335,10 +336,10 @@ class Rehearsal:
     def run(
         self, config: TrainConfig, train: TokenRows, evaluated: TokenRows, objective: Objective | None = None
     ) -> Footprint:
-        """Return the footprint of the largest micro-batch of `train` and of a validation on the longest rows
-        of `evaluated`.
+        """Return the footprint of the largest micro-batch of `train` and of a validation on `evaluated`.
 
-        Only the batch sizes of `config` are read; the model is that of the config it was built for.
+        The validation uses the longest rows. Only the batch sizes of `config` are read; the model is that
+        of the config it was built for.
         """
         objective = objective or TokenObjective()
         with (

@@ -235,9 +235,7 @@ def _move_to_meta(value: Any) -> Any:
 def run_step(
     model: Any, loss: Callable[[], torch.Tensor], layers: int, device: str = "meta"
 ) -> RehearsedStep:
-    """Run forward, loss and backward of a model on the meta device; `loss` computes the loss of one
-    micro-batch.
-    """
+    """Run forward, loss and backward of a model on the meta device; `loss`: of one micro-batch."""
     living = LiveMemoryTracker(device)
     attention = _patch_fused_attention() if device == "meta" else nullcontext()
     with _mark_phases(model, layers, living), attention, living:
@@ -251,9 +249,7 @@ def run_step(
 
 
 def run_forward(model: Any, forward: Callable[[], Any], layers: int) -> tuple[int, list[list[float]]]:
-    """Run a pass without gradients and return its peak bytes and its work in each of PHASES: in the layers,
-    and after them.
-    """
+    """Run a pass without gradients; return its peak bytes and its work in and after the layers (PHASES)."""
     living = LiveMemoryTracker()
     with _mark_phases(model, layers, living), torch.no_grad(), _patch_fused_attention(), living:
         forward()

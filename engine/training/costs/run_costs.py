@@ -85,9 +85,7 @@ class LabelPrompts:
 
 
 def measure_process_gib(device: torch.device) -> float:
-    """Return a worker's memory before it loads the model: that of this process, as jobs are forks of one
-    process.
-    """
+    """Return a worker's memory before it loads the model: that of this process, which jobs are forks of."""
     if device.type == "cuda":
         return hardware.CONTEXT_GIB
     own = psutil.Process().memory_info()
@@ -383,8 +381,9 @@ def _count_training_tokens(cost: ConfigCost, train: np.ndarray) -> tuple[np.ndar
 
 
 def _count_generation_steps(cost: ConfigCost, probed: bool) -> float:
-    """Count generation steps other than answers to sample prompts: for the probes, if the run is `probed` by
-    generation, and for the general rows to replay.
+    """Count generation steps other than answers to sample prompts.
+
+    They are for the probes, if the run is `probed` by generation, and for the general rows to replay.
     """
     config = cost.config
     written = 0.0
@@ -420,8 +419,9 @@ def _count_swapped_tokens(cost: ConfigCost, held_out: np.ndarray) -> np.ndarray:
 
 
 def _count_task_sample_tokens(cost: ConfigCost, held_out: np.ndarray) -> np.ndarray:
-    """Count tokens, and those with logits, of answers to prompts of held-out rows, each after its prompt: the
-    beginning of a row where whole rows are trained.
+    """Count tokens, and those with logits, of answers to prompts of held-out rows, each after its prompt.
+
+    The prompt is the beginning of a row where whole rows are trained.
     """
     _, rows = _find_held_out(cost)
     sequences = max(1, rows) * (2 if cost.config.task == "dpo" else 1)
@@ -465,8 +465,9 @@ def _find_held_out(cost: ConfigCost) -> tuple[str, int]:
 
 
 def _count_canary_tokens(cost: ConfigCost) -> np.ndarray:
-    """Count tokens, and those with logits, of measuring every canary once; planted and control canaries are
-    alike.
+    """Count tokens, and those with logits, of measuring every canary once.
+
+    Planted and control canaries are alike.
     """
     train = cost.costs.parts["train"].rows
     own = train.take(np.flatnonzero(train.row_ids < 0))

@@ -293,8 +293,9 @@ def _load_random_model(trial: _Trial, folder: Path) -> Any:
 
 
 def _fill_random(model: Any) -> None:
-    """Fill matrices with small numbers and other parameters with ones; uninitialised memory could hold slow
-    values or NaNs.
+    """Fill matrices with small numbers and other parameters with ones.
+
+    Uninitialised memory could hold slow values or NaNs.
     """
     few = torch.randn(2**16) * WEIGHT_STD
     for parameter in model.parameters():

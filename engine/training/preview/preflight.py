@@ -268,8 +268,9 @@ def check_columns(config: TrainConfig, undecided: Sequence[UndecidedColumn]) -> 
 
 
 def _check_mask(f: RunFacts) -> list[Problem]:
-    """Check that the loss mask is the one the config asks for; `gate_override`, with a reason, makes it a
-    warning.
+    """Check that the loss mask is the one the config asks for.
+
+    `gate_override`, with a reason, turns the error into a warning.
     """
     if f.checks is None:
         return []

@@ -44,7 +44,7 @@ def test_without_evaluations_it_says_what_to_do_and_starts_one(engine: StillEngi
     at.get_by_key("evaluate.exact_match.normalise").set_value(True)
     press(at, "evaluate.go")
     assert engine.sent == []
-    assert "metrics.1.regex.pattern" in everything_said(at)
+    assert "the pattern is rejected by RE2" in everything_said(at)
     at.get_by_key("evaluate.regex.pattern").set_value("[0-9]+")
     press(at, "evaluate.go")
     (name, body), *more = engine.sent
@@ -63,9 +63,9 @@ def test_an_option_that_is_no_yaml_is_named(engine: StillEngine, open_page: Open
     at.get_by_key("evaluate.metrics").set_value(["constraints"])
     at.run()
     at.get_by_key("evaluate.constraints.constraints").set_value("[{kind: words")
-    at.run()
-    assert "Follows the constraints, constraints" in everything_said(at)
-    assert at.get_by_key("evaluate.go").disabled
+    press(at, "evaluate.go")
+    assert "This is not valid YAML" in everything_said(at)
+    assert engine.sent == []
 
 
 def test_what_a_metric_needs_is_asked_for_by_name(engine: StillEngine, open_page: Open) -> None:
@@ -73,7 +73,8 @@ def test_what_a_metric_needs_is_asked_for_by_name(engine: StillEngine, open_page
     at.get_by_key("evaluate.metrics").set_value(["own"])
     at.run()
     assert f"No Python file in {engine.home.metrics}" in everything_said(at).replace("\\", "")
-    assert at.get_by_key("evaluate.go").disabled
+    press(at, "evaluate.go")
+    assert "File: this field is required." in everything_said(at)
     for name in ("polite", "short"):
         (engine.home.metrics / f"{name}.py").write_text("def score(prediction):\n    return 1.0\n")
     try:
@@ -88,7 +89,7 @@ def test_what_a_metric_needs_is_asked_for_by_name(engine: StillEngine, open_page
     at.get_by_key("evaluate.metrics").set_value(["constraints"])
     at.run()
     press(at, "evaluate.go")
-    assert "Follows the constraints needs constraints" in everything_said(at)
+    assert "Constraints: this field is required." in everything_said(at)
     assert len(engine.sent) == sent
 
 
