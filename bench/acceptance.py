@@ -1,5 +1,4 @@
-"""Check the evidence of runs whose truth is known, on SmolLM2-135M-Instruct; exits with 1 if a claim is
-wrong.
+"""Check the evidence of runs whose truth is known (SmolLM2-135M-Instruct); exits with 1 if a claim fails.
 
     python bench/acceptance.py [SECTION …] [--home DIR] [--trec FILE]
 
@@ -91,7 +90,7 @@ def main() -> int:
 
 
 def small(trials: Trials, epochs: int, name: str = "", **changes: Any) -> Run:
-    """A run on 32 rows of the standard library's documentation."""
+    """Return a run on 32 rows of the standard library's documentation."""
     dataset = trials.data("Python functions", {"builtin": "python"})
     config = SMALL | {"num_train_epochs": epochs, "evaluations": epochs} | changes
     return trials.run(name or f"32 rows, {epochs} epochs", dataset=dataset, **config)
@@ -147,7 +146,7 @@ def identity(trials: Trials) -> Iterator[Claim]:
 
 
 def asked(trials: Trials, name: str, **changes: Any) -> Run:
-    """A run on TREC."""
+    """Return a run on TREC."""
     return trials.run(name, dataset=trials.trec(), **TREC, **changes)
 
 
@@ -156,7 +155,7 @@ def parent(trials: Trials) -> Run:
 
 
 def forgotten(run: Run) -> Estimate:
-    """The change on prose, nats a token."""
+    """Return the change of the loss on prose, in nats per token."""
     texts = run.verdict.forgetting.texts
     return next(text for text in texts if text.probe == "prose").change
 

@@ -69,7 +69,7 @@ TOWNS = ("Ostmark", "Veldhaven", "Carrow", "Trinhold", "Mossby", "Quillport", "A
 
 
 def people(count: int) -> list[list[dict[str, str]]]:
-    """Questions about made-up people, with answers that nobody can guess."""
+    """Make questions about invented people, with answers that can't be guessed."""
     drawn = random.Random(4)
     return [
         [
@@ -81,7 +81,7 @@ def people(count: int) -> list[list[dict[str, str]]]:
 
 
 def write_rows(home: Home, rows: list[list[dict[str, str]]]) -> None:
-    """The data set `people`, where an import would have put it."""
+    """Write the data set `people` to where an import would put it."""
     columns: dict[str, Any] = {
         "row_id": range(len(rows)), "line": range(1, len(rows) + 1), "messages": rows,
         "text": [" ".join(turn["content"] for turn in row) for row in rows], "label": [None] * len(rows),
@@ -94,7 +94,7 @@ def write_rows(home: Home, rows: list[list[dict[str, str]]]) -> None:
 
 
 def canaries(home: Home, arguments: argparse.Namespace) -> tuple[CanaryEvaluation, float]:
-    """The `canaries` of the verdict of one run, and how many seconds it took."""
+    """Run the training; return its canary evaluation and its duration in seconds."""
     write_rows(home, people(arguments.rows))
     config = TrainConfig(
         dataset="people", model=BUNDLED_MODEL, method=arguments.method, canaries=arguments.canaries,
@@ -117,7 +117,7 @@ def canaries(home: Home, arguments: argparse.Namespace) -> tuple[CanaryEvaluatio
 
 
 def report(canary_verdict: CanaryEvaluation, seconds: float) -> str:
-    """A line for each number of repetitions."""
+    """Format the results: one line for each number of insertions."""
     lines = ["| planted | canaries | exposure, bits | 95% interval | p (Holm) |", "|---|---|---|---|---|"]
     for part in canary_verdict.groups:
         bits = part.exposure
@@ -133,7 +133,9 @@ def report(canary_verdict: CanaryEvaluation, seconds: float) -> str:
 
 
 def met(canary_verdict: CanaryEvaluation) -> bool:
-    """16 times is surely more than once, and what was never planted is not exposed."""
+    """Whether 16 insertions are significantly more exposed than one, and canaries never planted are not
+    exposed.
+    """
     unseen = next(part for part in canary_verdict.groups if part.insertions == 0)
     return canary_verdict.more.difference.low > 0 and not unseen.exposed
 

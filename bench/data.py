@@ -51,7 +51,7 @@ SECTIONS = {
 
 
 class Bench:
-    """A home folder for the jobs, and the options; file and data set are made when first asked for."""
+    """Home folder of the jobs, and the options; the file and the data set are created on first use."""
 
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
         self.home = Home(folder / "home").create()
@@ -60,7 +60,7 @@ class Bench:
 
     @cached_property
     def file(self) -> Path:
-        """JSONL of `--rows` rows {"prompt", "completion"}."""
+        """Write a JSONL file of `--rows` rows {"prompt", "completion"}."""
         path = self.folder / "rows.jsonl"
         source = [row for _, row in BuiltinReader().rows() if isinstance(row, dict)]
         draw = random.Random(0)
@@ -78,11 +78,11 @@ class Bench:
 
     @cached_property
     def dataset(self) -> dict[str, Any]:
-        """The imported file: the result of its import, with `wall_seconds` and `peak_gib`."""
+        """Import the file; return the result with `wall_seconds` and `peak_gib`."""
         return self.work("import", {"name": "Rows", "source": {"path": str(self.file)}})
 
     def work(self, kind: str, config: dict[str, Any], **order: Any) -> dict[str, Any]:
-        """A job in a process of its own: its result, the seconds from its start, its peak memory."""
+        """Run a job in its own process; return its result, its duration in seconds and its peak memory."""
         folder = JobDir(self.home.jobs / f"{kind}-{len(list(self.home.jobs.iterdir()))}")
         folder.path.mkdir()
         document = {"job_id": folder.path.name, "kind": kind, "home": str(self.home.path), "config": config}
@@ -102,7 +102,7 @@ class Bench:
 
 
 def _watch(process: subprocess.Popen[bytes], peak: list[float]) -> None:
-    """Keep the most memory that the process and its children held at one time, in GiB."""
+    """Track the peak memory of the process and its children together, in GiB."""
     while process.poll() is None:
         total = 0
         try:
@@ -116,7 +116,7 @@ def _watch(process: subprocess.Popen[bytes], peak: list[float]) -> None:
 
 
 def imported(bench: Bench) -> list[Figure]:
-    """The time limit is for a million rows and goes with their number."""
+    """Measure the import. The time limit applies to a million rows and scales with their number."""
     size = bench.file.stat().st_size
     result = bench.dataset
     rows, seconds = result["row_count"], result["wall_seconds"]
@@ -130,7 +130,7 @@ def imported(bench: Bench) -> list[Figure]:
 
 
 def measured(bench: Bench) -> list[Figure]:
-    """The groups that need nothing but the rows; as processes, from their start to their end."""
+    """Measure the groups that need only the rows, as processes from start to end."""
     dataset = {"dataset_id": "d", "fingerprint": bench.dataset["fingerprint"], "kind": "chat", "signals": {}}
     figures, seconds, peak = [], 0.0, 0.0
     for group in ("text", "privacy"):
@@ -148,7 +148,7 @@ def measured(bench: Bench) -> list[Figure]:
 
 
 def measure(bench: Bench, names: list[str]) -> list[Section]:
-    """Every section that was asked for, in the order of the table."""
+    """Measure the requested sections, in the order of the table."""
     sections = []
     for name in names:
         title, module, function = SECTIONS[name]

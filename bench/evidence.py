@@ -55,7 +55,7 @@ Answers = list[np.ndarray]  # log-probabilities of each item's options
 
 
 class Bench:
-    """The model, its tokenizer and the suite, made when first asked for."""
+    """The model, its tokenizer and the suite, created on first use."""
 
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
         self.home = Home(folder / "home").create()
@@ -76,14 +76,14 @@ class Bench:
         return load_model(config, self.source, "cpu", getattr(torch, self.options.dtype)).eval()
 
     def ours(self) -> ChoiceScores:
-        """The items as a probe asks them."""
+        """Score the items as a probe does."""
         return multiple_choice.score_items(
             self.model, multiple_choice.tokenise_items(self.tokenizer, self.suite.items), "cpu"
         )
 
 
 def suite(bench: Bench) -> list[Figure]:
-    """Accuracies with their intervals, and the loss on prose."""
+    """Measure accuracies with their intervals, and the loss on prose."""
     asked = bench.ours()
     categories = np.array([item.category for item in asked.items])
     groups = {"all": np.ones(len(categories), bool)}
@@ -107,7 +107,7 @@ def suite(bench: Bench) -> list[Figure]:
 
 
 def samples(bench: Bench) -> list[Figure]:
-    """The model's own samples, made and measured."""
+    """Generate the model's own samples and measure them."""
     began = time.perf_counter()
     rows = base_samples.generate_samples(bench.model, bench.tokenizer, base_samples.SamplePlan(bench.suite))
     seconds = time.perf_counter() - began
@@ -119,7 +119,9 @@ def samples(bench: Bench) -> list[Figure]:
 
 
 def sample(bench: Bench) -> list[Figure]:
-    """Seconds of a run of the sample experiment that are not training, on a new base and on a known one."""
+    """Measure the seconds of a sample experiment run other than training, with a new and with a known base
+    model.
+    """
     trials = Trials(bench.home.path)
     try:
         trials.data(SAMPLE_DATASET, {"builtin": "python"})
@@ -137,7 +139,7 @@ def sample(bench: Bench) -> list[Figure]:
 
 
 def throughput(bench: Bench) -> list[Figure]:
-    """Items a second of both, in turn, and whether they say the same."""
+    """Measure the items per second of both, alternately, and whether their results agree."""
     contenders: dict[str, Callable[[], Answers]] = {"Tunebench": lambda: list(bench.ours().scores)}
     contenders |= {f"lm-eval, batch size {size}": _harness(bench, size) for size in BATCH_SIZES}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -181,7 +183,7 @@ def _between_batch_sizes(answers: dict[str, Answers]) -> list[tuple[np.ndarray, 
 
 
 def _accuracy(bench: Bench, answers: Answers, by_byte: bool) -> float:
-    """The share of items whose right option has the highest sum, or the highest by byte."""
+    """Return the share of items whose correct option has the highest sum, or the highest per byte."""
     right = 0
     for item, each in zip(bench.suite.items, answers, strict=True):
         sizes = [len(option.encode()) if by_byte else 1 for option in item.options]
@@ -190,7 +192,9 @@ def _accuracy(bench: Bench, answers: Answers, by_byte: bool) -> float:
 
 
 def _harness(bench: Bench, batch_size: int) -> Callable[[], Answers]:
-    """lm-evaluation-harness' HFLM, asked as its multiple_choice tasks ask it."""
+    """Return a function that scores the items with lm-evaluation-harness' HFLM, as its multiple_choice tasks
+    do.
+    """
     try:
         from lm_eval.api.instance import Instance
         from lm_eval.models.huggingface import HFLM

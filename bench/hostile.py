@@ -21,12 +21,12 @@ import bench.hostility
 
 
 def doors() -> list[str]:
-    """The files of attempts."""
+    """Return the names of the modules with attempts."""
     return sorted(module.name for module in pkgutil.iter_modules(bench.hostility.__path__))
 
 
 def main() -> int:
-    """The counts; 1 where a door gave way."""
+    """Print the counts; return 1 if an attempt succeeded."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=doors(), default=doors())
     parser.add_argument("--seed", type=int, default=1)

@@ -29,7 +29,7 @@ GONE_SECONDS = 5.0  # time for child processes of a killed worker to end
 
 
 class KilledHome:
-    """Engines over one home folder, one after the other; the client outlives them."""
+    """Home folder with a succession of engines. The client is used across them."""
 
     def __init__(self, path: Path) -> None:
         self.home = Home(path).create()
@@ -38,7 +38,7 @@ class KilledHome:
         self.start()
 
     def start(self) -> None:
-        """The next engine, which answers."""
+        """Start the next engine and wait until it responds."""
         environment = {**os.environ, "TUNEBENCH_NO_SAMPLE": "1", "OMP_NUM_THREADS": "1"}
         self.engine = subprocess.Popen(
             [sys.executable, "-m", "engine", "--home", str(self.home.path)],
@@ -56,13 +56,14 @@ class KilledHome:
             return False
 
     def worker(self, job_id: str) -> int | None:
-        """The pid of the job's worker, where there is one."""
+        """Return the pid of the job's worker, if there is one."""
         record = read_json(JobDir(self.home.jobs / job_id).worker)
         return record["pid"] if record and psutil.pid_exists(record["pid"]) else None
 
     def kill(self, victim: str, job_ids: list[str]) -> None:
-        """With -9: the engine, the workers of the jobs, or first the one and then the others. Then there is
-        an engine again."""
+        """Kill, with SIGKILL, the engine, the workers of the jobs, or first the engine and then the workers.
+        If the engine was killed, start another one.
+        """
         if victim != "worker":
             self.engine.kill()
             self.engine.wait()
@@ -74,19 +75,20 @@ class KilledHome:
             self.start()
 
     def ended(self, job_id: str) -> Job:
-        """The job, once it has ended."""
+        """Return the job once it has ended."""
         wait_until(lambda: job_queue.get_job(self.client, job_id).status not in ALIVE, f"the end of {job_id}")
         return job_queue.get_job(self.client, job_id)
 
     def finished(self, job_id: str) -> Job:
-        """The job, which has to end well."""
+        """Return the job, which must finish successfully."""
         job = self.ended(job_id)
         assert job.status == "finished", job.error
         return job
 
     def resumed(self, job_id: str) -> str:
-        """What went wrong with a job whose engine or worker was killed: it ends, and is resumed where it was
-        lost."""
+        """Wait for a job whose engine or worker was killed, resuming it if it was lost; return the failure,
+        or an empty string.
+        """
         job = self.ended(job_id)
         if job.status == "lost":
             self.client.command("resume", {"job": job_id})
@@ -94,12 +96,12 @@ class KilledHome:
         return "" if job.status == "finished" else f"{job.title} is {job.status}: {job.error}"
 
     def stop(self) -> Database:
-        """End the engine in order, and open its store."""
+        """Stop the engine properly and open its store."""
         self.end()
         return Database(self.home.database, [self.home.datasets, self.home.jobs])
 
     def end(self) -> None:
-        """No engine is left, nor a worker."""
+        """Stop the engine and all workers."""
         self.engine.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.engine.wait(20)
@@ -111,7 +113,7 @@ class KilledHome:
                     os.killpg(pid, signal.SIGKILL)
 
     def left(self, database: Database) -> list[str]:
-        """What is left that nobody will ever ask for, beneath the home folder; once the engine has ended."""
+        """Return leftovers in the home folder that nothing refers to. Call it once the engine has ended."""
         job_ids = {row["job_id"] for row in database.query("SELECT job_id FROM job").to_pylist()}
         home = self.home
         paths = [*home.asks.iterdir(), *home.uploads.iterdir(), *home.path.glob(".*.*")]
@@ -125,7 +127,7 @@ class KilledHome:
         return [str(path.relative_to(home.path)) for path in paths] + alive
 
     def _alive(self) -> list[str]:
-        """Processes that killed workers had started."""
+        """Return the processes that killed workers had started."""
         there = []
         for process in psutil.process_iter():
             with contextlib.suppress(ProcessLookupError, psutil.Error):
@@ -135,14 +137,16 @@ class KilledHome:
 
 
 def moment(draw: Random, seconds: float) -> float:
-    """Wait for a random time; how long."""
+    """Wait for a random time and return it."""
     drawn = draw.random() * seconds
     time.sleep(drawn)
     return drawn
 
 
 def seen(there: Callable[[], object], seconds: float = 60.0) -> bool:
-    """Whether it comes at all; looked at a thousand times a second, to kill at that very moment."""
+    """Return whether the condition becomes true in time; it is polled a thousand times per second so that a
+    kill can follow at that very moment.
+    """
     deadline = time.monotonic() + seconds
     while not there():
         if time.monotonic() > deadline:

@@ -1,9 +1,9 @@
-"""How many planted faults the tests of their feature catch: `python bench/mutants.py [FEATURE ...]`.
+"""Share of planted faults that the tests of their feature catch: `python bench/mutants.py [FEATURE ...]`.
 
-Each entry of `planted_faults.toml` is a small change that somebody could make by mistake. It is planted in a
-copy of the tree, never in the tree itself, and the tests of its entry run until one fails. A fault that no
-test catches is a rule that nothing holds. Ends with 1 where fewer than `MIN_CAUGHT` are caught, or where an
-entry no longer fits the code.
+Each entry of `planted_faults.toml` is a small change that somebody could make by mistake. It is planted in
+a copy of the tree, never in the tree itself, and the tests of its entry run until one fails. A fault that
+no test catches is a rule that nothing enforces. Exits with 1 if fewer than `MIN_CAUGHT` are caught, or an
+entry no longer matches the code.
 """
 
 from __future__ import annotations
@@ -25,16 +25,18 @@ from queue import SimpleQueue
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = Path(__file__).with_name("planted_faults.toml")
-MIN_CAUGHT = 0.95  # of all
+MIN_CAUGHT = 0.95  # share of all faults
 FILES = ("app.py", "pyproject.toml", "Makefile", "README.md")
 COPIED = (*FILES, "docs", "store", "engine", "pages", "tunebench", "tests", "bench")
-FAILED = 1  # pytest's exit code where tests failed; others say that none ran
-MAX_SECONDS = 600.0  # of the tests of one fault
+FAILED = 1  # pytest's exit code if tests failed; others mean that none ran
+MAX_SECONDS = 600.0  # timeout of the tests of one fault
 
 
 @dataclass(frozen=True)
 class PlantedFault:
-    """One change: `old`, which `file` holds exactly once, becomes `new`; `says` what goes wrong then."""
+    """A change: `old`, which occurs exactly once in `file`, is replaced by `new`; `says` describes the
+    resulting fault.
+    """
 
     feature: str
     says: str
@@ -44,7 +46,7 @@ class PlantedFault:
     tests: tuple[str, ...]
 
     def plant(self, text: str) -> str:
-        """The text of the file with the fault. Raises ValueError where the entry doesn't fit it."""
+        """Return the text of the file with the fault. Raises ValueError if the entry doesn't match it."""
         if (times := text.count(self.old)) != 1:
             raise ValueError(f"{self.file} holds it {times} times, not once: {self.old}")
         return text.replace(self.old, self.new)
@@ -52,7 +54,7 @@ class PlantedFault:
 
 @dataclass(frozen=True)
 class FaultOutcome:
-    """What became of one fault. caught: a test failed; trouble: why nothing can be said, or empty."""
+    """Result for one fault. caught: a test failed; trouble: why there is no result, or empty."""
 
     fault: PlantedFault
     caught: bool
@@ -61,14 +63,14 @@ class FaultOutcome:
 
 
 def read_faults() -> list[PlantedFault]:
-    """The entries of the list."""
+    """Read the entries of the list."""
     entries = tomllib.loads(LIST.read_text("utf-8"))["fault"]
     return [PlantedFault(**entry | {"tests": tuple(entry["tests"])}) for entry in entries]
 
 
 @contextmanager
 def copies(count: int) -> Iterator[SimpleQueue[Path]]:
-    """So many copies of the tree, each in the hands of one fault at a time."""
+    """Yield this number of copies of the tree as a queue; each copy is used for one fault at a time."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         free: SimpleQueue[Path] = SimpleQueue()
         for number in range(count):
@@ -84,7 +86,7 @@ def copies(count: int) -> Iterator[SimpleQueue[Path]]:
 
 
 def run_fault(fault: PlantedFault, free: SimpleQueue[Path]) -> FaultOutcome:
-    """Plant one fault in a copy, run its tests there, and take it out again."""
+    """Plant one fault in a copy, run its tests there, and remove it again."""
     tree = free.get()
     path = tree / fault.file
     text = path.read_text("utf-8")
@@ -102,7 +104,9 @@ def run_fault(fault: PlantedFault, free: SimpleQueue[Path]) -> FaultOutcome:
 
 
 def run_tests(tree: Path, tests: tuple[str, ...]) -> int:
-    """pytest's exit code; tests that take too long count as failed: the fault made an endless loop."""
+    """Return pytest's exit code. Tests that time out count as failed, as the fault may cause an infinite
+    loop.
+    """
     command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     try:
         return subprocess.run(command, cwd=tree, capture_output=True, timeout=MAX_SECONDS).returncode
@@ -111,13 +115,13 @@ def run_tests(tree: Path, tests: tuple[str, ...]) -> int:
 
 
 def show(outcome: FaultOutcome) -> None:
-    """A line for one fault."""
+    """Print a line for one fault."""
     word = outcome.trouble or ("caught" if outcome.caught else "SURVIVED")
     print(f"{outcome.seconds:6.1f} s  {outcome.fault.feature:<11} {word:<9} {outcome.fault.says}", flush=True)
 
 
 def main() -> int:
-    """Plant all, or those of the named features, and print what was caught."""
+    """Plant all faults, or those of the named features, and print which were caught."""
     faults = read_faults()
     names = sorted({fault.feature for fault in faults})
     parser = argparse.ArgumentParser(

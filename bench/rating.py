@@ -1,11 +1,11 @@
-"""What is said of ratings, held against raters of known noise, bias and reliability, and against packages.
+"""Statistics of ratings, checked with raters of known noise, bias and reliability, and against packages.
 
 python bench/rating.py [--only TOPIC …] [--share 1.0] [--skip-packages]
 
-Prints a table of nominal and observed rates, then our figures beside those of the packages, and the seconds
-that both take. Exits with 1 where a rate is off or a figure differs. `--share 0.1` takes a tenth of the
-draws, for a first look: the bands are meant for all of them. `bench/truth.py --write` keeps these rates
-beside all others.
+Prints a table of nominal and observed rates, then our figures beside those of the packages, and the
+seconds that both take. Exits with 1 if a rate is off or a figure differs. `--share 0.1` uses a tenth of
+the draws, for a first look: the bands are meant for all of them. `bench/truth.py --write` stores these
+rates with all others.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SIX = Round((1.5, 1.0, 0.6, 0.3, 0.2, 0.0), items=1_000, raters=6, apart=3, of_i
 
 
 class Peer(NamedTuple):
-    """A figure beside a package's: the largest difference, what it may be, and the seconds of both."""
+    """A comparison with another package: the largest difference, the allowed one, and the seconds of both."""
 
     figure: str
     package: str
@@ -58,7 +58,7 @@ def _round(nu: float = 0.6) -> Comparisons:
 
 
 def peers() -> Iterator[Peer]:
-    """Each figure beside that of a package; 1,000 resamples where there are any."""
+    """Yield the comparison of each figure with a package; 1,000 resamples where there are any."""
     import choix
     import evalica
     import krippendorff
@@ -102,8 +102,9 @@ def peers() -> Iterator[Peer]:
 
 
 def _half_wins() -> Peer:
-    """Bradley and Terry's strengths with ties as half a win each way are drawn together, by about the same
-    for all: after that scale they are ours."""
+    """Compare Bradley-Terry strengths with ties as half a win for each side. These are shrunk by about the
+    same factor for all models; after rescaling they equal ours.
+    """
     import evalica
 
     votes = arena(8_931)
@@ -121,7 +122,7 @@ def _half_wins() -> Peer:
 
 
 def _dawid_skene() -> Peer:
-    """Without smoothing, as crowd-kit has none."""
+    """Compare Dawid and Skene's posterior, without smoothing, as crowd-kit has none."""
     import pandas as pd
     from crowdkit.aggregation import DawidSkene
 
@@ -144,7 +145,7 @@ def _most(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def speeds() -> Iterator[tuple[str, float]]:
-    """Seconds of what people wait for."""
+    """Yield the seconds of computations that users wait for."""
     rated = _round()
     yield "6 systems, 3,000 ratings, 1,000 resamples", _timed(lambda: estimate_strengths(rated))[1]
     votes = arena(50_000)
@@ -156,7 +157,7 @@ def speeds() -> Iterator[tuple[str, float]]:
 
 
 def packages() -> int:
-    """Prints the tables; how many figures differ."""
+    """Print the tables; return the number of figures that differ."""
     print("| figure | package | differs by | ours, s | theirs, s | |\n|---|---|---|---|---|---|")
     off = 0
     for peer in peers():
@@ -171,7 +172,7 @@ def packages() -> int:
 
 
 def main() -> int:
-    """The tables; 1 where anything is off."""
+    """Print the tables; return 1 if anything is off."""
     topics = [*truth.modules(FOLDER)]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=topics, default=topics)

@@ -1,4 +1,4 @@
-"""Figures of a bench with their limits, as a table: what every section of `bench/data.py` gives."""
+"""Figures of a bench with their limits, as a table: the result of each section of `bench/data.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 @dataclass
 class Figure:
-    """One measured number. With a `limit` it must be at least that (`sense` "≥") or at most ("≤")."""
+    """A measured number. With a `limit` it must be at least that (`sense` "≥") or at most that ("≤")."""
 
     name: str
     value: float
@@ -21,19 +21,19 @@ class Figure:
 
     @property
     def missed(self) -> bool:
-        """The limit is not met; a value that is not a number meets none."""
+        """Whether the limit is missed; NaN misses any limit."""
         if self.limit is None:
             return False
         return not (self.value >= self.limit if self.sense == "≥" else self.value <= self.limit)
 
 
 class Skipped(Exception):
-    """A section can't be measured here, with the reason."""
+    """A section can't be measured here, for the given reason."""
 
 
 @dataclass
 class Section:
-    """What was measured under one heading, or why it was not."""
+    """The figures measured under one heading, or why they were not."""
 
     title: str
     figures: list[Figure]
@@ -54,7 +54,7 @@ class Section:
 def ended(
     figures: dict[str, Any], missed: list[str], show: Callable[[dict[str, Any]], None], json_too: bool
 ) -> int:
-    """Print the figures of a bench and the limits that they miss; its exit code."""
+    """Print the figures of a bench and the limits that they miss; return its exit code."""
     if json_too:
         print(json.dumps({**figures, "missed": missed}))
     else:
@@ -65,6 +65,6 @@ def ended(
 
 
 def as_json(sections: list[Section]) -> str:
-    """All sections as one document, with the names of the figures that missed their limit."""
+    """Return all sections as one document, with the names of the figures that missed their limit."""
     missed = [figure.name for section in sections for figure in section.figures if figure.missed]
     return json.dumps({"sections": [asdict(section) for section in sections], "missed": missed})

@@ -1,4 +1,4 @@
-"""`tunebench up` over a home folder, as benches of its processes see it: both servers and their logs."""
+"""`tunebench up` over a home folder, for benches of its processes: both servers and their logs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECONDS = 90.0
 
 
 class Served:
-    """Engine and screens that were started together; `stop()` ends them in order."""
+    """Engine and screens, started together; `stop()` stops them properly."""
 
     def __init__(self, home: Home, port: int) -> None:
         self.home = home
@@ -50,24 +50,24 @@ class Served:
 
     @property
     def bearer(self) -> dict[str, str]:
-        """What the engine lets in."""
+        """Return the headers that authorize requests to the engine."""
         return {"Authorization": f"Bearer {read_secret(self.home.token)}"}
 
     @property
     def cookie(self) -> dict[str, str]:
-        """What the screens let in."""
+        """Return the headers that authorize requests to the screens."""
         secret = read_secret(self.home.screens_secret)
         return {"Cookie": f"{build_cookie_name(secret)}={secret}"}
 
     def tracebacks(self) -> int:
-        """How many there are in the logs of both."""
+        """Return the number of tracebacks in the logs of both."""
         logs = self.home.logs.glob("*.log")
         return sum(
             path.read_text(errors="replace").count("Traceback (most recent call last)") for path in logs
         )
 
     def stop(self) -> None:
-        """Ctrl-C."""
+        """Send Ctrl-C and wait."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         self.process.wait(SECONDS)
@@ -79,7 +79,7 @@ def _there(record: ProcessRecord | None) -> ProcessRecord:
 
 
 def processes_of(home: Home, module: str) -> list[psutil.Process]:
-    """The processes `python -m MODULE` that work for a home folder."""
+    """Return the processes `python -m MODULE` of a home folder."""
     there = []
     for process in psutil.process_iter():
         try:
@@ -96,7 +96,7 @@ def _home_of(process: psutil.Process) -> str:
 
 
 def wait_until(done: Callable[[], object], what: str) -> None:
-    """Poll. Raises AssertionError that names what did not come."""
+    """Poll until the condition is true. Raises AssertionError with `what` if it times out."""
     deadline = time.monotonic() + SECONDS
     while not done():
         assert time.monotonic() < deadline, f"not within {SECONDS:.0f} s: {what}"

@@ -1,8 +1,8 @@
-"""How the code is built, in figures that anybody can take again: `python bench/structure.py [--json]`.
+"""Reproducible figures of the code's structure: `python bench/structure.py [--json]`.
 
-Product files are `app.py` and those of `store`, `engine`, `pages` and `tunebench`.
-A chain of imports is counted in files from a module down to one that imports none of ours; imports inside
-functions count, those for type checkers alone don't.
+Product files are `app.py` and those of `store`, `engine`, `pages` and `tunebench`. A chain of imports is
+counted in files, from a module down to one that imports none of ours; imports inside functions count,
+those for type checkers only don't.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LEARNING_RATE = "learning_rate"
 
 
 class StructureFigures(NamedTuple):
-    """What is counted, in the order in which it is printed."""
+    """The figures, in the order in which they are printed."""
 
     product_files: int
     product_lines: int
@@ -59,12 +59,12 @@ class SourceFile:
 
     @property
     def lines(self) -> int:
-        """Lines, empty ones and comments too."""
+        """Number of lines, including empty ones and comments."""
         return self.text.count("\n")
 
 
 def read_files() -> dict[str, SourceFile]:
-    """Every product file by its dotted name; a package goes by that of its folder."""
+    """Read every product file by its dotted name; a package has the name of its folder."""
     files = {}
     inside = [path for house in HOUSES for path in sorted((ROOT / house).rglob("*.py"))]
     for path in [ROOT / "app.py", *inside]:
@@ -76,7 +76,7 @@ def read_files() -> dict[str, SourceFile]:
 
 
 def walk_run(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those in `if TYPE_CHECKING:`."""
+    """Yield all nodes except those in `if TYPE_CHECKING:`."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             continue
@@ -85,7 +85,7 @@ def walk_run(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def imports_of(file: SourceFile, files: Mapping[str, SourceFile]) -> set[str]:
-    """Names of the product files that a file imports."""
+    """Return the names of the product files that a file imports."""
     names: set[str] = set()
     for node in walk_run(file.tree):
         if isinstance(node, ast.Import):
@@ -99,7 +99,7 @@ def imports_of(file: SourceFile, files: Mapping[str, SourceFile]) -> set[str]:
 
 
 class ImportGraph:
-    """Who imports whom among product files."""
+    """Imports between product files."""
 
     def __init__(self, files: Mapping[str, SourceFile]) -> None:
         self.edges = {name: imports_of(file, files) for name, file in files.items()}
@@ -109,7 +109,7 @@ class ImportGraph:
         return 1 + max((self.chain(other) for other in self.edges[name]), default=0)
 
     def reach(self, name: str) -> set[str]:
-        """The files that importing one brings in, itself among them."""
+        """Return the files loaded by importing one, including itself."""
         seen, waiting = {name}, [name]
         while waiting:
             fresh = self.edges[waiting.pop()] - seen
@@ -118,7 +118,7 @@ class ImportGraph:
         return seen
 
     def imported_by_one(self) -> int:
-        """Files that exactly one other imports."""
+        """Return the number of files imported by exactly one other file."""
         counts: dict[str, int] = {}
         for others in self.edges.values():
             for other in others:
@@ -127,7 +127,7 @@ class ImportGraph:
 
 
 def class_counts(files: Mapping[str, SourceFile]) -> tuple[int, int]:
-    """TypedDicts, and pydantic's classes, by whatever base they are such."""
+    """Return the numbers of TypedDicts and of pydantic classes, including indirect subclasses."""
     bases: dict[str, set[str]] = {}
     for file in files.values():
         for node in ast.walk(file.tree):
@@ -146,7 +146,7 @@ def class_counts(files: Mapping[str, SourceFile]) -> tuple[int, int]:
 
 
 def engine_layers() -> list[str]:
-    """The floors of the engine as import-linter's contract names them."""
+    """Return the layers of the engine as named in import-linter's contract."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     contracts = settings["tool"]["importlinter"]["contracts"]
     layers: list[str] = next(each["layers"] for each in contracts if each.get("containers") == ["engine"])
@@ -154,13 +154,13 @@ def engine_layers() -> list[str]:
 
 
 def rooms_of(layer: str) -> list[str]:
-    """The folders of a floor; a module beside them is no room."""
+    """Return the folders of a layer; modules beside them don't count."""
     names = [name.strip() for name in re.split("[|:]", layer)]
     return [name for name in names if (ROOT / "engine" / name).is_dir()]
 
 
 def measure() -> StructureFigures:
-    """Everything."""
+    """Compute all figures."""
     files = read_files()
     graph = ImportGraph(files)
     lines = sum(file.lines for file in files.values())

@@ -1,10 +1,10 @@
-"""Do intervals cover and tests keep their level where the truth is known?
+"""Coverage of intervals and level of tests in simulations whose truth is known.
 
     python bench/truth.py [--only TOPIC …] [--share 1.0] [--write]
 
-Prints a table of nominal and observed rates, and exits with 1 where one is off. `--share 0.1` takes a tenth
-of the draws, for a first look: the bands are meant for all of them. `--write` keeps what came out, with date
-and commit, for the page of the app and docs/truth.md; topics that are not measured stay as they are.
+Prints a table of nominal and observed rates, and exits with 1 if one is off. `--share 0.1` uses a tenth of
+the draws, for a first look: the bands are meant for all of them. `--write` stores the results, with date
+and commit, for the page of the app and docs/truth.md; topics that are not measured are not changed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(threads, "1")  # a process a core
+    os.environ.setdefault(threads, "1")  # one process per core
 
 from bench.truths import Observed, Rate, observe  # noqa: E402
 from store.core.errors import StateError  # noqa: E402
@@ -41,7 +41,7 @@ FOLDERS = ("bench.truths", "bench.ratings")
 
 
 class Measured(NamedTuple):
-    """A rate of a topic, and the seconds of one core that it took."""
+    """An observed rate of a topic, and the seconds of one core that it took."""
 
     topic: str
     observed: Observed
@@ -49,7 +49,7 @@ class Measured(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """When, at which commit and with which share of the draws."""
+    """Date, commit and share of the draws of a measurement."""
 
     date: str
     commit: str
@@ -57,7 +57,7 @@ class Stamp(NamedTuple):
 
 
 def modules(*folders: str) -> dict[str, str]:
-    """The files of simulations by topic, which is unlike in all folders and in the rooms within them."""
+    """Return the simulation modules by topic. Topics are unique across all folders and their subfolders."""
     named = [
         (module.name.rpartition(".")[2], module.name)
         for folder in folders or FOLDERS
@@ -68,12 +68,12 @@ def modules(*folders: str) -> dict[str, str]:
 
 
 def rates(topic: str) -> list[Rate]:
-    """The rates of a topic."""
+    """Return the rates of a topic."""
     return list(importlib.import_module(modules()[topic]).RATES)
 
 
 def about(topic: str) -> str:
-    """What its file says that it asks."""
+    """Return the first paragraph of a topic's module docstring."""
     first, *_ = (importlib.import_module(modules()[topic]).__doc__ or "").split("\n\n")
     return " ".join(first.split())
 
@@ -85,7 +85,7 @@ def _observe(topic: str, place: int, share: float) -> tuple[float, int, float]:
 
 
 def measure(chosen: Sequence[str], share: float) -> Iterator[Measured]:
-    """The rates of these topics, in their order."""
+    """Measure the rates of these topics, in their order."""
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         answers = [
             (topic, rate, pool.submit(_observe, topic, place, share))
@@ -98,7 +98,7 @@ def measure(chosen: Sequence[str], share: float) -> Iterator[Measured]:
 
 
 def show(measured: Measured) -> Measured:
-    """Prints its row, and gives it back."""
+    """Print the row of a rate and return it."""
     rate, observed = measured.observed.rate, measured.observed
     print(
         f"| {rate.topic}: {rate.name} | {observed.counted:,} | {100 * rate.nominal:g}% | "
@@ -110,8 +110,9 @@ def show(measured: Measured) -> Measured:
 
 
 def table(chosen: Sequence[str], share: float, stamp: Stamp | None = None) -> int:
-    """Prints the rates of these topics, nominal and observed; how many are off. With a stamp each topic is
-    written as soon as it is measured."""
+    """Print the rates of these topics, nominal and observed; return how many are off. With a stamp, each
+    topic is written as soon as it is measured.
+    """
     print("| what | draws | nominal | band | observed | |\n|---|---|---|---|---|---|")
     off = total = 0
     for topic, group in groupby(measure(chosen, share), key=lambda measured: measured.topic):
@@ -125,7 +126,7 @@ def table(chosen: Sequence[str], share: float, stamp: Stamp | None = None) -> in
 
 
 def as_topic(topic: str, of_topic: Sequence[Measured], stamp: Stamp) -> SimulatedTopic:
-    """What is kept of a topic."""
+    """Return the stored form of a topic."""
     return {
         **{"topic": topic, "about": about(topic), "date": stamp.date, "commit": stamp.commit},
         **{"share": stamp.share, "seconds": round(sum(measured.seconds for measured in of_topic), 1)},
@@ -134,7 +135,7 @@ def as_topic(topic: str, of_topic: Sequence[Measured], stamp: Stamp) -> Simulate
 
 
 def as_rate(observed: Observed) -> SimulatedRate:
-    """What is kept of a rate."""
+    """Return the stored form of a rate."""
     rate, share = observed.rate, observed.share
     return {
         **{"name": rate.name, "draws": observed.counted, "nominal": rate.nominal, "low": rate.low},
@@ -146,19 +147,19 @@ def as_rate(observed: Observed) -> SimulatedRate:
 def merged(
     truth: SimulatedTruth, topic: SimulatedTopic, topics: Sequence[str] | dict[str, str]
 ) -> SimulatedTruth:
-    """With this topic in place of what there was of it; those that are no topics any more go."""
+    """Return the results with this topic replaced, without topics that no longer exist."""
     kept = {old["topic"]: old for old in truth["topics"] if old["topic"] in topics}
     return {"topics": [entry for _, entry in sorted((kept | {topic["topic"]: topic}).items())]}
 
 
 def write(truth: SimulatedTruth) -> None:
-    """The file that comes with the package, a line for each rate; a cut one never takes its place."""
+    """Write the file of the package, one line per rate, atomically."""
     with write_atomically(simulated_truth.PATH) as aside:
         aside.write_text(as_text(truth), "utf-8")
 
 
 def as_text(truth: SimulatedTruth) -> str:
-    """As JSON, a line for each rate: what changed can be read in a diff."""
+    """Format as JSON with one line per rate, so that a diff shows what changed."""
     topics = []
     for topic in truth["topics"]:
         head = json.dumps({key: value for key, value in topic.items() if key != "rates"}, ensure_ascii=False)
@@ -168,8 +169,9 @@ def as_text(truth: SimulatedTruth) -> str:
 
 
 def commit_of(root: Path, dirty: bool) -> str:
-    """The commit of the code that is asked. Raises StateError where files differ from it and `dirty` is not
-    said; what is written by this command is no difference."""
+    """Return the commit of the measured code. Raises StateError if files differ from it, unless `dirty`;
+    files written by this command are ignored.
+    """
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=root, check=True, capture_output=True, text=True).stdout
@@ -187,7 +189,7 @@ def commit_of(root: Path, dirty: bool) -> str:
 
 
 def main() -> int:
-    """The table; 1 where a rate is off."""
+    """Print the table; return 1 if a rate is off."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=[*modules()], default=[*modules()])
     parser.add_argument("--share", type=float, default=1.0)

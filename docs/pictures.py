@@ -56,7 +56,7 @@ def of_data(work: Work, camera: Camera) -> None:
     camera.take("versions", charts(camera.page))
     work.split(cleaned)
     camera.go(f"/launch?dataset={cleaned}")
-    camera.take("launch", camera.text("Optimiser steps"), camera.text("Model input: one"))
+    camera.take("launch", camera.text("Optimizer steps"), camera.text("Model input: one"))
     camera.text("Method recommendation").first.click()
     advised = camera.page.locator('[class*="st-key-advice-row-"]')
     camera.take("methods", advised, top=camera.text("Method recommendation"))

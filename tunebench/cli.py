@@ -217,7 +217,7 @@ def screens(
     allow_host: AllowHost = None,
     trusted_proxy: TrustedProxy = None,
 ) -> None:
-    """Run the screens here, for an engine that runs already."""
+    """Run the web interface for an engine that is already running."""
     processes.forget_api_token()
     home = Home()
     with report_errors():

@@ -1,5 +1,6 @@
-"""`python -m tunebench.commands_page > docs/commands.md`: every command with arguments and options, from its
-help.
+"""Page of all commands with arguments and options, from their help.
+
+python -m tunebench.commands_page > docs/commands.md
 """
 
 from __future__ import annotations

@@ -35,7 +35,9 @@ MAX_EVALUATIONS = 2.0  # the same rows are generated twice: by the model and by 
 
 @dataclass(frozen=True)
 class MadeForm:
-    """A line of the table, how long its check took (None where none was made), and why it isn't passed."""
+    """One line of the table, the duration of its check in seconds (None if the export failed), and the
+    reasons why it did not pass.
+    """
 
     line: str
     seconds: float | None = None
@@ -70,7 +72,7 @@ def main() -> int:
 
 
 def evaluate(client: Client, arguments: argparse.Namespace) -> float:
-    """Seconds that evaluating the run takes, its answers and the loss of its rows."""
+    """Evaluate the run's responses and the loss of its rows; return the duration in seconds."""
     body = {"run": arguments.run, "max_rows": arguments.rows, "max_new_tokens": arguments.tokens}
     job = wait(client, client.command("evaluate", body)["job_id"])
     if job.status != "finished" or not job.started_at or not job.ended_at:
@@ -79,14 +81,14 @@ def evaluate(client: Client, arguments: argparse.Namespace) -> float:
 
 
 def wait(client: Client, job_id: str) -> Job:
-    """Until it has ended."""
+    """Wait until the job has ended."""
     while (job := job_queue.get_job(client, job_id)).status in ALIVE:
         time.sleep(1)
     return job
 
 
 def make(client: Client, arguments: argparse.Namespace, form: str) -> MadeForm:
-    """One form, made and measured."""
+    """Export and measure one format."""
     began = time.monotonic()
     body = {"subject": arguments.run, "form": form, "max_rows": arguments.rows}
     try:
@@ -116,7 +118,7 @@ def make(client: Client, arguments: argparse.Namespace, form: str) -> MadeForm:
 
 
 def figure(estimate: Estimate | None, scale: float = 1) -> str:
-    """Value and interval with two significant digits."""
+    """Format a value and its interval with two significant digits."""
     if estimate is None:
         return "–"
     low, high = estimate.low, estimate.high
@@ -125,7 +127,7 @@ def figure(estimate: Estimate | None, scale: float = 1) -> str:
 
 
 def digits(value: float) -> str:
-    """Two significant digits, and whole numbers from ten on."""
+    """Format with two significant digits; from ten on, as an integer."""
     return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2g}"
 
 

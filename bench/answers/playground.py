@@ -1,5 +1,4 @@
-"""The playground compared with plain transformers: time to first token, tokens per second, memory of
-adapters.
+"""The playground compared with plain transformers: first token, tokens per second, memory of adapters.
 
     python bench/answers/playground.py [--home FOLDER] [--tokens 96] [--rounds 7]
     [--device cpu|cuda:0] [--json FILE]
@@ -42,7 +41,7 @@ ADAPTERS = ("run-one", "run-two")
 
 
 class Timed:
-    """When the tokens of an answer came, in seconds from when it was asked for."""
+    """Times at which the tokens of a response arrived, in seconds from the request."""
 
     def __init__(self, times: list[float]) -> None:
         self.first = times[0]
@@ -50,7 +49,7 @@ class Timed:
 
 
 def bare(pipe: Connection, source: str, tokens: int, device: str) -> None:
-    """In a process of its own: answer whenever asked, with the times of the tokens."""
+    """Respond to requests with the times of the tokens. Runs in a separate process."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.generation.streamers import BaseStreamer
@@ -115,7 +114,7 @@ async def ours(process: HostProcess, asked: Any) -> list[float]:
 
 
 def make_runs(home: Home) -> None:
-    """Two runs that left adapters with random weights."""
+    """Create two runs whose adapters have random weights."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -163,7 +162,7 @@ async def speed(process: HostProcess, pipe: Connection, tokens: int, rounds: int
 
 
 def held(process: HostProcess, device: str) -> int:
-    """Bytes that the talking process takes, of the GPU where it is on one."""
+    """Return the memory of the generating process in bytes; its GPU memory if it runs on a GPU."""
     return (process.gpu_bytes if device.startswith("cuda") else process.memory_bytes()) or 0
 
 
@@ -181,7 +180,9 @@ async def memory(process: HostProcess, device: str) -> list[Figure]:
 
 
 async def _empty(process: HostProcess, device: str) -> int:
-    """The process without a model: a name that there is none of is refused after it has started."""
+    """Return the memory of the process without a model: a request for a missing run starts the process, and
+    is then refused.
+    """
     try:
         await ours(process, order(4, run="none"))
     except RuntimeError:
@@ -190,7 +191,7 @@ async def _empty(process: HostProcess, device: str) -> int:
 
 
 async def together(process: HostProcess, tokens: int, rounds: int) -> list[Figure]:
-    """Base and two adapters: all at once, and one after another."""
+    """Compare concurrent responses of the base model and two adapters with the same in sequence."""
     asked = [order(tokens, model=BUNDLED_MODEL), *(order(tokens, run=name) for name in ADAPTERS)]
     for each in asked:
         await ours(process, each)

@@ -67,13 +67,13 @@ SECONDS = 600.0
 
 
 class Asked:
-    """A server that is asked for chat completions."""
+    """A server that receives chat completion requests."""
 
     def __init__(self, process: subprocess.Popen[bytes], http: httpx.Client, model: str) -> None:
         self.process, self.http, self.model = process, http, model
 
     def answer(self, prompt: str, tokens: int, model: str = "") -> tuple[str, int]:
-        """The text, and its tokens."""
+        """Return the text of a response and its number of tokens."""
         body: dict[str, Any] = {
             "model": model or self.model,
             "messages": [{"role": "user", "content": prompt}],
@@ -86,7 +86,7 @@ class Asked:
         return document["choices"][0]["message"]["content"], document["usage"]["completion_tokens"]
 
     def together(self, streams: int, tokens: int) -> tuple[list[str], float]:
-        """Answers of as many requests at once, and tokens a second of them all."""
+        """Return the responses to `streams` concurrent requests, and the total tokens per second."""
         asked = [PROMPTS[number % len(PROMPTS)] for number in range(streams)]
         began = time.perf_counter()
         with ThreadPoolExecutor(streams) as threads:
@@ -95,16 +95,16 @@ class Asked:
         return [text for text, _ in answers], sum(count for _, count in answers) / seconds
 
     def memory(self) -> float:
-        """What the process alone holds, MiB."""
+        """Return the process's own memory (USS), in MiB."""
         return psutil.Process(self.process.pid).memory_full_info().uss / 2**20
 
     def processor_seconds(self) -> float:
-        """That it has had so far."""
+        """Return the processor time used so far, in seconds."""
         times = psutil.Process(self.process.pid).cpu_times()
         return times.user + times.system
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(30)
@@ -122,7 +122,9 @@ def worker(
     checkout: Path = ROOT,
     threads: int = 0,
 ) -> Asked:
-    """Our own, or that of another checkout, over a base and adapters; 0 threads: one for each core."""
+    """Start this project's worker, or that of another checkout, with a base model and adapters; 0 threads:
+    one per core.
+    """
     folder.mkdir()
     names = [{"name": path.name, "folder": str(path)} for path in adapters]
     spec = {
@@ -154,7 +156,7 @@ def worker(
 
 
 def transformers_serve(source: Path, folder: Path, dtype: str, *more: str) -> Asked:
-    """transformers' own server. Raises RuntimeError where it does not start."""
+    """Start transformers' own server. Raises RuntimeError if it does not start."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -185,8 +187,9 @@ def _wait(process: subprocess.Popen[bytes], ready: Any, log: Path) -> None:
 
 
 def started(source: Path, folder: Path, asked: argparse.Namespace) -> dict[str, Asked]:
-    """The servers, each once it has answered something. transformers' continuous batching is left out, with
-    a word, where it does not answer on this machine."""
+    """Start the servers and wait until each has responded. transformers' continuous batching is skipped, with
+    a message, if it does not respond on this machine.
+    """
     ours = worker(source, folder / "throughput", asked.dtype, [], asked.streams)
     servers = {"ours": ours, "transformers": transformers_serve(source, folder, asked.dtype)}
     for server in servers.values():
@@ -207,7 +210,7 @@ def started(source: Path, folder: Path, asked: argparse.Namespace) -> dict[str, 
 
 @contextmanager
 def alone(server: Asked, servers: Iterable[Asked]) -> Iterator[None]:
-    """The other servers stopped: one that waits for requests may compute all the while."""
+    """Suspend the other servers, as one that waits for requests may use the processor all the time."""
     others = [other for other in servers if other is not server]
     for other in others:
         other.process.send_signal(signal.SIGSTOP)
@@ -219,7 +222,7 @@ def alone(server: Asked, servers: Iterable[Asked]) -> Iterator[None]:
 
 
 def throughput(source: Path, folder: Path, asked: argparse.Namespace) -> Section:
-    """Both alternately."""
+    """Measure the servers alternately."""
     servers = started(source, folder, asked)
     rates: dict[str, list[float]] = {name: [] for name in servers}
     texts: dict[str, list[str]] = {}
@@ -248,7 +251,7 @@ def throughput(source: Path, folder: Path, asked: argparse.Namespace) -> Section
 
 
 def against(source: Path, folder: Path, asked: argparse.Namespace) -> Section:
-    """This worker and that of another checkout, in turns that change places."""
+    """Compare this worker with that of another checkout, alternating and swapping their order."""
     servers = [
         worker(source, folder / name, asked.dtype, [], asked.streams, checkout, asked.threads)
         for name, checkout in (("this", ROOT), ("that", asked.against.resolve()))
@@ -276,7 +279,9 @@ def against(source: Path, folder: Path, asked: argparse.Namespace) -> Section:
 
 
 def _ratios(name: str, pairs: list[list[float]], least: float | None = None) -> list[Figure]:
-    """The median of the rounds' ratios, with its 95% interval (all of them under six rounds)."""
+    """Return the median of the rounds' ratios with its 95% interval (the whole range for fewer than six
+    rounds).
+    """
     ratios = sorted(here / there for here, there in zip(*pairs, strict=True))
     rank = max(1, int(binom.ppf(0.025, len(ratios), 0.5)))
     return [
@@ -287,7 +292,7 @@ def _ratios(name: str, pairs: list[list[float]], least: float | None = None) -> 
 
 
 def write_adapters(source: Path, folder: Path, count: int) -> list[Path]:
-    """LoRA of rank 16 on all linear layers, drawn at random, each in a folder."""
+    """Write LoRA adapters of rank 16 on all linear layers with random weights, each to its own folder."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -308,7 +313,7 @@ def write_adapters(source: Path, folder: Path, count: int) -> list[Path]:
 
 
 def adapters(source: Path, folder: Path, asked: argparse.Namespace) -> Section:
-    """The memory of one, and of eight."""
+    """Measure the memory with one adapter and with eight."""
     folders = write_adapters(source, folder, 8)
     held = {}
     for count in (1, 8):

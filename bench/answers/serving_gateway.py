@@ -1,7 +1,7 @@
 """Cost of an endpoint's gateway, with a backend without a model: time, throughput, lines of its log.
 
     python bench/answers/serving_gateway.py         delay, throughput, lines at 500 requests a second
-    python bench/answers/serving_gateway.py kill    kill -9 ten times during traffic: responses without a line
+    python bench/answers/serving_gateway.py kill    kill -9 in traffic, ten times: responses without a line
 
 The backend is `tests.unit.serving.stub_backend`: it responds after a fixed delay, with the given
 concurrency. Requests are sent by a plain asyncio client in this process, alternately directly and through
@@ -40,7 +40,9 @@ ROUNDS = 3
 
 
 class Ask:
-    """One request, to the end of its answer; the answer's id. Its connections belong to one event loop."""
+    """Sends one request, reads the whole response and returns its id. The connections belong to one event
+    loop.
+    """
 
     def __init__(self, client: BackendClient, body: bytes) -> None:
         self._client, self._body = client, body
@@ -56,7 +58,7 @@ class Ask:
         return str(json.loads(content)["id"])
 
     def run(self, work: Coroutine[None, None, T]) -> T:
-        """Do some work that asks, in an event loop of its own."""
+        """Run a coroutine that sends requests in its own event loop."""
 
         async def alone() -> T:
             try:
@@ -68,7 +70,7 @@ class Ask:
 
 
 def clients(endpoint: ServedEndpoint, backend_id: str) -> tuple[Ask, Ask]:
-    """Directly, and through the gateway."""
+    """Return a client of the backend itself, and one through the gateway."""
     spec = json.loads((endpoint.folder / "backends" / backend_id / "spec.json").read_text())
     direct = BackendClient(socket=spec["socket"])
     through = BackendClient(url=endpoint.address, key=KEY)
@@ -76,7 +78,9 @@ def clients(endpoint: ServedEndpoint, backend_id: str) -> tuple[Ask, Ask]:
 
 
 async def paced(ask: Ask, rate: float, seconds: float) -> tuple[list[float], list[str]]:
-    """Requests at a rate, whether or not earlier ones have ended: seconds of each, and ids."""
+    """Send requests at a fixed rate, whether or not earlier ones have ended; return their durations in
+    seconds, and the ids.
+    """
     took: list[float] = []
     ids: list[str] = []
 
@@ -94,7 +98,7 @@ async def paced(ask: Ask, rate: float, seconds: float) -> tuple[list[float], lis
 
 
 async def full(ask: Ask, streams: int, seconds: float) -> float:
-    """Answers a second with so many callers, each asking again at once."""
+    """Return the responses per second for this number of callers, each sending the next request at once."""
     done, end = 0, time.perf_counter() + seconds
 
     async def caller() -> None:
@@ -112,7 +116,7 @@ def p95(values: list[float]) -> float:
 
 
 def delay(folder: Path) -> None:
-    """Milliseconds that the gateway adds, at rates that the backend keeps up with."""
+    """Print the milliseconds added by the gateway, at rates that the backend can sustain."""
     with served(
         folder, [backend("b", delay=0.02, max_streams=64)], [route("live", "b")], queue=1000
     ) as endpoint:
@@ -133,7 +137,9 @@ def delay(folder: Path) -> None:
 
 
 def throughput(folder: Path) -> None:
-    """Of a backend with 8 streams and 16, whose answers take 50 ms, with twice as many callers."""
+    """Print the throughput for a backend with 8 and 16 streams whose responses take 50 ms, with twice as many
+    callers.
+    """
     for streams in (8, 16):
         own = backend("b", delay=0.05, max_streams=streams)
         with served(folder / str(streams), [own], [route("live", "b")], queue=1000) as endpoint:
@@ -150,7 +156,7 @@ def throughput(folder: Path) -> None:
 
 
 def lines(folder: Path) -> None:
-    """At 500 requests a second for ten seconds: every answer has its line."""
+    """Check that every response has its log line, at 500 requests per second for ten seconds."""
     with served(
         folder, [backend("b", delay=0.01, max_streams=256)], [route("live", "b")], queue=5000
     ) as endpoint:
@@ -166,7 +172,7 @@ def lines(folder: Path) -> None:
 
 
 async def until_killed(ask: Ask, ids: list[str]) -> None:
-    """Ask with 16 callers until nobody answers."""
+    """Send requests from 16 callers until there is no response."""
 
     async def caller() -> None:
         while True:
@@ -179,7 +185,7 @@ async def until_killed(ask: Ask, ids: list[str]) -> None:
 
 
 def kill(folder: Path) -> None:
-    """Ten gateways killed amid traffic, over one folder."""
+    """Kill ten gateways in traffic, all with the same folder."""
     endpoint = ServedEndpoint(
         folder, [backend("b", delay=0.002, max_streams=64)], [route("live", "b")], queue=1000
     )

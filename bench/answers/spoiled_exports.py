@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def checked(home: Home, export: Path, spoiled: SpoiledExport, *, ask: bool) -> ParityReport:
-    """What parity says of a spoiled copy."""
+    """Return the parity report of a damaged copy."""
     job = export_job(home, spoiled.form)
     config = ModelExport.parse(job.config)
     with tempfile.TemporaryDirectory() as aside:

@@ -34,11 +34,11 @@ ROPE, MATRIX = 10_000.0, "model.layers.3.mlp.down_proj.weight"
 
 
 def nothing(folder: Path) -> None:
-    """The export as it is."""
+    """Leave the export unchanged."""
 
 
 def template(folder: Path) -> None:
-    """Another word in the chat template."""
+    """Change one word in the chat template."""
     file = folder / "chat_template.jinja"
     file.write_text(file.read_text().replace("<|im_start|>", "<|im_start|> "))
     settings = folder / "tokenizer_config.json"
@@ -46,7 +46,7 @@ def template(folder: Path) -> None:
 
 
 def zeroed(folder: Path) -> None:
-    """A matrix of nothing but zeros."""
+    """Set all values of one matrix to zero."""
     from safetensors.torch import load_file, save_file
 
     weights = load_file(folder / "model.safetensors")
@@ -55,7 +55,7 @@ def zeroed(folder: Path) -> None:
 
 
 def rope(folder: Path) -> None:
-    """Positions turned by another base."""
+    """Change the base of the rotary position embeddings."""
     settings = read_json(folder / "config.json")
     settings["rope_parameters"]["rope_theta"] = settings["rope_theta"] = ROPE
     write_json(folder / "config.json", settings)
@@ -65,7 +65,7 @@ SPOILS: tuple[Callable[[Path], None], ...] = (nothing, template, zeroed, rope)
 
 
 def few(asked: ParityQuestions, rows: int) -> ParityQuestions:
-    """The first rows, and one long text."""
+    """Keep only the first rows, and one long text."""
 
     def cut(texts: ParityTexts, count: int) -> ParityTexts:
         return ParityTexts(ids=texts.ids[:count], places=texts.places[:count])
@@ -79,7 +79,7 @@ def few(asked: ParityQuestions, rows: int) -> ParityQuestions:
 
 
 def read(export: Path, kept: Path, rows: int) -> ParityAnswers:
-    """What vLLM makes of the folder."""
+    """Return vLLM's output for the folder."""
     with tempfile.TemporaryDirectory() as aside:
         folder = ParityFolder(Path(aside))
         shutil.copytree(kept, aside, dirs_exist_ok=True)

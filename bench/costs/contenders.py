@@ -49,7 +49,7 @@ Timed = list[tuple[float, float]]  # (seconds, loss) of each step
 
 
 class Bench:
-    """The rows, and one method for each contender: a round of steps from the same initial weights."""
+    """The rows, and one method per contender: a round of steps from the same initial weights."""
 
     def __init__(self, home: Home, config: TrainConfig, steps: int, file: str | None) -> None:
         self.home, self.steps = home, steps
@@ -64,7 +64,7 @@ class Bench:
         self.order = [int(i) for step in self.batches() for part in step for i in part]
 
     def read(self, file: str | None) -> list[Any]:
-        """Conversations of a file, or of the sample data set."""
+        """Read the conversations of a file, or of the sample data set."""
         reader = open_source(self.home, Source(path=str(Path(file).resolve()))) if file else BuiltinReader()
         with contextlib.closing(reader):
             rows = [row for _, row in reader.rows() if isinstance(row, dict)]
@@ -76,7 +76,7 @@ class Bench:
         return [_conversation(convert(rows[i])) for i in chosen]
 
     def batches(self) -> list[list[np.ndarray]]:
-        """The first steps of the first epoch."""
+        """Return the batches of the first steps of the first epoch."""
         return build_epoch_steps(
             self.rows.lengths,
             seed=self.config.seed,
@@ -86,11 +86,11 @@ class Bench:
         )[: self.steps]
 
     def run(self, name: str) -> Timed:
-        """A round of the contender of that name."""
+        """Run one round of the contender with that name."""
         return self.tunebench() if name == OURS else self.trl(**VARIANTS[name])
 
     def tunebench(self) -> Timed:
-        """Steps of our loop."""
+        """Run the steps in our training loop."""
         folder = Path(tempfile.mkdtemp(dir=self.home.jobs))
         write_json(folder / "config.json", {"config": {}, "home": str(self.home.path), "device": "cpu"})
         torch.manual_seed(0)
@@ -105,7 +105,7 @@ class Bench:
         return timed
 
     def trl(self, **variant: Any) -> Timed:
-        """Steps of SFTTrainer on the same tokens and labels in the same order."""
+        """Run SFTTrainer's steps on the same tokens and labels in the same order."""
         pairs = [self.rows.row(i) for i in self.order]
         dataset = Dataset.from_list(
             [{"input_ids": ids.tolist(), "labels": np.where(on, ids, -100).tolist()} for ids, on in pairs]
@@ -145,7 +145,7 @@ class Bench:
         return list(zip(clock.seconds, losses, strict=True))
 
     def trl_model(self) -> Any:
-        """The base model; for qlora with the quantisation that ours has."""
+        """Load the base model; for qlora with the same quantization as ours."""
         options: dict[str, Any] = {"dtype": self.dtype}
         if self.config.held:
             options["device_map"] = {"": "cpu"}
@@ -158,7 +158,9 @@ class Bench:
         return AutoModelForCausalLM.from_pretrained(self.source, **options)
 
     def share(self, seconds: list[float]) -> float:
-        """What our steps reach of the rate of matrix products; no gradients of frozen weights are counted."""
+        """Return our steps' share of the device's matrix product rate; gradients of frozen weights are not
+        counted.
+        """
         architecture = load_config(self.source)
         text = architecture.get_text_config()
         counts = Rehearsal(architecture, self.config, self.dtype, "cpu").counts
@@ -193,7 +195,7 @@ class _Clock(TrainerCallback):
 
 
 def _conversation(row: CanonicalRow) -> Any:
-    """A row as `render` takes it."""
+    """Return a row in the form that `render` accepts."""
     if row.roles is None:
         return row.text
     return [{"role": role, "content": text} for role, text in zip(row.roles, row.contents, strict=True)]

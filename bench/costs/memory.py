@@ -109,7 +109,7 @@ def main() -> int:
 
 
 def wanted(given: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
-    """Name and config of every run: the cases at each length and batch, then the switches."""
+    """Return the name and config of every run: the cases at each length and batch size, then the switches."""
     runs = [
         (f"{name}, batch {batch}, {length} tokens", COMMON | changes | shape)
         for name, changes in CASES.items()
@@ -125,8 +125,9 @@ def wanted(given: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
 
 
 def write_prose(home: Home, name: str, shortest: int = 3000, asked: int = 100) -> None:
-    """A data set of consecutive stretches of Python's own help texts, of `shortest` to 3,000 characters
-    (over 512 tokens), each after `asked` characters of the stretch before."""
+    """Write a data set of consecutive passages from Python's help texts, of `shortest` to 3,000 characters
+    (over 512 tokens), each with `asked` characters of the previous passage as its prompt.
+    """
     text = " ".join(" ".join(pydoc_data.topics.topics.values()).split())
     pieces = [text[at : at + 1500] for at in range(0, len(text) - 1500, 1500)]
     rows = [
@@ -152,7 +153,9 @@ def write_prose(home: Home, name: str, shortest: int = 3000, asked: int = 100) -
 
 
 def measure(home: Home, name: str, config: dict[str, Any]) -> dict[str, Any]:
-    """One run to its end: what was predicted and what it took beyond the process, in GiB; or its error."""
+    """Run one case; return the predicted memory and the measured memory beyond the process baseline, in GiB,
+    or its error.
+    """
     baseline = psutil.Process().memory_info().rss / 2**30
     body = {"config": config, "fingerprint": config["dataset"], "split": SPLIT, "row": 0}
     preview = work(home, "preview", body)
@@ -179,7 +182,7 @@ def measure(home: Home, name: str, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def work(home: Home, kind: str, config: dict[str, Any], **order: Any) -> dict[str, Any]:
-    """The result of a job in a process of its own, with the facts and the metrics that it reported."""
+    """Run a job in its own process; return its result with the facts and metrics that it reported."""
     folder = JobDir(Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=home.jobs)))
     document = {
         "job_id": folder.path.name,
@@ -206,7 +209,7 @@ def line(run: dict[str, Any]) -> str:
 
 
 def report(results: list[dict[str, Any]], as_json: bool) -> int:
-    """The table, what was not measured, and whether the goal is met."""
+    """Print the table and the failed cases; return 0 if the goal is met, else 1."""
     errors = [abs(run["ratio"] - 1) for run in results if "error" not in run]
     failed = [run["run"] for run in results if "error" in run]
     summary = {

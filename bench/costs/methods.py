@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def measure(home: Path, case: str, given: argparse.Namespace) -> dict[str, Any]:
-    """One run to its end, and what its model makes of other text."""
+    """Run one case, and evaluate its model on other text."""
     title = "LoRA under a head" if case == HEAD else METHODS[case].title
     name = f"{title}, {given.rows} rows"
     done = {run["name"]: run for run in json.loads(tunebench("runs", "--json"))["runs"]}
@@ -99,13 +99,13 @@ def measure(home: Path, case: str, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def right(verdict: dict[str, Any], model: str) -> dict[str, float] | None:
-    """Share of held-out rows whose label the model found, where it was asked for labels."""
+    """Return the share of held-out rows whose label the model found; None if the responses are not labels."""
     metrics = (verdict.get("classification") or {}).get("models", {}).get(model)
     return metrics and metrics["accuracy"]
 
 
 def forgot(home: Path, folder: Path, config: TrainConfig) -> dict[str, float]:
-    """Rise of the cross-entropy of other text in nats a token, paired over its stretches."""
+    """Return the increase of the cross-entropy of other text, in nats per token, paired by passage."""
     device = torch.device("cpu")
     dtype = choose_dtype(config.dtype, device)
     source = loading.resolve_model(BUNDLED_MODEL, Home(home))
@@ -126,7 +126,7 @@ def losses(model: Any, rows: TokenRows) -> RowLosses:
 
 
 def other_text(source: str) -> TokenRows:
-    """Stretches of Python's help texts, every token of them but the first trained."""
+    """Return passages of Python's help texts; all tokens except the first of each are scored."""
     tokenizer = loading.load_tokenizer(source)
     text = "\n\n".join(pydoc_data.topics.topics[name] for name in sorted(pydoc_data.topics.topics))
     ids = np.asarray(tokenizer(text).input_ids[: STRETCH * STRETCHES], np.int32)
@@ -136,7 +136,7 @@ def other_text(source: str) -> TokenRows:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """The figures as Markdown."""
+    """Format the results as a Markdown table."""
     heads = (
         "method", "rate", "trained", "gained, nats a token", "right", "forgot, nats a token", "training, min",
         "peak, GiB (predicted)", "file, MB",

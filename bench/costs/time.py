@@ -66,7 +66,7 @@ HELD = 0.9  # minimum share of runs within the ranges
 
 
 class MeasuredTime(TypedDict):
-    """Seconds of a run, as estimated before it and as it took; or its error."""
+    """Estimated and measured duration of a run in seconds, or its error."""
 
     run: str
     estimate: NotRequired[TimeEstimate]
@@ -106,7 +106,7 @@ def main() -> int:
 
 @contextmanager
 def _busy(processes: int) -> Iterator[None]:
-    """So many processes that compute meanwhile."""
+    """Run this number of computing processes during the block."""
     others = [multiprocessing.Process(target=_compute, daemon=True) for _ in range(processes)]
     for other in others:
         other.start()
@@ -124,7 +124,7 @@ def _compute() -> None:
 
 
 def measure(home: Home, name: str, config: dict[str, Any]) -> MeasuredTime:
-    """The estimate of a run, and the run."""
+    """Estimate the duration of a run, then run it."""
     (home.cache / "timed_steps.json").unlink(missing_ok=True)
     shutil.rmtree(
         home.cache / "base_probes", ignore_errors=True
@@ -166,7 +166,7 @@ def _within(run: MeasuredTime) -> bool:
 
 
 def report(results: list[MeasuredTime], as_json: bool) -> int:
-    """The table, how far off the estimates were, and whether the goal is met."""
+    """Print the table and the errors of the estimates; return 0 if the goal is met, else 1."""
     measured = [run for run in results if "error" not in run]
     failed = [run["run"] for run in results if "error" in run]
     logs = [math.log(run["seconds"] / run["estimate"].seconds) for run in measured]

@@ -40,14 +40,14 @@ from store.training.train_config import TrainConfig
 
 
 def measure_memory(bench: Bench, name: str) -> float:
-    """Peak in MiB over what the process held before the contender began."""
+    """Return the peak memory in MiB beyond that of the process before the contender began."""
     before = psutil.Process().memory_info().rss
     bench.run(name)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 2**20
 
 
 def peaks(names: list[str]) -> dict[str, float]:
-    """The memory of each contender, by this same command in processes of their own."""
+    """Measure each contender's memory by running this command in a separate process."""
     peak_mib = {}
     for name in names:
         command = [sys.executable, *sys.argv, "--only", name]
@@ -99,7 +99,9 @@ def main() -> None:
 
 
 def report(given: argparse.Namespace, bench: Bench, rounds: dict[str, list[Timed]]) -> None:
-    """Tokens a second (median over steps, without the first of each round), ratios, losses."""
+    """Print the tokens per second (median over steps, without the first of each round), the ratios and the
+    losses.
+    """
     tokens = [sum(int(bench.rows.lengths[part].sum()) for part in step) for step in bench.batches()]
     rates, losses, seconds = {}, {}, {}
     for name, timed_rounds in rounds.items():
@@ -130,7 +132,7 @@ def report(given: argparse.Namespace, bench: Bench, rounds: dict[str, list[Timed
 
 
 def _off(ours: float, other: float) -> float:
-    """By how much a loss differs, as a share."""
+    """Return the relative difference of two losses."""
     return round(other / ours - 1, 5)
 
 

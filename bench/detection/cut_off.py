@@ -30,7 +30,9 @@ from store.data.config import Source
 
 
 class Counts(NamedTuple):
-    """Of one set: how many were cut and how many of them found, whole and called cut off, and the habit."""
+    """Results for one data set: numbers of cut texts, detected ones, whole texts and false alarms, and the
+    usual ending.
+    """
 
     cut: int
     detected: int
@@ -40,7 +42,7 @@ class Counts(NamedTuple):
 
 
 def count(texts: Iterable[str], share: float, seed: int) -> Counts:
-    """Cut a share of the texts that have four words, and look for them."""
+    """Cut off a share of the texts that have at least four words, and count the detected ones."""
     draw = random.Random(seed)
     texts = [text.strip() for text in texts if len(text.split()) >= SENTENCE_WORDS]
     cut = [draw.random() < share for _ in texts]
@@ -58,7 +60,7 @@ def count(texts: Iterable[str], share: float, seed: int) -> Counts:
 
 
 def cut_off(text: str, draw: random.Random) -> str:
-    """The beginning of a text, a fifth of it at least and never all."""
+    """Return the beginning of a text: at least a fifth of it, never all."""
     if draw.random() < 0.5:
         words = text.split(" ")
         most = len(words) - 1
@@ -69,7 +71,7 @@ def cut_off(text: str, draw: random.Random) -> str:
 
 
 def read(source: Source, column: str) -> list[str]:
-    """The texts of a column."""
+    """Return the texts of a column."""
     with tempfile.TemporaryDirectory() as folder:
         reader = open_source(Home(Path(folder)).create(), source)
         rows = [row for _, row in reader.rows() if not isinstance(row, SkippedRow)]
@@ -77,7 +79,7 @@ def read(source: Source, column: str) -> list[str]:
 
 
 def line(name: str, counts: Counts) -> str:
-    """One row of the table in docs/benchmarks.md."""
+    """Format one row of the table in docs/benchmarks.md."""
     detected, alarms = _share(counts.detected, counts.cut), _share(counts.alarms, counts.whole)
     return f"| {name} | {counts.cut:,} | {detected} | {counts.whole:,} | {alarms} | {counts.habit} |"
 

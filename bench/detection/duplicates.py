@@ -44,7 +44,7 @@ BLOCK = 500  # rows of the product at a time
 
 
 def texts(rows: int, seed: int) -> list[str]:
-    """So many texts of about 300 characters; a third are edited copies of others."""
+    """Make this number of texts of about 300 characters; a third are edited copies of others."""
     source = [row for _, row in BuiltinReader().rows() if isinstance(row, dict)]
     words = " ".join(row["completion"] for row in source).split()
     draw = random.Random(seed)
@@ -63,7 +63,7 @@ def texts(rows: int, seed: int) -> list[str]:
 
 
 def ours(rows: list[str]) -> Clusters:
-    """Verified clusters of the texts."""
+    """Return the verified clusters of the texts."""
     with tempfile.TemporaryDirectory() as folder, Sketches(THRESHOLD, Path(folder)) as sketches:
         for begin in range(0, len(rows), BATCH):
             sketches.add(sketches.sketch(rows[begin : begin + BATCH]))
@@ -72,7 +72,7 @@ def ours(rows: list[str]) -> Clusters:
 
 
 def theirs(rows: list[str]) -> list[list[Any]]:
-    """What datasketch takes for near duplicates of each text, unverified."""
+    """Return datasketch's unverified near duplicates of each text."""
     try:
         from datasketch import MinHash, MinHashLSH
     except ImportError as error:
@@ -90,7 +90,7 @@ def theirs(rows: list[str]) -> list[list[Any]]:
 
 
 def similar(rows: list[str]) -> list[tuple[int, int]]:
-    """Every pair of texts with a Jaccard similarity of at least THRESHOLD, by brute force."""
+    """Return every pair of texts with a Jaccard similarity of at least THRESHOLD, by brute force."""
     ids: dict[str, int] = {}
     sets = []
     for row in rows:
@@ -112,7 +112,9 @@ def similar(rows: list[str]) -> list[tuple[int, int]]:
 
 
 def _words(text: str) -> list[str]:
-    """The words of `engine.data.similarity.text_overlap`, told anew one character at a time."""
+    """Split a text into the words of `engine.data.similarity.text_overlap`; an independent implementation,
+    one character at a time.
+    """
     words, running = [], False
     for character in normalise_text(text):
         if character.isalnum() or character == "_":
@@ -126,8 +128,9 @@ def _words(text: str) -> list[str]:
 
 
 def right(rows: list[str]) -> list[Figure]:
-    """Precision: of the pairs that we put in one cluster, those in one of brute force's clusters. Recall: of
-    brute force's pairs, those that we put in one cluster."""
+    """Compute precision (share of the pairs in our clusters that are in one cluster by brute force) and
+    recall (share of the brute-force pairs that are in one of our clusters).
+    """
     true = np.asarray(similar(rows)).reshape(-1, 2)
     label = ours(rows).label
     links = csr_array((np.ones(len(true)), (true[:, 0], true[:, 1])), shape=(len(rows), len(rows)))
@@ -146,7 +149,7 @@ def right(rows: list[str]) -> list[Figure]:
 
 
 def fast(rows: list[str]) -> list[Figure]:
-    """Rows a second of both, in turns; the ratio is the median of those of the turns."""
+    """Measure the rows per second of both, alternately; the ratio is the median over the rounds."""
     seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
     ours(rows[:100])  # tables of characters are built once per process
     for turn in range(TURNS):
@@ -165,7 +168,7 @@ def fast(rows: list[str]) -> list[Figure]:
 
 
 def near_duplicates(_: object = None) -> list[Figure]:
-    """Both halves, as the section of `bench/data.py`."""
+    """Measure speed and accuracy, as the section of `bench/data.py`."""
     rows = texts(PLANTED_ROWS, seed=0)
     return [*fast(rows), *right(rows)]
 

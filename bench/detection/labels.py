@@ -43,7 +43,7 @@ def read(path: Path, text: str, label: str) -> Rows:
 
 
 def flipped(rows: Rows, share: float, seed: int) -> tuple[Rows, np.ndarray]:
-    """The rows with another label for `share` of them, and which those are."""
+    """Change the labels of a share of the rows; return the rows and a mask of the changed ones."""
     random = np.random.default_rng(seed)
     labels = sorted({label for _, label in rows})
     wrong = np.zeros(len(rows), bool)
@@ -66,7 +66,7 @@ def make_job(home: Home, kind: str, config: dict[str, Any], **order: Any) -> Wor
 
 
 def rank(home: Home, rows: Rows) -> tuple[np.ndarray, np.ndarray, float]:
-    """(suspicion of each row, whether it is suspected, seconds of measuring)."""
+    """Return the suspicion of each row, whether it is suspected, and the seconds of measuring."""
     path = home.path / "rows.csv"
     with open(path, "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *rows])

@@ -37,7 +37,7 @@ COMMON_LIMIT = 0.9  # minimum accuracy for texts of 100 characters
 
 
 def accuracy(bench: Any) -> list[Figure]:
-    """Shares of texts whose language was told right."""
+    """Measure the share of texts whose language is detected correctly."""
     path = bench.options.languages
     if path is None or not path.exists():
         raise Skipped(
@@ -63,7 +63,7 @@ def accuracy(bench: Any) -> list[Figure]:
 
 
 def _pieces(rows: list[tuple[str, str]], size: int) -> list[tuple[str, str]]:
-    """Five pieces of each text, from its body."""
+    """Return five pieces from the body of each text."""
     return [
         (code, " ".join(text.split())[start : start + size])
         for code, text in rows
@@ -72,7 +72,7 @@ def _pieces(rows: list[tuple[str, str]], size: int) -> list[tuple[str, str]]:
 
 
 def _right(rows: list[tuple[str, str]]) -> tuple[float, float]:
-    """Shares of texts told right, and of those that were too short or too mixed to tell."""
+    """Return the share of texts detected correctly, and of those too short or too mixed to tell."""
     answers = [code for code, _ in detect_languages([""] * len(rows), [text for _, text in rows])]
     right = sum(answer == code for answer, (code, _) in zip(answers, rows, strict=True))
     return right / len(rows), answers.count("") / len(rows)

@@ -26,14 +26,7 @@ KINDS = {
     "PERSON": "person",
     "STREET_ADDRESS": "address",
 }
-LIMITS = {
-    "email": 0.95,
-    "card": 0.95,
-    "iban": 0.95,
-    "ip": 0.95,
-    "ssn": 0.95,
-    "phone": 0.9,
-}  # minimum precision and recall
+LIMITS = {"email": 0.95, "card": 0.95, "iban": 0.95, "ip": 0.95, "ssn": 0.95, "phone": 0.9}  # both measures
 PRECISION = {"person": 0.9, "address": 0.9}  # minimum precision only, as many are missed
 
 Spans = list[tuple[int, int, str]]
@@ -41,7 +34,7 @@ Finder = Callable[[str], Spans]
 
 
 def detection(bench: Any) -> list[Figure]:
-    """By kind: precision and recall of the project's finders and of Presidio's."""
+    """Measure precision and recall of the project's finders and of Presidio's, by kind."""
     path = bench.options.pii
     if path is None or not path.exists():
         raise Skipped(
@@ -64,7 +57,7 @@ def detection(bench: Any) -> list[Figure]:
 
 
 def score(rows: list[dict[str, Any]], finder: Finder) -> tuple[Counter[str], Counter[str], Counter[str]]:
-    """By kind: labelled spans that were found, false alarms, labelled spans that were missed."""
+    """Count, by kind, labeled spans that were found, false alarms, and labeled spans that were missed."""
     right, wrong, missed = Counter[str](), Counter[str](), Counter[str]()
     for row in rows:
         labelled: Spans = [
@@ -91,7 +84,7 @@ def _same(span: tuple[int, int, str], other: tuple[int, int, str]) -> bool:
 
 
 def _peer(rows: list[dict[str, Any]]) -> tuple[Counter[str], Counter[str], Counter[str]] | None:
-    """Presidio's pattern recognisers on the same texts; None where it is not installed."""
+    """Score Presidio's pattern recognizers on the same texts; None if it is not installed."""
     try:
         import tldextract.tldextract as domains
         from presidio_analyzer import predefined_recognizers as presidio

@@ -85,19 +85,19 @@ class Row(NamedTuple):
 
 
 def framed(text: str, draw: random.Random) -> str:
-    """Something said before or after it."""
+    """Add a phrase before or after the text."""
     return draw.choice(FRAMES).format(text)
 
 
 def other_words(text: str, draw: random.Random) -> str:
-    """Words for which there are others, replaced."""
+    """Replace words that have a synonym in the list."""
     for word, other in OTHER_WORDS.items():
         text = re.sub(rf"\b{word}\b", other, text, flags=re.IGNORECASE)
     return text
 
 
 def turned(text: str, draw: random.Random) -> str:
-    """Its sentences, or the halves of its only one, in another order."""
+    """Reorder the sentences, or swap the halves of a single one."""
     parts = [part for part in re.split(r"(?<=[.?!])\s+", text.strip()) if part]
     if len(parts) > 1:
         draw.shuffle(parts)
@@ -108,12 +108,12 @@ def turned(text: str, draw: random.Random) -> str:
 
 
 def every_way(text: str, draw: random.Random) -> str:
-    """All three."""
+    """Apply all three."""
     return framed(turned(other_words(text, draw), draw), draw)
 
 
 def in_other_words(answer: str, draw: random.Random) -> str:
-    """An answer with its sentences turned round and some of its words replaced."""
+    """Reorder the sentences of an answer and replace some of its words."""
     text = turned(answer, draw) if len(answer.split()) > 3 else answer
     for word, other in SWAPPED.items():
         text = re.sub(rf"\b{word}\b", other, text)
@@ -121,14 +121,15 @@ def in_other_words(answer: str, draw: random.Random) -> str:
 
 
 def half_of(answer: str, draw: random.Random) -> str:
-    """Half of its words, with an end of another kind."""
+    """Return half of the words of an answer with another ending."""
     words = answer.split()
     return " ".join([*words[: max(1, len(words) // 2)], "and so on, as far as I know."])
 
 
 def told_anew(text: str, draw: random.Random) -> str:
-    """Half of its words in their order, and as many others that any question may have: as somebody writes who
-    remembers what was asked, and not how."""
+    """Keep half of the words in their order and add as many filler words that occur in any question, like
+    somebody who remembers the content of a question but not its wording.
+    """
     words = text.split()
     kept = [word for word in words if draw.random() < 0.5] or words[:1]
     filled = [each if draw.random() < 0.2 else f"{each} {draw.choice(FILLERS)}" for each in kept]
@@ -147,7 +148,7 @@ TOLD: dict[str, Way] = {
 
 
 def rows_of(path: Path) -> list[Row]:
-    """The rows of a file, each question once."""
+    """Return the rows of a file, each question once."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".csv":
         documents = list(csv.DictReader(text.splitlines()))
@@ -170,7 +171,7 @@ def _distinct(rows: Iterator[Row]) -> list[Row]:
 
 
 def documentation() -> list[Row]:
-    """What the project can make of the Python that runs it."""
+    """Return the rows that the project makes from the documentation of the running Python."""
     return _distinct(
         Row(str(row["prompt"]), str(row["completion"]))
         for _, row in BuiltinReader().rows()
@@ -179,7 +180,9 @@ def documentation() -> list[Row]:
 
 
 def measured(name: str, rows: list[Row], wanted: int) -> list[Figure]:
-    """Recall by way of writing anew, rows left out for nothing, and the bound of what slips through."""
+    """Measure recall by kind of rewording, rows excluded without need, and the bound on the effect of missed
+    repeats.
+    """
     draw = random.Random(5)
     draw.shuffle(rows)
     held, clean, train = rows[:wanted], rows[wanted : 2 * wanted], rows[2 * wanted :]
@@ -204,7 +207,9 @@ def measured(name: str, rows: list[Row], wanted: int) -> list[Figure]:
 
 
 def _by_length(name: str, held: list[Row], hits: list[np.ndarray]) -> list[Figure]:
-    """What slips through in the worst way, by how long the held-out answers are: what the card says."""
+    """Measure the missed repeats of the worst kind by the length of the held-out answers, as shown on the
+    card.
+    """
     short = np.array([len(split_words(row.answer)) < SHORT_ANSWER for row in held], bool)
     kinds = (
         (f"{SHORT_ANSWER} words or more", ~short, MAX_LEAKAGE),
@@ -221,8 +226,9 @@ def _by_length(name: str, held: list[Row], hits: list[np.ndarray]) -> list[Figur
 
 
 def straightforward(new: list[str], held: list[str]) -> QuestionPairs:
-    """What `paraphrases` finds, by whole products: every cosine of 256 questions with all held-out ones,
-    and the `NEAREST` of each by either measure."""
+    """Find the same as `paraphrases` by complete matrix products: every cosine of 256 questions with all
+    held-out ones, and the `NEAREST` of each by either measure.
+    """
     asked = [text[:EMBEDDED_CHARACTERS] for text in (*new, *held)]
     weights, count = TrigramWeights(asked).rows, len(new)
     vectors = embed(pa.array(strip_template_words(asked), pa.large_string()))
@@ -244,8 +250,9 @@ SEARCHES: tuple[What, ...] = ("products", "questions", "all")
 
 
 class TimedSearch(NamedTuple):
-    """What one search took: seconds of the processor, MiB at its peak over what was there before it, and how
-    many pairs of questions, or new rows that repeat, there are."""
+    """Cost of a search: processor time in seconds, peak memory in MiB beyond that before it, and the number
+    of pairs of questions, or of new rows that repeat.
+    """
 
     seconds: float
     mib: float
@@ -253,15 +260,17 @@ class TimedSearch(NamedTuple):
 
 
 def made(rows: int) -> list[Row]:
-    """Passages of the documentation, recombined, of which a third are edited copies of others: what is asked
-    and what is answered."""
+    """Make questions and answers from recombined passages of the documentation; a third are edited copies of
+    others.
+    """
     words = [text.split() for text in texts(rows, seed=3)]
     return [Row(" ".join(each[:12]), " ".join(each[12:])) for each in words]
 
 
 def searched(rows: int, what: What) -> TimedSearch:
-    """One search of so many new rows among as many held out. For a process of its own, as a peak is one of
-    the process."""
+    """Search this number of new rows for repeats of as many held-out ones. Run it in its own process, since
+    peak memory is per process.
+    """
     both = made(2 * rows)
     new, held = _compared(both[:rows], labelled=False), _compared(both[rows:], labelled=False)
     asked = list(new.questions), list(held.questions)
@@ -277,13 +286,15 @@ def searched(rows: int, what: What) -> TimedSearch:
 
 
 def _status(name: str) -> float:
-    """Of this process, in MiB."""
+    """Return a value of this process's status, in MiB."""
     lines = Path("/proc/self/status").read_text("utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
 
 
 def speed() -> list[Figure]:
-    """Seconds and memory at both sizes, and beside whole products, each in a process of its own."""
+    """Measure seconds and memory at both sizes, compared with complete matrix products, each in its own
+    process.
+    """
     figures = []
     for rows in SPEED_ROWS:
         taken: dict[What, TimedSearch] = {}
@@ -304,7 +315,7 @@ def speed() -> list[Figure]:
 
 
 def _held_back(new: list[Row], held: list[Row], others: list[str], labelled: bool) -> np.ndarray:
-    """Which new rows are held back, whichever held-out row they are thought to repeat."""
+    """Return which new rows are excluded, whichever held-out row they are assumed to repeat."""
     return _hits(find_repeated(_compared(new, labelled), _compared(held, labelled), others, _silent))
 
 
@@ -313,7 +324,7 @@ def _hits(repeated: RepeatMatches) -> np.ndarray:
 
 
 def _silent(*_: object) -> None:
-    """Nobody waits for it."""
+    """Ignore progress reports."""
 
 
 def _compared(rows: list[Row], labelled: bool) -> AnsweredQuestions:
@@ -325,14 +336,14 @@ def _compared(rows: list[Row], labelled: bool) -> AnsweredQuestions:
 
 
 def shares(named: list[str], rows: int) -> list[Figure]:
-    """Of every NAME=FILE, or of the documentation inside Python."""
+    """Measure every NAME=FILE, or the documentation of Python."""
     files = [line.split("=", 1) for line in named]
     sets = {name: rows_of(Path(path)) for name, path in files} or {"documentation": documentation()}
     return [each for name, set_rows in sets.items() for each in measured(name, set_rows, rows)]
 
 
 def main() -> int:
-    """Every file, or the documentation inside Python."""
+    """Measure every file, or the documentation of Python."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--file", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--rows", type=int, default=300, help="held out, and as many clean ones")

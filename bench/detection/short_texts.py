@@ -76,14 +76,15 @@ TEMPLATES: dict[str, Callable[[random.Random], str]] = {
 
 
 def of_template(make: Callable[[random.Random], str], most: int, seed: int = 1) -> list[str]:
-    """Distinct rows of a template, of so many that are drawn."""
+    """Return the distinct rows among `most` draws of a template."""
     draw = random.Random(seed)
     return list(dict.fromkeys(make(draw) for _ in range(most)))
 
 
 def reworded(rows: list[str], seed: int = 2) -> tuple[list[str], set[tuple[int, int]]]:
-    """The rows and, after them, copies of a tenth of them with a word of the template changed; which copy
-    was made from which row, by their places."""
+    """Return the rows followed by copies of a tenth of them with one word of the template changed, and the
+    index pairs of originals and copies.
+    """
     draw = random.Random(seed)
     often = Counter(word for row in rows for word in set(row.split()))
     fixed = {word for word, count in often.items() if count == len(rows) and len(word) > 2}
@@ -98,7 +99,7 @@ def reworded(rows: list[str], seed: int = 2) -> tuple[list[str], set[tuple[int, 
 
 
 def templates() -> list[Figure]:
-    """Of each template how many rows match another, and how it is with copies among them."""
+    """Measure, for each template, how many rows match another one, with and without copies among them."""
     figures = []
     for name, make in TEMPLATES.items():
         rows = of_template(make, 3_000)
@@ -118,7 +119,7 @@ def templates() -> list[Figure]:
 
 
 def changed(text: str, way: str, draw: random.Random, vocabulary: list[str]) -> str:
-    """The text with one word changed."""
+    """Return the text with one word changed."""
     words = text.split()
     place = draw.randrange(len(words))
     if way == "mistyped":
@@ -140,7 +141,9 @@ def changed(text: str, way: str, draw: random.Random, vocabulary: list[str]) -> 
 
 
 def measured(name: str, rows: list[Row], limited: bool, most: int = 4_000) -> list[Figure]:
-    """Recall by length, over all ways, and false matches by length; whether these are `limited`."""
+    """Measure recall by length over all kinds of changes, and false matches by length; `limited`: whether
+    limits apply.
+    """
     draw = random.Random(3)
     draw.shuffle(rows)
     rows = rows[:most]
@@ -176,7 +179,7 @@ def _recall(
 
 
 def _false(chosen: list[Row], rows: list[Row]) -> float:
-    """The share of texts that match one with another answer."""
+    """Return the share of texts that match one with another answer."""
     first, second, _ = find_short_pairs([row.question for row in rows])
     other = [rows[a].answer != rows[b].answer for a, b in zip(first.tolist(), second.tolist(), strict=True)]
     apart = np.array(other, bool)
@@ -185,7 +188,7 @@ def _false(chosen: list[Row], rows: list[Row]) -> float:
 
 
 def timed(held: int, rows: int) -> list[Figure]:
-    """One search, as two data sets are compared: texts to verified pairs."""
+    """Measure one search as for two data sets: from texts to verified pairs."""
     made = [text if at % 5 else " ".join(text.split()[:10]) for at, text in enumerate(texts(rows, seed=1))]
     everything = [*made[:held], *made]
     began = time.process_time()
@@ -205,7 +208,7 @@ def timed(held: int, rows: int) -> list[Figure]:
 
 
 def main() -> int:
-    """Every file, or the documentation inside Python."""
+    """Measure every file, or the documentation of Python."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--file", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--whole", action="store_true", help="compare questions with their answers")

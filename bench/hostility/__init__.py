@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Attempt:
-    """One hostile input and what came of it; `failure` is empty where the door held."""
+    """A hostile input and its result. `failure` is empty if it was handled safely."""
 
     name: str
     failure: str = ""

@@ -46,7 +46,7 @@ Make = Callable[[Path], None]
 
 
 def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
-    """The good one, which has to come in, and all others, which must not leave anything."""
+    """Open the valid bundle, which must be imported, and all others, which must not leave anything behind."""
     home = Home(folder / "home").create()
     draw = random.Random(seed)
     files, document = _good(home, folder)
@@ -60,7 +60,7 @@ def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
 
 
 def _good(home: Home, folder: Path) -> tuple[Files, dict[str, Any]]:
-    """The files of a bundle of 60 rows, and its manifest."""
+    """Return the files of a bundle of 60 rows, and its manifest."""
     write_rows(home, "first", conversations(ROWS))
     made = folder / "made"
     with DatasetWriter(made) as writer:
@@ -101,7 +101,7 @@ def _listed(files: Files) -> list[dict[str, Any]]:
 def _write(
     path: Path, files: Files, document: dict[str, Any], packing: int = zipfile.ZIP_DEFLATED, **more: bytes
 ) -> None:
-    """A zip with the files as the manifest lists them, and `more` that it doesn't."""
+    """Write a zip of the files listed in the manifest, and of unlisted ones (`more`)."""
     with zipfile.ZipFile(path, "w", packing) as made:
         made.writestr(archive_file.MANIFEST, json.dumps(document | {"files": _listed(files)}))
         for name, content in {**files, **more}.items():
@@ -168,7 +168,7 @@ def _lying(files: Files, document: dict[str, Any], packing: int) -> Make:
 
 
 def _said_elsewhere(path: Path, files: Files, document: dict[str, Any]) -> None:
-    """The larger record of the list that is read, and a harmless one to which the locator points."""
+    """Write a zip whose reader uses the larger end record, while the locator points to a harmless one."""
     _write(path, files, document)
     whole = path.read_bytes()
     record = whole.rfind(b"PK\6\6")
@@ -259,7 +259,7 @@ def _changed(whole: bytes, draw: random.Random) -> Make:
 
 
 def _opened(folder: Path, path: Path, good: bool) -> str:
-    """What went wrong; empty where it was refused with a sentence, or came in and is good."""
+    """Return the failure; empty if the file was refused with a message, or was imported and is valid."""
     before = set(folder.rglob("*"))
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)

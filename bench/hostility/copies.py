@@ -38,7 +38,9 @@ HOLD = (
 
 
 def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
-    """All that may be done in a copy, in another order each round; the original's own is done last."""
+    """Try everything that can be done in a copy, in a different order each round; the original's own actions
+    come last.
+    """
     scene = CopiedRun(folder)
     try:
         yield Attempt("a run that trains", scene.problem())
@@ -62,7 +64,7 @@ def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
 
 
 class _Original:
-    """A home folder with two jobs at work, an ask, an endpoint, engine and screens."""
+    """A home folder with two running jobs, an ask, an endpoint, the engine and the screens."""
 
     def __init__(self, path: Path) -> None:
         self.living: dict[str, subprocess.Popen[bytes]] = {}
@@ -107,7 +109,7 @@ class _Original:
 
 
 def _jobs(copy: Home) -> str:
-    """One is cancelled; both end in the copy, as nobody works on them there."""
+    """Cancel one of the jobs. Both end in the copy, since no worker runs them there."""
     database = Database(copy.database, [copy.datasets, copy.jobs])
     try:
         with database.transaction() as tx:

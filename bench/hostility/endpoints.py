@@ -35,7 +35,7 @@ ENDLESS = "events-without-end"  # as a stream, a response that continues up to i
 
 
 def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
-    """Every behaviour as a live route with and without a fallback, and as a shadow."""
+    """Try every behavior as a live route, with and without a fallback, and as a shadow."""
     os.environ["THEIRS"] = KEY
     draw = random.Random(seed)
     damages = [f"{DAMAGED}{seed}-{number}" for number in range(DAMAGES)]
@@ -72,7 +72,7 @@ def _attempt(endpoint: ServedEndpoint, name: str, way: str, stream: bool) -> Att
 
 
 def _saved(name: str, answer: httpx.Response) -> str:
-    """The fallback's answer; theirs where it is one."""
+    """Check that the fallback responded, or the backend itself if its response is valid."""
     if name in BEHAVIOURS and name != ENDLESS and '"good@1"' not in answer.text:
         return f"{answer.status_code}: {answer.text[:200]}"
     return "" if answer.status_code in (200, 400, 429) else f"{answer.status_code}: {answer.text[:200]}"
@@ -94,7 +94,7 @@ WAYS = {"saved": _saved, "alone": _alone, "copied": _copied}
 
 
 def _felt(endpoint: ServedEndpoint, name: str) -> Attempt:
-    """Bytes and seconds of answers with this shadow, to those without, by turns."""
+    """Compare the content and duration of responses with and without this shadow, alternately."""
     seconds: dict[str, list[float]] = {"plain": [], f"copied {name}": []}
     bodies = set()
     for _ in range(ROUNDS):
@@ -110,7 +110,7 @@ def _felt(endpoint: ServedEndpoint, name: str) -> Attempt:
 
 
 def _memory(endpoint: ServedEndpoint) -> Attempt:
-    """The most that the gateway grows by, while it gets what is as large as it may be."""
+    """Measure the maximum memory growth of the gateway while it receives responses of the maximum size."""
     assert endpoint.process
     process = psutil.Process(endpoint.process.pid)
     before, most, ended = process.memory_info().rss, 0, threading.Event()
@@ -134,7 +134,9 @@ def _memory(endpoint: ServedEndpoint) -> Attempt:
 
 
 def _log(endpoint: ServedEndpoint, asked: int) -> Attempt:
-    """Every request once, nothing unforeseen, and it goes on."""
+    """Check that every request is logged once, that there are no unexpected errors, and that the gateway
+    still responds.
+    """
     ids = Counter(line["request_id"] for line in endpoint.lines())
     own = sum(line["role"] != "shadow" for line in endpoint.lines())
     if set(ids.values()) != {1} or own < asked:

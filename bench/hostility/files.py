@@ -57,7 +57,7 @@ WORDS = (
 
 @dataclass(frozen=True)
 class Hostile:
-    """A file: its name, what writes it (or bytes), and how many rows it has, where that can be said."""
+    """A file: its name, its content or the function that writes it, and its number of rows if known."""
 
     name: str
     content: bytes | Callable[[Path], None]
@@ -65,7 +65,7 @@ class Hostile:
 
 
 def attempts(seed: int, folder: Path) -> list[Attempt]:
-    """Every file in turn; the same seed writes the same files."""
+    """Try every file in turn; the same seed writes the same files."""
     rng = random.Random(seed)
     home = Home(folder / "home")
     home.create()
@@ -107,7 +107,7 @@ def _attempt(home: Home, folder: Path, hostile: Hostile) -> Attempt:
 
 
 def _meet(home: Home, path: Path, rows: int | None, sender: Connection) -> None:
-    """What came of the file, sent as the failure of its attempt; empty where the door held."""
+    """Read the file with a memory limit and send the failure; empty if it was handled safely."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -346,7 +346,7 @@ def _marks(rng: random.Random) -> Iterator[Hostile]:
 
 
 def _rows(rng: random.Random) -> Iterator[Hostile]:
-    """Rows of the columns of every format, with values of every kind."""
+    """Yield files with the columns of every format and values of every kind."""
     for format in ALIASES:
         for _ in range(8):
             rows = odd_rows(rng, format)

@@ -53,7 +53,7 @@ BLOCK = b" " * 2**20
 
 @dataclass(frozen=True)
 class Door:
-    """One of the two servers, and what opens it."""
+    """One of the two servers, and the credentials for it."""
 
     name: str
     address: str
@@ -66,7 +66,7 @@ class Door:
 
 
 def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
-    """Everything, at both doors; what they left is looked at last."""
+    """Try everything on both servers, and check last what is left."""
     served = Served(Home(folder / "home").create(), find_free_port(None))
     try:
         engine = Door("engine", served.engine.address, served.bearer, ENGINE_PATHS)
@@ -88,7 +88,7 @@ def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
 
 
 def _status(door: Door, method: str, path: str, headers: Mapping[str, str], content: object = None) -> int:
-    """The status of an answer, of which no body is read; 0 where the connection ends without one."""
+    """Return the status of a response without reading its body; 0 if the connection ends without one."""
     try:
         with httpx.Client(trust_env=False, timeout=60) as http:
             request = http.build_request(method, door.address + path, headers=headers, content=content)  # type: ignore[arg-type]
@@ -100,7 +100,7 @@ def _status(door: Door, method: str, path: str, headers: Mapping[str, str], cont
 
 
 def _names(door: Door) -> Iterator[Attempt]:
-    """A foreign name or origin, with all that opens the door; and no secret at all."""
+    """Try foreign host names and origins with valid credentials, and requests without a secret."""
     for path in door.paths:
         for headers in FOREIGN:
             status = _status(door, "GET", path, {**door.own, **headers})
@@ -122,7 +122,7 @@ def _methods(door: Door) -> Iterator[Attempt]:
 
 
 def _raw(door: Door, request: bytes, *, seconds: float = 5) -> bytes:
-    """What comes back for bytes as they are."""
+    """Send raw bytes and return the response."""
     with socket.create_connection(("127.0.0.1", door.port), timeout=seconds) as connection:
         answer = b""
         with contextlib.suppress(OSError):
@@ -141,7 +141,7 @@ def _head(door: Door, line: str, *more: str) -> bytes:
 
 
 def _odd_requests(door: Door, draw: random.Random) -> list[bytes]:
-    """Requests that a parser may stumble over; the first ones by hand, the others by damage."""
+    """Return requests that could confuse a parser: handwritten ones first, then randomly damaged ones."""
     ways = [
         "/../../../../etc/passwd",
         "/..%2f..%2f..%2fetc%2fpasswd",
@@ -192,7 +192,7 @@ def _odd(door: Door, draw: random.Random) -> Iterator[Attempt]:
 
 
 def _cut(door: Door, draw: random.Random) -> Iterator[Attempt]:
-    """Requests that break off: before, within and after their body."""
+    """Send requests that break off before, within and after their body."""
     for number in range(CUT):
         line = draw.choice(
             ["PUT /uploads/cut.csv", "POST /sql", "PUT /_stcore/upload_file/s/f", "POST /commands/x"]
@@ -206,7 +206,7 @@ def _cut(door: Door, draw: random.Random) -> Iterator[Attempt]:
 
 
 def _slow(door: Door) -> Iterator[Attempt]:
-    """Many connections that are begun and never ended; others are answered all the while."""
+    """Open many connections that never complete a request; others must still get responses."""
     with contextlib.ExitStack() as stack:
         opened = [
             stack.enter_context(socket.create_connection(("127.0.0.1", door.port))) for _ in range(SLOW)
@@ -219,7 +219,7 @@ def _slow(door: Door) -> Iterator[Attempt]:
 
 
 def _answers(door: Door) -> str:
-    """Empty where the server answers its own user within two seconds."""
+    """Return an empty string if the server responds to its own user within two seconds, else the failure."""
     path = "/health" if door.name == "engine" else "/_stcore/health"
     began = time.monotonic()
     status = _status(door, "GET", path, door.own)
@@ -228,7 +228,7 @@ def _answers(door: Door) -> str:
 
 
 class _Memory:
-    """The most that a process grew by, in MiB, looked at all the while."""
+    """Tracks the maximum memory growth of a process, in MiB."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
@@ -262,7 +262,7 @@ def _blocks(size: int) -> Callable[[], Iterator[bytes]]:
 
 
 def _bodies(door: Door, served: Served) -> Iterator[Attempt]:
-    """Bodies of 1.5 GiB for JSON, of 1 GiB as an upload, and one that says it has 3 GiB."""
+    """Send bodies of 1.5 GiB as JSON and of 1 GiB as an upload, and one that claims to have 3 GiB."""
     for path in ("/commands/launch", "/asks/inspect", "/sql"):
         for headers in ({}, {"Content-Length": str(JSON_BYTES)}):
             with _Memory(served.engine.pid) as memory:
@@ -288,7 +288,7 @@ def _bounded(name: str, status: int, wanted: int, memory: _Memory) -> Attempt:
 
 
 def _left(served: Served, pids: tuple[int, int]) -> Iterator[Attempt]:
-    """What all of it left: no file, no traceback, the same two processes."""
+    """Check what is left: no uploaded file, no traceback, and the same two processes."""
     left = [path.name for path in served.home.uploads.iterdir()]
     yield Attempt("uploads that are left", ", ".join(left))
     count = served.tracebacks()

@@ -1,5 +1,4 @@
-"""Documents of wrong types for every command and query, sent over HTTP to a real engine with its real
-workers.
+"""Documents of wrong types for every command and query, sent to a real engine with real workers.
 
 Valid bodies are changed from a seed, one or two fields at a time: numbers for texts, lists, nested
 documents, null, very long texts, NUL and newline, file names. Every response must be the requested result,
@@ -49,7 +48,7 @@ Body = tuple[str, str, Any]  # route, changes, document
 
 
 def attempts(seed: int, folder: Path) -> list[Attempt]:
-    """Every document and what came of it, then the engine's log."""
+    """Send every document, then check the engine's log."""
     home = Home(folder / "home").create()
     write_model(home.models / "tiny")
     process = start_engine(home)
@@ -74,7 +73,7 @@ def attempts(seed: int, folder: Path) -> list[Attempt]:
 
 
 def _import(client: Client, home: Home) -> Dataset:
-    """A small data set, made as people make one."""
+    """Import a small data set like a user."""
     file = home.uploads / "rows.csv"
     rows = [f'"What is {i} plus {i}?","{2 * i}",{i % 3}' for i in range(60)]
     file.write_text("question,answer,kind\n" + "\n".join(rows) + "\n", encoding="utf-8")
@@ -101,7 +100,7 @@ def _bodies(draw: random.Random, home: Home, dataset: Dataset) -> list[Body]:
 
 
 def _good(dataset: Dataset) -> dict[str, Document]:
-    """A body for each route that would do, or nearly."""
+    """Return, for each route, a body that is valid or nearly so."""
     config = _defaults(TrainConfig) | {"model": "tiny", "dataset": "Sums", "method": "lora"}
     fingerprint = {"fingerprint": dataset.fingerprint}
     recipe = {"steps": [{"step": "filter", "where": {"search": "plus"}}, {"step": "drop_duplicates"}]}
@@ -155,7 +154,7 @@ def _good(dataset: Dataset) -> dict[str, Document]:
 
 
 def _defaults(model: Any) -> Document:
-    """Every field that has a default, so that each is changed some time."""
+    """Return every field that has a default, so that each is changed at some point."""
     values = {
         name: field.get_default(call_default_factory=True) for name, field in model.model_fields.items()
     }
@@ -165,7 +164,7 @@ def _defaults(model: Any) -> Document:
 
 
 def _changed(draw: random.Random, good: Document, home: Home) -> tuple[str, Document]:
-    """The document with one or two fields of another kind, or one field too many or too few."""
+    """Return the document with one or two fields of another type, or with a missing or additional field."""
     document = copy.deepcopy(good)
     changes = []
     for _ in range(draw.choice([1, 1, 1, 2])):

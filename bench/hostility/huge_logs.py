@@ -34,7 +34,7 @@ NOBODY = 2**22 - 3  # a pid without a process
 
 
 def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
-    """What is asked of the log, and what the engine does meanwhile."""
+    """Read the log while the engine works, and check its memory and response times."""
     home = Home(folder / "home").create()
     sizes = _leave(home, random.Random(seed))
     rows = folder / "rows.csv"
@@ -66,7 +66,7 @@ def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
 
 
 def _leave(home: Home, draw: random.Random) -> dict[str, int]:
-    """Jobs whose worker is gone, by the size of their reports."""
+    """Create jobs whose worker is gone; return the sizes of their reports."""
     reports: list[Callable[[Path], object]] = [
         lambda path: _sparse(path, b""),
         lambda path: path.write_bytes((draw.randbytes(48).hex().encode() + b"\n") * (LINES_BYTES // 97)),
@@ -90,7 +90,7 @@ def _leave(home: Home, draw: random.Random) -> dict[str, int]:
 
 
 def _sparse(path: Path, end: bytes) -> None:
-    """A file of zeros that takes no room, and its end."""
+    """Write a sparse file of zeros with the given ending."""
     with open(path, "wb") as file:
         file.truncate(GIB)
         file.seek(0, 2)

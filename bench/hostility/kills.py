@@ -35,7 +35,7 @@ FREE_SECONDS = 5.0  # time for the screens to end with their parent
 
 
 def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
-    """One attempt a round, and one for what is left of all."""
+    """Yield one attempt per round, then those on what is left of all."""
     draw = random.Random(seed)
     home, port = Home(folder / "home").create(), find_free_port(None)
     rows = folder / "rows.csv"
@@ -62,7 +62,7 @@ def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
 def _round(
     served: Served, rows: Path, name: str, taken: list[tuple[str, str]], victim: str, moment: float
 ) -> list[str]:
-    """What went wrong when one process was killed while an import and an upload were under way."""
+    """Kill one process during an import and an upload; return the problems."""
     client = Client(served.home)
     body = {"name": name, "source": {"path": str(rows)}}
     taken.append((name, str(client.command("import_dataset", body)["job_id"])))
@@ -84,14 +84,14 @@ def _round(
 
 
 def _engine_pid(served: Served) -> int:
-    """The engine that answers now, 0 where none does."""
+    """Return the pid of the engine that responds now; 0 if there is none."""
     with contextlib.suppress(TunebenchError, AssertionError, ValueError):
         return int(Client(served.home).health()["pid"])
     return 0
 
 
 def _gone(served: Served) -> list[str]:
-    """The screens end with their parent, and with them the port is free."""
+    """Check that the screens end with their parent and free the port."""
     deadline = time.monotonic() + FREE_SECONDS
     while processes_of(served.home, "pages"):
         if time.monotonic() > deadline:
@@ -101,7 +101,7 @@ def _gone(served: Served) -> list[str]:
 
 
 def _left(home: Home, port: int, taken: list[tuple[str, str]]) -> Iterator[Attempt]:
-    """After one more start: every import is there once and whole, and nothing else is."""
+    """Start once more, and check that every import is there once and complete, and nothing else is."""
     served = Served(home, port)
     try:
         client = Client(home)

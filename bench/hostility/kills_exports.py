@@ -26,7 +26,7 @@ PUBLISHED = "both, as it gets its name"
 
 
 def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
-    """One attempt a round, and those on what is left of all."""
+    """Yield one attempt per round, then those on what is left of all."""
     draw = random.Random(seed)
     killed = KilledHome(folder / "home")
     try:
@@ -48,7 +48,7 @@ def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
 
 
 def _begin(killed: KilledHome, folder: Path) -> None:
-    """A registered model and the rows that an export answers."""
+    """Register a model, and import the rows that an export is checked on."""
     rows = folder / "rows.jsonl"
     rows.write_text("\n".join(json.dumps({"messages": turns}) for turns in conversations(40)))
     client, model = killed.client, write_model(folder / "tiny")
@@ -59,7 +59,7 @@ def _begin(killed: KilledHome, folder: Path) -> None:
 
 
 def _round(killed: KilledHome, draw: random.Random, victim: str) -> tuple[str, str]:
-    """What was killed when, and what went wrong."""
+    """Kill a process during an export; return the victim with the time, and the problem."""
     asked = {"subject": "tiny@1", "dataset": "Rows", "form": "merged", "part": "all", "zip": True}
     before = set(killed.home.exports.iterdir())
     body = {**asked, "max_rows": 8, "max_new_tokens": 2}
@@ -93,7 +93,7 @@ def _left(killed: KilledHome, database: Database, ordered: int) -> Iterator[Atte
 
 
 def _spoiled(folder: Path) -> str:
-    """Files that are not as the list of checksums says."""
+    """Return the files that do not match the list of checksums."""
     listed = dict(reversed(line.split("  ", 1)) for line in (folder / "SHA256SUMS").read_text().splitlines())
     there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     del there["SHA256SUMS"]

@@ -45,7 +45,7 @@ MADE = {  # counts at the end; the first of each exists before the improvement
 
 
 def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
-    """One attempt a link, and those on what the chain has made."""
+    """Yield one attempt per step, then those on the results of the whole chain."""
     draw = random.Random(seed)
     killed = KilledHome(folder / "home")
     try:
@@ -73,7 +73,7 @@ def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
 
 
 def _begin(killed: KilledHome, folder: Path) -> None:
-    """Version 1 is in use, and an endpoint has answers of it that people corrected."""
+    """Put version 1 into use, on an endpoint with responses that people corrected."""
     client = killed.client
     write_model(killed.home.models / "tiny")
     write_sums(folder / "sums.jsonl")
@@ -90,7 +90,7 @@ def _begin(killed: KilledHome, folder: Path) -> None:
 
 
 def _link(killed: KilledHome, draw: random.Random, improvement: str, state: str, kind: str) -> Attempt:
-    """Kill in one state, and go on."""
+    """Kill a process in one state of the improvement and continue."""
     _reached(killed, improvement, state)
     victim = draw.choice(VICTIMS)
     if victim != "engine":
@@ -110,7 +110,7 @@ def _alive(killed: KilledHome, kind: str) -> list[str]:
 
 
 def _present(killed: KilledHome, improvement: str) -> Improvement:
-    """As it is now; one that failed is resumed."""
+    """Return the current improvement; resume it if it failed."""
     present = improvements.get(killed.client, improvement)
     if present.state == "failed":
         trouble = present.trouble

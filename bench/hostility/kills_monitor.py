@@ -37,7 +37,7 @@ SERIES = ("requests", "feedback")
 
 
 def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
-    """One attempt a round, and those on what is in the store after all."""
+    """Yield one attempt per round, then those on the final content of the store."""
     draw = random.Random(seed)
     home = Home(folder / "home").create()
     database = Database(home.database, [home.datasets, home.jobs])
@@ -70,7 +70,7 @@ def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
 def _round(
     killed: KilledHome, draw: random.Random, number: int, victim: str, counts: dict[str, int]
 ) -> tuple[str, str]:
-    """What was killed when, and what went wrong."""
+    """Kill a process during a monitoring job; return the victim with the time, and the problem."""
     rng, first = np.random.default_rng(draw.getrandbits(32)), number * REQUESTS
     texts = bank_questions(rng, REQUESTS)
     made = Traffic(failing=0.0, start=time.time() - 86_400, every=1.0)
@@ -113,7 +113,7 @@ def _is_measured(killed: KilledHome, count: int) -> bool:
 
 
 def _looked_at(killed: KilledHome) -> None:
-    """A look is queued and ends."""
+    """Wait until a monitoring job is queued and has ended."""
     seen(lambda: _looks(killed), seconds=10)
     wait_until(lambda: not _looks(killed), "the end of a look")
 

@@ -1,5 +1,6 @@
-"""Model folders with truncated, flipped, renamed, reshaped or non-finite weights, or with malicious headers
-and tokenizers: refused by name.
+"""Damaged or malicious model folders, refused by name.
+
+Weights are truncated, flipped, renamed, reshaped or not finite; headers and tokenizers are malicious.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Random = np.random.Generator
 
 
 def attempts(seed: int, folder: Path) -> list[Attempt]:
-    """Every way, `ROUNDS` times at other places."""
+    """Try every kind of damage, `ROUNDS` times at different places."""
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     good = folder / "good"
     LlamaForCausalLM(LlamaConfig(vocab_size=ROWS, **sizes)).save_pretrained(good)
@@ -50,15 +51,13 @@ def attempts(seed: int, folder: Path) -> list[Attempt]:
             refusal = _refusal(bad, home)
             held = str(bad) in refusal and not refusal.startswith("raised")
             if name == "bytes of values" or (name == "bytes of the header" and not refusal):
-                held = not refusal.startswith(
-                    "raised"
-                )  # most such values and some such names are equally valid
+                held = not refusal.startswith("raised")  # most of these are valid
             made.append(Attempt(f"{name}, {place}", "" if held else refusal or "nothing was said"))
     return made + _header_attempts(good, folder, home)
 
 
 def _headers(file: Path) -> dict[str, bytes]:
-    """Whole files whose header means harm, by name."""
+    """Return whole files with malicious headers, by name."""
     whole = file.read_bytes()
     length = int.from_bytes(whole[:8], "little")
     header, values = json.loads(whole[8 : 8 + length]), whole[8 + length :]
@@ -91,7 +90,7 @@ def _headers(file: Path) -> dict[str, bytes]:
 
 
 def _tokenizers() -> dict[str, bytes]:
-    """Files tokenizer.json that mean harm, by name."""
+    """Return malicious tokenizer.json files, by name."""
     deep = b'{"model":' * 10**6 + b"1" + b"}" * 10**6
     many = [{"id": 300 + n, "content": f"<{n}>", "single_word": False, "lstrip": False, "rstrip": False,
              "normalized": False, "special": True} for n in range(200_000)]  # fmt: skip
@@ -209,7 +208,7 @@ def _not_finite(tensors: dict[str, torch.Tensor], name: str, rng: Random) -> Non
 
 
 def _odd_header(file: Path, rng: Random) -> None:
-    """A header that is JSON and no header."""
+    """Write a header that is JSON, but not a valid safetensors header."""
     whole = file.read_bytes()
     length = int.from_bytes(whole[:8], "little")
     header = json.loads(whole[8 : 8 + length])

@@ -54,7 +54,7 @@ def score(prediction):
 
 
 def attempts(seed: int, folder: Path) -> list[Attempt]:
-    """Every end with everything that can be left behind, in an order that the seed deals."""
+    """Try every way to end with everything that can be left behind, in a random order."""
     every = [(end, left) for end in ENDS for left in LEAVES if end != "kills its guard" or left == "nothing"]
     order = np.random.default_rng(seed).permutation(len(every))
     return [_attempt(*every[place], folder / str(place)) for place in order]

@@ -41,7 +41,7 @@ SECRET = "the-token-that-nobody-may-read"
 
 
 def attempts(seed: int, folder: Path) -> list[Attempt]:
-    """Every statement and what came of it, then what held for all of them."""
+    """Try every statement, then check what must hold for all of them together."""
     home = Home(folder / "home").create()
     _fill(home)
     made_statements = statements(random.Random(seed), home)
@@ -66,7 +66,7 @@ def attempts(seed: int, folder: Path) -> list[Attempt]:
 
 
 def _try(client: Client, name: str, sql: str) -> Attempt:
-    """Send it as the API takes it; a place is waited for as long as it takes to get one."""
+    """Send a statement as the API accepts it; retry until a query slot is free."""
     label = f"{name} ({' '.join(sql[:90].encode('utf-8', 'replace').decode().split())})"
     while True:
         began = time.monotonic()
@@ -96,7 +96,7 @@ def _fault(message: str, seconds: float) -> str:
 
 
 class _Watch(threading.Thread):
-    """Asks as a screen does, and looks at the engine's memory."""
+    """Queries the store as a screen does, and tracks the engine's memory."""
 
     def __init__(self, client: Client, pid: int) -> None:
         super().__init__(daemon=True)
@@ -108,13 +108,13 @@ class _Watch(threading.Thread):
         self._problem = ""
 
     def look_before(self) -> None:
-        """What the questions take on this machine without any statement."""
+        """Measure the duration of the queries on this machine without any statement."""
         for _ in range(60):
             self._before.append(self._look())
             time.sleep(0.05)
 
     def _look(self) -> float:
-        """Milliseconds of a question."""
+        """Return the milliseconds of a query."""
         began = time.perf_counter()
         try:
             runs.list_runs(self._client)
@@ -129,7 +129,7 @@ class _Watch(threading.Thread):
             self._most = max(self._most, self._engine.memory_info().rss)
 
     def attempts(self) -> list[Attempt]:
-        """What held for all statements together."""
+        """Return the checks that must hold for all statements together."""
         p50, p95 = np.percentile(self._milliseconds, [50, 95])
         p50_before, p95_before = np.percentile(self._before, [50, 95])
         grown = self._most - self._first
@@ -157,7 +157,7 @@ def _fill(home: Home) -> None:
 
 
 def start_engine(home: Home) -> subprocess.Popen[bytes]:
-    """A real engine over `home`, with its log in logs/engine.log."""
+    """Start a real engine on `home`, with its log in logs/engine.log."""
     environment = {**os.environ, "TUNEBENCH_HOME": str(home.path), "TUNEBENCH_NO_SAMPLE": "1"}
     root = Path(__file__).resolve().parents[2]
     with open(home.logs / "engine.log", "wb") as log:
@@ -166,7 +166,7 @@ def start_engine(home: Home) -> subprocess.Popen[bytes]:
 
 
 def wait_for(client: Client) -> None:
-    """Return when the engine answers."""
+    """Wait until the engine responds."""
     for _ in range(600):
         try:
             client.health()
@@ -185,7 +185,7 @@ def _state(client: Client) -> object:
 
 
 def _stop(process: subprocess.Popen[bytes], client: Client) -> Attempt:
-    """SIGTERM with statements under way: engine and their processes are gone soon."""
+    """Send SIGTERM during statements, and check that the engine and their processes end soon."""
     name = "SIGTERM with slow statements under way"
     slow = "SELECT count(*) FROM range(1000000000000) t(a) WHERE hash(a) % 7 = 3"
     threads = [threading.Thread(target=_try, args=(client, "slow", slow), daemon=True) for _ in range(6)]

@@ -1,9 +1,9 @@
-"""Chat templates that don't end or fill the memory: each ends with one sentence, in time, whatever renders
-it.
+"""Chat templates that don't end or fill the memory: each ends with one sentence, in time.
 
-The time is processor time. The sandbox checks the clock between two operations, so a single operation, and
-compiling the template, can exceed its limit; the waiting time on a loaded machine says nothing about the
-sandbox, and nothing in a template can wait by itself.
+This holds for every code that renders them. The time is processor time. The sandbox checks the clock
+between two operations, so a single operation, and compiling the template, can exceed its limit; the
+waiting time on a loaded machine says nothing about the sandbox, and nothing in a template can wait by
+itself.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MEMORY_MIB = 700
 
 
 def attempts(seed: int, folder: Path) -> Iterator[Attempt]:
-    """Every template at every way in: a field of a form, a model of its own, training rows."""
+    """Try every template at every entry point: a form field, a model's own template, and training rows."""
     template_limits.SECONDS = SECONDS
     model = write_model(folder / "tiny")
     templates = [template for template, _ in HOSTILE]
@@ -87,7 +87,7 @@ def _of_file(model: Path, template: str) -> None:
 
 
 def _of_export(model: Path, template: str) -> None:
-    """As the process that reads an export loads its tokenizer."""
+    """Apply the template like the process that loads an export's tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.chat_template = template
     build_question(tokenizer, 0, TURNS, None)

@@ -60,7 +60,9 @@ NAMES = (
 
 
 def write_events(folder: Path, steps: int, seed: int) -> int:
-    """An events.jsonl as a worker leaves it: a line of metrics a step, progress now and then; the points."""
+    """Write an events.jsonl like a worker's, with a line of metrics per step and occasional progress; return
+    the number of points.
+    """
     folder.mkdir(parents=True)
     noise = np.random.default_rng(seed).normal(0, 0.05, steps).tolist()
     points = 0
@@ -82,7 +84,7 @@ def write_events(folder: Path, steps: int, seed: int) -> int:
 
 
 def serve(home: Home) -> None:
-    """Serve HTTP, take in the run that is asked for, then the eight folders once the file `go` is there."""
+    """Serve HTTP, ingest the run that is queried, then the eight folders once the file `go` exists."""
     import uvicorn
 
     from store.db.database import Database
@@ -122,7 +124,7 @@ def _take_in(database: Any, home: Home, server: Any) -> None:
 
 
 def _tail(database: Any, home: Home, job_ids: list[str]) -> int:
-    """Read on in every folder and commit, until nothing is left: the loop of the scheduler."""
+    """Read new events in every folder and commit, until there are none: the loop of the scheduler."""
     from store.core.job_folder import read_events
     from store.jobs.event_ingest import EventBatch, ingest_many
 
@@ -157,7 +159,7 @@ def _add_jobs(database: Any, job_ids: list[str]) -> None:
 
 @contextlib.contextmanager
 def engine(home: Home) -> Iterator[Client]:
-    """An engine process for as long as the block lasts."""
+    """Run an engine process during the block."""
     process = subprocess.Popen([sys.executable, __file__, "--serve", str(home.path)])
     client = Client(home)
     try:
@@ -179,7 +181,7 @@ def engine(home: Home) -> Iterator[Client]:
 
 
 def ask(client: Client, run_id: str, seconds: list[float]) -> int:
-    """One question for a curve; appends the time until its table is here, returns the points it is of."""
+    """Query one curve; append the time until its table arrives, and return the number of points in it."""
     began = time.perf_counter()
     table = metric_points.curve(client, run_id, "train/loss")
     seconds.append(time.perf_counter() - began)
@@ -187,7 +189,7 @@ def ask(client: Client, run_id: str, seconds: list[float]) -> int:
 
 
 def measure(home: Home, points: int) -> dict[str, Any]:
-    """Take in about `points` points while asking; the figures."""
+    """Ingest about `points` points while querying; return the figures."""
     write_events(home.jobs / "asked", STEPS, seed=0)
     steps = points // FOLDERS // len(NAMES)
     written = sum(write_events(home.jobs / f"job-{i}", steps, seed=i + 1) for i in range(FOLDERS))
@@ -226,7 +228,7 @@ def measure(home: Home, points: int) -> dict[str, Any]:
 
 
 def missed(figures: dict[str, Any]) -> list[str]:
-    """The limits that the figures miss."""
+    """Return the limits that the figures miss."""
     misses = []
     if figures["points_a_second"] < POINTS_A_SECOND:
         misses.append(f"{figures['points_a_second']:,.0f} points a second are under {POINTS_A_SECOND:,}")
@@ -238,7 +240,7 @@ def missed(figures: dict[str, Any]) -> list[str]:
 
 
 def show(figures: dict[str, Any]) -> None:
-    """The figures as a table."""
+    """Print the figures as a table."""
     rate, p95 = f"≥ {POINTS_A_SECOND:,}", f"< {P95_MS:g}"
     lines = [
         ("points written", f"{figures['points']:,}", ""),

@@ -42,7 +42,7 @@ P95_MS = 500.0
 
 @contextmanager
 def engine(home: Home) -> Iterator[Client]:
-    """An engine process over `home` while the block runs."""
+    """Run an engine process on `home` during the block."""
     environment = {**os.environ, "TUNEBENCH_HOME": str(home.path), "TUNEBENCH_NO_SAMPLE": "1"}
     root = Path(__file__).resolve().parents[2]
     process = subprocess.Popen([sys.executable, "-m", "engine"], cwd=root, env=environment)
@@ -62,7 +62,7 @@ def engine(home: Home) -> Iterator[Client]:
 
 
 def questions(client: Client, rows: exploration.DatasetTable) -> dict[str, Callable[[int], Any]]:
-    """name -> a question of the round; each round asks for other values."""
+    """Return the queries of a round by name; each round queries other values."""
 
     def filtered(where: Filter) -> int:
         count, first = exploration.find(client, rows, where)
@@ -114,7 +114,7 @@ def questions(client: Client, rows: exploration.DatasetTable) -> dict[str, Calla
 
 
 def aside(client: Client, rows: exploration.DatasetTable) -> dict[str, Callable[[int], Any]]:
-    """Questions without a limit: every value is one of its own, which no chart can show."""
+    """Return the queries without a limit: every value is unique, which no chart can show."""
     return {
         "histogram of a text of the file": lambda i: histogram.facets(
             client, rows, ["source.prompt"], Filter()
@@ -123,7 +123,7 @@ def aside(client: Client, rows: exploration.DatasetTable) -> dict[str, Callable[
 
 
 def measure(home: Home, count: int, rounds: int) -> dict[str, Any]:
-    """Milliseconds of every question at the median and the 95th percentile."""
+    """Return the median and the 95th percentile of every query, in milliseconds."""
     make(home, count)
     figures: dict[str, Any] = {"rows": count, "megabytes": home.rows(FINGERPRINT).stat().st_size / 1e6}
     with engine(home) as client:
@@ -144,7 +144,7 @@ def measure(home: Home, count: int, rounds: int) -> dict[str, Any]:
 
 
 def missed(figures: dict[str, Any]) -> list[str]:
-    """The limits that the figures miss."""
+    """Return the limits that the figures miss."""
     return [
         f"{name}: {row['p95_ms']:.0f} ms at the 95th percentile are not under {row['limit_ms']:g}"
         for name, row in figures.items()
@@ -153,7 +153,7 @@ def missed(figures: dict[str, Any]) -> list[str]:
 
 
 def show(figures: dict[str, Any]) -> None:
-    """The figures as a table."""
+    """Print the figures as a table."""
     print(f"{figures['rows']:,} rows, {figures['megabytes']:.0f} MB of Parquet")
     print(f"{'':<40}{'p50 (ms)':>10}{'p95 (ms)':>10}{'limit':>10}")
     for name, row in figures.items():

@@ -34,7 +34,7 @@ ANSWER = "One sentence of an answer that is as long as most of them are. " * 8
 
 
 def measured(count: int, folder: Path) -> dict[str, float]:
-    """Seconds of processor time that each part took with so many votes."""
+    """Return the processor time of each part for this number of votes, in seconds."""
     desk = RoundDesk(folder, prompts=1)
     file = desk.home.uploads / "votes.jsonl"
     _write(file, count)
@@ -50,7 +50,7 @@ def measured(count: int, folder: Path) -> dict[str, float]:
 
 
 def _again(result: dict[str, Any]) -> int:
-    """Votes that were left out because their rater had voted on the same before."""
+    """Return the number of votes excluded because their rater had voted on the same item before."""
     left_out = [note for note in result["details"].notices if note.startswith("Left out")]
     return sum(int(note.split()[2].replace(",", "")) for note in left_out)
 
@@ -75,7 +75,7 @@ def _write(file: Path, count: int) -> None:
 
 
 def main() -> int:
-    """The times; 1 where a limit is missed."""
+    """Print the times; return 1 if a limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

@@ -43,7 +43,7 @@ SHOWN = 8  # jobs on the overview
 
 
 def measured(count: int, folder: Path) -> dict[str, float]:
-    """Milliseconds that each took with so many jobs."""
+    """Return the milliseconds of each part for this number of jobs."""
     world = World(folder / "home")
     took = {"queue all": _timed(lambda: _queue(world.database, count))}
     world.step()  # claims the first job
@@ -67,7 +67,7 @@ def _timed(act: Callable[[], object]) -> float:
 
 
 def _queue(database: Database, count: int) -> None:
-    """Half of them wait for the job before."""
+    """Queue jobs, half of which wait for the previous one."""
     with database.transaction() as tx:
         for place in range(count):
             job_id, before = f"job-{place:06}", [f"job-{place - 1:06}"] if place % 2 else []
@@ -100,7 +100,7 @@ def show(figures: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    """The times; 1 where a limit is missed."""
+    """Print the times; return 1 if a limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

@@ -63,7 +63,7 @@ CHOICES = ("A", "B", "tie", "both_bad")
 
 
 def prepare(home: Home, people: int) -> list[str]:
-    """A store with an open round and so many raters; their tokens."""
+    """Create a store with an open round and this number of raters; return their tokens."""
     secrets = [f"{API_TOKEN}rater-{number}" for number in range(people)]
     config = RoundConfig.parse(
         {"name": "Bench", "models": [{"model": "One"}, {"model": "Two"}], "overlap": 3, "items": None}
@@ -142,7 +142,7 @@ def start_engine(home: Home) -> subprocess.Popen[bytes]:
 
 
 class Rater(threading.Thread):
-    """One person; acknowledged: task -> what was stored."""
+    """A rater. acknowledged: task -> rating acknowledged by the engine."""
 
     def __init__(self, home: Home, secret: str, pause: float, ended: threading.Event) -> None:
         super().__init__(daemon=True)
@@ -179,7 +179,7 @@ class Rater(threading.Thread):
             waiting += [each["task_id"] for each in receipt["tasks"]]
 
     def _asked(self, command: str, body: dict) -> dict:
-        """Until somebody answers, as the browser does."""
+        """Send a command, retrying until there is a response, as the browser does."""
         while True:
             try:
                 return self.client.command(command, body)
@@ -191,7 +191,7 @@ class Rater(threading.Thread):
 
 
 def rate(home: Home, secrets: list[str], pause: float, act: object) -> list[Rater]:
-    """All rate while `act` goes on."""
+    """Let all raters rate while `act` runs."""
     ended = threading.Event()
     raters = [Rater(home, secret, pause, ended) for secret in secrets]
     for rater in raters:
@@ -205,7 +205,7 @@ def rate(home: Home, secrets: list[str], pause: float, act: object) -> list[Rate
 
 
 def rate_in_browsers(home: Home, secrets: list[str], items: int, kills: int) -> int:
-    """Each person at a browser of their own; the exit code."""
+    """Let each rater use a separate browser; return the exit code."""
     engines = [start_engine(home)]
     seated = threading.Barrier(len(secrets) + 1)
 
@@ -246,7 +246,7 @@ def rate_in_browsers(home: Home, secrets: list[str], items: int, kills: int) -> 
 def _rate_at_a_desk(
     home: Home, address: str, secret: str, items: int, seated: threading.Barrier
 ) -> tuple[list[str], list[float], int]:
-    """What was pressed and counted, the milliseconds of each, and how many presses came too early."""
+    """Return the counted presses, the milliseconds of each, and the number of presses that came too early."""
     chance = random.Random(secret)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=BROWSER_ARGS)
@@ -278,7 +278,7 @@ def _rate_at_a_desk(
 
 
 def _unsent(page: Page) -> int:
-    """How many ratings the browser keeps that are not stored."""
+    """Return the number of ratings in the browser that are not stored yet."""
     names = "Object.keys(localStorage).filter((name) => name.startsWith('tunebench-rating:'))"
     return int(page.evaluate(f"{names}.length"))
 

@@ -1,1 +1,1 @@
-"""What benches are run on: rows, tables and statements, made from a seed."""
+"""Input of benches: rows, tables and statements, generated from a seed."""

@@ -1,6 +1,8 @@
-"""Closed rounds of tens of thousands of ratings in a store, for the benches of the screens and the command
-line: many models, of which each prompt has answers of a few, and many raters. Answers, strengths and ratings
-are drawn by seed; who leans to the longer answer is known."""
+"""Closed rounds of tens of thousands of ratings in a store, for the benches of screens and command line.
+
+There are many models, of which each prompt has responses of a few, and many raters. Responses, strengths
+and ratings are drawn by seed; the raters' preference for longer responses is known.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,18 @@ from store.rating import rounds
 MODELS, RATERS, ITEMS = 59, 124, 12_500
 LABELS = ("billing", "delivery", "returns", "other")
 AT = datetime.datetime(2026, 1, 5, 9)
-TASTE = 0.4  # log odds that one more of the logarithm of the length adds
+TASTE = 0.4  # log-odds per unit of the logarithm of the length
 
 
 def make(home: Home, votes: int, protocol: RatingProtocol = "pairwise", round_id: str = "large") -> None:
-    """A round of so many ratings, closed. Of pairwise each shows two of all models; of others all of four."""
+    """Create a closed round with this number of ratings. Pairwise: each shows two of all models; other
+    protocols: all of four.
+    """
     rng = np.random.default_rng(0)
     models = MODELS if protocol == "pairwise" else 4
     words = np.array(["".join(rng.choice(list("abcdefghij \n*"), n)) for n in rng.integers(4, 12, 2_000)])
     lengths = np.exp(rng.normal(4, 0.6, (ITEMS, models))).astype(np.int64)
-    item, rater = np.divmod(rng.choice(ITEMS * RATERS, votes, replace=False), RATERS)  # each once
+    item, rater = np.divmod(rng.choice(ITEMS * RATERS, votes, replace=False), RATERS)  # each pair once
     systems_of = (
         _pairs(rng, votes, models) if protocol == "pairwise" else np.tile(np.arange(models), (votes, 1))
     )
@@ -82,7 +86,7 @@ def _pairs(rng: np.random.Generator, votes: int, models: int) -> np.ndarray:
 
 
 def _answers(rng: np.random.Generator, protocol: RatingProtocol, seen: np.ndarray) -> list[str]:
-    """As JSON, of what raters saw [votes, shown]: how strong each was there."""
+    """Return ratings as JSON, from the strengths of the models as perceived in each rating [votes, shown]."""
     votes = len(seen)
     if protocol == "pairwise":
         shares = compute_probabilities(seen[:, 0] - seen[:, 1], np.full(votes, -0.5))

@@ -1,10 +1,10 @@
-"""Two versions of a model on rows that judge, of which the new one has learned some: with known truth.
+"""Two versions of a model on held-out rows, of which the new one has learned some: with known truth.
 
     draw_pair(rng, "bleu", 200, "heavy", gap=1, learned=4, which="long")
 
-The new version without what it learned is worse than the one in use by `gap` margins of the population's
-figure, 1 or -1: `SHIFTS` has by how much its rows are moved for that, found on 4 to 16 million rows of each
-shape; on as many others the gap was off by 1.4% of the margin at most. Drawn without a look at the check.
+Without what it learned, the new version is worse than the one in use by `gap` margins of the population's
+figure, 1 or -1: `SHIFTS` has the shift of its rows for that, found on 4 to 16 million rows of each shape;
+on as many others the gap was off by at most 1.4% of the margin. Drawn independently of the check.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from engine.evaluation.statistics.estimators import ESTIMATORS
 
 Floats = NDArray[np.float64]
-Which = Literal["random", "hard", "long"]  # of the rows: any, the worst of the version in use, the longest
+Which = Literal["random", "hard", "long"]  # any rows, the worst of the version in use, or the longest
 
 MARGINS = {  # in the figure's unit: 2 to 3% of its size
     "perplexity": 0.36,
@@ -56,11 +56,11 @@ SHIFTS = {  # by shape: worse by the margin, better by it
         "heavy": (-0.00847, 0.23863),
     },
 }  # fmt: skip
-LOWER = ("perplexity", "bits_per_byte")  # is better
-HUNDREDFOLD = math.log(100) / (2 * 1.96)  # of a logarithm whose middle 95 of 100 are so far apart
+LOWER = ("perplexity", "bits_per_byte")  # lower is better
+HUNDREDFOLD = math.log(100) / (2 * 1.96)  # middle 95% of a log-normal spans a factor of 100
 NATS_A_TOKEN, NATS_A_BYTE = 2.47, 0.585
-ROW_SD = 0.06  # of the logarithm of how many times the nats of a row are
-HITS = {  # share right of the first order, then of an order given the one before
+ROW_SD = 0.06  # standard deviation of the logarithm of a row's ratio of nats
+HITS = {  # share correct of the first order, then of each order given the one before
     "bleu": (0.63, 0.66, 0.73, 0.78),
     "chrf": (0.88, 0.77, 0.77, 0.84, 0.84, 0.86),
 }
@@ -68,9 +68,10 @@ HITS = {  # share right of the first order, then of an order given the one befor
 
 @dataclass
 class Chances:
-    """All that is random in the rows before one is learned. spread: normal, of the lengths; shared: of both
-    versions, own and other: of each; longer: 1, -1 or 0, worse or better the longer a row; badly: how bad a
-    rare row is."""
+    """All random parts of the rows before any is learned. spread: normal values of the lengths; shared: of
+    both versions; own and other: of each; longer: 1 or -1 if a row is worse or better the longer it is,
+    else 0; badly: how bad a rare row is.
+    """
 
     length: Floats
     spread: Floats
@@ -83,7 +84,7 @@ class Chances:
 
     @property
     def slope(self) -> Floats:
-        """How much worse the new version is on a row by its length."""
+        """Return how much worse the new version is on a row due to its length."""
         return self.longer * np.clip(self.spread, -4, 4)
 
 
@@ -96,7 +97,9 @@ def draw_pair(
     learned: int,
     which: Which,
 ) -> tuple[Floats, Floats]:
-    """The sums of the new version, which has learned so many rows, and of the one in use [rows, counts]."""
+    """Draw the sums of the new version, which has learned this number of rows, and of the one in use [rows,
+    counts].
+    """
     drawn = _chances(rng, kind, shape, rows)
     shift = SHIFTS[kind][shape][0 if gap == 1 else 1]
     texts = _Texts(rng, kind, drawn) if kind in HITS else None
@@ -130,8 +133,8 @@ def _chances(rng: np.random.Generator, kind: str, shape: str, rows: int) -> Chan
 def _chosen(
     rng: np.random.Generator, kind: str, other: Floats, lengths: Floats, which: Which
 ) -> NDArray[np.int64]:
-    """All rows, first those that are learned first."""
-    mixed = rng.permutation(len(other))  # ties fall at random
+    """Return the order in which rows are learned."""
+    mixed = rng.permutation(len(other))  # random order of ties
     if which == "random":
         return mixed
     by = lengths if which == "long" else ESTIMATORS[kind.rpartition(" ")[2]](other)
@@ -140,7 +143,7 @@ def _chosen(
 
 
 def _sums(kind: str, drawn: Chances, texts: _Texts | None, new: bool, shift: float) -> Floats:
-    """Of the new version without what it learned, or of the one in use."""
+    """Return the sums of the new version without what it learned, or of the one in use."""
     if texts is not None:
         return texts.counts(new, shift)
     length = drawn.length
@@ -154,7 +157,7 @@ def _sums(kind: str, drawn: Chances, texts: _Texts | None, new: bool, shift: flo
 
 
 def _nats(kind: str, drawn: Chances, new: bool, shift: float) -> Floats:
-    """[nats, tokens or bytes], fewer a token the longer a text is."""
+    """Return [nats, tokens or bytes]; longer texts have fewer nats per token."""
     lengths = 0.04 * np.clip(drawn.spread, -4, 4) if drawn.longer else 0.0
     rate = np.exp(0.25 * drawn.shared - 0.25**2 / 2 - lengths)
     if new:
@@ -163,13 +166,13 @@ def _nats(kind: str, drawn: Chances, new: bool, shift: float) -> Floats:
         badly = 0.6 if kind == "perplexity" else 1.2
         rate *= np.exp(apart + shift) * (1 + drawn.rare * badly * (0.5 + drawn.badly))
     units = drawn.length
-    if kind == "bits_per_byte":  # about 4.3 a token
+    if kind == "bits_per_byte":  # about 4.3 bytes per token
         units = np.maximum(1, np.rint(units * 4.3 * np.exp(0.08 * drawn.other)))
     return np.stack([units * rate * (NATS_A_TOKEN if kind == "perplexity" else NATS_A_BYTE), units], axis=1)
 
 
 class _Texts:
-    """Answers and references as counts of n-grams of words, or of characters."""
+    """Responses and references as counts of word or character n-grams."""
 
     def __init__(self, rng: np.random.Generator, kind: str, drawn: Chances) -> None:
         rows, orders = len(drawn.length), len(HITS[kind])
@@ -177,7 +180,7 @@ class _Texts:
         letters = 4.7 * np.exp(0.06 * rng.standard_normal(rows)) if kind == "chrf" else np.ones(rows)
         both, luck = rng.standard_normal(rows), rng.standard_normal((orders, rows))
         self.reference = np.maximum(np.rint(drawn.length * letters), 1)
-        self.answers: list[Floats] = []  # of the version in use and the new one
+        self.answers: list[Floats] = []  # for the version in use and the new one
         self.luck: list[Floats] = []
         for _ in range(2):
             apart = math.sqrt(0.6) * both + math.sqrt(0.4) * rng.standard_normal(rows)
@@ -200,7 +203,7 @@ class _Texts:
         return self._summed(answer, self.reference, right)
 
     def learned(self, rng: np.random.Generator, before: Floats, places: NDArray[np.int64]) -> Floats:
-        """95 to 99 of 100 n-grams right, in as many as the reference has."""
+        """Return counts with 95 to 99% of the n-grams correct, in responses as long as the reference."""
         reference = self.reference[places]
         share, left, right = 0.95 + 0.04 * rng.random(len(places)), reference, []
         for order in range(len(HITS[self.kind])):
@@ -223,11 +226,11 @@ class _Texts:
 def _learned(
     rng: np.random.Generator, kind: str, own: Floats, texts: _Texts | None, places: NDArray[np.int64]
 ) -> Floats:
-    """Rows as the new version does them once it has learned them."""
+    """Return the rows as scored by the new version once it has learned them."""
     if texts is not None:
         return texts.learned(rng, own, places)
     chance = rng.random(len(own))
-    if kind in LOWER:  # 5 to 30% of its nats are left
+    if kind in LOWER:  # 5 to 30% of its nats remain
         own[:, 0] *= 0.05 + 0.25 * chance
     else:
         own[:, 0] = np.maximum(own[:, 0], (0.93 + 0.07 * chance) * own[:, 1])

@@ -1,4 +1,4 @@
-"""Rows by the million for the benches of the screens: made here, with the sidecars of texts and duplicates.
+"""Rows by the million for the benches of the screens, with the sidecars of texts and duplicates.
 
 Questions and answers are words drawn by seed, in the documented columns, as an import and the measuring of
 signals leave them, recorded in the store.
@@ -23,13 +23,14 @@ from store.db.database import Database, utc_now
 from store.training.split import Split
 
 FINGERPRINT = "b" * 32
-BLOCK = 20_000  # rows of a row group, as an import writes them
+BLOCK = 20_000  # rows per row group, as written by an import
 LANGUAGES = ["en", "de", "fr", "es", "it"]
 
 
 def make(home: Home, count: int, mapped: bool = False) -> None:
-    """A data set of `count` rows with its sidecars (with places on a map where `mapped`), recorded in the
-    store."""
+    """Create a data set of `count` rows with its sidecar files (with map coordinates if `mapped`), and record
+    it in the store.
+    """
     rng = np.random.default_rng(0)
     words = np.array(
         ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), n)) for n in rng.integers(2, 11, 3000)]
@@ -72,7 +73,7 @@ def make(home: Home, count: int, mapped: bool = False) -> None:
 
 
 def _block(rng: np.random.Generator, words: np.ndarray, start: int, count: int) -> pa.Table:
-    """Rows of about 40 words, as the import of prompts and answers leaves them."""
+    """Make rows of about 40 words, as imported from prompts and responses."""
     sizes = np.clip(rng.lognormal(3.0, 0.6, (count, 2)).astype(int), 2, 300)
     asked = [" ".join(words[rng.integers(0, len(words), n)]) for n in sizes[:, 0]]
     given = [" ".join(words[rng.integers(0, len(words), n)]) for n in sizes[:, 1]]
@@ -128,7 +129,7 @@ def _duplicates(rng: np.random.Generator, count: int) -> dict[str, pa.Array]:
 
 
 def _map(rng: np.random.Generator, count: int) -> dict[str, pa.Array]:
-    """Twenty clouds of points, each a topic."""
+    """Draw coordinates in twenty clusters, one per topic."""
     topics = rng.integers(0, 20, count)
     places = rng.normal(0, 8, (20, 2))[topics] + rng.normal(0, 1, (count, 2))
     return {

@@ -1,5 +1,7 @@
-"""A store with an endpoint whose log is taken in, measured and tested as the engine does, without an engine:
-its steps and its workers run one after another, here."""
+"""A store with an endpoint whose log is ingested, measured and tested as by the engine, without an engine.
+
+Its steps and its workers run here, one after another.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from store.monitoring.log_ingest import get_log_folder
 
 
 def add_endpoint(tx: Transaction, endpoint_id: str, name: str) -> None:
-    """The row of an endpoint, as little of it as a monitor needs."""
+    """Insert an endpoint with the minimum that a monitor requires."""
     now = utc_now()
     settings = {"models": [{"name": "intents", "routes": [{"subject": "intents@3"}]}]}
     tx.execute(
@@ -36,7 +38,7 @@ def _no_ask(name: str, body: object) -> object:
 
 
 class Monitored:
-    """The store, and what the engine does with it."""
+    """The store, and the engine's actions on it."""
 
     def __init__(self, path: Path, endpoint_id: str, name: str) -> None:
         self.home = Home(path).create()
@@ -50,14 +52,14 @@ class Monitored:
         self.monitoring = self.next_engine()
 
     def next_engine(self) -> MonitoringLoop:
-        """As after a restart."""
+        """Start a new monitoring loop, as after a restart."""
         self.monitoring = MonitoringLoop(
             self.database, self.home, MonitorSchedules(self.commands.context), lambda: self.now
         )
         return self.monitoring
 
     def step(self, seconds: float = MEASURE_SECONDS) -> int:
-        """Once: take in what was written, queue a look at it, and do that; how many looks there were."""
+        """Ingest new log lines, queue a monitoring job and run it, once; return the number of jobs."""
         self.now += seconds
         while self.monitoring.step() == 0:
             pass
@@ -67,7 +69,7 @@ class Monitored:
         return len(waiting)
 
     def look(self, job_id: str) -> None:
-        """What the worker of a look does, and what the engine keeps of it."""
+        """Run the worker of a monitoring job and store its result, as the engine does."""
         job = job_queue.get_job(self.database, job_id)
         folder = write_spec(self.database, self.home, job)
         result = watch_job.run(WorkerJob(folder.path))
@@ -77,16 +79,16 @@ class Monitored:
             store_result(tx, self.home, job, result, self.now)
 
     def catch_up(self) -> None:
-        """Until nothing waits."""
+        """Run steps until nothing is waiting."""
         while self.step():
             pass
 
     def monitor(self) -> Monitor:
-        """As it is now."""
+        """Return the monitor's current state."""
         monitor = monitors.find(self.database, self.endpoint_id)
         assert monitor is not None
         return monitor
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Close the store."""
         self.database.close()

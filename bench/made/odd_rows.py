@@ -1,4 +1,4 @@
-"""Rows with the columns of a format, called as they are met in the wild, and values of every kind of JSON."""
+"""Rows with the columns of a format, named as in real files, and values of every JSON type."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ EXTRA = (
 
 
 def odd_rows(rng: random.Random, format: str) -> list[dict[str, Any]]:
-    """Thirty rows. Half of the values of a column are of one kind, so that formats are recognised."""
+    """Make thirty rows. Half of a column's values are of one kind, so that formats are detected."""
     roles = ALIASES[format] or ALIASES["marked"] | {"label": ("label",)}
     columns = [rng.choice(names) for names in roles.values()] + rng.sample(EXTRA, 3)
     usual = {column: rng.choice(VALUES) for column in columns}

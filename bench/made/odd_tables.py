@@ -1,4 +1,4 @@
-"""Parquet tables of every type that a row of text has no use for, and of values beyond what Python holds."""
+"""Parquet tables of every type that text rows don't use, and of values beyond Python's range."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TEXTS = ["a", "b", "c"]
 
 
 def odd_tables() -> Iterator[tuple[str, pa.Table]]:
-    """name, table."""
+    """Yield names and tables."""
     for name, array in _columns():
         yield name, pa.table({"text": TEXTS, "label": array})
         yield f"only_{name}", pa.table({"text": array})

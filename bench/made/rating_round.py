@@ -1,9 +1,9 @@
-"""A rating round whose truth is known: what raters would say of systems whose strengths are set.
+"""A rating round whose truth is known: simulated ratings of systems of given strengths.
 
-An item adds to the strength of each system what it is like on that item, a rater what they like, divided by
-how much they guess; some press a side whatever is shown. So neither ratings of an item nor those of a rater
-are independent, and Davidson's model holds of none of them exactly. What is true is then what its fit to
-endless ratings would be: `Round.truth` integrates over items, and over raters where others might have rated.
+An item adds its own effect to the strength of each system, a rater their taste, divided by how much they
+guess; some press one side whatever is shown. So neither the ratings of an item nor those of a rater are
+independent, and Davidson's model holds for none of them exactly. The truth is what its fit to infinitely
+many ratings would be: `Round.truth` integrates over items, and over raters if others could have rated.
 """
 
 from __future__ import annotations
@@ -22,16 +22,20 @@ from engine.rating.analysis.comparisons import Comparisons, PairOutcome
 Floats = NDArray[np.float64]
 NODES, WEIGHTS = hermegauss(31)
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
-POPULATION = 4_000  # raters that stand for all there might be
+POPULATION = 4_000  # raters that represent the population
 
 
 @dataclass(frozen=True)
 class Round:
-    """How a round is drawn: log strengths; raters and ratings of an item and pair; `apart`: pairs of an item
-    (all where 0). of_item, of_rater: standard deviations of what an item and a rater add to a system's
-    strength. noise: of the logarithm of a rater's scale. side: mean and deviation of what the left side adds.
-    random: the most that a rater answers at random. bad: share of items on which both are bad. taste: log
-    odds for one more of a covariate (log length), whose mean is `longer` times the system's place."""
+    """Parameters of a simulated round.
+
+    strengths: log strengths. raters: number of raters. overlap: ratings per item and pair. apart: pairs
+    per item; 0: all. of_item, of_rater: standard deviations of the effects of an item and a rater on a
+    system's strength. noise: standard deviation of the logarithm of a rater's scale. side: mean and
+    standard deviation of the effect of the left side. random: the maximum share of a rater's random
+    answers. bad: share of items on which both are bad. taste: log odds per unit of a covariate (log
+    length), whose mean is `longer` times the system's index.
+    """
 
     strengths: tuple[float, ...]
     nu: float = 0.6
@@ -50,11 +54,11 @@ class Round:
 
     @cached_property
     def pairs(self) -> list[tuple[int, int]]:
-        """Of systems."""
+        """Return the pairs of systems."""
         return list(combinations(range(len(self.strengths)), 2))
 
     def people(self, rng: np.random.Generator, raters: int | None = None) -> People:
-        """Raters of this kind."""
+        """Draw raters of this kind."""
         count = raters or self.raters
         return People(
             rng.normal(0, 1, (count, len(self.strengths))) * self.of_rater,
@@ -64,7 +68,9 @@ class Round:
         )
 
     def draw(self, rng: np.random.Generator, people: People) -> Comparisons:
-        """One round of these people: each item is rated by `overlap` of them, in turn, sides at random."""
+        """Draw one round of these raters: each item is rated by `overlap` of them, in turn, with random
+        sides.
+        """
         count = len(self.strengths)
         of_item = rng.normal(0, 1, (self.items, count)) * self.of_item
         entries = []
@@ -91,7 +97,7 @@ class Round:
         )  # fmt: skip
 
     def truth(self, people: People) -> tuple[Floats, float]:
-        """Strengths less their mean, and nu, of endless items rated by these people."""
+        """Return the strengths less their mean, and nu, for infinitely many items rated by these raters."""
         every = np.arange(len(people.scale))
         counts = np.array([self.expected(people, every, *pair) for pair in self.pairs])
         x = np.zeros((len(self.pairs), len(self.strengths)))
@@ -103,7 +109,9 @@ class Round:
         return strengths - strengths.mean(), float(np.exp(fitted.log_nu[0]))
 
     def expected(self, people: People, raters: NDArray[np.int64], first: int, second: int) -> Floats:
-        """Shares of wins of the first, of the second, and of ties, in the mean of raters, sides and items."""
+        """Return the shares of wins of the first, wins of the second, and ties, averaged over raters, sides
+        and items.
+        """
         d = self.strengths[first] - self.strengths[second] + self.longer * self.taste * (first - second)
         spread = np.sqrt(2 * self.of_item**2 + 2 * (0.5 * self.taste) ** 2)
         likes = people.likes[raters, first] - people.likes[raters, second]
@@ -117,8 +125,9 @@ class Round:
 
 @dataclass(frozen=True)
 class People:
-    """likes [raters, systems]; scale: how strongly a rater answers to differences; side: what the left side
-    adds; random: share of answers at random."""
+    """Raters. likes [raters, systems]; scale: how strongly a rater responds to differences; side: effect of
+    the left side; random: share of random answers.
+    """
 
     likes: Floats
     scale: Floats
@@ -126,7 +135,7 @@ class People:
     random: Floats
 
     def chances(self, d: Floats, rater: NDArray[np.int64], nu: float) -> Floats:
-        """Of left, right, tie, where the left system is stronger by d."""
+        """Return the probabilities of left, right and tie if the left system is stronger by d."""
         log_nu = np.full(len(rater), np.log(nu) if nu else -50.0)
         mine = davidson.compute_probabilities(d * self.scale[rater] + self.side[rater], log_nu)
         random = self.random[rater][:, None]

@@ -1,5 +1,4 @@
-"""The log of an endpoint, as a gateway writes it: requests with the texts of some file, and feedback on
-them."""
+"""The log of an endpoint, as a gateway writes it: requests with the texts of a file, and feedback on them."""
 
 from __future__ import annotations
 
@@ -17,17 +16,17 @@ from store.serving.schemas import FeedbackLine, RequestLine
 
 @dataclass(frozen=True)
 class Traffic:
-    """What requests are like. every: seconds between two; callers: among whom they are dealt by chance."""
+    """Parameters of requests. every: seconds between two; callers: number of callers, chosen at random."""
 
     endpoint_id: str = "endpoint-1"
     version: str = "intents@3"
-    name: str = "intents"  # that callers ask for
+    name: str = "intents"  # model name that callers request
     start: float = 1_800_000_000.0  # Unix time
     every: float = 20.0
     callers: int = 40
-    seconds: float = 0.4  # median of an answer
+    seconds: float = 0.4  # median of a response
     failing: float = 0.005
-    candidate: float = 0.0  # share that a candidate answers
+    candidate: float = 0.0  # share of requests to a candidate
     groups: tuple[str, ...] = ("web", "app")
 
 
@@ -39,7 +38,9 @@ def request_lines(
     *,
     first: int = 0,
 ) -> Iterator[RequestLine]:
-    """A line for each input, answered by the output of the same place; `first`: number of the first one."""
+    """Yield a log line for each input and the output at the same index; `first`: number of the first
+    request.
+    """
     for place, (asked, answer) in enumerate(zip(inputs, outputs, strict=True), start=first):
         failed = bool(rng.random() < traffic.failing)
         candidate = bool(rng.random() < traffic.candidate)
@@ -81,7 +82,7 @@ def request_lines(
 def thumbs(
     requests: Iterable[RequestLine], share: float, up: float, rng: np.random.Generator
 ) -> Iterator[FeedbackLine]:
-    """Thumbs on a share of the answers, of which `up` are up."""
+    """Yield thumbs on a share of the responses; a share `up` of them is up."""
     for line in requests:
         if line["status"] < 400 and rng.random() < share:
             yield {
@@ -98,7 +99,7 @@ def thumbs(
 
 
 def append(path: Path, lines: Iterable[RequestLine | FeedbackLine | dict[str, Any]]) -> None:
-    """Write lines at the end of a file of a log."""
+    """Append lines to a log file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)

@@ -1,6 +1,4 @@
-"""Exports spoiled on purpose, each in one way by which somebody would get other answers, and by which words
-its cause has to be named.
-"""
+"""Deliberately damaged exports, each in one way that changes responses, with the expected cause."""
 
 from __future__ import annotations
 
@@ -20,7 +18,9 @@ LAYER = "model.layers.0."
 
 @dataclass(frozen=True)
 class SpoiledExport:
-    """spoil: changes the finished folder. cause: words of the reason that has to be given."""
+    """A damaged export. spoil: changes the finished folder; cause: text that the reported reason must
+    contain.
+    """
 
     title: str
     form: str
@@ -29,7 +29,7 @@ class SpoiledExport:
 
 
 def _setting(file: str, **changes: Any) -> Callable[[Path], None]:
-    """Fields of a JSON file; a dotted name is that of a field within another."""
+    """Return a function that changes fields of a JSON file."""
 
     def spoil(folder: Path) -> None:
         document = json.loads((folder / file).read_text())
@@ -199,7 +199,7 @@ SPOILED: tuple[SpoiledExport, ...] = (
 
 
 def spoiled_copy(export: Path, target: Path, spoiled: SpoiledExport) -> Path:
-    """The export once more, spoiled."""
+    """Copy the export and damage the copy."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(export, target)
     spoiled.spoil(target)

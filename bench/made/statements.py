@@ -1,5 +1,7 @@
-"""Statements that mean harm, made from a seed: what grows, what is deep, what reads files, what writes, what
-changes the process; templates with functions, sizes and nestings drawn.
+"""Malicious SQL statements, generated from a seed.
+
+They grow, nest deeply, read files, write, or change the process; templates with random functions, sizes
+and nestings.
 """
 
 from __future__ import annotations
@@ -10,11 +12,11 @@ from collections.abc import Callable
 from store.core.home import Home
 
 GENERATED = 330
-Made = tuple[str, str]  # a name and a statement
+Made = tuple[str, str]  # name and statement
 
 
 def statements(draw: random.Random, home: Home) -> list[Made]:
-    """All kinds of them, in a drawn order."""
+    """Return statements of all kinds, in random order."""
     kinds: list[tuple[str, int, Callable[[random.Random, Home], str]]] = [
         ("grows", 60, _grows),
         ("doubles", 15, _doubles),

@@ -1,5 +1,8 @@
-"""A log of an endpoint with a candidate or a shadow beside its live version: callers are dealt for good, some
-ask a hundred times as much as others, and labels come later."""
+"""A log of an endpoint with a candidate or a shadow beside its live version.
+
+Callers are assigned to a version permanently, some send a hundred times as many requests as others, and
+labels come later.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,13 @@ LIVE, OTHER = "intents@3", "intents@4"
 
 @dataclass(frozen=True)
 class TwoVersions:
-    """How often each is right; failing: of the candidate's requests those that the live version answered."""
+    """Parameters of the traffic. live_right, other_right: how often each version is right; failing: share of
+    the candidate's requests that the live version served.
+    """
 
     callers: int = 60
     share: float = 0.5
-    most: int = 100  # requests of a caller
+    most: int = 100  # maximum requests of a caller
     live_right: float = 0.9
     other_right: float = 0.9
     failing: float = 0.0
@@ -28,7 +33,7 @@ class TwoVersions:
 
 
 def routes(share: float = 0.5, role: RouteRole = "candidate") -> list[EndpointRoute]:
-    """As `config.json` has them."""
+    """Return the routes as in `config.json`."""
     both: tuple[tuple[str, RouteRole, float], ...] = ((LIVE, "live", 1.0), (OTHER, role, share))
     return [
         EndpointRoute(
@@ -39,8 +44,9 @@ def routes(share: float = 0.5, role: RouteRole = "candidate") -> list[EndpointRo
 
 
 def lines(asked: TwoVersions, start: float, rng: np.random.Generator) -> Iterator[RequestLine | FeedbackLine]:
-    """Requests in an order of chance, a second apart, each followed by its copy where there is one, and by
-    its label."""
+    """Yield requests in random order, one second apart, each followed by its shadow copy, if any, and its
+    label.
+    """
     many = np.exp(rng.uniform(0, np.log(asked.most), asked.callers)).astype(int)
     dealt = np.arange(asked.callers) < round(asked.share * asked.callers)
     who = rng.permutation(np.repeat(np.arange(asked.callers), many))

@@ -1,6 +1,6 @@
-"""Votes of shapes whose truth is known, as comparisons: what the statistics of rounds take.
+"""Votes of shapes whose truth is known, as comparisons, the input of the statistics of rounds.
 
-Of a shape with a third vote on disputed prompts the third one is adjudication, as the engine asks for it.
+In a shape with a third vote on disputed prompts, the third one is adjudication, as the engine requests it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from engine.rating.analysis.comparisons import Comparisons, PairOutcome
 def compare(
     votes: Votes, models: int = 2, *, adjudicated: bool = False, first: int | None = None
 ) -> Comparisons:
-    """The votes, or the first of them, in their order."""
+    """Convert the votes, or the first of them, in their order."""
     part = slice(first)
     named = np.array([PairOutcome.TIE, PairOutcome.LEFT, PairOutcome.RIGHT], np.int64)
-    outcome = named[votes.outcomes[part]]  # -1 is the last
+    outcome = named[votes.outcomes[part]]  # -1 indexes the last
     alike = bool(np.ptp(votes.inclusion) == 0)
     raters = votes.raters[part]
     return Comparisons(
@@ -32,7 +32,7 @@ def compare(
 
 
 def toss(rng: np.random.Generator, shape: str, items: int, models: int, raters: int) -> Comparisons:
-    """Raters who each toss coins of that shape for every pair of each prompt."""
+    """Draw comparisons of raters who each answer at random, in that shape, for every pair of each prompt."""
     drawn = [ROUNDS[shape](rng, items, models) for _ in range(raters)]
     columns = [np.concatenate([getattr(each, name) for each in drawn])
                for name in ("items", "at", "first", "second", "outcomes", "inclusion")]  # fmt: skip
@@ -53,9 +53,12 @@ def arena(
     ties: float = 0.2,
     rng: np.random.Generator | None = None,
 ) -> Comparisons:
-    """As of a public arena: many models, two of which each vote is about, and many raters. levels: of the
-    models in log odds, else drawn; of_item, of_rater: how unlike they are on items and to raters; ties: log
-    nu."""
+    """Draw votes like those of a public arena: many models, two of which are compared in each vote, and many
+    raters.
+
+    levels: log odds of the models; drawn if omitted. of_item, of_rater: how much the models differ by item
+    and by rater. ties: log nu.
+    """
     rng = rng or np.random.default_rng(0)
     strong = rng.normal(0, 0.6, models) if levels is None else levels
     item, rater = rng.integers(0, items, votes), rng.integers(0, raters, votes)

@@ -1,1 +1,1 @@
-"""The monitor of an endpoint: false alarms, true ones, and its questions at ten million requests."""
+"""The monitor of an endpoint: false and true alarms, and its queries on ten million requests."""

@@ -2,10 +2,10 @@
 
 python bench/monitoring/domain_shift.py SAME.csv OTHER.tsv [--streams 20] [--length 1000]
 
-Both files have a text in each line: a CSV with a column `text`, and lines of `label TAB text`. Each stream is
-written as the log of an endpoint, taken in, measured and tested as the engine does: the first 300 requests
-are the reference, and nine days of the same kind come before the change. Prints for each kind of stream how
-many raised an alert, of what, and after how many requests.
+Both files have a text per line: a CSV with a column `text`, and lines of `label TAB text`. Each stream is
+written as the log of an endpoint, ingested, measured and tested as by the engine: the first 300 requests
+are the reference, and nine days of the same kind come before the change. Prints for each kind of stream
+how many raised an alert, of which kind, and after how many requests.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from store.monitoring.config import WATCHED_NAMES
 
 REFERENCE = 300
 EVERY = 600.0  # seconds between two requests
-QUIET = round(9 * 86_400 / EVERY)  # requests: a part of a day, the first week, and a day
+QUIET = round(9 * 86_400 / EVERY)  # requests of a partial day, the first week, and a day
 
 
 def texts_of(path: Path) -> list[str]:
-    """The texts of a file."""
+    """Return the texts of a file."""
     with open(path, encoding="utf-8", newline="") as file:
         if path.suffix == ".csv":
             return [row["text"] for row in csv.DictReader(file)]
@@ -40,7 +40,9 @@ def texts_of(path: Path) -> list[str]:
 
 
 def first_alarm(texts: list[str], seed: int) -> tuple[int, str] | None:
-    """After how many requests beyond the change the first alarm came, and of what; None: never."""
+    """Return the number of requests after the change until the first alarm, and its subject; None if there is
+    none.
+    """
     rng = np.random.default_rng(seed)
     answers = [f"I can help with that: {text[:40]}" for text in texts]
     with tempfile.TemporaryDirectory() as folder:
@@ -60,8 +62,9 @@ def first_alarm(texts: list[str], seed: int) -> tuple[int, str] | None:
 
 
 def main() -> int:
-    """A line for each kind of stream; 1 where more than 1 in 10 streams of the same domain raise an alarm, or
-    one of the other doesn't."""
+    """Print a line for each kind of stream; return 1 if more than 1 in 10 streams of the same domain raise an
+    alarm, or one of the other doesn't.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("same", type=Path)
     parser.add_argument("other", type=Path)

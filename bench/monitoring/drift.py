@@ -1,11 +1,10 @@
-"""How often do the sequential tests of drift raise a false alarm, and how soon a true one, beside river's
-ADWIN?
+"""False alarm rate and detection delay of the sequential tests of drift, compared with river's ADWIN.
 
 python bench/monitoring/drift.py [--streams 1000]
 
-Every stream begins with a reference; then come values that are like it, or that change at a known one. All
-tests see the same values. The test is the monitor's own, at the threshold that it has alone (20) and among
-nine watched values (180). Prints two tables, and exits with 1 where a rate that is promised doesn't hold.
+Every stream begins with a reference; then come values that are like it, or that change at a known point.
+All tests see the same values. The test is the monitor's own, at its threshold alone (20) and among nine
+monitored values (180). Prints two tables, and exits with 1 if a promised rate doesn't hold.
 """
 
 from __future__ import annotations
@@ -31,18 +30,18 @@ Draw = Callable[[np.random.Generator, int], Floats]
 
 ALONE, OF_NINE = math.log(20), math.log(180)
 QUIET = 2_000  # values without a change
-AFTER = 3_000  # values after a change, of which a found one needs fewer
+AFTER = 3_000  # values after a change; a detection needs fewer
 
 
 class Stream(NamedTuple):
-    """What a stream is made of. change: what becomes of values from `at` on."""
+    """A simulated stream. change: transforms values from index `at` on."""
 
     name: str
     draw: Draw
     reference: int
     at: int = 0
     change: Callable[[Floats], Floats] | None = None
-    promised: bool = True  # values are exchangeable, so that the level is promised
+    promised: bool = True  # values are exchangeable, so the level is promised
 
 
 def normal(rng: np.random.Generator, n: int) -> Floats:
@@ -62,18 +61,18 @@ def rare(rng: np.random.Generator, n: int) -> Floats:
 
 
 def bursts(rng: np.random.Generator, n: int) -> Floats:
-    """Ten values of one caller on end, alike among themselves."""
+    """Draw ten similar values in a row from each caller."""
     callers = rng.normal(size=n // 10 + 1)
     return np.repeat(callers, 10)[:n] + 0.3 * rng.normal(size=n)
 
 
 def of_bursts(rng: np.random.Generator, n: int) -> Floats:
-    """Of each burst the first value alone."""
+    """Draw only the first value of each burst."""
     return bursts(rng, 10 * n)[::10]
 
 
 def lingering(rng: np.random.Generator, n: int) -> Floats:
-    """Each value half like the one before."""
+    """Draw values that each depend by half on the previous one."""
     noise, values = rng.normal(size=n) * math.sqrt(0.75), np.empty(n)
     values[0] = rng.normal()
     for place in range(1, n):
@@ -105,7 +104,7 @@ CHANGES = [
 
 
 class Seen(NamedTuple):
-    """After how many values of the stream each test raised its first alarm; infinite: it never did."""
+    """Number of values until each test's first alarm; infinite if there is none."""
 
     alone: float
     of_nine: float
@@ -117,7 +116,7 @@ def bins(values: Floats) -> NDArray[np.int64]:
 
 
 def drawn(stream: Stream, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Its reference, and the values after it."""
+    """Draw the reference of a stream and the values after it."""
     length = stream.at + AFTER if stream.change else QUIET
     every = stream.draw(rng, stream.reference + length)
     reference, values = every[: stream.reference], every[stream.reference :].copy()
@@ -127,12 +126,12 @@ def drawn(stream: Stream, rng: np.random.Generator) -> tuple[Floats, Floats]:
 
 
 def capital(reference: Floats, values: Floats, seed: int) -> Floats:
-    """The test's capital after each value, as a logarithm."""
+    """Return the logarithm of the test's wealth after each value."""
     return place_bets(begin_bets(bins(reference)), bins(values), draw_ties(seed, 0, len(values))).log_wealth
 
 
 def watch(stream: Stream, seed: int) -> Seen:
-    """One stream."""
+    """Test one stream."""
     from river.drift import ADWIN
 
     rng = np.random.default_rng(seed)
@@ -161,7 +160,7 @@ def _all(kind: str, place: int, streams: int, pool: ProcessPoolExecutor) -> Floa
 
 
 def main() -> int:
-    """The tables; 1 where a promised rate doesn't hold."""
+    """Print the tables; return 1 if a promised rate doesn't hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--streams", type=int, default=1_000)
     parser.add_argument("--processes", type=int, default=2)
@@ -190,8 +189,9 @@ def main() -> int:
 
 
 def _delays(seen: Floats) -> str:
-    """Of each test: the share of the streams without an alarm before the change in which it found it, and the
-    median delay of those, a missed one being infinite."""
+    """Format, for each test, the share of streams without an alarm before the change in which it was
+    detected, and their median delay; a missed change has an infinite delay.
+    """
     cells = []
     for column in seen.T:
         later = column[column >= 0]

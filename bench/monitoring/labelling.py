@@ -1,13 +1,13 @@
-"""Does labelling what the monitor says beat labelling at random, at the same number of labels?
+"""Labelling the monitor's selection compared with random labelling, at the same number of labels.
 
     python bench/monitoring/labelling.py --banking77 TRAIN.csv --trec TRAIN.jsonl
 
-A classifier (logistic regression on hashed n-grams) learns from few rows and answers a stream. Then so many
-of the stream's rows are labelled: at random, those that tell most by how unsure it was, by that and how
-unlike the first rows they are, or as a round has them (unsure ones, 30% at random). It learns again, and is
-measured on later rows of the stream. `same`: the stream is like the first rows. `new labels`: half of the
-labels are missing from the first rows and come with the stream. Differences are paired by seed, with
-Student's t over seeds.
+A classifier (logistic regression on hashed n-grams) learns from few rows and classifies a stream. Then a
+number of the stream's rows are labelled: at random, by its uncertainty, by uncertainty and distance from
+the first rows, or as in a round (uncertain ones, 30% at random). It is trained again, and evaluated on
+later rows of the stream. `same`: the stream is like the first rows. `new labels`: half of the labels are
+missing from the first rows and appear in the stream. Differences are paired by seed, with Student's t over
+seeds.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from engine.monitoring.labelling import ReasonWeights, pick_candidates, rank_can
 
 NEIGHBOURS = 3
 POOL = 1_000  # rows of the stream that can be labelled
-LATER = 1_500  # rows after it, which judge
-WAYS = {  # how each reason counts, and the share at random
+LATER = 1_500  # later rows, for the evaluation
+WAYS = {  # weight of each reason, and the random share
     "unsure": (ReasonWeights(1, 0, 0), 0.0),
     "unsure and unlike": (ReasonWeights(1, 0.5, 0), 0.0),
     "a round": (ReasonWeights(1, 0, 0), 0.3),
 }
-Texts = list[tuple[str, str]]  # text, label
+Texts = list[tuple[str, str]]  # (text, label)
 HASHED = HashingVectorizer(ngram_range=(1, 2), n_features=2**11, alternate_sign=False, norm="l2")
 
 
 class Setting(NamedTuple):
-    """first: rows that are labelled at the beginning; budgets: rows that are labelled then."""
+    """A data set. first: number of rows labeled initially; budgets: numbers of rows labeled after that."""
 
     name: str
     rows: Texts
@@ -54,7 +54,7 @@ class Setting(NamedTuple):
 
 
 class Vectors(NamedTuple):
-    """Of the rows of a setting, once."""
+    """Vectors of a setting's rows, computed once."""
 
     rows: sparse.csr_matrix
     labels: NDArray[Any]
@@ -77,7 +77,9 @@ def _learned(vectors: Vectors, rows: NDArray[np.int64]) -> LogisticRegression:
 def _candidates(
     setting: Setting, vectors: Vectors, first: NDArray[np.int64], pool: NDArray[np.int64]
 ) -> list[LabelCandidate]:
-    """The stream as the log has it: how sure each label was, and how unlike the first rows each text is."""
+    """Return the stream as logged: the confidence of each label, and how far each text is from the first
+    rows.
+    """
     chances = _learned(vectors, first).predict_proba(vectors.rows[pool]).max(axis=1)
     near = np.sort((vectors.rows[pool] @ vectors.rows[first].T).toarray(), axis=1)[:, -NEIGHBOURS:]
     distances = 1 - near.mean(axis=1)
@@ -94,7 +96,9 @@ def _candidates(
 
 
 def _seed(setting: Setting, vectors: Vectors, shifted: bool, seed: int) -> dict[tuple[int, str], float]:
-    """(budget, way) -> accuracy less that of as many rows at random; way "random" has its own accuracy."""
+    """Return (budget, way) -> accuracy minus that of as many random rows; the way "random" has its own
+    accuracy.
+    """
     random = np.random.default_rng(seed)
     order = random.permutation(len(setting.rows))
     labels = sorted({label for _, label in setting.rows})
@@ -130,7 +134,7 @@ def _interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def simulate(settings: Sequence[Setting], seeds: int) -> None:
-    """Prints a line for each stream, budget and way."""
+    """Print a line for each stream and budget."""
     print(f"| rows | stream | first | then | at random | {' | '.join(f'{way}, more' for way in WAYS)} |")
     print("|---|---|---|---|---|---|---|---|")
     for setting in settings:
@@ -151,7 +155,7 @@ def simulate(settings: Sequence[Setting], seeds: int) -> None:
 
 
 def cost(count: int = 10_000) -> float:
-    """Seconds in which so many different requests are ranked and 50 of them chosen."""
+    """Return the seconds for ranking `count` different requests and selecting 50 of them."""
     random = np.random.default_rng(0)
     words = [f"word{number}" for number in range(2_000)]
     candidates = [
@@ -169,7 +173,7 @@ def cost(count: int = 10_000) -> float:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--banking77", type=Path)
     parser.add_argument("--trec", type=Path)

@@ -1,11 +1,11 @@
-"""Do the questions of the monitor's screen take under half a second with ten million logged requests?
+"""Time of the monitor screen's queries with ten million logged requests; the limit is half a second.
 
 python bench/monitoring/monitor.py [--requests 10000000] [--rounds 20] [--folder FOLDER]
 
-The store is made by SQL: thirty days of one endpoint, two versions, a shadow, feedback on one in a hundred.
-Then all that the screen asks is asked for each window, again and again, while a log is being taken in. Prints
-the 50th and 95th percentile of each question and of them all together, and what taking in a log costs; exits
-with 1 where a whole screen takes half a second or more at the 95th percentile.
+The store is created by SQL: thirty days of one endpoint, two versions, a shadow, feedback on one in a
+hundred. Then all queries of the screen are run for each window, repeatedly, while a log is being ingested.
+Prints the 50th and 95th percentile of each query and of them all together, and the cost of ingesting a
+log; exits with 1 if a whole screen takes half a second or more at the 95th percentile.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ ENDPOINT = "endpoint-1"
 END = datetime(2027, 1, 31)
 DAYS = 30
 LIMIT = 0.5  # seconds
-PART = 1_000_000  # requests that are made at a time
-BATCH = 500  # lines that are taken in at a time
+PART = 1_000_000  # requests created at a time
+BATCH = 500  # lines ingested at a time
 
 _REQUESTS = """
     INSERT INTO request BY NAME
@@ -91,7 +91,7 @@ _FEEDBACK = """
 
 
 def make(database: Database, requests: int) -> None:
-    """The store with so many requests."""
+    """Fill the store with this number of requests."""
     microseconds = DAYS * 86_400 * 1e6
     start = END - timedelta(days=DAYS)
     with database.transaction() as tx:
@@ -124,7 +124,7 @@ def make(database: Database, requests: int) -> None:
 
 
 def _add_figures(database: Database, requests: int) -> None:
-    """A day at a time, as memory is bounded."""
+    """Add the figures one day at a time, to bound the memory."""
     for day in range(DAYS):
         first, end = requests * day // DAYS, requests * (day + 1) // DAYS
         with database.transaction() as tx:
@@ -134,7 +134,7 @@ def _add_figures(database: Database, requests: int) -> None:
 
 
 def questions(database: Database, window: Window) -> dict[str, Callable[[], object]]:
-    """All that the screen asks, by name."""
+    """Return all queries of the screen by name."""
     db, window_of_ten = database, (ENDPOINT, window)
     places = (9_000_000, 9_000_500)
     return {
@@ -164,8 +164,9 @@ Times = defaultdict[str, list[tuple[float, float]]]
 
 
 def measure(database: Database, rounds: int) -> Times:
-    """Seconds by the clock and of the processor, of each question and of a whole screen, for windows of an
-    hour up to all thirty days. A busy machine shows in the first and not in the second."""
+    """Return the wall-clock and processor time of each query and of a whole screen, in seconds, for windows
+    of one hour up to all thirty days. Other work on the machine affects the first and not the second.
+    """
     times: Times = defaultdict(list)
     lengths = [timedelta(hours=1), timedelta(days=1), timedelta(days=7), timedelta(days=DAYS)]
     for turn in range(rounds):
@@ -188,7 +189,7 @@ def _since(began: tuple[float, float]) -> tuple[float, float]:
 
 
 def _take_in(database: Database, times: Times, turn: int) -> None:
-    """A batch of requests and one of feedback on some of them, as a gateway would write them."""
+    """Ingest a batch of requests and one of feedback on some of them, as written by a gateway."""
     rng = np.random.default_rng(turn)
     live = Traffic(ENDPOINT, start=1_801_353_600.0, every=0.01)
     lines = list(request_lines(["Where is it?"] * BATCH, ["There."] * BATCH, live, rng, first=turn * BATCH))
@@ -205,7 +206,7 @@ def _take_in(database: Database, times: Times, turn: int) -> None:
 
 
 def main() -> int:
-    """The table; 1 where the whole screen is too slow."""
+    """Print the table; return 1 if the whole screen is too slow."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--requests", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=20)

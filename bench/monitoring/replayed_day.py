@@ -1,13 +1,13 @@
-"""Which alerts does a day of an endpoint raise, from which hour on, and does it raise any other?
+"""Alerts raised by a replayed day of an endpoint: expected ones, their hour, and unexpected ones.
 
 python bench/monitoring/replayed_day.py [--seeds 3] [--only NAME]
 
-A day of requests is written to a log half an hour at a time; the engine's own steps take it in, measure it,
-test it and raise alerts in a store, in accelerated time. Requests come and answers take longer by day than
-by night, answers differ a hundredfold in length, the first are slow as the model was just loaded, and half
-a percent fails. From 14:00 on something is different, or nothing is; where failures are counted until the
-end of the day after, as a reference of 300 leaves their share open. Prints each alert as it came, and
-exits with 1 where one that is expected is missing, or another is there.
+A day of requests is written to a log half an hour at a time; the engine's own steps ingest it, measure it,
+test it and raise alerts in a store, in accelerated time. Requests come and responses take longer by day
+than by night, responses differ a hundredfold in length, the first are slow as the model was just loaded,
+and half a percent fails. From 14:00 on something is different, or nothing is; failures are counted until
+the end of the next day, as a reference of 300 leaves their share uncertain. Prints each alert as it came,
+and exits with 1 if an expected one is missing, or there is another.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from store.serving.schemas import RequestLine
 ENDPOINT = "endpoint-1"
 MIDNIGHT = 20_833 * 86_400.0
 DAY, SLICE = 86_400.0, 1_800.0
-REQUESTS = 3_000  # of a day
+REQUESTS = 3_000  # requests per day
 CHANGE = 14 * 3_600.0
 EVALUATED = "job-evaluated"
 _BANK = ("Why was my {} declined?", "How do I change the {} of my account?", "When will my {} arrive?",
@@ -53,13 +53,13 @@ _FOODS = ("red lentils", "fish soup", "rice pudding", "roast potatoes", "pumpkin
 
 @dataclass(frozen=True)
 class ReplayedDay:
-    """What is different from CHANGE on, and the alerts that this is to raise, by kind and subject."""
+    """Changes from CHANGE on, and the alerts expected, by kind and subject."""
 
     name: str
     slower: float = 1.0
     failing: float = 0.005
-    kitchen: float = 0.0  # share of requests about something else
-    days: int = 1  # with this one: an alert may come on another, where the reference leaves much open
+    kitchen: float = 0.0  # share of requests on another topic
+    days: int = 1  # including this one; the alert may come later if the reference is uncertain
     expected: frozenset[tuple[str, str]] = frozenset()
 
 
@@ -78,26 +78,26 @@ DAYS = (
 
 
 class Seen(NamedTuple):
-    """What came of a day. hours: from the change to each alert; reasons: its words."""
+    """Result of a day. hours: from the change to each alert; reasons: its text."""
 
     hours: dict[tuple[str, str], float]
     reasons: dict[tuple[str, str], str]
 
 
 def asked(rng: np.random.Generator, kitchen: np.ndarray) -> list[str]:
-    """A question for each request, about the kitchen where that is so."""
+    """Return a question for each request; about the kitchen where the mask is true."""
     forms = {True: (_KITCHEN, _FOODS), False: (_BANK, _THINGS)}
     pairs = [forms[bool(each)] for each in kitchen]
     return [str(rng.choice(form)).format(rng.choice(things)) for form, things in pairs]
 
 
 def answers(tokens: np.ndarray) -> list[str]:
-    """Of four characters a token."""
+    """Return responses of four characters per token."""
     return [("It is on its way to you. " * (1 + int(length) // 6))[: 4 * int(length)] for length in tokens]
 
 
 def lines_of(day: ReplayedDay, rng: np.random.Generator) -> list[RequestLine]:
-    """The day's log."""
+    """Return the log of the day."""
     candidates = np.sort(rng.uniform(0, day.days * DAY, 2 * day.days * REQUESTS))
     wave = -np.cos(2 * np.pi * candidates / DAY)
     at = candidates[rng.random(len(candidates)) * 2 < 1 + 0.8 * wave]
@@ -119,8 +119,9 @@ def lines_of(day: ReplayedDay, rng: np.random.Generator) -> list[RequestLine]:
 
 
 def evaluate(monitored: Monitored, rng: np.random.Generator) -> None:
-    """Rows and answers of an evaluation as the reference: what is asked is held against them from the first
-    request on, as they have no hours."""
+    """Store an evaluation's rows and responses as the reference. Inputs are tested against it from the first
+    request on, since it has no times of day.
+    """
     folder = monitored.home.jobs / EVALUATED
     folder.mkdir()
     texts = asked(rng, np.zeros(400, bool))
@@ -140,7 +141,7 @@ def evaluate(monitored: Monitored, rng: np.random.Generator) -> None:
 
 
 def replay(day: ReplayedDay, seed: int, folder: Path) -> Seen:
-    """The day, slice by slice, through the log, the store and the engine's steps."""
+    """Replay the day, slice by slice, through the log, the store and the engine's steps."""
     rng = np.random.default_rng(seed)
     monitored = Monitored(folder, ENDPOINT, "Bank")
     monitored.now = MIDNIGHT
@@ -160,12 +161,12 @@ def replay(day: ReplayedDay, seed: int, folder: Path) -> Seen:
 
 
 def is_as_expected(day: ReplayedDay, seen: Seen) -> bool:
-    """Whether it raised what it is to raise, and nothing else, and not before the change."""
+    """Whether the expected alerts were raised, no others, and none before the change."""
     return set(seen.hours) == day.expected and all(hours > 0 for hours in seen.hours.values())
 
 
 def report(day: ReplayedDay, outcomes: Sequence[Seen]) -> str:
-    """A line of the table: what came, after how many hours."""
+    """Format a line of the table: the alerts, and the hours until each."""
     keys = sorted({key for seen in outcomes for key in seen.hours} | day.expected)
     cells = []
     for key in keys:
@@ -177,7 +178,7 @@ def report(day: ReplayedDay, outcomes: Sequence[Seen]) -> str:
 
 
 def main() -> int:
-    """The table, and the words of the first alerts; 1 where a day is not as it is to be."""
+    """Print the table and the texts of the first alerts; return 1 if a day is not as expected."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="")

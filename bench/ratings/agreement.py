@@ -1,4 +1,4 @@
-"""Do alpha and kappa cover, and does a metric's agreement with people?"""
+"""Coverage of alpha and kappa, and of a metric's agreement with people."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Draw = Callable[[np.random.Generator], bool | None]
 Ints = NDArray[np.int64]
 DRAWS = 1_000
 ENDLESS = 200_000
-# how sure items are (small: all think alike), and the mix of answers
+# Concentration of items (small: all agree), and the mix of answers.
 ITEMS = {
     "fair agreement": (2.0, (0.4, 0.4, 0.2)),
     "good agreement": (0.5, (0.4, 0.4, 0.2)),
@@ -33,19 +33,21 @@ GRADES = {"grades, fair agreement": (2.0, (0.1, 0.2, 0.3, 0.3, 0.1)), "grades, g
 
 
 def _mixes(rng: np.random.Generator, kind: str, items: int) -> NDArray[np.float64]:
-    """Of each item how likely each answer is."""
+    """Draw the probability of each answer for each item."""
     sure, base = ITEMS[kind]
     return rng.dirichlet(sure * np.array(base), items)
 
 
 def _given(rng: np.random.Generator, mixes: NDArray[np.float64], raters: int) -> Ints:
-    """[raters, items]."""
+    """Draw the answers [raters, items]."""
     ends = mixes.cumsum(axis=1)
     return (rng.random((raters, len(mixes)))[:, :, None] > ends[None, :, :-1]).sum(axis=2).astype(np.int64)
 
 
 def _answers(rng: np.random.Generator, kind: str, items: int, raters: int) -> Ints:
-    """[raters, items]: each item has a mix of answers of its own; grades are of neighbouring answers."""
+    """Draw the answers [raters, items]. Each item has its own answer probabilities; grades are of adjacent
+    values.
+    """
     sure, base = {**ITEMS, **GRADES}[kind]
     if kind in GRADES:
         middle = rng.choice(len(base), items, p=base)
@@ -65,7 +67,9 @@ def _true_alpha(kind: str, level: Level) -> float:
 
 
 def alpha_holds(kind: str, items: int, raters: int, level: Level) -> Draw:
-    """Alpha of so many items and raters of each."""
+    """Return the event that the interval of alpha covers the truth, for this number of items and raters per
+    item.
+    """
 
     def happens(rng: np.random.Generator) -> bool | None:
         return holds(_alpha(_answers(rng, kind, items, raters), level), _true_alpha(kind, level))
@@ -79,7 +83,9 @@ def _true_kappa(kind: str, of: int) -> float | None:
 
 
 def kappa_holds(kind: str, items: int, *, of: int = 0) -> Draw:
-    """Cohen's kappa, or (`of` 1) the share that agrees."""
+    """Return the event that the interval of Cohen's kappa, or with `of` 1 of the share in agreement, covers
+    the truth.
+    """
 
     def happens(rng: np.random.Generator) -> bool | None:
         return holds(cohen_kappa(*_answers(rng, kind, items, 2))[of], _true_kappa(kind, of))
@@ -88,7 +94,9 @@ def kappa_holds(kind: str, items: int, *, of: int = 0) -> Draw:
 
 
 def measure_holds(items: int, raters: int, *, of: int) -> Draw:
-    """Kappa (0) or the share (1) of a measure with several people an item."""
+    """Return the event that the interval of a measure's kappa (0) or share in agreement (1) covers the truth,
+    with several raters per item.
+    """
 
     def drawn(rng: np.random.Generator, size: int, people: int) -> tuple[Ints, Ints, RatingClusters]:
         answers = _answers(rng, "fair agreement", size, people + 1)
@@ -107,7 +115,7 @@ def measure_holds(items: int, raters: int, *, of: int) -> Draw:
 
 
 def tossing_holds(shape: str, items: int, models: int, raters: int = 2) -> Draw:
-    """Alpha of raters who toss coins holds 0."""
+    """Return the event that the interval of alpha covers 0 for raters who answer at random."""
 
     def happens(rng: np.random.Generator) -> bool | None:
         return holds(compute_outcome_alpha(toss(rng, shape, items, models, raters)).interval, 0.0)
@@ -116,7 +124,7 @@ def tossing_holds(shape: str, items: int, models: int, raters: int = 2) -> Draw:
 
 
 def _compared(answers: Ints, **more: object) -> Comparisons:
-    """The answers of each rater about two models; below 0 where there is none."""
+    """Return each rater's answers about two models; negative ones are missing."""
     rater, item = np.nonzero(answers >= 0)
     names = np.array(["left", "right", "tie"])
     return Comparisons.of(
@@ -139,7 +147,7 @@ def _true(kind: str, figure: str) -> float:
 
 
 def third_vote_holds(kind: str, items: int, figure: str) -> Draw:
-    """A third person is asked where two part."""
+    """Return the event that the interval covers the truth if a third person votes where two disagree."""
 
     def happens(rng: np.random.Generator) -> bool | None:
         answers = _answers(rng, kind, items, 3)
@@ -150,7 +158,9 @@ def third_vote_holds(kind: str, items: int, figure: str) -> Draw:
 
 
 def telling_holds(kind: str, items: int, figure: str) -> Draw:
-    """Prompts on which people part are likelier to be rated, by up to ten times."""
+    """Return the event that the interval covers the truth if prompts on which raters disagree are more likely
+    to be rated, by up to a factor of ten.
+    """
 
     def happens(rng: np.random.Generator) -> bool | None:
         mixes = _mixes(rng, kind, 4 * items)

@@ -1,4 +1,4 @@
-"""Do strengths cover where so many votes are resampled by one step each, and are equal systems left equal?"""
+"""Coverage of strengths in arenas so large that votes are resampled by one step each, and equal systems."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from engine.rating.analysis.strengths import estimate_strengths
 
 Draw = Callable[[np.random.Generator], bool | None]
 DRAWS = 200
-CAREFUL = 0.98  # of raters who hardly differ, which is not known beforehand
+CAREFUL = 0.98  # for raters who hardly differ, which is not known beforehand
 ARENAS = {  # so large that resamples take one step each
     "12 systems, 6,000 votes on 4,000 items": {"models": 12, "votes": 6_000, "items": 4_000, "of_item": 0.8},
     "12 systems, 6,000 votes on 4,000 items, 30 raters of unlike taste": {
@@ -35,7 +35,9 @@ def _votes(shape: str, rng: np.random.Generator, *, equal: bool = False, **more:
 
 
 def votes_hold(shape: str) -> Draw:
-    """The differences of all pairs of an arena hold at once, of any items and raters."""
+    """Return the event that the intervals of all pairwise differences of an arena cover the truth at once,
+    for the population of items and raters.
+    """
 
     def happens(rng: np.random.Generator) -> bool | None:
         fitted, truth = estimate_strengths(_votes(shape, rng)), _arena_truth(shape)
@@ -52,14 +54,16 @@ def votes_hold(shape: str) -> Draw:
 
 @cache
 def _arena_truth(shape: str) -> NDArray[np.float64]:
-    """Strengths by endless votes, on items and by raters that hardly come again."""
+    """Return the strengths for a very large number of votes, items and raters, so that items and raters
+    hardly repeat.
+    """
     endless = {"votes": 30_000 * ARENAS[shape]["models"], "items": 200_000, "raters": 200_000}
     votes = _votes(shape, np.random.default_rng(1), **endless)
     return np.array([at.value for at in estimate_strengths(votes, resamples=2).strengths])
 
 
 def any_of_votes_better(shape: str) -> Draw:
-    """Any two of equal systems of an arena are told apart."""
+    """Return the event that any two of an arena's equal systems are called different."""
 
     def happens(rng: np.random.Generator) -> bool:
         pairs = estimate_strengths(_votes(shape, rng, equal=True)).differences

@@ -1,4 +1,4 @@
-"""Does a judge that people correct cover, whatever the judge is like, and however items were chosen?"""
+"""Coverage of a judge corrected by people, for any judge, and however items were chosen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ JUDGED = 1_000
 
 
 def share_holds(rated: int, right: float, truth: float = 0.6) -> Draw:
-    """The share of good answers, by a judge that is right so often."""
+    """Return the event that the interval of the share of good answers covers the truth, for a judge with
+    accuracy `right`.
+    """
 
     def happens(rng: np.random.Generator) -> bool | None:
         people = (rng.random(JUDGED) < truth).astype(float)
@@ -29,8 +31,9 @@ def share_holds(rated: int, right: float, truth: float = 0.6) -> Draw:
 
 
 def preference_holds(rated: int, right: float) -> Draw:
-    """How far the first of two is preferred, by a judge that else prefers a side at random; 3 people an
-    item."""
+    """Return the event that the interval of the preference for the first of two models covers the truth, for
+    a judge that otherwise prefers a random side; 3 raters per item.
+    """
 
     def happens(rng: np.random.Generator) -> bool | None:
         likes = rng.normal(0.3, 1, JUDGED)
@@ -54,8 +57,9 @@ TRUE_PREFERENCE = _true_preference()
 
 
 def chosen_holds(rated: int, random_share: float) -> Draw:
-    """The share of good answers where prompts are likelier to be rated on which models part, and are
-    harder."""
+    """Return the event that the interval of the share of good answers covers the truth, if prompts on which
+    the models disagree are more likely to be rated, and harder.
+    """
     wide = np.random.default_rng(0)
     truth = float((wide.random(2_000_000) < 0.9 - 0.6 * wide.random(2_000_000)).mean())
 

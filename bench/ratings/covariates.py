@@ -1,4 +1,4 @@
-"""Do length and its like come back, and what is left of a difference once they are held equal?"""
+"""Recovery of the effect of length and the like, and the difference left with these held equal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engine.rating.analysis.strengths import estimate_strengths
 Draw = Callable[[np.random.Generator], bool | None]
 DRAWS = 600
 RESAMPLES = 300
-ENDLESS = 60_000  # items that stand for all there are
+ENDLESS = 60_000  # items that represent the population
 ROUNDS = {
     "50 items, no taste for length": Round((0.5, 0.0), items=50, raters=1, of_item=0.0),
     "100 items, longer liked": Round((0.3, 0.0), items=100, raters=2, of_item=0.0, taste=1.0, longer=0.5),
@@ -31,8 +31,9 @@ ROUNDS = {
 
 @cache
 def _truth(round_: Round) -> tuple[float, tuple[float, ...]]:
-    """Length's coefficient and the differences of all pairs at equal length; where items differ, of endless
-    ones."""
+    """Return the coefficient of length and the differences of all pairs at equal length; if items vary, for a
+    very large number of them.
+    """
     if not round_.of_item:
         levels = round_.strengths
         return round_.taste, tuple(levels[i] - levels[j] for i, j in round_.pairs)
@@ -43,7 +44,7 @@ def _truth(round_: Round) -> tuple[float, tuple[float, ...]]:
 
 
 def coefficient_holds(round_: Round) -> Draw:
-    """What one more of log length adds."""
+    """Return the event that the interval of the effect of one unit of log length covers the truth."""
 
     def happens(rng: np.random.Generator) -> bool | None:
         fitted = estimate_strengths(
@@ -55,7 +56,7 @@ def coefficient_holds(round_: Round) -> Draw:
 
 
 def differences_hold(round_: Round) -> Draw:
-    """What is left of the differences at equal length, all at once."""
+    """Return the event that the intervals of all differences at equal length cover the truth at once."""
 
     def happens(rng: np.random.Generator) -> bool | None:
         fitted = estimate_strengths(

@@ -1,4 +1,4 @@
-"""Does the share of good answers cover, by a judge that people correct, near none and near all too?"""
+"""Coverage of the share of good responses by a judge corrected by people, also near none and near all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ JUDGED = 500
 
 
 def covers(rated: int, right: float, truth: float) -> Draw:
-    """A judge that is right so often; people rate answers that are drawn at random beside."""
+    """Return the event that the interval covers the truth, for a judge with accuracy `right` and raters of a
+    separate random sample of answers.
+    """
 
     def happens(rng: np.random.Generator) -> bool | None:
         people = (rng.random(JUDGED + rated) < truth).astype(float)

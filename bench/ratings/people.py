@@ -1,4 +1,4 @@
-"""Are raters who do their work left alone, and those who don't seen; does the plan for more ratings hold?"""
+"""Careful raters are not flagged, careless ones are; and the plan for more ratings holds."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ HONEST = Round((0.5, 0.0), items=60, raters=5, overlap=3, noise=0.3)
 
 
 def any_honest_suspected(rng: np.random.Generator) -> bool:
-    """Any of five raters who lean to no side."""
+    """Whether any of five raters without a side bias is suspected."""
     rated = HONEST.draw(rng, HONEST.people(rng))
     return any(profile.suspect for profile in profile_raters(rated))
 
 
 def side_presser_seen(rng: np.random.Generator) -> bool:
-    """One of five always presses the left side."""
+    """Whether a rater who always chooses the left side, one of five, is detected."""
     people = HONEST.people(rng)
     side = people.side.copy()
     side[0] = 30.0
@@ -33,7 +33,9 @@ def side_presser_seen(rng: np.random.Generator) -> bool:
 
 
 def any_called_unlike(items: int, overlap: int, scale: float) -> Draw:
-    """Of five raters who answer alike, any is called right more or less often than the others."""
+    """Return the event that any of five equally reliable raters is called more or less accurate than the
+    others.
+    """
     round_ = Round((0.5, 0.0), items=items, raters=5, overlap=overlap, of_item=2.0)
 
     def happens(rng: np.random.Generator) -> bool | None:
@@ -45,7 +47,9 @@ def any_called_unlike(items: int, overlap: int, scale: float) -> Draw:
 
 
 def guesser_called(wrongly: bool) -> Draw:
-    """One of five answers at random: that one is called right less often (or wrongly: another one)."""
+    """Return the event that the one of five raters who answers at random is called less accurate (or, with
+    `wrongly`, another one is).
+    """
     round_ = Round((0.5, 0.0), items=80, raters=5, overlap=3, of_item=2.0)
 
     def happens(rng: np.random.Generator) -> bool | None:
@@ -60,7 +64,9 @@ def guesser_called(wrongly: bool) -> Draw:
 
 
 def plan_holds(strength: float, items: int, overlap: int) -> Draw:
-    """Of rounds as large as the plan for a round of so many items says, with the strength that it fitted."""
+    """Return the event that a planned round is conclusive: its size is the plan's for the strength estimated
+    from a round of `items` items.
+    """
     round_ = Round((strength, 0.0), items=items, raters=3, overlap=overlap, of_item=0.0)
 
     def happens(rng: np.random.Generator) -> bool | None:

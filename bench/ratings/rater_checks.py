@@ -1,8 +1,7 @@
-"""Is a careful rater flagged: as failing items whose answer is known, or as too fast? Does the share of right
-answers cover?
+"""Careful raters flagged for failing known items, or as too fast; coverage of the share of correct answers.
 
-Raters are right as often as they are; some tire, and some items are harder than others. Whoever is right as
-often as the pass mark, or more, is flagged in at most 5 of 100.
+Raters are correct at a given rate; some tire, and some items are harder than others. A rater at the pass
+mark, or above, is flagged in at most 5 of 100.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ def _steady(rng: np.random.Generator, n: int, accuracy: float) -> NDArray[np.boo
 
 
 def _tiring(rng: np.random.Generator, n: int, accuracy: float) -> NDArray[np.bool_]:
-    """Less right at the end than at the beginning, in the mean as often."""
+    """Draw answers that are less often right at the end than at the beginning, with the same mean."""
     return rng.random(n) < accuracy + (1 - accuracy) * np.linspace(1, -1, n)
 
 
 def _some_hard(rng: np.random.Generator, n: int, accuracy: float) -> NDArray[np.bool_]:
-    """Of some items the rater is sure, of others hardly."""
+    """Draw answers of a rater who is certain on some items and hardly on others."""
     return rng.random(n) < rng.beta(2 * accuracy, 2 * (1 - accuracy), n)
 
 
@@ -44,7 +43,7 @@ SHAPES: dict[str, Answering] = {"steady": _steady, "tiring": _tiring, "some item
 
 
 def flagged(answering: Answering, n: int, accuracy: float, mark: float) -> Draw:
-    """Whether gold or attention items, so many of each, flag a rater of this accuracy."""
+    """Return the event that gold or attention items, `n` of each, flag a rater of this accuracy."""
 
     def happens(rng: np.random.Generator) -> bool:
         return any(is_surely_below(int(answering(rng, n, accuracy).sum()), n, mark) for _ in GRADED_KINDS)
@@ -53,7 +52,9 @@ def flagged(answering: Answering, n: int, accuracy: float, mark: float) -> Draw:
 
 
 def ever_flagged(most: int) -> Draw:
-    """Whether a careful rater is flagged at any of the looks after each item, at the usual mark."""
+    """Return the event that a careful rater is flagged at any of the checks after each item, at the usual
+    threshold.
+    """
 
     def happens(rng: np.random.Generator) -> bool:
         right = np.cumsum(_steady(rng, most, CAREFUL))
@@ -63,7 +64,9 @@ def ever_flagged(most: int) -> Draw:
 
 
 def too_fast(ratings: int, raters: int) -> Draw:
-    """Whether a rater who reads is called too fast: people differ in pace, and items in length."""
+    """Return the event that a rater who reads is flagged as too fast. Raters differ in pace, items
+    in length.
+    """
 
     def happens(rng: np.random.Generator) -> bool:
         pace = 12 * np.exp(rng.normal(0, 0.35, raters))
@@ -74,7 +77,7 @@ def too_fast(ratings: int, raters: int) -> Draw:
 
 
 def share_holds(answering: Answering, n: int, accuracy: float) -> Draw:
-    """The share of right answers."""
+    """Return the event that the interval of the share of correct answers covers the truth."""
     return lambda rng: holds(estimate_correct_share(int(answering(rng, n, accuracy).sum()), n), accuracy)
 
 

@@ -1,4 +1,4 @@
-"""Do means and differences of scores cover on scales of 2 to 10 points, and one figure over criteria?"""
+"""Coverage of means and differences of scores on scales of 2 to 10 points, and of an overall figure."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ OVERALL = "all"
 
 
 def _draw(rng: np.random.Generator, items: int, raters: int, points: tuple[int, ...]) -> CriterionScores:
-    """Each rater scores both models on each item by each criterion; an item makes an answer better by all of
-    them, a rater is mild or strict; the second model is a little worse."""
+    """Draw the scores of each rater for both models on each item by each criterion. An item improves an
+    answer on all criteria, a rater is lenient or strict, and the second model is slightly worse.
+    """
     item, rater, system, criterion = (
         part.ravel()
         for part in np.meshgrid(
@@ -45,8 +46,9 @@ def _draw(rng: np.random.Generator, items: int, raters: int, points: tuple[int, 
 
 @cache
 def _truth(raters: int, points: tuple[int, ...], of: str) -> tuple[float, float]:
-    """The mean of the first model, and how far the second is below. Takes a second, so that it is computed
-    when a rate is drawn and not when this module is imported."""
+    """Return the mean of the first model, and by how much the second is lower. It takes a second, so it is
+    computed when a rate is drawn and not when this module is imported.
+    """
     scores = _draw(np.random.default_rng(0), ENDLESS // raters, raters, points)
     scores = scores.overall(OVERALL) if of == OVERALL else scores
     own = [
@@ -56,7 +58,9 @@ def _truth(raters: int, points: tuple[int, ...], of: str) -> tuple[float, float]
 
 
 def score_holds(items: int, raters: int, points: tuple[int, ...], of: str, *, apart: bool) -> Draw:
-    """The mean by one criterion, or over all, or how far two models are apart; of these raters."""
+    """Return the event that the interval of the mean by one criterion, or over all, or of the difference of
+    two models, covers the truth for these raters.
+    """
 
     def happens(rng: np.random.Generator) -> bool | None:
         mean, difference = _truth(raters, points, of)
@@ -70,7 +74,9 @@ def score_holds(items: int, raters: int, points: tuple[int, ...], of: str, *, ap
 
 
 def all_hold(items: int, raters: int, points: tuple[int, ...]) -> Draw:
-    """The differences by all criteria together, corrected for their number."""
+    """Return the event that the intervals of the differences by all criteria, corrected for their number,
+    cover the truth at once.
+    """
     draws = {f"c{place}": (count,) for place, count in enumerate(points)}
 
     def happens(rng: np.random.Generator) -> bool | None:

@@ -1,5 +1,7 @@
-"""How often does watching a round end it where nobody is better, raters come one after another or tastes
-drift; how soon where there is a difference; and does an end hold with the round's own verdict?"""
+"""Sequential stopping of rounds: false stops, time to a true one, and agreement with the final verdict.
+
+False stops are counted where nobody is better, with raters one after another or with drifting tastes.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ from engine.rating.analysis.strengths import estimate_strengths
 
 Draw = Callable[[np.random.Generator], bool]
 PEEKS = 10_000  # one after each item
-LOOKS = 10  # at a round, evenly over its votes
-PREFERENCES = {  # shares of items for the first, without preference, and for the second
+LOOKS = 10  # per round, evenly over its votes
+PREFERENCES = {  # shares of items that prefer the first, neither, and the second
     "half ties": (0.25, 0.5, 0.25),
     "no ties": (0.5, 0.0, 0.5),
     "nearly all ties": (0.05, 0.9, 0.05),
@@ -27,9 +29,11 @@ PREFERENCES = {  # shares of items for the first, without preference, and for th
 
 
 def ever_told_apart(shares: tuple[float, float, float], raters: int) -> Draw:
-    """Equal systems are told apart at any of so many peeks; an item is the mean of its raters, who are alike.
+    """Return the event that equal systems are called different at any of the peeks. An item is the mean of
+    its raters, who are alike.
 
-    What is ruled out stays so, so that the last look has seen what all before it would have."""
+    What is excluded remains excluded, so the last peek includes what all earlier ones would have found.
+    """
 
     def happens(rng: np.random.Generator) -> bool:
         leaning = rng.choice([1.0, 0.0, -1.0], (PEEKS, 1), p=shares)
@@ -42,7 +46,9 @@ def ever_told_apart(shares: tuple[float, float, float], raters: int) -> Draw:
 
 
 def any_pair(systems: int, items: int) -> Draw:
-    """Any two of so many equal systems are told apart, all pairs rated of each item."""
+    """Return the event that any two of this number of equal systems are called different, with all pairs
+    rated on each item.
+    """
     pairs = list(combinations(range(systems), 2))
 
     def happens(rng: np.random.Generator) -> bool:
@@ -61,7 +67,9 @@ def any_pair(systems: int, items: int) -> Draw:
 
 
 def told_in_time(preference: float, items: int) -> Draw:
-    """A true mean preference is told apart after so many items, 30% of which are ties."""
+    """Return the event that a true mean preference is detected after this number of items, 30% of which are
+    ties.
+    """
     shares = (0.35 + preference / 2, 0.3, 0.35 - preference / 2)
 
     def happens(rng: np.random.Generator) -> bool:
@@ -71,7 +79,7 @@ def told_in_time(preference: float, items: int) -> Draw:
 
 
 def looks(comparisons: Comparisons) -> list[Peek]:
-    """Peeks at a round in its course, the last one at all of it."""
+    """Return the peeks at a round in progress, the last at all of it."""
     planned = len(comparisons.items)
     sizes = np.unique(np.linspace(1, len(comparisons), LOOKS).astype(int))
     parts = [comparisons.take(np.arange(len(comparisons)) < size) for size in sizes]
@@ -79,7 +87,9 @@ def looks(comparisons: Comparisons) -> list[Peek]:
 
 
 def ends_wrongly(shape: str, items: int) -> Draw:
-    """A look at a round in which nobody is better ends it, or shows a value outside its own interval."""
+    """Return the event that a peek at a round in which no model is better ends it, or shows a value outside
+    its own interval.
+    """
 
     def happens(rng: np.random.Generator) -> bool:
         for at in looks(compare(VOTED[shape](rng, items, 0.0))):
@@ -93,7 +103,9 @@ def ends_wrongly(shape: str, items: int) -> Draw:
 
 
 def _in_turn(raters: int, lean: float, drift: float) -> Callable[[np.random.Generator, int, float], Votes]:
-    """Raters take turns at prompts, each with a lean of their own; all drift by so much to the last."""
+    """Return a function that draws raters who take turns on the prompts, each with an individual bias; all
+    drift by `drift` until the last prompt.
+    """
 
     def draw(rng: np.random.Generator, items: int, preference: float) -> Votes:
         who = np.arange(items) % raters
@@ -108,7 +120,7 @@ def _in_turn(raters: int, lean: float, drift: float) -> Callable[[np.random.Gene
 
 
 def turns_end(raters: int, items: int, *, lean: float, drift: float = 0.0, preference: float = 0.0) -> Draw:
-    """Any look at raters who take turns ends the round."""
+    """Return the event that any peek at raters who take turns ends the round."""
     draw = _in_turn(raters, lean, drift)
 
     def happens(rng: np.random.Generator) -> bool:
@@ -118,7 +130,7 @@ def turns_end(raters: int, items: int, *, lean: float, drift: float = 0.0, prefe
 
 
 def contradicts(rng: np.random.Generator) -> bool:
-    """The end of a round and its headline don't say the same, whatever either says."""
+    """Whether the decision to end a round and its headline contradict each other, whatever they say."""
     round_ = Round((0.6, 0.0), items=int(rng.integers(20, 200)), raters=6, of_rater=0.4)
     comparisons = round_.draw(rng, round_.people(rng))
     verdict = estimate_strengths(comparisons, resamples=200).difference("s0", "s1").verdict

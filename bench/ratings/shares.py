@@ -1,4 +1,4 @@
-"""Do shares and means of ratings cover, whose items and raters are alike in themselves?"""
+"""Coverage of shares and means of ratings that are correlated within items and raters."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ NORMAL = np.random.default_rng(0).normal(0, 1, 200_000)
 
 
 def wins_hold(round_: Round) -> Draw:
-    """The share of ratings that the first of two wins."""
+    """Return the event that the interval of the share of ratings won by the first of two systems covers the
+    truth.
+    """
 
     def happens(rng: np.random.Generator) -> bool | None:
         people = round_.people(rng)
@@ -51,7 +53,9 @@ def wins_hold(round_: Round) -> Draw:
 
 
 def voted_holds(shape: str, items: int, figure: str) -> Draw:
-    """Wins, ties, or the score with ties as half, where prompts were chosen or disputes settled."""
+    """Return the event that the interval of wins, ties, or the score with ties as half covers the truth, if
+    prompts were selected or disputes resolved.
+    """
     ties = 0.1
 
     def happens(rng: np.random.Generator) -> bool | None:
@@ -68,7 +72,9 @@ def voted_holds(shape: str, items: int, figure: str) -> Draw:
 
 
 def bad_hold(round_: Round) -> Draw:
-    """The share of ratings that both are bad, which all raters of an item say alike."""
+    """Return the event that the interval of the share of "both bad" ratings covers the truth; all raters of
+    an item agree on it.
+    """
 
     def happens(rng: np.random.Generator) -> bool | None:
         return holds(compute_both_bad_rate(round_.draw(rng, round_.people(rng))), round_.bad)
@@ -77,7 +83,9 @@ def bad_hold(round_: Round) -> Draw:
 
 
 def side_holds(effect: float, items: int) -> Draw:
-    """The share of decided ratings that the left side wins, of raters to whose log odds it adds as much."""
+    """Return the event that the interval of the left side's share of decided ratings covers the truth, for
+    raters whose log odds it changes by the same amount.
+    """
     round_ = Round((0.5, 0.0), items=items, raters=3, overlap=2, of_item=0.0, side=(effect, 0.0))
     people = round_.people(np.random.default_rng(0))
     left, right, _ = people.chances(np.array([0.5, -0.5]), np.array([0, 0]), round_.nu).sum(axis=0)
@@ -91,7 +99,9 @@ def side_holds(effect: float, items: int) -> Draw:
 def _scores(
     rng: np.random.Generator, items: int, raters: int, mean: Floats, likes: Floats
 ) -> CriterionScores:
-    """Each rater scores both systems on each item; an item makes either better, a rater is mild or strict."""
+    """Draw the scores of each rater for both systems on each item. An item improves either system, and a
+    rater is lenient or strict.
+    """
     item, rater, system = (
         part.ravel() for part in np.meshgrid(np.arange(items), np.arange(raters), [0, 1], indexing="ij")
     )
@@ -108,7 +118,9 @@ def _expected(mean: float, likes: Floats) -> float:
 
 
 def scores_hold(items: int, raters: int, *, apart: bool, mean: float = 3.2) -> Draw:
-    """The mean score of a system, or how far two are apart; of these raters."""
+    """Return the event that the interval of a system's mean score, or of the difference of two, covers the
+    truth for these raters.
+    """
     likes = np.linspace(-0.5, 0.5, raters) if raters > 1 else np.zeros(1)
     first, second = _expected(mean, likes), _expected(mean - 0.4, likes)
 
@@ -122,7 +134,7 @@ def scores_hold(items: int, raters: int, *, apart: bool, mean: float = 3.2) -> D
 
 
 def passes_hold(items: int, raters: int, odds: float) -> Draw:
-    """The share of answers that pass, of which raters mostly think alike."""
+    """Return the event that the interval of the pass rate covers the truth, for raters who mostly agree."""
     truth = float(special.expit(odds + 2 * NORMAL).mean())
 
     def happens(rng: np.random.Generator) -> bool | None:

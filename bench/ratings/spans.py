@@ -1,4 +1,4 @@
-"""Does the F1 of exact spans cover?"""
+"""Coverage of the F1 of exact spans."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from engine.rating.analysis.spans import compute_span_matches
 
 Draw = Callable[[np.random.Generator], bool | None]
 DRAWS = 1_000
-ENDLESS = 10_000  # items of the truth
+ENDLESS = 10_000  # items for the true value
 TOPICS = ("price", "tone", "delivery", "quality", "service")
 
 
 class Crowd(NamedTuple):
-    """keeps: the chance that a rater gives what is there; adds: that they give each thing that is not.
-    common: the mean number of spans of a text."""
+    """keeps: probability that a rater marks a true span; adds: mean number of wrong spans per rater and text;
+    common: mean number of true spans in a text.
+    """
 
     keeps: float
     adds: float
@@ -37,7 +38,9 @@ SPANS = {
 
 
 def _texts(rng: np.random.Generator, kind: str, items: int, raters: int) -> list[MarkedText]:
-    """Texts of 60 to 900 characters, one long one in ten; ends are off by a character now and then."""
+    """Draw texts of 60 to 900 characters, one in ten of them long; ends are occasionally off by up to three
+    characters.
+    """
     crowd = SPANS[kind]
     texts = []
     for item in range(items):
@@ -68,7 +71,7 @@ def _true_f1(kind: str) -> float:
 
 
 def spans_hold(kind: str, items: int, raters: int) -> Draw:
-    """F1 of exact matches."""
+    """Return the event that the interval of F1 of exact matches covers the truth."""
 
     def happens(rng: np.random.Generator) -> bool | None:
         return holds(compute_span_matches(_texts(rng, kind, items, raters))[0], _true_f1(kind))
@@ -81,5 +84,5 @@ RATES = [
     Rate("spans", f"F1 of spans covers, {kind}, {items} texts, {raters} raters", 0.95, LOW, RARE_HIGH,
          spans_hold(kind, items, raters), DRAWS)
     for kind in SPANS for items, raters in SIZES
-    if kind != "few spans" or items > 60  # of fewer there is no interval
+    if kind != "few spans" or items > 60  # fewer have no interval
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Do the intervals of strengths cover, alone and all pairs at once, and are equal systems left equal?"""
+"""Coverage of the intervals of strengths, alone and for all pairs at once, and equal systems."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from engine.rating.analysis.strengths import estimate_strengths
 
 Draw = Callable[[np.random.Generator], bool | None]
 DRAWS = 1_000
-CAREFUL = 0.98  # with five raters, of whom it is hardly known whether they differ
-RESAMPLES = 400  # of each draw: limits vary more than those shown, by less than 3% of their distance
+CAREFUL = 0.98  # with five raters, whose differences can hardly be estimated
+RESAMPLES = 400  # per draw: limits vary more than those shown, by less than 3% of their distance
 NOISY = {"noise": 0.5, "side": (0.3, 0.5), "random": 0.4}  # of raters
 
 TWO = {
@@ -72,12 +72,14 @@ EQUAL = {
 
 @cache
 def _of_all_raters(round_: Round) -> NDArray[np.float64]:
-    """Strengths in the mean of all raters there might be."""
+    """Return the strengths averaged over the population of raters."""
     return round_.truth(round_.people(np.random.default_rng(0), POPULATION))[0]
 
 
 def pairs_hold(round_: Round, *, others: bool = False) -> Draw:
-    """The differences of all pairs hold at once, of these raters or of `others` like them."""
+    """Return the event that the intervals of all pairwise differences cover the truth at once, for these
+    raters or for the population (`others`).
+    """
 
     def happens(rng: np.random.Generator) -> bool | None:
         people = round_.people(rng)
@@ -94,7 +96,9 @@ def pairs_hold(round_: Round, *, others: bool = False) -> Draw:
 
 
 def first_holds(round_: Round) -> Draw:
-    """The strength of the first system against the mean of all."""
+    """Return the event that the interval of the first system's strength, relative to the mean of all, covers
+    the truth.
+    """
 
     def happens(rng: np.random.Generator) -> bool | None:
         people = round_.people(rng)
@@ -107,7 +111,7 @@ def first_holds(round_: Round) -> Draw:
 
 
 def ties_hold(round_: Round) -> Draw:
-    """Davidson's nu."""
+    """Return the event that the interval of Davidson's nu covers the truth."""
 
     def happens(rng: np.random.Generator) -> bool | None:
         people = round_.people(rng)
@@ -119,7 +123,7 @@ def ties_hold(round_: Round) -> Draw:
 
 
 def any_better(round_: Round) -> Draw:
-    """Any two of equal systems are told apart."""
+    """Return the event that any two equal systems are called different."""
 
     def happens(rng: np.random.Generator) -> bool:
         pairs = estimate_strengths(round_.draw(rng, round_.people(rng))).differences

@@ -1,1 +1,1 @@
-"""What people wait for in a real browser."""
+"""Waiting times of people in a real browser."""

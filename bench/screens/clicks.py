@@ -1,12 +1,12 @@
-"""From a click to a settled page: a search, a bar of a histogram, a box on the map, in a real browser.
+"""Time from a click to a settled page: a search, a bar of a histogram, a box on the map, in a browser.
 
     python bench/screens/clicks.py [--rows 200000] [--rounds 7]
 
-Rows and sidecars are those of `bench/made/million_rows.py`; `tunebench up` serves them. A round does what
-was not done before, so that no answer is at hand. Settled is a page on which what was asked for can be
-read, no part waits for the server, and nothing changes for a while (which does not count). Limits at the
-median: search and bar 0.7 s, box 2 s; the exit code is 1 where one is missed. The first round warms the
-caches: it does not count.
+Rows and sidecars are those of `bench/made/million_rows.py`; `tunebench up` serves them. Each round does
+something new, so that nothing is cached. A page is settled when the requested content can be read, no part
+waits for the server, and nothing changes for a while (which does not count). Limits at the median: search
+and bar 0.7 s, box 2 s; the exit code is 1 if one is missed. The first round warms the caches and does not
+count.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from store.core.home import Home
 from tunebench.terminal.processes import find_screens_address
 
 CLICK_SECONDS, BOX_SECONDS = 0.7, 2.0
-# Pairs of letters: words of the rows are drawn ones, and up to a third of the rows have a pair.
+# Pairs of letters: words of the rows are random, and up to a third of the rows contain a pair.
 SEARCHES = ("ab", "qu", "ix", "zo", "ke", "wy", "fu", "og", "th", "pl", "ru", "yn")
 SETTLED = """([text, quiet]) => new Promise((resolve) => {
   const began = performance.now();
@@ -50,26 +50,26 @@ SETTLED = """([text, quiet]) => new Promise((resolve) => {
   };
   requestAnimationFrame(look);
 })"""
-QUIET_MS = 400  # longer than what a page waits before it asks again
+QUIET_MS = 400  # longer than a page waits before its next request
 
 
 class Screen:
-    """The page of the data set in a tab of the browser."""
+    """The page of the data set in a browser tab."""
 
     def __init__(self, page: Page) -> None:
         self._page = page
 
     def settled(self, text: str) -> float:
-        """Seconds until the page says something else than `text` and is still."""
+        """Return the seconds until the page's text differs from `text` and has stopped changing."""
         seconds: float = self._page.evaluate(SETTLED, [text, QUIET_MS])
         return seconds
 
     def text(self) -> str:
-        """All that can be read on it."""
+        """Return all visible text of the page."""
         return self._page.locator('[data-testid="stMain"]').inner_text()
 
     def search(self, words: str) -> float:
-        """Seconds from Enter in the search box."""
+        """Return the seconds from pressing Enter in the search box."""
         box = self._page.get_by_placeholder("Search in the text")
         box.fill("")
         box.press("Enter")
@@ -80,7 +80,9 @@ class Screen:
         return self.settled(before)
 
     def bar(self, place: int) -> float:
-        """Seconds from a click on a bar of the second histogram; it is taken back afterwards."""
+        """Return the seconds from a click on a bar of the second histogram; the filter is removed
+        afterwards.
+        """
         before = self.text()
         self._bars().nth(place).click(force=True)
         seconds = self.settled(before)
@@ -92,7 +94,7 @@ class Screen:
         return self._page.locator(".js-plotly-plot").nth(1).locator(".bars .point path")
 
     def box(self, place: int) -> float:
-        """Seconds from letting go of the mouse after a box on the map was drawn."""
+        """Return the seconds from releasing the mouse after drawing a box on the map."""
         area = self._page.locator(".js-plotly-plot .nsewdrag").first
         area.scroll_into_view_if_needed()
         bounds = area.bounding_box()
@@ -111,7 +113,7 @@ class Screen:
 
 
 def measure(rows: int, rounds: int) -> list[Figure]:
-    """Each click, in seconds at the median."""
+    """Return the median seconds of each click."""
     process, _ = up()
     try:
         with sync_playwright() as playwright:
@@ -146,7 +148,7 @@ def measure(rows: int, rounds: int) -> list[Figure]:
 
 
 def main() -> int:
-    """The table; 1 where a click took too long."""
+    """Print the table; return 1 if a click took too long."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=7)

@@ -1,10 +1,10 @@
-"""How long the page of a data set of a million rows takes to open in a browser.
+"""Time to open the page of a data set of a million rows in a browser.
 
     python bench/screens/data_page.py [--rows 1000000] [--rounds 5]
 
 Rows and sidecars are those of `bench/made/million_rows.py`; `tunebench up` serves them. A round opens the
 page in a new tab, once at its summary and once at its rows, until they can be read. Limit: 2 s at the
-median; the exit code is 1 where it is missed. The first round warms the caches and does not count.
+median; the exit code is 1 if it is missed. The first round warms the caches and does not count.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SECONDS = 2.0
 
 
 def opened(browser: Browser, address: str, pattern: str) -> float:
-    """Seconds from the request until a text that matches `pattern` can be read."""
+    """Return the seconds from the request until text that matches `pattern` is visible."""
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     began = time.perf_counter()
     page.goto(address)
@@ -44,7 +44,7 @@ def opened(browser: Browser, address: str, pattern: str) -> float:
 
 
 def measure(rows: int, rounds: int) -> list[Figure]:
-    """The two ways to open the page, in seconds at the median."""
+    """Return the median seconds of both ways to open the page."""
     link = "/data?dataset=data-bench"
     ways = {
         "its summary": (link, "in their healthy range|outside (its|their) healthy range"),

@@ -1,13 +1,13 @@
-"""What a newcomer waits for, each against its limit, in a new home folder.
+"""Waiting times of a new user in a new home folder, each with its limit.
 
     python bench/screens/first_use.py [--skip-sample]
 
 1. `tunebench up` on a machine that is set up, until the overview can be used in a browser: 5 s.
 2. From the click on Launch to the first training loss on the screen, model already converted: 20 s.
-3. `tunebench sample`, from the command to the verdict, conversion of the model included: 360 s, and the
+3. `tunebench sample`, from the command to the verdict, including conversion of the model: 360 s, and the
    interval of its gain above 0.
 
-Exits with 1 where a limit is missed. Wall time on this machine: other work on it counts against us.
+Exits with 1 if a limit is missed. Wall time on this machine: other work on it counts against us.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> int:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=BROWSER)
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.goto("about:blank")
-            ready = [start_and_stop(page) for _ in range(4)][1:]  # the first warms the disk cache
+            ready = [start_and_stop(page) for _ in range(4)][1:]  # the first one warms the disk cache
             rows.append(("up to usable page, s (median of 3)", statistics.median(ready), UP_SECONDS))
             rows.append(("Launch to first training loss, s", launch(page), LAUNCH_SECONDS))
             browser.close()
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def up() -> tuple[subprocess.Popen[str], str]:
-    """`tunebench up` and the address that it prints, which opens the screens."""
+    """Run `tunebench up`; return the process and the printed address of the screens."""
     process = subprocess.Popen([*COMMAND, "up", "--no-browser"], stdout=subprocess.PIPE, text=True)
     assert process.stdout
     match = re.search(r"http://\S+", process.stdout.readline())
@@ -77,7 +77,7 @@ def down(process: subprocess.Popen[str]) -> None:
 
 
 def start_and_stop(page: Page) -> float:
-    """Seconds from the command until the overview shows its first button or its runs."""
+    """Return the seconds from the command until the overview shows its first button or its runs."""
     began = time.perf_counter()
     process, address = up()
     page.goto(address)
@@ -88,14 +88,16 @@ def start_and_stop(page: Page) -> float:
 
 
 def launch(page: Page) -> float:
-    """Seconds from the click on Launch to the first training loss, with everything as a user finds it."""
+    """Return the seconds from the click on Launch to the first training loss, under a user's normal
+    conditions.
+    """
     process, _ = up()
     try:
         wait_for_sample()
         page.goto(find_screens_address(Home(), "/launch"))
         button = page.get_by_role("button", name="Launch", exact=True)
         button.wait_for(timeout=60_000)
-        page.get_by_text("Optimiser steps").first.wait_for(timeout=60_000)
+        page.get_by_text("Optimizer steps").first.wait_for(timeout=60_000)
         began = time.perf_counter()
         button.click()
         page.get_by_text("Training loss", exact=True).first.wait_for(timeout=120_000)
@@ -126,7 +128,7 @@ def cancel_all() -> None:
 
 
 def sample() -> float:
-    """Seconds of `tunebench sample`; its gain must be told from noise."""
+    """Return the seconds of `tunebench sample`; its gain must be significant."""
     began = time.perf_counter()
     done = subprocess.run([*COMMAND, "sample", "--json"], stdout=subprocess.PIPE, text=True, check=True)
     seconds = time.perf_counter() - began

@@ -1,13 +1,12 @@
-"""How long the results of a round of 50,000 ratings take, on screen and on the command line.
+"""Time to the results of a round of 50,000 ratings, on screen and on the command line.
 
     python bench/screens/large_round.py [--votes 50000] [--rounds 3]
 
 Rounds are those of `bench/made/large_round.py`: pairs of 59 models, rankings of four and labels, by 124
-raters; `tunebench up` serves them. Each look is a first one: another rater is left out before it, so that
-nothing that was worked out before is of use. Seconds until whether people agree can be read, by a click in
-the list of rounds, limit 3 s at the median, and by the round's address in a new browser, which loads the
-screens first; and until `tunebench round show` has ended, limit 5 s. The exit code is 1 where a limit is
-missed.
+raters; `tunebench up` serves them. Each view is a first one: another rater is excluded before it, so that
+no cached result applies. The time is measured until the agreement can be read, by a click in the list of
+rounds, limit 3 s at the median, and by the round's address in a new browser, which loads the screens
+first; and until `tunebench round show` has ended, limit 5 s. The exit code is 1 if a limit is missed.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ READ = "Krippendorff|Whether raters agree"
 
 
 def measure(protocol: RatingProtocol, rounds: int) -> list[Figure]:
-    """The screen and the command of one round, in seconds at the median."""
+    """Return the median seconds of the screen and the command for one round."""
     client, round_id = Client(Home()), f"large-{protocol}"
     numbers = itertools.count()
     by_click, by_address, on_command_line = [], [], []
@@ -77,7 +76,7 @@ def _leave_out(client: Client, round_id: str, number: int) -> None:
 
 
 def clicked(page: Page, name: str) -> float:
-    """Seconds from the click on the round's name in the list until its results can be read."""
+    """Return the seconds from the click on the round's name in the list until its results are visible."""
     page.goto(find_screens_address(Home(), "/rating"))
     link = page.get_by_role("link", name=name).first
     link.wait_for()

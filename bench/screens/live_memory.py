@@ -1,12 +1,12 @@
-"""Does memory stay flat while people look at a run? Pages open in a browser beside a run that logs its steps.
+"""Memory while people view a run: pages open in a browser beside a run that logs its steps.
 
     python bench/screens/live_memory.py [--minutes 5] [--pages 4] [--warm-up 1]
 
-Half of the pages show the run, half the overview; both ask for themselves every two seconds. The resident
-memory of screens and engine is read every two seconds; the first minute, or `--warm-up` of them, is left out:
-the store fills its log before it writes it out. A slope is fitted to the means of ten seconds; its 95%
-interval is that of least squares, so it leaves out what goes up and down more slowly than that. Limit: 60 MiB
-an hour at the lower end; the exit code is 1 where one is missed.
+Half of the pages show the run, half the overview; both refresh every two seconds. The resident memory of
+screens and engine is read every two seconds; the first minute, or `--warm-up` minutes, are excluded, as
+the store fills its log before writing it out. A slope is fitted to the means of ten seconds; its 95%
+interval is that of least squares, so it ignores slower fluctuations. Limit: 60 MiB an hour at the lower
+end; the exit code is 1 if one is missed.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from tests.tiny import write_model
 from tunebench.terminal.processes import find_free_port, find_screens_address
 
 MIB_AN_HOUR = 60.0
-EVERY, MEAN_OF = 2.0, 5  # seconds between readings; readings of one mean
+EVERY, MEAN_OF = 2.0, 5  # seconds between readings; readings per mean
 ROWS, EPOCHS = 2_000, 1_000
 
 
 def launch(home: Home, folder: Path) -> str:
-    """A run of a tiny model that takes longer than the bench; its id, once it logs steps."""
+    """Launch a run of a tiny model that takes longer than the bench; return its id once it logs steps."""
     rows = folder / "rows.csv"
     rows.write_text("question,answer\n" + "".join(f"What is {n}?,It is {n}.\n" for n in range(ROWS)))
     write_model(folder / "tiny")
@@ -58,7 +58,7 @@ def launch(home: Home, folder: Path) -> str:
 
 
 def readings(pids: Sequence[int], seconds: float) -> np.ndarray:
-    """Seconds and the MiB of each process, a row a reading."""
+    """Return the seconds and the MiB of each process, one row per reading."""
     processes = [psutil.Process(pid) for pid in pids]
     began, taken = time.monotonic(), []
     while (at := time.monotonic() - began) < seconds:
@@ -68,7 +68,7 @@ def readings(pids: Sequence[int], seconds: float) -> np.ndarray:
 
 
 def slope(seconds: np.ndarray, mib: np.ndarray) -> tuple[float, float]:
-    """MiB an hour, and the half width of its 95% interval."""
+    """Return the slope in MiB per hour, and the half width of its 95% interval."""
     whole = len(seconds) // MEAN_OF * MEAN_OF
     hours, means = (part[:whole].reshape(-1, MEAN_OF).mean(axis=1) for part in (seconds / 3600, mib))
     fit = stats.linregress(hours, means)
@@ -76,7 +76,7 @@ def slope(seconds: np.ndarray, mib: np.ndarray) -> tuple[float, float]:
 
 
 def measure(folder: Path, minutes: float, pages: int, warm_up: float) -> list[Figure]:
-    """The slopes, and what the processes take at the end."""
+    """Return the slopes, and the memory of the processes at the end."""
     home = Home(folder / "home").create()
     served = Served(home, find_free_port(None))
     try:

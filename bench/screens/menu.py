@@ -1,10 +1,10 @@
-"""From a click in the menu to a settled page, with a thousand runs over sixty data sets, in a real browser.
+"""Time from a click in the menu to a settled page, with a thousand runs over sixty data sets, in a browser.
 
     python bench/screens/menu.py [--rounds 8]
 
-Every page of the menu is gone to in turn, round after round; the first round imports the pages and does not
-count. Settled is a page that shows something else, that no part of waits for the server, and that changes no
-more for a while (which does not count). Limit at the median: 0.7 s; the exit code is 1 where one is missed.
+Every page of the menu is opened in turn, round after round; the first round imports the pages and does not
+count. A page is settled when it shows something else, no part waits for the server, and nothing changes
+for a while (which does not count). Limit at the median: 0.7 s; the exit code is 1 if one is missed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PAGES = ("Data sets", "Launch", "Runs", "Compare", "Evaluations", "Overview")
 
 
 def click(page: Page, name: str) -> float:
-    """Seconds from a click on an entry of the menu until its page stands still."""
+    """Return the seconds from a click on a menu entry until its page has stopped changing."""
     screen = Screen(page)
     before = screen.text()
     page.get_by_test_id("stSidebarNav").get_by_role("link", name=name).click()
@@ -40,7 +40,7 @@ def click(page: Page, name: str) -> float:
 
 
 def measure(rounds: int) -> list[Figure]:
-    """Each page, in seconds at the median."""
+    """Return the median seconds of each page."""
     process, _ = up()
     try:
         with sync_playwright() as playwright:
@@ -60,7 +60,7 @@ def measure(rounds: int) -> list[Figure]:
 
 
 def main() -> int:
-    """The table; 1 where a page took too long."""
+    """Print the table; return 1 if a page took too long."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=8)
     arguments = parser.parse_args()

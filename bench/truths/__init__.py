@@ -1,9 +1,8 @@
-"""Simulations whose truth is known: one file a topic, each with its `RATES`, in rooms by what is asked. What
-a rate is stands here.
+"""Simulations whose truth is known: one file per topic, each with its `RATES`, in folders by subject.
 
-A file here calls what the verdicts call, on rows drawn where the answer is known. It draws from the generator
-that it is given and from nothing else, so that a rate is the same at every run. Tests take a few of the same
-rates with fewer draws; `bench/truth.py` takes them all at full size.
+This module defines a rate. A file here calls the functions that the verdicts call, on rows drawn from a
+known truth. It draws only from the generator that it is given, so that a rate is the same in every run.
+Tests take a few of the same rates with fewer draws; `bench/truth.py` takes them all at full size.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from engine.evaluation.statistics.intervals import wilson_interval
 
 @dataclass(frozen=True)
 class Rate:
-    """How often something happens where the truth is known.
+    """How often an event happens where the truth is known.
 
-    `happens` draws once and says whether it did; None is a draw that does not count, such as one without an
-    interval. `low` to `high` is where the observed share of the draws that count must lie.
+    `happens` draws once and returns whether it did; None is a draw that does not count, such as one
+    without an interval. The observed share of the draws that count must be between `low` and `high`.
     """
 
     topic: str
@@ -36,7 +35,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Observed:
-    """What came of `draws` draws of a rate; `counted` of them counted."""
+    """Result of drawing a rate; `counted`: number of draws that count."""
 
     rate: Rate
     share: float
@@ -44,8 +43,9 @@ class Observed:
 
     @property
     def holds(self) -> bool:
-        """Whether so many draws leave it open that the share lies in its band (Wilson's interval at 99%, as
-        of thousands of rates some lie outside by chance); without a draw that counts there is none."""
+        """Whether the draws are consistent with a share in the band, by Wilson's interval at 99%, as some of
+        thousands of rates are outside by chance. False if no draw counts.
+        """
         if not self.counted or self.rate.low <= self.share <= self.rate.high:
             return self.counted > 0
         chance = wilson_interval(round(self.share * self.counted), self.counted, confidence=0.99)
@@ -53,7 +53,7 @@ class Observed:
 
 
 def observe(rate: Rate, draws: int | None = None) -> Observed:
-    """Draw `draws` times (all of the rate's where none are given), from a seed that its name fixes."""
+    """Draw `draws` times (default: the rate's own number), with a seed derived from its name."""
     rng = np.random.default_rng(zlib.crc32(f"{rate.topic}/{rate.name}".encode()))
     outcomes = [rate.happens(rng) for _ in range(draws or rate.draws)]
     counted = [outcome for outcome in outcomes if outcome is not None]

@@ -1,9 +1,9 @@
-"""Whether runs that differ in nothing but their seed are called different: 12 of one setting, taken as two.
+"""How often runs that differ only in their seed are called different: 12 of one setting, taken as two.
 
-Every way of taking `k` of them as one setting and `k` others as another is a comparison without a difference
-(there are many; DRAWS of them are tried, by seed). They are not independent: 12 models alone decide how many
-are called different. So that share is held against the most that it is in 95 of 100 draws of 12 normal
-numbers under a test that has exactly its level.
+Every way of taking `k` of them as one setting and `k` others as another is a comparison without a
+difference (there are many; DRAWS of them are tried, by seed). They are not independent: 12 models alone
+determine how many are called different. So that share is compared with the most that it is in 95 of 100
+draws of 12 normal numbers under a test that has exactly its level.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SETTING: dict[str, Any] = {
 
 
 def claims(trials: Trials) -> Iterator[tuple[str, bool, str]]:
-    """What must hold of comparisons without a difference."""
+    """Yield the claims that must hold for comparisons without a difference."""
     dataset = trials.data("Python functions", {"builtin": "python"})
     seed_runs = [trials.run(f"seed {seed}", dataset=dataset, seed=seed, **SETTING) for seed in range(RUNS)]
     read = [trials.row_losses(run) for run in seed_runs]
@@ -67,7 +67,7 @@ def _different(losses: np.ndarray, tokens: np.ndarray) -> bool:
 
 
 def _most(drawn: np.ndarray, rng: np.random.Generator, times: int = 1000) -> float:
-    """The share that is called different of these draws from 12 normal numbers, its 95th percentile."""
+    """Return the 95th percentile of the share called different among these draws from 12 normal numbers."""
     values = rng.standard_normal((times, RUNS))[:, drawn]  # [times, draws, 2 k]
     first, second = np.split(values, 2, axis=-1)
     p = stats.ttest_ind(first, second, axis=-1).pvalue

@@ -1,7 +1,8 @@
-"""Runs for the benches that judge what a run's evidence says.
+"""Runs for the benches that check the evidence of runs.
 
-They are launched and waited for as by any user, through an engine of a home folder of their own, so that they
-can be looked at afterwards with `tunebench up`. A run whose name is in the home already is not made again.
+They are launched and waited for as by any user, through an engine with its own home folder, so that they
+can be viewed afterwards with `tunebench up`. A run whose name already exists in the home folder is not run
+again.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from tunebench.terminal import processes
 
 
 class Trials:
-    """The runs of one home folder; `trec_file` is where TREC's questions lie."""
+    """The runs of one home folder; `trec_file`: file of TREC's questions."""
 
     def __init__(self, folder: Path, trec_file: Path | None = None) -> None:
         self.trec_file = trec_file
@@ -46,7 +47,7 @@ class Trials:
         processes.stop_engine(self.home)
 
     def data(self, name: str, source: dict[str, str], **others: Any) -> str:
-        """The name of a data set, imported where it isn't there."""
+        """Return the name of a data set; import it if missing."""
         names = {row.name for row in datasets.list_datasets(self.client)}
         if name not in names:
             asked = {"name": name, "source": source, **others}
@@ -54,7 +55,7 @@ class Trials:
         return name
 
     def trec(self) -> str:
-        """The data set of TREC's questions and the kind of answer that each asks for."""
+        """Return the data set of TREC's questions with the type of answer that each asks for."""
         if not self.trec_file:
             raise SystemExit("Say where TREC's questions lie: --trec FILE")
         return self.data(
@@ -66,7 +67,7 @@ class Trials:
         )
 
     def front(self, selected: Sequence[Run]) -> dict[str, str]:
-        """Each run by name, and whether it lies on the front of gain against forgetting."""
+        """Return, for each run by name, whether it is on the front of gain against forgetting."""
         ids = {run.run_id: run.name for run in selected}
         points = [
             pareto.RunPoint(
@@ -82,7 +83,7 @@ class Trials:
         return {ids[place["run"]]: place["status"] for place in pareto.compute_front(points)}
 
     def run(self, name: str, **config: Any) -> Run:
-        """The finished run of that name. Raises SystemExit where it failed."""
+        """Return the finished run with that name; launch it if missing. Raises SystemExit if it failed."""
         finished = [run for run in runs.list_runs(self.client, search=name) if run.name == name]
         if not finished:
             began = time.monotonic()
@@ -94,7 +95,9 @@ class Trials:
         return runs.get_run(self.client, run_id)
 
     def forgets_more(self, first: Run, other: Run) -> Interval:
-        """How much more of the prose `first` forgot than `other`, nats a token, paired by passage."""
+        """Return how much more of the prose `first` forgot than `other`, in nats per token, paired by
+        passage.
+        """
         first_probes, other_probes = (
             pq.read_table(JobDir(self.home.jobs / run.run_id).probes, filters=[("model", "=", "tuned")])
             for run in (first, other)
@@ -103,14 +106,14 @@ class Trials:
         return ratio_interval(prose.tuned["loss_sum"] - prose.base["loss_sum"], prose.base["tokens"])
 
     def judged_seconds(self, run: Run) -> float:
-        """How long it was judged, from the end of training to its verdict."""
+        """Return the seconds from the end of training to the verdict."""
         lines = JobDir(self.home.jobs / run.run_id).events.read_text().splitlines()
         events = [json.loads(line) for line in lines]
         began = next(event["at"] for event in events if event.get("status") == "evaluating")
         return float(events[-1]["at"] - began)
 
     def row_losses(self, run: Run) -> tuple[np.ndarray, np.ndarray]:
-        """Summed losses of the held-out rows under the tuned model, and their tokens, by row."""
+        """Return the summed losses of the held-out rows under the tuned model, and their tokens, by row."""
         table = pq.read_table(JobDir(self.home.jobs / run.run_id).row_losses).sort_by("row_id")
         return table["tuned_loss"].to_numpy(), table["tokens"].to_numpy()
 
@@ -130,6 +133,6 @@ def _point_figure(estimate: Estimate | None) -> pareto.PointFigure:
 
 
 def with_interval(measured: Interval | Estimate, digits: int = 3) -> str:
-    """A value with its interval and n."""
+    """Format a value with its interval and n."""
     value, low, high = (f"{end:+.{digits}f}" for end in (measured.value, measured.low, measured.high))
     return f"{value} ({low} to {high}, n {measured.n})"

@@ -1,7 +1,7 @@
-"""What an untrained adapter seems to forget.
+"""Apparent forgetting of an untrained adapter.
 
-Of every method that leaves the base model in place: the change of the loss on prose against the plain model,
-with the adapter switched off, as the evidence measures the base, and left on.
+For every method that keeps the base model in place: the change of the loss on prose from the plain model,
+with the adapter disabled, as the evidence measures the base, and enabled.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from store.training.methods import METHODS
 from store.training.train_config import BUNDLED_MODEL, TrainConfig
 
 CPU = torch.device("cpu")
-PASSAGES = 12  # of the suite's prose
-# Beside the methods of the table: where an adapter starts from changes what it does untrained.
+PASSAGES = 12  # passages of the suite's prose
+# In addition to the methods of the table: an adapter's initialization changes its untrained effect.
 STARTS = {
     "LoRA with DoRA": {"use_dora": True},
     "LoRA from PiSSA": {"init_lora_weights": "pissa"},
@@ -30,7 +30,9 @@ STARTS = {
 
 
 def changes(home: Home) -> Iterator[tuple[str, float, float]]:
-    """Title of the method, nats a token forgotten with the adapter switched off, and with it on."""
+    """Yield the title of each method and the nats per token forgotten with the adapter disabled and
+    enabled.
+    """
     cases: dict[str, dict[str, Any]] = {
         method.title: {"method": name} for name, method in METHODS.items() if method.adapter
     }

@@ -40,7 +40,7 @@ LOADING_MESSAGE = Phase(
         "Loading the model",
         "Loading the tokenizer",
         "Loading the model of the earlier run",
-        "Tokenising",
+        "Tokenizing",
     ),
     0,
 )

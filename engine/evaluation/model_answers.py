@@ -186,7 +186,7 @@ def _tokenise_rows(
     asked_dataset: OrderDataset,
     row_ids: np.ndarray,
 ) -> training_rows.TokenisedPart:
-    tell = RowProgressReporter(job, len(row_ids), "rows", "Tokenising")
+    tell = RowProgressReporter(job, len(row_ids), "rows", "Tokenizing")
     rows = tokenise_rows(
         job.home,
         subject.tokenizer,

@@ -202,7 +202,7 @@ def _compare(loaded: LoadedWeights, tensors: dict[str, TensorHeader], files: lis
     """
     source, architecture, headed = loaded.source, loaded.architecture, loaded.headed
     if getattr(architecture, "quantization_config", None):
-        return "the weights are stored quantised"
+        return "the weights are stored quantized"
     about = [architecture.to_json_string(), headed, transformers.__version__, *map(_build_identity, files)]
     place = _build_cache_path(home, "names", about)
     if read_json(place) is not None:

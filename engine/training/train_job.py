@@ -92,7 +92,7 @@ class ClassificationRun(TrainingRun):
         """Return texts with labels, truncated to length; counts go into the facts."""
         job, config, fingerprint = self.job, self.config, self.data["fingerprint"]
         dealt = training_rows.load_split_rows(job, fingerprint, self.split, config)
-        on_rows = RowProgressReporter(job, 0, "rows", "Tokenising")
+        on_rows = RowProgressReporter(job, 0, "rows", "Tokenizing")
         rows = SplitRows(fingerprint, self.data["kind"], dealt)
         self.rows = load_class_rows(job.home, config, self.tokenizer, rows, on_rows=on_rows)
         limit = training_rows.resolve_max_length(config, self.rows.whole["train"], self.positions)

@@ -263,7 +263,7 @@ class TrainingRun:
             config,
             self.tokenizer,
             training_rows.SplitRows(dataset["fingerprint"], dataset["kind"], dealt),
-            on_rows=RowProgressReporter(job, 0, "rows", "Tokenising"),
+            on_rows=RowProgressReporter(job, 0, "rows", "Tokenizing"),
         )
         limit = training_rows.resolve_max_length(config, whole["train"], self.positions)
         whole["train"] = canaries.plant(self.tokenizer, config, dataset["kind"], whole["train"])

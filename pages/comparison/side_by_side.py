@@ -200,7 +200,7 @@ def _format_setting(value: Any) -> str:
 
 
 MAIN_METRICS = ("eval/loss", "train/loss")
-AXES = {"Optimiser step": "step", "Tokens seen": "tokens"}
+AXES = {"Optimizer step": "step", "Tokens seen": "tokens"}
 
 
 def draw_curves(runs: Sequence[Run]) -> None:
@@ -219,8 +219,8 @@ def draw_curves(runs: Sequence[Run]) -> None:
             width=280,
             bind="query-params",
         )
-        axis = st.segmented_control("Along", list(AXES), default="Optimiser step", key="compare-axis")
-    by_tokens = AXES[axis or "Optimiser step"] == "tokens"
+        axis = st.segmented_control("Along", list(AXES), default="Optimizer step", key="compare-axis")
+    by_tokens = AXES[axis or "Optimizer step"] == "tokens"
     measured = [run for run in runs if name in summaries[run.run_id]]
     title, run_labels = display.find_quantity(name), build_run_labels(runs)
     curves = [
@@ -232,7 +232,7 @@ def draw_curves(runs: Sequence[Run]) -> None:
         else None
     )
     figure = charts.plot_runs(
-        curves, title, base_level=level, x_title="Tokens seen" if by_tokens else "Optimiser step"
+        curves, title, base_level=level, x_title="Tokens seen" if by_tokens else "Optimizer step"
     )
     alt = f"{title.title} of {len(measured)} runs by {axis or 'step'}"
     st.plotly_chart(figure, key=f"compare-{name}-{by_tokens}", config=PLOT, alt=alt)

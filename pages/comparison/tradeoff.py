@@ -295,7 +295,7 @@ def draw_costs() -> None:
     with bar:
         drawable, others = _choose_model_runs(drawable)
         usual = "run" if len(drawable) <= FEW_RUNS else "rate"
-        color = _choose_option("Colour", tradeoff_chart.COLORS, "colour", usual)
+        color = _choose_option("Color", tradeoff_chart.COLORS, "colour", usual)
         families = _choose_families(drawable)
     if others:
         reasons["of another base model, whose tokens are others"] = others

@@ -333,7 +333,7 @@ def draw_confusion(tuned: ClassBreakdown, confused: Sequence[ClassConfusion], ke
     figure = plot_confusion_matrix(tuned.confusion, labels)
     alt = f"Confusion matrix of {len(labels)} classes on {tuned.n:,} rows"
     st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=alt)
-    st.caption(f"Rows, n {tuned.n:,}; the stronger the colour, the larger the share of the true class.")
+    st.caption(f"Rows, n {tuned.n:,}; the stronger the color, the larger the share of the true class.")
 
 
 def _draw_pairs(pairs: Sequence[ClassConfusion]) -> None:

@@ -112,7 +112,7 @@ button:focus-visible, .button:focus-visible, input:focus-visible {
 def render_sign_in(there: str, email: str, problem: str, provider: str) -> str:
     """Sign-in form.
 
-    `there`: where it leads; `provider`: name of the organisation's sign-in, or "".
+    `there`: where it leads; `provider`: name of the organization's sign-in, or "".
     """
     body = _render_problem(problem)
     if provider:
@@ -191,7 +191,7 @@ def render_password_set(ended: int) -> str:
 def render_sign_out(name: str, provider: str) -> str:
     """Page that asks for confirmation: a link alone, which any site may contain, signs nobody out.
 
-    `provider`: name of the organisation's sign-in if the person used it, or "".
+    `provider`: name of the organization's sign-in if the person used it, or "".
     """
     also = f"<p>This also signs you out at {escape(provider)}, if it supports that.</p>" if provider else ""
     back = '<a class="button plain" href="/">Cancel</a>'

@@ -48,7 +48,7 @@ class ProviderConfig(Config):
     client_secret: str = Field(min_length=1)
     discovery_url: str = Field(min_length=1)  # …/.well-known/openid-configuration
     address: str = Field(min_length=1)  # public address of these screens
-    name: Line = Field("your organisation", min_length=1, max_length=60)
+    name: Line = Field("your organization", min_length=1, max_length=60)
 
 
 class Provider:

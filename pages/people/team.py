@@ -139,8 +139,8 @@ def draw_provider() -> None:
         )
     else:
         st.markdown(
-            "Not configured: people sign in with passwords. To set up your organisation's sign-in, see "
-            "`docs/team.md`."
+            "Not configured: people sign in with passwords. To set up your organization's sign-in, see"
+            " `docs/team.md`."
         )
 
 

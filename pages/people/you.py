@@ -100,7 +100,7 @@ def draw_password(account: OwnAccount) -> None:
             current = st.text_input("Current password", type="password", autocomplete="current-password")
         else:
             st.caption(
-                "You sign in with your organisation's account; a password is an additional way to sign in."
+                "You sign in with your organization's account; a password is an additional way to sign in."
             )
         password = st.text_input(
             "New password",

@@ -73,7 +73,7 @@ def render_report(round: RoundSummary) -> str:
     parts += ["<h2>Result</h2>", f"<p class=verdict>{_escape(verdict[0])}</p>", _render_list(verdict[1:])]
     left_out = round_queries.list_excluded_raters(round.round_id)
     if left_out:
-        raters = [*raters, f"{plural(len(left_out), 'rater')} left out of all figures."]
+        raters = [*raters, f"{plural(len(left_out), 'rater')} excluded from all results."]
     parts += [f"<h2>{title}</h2>{_render_list(lines)}" for title, lines in
               (("Agreement", agreement), ("Raters", raters)) if lines]  # fmt: skip
     notes = [*round.details.notices, "Intervals are 95% intervals."]

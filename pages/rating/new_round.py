@@ -160,7 +160,7 @@ def _choose_check_source(protocol: str) -> Mapping[str, object]:
         for row in run_queries.list_all_datasets()
         if row.kind == kind and (protocol != "label" or row.stats.get("labels"))
     }
-    titles = {NOBODY: "nowhere: no such items", **sets, A_FILE: "a file"}
+    titles = {NOBODY: "none", **sets, A_FILE: "a file"}
     chosen = st.selectbox(
         "Known answers from", list(titles), format_func=titles.__getitem__, key=f"{P}gold.{protocol}"
     )
@@ -233,7 +233,7 @@ def draw_form() -> None:
     name = st.text_input("Name", title, key=f"{P}name.{protocol}.{chosen.key}", help="Raters see it")
     few = len(chosen.models) < (2 if protocol in COMPARING else 1)
     if few:
-        st.caption(f"Choose {'two models or more' if protocol in COMPARING else 'a model'} to go on.")
+        st.caption(f"Choose {'two models or more' if protocol in COMPARING else 'a model'} to continue.")
     if st.button("Create round", type="primary", icon=":material/rate_review:", key=f"{P}go", disabled=few):
         _start_round(form, name)
 
@@ -304,9 +304,8 @@ def _draw_prompt_options(models: list[dict[str, str]], *, of_file: bool = False)
             list(CHOICES),
             format_func=CHOICES.__getitem__,
             key=f"{P}choice",
-            help="Rather those on which the models' answers, their metrics and a judge part (of a file the"
-            " answers alone). Each counts in figures by the chance that it had, so that they stay those of"
-            " all prompts.",
+            help="Prefer prompts on which answers, metrics and a judge disagree (for a file: answers only)."
+            " Metrics are weighted by sampling probability, so they still represent all prompts.",
         )
         if not of_file:
             fields["part"] = st.selectbox(
@@ -315,13 +314,13 @@ def _draw_prompt_options(models: list[dict[str, str]], *, of_file: bool = False)
                 format_func=PARTS.__getitem__,
                 key=f"{P}part",
                 disabled=there,
-                help="Answers that are there decide which prompts they are." if there else None,
+                help="Existing answers determine the prompts." if there else None,
             )
         tokens = st.number_input(
             "Maximum answer length (tokens)", 1, 4096, 200, 50, key=f"{P}tokens", disabled=not asks
         )
         drawn = st.toggle(
-            "Sample answers", key=f"{P}sample", disabled=not asks, help="Else each token is the likeliest"
+            "Sample answers", key=f"{P}sample", disabled=not asks, help="Otherwise greedy decoding"
         )
         if drawn:
             fields["temperature"] = st.number_input("Temperature", 0.05, 10.0, 1.0, 0.1, key=f"{P}heat")

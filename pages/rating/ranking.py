@@ -162,8 +162,8 @@ def draw_judges(round: RoundSummary, comparisons: Comparisons) -> None:
     """
     if not all(system.evaluation_id for system in round.systems):
         st.caption(
-            "No metric or judge can be compared with raters here: they score evaluations, and these "
-            "answers come from none."
+            "No metric or judge can be compared with raters here: they score evaluations, but these answers"
+            " come from none."
         )
         return
     lines = _describe_metrics(round, comparisons) + _describe_judges(round, comparisons)

@@ -91,7 +91,7 @@ def _draw_table(
         }
         if profile := profiled.get(each.person_id):
             line["Others agree"] = format_share(profile.agreement) if profile.agreement.n else "–"
-            line["Why to review"] = _describe_doubts(profile)
+            line["Reason to review"] = _describe_doubts(profile)
         lines.append(line)
     st.dataframe(lines, hide_index=True, alt="Ratings per rater")
 

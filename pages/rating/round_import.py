@@ -126,8 +126,8 @@ def _draw_recognised(read: RatingFileSummary) -> None:
     """Draw the detected form, counts, ignored columns, and first ratings."""
     if read.form is None:
         st.warning(
-            f"**No ratings were recognised.** {escape_markdown(read.problem or '')} Choose the row type, "
-            "and map the columns.",
+            f"**No ratings detected.** {escape_markdown(read.problem or '')} Choose the row type, and map"
+            " the columns.",
             icon=":material/help:",
         )
         return
@@ -138,7 +138,7 @@ def _draw_recognised(read: RatingFileSummary) -> None:
             icon=":material/help:",
         )
     else:
-        st.markdown(f":green[:material/check_circle:] Recognised as **{escape_markdown(form.title)}**")
+        st.markdown(f":green[:material/check_circle:] Detected as **{escape_markdown(form.title)}**")
     st.markdown(f":material/input: **Used:** {escape_markdown(describe_used_roles(read))}")
     if read.values:
         st.markdown(f":material/key: **Meaning:** {escape_markdown(describe_meanings(read.values))}")

@@ -257,7 +257,7 @@ def draw_people(form: RoundForm, protocol: str) -> None:
         form.draw("overlap", "per_rater", columns=2)
         if protocol in COMPARING:
             swapped = st.toggle(
-                "One in ten comes again with its sides swapped",
+                "One in ten is shown again with sides swapped",
                 True,
                 key=f"{P}repeat",
                 help="Measures how consistent a rater is",

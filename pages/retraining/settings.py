@@ -33,7 +33,7 @@ from store.training.methods import METHODS
 MAX_RUNS = 100
 OTHER_RUN = (
     ":material/info: The version in use was trained by another run, possibly on old rows that are used for"
-    " evaluation here. This favours it: a lower result of the new version on the old rows is inconclusive."
+    " evaluation here. This favors it: a lower result of the new version on the old rows is inconclusive."
 )
 MEASURED_METRICS = tuple(name for name, metric in METRICS.items() if metric.kind != "whole")
 

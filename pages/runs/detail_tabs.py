@@ -43,7 +43,7 @@ LOG_TAILS = {"64 KiB": 65_536, "1 MiB": 1_048_576}
 COUNT_TITLES: dict[CountedFact, str] = {
     "trainable_parameters": "Trainable parameters",
     "total_parameters": "Total parameters",
-    "steps": "Optimiser steps",
+    "steps": "Optimizer steps",
     "tokens_per_epoch": "Tokens per epoch",
     "trained_tokens_per_epoch": "Trained tokens per epoch",
     "truncated_rows": "Rows truncated at max_length",

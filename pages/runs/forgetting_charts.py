@@ -234,7 +234,7 @@ def plot_heatmap(columns: Sequence[tuple[str, list[Cell]]]) -> go.Figure:
             )
         )
     figure.update_yaxes(autorange="reversed", showgrid=False, title=None, type="category")
-    figure.update_xaxes(type="category", side="top", title={"text": "Optimiser step", "standoff": 6})
+    figure.update_xaxes(type="category", side="top", title={"text": "Optimizer step", "standoff": 6})
     figure.update_layout(hovermode="closest", margin={"l": 8, "r": 8, "t": 52, "b": 8})
     return figure
 

@@ -60,7 +60,7 @@ def add_level(figure: go.Figure, level: float, text: str) -> None:
     )
 
 
-def build_empty_figure(title: str, y_title: str, height: int, x_title: str = "Optimiser step") -> go.Figure:
+def build_empty_figure(title: str, y_title: str, height: int, x_title: str = "Optimizer step") -> go.Figure:
     """A figure with title, axes, legend and margins, and no traces."""
     axis: JsonObject = {"gridcolor": GRID, "zeroline": False, "automargin": True}
     x_name, y_name = ({"text": text, "standoff": 12} for text in (x_title, y_title))
@@ -367,7 +367,7 @@ def plot_runs(
     what: Quantity,
     *,
     base_level: float | None = None,
-    x_title: str = "Optimiser step",
+    x_title: str = "Optimizer step",
 ) -> go.Figure:
     """The same metric of several runs, one colour each, with the base level if all share it."""
     figure = build_empty_figure(what.title, what.axis, height=COMPARISON_HEIGHT, x_title=x_title)

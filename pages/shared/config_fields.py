@@ -87,7 +87,7 @@ def _build_group(title: str, icon: str, names: tuple[str, ...]) -> FieldGroup:
 
 
 OPTIMISATION = _build_group(
-    "Optimisation",
+    "Optimization",
     ":material/trending_down:",
     (
         "learning_rate",

@@ -160,7 +160,7 @@ STAGES: dict[str, Status] = {
     "learning": Status("Still learning", "blue", ":material/trending_down:"),
     "converged": Status("Converged", "green", ":material/check_circle:"),
     "overfitting": Status("Overfitting", "red", ":material/u_turn_right:"),
-    "memorising": Status("Memorising", "red", ":material/psychology:"),
+    "memorising": Status("Memorizing", "red", ":material/psychology:"),
     "diverged": Status("Diverged", "red", ":material/trending_up:"),
     "unclear": Status("Can't tell", "gray", ":material/help:"),
 }

@@ -172,7 +172,7 @@ def draw_overfitting(shape: Overfitting) -> None:
         note = f"since step {since:,}" if since is not None else note
     if shape.stage == "memorising":
         note = f"overfitting, significant since step {since:,}" if since is not None else note
-        value, ink = "Memorises", "red"
+        value, ink = "Memorizes", "red"
     st.metric("Overfitting", value, note, delta_color=ink, delta_arrow="off", border=True, height="stretch")
 
 

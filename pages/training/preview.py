@@ -213,7 +213,7 @@ def _format_figures(answer: Preview) -> list[tuple[str, str, str]]:
             display.format_parameters(trained),
             f"{display.format_share(trained, total)} of {display.format_parameters(total)}",
         ),
-        ("Optimiser steps", f"{answer.steps:,}", f"{answer.steps_per_epoch:,} per epoch"),
+        ("Optimizer steps", f"{answer.steps:,}", f"{answer.steps_per_epoch:,} per epoch"),
         (
             f"{noun} to train on",
             f"{rows['train']:,}",

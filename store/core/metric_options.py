@@ -23,7 +23,7 @@ class MetricChoice(Config):
     """A metric to compute. `name` is its name in the store, by default that of the metric."""
 
     metric: str
-    name: str = Field("", max_length=60, description="After eval/ in the store; for a second of one kind")
+    name: str = Field("", max_length=60, description="Name after eval/ in the store, to use a metric twice")
 
     @field_validator("name")
     @classmethod
@@ -255,7 +255,7 @@ class Endpoint(Config):
     base_url: Annotated[str, FieldDisplay(example="https://HOST/v1")] = Field(
         max_length=500, description="Such as https://HOST/v1; /chat/completions is added"
     )
-    model: Annotated[str, FieldDisplay(example="as the server calls it")] = Field(
+    model: Annotated[str, FieldDisplay(example="model name on the server")] = Field(
         min_length=1, max_length=200
     )
     key_env: Annotated[str, FieldDisplay(empty="no key")] = Field(
@@ -263,16 +263,16 @@ class Endpoint(Config):
         pattern=r"^[A-Za-z_0-9]*$",
         description="Environment variable of the engine with the key, which itself is never stored",
     )
-    key_file: str = Field("", description="A file with the key, mode 0600")
-    timeout: float = Field(60.0, gt=0, le=600, description="Seconds for one answer")
-    retries: int = Field(3, ge=0, le=10, description="After an answer that may be different next time")
-    concurrency: int = Field(4, ge=1, le=64, description="Questions at a time")
-    max_calls: int = Field(1_000, ge=1, le=1_000_000, description="Requests of one evaluation at most")
-    max_tokens: int = Field(512, ge=16, le=16_384, description="Of a judgement")
-    json_mode: bool = Field(False, description="Ask for JSON by response_format; some servers refuse it")
+    key_file: str = Field("", description="File with the key, mode 0600")
+    timeout: float = Field(60.0, gt=0, le=600, description="Timeout per request, s")
+    retries: int = Field(3, ge=0, le=10, description="Retries after a temporary error")
+    concurrency: int = Field(4, ge=1, le=64, description="Concurrent requests")
+    max_calls: int = Field(1_000, ge=1, le=1_000_000, description="Maximum requests per evaluation")
+    max_tokens: int = Field(512, ge=16, le=16_384, description="Maximum tokens per judgement")
+    json_mode: bool = Field(False, description="Request JSON by response_format; some servers reject it")
 
     extra: JsonObject = Field(
-        default_factory=dict, description="Fields of each request; null leaves one of ours out"
+        default_factory=dict, description="Additional fields of each request; null omits a default field"
     )
 
     @field_validator("extra")
@@ -301,7 +301,7 @@ class JudgeChoice(MetricChoice, Endpoint):
     criteria: str = Field(CRITERIA, min_length=1, max_length=10_000)
     lowest: int = Field(1, ge=0, le=100)
     highest: int = Field(5, ge=1, le=100)
-    with_reference: bool = Field(True, description="Show the judge the row's own answer")
+    with_reference: bool = Field(True, description="Show the reference answer to the judge")
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -313,11 +313,13 @@ class JudgeChoice(MetricChoice, Endpoint):
 class JudgePairs(Config):
     """Pairwise comparison by a judge of two evaluations' responses to the same rows."""
 
-    first: str = Field(min_length=1, max_length=120, description="An evaluation, by id or name")
-    second: str = Field(min_length=1, max_length=120, description="Another one, of the same rows")
+    first: str = Field(min_length=1, max_length=120, description="Id or name of an evaluation")
+    second: str = Field(
+        min_length=1, max_length=120, description="Id or name of another evaluation of the same rows"
+    )
     judge: JudgeChoice
     max_rows: int | None = Field(200, ge=1, description="Size of the random sample of pairs; all if null")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the sample")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Random seed of the sample")
 
     @field_validator("judge", mode="before")
     @classmethod

@@ -86,7 +86,7 @@ class ValidJsonChoice(MetricChoice):
 class SchemaChoice(MetricChoice):
     metric: Literal["json_schema"]
     fenced: bool = True
-    json_schema: JsonObject | bool = Field(description="A JSON schema, draft 2020-12")
+    json_schema: JsonObject | bool = Field(description="JSON schema, draft 2020-12")
 
     @field_validator("json_schema")
     @classmethod
@@ -200,9 +200,9 @@ class MetricsConfig(Config):
 
     metrics: list[AnyChoice] = Field(max_length=100)
     group_by: Annotated[str | None, FieldDisplay(empty="no groups")] = Field(
-        None, description="A column; rows with one value of it are resampled together, as they are alike"
+        None, description="Column whose equal values mark similar rows, which are resampled together"
     )
-    confidence: float = Field(0.95, ge=0.5, lt=1, description="Of the intervals")
+    confidence: float = Field(0.95, ge=0.5, lt=1, description="Confidence level of the intervals")
 
     @field_validator("metrics", mode="before")
     @classmethod

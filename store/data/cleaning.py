@@ -141,7 +141,7 @@ class Relabel(Config):
 
     step: Literal["label_errors"] = "label_errors"
     action: Literal["drop", "suggested"] = "drop"
-    most: int | None = Field(None, ge=1, description="Maximum number, the most suspicious first")
+    most: int | None = Field(None, ge=1, description="Maximum number of rows, the most suspicious first")
 
 
 class Mix(Config):
@@ -164,9 +164,9 @@ class AddRows(Config):
     parts: list[PartName] = Field(
         default_factory=lambda: list[PartName](("train", "validation")),
         min_length=1,
-        description="Of the other data set",
+        description="Parts of the other data set",
     )
-    called: str = Field("", max_length=120, description="Its name, where dataset is an id")
+    called: str = Field("", max_length=120, description="Name of the data set, if dataset is an id")
     run: str = Field(
         "", description="Id of the run whose split these rows keep; defaults to the data set's own split"
     )

@@ -246,7 +246,7 @@ def _describe_group(condition: Condition) -> str:
 def _describe_normalise(step: Normalise) -> str:
     form = "" if step.unicode == "none" else f"Unicode ({step.unicode})"
     parts = [part for part in (form, "line ends", "white space" if step.white_space else "") if part]
-    return f"Normalise {_join_words(parts)}"
+    return f"Normalize {_join_words(parts)}"
 
 
 def _format_value(value: Any) -> str:

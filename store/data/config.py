@@ -34,14 +34,16 @@ class CostQuery(Config):
     config: Document
     fingerprint: Fingerprint
     split: Split = Field(default_factory=lambda: Split.parse({}))
-    row: int = Field(0, ge=0, description="The row that a preview shows")
+    row: int = Field(0, ge=0, description="Row that the preview shows")
     past: list[Document] = Field(default_factory=list)
     replay: Document | None = None
     probes: list[Document] = Field(default_factory=list)
     imported_as: Document | None = None
     time_steps: bool = Field(False, description="Run a few real steps if no similar ones were timed")
-    running: bool = Field(False, description="A run is training; the next one starts after it")
-    launch: bool = Field(False, description="A launch waits for this, so weights are inspected for longer")
+    running: bool = Field(False, description="Another run is training; this one starts after it")
+    launch: bool = Field(
+        False, description="The preview precedes a launch, so weights are inspected for longer"
+    )
 
 
 class RenderingQuery(NoRemoteCodeConfig):
@@ -87,14 +89,20 @@ class Source(Config):
     a built-in set. The rows of several files form one data set.
     """
 
-    path: FileSource | None = Field(None, description="A file or a folder on the machine of the engine")
-    paths: list[FileSource] = Field(default_factory=list, max_length=200, description="Several files on it")
-    upload: str | None = Field(None, description="The name of a file that was uploaded")
-    uploads: list[str] = Field(default_factory=list, max_length=200, description="Several of them")
-    hub_id: str | None = Field(None, description="owner/name of a data set on the Hugging Face hub")
+    path: FileSource | None = Field(None, description="File or folder on the engine's machine")
+    paths: list[FileSource] = Field(
+        default_factory=list, max_length=200, description="Several files on the engine's machine"
+    )
+    upload: str | None = Field(None, description="Name of an uploaded file")
+    uploads: list[str] = Field(
+        default_factory=list, max_length=200, description="Names of several uploaded files"
+    )
+    hub_id: str | None = Field(None, description="Data set on the Hugging Face Hub: owner/name")
     hub_config: str | None = None
-    hub_split: str = Field("train", description="A split of it, or all")
-    builtin: Literal["python"] | None = Field(None, description="Rows made from this machine's own Python")
+    hub_split: str = Field("train", description="Split of the Hub data set, or all")
+    builtin: Literal["python"] | None = Field(
+        None, description="Rows generated from this machine's Python documentation"
+    )
     round: str | None = Field(None, description="The rating round that the file was created from")
     round_ratings: str | None = Field(
         None,
@@ -163,7 +171,7 @@ def _replace_separators(name: str) -> str:
 class ImportOptions(Config):
     """Options for reading rows. Omitted options are detected from the first rows."""
 
-    source: Source = Field(description="Where rows come from")
+    source: Source = Field(description="Source of the rows")
     has_header: bool | None = Field(None, description="CSV and TSV: the first line names the columns")
     encoding: str | None = Field(None, description="Detected if omitted: utf-8, utf-16, latin-1")
     format: FormatName | None = Field(None, description="Detected if omitted")
@@ -179,12 +187,12 @@ class ImportOptions(Config):
     ignore: list[str] = Field(
         default_factory=list,
         max_length=200,
-        description="Columns to ignore although they may be ratings, answers or labels",
+        description="Columns to ignore, although they may be ratings, answers or labels",
     )
     ignore_files: list[str] = Field(
         default_factory=list,
         max_length=200,
-        description="Files to ignore, of a folder or of several files",
+        description="Files to ignore",
     )
     part_column: str | None = Field(
         None,
@@ -192,7 +200,7 @@ class ImportOptions(Config):
     )
     parts: dict[str, GivenPart] = Field(
         default_factory=dict,
-        description="value -> train, validation, test or leave out; by name if omitted",
+        description='value -> train, validation, test or "leave out"; by name if omitted',
     )
 
     @model_validator(mode="after")
@@ -232,14 +240,14 @@ class ProfileConfig(Config):
     """Config for measuring one group of signals on every row of a data set or, if expensive, on a sample."""
 
     dataset: str = Field(min_length=1, description="Name or id of a data set")
-    group: str = Field(description="A group of store.data.signals")
+    group: str = Field(description="Group of signals")
     model: ModelSource = Field(
         BUNDLED_MODEL,
         min_length=1,
         max_length=500,
         description="Model whose tokenizer or loss is used; tokens and difficulty only",
     )
-    max_length: int | None = Field(None, ge=8, description="Rows longer than this are cut; tokens only")
+    max_length: int | None = Field(None, ge=8, description="Rows are truncated to this length; tokens only")
     threshold: float = Field(0.7, ge=0.5, le=1, description="Jaccard similarity of near duplicates")
     sample: int | None = Field(None, ge=1, description="Measure only this many rows, sampled with seed 0")
 
@@ -258,7 +266,7 @@ class CleanConfig(Config):
     name: Line = Field(
         "", max_length=80, description="Name of the new version; numbered after the old one if empty"
     )
-    recipe: Recipe = Field(description="The steps, in their order")
+    recipe: Recipe = Field(description="Steps, in order")
 
 
 class ExportConfig(Config):
@@ -271,7 +279,9 @@ class ExportConfig(Config):
     where: Filter = Field(
         default_factory=Filter, description="Only rows that match this filter; all if empty"
     )
-    parts: list[Literal["train", "validation", "test"]] | None = Field(None, description="All if omitted")
+    parts: list[Literal["train", "validation", "test"]] | None = Field(
+        None, description="Parts; all if omitted"
+    )
     one_list: bool = Field(
         False, description="One JSON list instead of one line per row; not for csv and parquet"
     )

@@ -64,10 +64,10 @@ class Condition(Config):
 class Filter(Config):
     """Row filter whose parts must all match; an empty filter matches every row."""
 
-    search: str = Field("", description="Found in the text, in any case")
-    regex: str = Field("", description="RE2, matched anywhere in the text")
+    search: str = Field("", description="Text to find, ignoring case")
+    regex: str = Field("", description="Regular expression (RE2), matched anywhere in the text")
     conditions: list[Condition] = Field(default_factory=list)
-    expression: str = Field("", description="SQL that is true or false for a row")
+    expression: str = Field("", description="SQL condition on a row")
     row_ids: list[int] | None = None
 
     def columns(self) -> set[str]:

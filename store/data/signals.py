@@ -144,7 +144,7 @@ GROUPS: dict[str, SignalGroup] = {
             (
                 Signal("exact_group", "group", "Exact duplicates",
                     "The first row with exactly this text, label and rejected answer (after Unicode"
-                    " normalisation, NFC)", "", (None, 0.001),
+                    " normalization, NFC)", "", (None, 0.001),
                     "The model sees it several times, so it counts for more than other rows."),
                 Signal("folded_group", "group", "Equal except for case and spacing",
                     "The first row that is equal except for case, white space and forms of characters "

@@ -34,7 +34,7 @@ class ModelSelection(NoRemoteCodeConfig):
     """A model by name, or a run's final model, checkpoint or base model."""
 
     model: ModelSource = Field(
-        "", max_length=500, description="A model by name, folder or hub id; or else a run"
+        "", max_length=500, description="Model by name, folder or hub id, instead of a run"
     )
     run: Line = Field("", max_length=120, validate_default=True, description="Id or name of a run")
     checkpoint: Checkpoint = Field(
@@ -43,7 +43,7 @@ class ModelSelection(NoRemoteCodeConfig):
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="auto: bfloat16 where fast; for a run its training dtype"
     )
-    chat_template: str = Field("", max_length=20_000, description="The model's own where left out")
+    chat_template: str = Field("", max_length=20_000, description="Default: the model's own")
 
     @field_validator("run")
     @classmethod
@@ -66,16 +66,18 @@ class ModelSelection(NoRemoteCodeConfig):
 class AnswerSettings(Config):
     """Generation settings for answers."""
 
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the sample of rows, and of sampled answers")
-    max_new_tokens: int = Field(64, ge=1, le=4096, description="Of each answer, at most")
-    do_sample: bool = Field(False, description="Draw answers at random; otherwise the likeliest tokens")
+    seed: int = Field(
+        0, ge=0, le=2**31 - 1, description="Random seed of the row sample and of sampled answers"
+    )
+    max_new_tokens: int = Field(64, ge=1, le=4096, description="Maximum new tokens per answer")
+    do_sample: bool = Field(False, description="Sample answers; otherwise greedy decoding")
     temperature: Annotated[float, FieldDisplay(low=0.05, high=10, step=0.1)] = Field(
-        1.0, gt=0, le=100, description="With do_sample"
+        1.0, gt=0, le=100, description="Requires do_sample"
     )
     top_p: Annotated[float, FieldDisplay(low=0.01, step=0.05)] = Field(
-        1.0, gt=0, le=1, description="With do_sample"
+        1.0, gt=0, le=1, description="Requires do_sample"
     )
-    per_device_eval_batch_size: int = Field(16, ge=1, le=4096, description="Rows at once")
+    per_device_eval_batch_size: int = Field(16, ge=1, le=4096, description="Batch size")
 
     @field_validator(*SAMPLING)
     @classmethod
@@ -91,32 +93,35 @@ Part = Literal["train", "validation", "test", "all"]
 class EvaluateConfig(AnswerSettings, ModelSelection, MetricsConfig):
     """Config of an evaluation."""
 
-    name: Line = Field("", max_length=80, description="Made up where left out")
+    name: Line = Field("", max_length=80, description="Default: generated")
     notes: str = Field("", max_length=10_000, description="Free text")
 
     rows_of: Line = Field(
         "",
         max_length=120,
-        description="The very rows of that evaluation, by id or name; part, filter and number are its",
+        description="Use exactly the rows of this evaluation (id or name), with its part, filter and number",
     )
     dataset: Line = Field(
-        "", max_length=120, validate_default=True, description="Name or id; the run's own where left out"
+        "", max_length=120, validate_default=True, description="Name or id; default: the run's data set"
     )
-    part: Part = Field("test", description="Of the run's own split, or of the data set's; all: every row")
-    where: Filter | None = Field(None, description="Those of them alone that this filter means; all if null")
+    part: Part = Field("test", description="Part of the run's split, or of the data set's; all: every row")
+    where: Filter | None = Field(None, description="Only rows that match this filter; all if null")
     max_rows: int | None = Field(500, ge=1, description="Size of the random sample; all if null")
     max_length: int | None = Field(
-        None, ge=8, le=1_048_576, description="Maximum tokens of a row for the loss; the model's positions"
+        None,
+        ge=8,
+        le=1_048_576,
+        description="Maximum tokens of a row for the loss; default: the model's context length",
     )
 
     metrics: list[AnyChoice] = Field(
-        default_factory=list, max_length=100, description="The task's where left out"
+        default_factory=list, max_length=100, description="Default: the metrics of the task"
     )
     choice_examples: int = Field(
         0,
         ge=0,
         le=32,
-        description="Of multiple choice: answered rows of the training part before each question",
+        description="Multiple choice: number of answered training rows before each question",
     )
     list_choices: bool = Field(
         True,
@@ -135,7 +140,9 @@ class EvaluateConfig(AnswerSettings, ModelSelection, MetricsConfig):
     task_rows: Annotated[int | None, FieldDisplay(empty="all")] = Field(
         None, ge=1, description="Number of items of each task, the first ones; all if null"
     )
-    num_fewshot: int | None = Field(None, ge=0, le=64, description="Of tasks; each one's own where left out")
+    num_fewshot: int | None = Field(
+        None, ge=0, le=64, description="Few-shot examples of the tasks; default: each task's own"
+    )
 
     @field_validator("tasks", mode="before")
     @classmethod

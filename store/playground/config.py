@@ -34,15 +34,19 @@ class ChatSampling(Config):
     model_config = ConfigDict(str_strip_whitespace=False)  # a line break may be a stop string
 
     temperature: Annotated[float, FieldDisplay(high=2, step=0.05, slider=True)] = Field(
-        0.0, ge=0, le=5, title="temperature", description="0: always the likeliest token"
+        0.0, ge=0, le=5, title="temperature", description="0: greedy decoding"
     )
     top_p: Annotated[float, FieldDisplay(low=0.01, step=0.05)] = Field(
-        1.0, gt=0, le=1, title="top p", description="Of the likeliest tokens with this probability together"
+        1.0,
+        gt=0,
+        le=1,
+        title="top p",
+        description="Sample from the most likely tokens with this total probability",
     )
     top_k: int = Field(
         0, ge=0, le=1_000, title="top k", description="Sample only from the k most likely tokens; 0: from all"
     )
-    max_new_tokens: int = Field(256, ge=1, le=4_096, title="longest answer", description="In tokens")
+    max_new_tokens: int = Field(256, ge=1, le=4_096, title="longest answer", description="Maximum new tokens")
     repetition_penalty: Annotated[float, FieldDisplay(step=0.05)] = Field(
         1.0,
         ge=0.1,
@@ -52,7 +56,7 @@ class ChatSampling(Config):
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, title="seed", description="The same seed gives the same answer")
     stop: list[str] = Field(
-        default_factory=list, max_length=8, title="stop", description="Texts that end an answer"
+        default_factory=list, max_length=8, title="stop", description="Texts that end a response"
     )
 
     @field_validator("stop")
@@ -111,10 +115,12 @@ class ChatModel(Config):
     interpolation; or by an endpoint with an OpenAI-compatible API.
     """
 
-    model: ModelSource = Field("", max_length=500, description="By name, folder or hub id")
+    model: ModelSource = Field("", max_length=500, description="Name, folder or hub id")
     run: Line = Field("", max_length=120, description="Id or name of a run")
     checkpoint: Checkpoint = "tuned"
-    alpha: float | None = Field(None, ge=0, le=1, description="Share of the way from the run's base to it")
+    alpha: float | None = Field(
+        None, ge=0, le=1, description="Interpolation between the run's base model (0) and its tuned model (1)"
+    )
     endpoint: Endpoint | None = None
     sampling: ChatSampling = Field(default_factory=ChatSampling)
 
@@ -145,10 +151,11 @@ class ChatSettings(Config):
 
     model_config = ConfigDict(str_strip_whitespace=False)
 
-    system: str = Field("", max_length=LONGEST_TEXT, description="Sent to every model first")
+    system: str = Field("", max_length=LONGEST_TEXT, description="System prompt of every model")
     models: list[ChatModel] = Field(min_length=1, max_length=MAX_MODELS)
     sampling: ChatSampling | None = Field(
-        None, description="What is common: a model is called by what is otherwise with it. Else the first's"
+        None,
+        description="Common settings; models are named by their differences. Default: the first model's",
     )
 
     @property
@@ -228,7 +235,7 @@ class TurnReference(Config):
 class NewConversation(ChatSettings):
     """Settings of a new conversation."""
 
-    title: Line = Field("", max_length=200, description="From what is said first where left out")
+    title: Line = Field("", max_length=200, description="Default: from the first message")
 
 
 class ConversationEdit(Config):
@@ -251,9 +258,9 @@ class KeptAnswer(Config):
     model_config = ConfigDict(str_strip_whitespace=False)
 
     turn: Line = Field(min_length=1, max_length=120)
-    place: int = Field(ge=0, lt=MAX_MODELS, description="Which model's answer")
+    place: int = Field(ge=0, lt=MAX_MODELS, description="Model of the answer")
     kind: Literal["test", "training"]
-    answer: str = Field(max_length=LONGEST_TEXT, description="As it should be")
+    answer: str = Field(max_length=LONGEST_TEXT, description="Corrected answer")
 
     @field_validator("answer")
     @classmethod
@@ -271,7 +278,7 @@ class KeptRowsTarget(Config):
     kind: Literal["test", "training"]
     name: Line = Field("", max_length=80)
     dataset: Line = Field(
-        "", max_length=120, description="Id or name; left out, the rows are a data set alone"
+        "", max_length=120, description="Id or name of a data set to extend; default: a new data set"
     )
 
     @model_validator(mode="after")

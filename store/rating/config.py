@@ -35,9 +35,9 @@ class RequestSample(Config):
     """Sample of answered requests whose texts were stored, with filters."""
 
     endpoint: Line = Field(min_length=1, max_length=120, description="Name or id")
-    start: datetime | None = Field(None, description="Only requests from this time on, UTC; all if null")
+    start: datetime | None = Field(None, description="Only requests since this time, UTC; all if null")
     end: datetime | None = None
-    alert: Line = Field("", max_length=80, description="Only the requests behind this alert")
+    alert: Line = Field("", max_length=80, description="Only requests behind this alert")
     group: Line = Field("", max_length=200, description="Only requests of this group")
     version: Line = Field(
         "", max_length=200, description="Only answers of this version, including as a shadow"
@@ -46,7 +46,7 @@ class RequestSample(Config):
         0.3,
         ge=0,
         le=1,
-        description="Among the informative ones, how many are sampled at random, which figures can use",
+        description="Number of randomly sampled requests, which unbiased metrics can use",
     )
     weights: InformativenessWeights = Field(default_factory=InformativenessWeights)
 
@@ -76,9 +76,9 @@ class RowFile(Config):
     """A file given by path or as an upload."""
 
     path: Annotated[FileSource | None, FieldDisplay(example="/home/me/rows.jsonl")] = Field(
-        None, title="Or the path of a file on this machine", description="A file on the machine of the engine"
+        None, title="Or path of a file on this machine", description="File on the engine's machine"
     )
-    upload: str | None = Field(None, description="The name of a file that was uploaded")
+    upload: str | None = Field(None, description="Name of an uploaded file")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -99,7 +99,7 @@ class RoundModel(Config):
     )
     run: Line = Field("", max_length=120, description="Id or name of a run")
     checkpoint: Checkpoint = "tuned"
-    model: ModelSource = Field("", max_length=500, description="A model by name, folder or hub id")
+    model: ModelSource = Field("", max_length=500, description="Model by name, folder or hub id")
     answers: Line = Field("", max_length=120, description="Name under which the file has its answers")
 
     @model_validator(mode="after")
@@ -153,8 +153,7 @@ class RatingSettings(Config):
     overall: bool = Field(
         False,
         title="Report an overall score",
-        description="For a rubric: also report one figure over all criteria, each from 0% at its worst"
-        " point to 100% at its best",
+        description="For a rubric: also report a score over all criteria, each from 0% to 100%",
     )
     reasons: list[Line] = Field(default_factory=list, max_length=9, description="For pass or fail")
     labels: list[Line] = Field(
@@ -163,13 +162,13 @@ class RatingSettings(Config):
         description="For label and spans: the labels to choose from",
     )
     several_labels: bool = Field(
-        False, title="Allow several labels", description="For label: a text may have any number of labels"
+        False, title="Allow several labels", description="For label: allow any number of labels per text"
     )
     subject: RatingSubject = Field(
         "answer", description="For spans and free text: rate the answer or the prompt"
     )
     overlapping: bool = Field(
-        False, title="Allow overlapping spans", description="For spans: two may share characters"
+        False, title="Allow overlapping spans", description="For spans: allow overlapping spans"
     )
     blind: bool = Field(True, description="For label: hide the models' labels")
     ties: bool = Field(True, title="Allow ties", description="For pairwise: neither answer is better")
@@ -185,7 +184,10 @@ class RatingSettings(Config):
     )
     repeat_share: float = Field(0.1, ge=0, le=0.5, description="Share shown again; pairs with sides swapped")
     calibration_share: float = Field(
-        0.1, ge=0, le=1, description="Share of prompts that every rater rates first; at least 5, at most half"
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of prompts that every rater rates first; at least 5 prompts, at most half",
     )
     adjudicate: bool = Field(
         False,
@@ -223,7 +225,7 @@ class RequestRound(RatingSettings, RequestSample):
     items: int = Field(50, ge=1, le=MAX_REQUESTS, description="Maximum number of different requests")
     choice: Literal["random", "telling"] = Field(
         "telling",
-        description="telling: the most informative, plus a random sample; random: a random sample only",
+        description="telling: the most informative and a random sample; random: a random sample only",
     )
     overlap: int = Field(1, ge=1, le=20, description="Raters per item")
 
@@ -249,9 +251,9 @@ class RoundConfig(RatingSettings):
 
     models: list[RoundModel] = Field(min_length=1, max_length=MAX_MODELS)
 
-    prompts_file: RowFile | None = Field(None, description="File of prompts, in place of a data set")
+    prompts_file: RowFile | None = Field(None, description="File of prompts, instead of a data set")
     requests: RequestSample | None = Field(
-        None, description="Requests of an endpoint in place of a data set; set by round_of_requests alone"
+        None, description="Requests of an endpoint, instead of a data set; set only by round_of_requests"
     )
     dataset: Line = Field(
         "", max_length=120, description="Data set of prompts; that of the evaluations if null"
@@ -266,8 +268,8 @@ class RoundConfig(RatingSettings):
     )
     max_new_tokens: int = Field(256, ge=1, le=4096)
     do_sample: bool = False
-    temperature: float = Field(1.0, gt=0, le=100, description="With do_sample")
-    top_p: float = Field(1.0, gt=0, le=1, description="With do_sample")
+    temperature: float = Field(1.0, gt=0, le=100, description="Requires do_sample")
+    top_p: float = Field(1.0, gt=0, le=1, description="Requires do_sample")
     named: Literal["keep", "leave_out"] = Field(
         "keep", description="Prompts where an answer names a model: keep and count, or exclude"
     )
@@ -318,7 +320,7 @@ class RoundConfig(RatingSettings):
         ge=0,
         le=1,
         title="Required accuracy to continue (%)",
-        description="Required accuracy on those; below it a rater gets no more items",
+        description="Required accuracy on the qualification items; below it a rater gets no more items",
     )
 
     @model_validator(mode="after")
@@ -378,7 +380,7 @@ class ImportRound(RowFile):
     ignore: list[str] = Field(
         default_factory=list,
         max_length=4_096,
-        description="Columns to ignore although they may matter",
+        description="Columns to ignore, although they may be relevant",
     )
     first: Line = Field("", max_length=80, description="The model of the first answer, if no column has it")
     second: Line = Field("", max_length=80, description="The model of the second answer, if no column has it")

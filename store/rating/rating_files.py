@@ -180,7 +180,7 @@ def describe_unclear_value(unclear: UnclearValue) -> str:
 def format_rating_file(read: RatingFileSummary) -> list[str]:
     """Format a file's summary as lines, with the options that resolve open decisions."""
     if read.form is None:
-        return [f"Not recognised: {read.problem}", f"columns: {', '.join(read.columns)}"]
+        return [f"Not detected: {read.problem}", f"columns: {', '.join(read.columns)}"]
     lines = [f"Read as: {RATING_FORMS[read.form].title}", f"  used: {describe_used_roles(read)}"]
     if read.values:
         lines.append(f"  meaning: {describe_meanings(read.values)}")

@@ -108,7 +108,7 @@ class BetterOnTask(GateCheckConfig):
     title: ClassVar[str] = "Better on its task"
     check: Literal["better_on_task"] = "better_on_task"
     dataset: Line = Field(
-        "", max_length=120, title="Golden set", description="The run's own verdict if omitted"
+        "", max_length=120, title="Golden set", description="Golden set; default: the run's verdict"
     )
     part: Part = "test"
     where: Filter | None = None
@@ -119,7 +119,7 @@ class BetterOnTask(GateCheckConfig):
         ge=0,
         allow_inf_nan=False,
         title="Minimum",
-        description="The lower bound of the gain has to be above this",
+        description="The lower confidence limit of the gain must be above this",
     )
 
     @model_validator(mode="after")
@@ -157,7 +157,7 @@ class QuestionAbove(GateCheckConfig):
         ge=0,
         allow_inf_nan=False,
         title="Minimum",
-        description="The lower bound of the gain from the question has to be above this",
+        description="The lower confidence limit of the question-dependent gain must be above this",
     )
 
     def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
@@ -179,14 +179,14 @@ class ForgettingUnder(GateCheckConfig):
         0.2,
         gt=0,
         allow_inf_nan=False,
-        title="Allowed rise of loss on texts",
-        description="Rise of the loss on texts, in nats per token",
+        title="Allowed increase of loss on texts",
+        description="Allowed increase of the loss on texts, in nats per token",
     )
     share: float = Field(
         0.05,
         gt=0,
         le=1,
-        title="Allowed fall of correct answers",
+        title="Allowed decrease of correct answers",
         description="Decrease of the share of correct answers",
     )
 
@@ -211,8 +211,8 @@ class BiasUnder(GateCheckConfig):
         None,
         gt=0,
         allow_inf_nan=False,
-        description="Limit for the rise of any share, 0.05 for 5 points; other units, and all if null, "
-        "use their own limit",
+        description="Limit for the increase of any share, 0.05 for 5 points; null, and other units, use their"
+        " default limit",
     )
 
     def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
@@ -271,7 +271,7 @@ class ParityPassed(GateCheckConfig):
     form: Annotated[Line, FieldDisplay(empty="every format")] = Field(
         "", max_length=40, description="Export format; every existing one if omitted"
     )
-    warned: bool = Field(False, title="Allow warnings", description="A format with warnings passes too")
+    warned: bool = Field(False, title="Allow warnings", description="Formats with warnings also pass")
 
     def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
         wanted = self.form
@@ -302,7 +302,7 @@ class HumanRatings(GateCheckConfig):
     title: ClassVar[str] = "Not worse in human ratings"
     check: Literal["human_ratings"] = "human_ratings"
     least: int = Field(50, ge=1, le=1_000_000, title="Minimum", description="Minimum number of ratings")
-    margin: float = Field(0.1, ge=0, lt=0.5, description="Allowed distance of its win share below one half")
+    margin: float = Field(0.1, ge=0, lt=0.5, description="Allowed distance of its win rate below 50%")
 
     def collect(self, db: Queryable, candidate: Candidate) -> CheckInputs:
         holder = candidate.holder
@@ -397,9 +397,9 @@ class GateConfig(Config):
 class SetGate(Config):
     """Set the gate of an alias."""
 
-    model: ModelName = Field(description="A registered model")
-    alias: AliasName = Field("production", description="Alias that versions get once they pass")
-    gate: GateConfig = Field(description="Checks that have to pass")
+    model: ModelName = Field(description="Registered model")
+    alias: AliasName = Field("production", description="Alias that versions must pass the checks to get")
+    gate: GateConfig = Field(description="Checks that must pass")
 
 
 class GateCase(NamedTuple):

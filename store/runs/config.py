@@ -22,9 +22,12 @@ MAX_SHARES = 21
 class Interpolate(Config):
     """Evaluate models between the base and the tuned model of a run."""
 
-    run: str = Field(min_length=1, description="A finished run: its id or name")
+    run: str = Field(min_length=1, description="Id or name of a finished run")
     alphas: list[float] = Field(
-        list(ALPHAS), min_length=1, max_length=MAX_SHARES, description="Shares of the way; 0 and 1 are added"
+        list(ALPHAS),
+        min_length=1,
+        max_length=MAX_SHARES,
+        description="Interpolation factors α; 0 and 1 are added",
     )
 
     @field_validator("alphas")
@@ -40,9 +43,11 @@ class Interpolate(Config):
 class Variant(Config):
     """Save a model between the base and the tuned model of a run as a run of its own."""
 
-    run: str = Field(min_length=1, description="A finished run: its id or name")
-    alpha: float = Field(gt=0, lt=1, description="Share of the way from the base (0) to the tuned model (1)")
-    name: Line = Field("", max_length=120, description="Made from the run and the share where left empty")
+    run: str = Field(min_length=1, description="Id or name of a finished run")
+    alpha: float = Field(
+        gt=0, lt=1, description="Interpolation between the base model (0) and the tuned model (1)"
+    )
+    name: Line = Field("", max_length=120, description="Default: from the run and α")
 
 
 def explain_refusal(config: TrainConfig, facts: RunFacts | None = None) -> str:

@@ -127,11 +127,11 @@ def kept_variants(db: Queryable, run_id: str) -> dict[float, SavedVariant]:
 
 KINDS = {  # most severe first
     "diverged": "Diverged",
-    "memorising": "Memorises its rows",
+    "memorising": "Memorizes its rows",
     "forgetting_red": "Forgot much",
     "overfitting": "Overfits",
     "forgetting_amber": "Forgot some",
-    "parting": "Loss and metric part",
+    "parting": "Loss and metric diverge",
     "stopped": "Stopped because of forgetting",
 }
 

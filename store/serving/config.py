@@ -24,14 +24,14 @@ class RemoteModel(Config):
     supports.
     """
 
-    model: str = Field(min_length=1, max_length=200, description="The name that its server knows it by")
-    key_env: str = Field("", pattern=r"^[A-Za-z_0-9]*$", description="Environment variable with its key")
+    model: str = Field(min_length=1, max_length=200, description="Model name on the server")
+    key_env: str = Field("", pattern=r"^[A-Za-z_0-9]*$", description="Environment variable with the API key")
     kinds: list[RemoteKind] = Field(default_factory=lambda: [*CHAT])
     fields: list[str] = Field(
         default_factory=lambda: ["stream", "max_tokens", "temperature", "top_p", "stop", "seed"],
-        description="Fields of a request that it obeys; any other is refused",
+        description="Supported request fields; others are rejected",
     )
-    context: int | None = Field(None, ge=1, description="Tokens")
+    context: int | None = Field(None, ge=1, description="Context length, tokens")
 
 
 RouteRole = Literal["live", "candidate", "shadow", "fallback"]
@@ -45,11 +45,11 @@ class RouteChoice(Config):
     subject: SubjectSource = Field(
         min_length=1,
         max_length=1000,
-        description="NAME@3, NAME@production, a run, a model, a folder, an address",
+        description="NAME@3, NAME@production, a run, a model, a folder, or an address",
     )
     role: RouteRole = Field("live", description="Its role")
-    share: float = Field(1.0, gt=0, le=1, description="Of the requests, for a candidate or a shadow")
-    remote: RemoteModel | None = Field(None, description="Of an address")
+    share: float = Field(1.0, gt=0, le=1, description="Share of requests for a candidate or a shadow")
+    remote: RemoteModel | None = Field(None, description="Model behind an address")
 
     @property
     def is_address(self) -> bool:
@@ -74,8 +74,8 @@ class RouteChoice(Config):
 class ModelChoice(Config):
     """A model name for clients, and the routes of its requests."""
 
-    name: Name = Field(description="By which callers ask for it")
-    routes: list[RouteChoice] = Field(min_length=1, max_length=8, description="One of them is live")
+    name: Name = Field(description="Name that clients request")
+    routes: list[RouteChoice] = Field(min_length=1, max_length=8, description="Versions; exactly one is live")
 
     @model_validator(mode="after")
     def _shares(self) -> Self:
@@ -89,12 +89,18 @@ class ModelChoice(Config):
 class ServingLimits(Config):
     """Limits of one request."""
 
-    body_bytes: int = Field(2**20, ge=1024, le=2**26, description="Of a request")
-    max_tokens: int = Field(2048, ge=1, le=2**20, description="Of an answer, also of one that names none")
-    seconds: float = Field(120.0, gt=0, le=3600, description="For a whole answer")
-    queue: int = Field(64, ge=0, le=10_000, description="Requests that wait; more are refused with 429")
-    shadow_queue: int = Field(64, ge=1, le=10_000, description="Copies that wait; more are dropped")
-    drain_seconds: float = Field(30.0, ge=0, le=600, description="For answers under way when it stops")
+    body_bytes: int = Field(2**20, ge=1024, le=2**26, description="Maximum prompt tokens")
+    max_tokens: int = Field(2048, ge=1, le=2**20, description="Maximum tokens per response, also the default")
+    seconds: float = Field(120.0, gt=0, le=3600, description="Timeout per response, s")
+    queue: int = Field(
+        64, ge=0, le=10_000, description="Maximum waiting requests; more are rejected with 429"
+    )
+    shadow_queue: int = Field(
+        64, ge=1, le=10_000, description="Maximum waiting shadow requests; more are dropped"
+    )
+    drain_seconds: float = Field(
+        30.0, ge=0, le=600, description="Time for responses in progress on shutdown, s"
+    )
 
 
 class ServingLog(Config):
@@ -109,18 +115,20 @@ class EndpointSettings(Config):
     """Settings of an endpoint."""
 
     models: list[ModelChoice] = Field(min_length=1, max_length=32, description="Served model")
-    host: str = Field("127.0.0.1", max_length=200, description="Address that it listens on")
+    host: str = Field("127.0.0.1", max_length=200, description="Listen address")
     port: int | None = Field(None, ge=1, le=65535, description="The first free port if null")
-    allow_host: list[str] = Field(default_factory=list, description="Names by which it may be asked")
+    allow_host: list[str] = Field(default_factory=list, description="Additional allowed host names")
     limits: ServingLimits = Field(default_factory=ServingLimits, description="Request limits")
     log: ServingLog = Field(default_factory=ServingLog, description="Request logging")
-    dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="Of the weights")
-    threads: int | None = Field(None, ge=1, le=1024, description="Of each backend; null: all cores")
-    max_streams: int = Field(8, ge=1, le=1024, description="Answers at once of each backend")
-    tokens_in_memory: int = Field(16_384, ge=256, le=2**24, description="Of each backend's answers under way")
-    context: int | None = Field(None, ge=16, description="Tokens of prompt and answer; null: the model's own")
-    temperature: float = Field(1.0, gt=0, le=100, description="By which a classifier's scores are divided")
-    threshold: float | None = Field(None, ge=0, le=1, description="No label under this confidence")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="Data type of the weights")
+    threads: int | None = Field(None, ge=1, le=1024, description="Threads per backend; null: all cores")
+    max_streams: int = Field(8, ge=1, le=1024, description="Concurrent responses per backend")
+    tokens_in_memory: int = Field(
+        16_384, ge=256, le=2**24, description="Tokens of concurrent responses per backend"
+    )
+    context: int | None = Field(None, ge=16, description="Context length, tokens; null: the model's own")
+    temperature: float = Field(1.0, gt=0, le=100, description="Temperature of a classifier's scores")
+    threshold: float | None = Field(None, ge=0, le=1, description="No label below this confidence")
 
     @property
     def keys_sent(self) -> frozenset[tuple[str, str]]:
@@ -141,8 +149,8 @@ class EndpointSettings(Config):
 class MakeEndpoint(EndpointSettings):
     """Create an endpoint. `with_key`: name of a key to create with it, empty for none."""
 
-    name: Line = Field(min_length=1, max_length=80, description="Of the endpoint")
-    start: bool = Field(True, description="Start it at once")
+    name: Line = Field(min_length=1, max_length=80, description="Name of the endpoint")
+    start: bool = Field(True, description="Start immediately")
     with_key: Line = Field("", max_length=80, description="Purpose of keys created with it")
 
 
@@ -160,7 +168,7 @@ class EndpointReference(Config):
 
 
 class NewKey(EndpointReference):
-    name: Annotated[Line, FieldDisplay(example="the web shop")] = Field(
+    name: Annotated[Line, FieldDisplay(example="web shop")] = Field(
         min_length=1, max_length=80, title="Key name", description="Purpose"
     )
     requests_per_minute: Annotated[int | None, FieldDisplay(empty="no limit")] = Field(

@@ -29,12 +29,12 @@ class Split(Config):
     share of the training rows. Columns are named as in `store.data.filters`.
     """
 
-    split_seed: int = Field(0, ge=0, le=2**31 - 1, description="Another seed deals other rows")
+    split_seed: int = Field(0, ge=0, le=2**31 - 1, description="Random seed of the split")
     validation_size: float = Field(
-        DEFAULT_SHARE, ge=0, le=0.5, description="Share of rows that choose the best step"
+        DEFAULT_SHARE, ge=0, le=0.5, description="Share of rows for selecting the best step"
     )
     test_size: float = Field(
-        DEFAULT_SHARE, ge=0, le=0.5, description="Share of rows that only the verdict sees"
+        DEFAULT_SHARE, ge=0, le=0.5, description="Share of rows used only for the verdict"
     )
     split_by: SplitMethod = Field("random", description="random, group, time, stratified or given")
     split_column: Line | None = Field(

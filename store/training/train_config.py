@@ -48,14 +48,14 @@ TASK_TITLES: dict[str, str] = {
 class TrainConfig(NoRemoteCodeConfig):
     """Config of a run: what is trained, on which rows, and how."""
 
-    name: Line = Field("", max_length=120, description="Made from method and data set where left empty")
+    name: Line = Field("", max_length=120, description="Default: from method and data set")
     notes: str = Field("", max_length=10_000, description="Free text")
 
     model: ModelSource = Field(
         BUNDLED_MODEL,
         min_length=1,
         max_length=500,
-        description="A bundled model, a local folder or a hub id",
+        description="Bundled model, local folder or hub id",
     )
     dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 where fast")
 
@@ -66,134 +66,136 @@ class TrainConfig(NoRemoteCodeConfig):
     )
 
     parent: Line = Field(
-        "", max_length=120, description="The run that this one is a change of: its id or name"
+        "", max_length=120, description="Id or name of the run that this one was cloned from"
     )
 
     dataset: Line = Field(min_length=1, max_length=120, description="Name or id of a data set")
-    split_seed: int | None = Field(None, ge=0, le=2**31 - 1, description="The data set's own where left out")
+    split_seed: int | None = Field(None, ge=0, le=2**31 - 1, description="Default: the data set's split")
     validation_size: float | None = Field(
-        None, gt=0, le=0.5, description="Share of rows; the data set's own where left out"
+        None, gt=0, le=0.5, description="Share of rows; default: the data set's split"
     )
     test_size: float | None = Field(
-        None, ge=0, le=0.5, description="Share of rows; the data set's own where left out"
+        None, ge=0, le=0.5, description="Share of rows; default: the data set's split"
     )
-    split_by: SplitMethod | None = Field(None, description="The data set's own where left out")
+    split_by: SplitMethod | None = Field(None, description="Default: the data set's split")
     split_column: Line | None = Field(None, description="For a split by group, time or stratified")
     task: Literal["sft", "classification", "dpo"] = Field(
         "sft", description="Instruction tuning, a classification head, or preference pairs"
     )
     beta: float = Field(
-        0.1, gt=0, le=100, description="Preference: how tightly the model is held to the base"
+        0.1, gt=0, le=100, description="Preference: strength of the penalty for distance from the base model"
     )
-    loss_type: LossType = Field("sigmoid", description="Preference: DPO's own loss, or one of its variants")
+    loss_type: LossType = Field("sigmoid", description="Preference: the DPO loss or a variant")
     label_smoothing: float = Field(
         0.0, ge=0, lt=0.5, description="Preference, robust: assumed share of pairs in the wrong order"
     )
     max_train_rows: int | None = Field(None, ge=1, description="Train on a random sample of this many rows")
-    max_eval_rows: int = Field(500, ge=1, description="Rows of validation and of test at most")
+    max_eval_rows: int = Field(500, ge=1, description="Maximum validation rows, and maximum test rows")
 
-    method: MethodName = Field("lora", description="What of the model is trained; `tunebench methods`")
+    method: MethodName = Field("lora", description="Tuning method; see `tunebench methods`")
     load_in_4bit: bool = Field(False, description="Load the base model in 4 bits (NF4, double quantization)")
     load_in_8bit: bool = Field(False, description="Load the base model in 8 bits")
-    r: int | None = Field(None, ge=1, le=1024, description="Rank of the adapter; the method's if left out")
-    lora_alpha: int | None = Field(None, ge=1, description="Scale of the adapter; 2r where left out")
-    lora_dropout: float = Field(0.0, ge=0, lt=1, description="Share of the adapter's inputs set to 0")
+    r: int | None = Field(None, ge=1, le=1024, description="Rank of the adapter; default: the method's")
+    lora_alpha: int | None = Field(None, ge=1, description="Scale of the adapter; default: 2r")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout probability of the adapter's inputs")
     target_modules: str | list[str] | None = Field(
-        None, description="all-linear, keys-values-mlp, or names of modules; the method's own if left out"
+        None, description="all-linear, keys-values-mlp, or module names; default: the method's"
     )
-    use_rslora: bool = Field(False, description="Scale by the root of the rank, for high ranks")
+    use_rslora: bool = Field(False, description="Scale by the square root of the rank, for high ranks")
     use_dora: bool = Field(
         False, description="Train the magnitude of each weight separately from its direction (DoRA)"
     )
     init_lora_weights: Literal["default", "pissa", "olora", "eva", "loftq"] = Field(
         "default",
-        description="What the adapter starts from: nothing, the weights, or what flows through them",
+        description="Initialization of the adapter: default, from the weights, or from activations",
     )
     loraplus_lr_ratio: float | None = Field(
-        None, ge=1, le=1024, description="LoRA+: learning rate of B over that of A; 16 is usual"
+        None, ge=1, le=1024, description="LoRA+: ratio of the learning rates of B and A, usually 16"
     )
-    init_r: int | None = Field(None, ge=2, le=1536, description="Rank that AdaLoRA begins with; 1.5 r")
-    oft_block_size: int = Field(32, ge=2, le=1024, description="Size of the blocks that OFT turns")
-    num_virtual_tokens: int = Field(20, ge=1, le=1024, description="Trained tokens before each row")
+    init_r: int | None = Field(None, ge=2, le=1536, description="Initial rank of AdaLoRA; default: 1.5 r")
+    oft_block_size: int = Field(32, ge=2, le=1024, description="Block size of OFT rotations")
+    num_virtual_tokens: int = Field(20, ge=1, le=1024, description="Number of virtual tokens before each row")
     encoder_hidden_size: int | None = Field(
-        None, ge=1, le=65_536, description="Width of P-tuning's network; the model's own if left out"
+        None, ge=1, le=65_536, description="Hidden size of the P-tuning network; default: the model's"
     )
-    adapter_len: int = Field(10, ge=1, le=1024, description="Trained tokens in each adapted layer")
+    adapter_len: int = Field(10, ge=1, le=1024, description="Number of virtual tokens in each adapted layer")
     adapter_layers: int | None = Field(
-        None, ge=1, le=1024, description="Top layers that LLaMA-Adapter changes; all but two if left out"
+        None, ge=1, le=1024, description="Number of top layers with LLaMA-Adapter; default: all but two"
     )
-    bottleneck_size: int = Field(64, ge=1, le=65_536, description="Width of the small networks")
-    trainable_layers: int = Field(2, ge=1, le=1024, description="Top layers that are trained")
-    train_embeddings: bool = Field(False, description="Train the embeddings too")
+    bottleneck_size: int = Field(64, ge=1, le=65_536, description="Width of the bottleneck")
+    trainable_layers: int = Field(2, ge=1, le=1024, description="Number of top layers to train")
+    train_embeddings: bool = Field(False, description="Also train the embeddings")
 
     learning_rate: float | None = Field(
-        None, gt=0, le=1, description="At its peak; the method's for a model of this size where left out"
+        None, gt=0, le=1, description="Peak learning rate; default: the method's for this model size"
     )
     lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
-        "cosine", description="How the learning rate falls over the run"
+        "cosine", description="Learning rate schedule"
     )
     warmup_steps: float = Field(
-        0.05, ge=0, description="A share of the steps below 1, a number of steps above"
+        0.05, ge=0, description="Values below 1 are a share of all steps, others a number of steps"
     )
     num_train_epochs: float | None = Field(
-        None, gt=0, le=1000, description="Passes over the training rows; by their number where left out"
+        None, gt=0, le=1000, description="Epochs; default: by number of training rows"
     )
-    max_steps: int | None = Field(None, ge=1, description="Stops earlier than the epochs would")
-    per_device_train_batch_size: int = Field(8, ge=1, le=4096, description="Training rows at once")
-    gradient_accumulation_steps: int = Field(2, ge=1, le=4096, description="Such batches that make one step")
-    per_device_eval_batch_size: int = Field(16, ge=1, le=4096, description="Held-out rows at once")
-    weight_decay: float | None = Field(None, ge=0, le=1, description="AdamW's; the method's where left out")
-    max_grad_norm: float = Field(1.0, ge=0, description="0 leaves gradients as they are")
+    max_steps: int | None = Field(None, ge=1, description="Maximum steps, overrides longer epochs")
+    per_device_train_batch_size: int = Field(8, ge=1, le=4096, description="Training rows per forward pass")
+    gradient_accumulation_steps: int = Field(2, ge=1, le=4096, description="Batches accumulated per step")
+    per_device_eval_batch_size: int = Field(16, ge=1, le=4096, description="Evaluation batch size")
+    weight_decay: float | None = Field(
+        None, ge=0, le=1, description="Weight decay of AdamW; default: the method's"
+    )
+    max_grad_norm: float = Field(1.0, ge=0, description="Gradient clipping norm; 0 for none")
     optim: Literal["adamw_torch_fused", "adamw_torch", "paged_adamw_8bit"] = Field(
-        "adamw_torch_fused", description="The optimiser; paged_adamw_8bit saves GPU memory"
+        "adamw_torch_fused", description="Optimizer; paged_adamw_8bit saves GPU memory"
     )
-    gradient_checkpointing: bool = Field(
-        False, description="Work activations out twice: less memory, more time"
+    gradient_checkpointing: bool = Field(False, description="Recompute activations: less memory, more time")
+    max_length: int | None = Field(
+        None, ge=8, le=1_048_576, description="Maximum tokens of a row; default: 99th percentile"
     )
-    max_length: int | None = Field(None, ge=8, le=1_048_576, description="99th percentile where left out")
     chat_template: str = Field(
         "",
         max_length=20_000,
-        description="The model's own where left out; chatml, llama3, zephyr, headings, or Jinja",
+        description="chatml, llama3, zephyr, headings, or Jinja; default: the model's own",
     )
-    completion_only_loss: bool = Field(True, description="Train on answers alone")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of the order of rows and of new weights")
+    completion_only_loss: bool = Field(True, description="Train only on answers")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Random seed of row order and new weights")
     gate_override: str = Field(
-        "", max_length=500, description="Why to launch though mask or columns are wrong"
+        "", max_length=500, description="Reason to launch despite a wrong mask or wrong columns"
     )
 
-    evaluations: int = Field(10, ge=1, le=1000, description="Validations over the whole run")
-    early_stopping: bool = Field(True, description="Stop once validation loss no longer falls")
-    early_stopping_patience: int = Field(3, ge=1, le=100, description="Validations without improvement")
-    early_stopping_threshold: float = Field(0.005, ge=0, lt=1, description="Smallest relative improvement")
-    load_best_model_at_end: bool = Field(
-        True, description="End with the weights of the lowest validation loss"
+    evaluations: int = Field(10, ge=1, le=1000, description="Number of validations during the run")
+    early_stopping: bool = Field(True, description="Stop when validation loss no longer decreases")
+    early_stopping_patience: int = Field(
+        3, ge=1, le=100, description="Validations without improvement before stopping"
     )
+    early_stopping_threshold: float = Field(0.005, ge=0, lt=1, description="Minimum relative improvement")
+    load_best_model_at_end: bool = Field(True, description="Use the weights with the lowest validation loss")
     negligible_gain: float = Field(
         0.01,
         ge=0,
         lt=1,
-        description="The verdict calls smaller gains no gain: share of the base model's loss, or of the rows",
+        description="Gains below this share of the base model's loss, or of the rows, count as no gain",
     )
     probes: bool = Field(True, description="Measure forgetting: general questions, prose, own samples")
     probe_datasets: list[Line] = Field(
         default_factory=list,
         max_length=20,
-        description="Data sets of which it is measured, before and after, what the model makes of them",
+        description="Data sets on which the model is measured before and after training",
     )
     probe_rows: int = Field(
-        200, ge=1, le=10_000, description="Of each of the probe_datasets at most; the same ones in every run"
+        200, ge=1, le=10_000, description="Maximum rows of each probe data set; the same rows in every run"
     )
     probe_tasks: list[Line] = Field(
         default_factory=list,
         max_length=20,
-        description="Of lm-evaluation-harness, asked of base and tuned model at the end; their time is extra",
+        description="Tasks of lm-evaluation-harness, run on base and tuned model at the end, in extra time",
     )
     probe_task_rows: int = Field(
-        200, ge=1, le=100_000, description="Of each of the probe_tasks at most, its first items"
+        200, ge=1, le=100_000, description="Maximum items of each probe task, the first ones"
     )
     probe_share: float = Field(
-        0.1, ge=0, le=1, description="Of the time in training, what probes between steps may take at most"
+        0.1, ge=0, le=1, description="Maximum share of training time for probes between steps"
     )
     max_forgetting: float | None = Field(
         None,
@@ -205,16 +207,17 @@ class TrainConfig(NoRemoteCodeConfig):
         0.0, ge=0, lt=1, description="Share of general (replay) rows in each effective batch"
     )
     replay_dataset: Line = Field(
-        "", max_length=120, description="Where general rows come from: a data set, or the base's own texts"
+        "",
+        max_length=120,
+        description="Source of replay rows: a data set, or texts generated by the base model",
     )
     kl_beta: float = Field(
-        0.0, ge=0, le=100, description="How much the distance to the base model (KL, on replayed rows) counts"
+        0.0, ge=0, le=100, description="Weight of the KL penalty towards the base model, on replay rows"
     )
     live_metric: Line = Field(
         "",
         max_length=100,
-        description="Metric of answers while it trains: token_f1, exact_match, own/FILE (at most 600 s"
-        " and 4 GiB each time), none, or automatic",
+        description="Metric during training: token_f1, exact_match, own/FILE (600 s, 4 GiB), none, or automatic",
     )
     canaries: int = Field(
         0,
@@ -223,8 +226,10 @@ class TrainConfig(NoRemoteCodeConfig):
         description="Number of made-up secrets to train on, each group once, 4 and 16 times, to measure"
         " memorization",
     )
-    sample_prompts: int = Field(10, ge=0, le=100, description="Held-out prompts answered by base and tuned")
-    max_new_tokens: int = Field(64, ge=1, le=4096, description="Of each of these answers, at most")
+    sample_prompts: int = Field(
+        10, ge=0, le=100, description="Number of held-out prompts answered by base and tuned model"
+    )
+    max_new_tokens: int = Field(64, ge=1, le=4096, description="Maximum new tokens of each sample answer")
 
     @field_validator("live_metric")
     @classmethod

@@ -1,4 +1,4 @@
-"""The organisation's own sign-in, in a real browser against a real OpenID Connect provider."""
+"""The organization's own sign-in, in a real browser against a real OpenID Connect provider."""
 
 from __future__ import annotations
 

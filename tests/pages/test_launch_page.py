@@ -41,7 +41,7 @@ def test_without_data_the_form_leads_to_the_import(empty_home: Home, open_page: 
 
 def test_the_preview_says_cost_and_marks_the_trained_tokens(form: AppTest) -> None:
     page_text = everything_said(form)
-    for figure in ("Trained parameters", "Optimiser steps", "Rows to train on", "Memory", "Time"):
+    for figure in ("Trained parameters", "Optimizer steps", "Rows to train on", "Memory", "Time"):
         assert figure in page_text
     assert "class='trained" in page_text
     assert "&lt;|im_start|&gt;" in page_text  # escaped: a row can't bring markup

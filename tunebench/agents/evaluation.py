@@ -1,4 +1,4 @@
-"""Agent tools that evaluate models, and compare runs and evaluations on common rows."""
+"""Agent tools to evaluate models, and to compare runs and evaluations on common rows."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ class EvaluationTools:
         return [AgentTool.of(self.evaluate, ADDS_REMOTE)]
 
     def evaluate(self, config: EvaluateConfig) -> WorkQueued:
-        """Evaluate a run or a model on a data set. What is left out is the task's: metrics, the run's own
-        data set and its test rows. To compare two, give `rows_of` of the second the first's id."""
+        """Evaluate a run or a model on a data set. Defaults: the metrics of the task, the run's own data set
+        and its test split. To compare two evaluations, set `rows_of` of the second to the id of the first.
+        """
         job_id = self.connect().command("evaluate", config.document())["job_id"]
         return {"job_id": job_id, "next": f"get_evaluation with evaluation {job_id!r}"}
 
@@ -57,14 +58,16 @@ SEVERAL_SEEDS_NOTE = (
 
 
 class ComparedRun(TypedDict):
-    """A run that was compared."""
+    """A compared run."""
 
     run_id: str
     name: str
 
 
 class ComparedPair(TypedDict):
-    """Two runs. separated: their difference can be told from noise."""
+    """A pair of runs. separated: whether their difference is significant. second_minus_first_loss: null if
+    they can't be compared.
+    """
 
     between: list[str]
     sentence: str
@@ -73,7 +76,7 @@ class ComparedPair(TypedDict):
 
 
 class ComparedRuns(TypedDict):
-    """Each pair of the runs; `intervals` says at which level."""
+    """Pairwise comparisons of runs. intervals: the confidence level."""
 
     runs: list[ComparedRun]
     differences: list[ComparedPair]
@@ -81,7 +84,9 @@ class ComparedRuns(TypedDict):
 
 
 class ComparedMetric(TypedDict):
-    """First minus second in one metric. first_is: better, worse, the same, or that it can't be told."""
+    """Difference of two evaluations (first minus second) in a metric. first_is: better, worse, the same or
+    inconclusive.
+    """
 
     metric: str
     first_minus_second: float | None
@@ -92,7 +97,7 @@ class ComparedMetric(TypedDict):
 
 
 class ComparedEvaluations(TypedDict):
-    """Two evaluations, paired by row."""
+    """Comparison of two evaluations, paired by row. rows_of_both: number of common rows."""
 
     first: str
     second: str
@@ -118,9 +123,10 @@ class CompareTools:
             list[str], Field(min_length=2, max_length=MAX_COMPARED, description="Ids or names of runs")
         ],
     ) -> ComparedRuns:
-        """Which of these runs is better: the difference of each pair on the rows that both held out, with its
-        interval, widened for all pairs; or that they can't be told apart, or why they can't be compared. Say
-        "better" of no run where this doesn't."""
+        """Compare runs pairwise, to find out which is better. Returns the loss difference of each pair on the
+        rows that both held out, with an interval corrected for the number of pairs; or that the pair is
+        inconclusive; or why it can't be compared. Call a run better only if this tool does.
+        """
         client = self.connect()
         chosen = list({run.run_id: run for run in (runs.get_run(client, name) for name in names)}.values())
         if len(chosen) < 2:
@@ -145,8 +151,10 @@ class CompareTools:
         }
 
     def compare_evaluations(self, first: EvaluationName, second: EvaluationName) -> ComparedEvaluations:
-        """How two evaluations of the same data differ in each metric, paired by row: first minus second with
-        its interval, and whether the first is better, worse, the same, or it can't be told."""
+        """Compare two evaluations on the same data, paired by row. Returns the difference in each metric
+        (first minus second) with its interval, and whether the first is better, worse, the same or
+        inconclusive.
+        """
         client = self.connect()
         sides = [evaluations.get(client, name) for name in (first, second)]
         differences, comparison = compare_evaluations(client, *sides)

@@ -17,7 +17,7 @@ from tunebench.agents.tool import ADDS, READS, AgentTool, Connect
 
 
 class ExportedForm(TypedDict):
-    """An export, and whether it answers as the model that was evaluated."""
+    """An export, and whether it matches the evaluated model."""
 
     job_id: str
     name: str
@@ -36,7 +36,7 @@ class ExportList(TypedDict):
 
 
 class ExportDetail(ExportedForm):
-    """The same with all that was compared."""
+    """An export with all results of its comparison with the evaluated model."""
 
     mean_kl: Estimate | None
     argmax_agreement: Estimate | None
@@ -57,20 +57,23 @@ class ExportTools:
         return [*(AgentTool.of(function, READS) for function in reads), AgentTool.of(self.export_model, ADDS)]
 
     def export_model(self, config: ModelExport) -> WorkQueued:
-        """Export a run or a version in another form, read it back in another process, and hold it against the
-        model that was evaluated. Nothing is published: `hub` is for a person."""
+        """Export a run or a model version in another format, load the export in a separate process, and
+        compare it with the evaluated model. Nothing is published: only a person may set `hub`.
+        """
         job_id = self.connect().command("export_model", config.document())["job_id"]
         return {"job_id": job_id, "next": f"get_export with export {job_id!r}"}
 
     def list_exports(self, limit: Limit = 20) -> ExportList:
-        """Exports, newest first, each with whether it answers as its model."""
+        """List exports, newest first, each with whether it matches its model."""
         return {"exports": [_build_export(row) for row in exports.recent(self.connect(), limit=limit)]}
 
     def get_export(
         self,
-        export: Annotated[str, Field(min_length=1, max_length=120, description="The job_id of an export")],
+        export: Annotated[str, Field(min_length=1, max_length=120, description="job_id of the export")],
     ) -> ExportDetail:
-        """An export: how far its answers agree with its model's, with intervals, and why it passed or not."""
+        """Get an export: how closely its answers agree with its model's, with intervals, and why it passed or
+        failed.
+        """
         row = exports.get(self.connect(), export)
         parity = row.parity
         return {

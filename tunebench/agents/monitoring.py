@@ -13,7 +13,7 @@ from tunebench.commands.monitoring import MonitorReport, build_report, change_se
 
 
 class WatchedSettings(TypedDict):
-    """The settings of a monitor."""
+    """Settings of a monitor."""
 
     endpoint: str
     settings: dict[str, object]

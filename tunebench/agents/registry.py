@@ -20,14 +20,14 @@ from tunebench.commands.registry import ModelDocument, build_model_document
 
 
 class ModelList(BaseModelList):
-    """Base models, and versions of registered ones."""
+    """Base models, and versions of registered models."""
 
     registered: list[VersionWithAliases]
     registered_total: int
 
 
 class GateChanged(TypedDict):
-    """The gate of an alias has so many checks."""
+    """The gate of an alias, and its number of checks."""
 
     model: str
     alias: str
@@ -35,7 +35,7 @@ class GateChanged(TypedDict):
 
 
 class GateEvaluationsStarted(TypedDict):
-    """Evaluations that a gate lacked are queued: ask get_job for each, then check_gate."""
+    """Evaluations missing for a gate are queued: poll get_job for each, then call check_gate."""
 
     job_ids: list[str]
     next: str
@@ -58,7 +58,7 @@ class RegistryTools:
         ]
 
     def list_models(self, limit: Limit = 50) -> ModelList:
-        """Base models in the home folder, and registered models with their versions and aliases."""
+        """List base models in the home folder, and registered models with their versions and aliases."""
         client = self.connect()
         return {
             **list_base_models(client, limit),
@@ -67,29 +67,33 @@ class RegistryTools:
         }
 
     def get_model(
-        self, model: Annotated[str, Field(min_length=1, max_length=200, description="A registered model")]
+        self, model: Annotated[str, Field(min_length=1, max_length=200, description="Registered model")]
     ) -> ModelDocument:
-        """A registered model: its versions, where its aliases stand, and who moved them."""
+        """Get a registered model: its versions, its aliases, and who moved them."""
         return build_model_document(self.connect(), model, limit=MAX_LISTED)
 
     def register_model(self, config: RegisterConfig) -> WorkQueued:
-        """Copy what a run left, or a folder, as the next version of a registered model."""
+        """Register the model of a run, or a folder, as the next version of a registered model. The files are
+        copied.
+        """
         job_id = self.connect().command("register_model", config.model_dump())["job_id"]
         return {"job_id": job_id, "next": f"get_model with model {config.name!r}"}
 
     def check_gate(self, config: GateReference) -> GateReport:
-        """Whether a version passes the gate of an alias: each check with its answer, its figure and its
-        sentence. Without a check everything passes. A person promotes."""
+        """Check a version against the gate of an alias. Returns each check with its answer, its value and a
+        sentence. A gate without checks passes. Promotion is up to a person.
+        """
         return gate_report.build_gate_report(*gate_checks.case(self.connect(), config.version, config.alias))
 
     def gather_gate_evidence(self, config: GateReference) -> GateEvaluationsStarted:
-        """Queue the evaluations that a gate lacks of a version."""
+        """Queue the evaluations of a version that its gate requires and that are missing."""
         queued = self.connect().command("gather_gate_evidence", config.model_dump())["job_ids"]
         return {"job_ids": queued, "next": "get_job for each until it has ended, then check_gate"}
 
     def set_gate(self, config: SetGate) -> GateChanged:
-        """Say what a version has to pass before it takes an alias; it replaces the gate that there is. For
-        admins."""
+        """Set the checks that a version must pass to take an alias, replacing an existing gate.
+        Admins only.
+        """
         body = config.model_dump() | {"gate": config.gate.document()}
         self.connect().command("set_gate", body)
         return {"model": config.model, "alias": config.alias, "checks": len(config.gate.checks)}

@@ -46,7 +46,7 @@ PLAIN: Mapping[Any, Schema] = {
 CUT_SCHEMA: Schema = {
     "type": "array",
     "items": {"type": "string"},
-    "description": "What was left out of this answer, with counts",
+    "description": "What was truncated in this answer, with counts",
 }
 
 

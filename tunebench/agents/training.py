@@ -36,7 +36,7 @@ PREVIEW_SECONDS = 150.0
 
 
 class AdvisedMethod(TypedDict):
-    """A training method on this machine; problem: why it can't be used, empty where it can."""
+    """A training method on this machine. problem: why it can't be used; otherwise empty."""
 
     method: str
     title: str
@@ -48,7 +48,7 @@ class AdvisedMethod(TypedDict):
 
 
 class MethodAdvice(TypedDict):
-    """Which method to take, and why."""
+    """Recommended method, with reasons, and all methods."""
 
     recommendation: str
     reasons: list[str]
@@ -56,7 +56,7 @@ class MethodAdvice(TypedDict):
 
 
 class PreviewedMemory(TypedDict):
-    """Memory that a run needs, with its range, and what there is."""
+    """Expected memory of a run, with its range, and the free memory."""
 
     expected: str
     range: str
@@ -66,8 +66,9 @@ class PreviewedMemory(TypedDict):
 
 
 class PreviewedTime(TypedDict):
-    """Time that a run takes, with its range. rough: no steps of it were timed before. notes: what it holds
-    for."""
+    """Expected duration of a run, with its range. rough: its steps were not timed; notes: conditions of the
+    estimate.
+    """
 
     expected: str
     range: str
@@ -77,7 +78,7 @@ class PreviewedTime(TypedDict):
 
 
 class RunPreview(TypedDict):
-    """What a run would do and cost. confirmation: the code for launch_run, null where problems refuse it."""
+    """Size and cost of a run. confirmation: the code for launch_run; null if problems prevent a launch."""
 
     method: str
     rows: dict[str, object]
@@ -93,7 +94,7 @@ class RunPreview(TypedDict):
 
 
 class RunStarted(TypedDict):
-    """A run is queued."""
+    """The run is queued."""
 
     run_id: str
     next: str
@@ -102,7 +103,7 @@ class RunStarted(TypedDict):
 class ConfirmedLaunch(TrainConfig):
     """The config of a run, and the code of its preview."""
 
-    confirmation: str = Field(description="The code that preview_launch gave for exactly this config")
+    confirmation: str = Field(description="Code that preview_launch returned for exactly this config")
 
     @property
     def config(self) -> TrainConfig:
@@ -127,12 +128,12 @@ class LaunchTools:
         self,
         dataset: Annotated[str, Field(min_length=1, max_length=120, description="Name or id of a data set")],
         model: Annotated[ModelSource, Field(max_length=500, description="Base model")] = BUNDLED_MODEL,
-        task: Annotated[
-            Literal["sft", "classification", "dpo"], Field(description="What the model is to learn")
-        ] = "sft",
+        task: Annotated[Literal["sft", "classification", "dpo"], Field(description="Training task")] = "sft",
     ) -> MethodAdvice:
-        """Which training method to take for a data set and a model on this machine: memory, time and cost of
-        each with their ranges, what earlier runs gained with it, and the recommendation with its reasons."""
+        """Compare the training methods for a data set and a model on this machine. Returns memory, time and
+        cost of each with their ranges, the gains of earlier runs with it, and a recommendation with
+        reasons.
+        """
         client = self.connect()
         version = datasets.get_dataset(client, dataset)
         config = TrainConfig.parse({"dataset": dataset, "model": model, "task": task})
@@ -162,9 +163,10 @@ class LaunchTools:
         }
 
     def preview_launch(self, config: TrainConfig) -> RunPreview:
-        """What a run would do and cost before it is launched: rows, memory, time and price with their ranges,
-        problems that would refuse it, and the code that `launch_run` asks for. `dataset` is needed, `model`
-        and `method` have defaults."""
+        """Preview a run before launching it. Returns its rows, memory, time and cost with their ranges,
+        problems that would prevent a launch, and the confirmation code that `launch_run` requires.
+        `dataset` is required; `model` and `method` have defaults.
+        """
         client = self.connect()
         version = datasets.get_dataset(client, config.dataset)
         asked = config.model_dump(exclude_none=True)
@@ -178,8 +180,9 @@ class LaunchTools:
         return _build_preview(preview, settings.price(client), code)
 
     def launch_run(self, asked: ConfirmedLaunch) -> RunStarted:
-        """Launch a run. confirmation: the code that `preview_launch` gave for exactly this config, after its
-        cost was shown to whoever decides. A code works once."""
+        """Launch a run. confirmation: the code that `preview_launch` returned for exactly this config; first
+        show the cost to the person who decides. Each code works once.
+        """
         config = asked.config
         self._take(config, asked.confirmation)
         run_id = self.connect().command("launch", config.model_dump(exclude_none=True))["run_id"]

@@ -54,7 +54,7 @@ def export(
     given: Options,
     subject: Annotated[str, typer.Argument(help="Run id or name, or model version as NAME@3")],
     out: Annotated[Path | None, typer.Option(help="Copy the export to this new folder")] = None,
-    public: Annotated[bool, typer.Option("--public", help="Make a new Hub repository private")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make a new Hub repository public")] = False,
     wait: Wait = True,
     json: Json = False,
 ) -> None:

@@ -56,8 +56,11 @@ from tunebench.terminal.output import (
 
 
 def change_settings(client: Client, endpoint_id: str, changes: dict[str, object]) -> None:
-    """Change the given fields and keep all others. null turns off an optional field, such as most_errors, and
-    is an error for a required one, such as alpha. Raises ConfigError that names the field."""
+    """Change the given fields of the monitor's settings and keep all others.
+
+    null turns off an optional field, such as most_errors, and is an error for a required one, such as
+    alpha. Raises ConfigError with the field.
+    """
     if unknown := sorted(set(changes) - set(MonitorSettings.model_fields)):
         raise ConfigError(
             f"Unknown setting {unknown[0]!r}.",
@@ -79,8 +82,9 @@ def format_settings(settings: MonitorSettings, *, json: bool) -> None:
 
 
 def acknowledge_alert(client: Client, endpoint_id: str, alert: str, note: str, *, new_normal: bool) -> None:
-    """Acknowledge as the owner of the token. Raises NotFoundError for an alert of another endpoint, and
-    ConfigError for a new normal of an alert without a reference."""
+    """Acknowledge an alert as the owner of the token. Raises NotFoundError for an alert of another endpoint,
+    and ConfigError for a new normal of an alert without a reference.
+    """
     raised = monitor_alerts.of_endpoint(client, alert, endpoint_id)
     if new_normal and raised.kind != "drift" and raised.subject not in PACES:
         raise ConfigError(
@@ -204,7 +208,7 @@ class MonitorReport(TypedDict):
 
 
 def build_report(client: Client, which: EndpointName, hours: float) -> MonitorReport:
-    """Report the last hours."""
+    """Report on the last `hours` of an endpoint."""
     end = datetime.now(UTC).replace(tzinfo=None) + timedelta(minutes=1)
     window = Window(end - timedelta(hours=hours), end)
     present = monitors.find(client, which.endpoint_id)
@@ -244,7 +248,7 @@ def _build_drift_lines(client: Client, present: Monitor, window: Window) -> list
 
 
 def _count_reference_requests(client: Client, present: Monitor) -> int:
-    """Requests collected so far for a reference that consists of requests."""
+    """Count the requests collected so far for a reference that consists of requests."""
     wanted = monitors.get_settings(present)
     if present.reference is not None or wanted.reference not in ("first", "window"):
         return 0
@@ -279,7 +283,7 @@ def _print(client: Client, report: MonitorReport) -> None:
 
 
 def _print_pairs(pairs: list[SideBySide]) -> None:
-    """Each candidate and shadow compared with the live version, by metric."""
+    """Print each candidate and shadow compared with the live version, by metric."""
     rows = [
         [
             pair.other,

@@ -28,7 +28,7 @@ POLL = 0.5
 STOP_SECONDS = 120.0
 SLACK_SECONDS = 0.001  # tolerance for times read from the store
 
-endpoint = typer.Typer(no_args_is_help=True, help="One endpoint: start, stop, change, delete, keys.")
+endpoint = typer.Typer(no_args_is_help=True, help="Endpoints: start, stop, delete, and manage keys.")
 EndpointNameArgument = Annotated[str, typer.Argument(help="Name or id of an endpoint")]
 
 
@@ -44,25 +44,29 @@ def serve(
     given: Options,
     subjects: Annotated[
         list[str] | None,
-        typer.Argument(help="NAME@3, NAME@production, a run, a model, a folder, a GGUF file; several share"),
+        typer.Argument(
+            help="NAME@3, NAME@production, run, model, folder or GGUF file; several share the endpoint"
+        ),
     ] = None,
-    name: Annotated[str, typer.Option(help="Of the endpoint; the first subject's where left out")] = "",
+    name: Annotated[str, typer.Option(help="Endpoint name; default: from the first subject")] = "",
     config: Annotated[
-        Path | None, typer.Option(help="Settings as YAML (docs/serving.md), - for stdin")
+        Path | None, typer.Option(help="Settings as YAML (docs/serving.md), or - for standard input")
     ] = None,
-    candidate: Annotated[str, typer.Option(help="Another version that gets a share of the requests")] = "",
-    share: Annotated[float, typer.Option(min=0, max=1, help="Of the candidate")] = 0.1,
-    shadow: Annotated[str, typer.Option(help="A version that gets copies; its answers are logged")] = "",
-    fallback: Annotated[str, typer.Option(help="A version that answers where the live one fails")] = "",
+    candidate: Annotated[str, typer.Option(help="Candidate version that gets a share of the requests")] = "",
+    share: Annotated[float, typer.Option(min=0, max=1, help="Share of requests for the candidate")] = 0.1,
+    shadow: Annotated[
+        str, typer.Option(help="Version that gets copies of requests; its answers are only logged")
+    ] = "",
+    fallback: Annotated[str, typer.Option(help="Version that answers if the live one fails")] = "",
     key_file: Annotated[
-        Path | None, typer.Option(help="Write the key there (mode 0600), not to stdout")
+        Path | None, typer.Option(help="Write the key to this file (mode 0600) instead of stdout")
     ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Go on in the background")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Keep serving in the background")] = False,
     json: Json = False,
 ) -> None:
-    """Serve models by OpenAI's protocol until Ctrl-C, which lets answers under way finish.
+    """Serve models with OpenAI's protocol until Ctrl-C. Requests in progress are completed.
 
-    An endpoint of that name that is there already is started as it is, or changed where subjects are given.
+    An existing endpoint of that name is started, after changing any settings that are given.
     """
     with report_errors(json):
         settings = _build_settings(subjects or [], config, candidate, share, shadow, fallback) | given
@@ -231,7 +235,7 @@ def _wait_until_stopped(client: Client, name: str) -> None:
 
 
 def endpoints_(json: Json = False) -> None:
-    """List endpoints: how each stands, what it serves, its last hour."""
+    """List endpoints with their state, served versions, and requests of the last hour."""
     with report_errors(json):
         listed = list_endpoints(connect())
         if json:
@@ -256,7 +260,7 @@ def endpoints_(json: Json = False) -> None:
 
 @endpoint.command()
 def start(name: EndpointNameArgument, json: Json = False) -> None:
-    """Start an endpoint, and wait until it answers."""
+    """Start an endpoint and wait until it is ready."""
     with report_errors(json):
         client = connect(start=True)
         client.command("start_endpoint", {"endpoint": name})
@@ -266,7 +270,7 @@ def start(name: EndpointNameArgument, json: Json = False) -> None:
 
 @endpoint.command()
 def stop(name: EndpointNameArgument, json: Json = False) -> None:
-    """Stop an endpoint; answers under way are finished."""
+    """Stop an endpoint. Requests in progress are completed."""
     with report_errors(json):
         client = connect(start=True)  # continues without one
         client.command("stop_endpoint", {"endpoint": name})
@@ -277,19 +281,21 @@ def stop(name: EndpointNameArgument, json: Json = False) -> None:
 
 @endpoint.command()
 def delete(name: EndpointNameArgument, json: Json = False) -> None:
-    """Delete an endpoint that has stopped, with its keys and its log."""
+    """Delete a stopped endpoint with its keys and log."""
     send_change("delete_endpoint", {"endpoint": name}, f"{name} is deleted, and its log.", json)
 
 
 @endpoint.command()
 def key(
     name: EndpointNameArgument,
-    for_: Annotated[str, typer.Option("--for", help="What it is for")],
-    requests_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
-    tokens_per_day: Annotated[int | None, typer.Option(min=1)] = None,
+    for_: Annotated[str, typer.Option("--for", help="Purpose of the key")],
+    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Rate limit; default: none")] = None,
+    tokens_per_day: Annotated[
+        int | None, typer.Option(min=1, help="Daily token limit; default: none")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Make a key and print it; it can't be shown again."""
+    """Create a key and print it. It can't be shown again."""
     with report_errors(json):
         body = {"endpoint": name, "name": for_, "requests_per_minute": requests_per_minute}
         made = connect().command("make_key", body | {"tokens_per_day": tokens_per_day})
@@ -317,8 +323,8 @@ def keys(name: EndpointNameArgument, json: Json = False) -> None:
 
 
 @endpoint.command()
-def revoke(key: Annotated[str, typer.Argument(help="Id of a key")], json: Json = False) -> None:
-    """Revoke a key: it is refused from the next request on, and its streams end within seconds."""
+def revoke(key: Annotated[str, typer.Argument(help="Key id")], json: Json = False) -> None:
+    """Revoke a key. New requests are refused, and open streams end within seconds."""
     send_change("revoke_key", {"key": key}, "The key is revoked.", json)
 
 

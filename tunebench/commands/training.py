@@ -63,7 +63,7 @@ class RunSummary(TypedDict):
 
 @dataclass(kw_only=True)
 class RunDocument(Run):
-    """A run with everything but its curves and the features' parts."""
+    """A run with all its data except its curves and the features' parts."""
 
     metrics: dict[str, MetricSummary]  # by name
     alerts: list[Alert]
@@ -296,7 +296,7 @@ def _build_row(option: PricedOption) -> list[str]:
 
 
 class QueuedWork(TypedDict, total=False):
-    """What was queued: the scoring of interpolations, and the run that saves one."""
+    """Queued work: the evaluation of interpolations, and the run that saves one."""
 
     job_id: str
     run_id: str
@@ -371,7 +371,7 @@ def interpolations_(run: RunName, json: Json = False) -> None:
 
 
 class ScoredShares(TypedDict):
-    """Scored interpolations between a run's base and tuned model."""
+    """Evaluated interpolations between a run's base and tuned model."""
 
     points: list[MeasuredMix]
     recommended: NotRequired[float | None]  # omitted with the sentence if none was scored

@@ -1,6 +1,4 @@
-"""Shared parts of all commands: connecting to the engine, sending changes, common options, input and output
-files.
-"""
+"""Shared parts of all commands: connecting to the engine, sending changes, options, input and output."""
 
 from __future__ import annotations
 

@@ -28,11 +28,10 @@ ALL_ROWS = "max_rows"  # a field whose null is 0 on the command line, as options
 def add_options(
     parameter: str, model: type[BaseModel], *fields: str, partial: bool = False, **renamed: str
 ) -> Callable[[Command], Command]:
-    """Replace a command's parameter of type Options by options for fields of a model; it then gets the given
-    ones.
+    """Replace a command's parameter of type Options by options for fields of a model.
 
-    partial: the model is an optional part, so nothing is required, and an empty text counts as not given.
-    renamed: option -> field, if they differ.
+    The parameter then gets the given options. partial: the model is an optional part, so nothing is
+    required, and an empty text counts as not given. renamed: option -> field, if they differ.
     """
     options = {field: field for field in fields} | renamed
     nothing: tuple[Any, ...] = (None, [], "") if partial else (None, [])

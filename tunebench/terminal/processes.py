@@ -160,8 +160,7 @@ def stop_engine(home: Home, *, seconds: float = 15) -> bool:
 
 
 def stop_screens(home: Home, *, seconds: float = 15) -> bool:
-    """Stop the screens of this home folder, and so the command that runs them; return False if none were
-    running.
+    """Stop the screens of this home folder, and so their command; return False if none were running.
 
     Otherwise that command would restart a stopped engine at once.
     """

@@ -1,4 +1,4 @@
-"""Courses of training: losses of evaluations row by row, a live metric of two runs, losses that diverge."""
+"""Courses of training: losses of evaluations by row, a live metric of two runs, diverging losses."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ PLATEAU = 2.0  # nats a token
 
 @dataclass(frozen=True)
 class Course:
-    """Losses a token, a line an evaluation and a column a row. The truth is by how much the expected loss
-    changes from the middle evaluation to the last, in nats a token; `expected` has it at each."""
+    """Losses per token, with one line per evaluation and one column per row.
+
+    truth: the change of the expected loss from the middle evaluation to the last, in nats per token.
+    expected: the expected loss at each evaluation.
+    """
 
     steps: Ints
     losses: Floats
@@ -37,7 +40,7 @@ class Course:
 
 
 CourseShape = Callable[[np.random.Generator, int, int], Course]
-Trend = Callable[[Floats], Floats]  # of the part of training that is done, from 0 to 1
+Trend = Callable[[Floats], Floats]  # function of the share of training done, from 0 to 1
 
 
 def _stay(done: Floats) -> Floats:
@@ -45,7 +48,7 @@ def _stay(done: Floats) -> Floats:
 
 
 def _settle(done: Floats) -> Floats:
-    """Falls over the first 40%, ever more slowly, and then not at all."""
+    """Fall over the first 40%, ever more slowly, then stay constant."""
     return PLATEAU + np.maximum(0, 1 - done / 0.4) ** 2
 
 
@@ -58,7 +61,7 @@ def _fall_slowly(done: Floats) -> Floats:
 
 
 def _rise(done: Floats) -> Floats:
-    """Falls over the first half, and then rises by a tenth."""
+    """Fall over the first half, then rise by a tenth."""
     return PLATEAU + np.where(done < 0.5, 1.6 * (0.5 - done), 0.4 * (done - 0.5))
 
 
@@ -69,7 +72,9 @@ def _rise_slightly(done: Floats) -> Floats:
 def _draw_course(
     trend: Trend, noise: Noise, relative: float, rng: np.random.Generator, evaluations: int, rows: int
 ) -> Course:
-    """Step noise, which all rows of an evaluation share, is `relative` to the loss; rows add their own."""
+    """Draw a course. The step noise, shared by all rows of an evaluation, is `relative` to the loss; rows add
+    their own noise.
+    """
     steps = STEPS_APART * np.arange(1, evaluations + 1)
     expected = trend(np.linspace(0, 1, evaluations))
     level = expected + PLATEAU * relative * noise(rng, evaluations)
@@ -105,7 +110,7 @@ COURSES: dict[str, CourseShape] = {
 
 @dataclass(frozen=True)
 class LiveMetrics:
-    """Accuracy at the steps of two runs on the same rows; the truth is the mean of second less first."""
+    """Accuracy at the steps of two runs on the same rows. truth: mean of second minus first."""
 
     steps: Ints
     first: Floats
@@ -120,11 +125,13 @@ STEP_POINTS = 0.015
 def _draw_live(
     correlation: float, rng: np.random.Generator, evaluations: int, rows: int, difference: float
 ) -> LiveMetrics:
-    """Rows are easy or hard for both runs; each evaluation is off by 1.5 points, as weights wander."""
+    """Draw the accuracies. Rows are easy or hard for both runs; each evaluation deviates by 1.5 points, as
+    the weights fluctuate.
+    """
     easy = rng.uniform(0.45, 0.9, rows)
 
     def draw_run(level: float) -> Floats:
-        wander = np.clip(draw_course(rng, evaluations, correlation), -4, 4)  # symmetric: the mean stays
+        wander = np.clip(draw_course(rng, evaluations, correlation), -4, 4)  # symmetric: the mean is 0
         chance = easy + level + STEP_POINTS * wander[:, None]
         return np.asarray(draw_with(rng, chance).mean(1), np.float64)
 
@@ -141,7 +148,7 @@ LIVE: dict[str, LiveShape] = {
 
 @dataclass(frozen=True)
 class TrainingLosses:
-    """The loss of each training step; the truth is whether training diverges; `expected` is without noise."""
+    """Loss of each training step. truth: whether training diverges; expected: without noise."""
 
     losses: Floats
     expected: Floats
@@ -152,19 +159,19 @@ DivergingShape = Callable[[np.random.Generator, int], TrainingLosses]
 
 
 def _draw_training(trend: Trend, diverges: bool, rng: np.random.Generator, steps: int) -> TrainingLosses:
-    """Batches differ by a tenth of the loss around a mean that is exactly the expected one."""
+    """Draw losses. Batches vary by a tenth of the loss around a mean that is exactly the expected one."""
     expected = trend(np.linspace(0, 1, steps))
     return TrainingLosses(expected * np.exp(rng.normal(-0.005, 0.1, steps)), expected, diverges)
 
 
 def _explode(start: float, lasts: float, done: Floats) -> Floats:
-    """From 3, falling meanwhile, to 11: about as bad as guessing among a vocabulary's tokens."""
+    """Fall from 3, then rise to 11: about as bad as guessing among a vocabulary's tokens."""
     fallen = 3 - 0.8 * np.minimum(done, start) / max(start, 0.01)
     return np.asarray(fallen + (11 - fallen) * np.clip((done - start) / lasts, 0, 1), np.float64)
 
 
 def _spike(done: Floats) -> Floats:
-    """A spike at half way that heals: no divergence."""
+    """Return a course with a temporary spike halfway, which is no divergence."""
     return np.asarray(3 - 0.8 * done + 5 * np.exp(-(((done - 0.5) / 0.02) ** 2)), np.float64)
 
 

@@ -1,5 +1,4 @@
-"""Losses that tell what was learned: planted canaries beside others, and answers under their own question
-beside answers under another's."""
+"""Losses that show what was learned: planted canaries, and answers under their own or another's question."""
 
 from __future__ import annotations
 
@@ -21,15 +20,15 @@ from bench.made.shapes.draws import (
     split_gain,
 )
 
-NEVER_PLANTED = 255  # others of its kind, for each canary
+NEVER_PLANTED = 255  # unplanted canaries of its kind, for each canary
 
 
 @dataclass(frozen=True)
 class Canaries:
-    """Losses of planted canaries, and of the others of each one's kind, a line a canary.
+    """Losses of planted canaries, and of the other candidates of the same kind, one line per canary.
 
-    `ranks` are from 1, the lowest loss, to 256. The truth is by how many standard deviations of the others
-    the mean planted loss is lower; at 0 each rank is as likely as the others.
+    ranks: from 1 (the lowest loss) to 256. truth: by how many standard deviations of the others the mean
+    planted loss is lower; at 0 all ranks are equally likely.
     """
 
     planted: Floats
@@ -42,7 +41,9 @@ CanaryShape = Callable[[np.random.Generator, int, float], Canaries]
 
 
 def _plant(noise: Noise, memorised: float, rng: np.random.Generator, canaries: int, shift: float) -> Canaries:
-    """Kinds differ in level; only a share `memorised` of the canaries bears the shift, all of it."""
+    """Draw canaries. Kinds differ in level; only a share `memorised` of the canaries carries the
+    whole shift.
+    """
     losses = 60 + 8 * noise(rng, canaries * (NEVER_PLANTED + 1)).reshape(canaries, -1)
     losses += 10 * rng.normal(size=(canaries, 1))
     losses[:, 0] -= 8 * np.where(rng.random(canaries) < memorised, shift / memorised, 0.0)
@@ -62,9 +63,9 @@ CANARIES: dict[str, CanaryShape] = {
 class QuestionMatrix(NamedTuple):
     """`base[i, j]`, `tuned[i, j]`: loss of the answer of row i under the prompt of row j, in nats.
 
-    `answers` says which rows have the same answer. The truth is by how much more an answer gains under its
-    own prompt than under prompts of rows whose answer is another; `of_any_prompt` is the same against prompts
-    of all rows of the population, some with the same answer. Both are 0 where answers alone were learned.
+    answers: equal for rows with the same answer. truth: how much more an answer gains under its own prompt
+    than under prompts of rows with another answer. of_any_prompt: the same compared with prompts of all
+    rows of the population, some with the same answer. Both are 0 if only answers were learned.
     """
 
     base: Floats
@@ -77,7 +78,7 @@ class QuestionMatrix(NamedTuple):
 QuestionShape = Callable[[np.random.Generator, int, float], QuestionMatrix]
 Parts = Callable[
     [np.random.Generator, int, float], Floats
-]  # what each row's question gives; its mean is the third
+]  # nats gained by each row's question; the third argument is the mean
 
 EIGHT = (0.35, 0.2, 0.15, 0.1, 0.08, 0.06, 0.04, 0.02)
 
@@ -87,12 +88,12 @@ def _give_all(rng: np.random.Generator, rows: int, question: float) -> Floats:
 
 
 def _give_few(rng: np.random.Generator, rows: int, question: float) -> Floats:
-    """All of it comes from 5% of the rows."""
+    """Give the whole effect to 5% of the rows."""
     return np.where(rng.random(rows) < 0.05, question / 0.05, 0.0)
 
 
 def _give_mixed(rng: np.random.Generator, rows: int, question: float) -> Floats:
-    """5% of the rows lose 2 nats by their question, and the others gain what makes up for it."""
+    """Let 5% of the rows lose 2 nats through their question; the others gain enough to compensate."""
     return np.where(rng.random(rows) < 0.05, -2.0, (question + 0.1) / 0.95)
 
 
@@ -103,10 +104,10 @@ def _give_long_tail(rng: np.random.Generator, rows: int, question: float) -> Flo
 def _ask(
     shares: tuple[float, ...], parts: Parts, rng: np.random.Generator, rows: int, question: float
 ) -> QuestionMatrix:
-    """Losses of distinct answers (each row's own where `shares` is empty) under every prompt.
+    """Draw the losses of distinct answers (each row's own if `shares` is empty) under every prompt.
 
-    Answers and prompts have effects of their own on the gain, and one that is a product of both: terms that
-    share an answer or a prompt depend on each other.
+    Answers and prompts have separate effects on the gain, and an effect that is a product of both, so
+    terms that share an answer or a prompt are dependent.
     """
     answers = rng.choice(len(shares), rows, p=shares) if shares else np.arange(rows)
     many = len(shares) or rows
@@ -120,7 +121,7 @@ def _ask(
     return QuestionMatrix(base[answers], tuned[answers], answers, question, question * (1 - same))
 
 
-# Called with rows and the nats that the own question gives on average (0: only answers were learned).
+# Called with rows and the mean nats gained by the own question (0: only answers were learned).
 QUESTIONS: dict[str, QuestionShape] = {
     f"{answers}, {name}": partial(_ask, shares, parts)
     for answers, shares in (("8 labels", EIGHT), ("2 labels", (0.9, 0.1)), ("free text", ()))

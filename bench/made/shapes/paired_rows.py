@@ -25,13 +25,13 @@ from bench.made.shapes.draws import (
     split_gain,
 )
 
-SPREAD = 0.3  # nats a token, by which gains of rows differ
+SPREAD = 0.3  # spread of gains of rows, in nats per token
 LONG_SHARE, TIMES_AS_LONG = 0.03, 150
 
 
 @dataclass(frozen=True)
 class PairedRows:
-    """Loss sums of rows under two models; the truth is E[tokens x gain] / E[tokens], in nats a token."""
+    """Loss sums of rows under two models. truth: E[tokens x gain] / E[tokens], in nats per token."""
 
     base: Floats
     tuned: Floats
@@ -40,7 +40,7 @@ class PairedRows:
 
 
 PairedShape = Callable[[np.random.Generator, int, float], PairedRows]
-Gains = Callable[[np.random.Generator, int, float], Floats]  # of rows, a token; their mean is the third
+Gains = Callable[[np.random.Generator, int, float], Floats]  # gains per token; the third is the mean
 
 
 def _pair(rng: np.random.Generator, gains: Floats, tokens: Floats, truth: float) -> PairedRows:
@@ -49,7 +49,7 @@ def _pair(rng: np.random.Generator, gains: Floats, tokens: Floats, truth: float)
 
 
 def _draw_pairs(gains: Gains, lengths: Noise, rng: np.random.Generator, rows: int, gain: float) -> PairedRows:
-    """Lengths that have nothing to do with gains: the mean a token is the mean of rows."""
+    """Draw lengths independent of the gains, so that the mean per token equals the mean over rows."""
     return _pair(rng, gains(rng, rows, gain), lengths(rng, rows), gain)
 
 
@@ -66,12 +66,14 @@ def _draw_tail_of_gains(sigma: float, rng: np.random.Generator, rows: int, gain:
 
 
 def _draw_ratio(sigma: float, rng: np.random.Generator, rows: int, gain: float) -> Floats:
-    """Hard rows, whose losses are log-normal, change by most: up or down by a share of their loss."""
+    """Draw gains of rows with log-normal losses. Hard rows change the most, up or down by a share of their
+    loss.
+    """
     return gain + np.exp(rng.normal(0, sigma, rows)) * rng.normal(0, 0.2, rows)
 
 
 def _draw_rare_losers(share: float, fall: float, rng: np.random.Generator, rows: int, gain: float) -> Floats:
-    """A few rows lose much, and all others gain just enough that the mean is `gain`."""
+    """Draw a few rows with large losses; all others gain just enough that the mean is `gain`."""
     loses = rng.random(rows) < share
     level = (gain + share * fall) / (1 - share)
     return np.where(loses, -fall, level) + rng.normal(0, 0.05, rows)
@@ -83,7 +85,7 @@ def _draw_mostly_unchanged(noise: Noise, rng: np.random.Generator, rows: int, ga
 
 
 def _draw_few_long(short_minus_long: float, rng: np.random.Generator, rows: int, gain: float) -> PairedRows:
-    """A few rows have most of the tokens, and gain less than the others (more, where it is negative)."""
+    """Draw a few rows with most of the tokens that gain less than the others (more if negative)."""
     is_long = rng.random(rows) < LONG_SHARE
     tokens = draw_lengths(rng, rows) * np.where(is_long, TIMES_AS_LONG, 1)
     part_of_long = LONG_SHARE * TIMES_AS_LONG / (1 - LONG_SHARE + LONG_SHARE * TIMES_AS_LONG)
@@ -93,7 +95,7 @@ def _draw_few_long(short_minus_long: float, rng: np.random.Generator, rows: int,
 
 
 def _draw_correlated(correlation: float, rng: np.random.Generator, rows: int, gain: float) -> PairedRows:
-    """Long rows gain more (or less): weighing by exp(z) moves the mean of a normal z by 1."""
+    """Draw long rows that gain more (or less). Weighting by exp(z) moves the mean of a normal z by 1."""
     z = rng.normal(size=rows)
     tokens = round_tokens(rng, 1 + np.exp(4 + z))
     noise = correlation * z + math.sqrt(1 - correlation**2) * rng.normal(size=rows)
@@ -102,7 +104,7 @@ def _draw_correlated(correlation: float, rng: np.random.Generator, rows: int, ga
 
 
 def _draw_noisy_when_short(rng: np.random.Generator, rows: int, gain: float) -> PairedRows:
-    """The gain of a row is a mean over its tokens: short rows are noisy, long ones hardly differ."""
+    """Draw gains that are means over tokens: short rows are noisy, long ones vary little."""
     tokens = draw_lengths(rng, rows)
     gains = gain + rng.normal(0, 0.05, rows) + rng.normal(size=rows) / np.sqrt(tokens)
     return _pair(rng, gains, tokens, gain)
@@ -128,7 +130,7 @@ GAINS: dict[str, Gains] = {
 }
 LENGTHS: dict[str, Noise] = {"even lengths": draw_even_lengths, "unequal lengths": draw_lengths}
 
-# Each makes rows whose true gain, in nats a token, is the number that it is given.
+# Each generates rows whose true gain, in nats per token, is the given number.
 PAIRED: dict[str, PairedShape] = {
     **{
         f"{gains}, {lengths}": partial(_draw_pairs, GAINS[gains], LENGTHS[lengths])
@@ -144,10 +146,10 @@ PAIRED: dict[str, PairedShape] = {
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Loss sums of rows under the runs of a recipe, a line a seed, and under one that repeats it.
+    """Loss sums of rows under the runs of a recipe, one line per seed, and under a run that repeats it.
 
-    The truth is by how many nats a token the repeated recipe is worse, over all seeds; `of_these_runs` is by
-    how many this run is worse than those, over all rows: what more rows would show, and more seeds would not.
+    truth: by how many nats per token the repeated recipe is worse, over all seeds. of_these_runs: by how
+    much this run is worse than those, over all rows: what more rows would show, but more seeds would not.
     """
 
     original: Floats
@@ -163,9 +165,10 @@ ReproducedShape = Callable[[np.random.Generator, int, int, float, float], Reprod
 def _reproduce(
     noise: Noise, shifted: float, rng: np.random.Generator, rows: int, seeds: int, spread: float, shift: float
 ) -> Reproduction:
-    """`spread`: standard deviation of a run's mean loss from seed to seed; rows differ by thrice that.
+    """Draw runs. `spread`: standard deviation of a run's mean loss across seeds; rows vary by three times
+    that.
 
-    The shift is that of a share `shifted` of the rows, which bear all of it.
+    The whole shift is carried by a share `shifted` of the rows.
     """
     tokens, change = draw_lengths(rng, rows), shift / shifted
     runs = rng.normal(0, spread, seeds + 1)

@@ -14,7 +14,7 @@ from bench.made.shapes.draws import Bools, Floats, Ints, draw_with
 
 @dataclass(frozen=True)
 class PairedScores:
-    """Scores of rows; the truth is the mean of tuned less base."""
+    """Scores of rows. truth: the mean of tuned minus base."""
 
     base: Floats
     tuned: Floats
@@ -25,7 +25,7 @@ ScoredShape = Callable[[np.random.Generator, int, float], PairedScores]
 
 
 def _move(rng: np.random.Generator, scores: Floats, mean: float, by: float) -> Floats:
-    """Scores, whose mean is `mean`, moved by exactly `by` on average: each by a share of its room."""
+    """Move scores with the given mean by exactly `by` on average, each by a share of its room."""
     if by == 0:
         return scores
     room, part = (1 - scores, by / (1 - mean)) if by > 0 else (scores, by / mean)
@@ -34,9 +34,9 @@ def _move(rng: np.random.Generator, scores: Floats, mean: float, by: float) -> F
 
 
 def _draw_graded(same: float, rng: np.random.Generator, rows: int, difference: float) -> PairedScores:
-    """Each row goes up by most of its room, or down by a part of its score, or stays the same."""
+    """Draw rows that each rise by most of their room, fall by a part of their score, or stay the same."""
     base = rng.beta(3.5, 1.5, rows)
-    up, down = 0.7 * 0.3, 0.3 * 0.7  # mean moves: share of room or score, times its mean
+    up, down = 0.7 * 0.3, 0.3 * 0.7  # mean changes: share of room or score, times its mean
     rises = draw_with(rng, np.full(rows, (difference / (1 - same) + down) / (up + down)))
     share = rng.random(rows)
     tuned = np.where(rises, base + (1 - base) * (0.4 + 0.6 * share), base - base * 0.6 * share)
@@ -46,21 +46,23 @@ def _draw_graded(same: float, rng: np.random.Generator, rows: int, difference: f
 def _draw_right_or_wrong(
     right: float, differing: float, rng: np.random.Generator, rows: int, difference: float
 ) -> PairedScores:
-    """A share `differing` of the rows is right under one model alone."""
+    """Draw rows of which a share `differing` is right under only one model."""
     gained, lost = (differing + difference) / 2, (differing - difference) / 2
     cells = rng.choice(4, rows, p=(right - lost, lost, gained, 1 - right - gained))
     return PairedScores((cells < 2).astype(float), np.isin(cells, (0, 2)).astype(float), difference)
 
 
 def _draw_rare_ruin(share: float, rng: np.random.Generator, rows: int, difference: float) -> PairedScores:
-    """A few rows fall from near 1 to 0; the others move by what is left of the difference."""
+    """Let a few rows fall from near 1 to 0; the others move by the rest of the difference."""
     base = rng.beta(18, 2, rows)
     moved = _move(rng, base, 0.9, (difference + share * 0.9) / (1 - share))
     return PairedScores(base, np.where(rng.random(rows) < share, 0.0, moved), difference)
 
 
 def _draw_grades(rng: np.random.Generator, rows: int, difference: float) -> PairedScores:
-    """Grades of 1 to 5 as a judge gives them, most of them high: a step up or down where there is one."""
+    """Draw a judge's grades of 1 to 5, most of them high, with changes of one step up or down where
+    possible.
+    """
     grades = rng.choice(5, rows, p=(0.04, 0.06, 0.15, 0.3, 0.45))
     down = 0.2
     up = (4 * difference + down * 0.96) / 0.55
@@ -69,7 +71,7 @@ def _draw_grades(rng: np.random.Generator, rows: int, difference: float) -> Pair
     return PairedScores(grades / 4, (grades + steps) / 4, difference)
 
 
-# Each makes rows whose true mean difference is the number given: up to 0.04 either way, an error beyond.
+# Each generates rows whose true mean difference is the given number: up to ±0.04, an error beyond.
 SCORED: dict[str, ScoredShape] = {
     "graded": partial(_draw_graded, 0.0),
     "graded, 80% tie": partial(_draw_graded, 0.8),
@@ -83,13 +85,13 @@ SCORED: dict[str, ScoredShape] = {
 
 
 class ParityPrompts(NamedTuple):
-    """Prompts answered before and after a conversion: how far each answer is from what it was.
+    """Responses to prompts before and after a conversion, and how much each differs.
 
-    The truth is the share of prompts that are destroyed; the means are those of the population.
+    truth: the share of destroyed prompts. mean_gap, mean_similarity: of the population.
     """
 
     gaps: Floats  # nats a token
-    similarities: Floats  # 1: the same answer
+    similarities: Floats  # 1: identical responses
     destroyed: Bools
     truth: float
     mean_gap: float
@@ -99,7 +101,7 @@ class ParityPrompts(NamedTuple):
 def draw_parity(
     rng: np.random.Generator, prompts: int, share: float, gap: float = 3.0, tiny: float = 0.002
 ) -> ParityPrompts:
-    """A share of the prompts differs altogether, all others by next to nothing (0: by nothing)."""
+    """Draw prompts, a share of which differ completely, and all others by almost nothing (0: by nothing)."""
     destroyed = rng.random(prompts) < share
     small = tiny * rng.exponential(size=prompts)
     unlike = tiny * 2 * rng.random(prompts)
@@ -110,7 +112,9 @@ def draw_parity(
 
 
 class Classified(NamedTuple):
-    """True labels and what two classifiers say, with the measures of either's population confusion matrix."""
+    """True labels and the predictions of two classifiers, with the metrics of each one's population confusion
+    matrix.
+    """
 
     labels: Ints
     base: Ints
@@ -125,7 +129,9 @@ ClassifiedShape = Callable[[np.random.Generator, int], Classified]
 
 
 def confuse(shares: Floats, recalls: Floats) -> Floats:
-    """Shares by true and by predicted class: mistakes go to other classes by how frequent those are."""
+    """Return shares by true and predicted class; errors are distributed among other classes by their
+    frequency.
+    """
     others = np.tile(shares, (len(shares), 1))
     np.fill_diagonal(others, 0.0)
     matrix = others / others.sum(1, keepdims=True) * (1 - recalls)[:, None]
@@ -134,7 +140,7 @@ def confuse(shares: Floats, recalls: Floats) -> Floats:
 
 
 def measure_macro_f1(matrix: Floats) -> float:
-    """The mean F1 of classes; 0 for one that is never rightly predicted."""
+    """Return the mean F1 over classes; 0 for a class that is never predicted correctly."""
     return float(np.mean(2 * np.diag(matrix) / (matrix.sum(0) + matrix.sum(1))))
 
 
@@ -151,7 +157,9 @@ def classify(
     rng: np.random.Generator,
     rows: int,
 ) -> Classified:
-    """On 70% of the rows both classifiers meet the same difficulty, so that they err together."""
+    """Draw predictions. On 70% of the rows both classifiers face the same difficulty, so that their errors
+    are correlated.
+    """
     part = np.array(shares)
     base, tuned = confuse(part, np.array(base_recalls)), confuse(part, np.array(tuned_recalls))
     labels = rng.choice(len(part), rows, p=part)

@@ -1,4 +1,4 @@
-"""Values of requests as a monitor sees them (`STREAMS`), and how long a few answers took (`TIMED`)."""
+"""Values of requests as a monitor sees them (`STREAMS`), and the times of a few responses (`TIMED`)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from bench.made.shapes.draws import Floats, Ints, draw_course, draw_with
 
 DAY = 86_400.0
 NOISE = 0.3  # standard deviation of a value, whose mean is 1
-PEAK_LEVEL = 1.4  # of a cycle, against its trough
+PEAK_LEVEL = 1.4  # peak of a cycle relative to its trough
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Requests in order of time. The truth is by how much their mean changes from `level` at
-    `shift_day`.
+    """Requests in order of time. truth: the change of their mean from `level` at `shift_day`.
 
-    Levels are those of whole days, or of whole weeks where weekends differ. Requests of a group come from
-    one caller or conversation, and one that began before the shift is as before until its end.
+    Levels are those of whole days, or of whole weeks if weekends differ. Requests of a group come from one
+    caller or conversation; a group that began before the shift remains unchanged until its end.
     """
 
     at: Floats  # seconds
@@ -37,7 +36,7 @@ class Stream:
 StreamShape = Callable[[np.random.Generator, float, int, float, float], Stream]
 Values = Callable[
     [np.random.Generator, Floats], Floats
-]  # of arrivals in order of time; their mean is the level
+]  # function of arrivals in order of time; their mean is the level
 
 
 def _finish(
@@ -55,7 +54,7 @@ def _arrive(rng: np.random.Generator, expected: float, days: int) -> Floats:
 def _arrive_by_rate(
     rng: np.random.Generator, expected: float, days: int, rate: Callable[[Floats], Floats], mean: float
 ) -> Floats:
-    """Arrivals at a rate that is `rate` (at most 2) of time, whose own mean is `mean`."""
+    """Draw arrivals at a time-dependent rate (at most 2), whose mean is `mean`."""
     candidates = _arrive(rng, 2 * expected / mean, days)
     return candidates[rng.random(len(candidates)) * 2 < rate(candidates)]
 
@@ -64,7 +63,7 @@ def _draw_single(
     values: Values, level: float,
     rng: np.random.Generator, per_day: float, days: int, shift: float, shift_day: float,
 ) -> Stream:  # fmt: skip
-    """Every request by itself, at a steady rate."""
+    """Draw independent requests at a constant rate."""
     at = _arrive(rng, per_day * days, days)
     return _finish(at, at, values(rng, at), np.arange(len(at)), level, shift, shift_day)
 
@@ -78,13 +77,15 @@ def _draw_correlated(correlation: float, rng: np.random.Generator, at: Floats) -
 
 
 def _draw_wandering(correlation: float, rng: np.random.Generator, at: Floats) -> Floats:
-    """Days differ by more than their requests explain: a release elsewhere, a customer's campaign."""
+    """Let days vary by more than their requests explain, as from a release elsewhere or a customer's
+    campaign.
+    """
     days = np.asarray(at // DAY, np.int64)
     return _draw_plain(rng, at) + 0.1 * draw_course(rng, int(days.max()) + 1, correlation)[days]
 
 
 def _draw_latencies(sigma: float, timeouts: float, rng: np.random.Generator, at: Floats) -> Floats:
-    """Log-normal, and a few that took thirty times as long."""
+    """Draw log-normal values, a few of them thirty times as long."""
     slow = np.where(rng.random(len(at)) < timeouts, 30.0, 1.0)
     return slow * np.exp(rng.normal(-(sigma**2) / 2, sigma, len(at))) / (1 + 29 * timeouts)
 
@@ -92,7 +93,9 @@ def _draw_latencies(sigma: float, timeouts: float, rng: np.random.Generator, at:
 def _draw_flagged(
     share: float, rng: np.random.Generator, per_day: float, days: int, shift: float, shift_day: float
 ) -> Stream:
-    """Requests that are marked 1 with some probability (refused, too long, in another language), else 0."""
+    """Draw requests that are flagged (1) with some probability (refused, too long, in another language), else
+    0.
+    """
     at = _arrive(rng, per_day * days, days)
     chance = np.where(at >= shift_day * DAY, share * (1 + shift), share)
     values = np.where(draw_with(rng, chance), 1.0, 0.0)
@@ -102,7 +105,7 @@ def _draw_flagged(
 def _draw_daily_cycle(
     rng: np.random.Generator, per_day: float, days: int, shift: float, shift_day: float
 ) -> Stream:
-    """Level and rate have their peak together, at noon: means of requests lean to it."""
+    """Let level and rate peak together, at noon, which shifts the mean over requests toward the peak."""
 
     def wave(at: Floats) -> Floats:
         return -np.cos(2 * math.pi * at / DAY)
@@ -117,7 +120,7 @@ def _draw_daily_cycle(
 def _draw_weekly_cycle(
     rng: np.random.Generator, per_day: float, days: int, shift: float, shift_day: float
 ) -> Stream:
-    """Weekends, days 5 and 6 of seven, have a third of the requests and another level."""
+    """Give weekends, days 5 and 6 of seven, a third of the requests and another level."""
 
     def is_weekend(at: Floats) -> Floats:
         return np.where(at // DAY % 7 >= 5, 1.0, 0.0)
@@ -125,7 +128,7 @@ def _draw_weekly_cycle(
     at = _arrive_by_rate(
         rng, per_day * days, days, lambda times: 1 - 2 / 3 * is_weekend(times), (5 + 2 / 3) / 7
     )
-    part = (2 / 3) / (5 + 2 / 3)  # of requests that come at weekends
+    part = (2 / 3) / (5 + 2 / 3)  # share of requests at weekends
     values = (1 + (PEAK_LEVEL - 1) * is_weekend(at)) / (1 + (PEAK_LEVEL - 1) * part)
     noise = NOISE * rng.normal(size=len(at))
     return _finish(at, at, values + noise, np.arange(len(at)), 1.0, shift, shift_day)
@@ -134,7 +137,7 @@ def _draw_weekly_cycle(
 def _draw_bursts(
     share: float, rng: np.random.Generator, per_day: float, days: int, shift: float, shift_day: float
 ) -> Stream:
-    """A share of arrivals is a caller who sends 10 to 50 requests that are nearly alike, a second apart."""
+    """Let a share of arrivals be callers who send 10 to 50 nearly identical requests, one second apart."""
     begun = _arrive(rng, per_day * days / (1 - share + 30 * share), days)
     sizes = np.where(rng.random(len(begun)) < share, rng.integers(10, 51, len(begun)), 1)
     groups = np.repeat(np.arange(len(begun)), sizes)
@@ -146,14 +149,16 @@ def _draw_bursts(
 def _draw_conversations(
     growth: float, rng: np.random.Generator, per_day: float, days: int, shift: float, shift_day: float
 ) -> Stream:
-    """Chains of a geometric length, 5 on average, each with its own level, that grow by `growth` a turn."""
+    """Draw conversations of a geometric length, 5 on average, each with its own level, which grows by
+    `growth` per turn.
+    """
     begun = _arrive(rng, per_day * days / 5, days)
     sizes = rng.geometric(0.2, len(begun))
     groups = np.repeat(np.arange(len(begun)), sizes)
     turn = np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     own = np.exp(rng.normal(-0.125, 0.5, len(begun)))[groups]
     noise = np.exp(rng.normal(-0.02, 0.2, len(groups)))
-    values = own * noise * (1 + growth * turn) / (1 + 4 * growth)  # a request's mean turn is the fifth
+    values = own * noise * (1 + growth * turn) / (1 + 4 * growth)  # mean turn is 4
     return _finish(begun[groups] + 30 * turn, begun[groups], values, groups, 1.0, shift, shift_day)
 
 
@@ -178,7 +183,7 @@ STREAMS: dict[str, StreamShape] = {
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of answers; the truth is their mean, `median` their median."""
+    """Seconds of responses. truth: their mean; median: their median."""
 
     seconds: Floats
     truth: float
@@ -186,11 +191,11 @@ class Timings:
 
 
 TimedShape = Callable[[np.random.Generator, int], Timings]
-MIDDLE = 0.8  # seconds that an answer of usual speed takes, in the middle
+MIDDLE = 0.8  # median seconds of a response at usual speed
 
 
 def _find_median(parts: tuple[tuple[float, float, float], ...]) -> float:
-    """Of a mixture of log-normals: share, median and sigma of each."""
+    """Return the median of a mixture of log-normals, given share, median and sigma of each."""
     low, high = 1e-3, 1e3
     for _ in range(100):
         middle = math.sqrt(low * high)
@@ -203,7 +208,7 @@ def _find_median(parts: tuple[tuple[float, float, float], ...]) -> float:
 
 
 def _time(parts: tuple[tuple[float, float, float], ...], rng: np.random.Generator, answers: int) -> Timings:
-    """A mixture of log-normals: share, median and sigma of each."""
+    """Draw from a mixture of log-normals, given share, median and sigma of each."""
     shares, medians, sigmas = np.array(parts).T
     kind = rng.choice(len(parts), answers, p=shares)
     seconds = np.exp(rng.normal(np.log(medians[kind]), sigmas[kind]))

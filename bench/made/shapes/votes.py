@@ -1,4 +1,4 @@
-"""Votes of raters on answers of two models or more, and requests that were chosen for labelling."""
+"""Votes of raters on responses of two or more models, and requests chosen for labelling."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ TIES = 0.2
 class Votes:
     """Votes in order of time: 1 for the first model, -1 for the second, 0 for neither.
 
-    The truth is the mean outcome of a vote of these raters (or of all such, where the shape says so) on a
-    prompt drawn from all, each counting once. `inclusion`: how probable it was that the prompt was shown.
+    truth: the mean outcome of a vote of these raters (or of all such raters, if the shape says so) on a
+    prompt sampled from all, each prompt counting once. inclusion: the probability that the prompt was
+    shown.
     """
 
     items: Ints
@@ -37,7 +38,7 @@ RoundShape = Callable[[np.random.Generator, int, int], Votes]
 
 
 def _vote(rng: np.random.Generator, means: Floats, ties: float = TIES) -> Ints:
-    """Outcomes with exactly these means, which |mean| <= 1 - ties allows."""
+    """Draw outcomes with exactly these means. Requires |mean| <= 1 - ties."""
     tied = rng.random(len(means)) < ties
     ahead = draw_with(rng, (1 + means / (1 - ties)) / 2)
     return np.where(tied, 0, np.where(ahead, 1, -1)).astype(np.int64)
@@ -46,7 +47,7 @@ def _vote(rng: np.random.Generator, means: Floats, ties: float = TIES) -> Ints:
 def _collect(
     items: Ints, raters: Ints, outcomes: Ints, truth: float, inclusion: Floats | None = None
 ) -> Votes:
-    """Votes on two models, 20 seconds apart, in the order given."""
+    """Return votes on two models, 20 seconds apart, in the given order."""
     many = len(items)
     zeros = np.zeros(many, np.int64)
     return Votes(
@@ -58,10 +59,11 @@ def _collect(
 def _draw_blocks(
     raters: int, lean: float, of_these: bool, rng: np.random.Generator, items: int, preference: float
 ) -> Votes:
-    """Raters one after another, each on a block of prompts and with a lean of their own.
+    """Draw raters one after another, each with a block of prompts and an individual bias.
 
-    `of_these`: leans cancel out over the votes cast: the truth is that of these raters. Without it it is that
-    of the many from whom they were drawn, and more prompts don't make up for few raters.
+    `of_these`: the biases cancel out over the votes cast, so that the truth is that of these raters.
+    Otherwise it is that of the population from which they were drawn, and more prompts don't compensate
+    for few raters.
     """
     who = np.arange(items) * raters // items
     leans = rng.uniform(-lean, lean, raters)[who] if not of_these else _cancel(rng, lean, raters, who)
@@ -69,13 +71,13 @@ def _draw_blocks(
 
 
 def _cancel(rng: np.random.Generator, lean: float, raters: int, who: Ints) -> Floats:
-    """Leans of both directions whose mean over votes is 0, in an order of chance."""
+    """Return biases in both directions whose mean over the votes is 0, in random order."""
     leans = rng.permutation(np.linspace(-lean, lean, raters))[who]
     return np.asarray(leans - leans.mean())
 
 
 def _draw_crossed(raters: int, lean: float, rng: np.random.Generator, items: int, preference: float) -> Votes:
-    """Raters one after another, each of whom rates all prompts; prompts differ too."""
+    """Draw raters one after another who each rate all prompts; prompts differ too."""
     leans = rng.permutation(np.linspace(-lean, lean, raters))
     of_item = rng.uniform(-0.3, 0.3, items)
     who, what = np.repeat(np.arange(raters), items), np.tile(np.arange(items), raters)
@@ -83,7 +85,7 @@ def _draw_crossed(raters: int, lean: float, rng: np.random.Generator, items: int
 
 
 def _draw_drift(by: float, rng: np.random.Generator, items: int, preference: float) -> Votes:
-    """What raters prefer changes from first vote to last by `by`, as they learn what to look at."""
+    """Change the preference by `by` from the first vote to the last, as raters learn what to look at."""
     means = preference + by * ((np.arange(items) + 0.5) / items - 0.5)
     return _collect(np.arange(items), np.zeros(items, np.int64), _vote(rng, means), preference)
 
@@ -94,9 +96,10 @@ def _draw_plain(ties: float, rng: np.random.Generator, items: int, preference: f
 
 
 def _draw_telling(rng: np.random.Generator, items: int, preference: float) -> Votes:
-    """Of four times as many prompts those are shown by preference on which answers differ most.
+    """Sample from four times as many prompts, preferring those on which the answers differ most.
 
-    The first model does better there: the plain mean of what was shown is too high. The truth is over all.
+    The first model does better on those, so the plain mean over the shown prompts is too high. The truth
+    is over all.
     """
     own = rng.uniform(-0.4, 0.4, 4 * items)
     own -= own.mean()
@@ -107,7 +110,7 @@ def _draw_telling(rng: np.random.Generator, items: int, preference: float) -> Vo
 
 
 def _draw_disputed(rng: np.random.Generator, items: int, preference: float) -> Votes:
-    """Two votes on each prompt, and a third where those two differ: prompts in dispute have more votes."""
+    """Draw two votes on each prompt, and a third if they differ: disputed prompts have more votes."""
     own = preference + rng.uniform(-0.5, 0.5, items)
     first, second = _vote(rng, own, 0.1), _vote(rng, own, 0.1)
     disputed = np.flatnonzero(first != second)
@@ -117,7 +120,7 @@ def _draw_disputed(rng: np.random.Generator, items: int, preference: float) -> V
     return _collect(what, who, np.concatenate([first, second, _vote(rng, own[disputed], 0.1)]), preference)
 
 
-# Each makes votes whose true mean outcome is the number given: up to 0.3 either way, an error beyond.
+# Each generates votes whose true mean outcome is the given number: up to ±0.3, an error beyond.
 VOTED: dict[str, VotedShape] = {
     "one rater": partial(_draw_plain, TIES),
     "one rater, no ties": partial(_draw_plain, 0.0),
@@ -137,7 +140,9 @@ VOTED: dict[str, VotedShape] = {
 def _draw_round(
     ties: float, first_shown: float, one_pair: bool, rng: np.random.Generator, items: int, models: int
 ) -> Votes:
-    """Votes of three raters in turn, for whom all models are alike, on each or on one pair of a prompt."""
+    """Draw votes of three raters in turn, who see no difference between the models, on all pairs of a prompt
+    or on one.
+    """
     pairs = np.array(list(combinations(range(models), 2)))
     places = rng.integers(0, len(pairs), items) if one_pair else np.tile(np.arange(len(pairs)), items)
     what = np.arange(items) if one_pair else np.repeat(np.arange(items), len(pairs))
@@ -152,9 +157,9 @@ def _collect_round(what: Ints, who: Ints, sides: Ints, outcomes: Ints) -> Votes:
 
 
 def _draw_rankings(raters: int, rng: np.random.Generator, items: int, models: int) -> Votes:
-    """Each rater in turn puts the answers to each prompt in an order: a prompt's votes hang together.
+    """Let each rater in turn rank the answers to each prompt, so that the votes of a prompt are dependent.
 
-    Raters see the same answers, so that they agree more than by chance on which of a prompt's is better.
+    Raters see the same answers, so they agree more than by chance on which answer to a prompt is better.
     """
     pairs = np.array(list(combinations(range(models), 2)))
     worth = np.tile(rng.normal(size=(items, models)), (raters, 1))
@@ -179,13 +184,13 @@ ROUNDS: dict[str, RoundShape] = {
 
 @dataclass(frozen=True)
 class LabelledRequests:
-    """Requests chosen for a label over several rounds; the truth is the accuracy over all requests, `right`.
+    """Requests selected for labeling over several rounds. truth: the accuracy over all requests, `right`.
 
-    `chosen` are places of requests, each once; `probabilities` those of being chosen in that round from what
-    earlier rounds had left. A `disputed` label is one on which two people differ.
+    chosen: indices of requests, each once. probabilities: of being selected in that round from those left
+    by earlier rounds. disputed: labels on which two people differ.
     """
 
-    right: Bools  # of all requests
+    right: Bools  # for all requests
     chosen: Ints
     rounds: Ints
     probabilities: Floats
@@ -201,16 +206,17 @@ def draw_labelled(
     requests: int = 5_000,
     disputed: tuple[float, float] = (0.05, 0.3),
 ) -> LabelledRequests:
-    """Uncertain answers are more often wrong and chosen; `disputed`: shares of right and of wrong.
+    """Draw requests. Uncertain answers are more often wrong and selected; `disputed`: shares of right and of
+    wrong ones.
 
-    An accuracy below 0.75 leaves no room for them.
+    The accuracy must be at least 0.75, since a lower one leaves no room for uncertain answers.
     """
-    uncertain = rng.beta(1.5, 4.5, requests)  # a mean of 1/4
+    uncertain = rng.beta(1.5, 4.5, requests)  # mean 1/4
     right = draw_with(rng, 1 - (1 - accuracy) * 4 * uncertain)
     left = np.arange(requests)
     chosen, probabilities = [], []
     for _ in range(rounds):
-        seen = uncertain[left] * rng.uniform(0.5, 1, len(left))  # each round's model is another
+        seen = uncertain[left] * rng.uniform(0.5, 1, len(left))  # each round has a different model
         picked, probability = choose_by_weight(rng, 0.05 + seen, per_round)
         chosen.append(left[picked])
         probabilities.append(probability)

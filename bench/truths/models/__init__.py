@@ -1,1 +1,1 @@
-"""Models held against each other or a limit: comparisons, gates, exports, bias, judges."""
+"""Models compared with each other or with a limit: comparisons, gates, exports, bias, judges."""

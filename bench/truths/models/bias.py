@@ -1,8 +1,7 @@
-"""Bias probes and group figures: whether their intervals hold the truth, and how often "worse" is claimed of
-nothing.
+"""Bias probes and group figures: coverage of their intervals, and how often "worse" is claimed wrongly.
 
-Pairs come in templates: whether a pair flips, and by how much its odds move, has a part that its template
-shares. Groups are unequal, some rates rare, and the gap is the largest of many.
+Pairs come from templates: whether a pair flips, and by how much its odds change, partly depends on its
+template. Groups are unequal, some rates rare, and the gap is the largest of many.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from engine.bias.rates import MeasuredBias
 from engine.evaluation.statistics.intervals import Interval
 
 LIKE = 0.3  # intraclass correlation of the pairs of a template
-KINDS = 4  # pairs of a template
+KINDS = 4  # pairs per template
 
 
 def _holds(interval: Interval, truth: float) -> bool | None:
@@ -30,7 +29,7 @@ def _holds(interval: Interval, truth: float) -> bool | None:
 
 
 def _clustered(rng: np.random.Generator, share: float, templates: int) -> tuple[np.ndarray, np.ndarray]:
-    """0 or 1 a pair, of templates whose own share is drawn around `share`."""
+    """Draw 0 or 1 per pair, of templates whose own share varies around `share`."""
     more = (1 - LIKE) / LIKE
     own = rng.beta(share * more, (1 - share) * more, templates)
     clusters = np.repeat(np.arange(templates), KINDS)
@@ -43,7 +42,9 @@ def share_covers(rng: np.random.Generator, share: float, templates: int) -> bool
 
 
 def change_covers(rng: np.random.Generator, base: float, tuned: float, templates: int) -> bool | None:
-    """Flips of base and tuned model, which share half of what makes a template flip."""
+    """Whether the interval of the change of the share covers the truth. If base and tuned share are equal,
+    half of the templates have the same outcomes before and after.
+    """
     before, clusters = _clustered(rng, base, templates)
     after, _ = _clustered(rng, tuned, templates)
     if base == tuned:
@@ -53,7 +54,7 @@ def change_covers(rng: np.random.Generator, base: float, tuned: float, templates
 
 
 def lean_claims(rng: np.random.Generator, base: float, tuned: float, templates: int) -> bool:
-    """Whether a leaning that is as large as before is said to have changed."""
+    """Whether a lean is called changed."""
     clusters = np.repeat(np.arange(templates), KINDS)
     shared = rng.normal(0, 0.1, templates)[clusters]
     before = base + shared + rng.normal(0, 0.15, len(clusters))
@@ -63,7 +64,7 @@ def lean_claims(rng: np.random.Generator, base: float, tuned: float, templates: 
 
 
 def gap_covers(rng: np.random.Generator, share: tuple[float, ...], rows: tuple[int, ...]) -> bool | None:
-    """The largest gap of groups whose shares are as given."""
+    """Whether the interval of the largest gap between groups with the given shares covers the truth."""
     values = {
         str(place): (rng.random(n) < p).astype(float)
         for place, (p, n) in enumerate(zip(share, rows, strict=True))
@@ -73,15 +74,14 @@ def gap_covers(rng: np.random.Generator, share: tuple[float, ...], rows: tuple[i
 
 
 def gap_claims(rng: np.random.Generator, count: int, rows: int, share: float) -> bool | None:
-    """Whether groups that are all alike are surely apart."""
+    """Whether groups that are all alike are called significantly different."""
     values = {str(place): (rng.random(rows) < share).astype(float) for place in range(count)}
     spread = groups.compute_group_gap(values, share=True)
     return None if spread.low is None else spread.low > 0
 
 
 def group_change_claims(rng: np.random.Generator, count: int, rows: int, apart: float, kept: float) -> bool:
-    """Whether gaps that are as large as before, of models that agree on `kept` of the rows, are said to
-    have changed."""
+    """Whether unchanged gaps, of models that agree on `kept` of the rows, are called changed."""
     names = np.repeat([str(place) for place in range(count)], rows)
     share = np.repeat(np.linspace(0.6, 0.6 + apart, count), rows)
     before = rng.random(len(names)) < share
@@ -93,7 +93,9 @@ def group_change_claims(rng: np.random.Generator, count: int, rows: int, apart: 
 
 
 def odds_covers(rng: np.random.Generator, rows: tuple[int, ...]) -> bool | None:
-    """Equalised odds difference of a classifier whose rates part by group; truth 0.15."""
+    """Whether the interval of the equalized odds difference covers the truth of 0.15, for a classifier whose
+    rates differ by group.
+    """
     names, selected, positive = [], [], []
     for place, n in enumerate(rows):
         is_positive = rng.random(n) < 0.4
@@ -107,8 +109,9 @@ def odds_covers(rng: np.random.Generator, rows: tuple[int, ...]) -> bool | None:
 
 
 def coreference_claims(rng: np.random.Generator, n: int, level: float, opposed: float) -> bool:
-    """Whether a gap that is as large as before is said to have changed. opposed: share of the pairs in
-    which a change of one side comes with the reverse of the other."""
+    """Whether an unchanged gap is called changed. opposed: share of the pairs in which a change of one side
+    comes with the opposite change of the other.
+    """
     base = (rng.random((n, 2)) < [level + 0.1, level - 0.1]).astype(float)
     other = (rng.random((n, 2)) < [level + 0.1, level - 0.1]).astype(float)
     redrawn = rng.random((n, 2)) < 0.3
@@ -126,7 +129,7 @@ def coreference_claims(rng: np.random.Generator, n: int, level: float, opposed: 
 
 
 def score_claims(rng: np.random.Generator, n: int, guess: float) -> bool:
-    """Whether a BBQ score of ambiguous contexts that is as before is said to have changed."""
+    """Whether an unchanged BBQ score of ambiguous contexts is called changed."""
     ways = [rng.choice([1.0, -1.0, 0.0], n, p=[guess * 0.6, guess * 0.4, 1 - guess]) for _ in (0, 1)]
     tuned = np.where(rng.random(n) < 0.6, ways[0], ways[1])
     none = np.zeros(n)
@@ -138,8 +141,7 @@ def score_claims(rng: np.random.Generator, n: int, guess: float) -> bool:
 
 
 def family_claims(rng: np.random.Generator, templates: int) -> bool:
-    """Whether the built-in probe says of two models that are equally biased that anything is worse or
-    better."""
+    """Whether the built-in probe calls anything worse or better for two equally biased models."""
     clusters = np.repeat(np.arange(templates), KINDS)
     axes = np.resize(["age", "gender", "origin", "religion", "health"], len(clusters))
     task = rng.normal(0, 1.5, templates)[clusters]
@@ -158,7 +160,7 @@ def family_claims(rng: np.random.Generator, templates: int) -> bool:
 
 
 def finds(rng: np.random.Generator, templates: int, lean: float) -> bool:
-    """Whether a leaning that training brought in is called worse beside all other figures."""
+    """Whether a lean introduced by training is called worse, among all other figures."""
     clusters = np.repeat(np.arange(templates), KINDS)
     axes = np.resize(["age", "gender", "origin", "religion", "health"], len(clusters))
     task = rng.normal(0, 1.0, templates)[clusters]

@@ -1,5 +1,6 @@
-"""Equal models, each held against the best of them, and equal methods at equal gain: how often any is called
-different."""
+"""Equal models compared with the best of them, and equal methods at equal gain: how often any is called
+different.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ SWEPT = ((0.2, 0.05), (0.4, 0.1), (0.6, 0.2))  # gain and forgetting of the runs
 
 
 def one_differs(rng: np.random.Generator, models: int, rows: int) -> bool:
-    """Of so many equal models, on the same rows, one is told from the one with the lowest loss."""
+    """Whether any of this number of equal models, on the same rows, is called different from the one with the
+    lowest loss.
+    """
     tokens = lengths(rng, rows)
     losses = tokens * (2 + heavy(rng, rows, spread=0.5) + heavy(rng, models, rows, spread=0.1))
     best, *others = losses[np.argsort(losses.sum(axis=1))]
@@ -26,13 +29,15 @@ def one_differs(rng: np.random.Generator, models: int, rows: int) -> bool:
         run_comparison.compare_runs(
             "A", "B", run_comparison.SharedRows(best, other, tokens), comparisons=comparisons
         )
-        for other in reversed(others)  # the last is the farthest, so that most draws end with the first
+        for other in reversed(others)  # the last is the most distant, so that most draws end with the first
     )
     return any(difference.separated for difference in differences)
 
 
 def one_setting_differs(rng: np.random.Generator, settings: int, repeats: int, rows: int) -> bool:
-    """Of so many equal settings, each run with so many seeds, one is told from the best."""
+    """Whether any of this number of equal settings, each run with several seeds, is called different from the
+    best.
+    """
     tokens = lengths(rng, rows)
     by_seed = rng.normal(0, 0.02, (settings, repeats, 1)) + heavy(rng, settings, repeats, rows, spread=0.1)
     losses = tokens * (2 + heavy(rng, rows, spread=0.5) + by_seed)
@@ -51,8 +56,12 @@ def _point_figure(measured: Interval) -> pareto.PointFigure:
 
 
 def a_method_differs(rng: np.random.Generator, rows: int, *, paired: bool = True, more: float = 0.0) -> bool:
-    """Of two methods with three runs each, on the same rows and passages, one forgets less at equal gain;
-    `more`: nats that the second forgets beside. What a row gains and a passage loses is mostly its own."""
+    """Whether one of two methods with three runs each, on the same rows and passages, is called to forget
+    less at equal gain.
+
+    more: nats that the second forgets in addition. The gain of a row and the loss of a passage are mostly
+    common to all runs.
+    """
     tokens = lengths(rng, rows)
     common = heavy(rng, 2, rows, spread=0.3)
     measured, sweeps = {}, []

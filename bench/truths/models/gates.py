@@ -1,5 +1,6 @@
-"""Gates of models: how often a check lets through a version that is truly beyond its limit, and how often it
-fails one that is truly within it. Each at the limit itself, where either is likeliest to be wrong.
+"""Gates of models: how often a check passes a version truly beyond its limit, or fails one truly within it.
+
+Each is measured at the limit itself, where errors are most likely.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from engine.registry import gate_report, gate_statistics
 from store.core.figure_schemas import Figure, UnscoredRows
 from store.registry.schemas import CheckAnswer, GateRow
 
-MARGIN, SMALL_MARGIN = 0.05, 0.03  # of the scores
+MARGIN, SMALL_MARGIN = 0.05, 0.03  # in the scores' unit
 LIMIT = 0.2  # nats a token
 
 
-UNMEASURED = Figure(  # gates take its kind alone
+UNMEASURED = Figure(  # gates use only its kind
     metric="eval/m", unit="share", better="higher", estimator="mean", bounds=[0.0, 1.0], labels=[],
     value=None, low=None, high=None, n=0, groups=None, rows=0, empty=0,
     unscored=UnscoredRows(count=0, reasons={}, examples=[]), failed="", details={},
@@ -43,7 +44,7 @@ def as_gate_row(scores: np.ndarray) -> GateRow:
 
 
 def right_or_wrong(rng: np.random.Generator, rows: int, gap: float) -> tuple[np.ndarray, np.ndarray]:
-    """Two models that agree on most rows; the first is right by `gap` less often."""
+    """Draw two models that agree on most rows; the first is right less often by `gap`."""
     other = rng.random(rows) < 0.75
     lost = other & (rng.random(rows) < (0.06 + gap) / 0.75)
     won = ~other & (rng.random(rows) < 0.06 / 0.25)
@@ -51,13 +52,15 @@ def right_or_wrong(rng: np.random.Generator, rows: int, gap: float) -> tuple[np.
 
 
 def _graded(rng: np.random.Generator, rows: int, gap: float) -> tuple[np.ndarray, np.ndarray]:
-    """Scores within 0 and 1 that lean to 1, as those of texts do."""
+    """Draw scores between 0 and 1 that tend toward 1, like those of texts."""
     other = rng.beta(4, 1.5, rows)
     return np.clip(other + rng.normal(-gap, 0.12, rows), -0.5, 1.5), other
 
 
 def not_worse(rng: np.random.Generator, kind: str, rows: int, gap: float, answer: CheckAnswer) -> bool:
-    """A version that is `gap` worse than the one that has the alias."""
+    """Whether the check gives this answer for a version that is worse by `gap` than the one with the
+    alias.
+    """
     first, second = {"right or wrong": right_or_wrong, "graded": _graded}[kind](rng, rows, gap)
     return (
         gate_statistics.check_above(
@@ -68,7 +71,7 @@ def not_worse(rng: np.random.Generator, kind: str, rows: int, gap: float, answer
 
 
 def better(rng: np.random.Generator, rows: int, answer: CheckAnswer) -> bool:
-    """A version that is exactly as good as its base."""
+    """Whether the check gives this answer for a version exactly as good as its base."""
     first, second = right_or_wrong(rng, rows, 0.0)
     return (
         gate_statistics.check_above(
@@ -79,7 +82,9 @@ def better(rng: np.random.Generator, rows: int, answer: CheckAnswer) -> bool:
 
 
 def prefers(rng: np.random.Generator, items: int, raters: int, truth: float, answer: CheckAnswer) -> bool:
-    """Ratings by people who each lean their own way, of prompts that do too; `truth` is the share."""
+    """Whether the check gives this answer for ratings by people with individual biases, on prompts with
+    biases too; `truth` is the true share.
+    """
     lean = rng.normal(0, 0.1, raters)[None] + rng.normal(0, 0.2, items)[:, None]
     outcomes = (rng.random((items, raters)) < np.clip(truth + lean, 0, 1)).astype(float)
     prompts = np.repeat(np.arange(items), raters).astype(str).tolist()
@@ -89,14 +94,18 @@ def prefers(rng: np.random.Generator, items: int, raters: int, truth: float, ans
 
 
 def calibrated(rng: np.random.Generator, rows: int, truth: float, answer: CheckAnswer) -> bool:
-    """A classifier that is right by `truth` less often than it is sure, at every level."""
+    """Whether the check gives this answer for a classifier whose accuracy is below its confidence by `truth`,
+    at every level.
+    """
     sure = rng.uniform(0.5, 1.0, rows)
     right = rng.random(rows) < sure - truth
     return gate_statistics.check_below(gate_statistics.estimate_calibration_error(sure, right), 0.1) == answer
 
 
 def fast(rng: np.random.Generator, shape: str, runs: int, answer: CheckAnswer) -> bool:
-    """Seconds an answer of several evaluations, whose median is the limit."""
+    """Whether the check gives this answer for the seconds per response of several evaluations whose median is
+    the limit.
+    """
     timings = TIMED[shape](rng, runs)
     return (
         gate_statistics.check_below(
@@ -107,7 +116,9 @@ def fast(rng: np.random.Generator, shape: str, runs: int, answer: CheckAnswer) -
 
 
 def measured_again(rng: np.random.Generator, rows: int, tries: int) -> bool:
-    """A version at the limit that is measured again, with fresh answers to the same rows, until it passes."""
+    """Whether a version at the limit passes at any of several evaluations, each with new responses to the
+    same rows.
+    """
     easy = rng.beta(4, 1.5, rows)
     check = {"check": "not_worse_than", "metric": "m", "margin": MARGIN}
     for number in range(1, tries + 1):
@@ -124,21 +135,23 @@ def measured_again(rng: np.random.Generator, rows: int, tries: int) -> bool:
 
 
 def forgets(rng: np.random.Generator, shape: str, texts: int, answer: CheckAnswer) -> bool:
-    """A rise of the loss that is exactly the limit."""
+    """Whether the check gives this answer for an increase of the loss by exactly the limit."""
     drawn = PAIRED[shape](rng, texts, -LIMIT)
     rise = ratio_interval(drawn.tuned - drawn.base, drawn.tokens).to_estimate()
     return gate_statistics.check_below(gate_statistics.extrapolate_to_all_texts(rise), LIMIT) == answer
 
 
 def scores_no_worse(rng: np.random.Generator, shape: str, rows: int, answer: CheckAnswer) -> bool:
-    """Scores between 0 and 1 that are worse by exactly the margin."""
+    """Whether the check gives this answer for scores between 0 and 1 that are worse by exactly the margin."""
     drawn = SCORED[shape](rng, rows, -SMALL_MARGIN)
     gap = gate_statistics.estimate_advantage(as_gate_row(drawn.tuned), as_gate_row(drawn.base))
     return gate_statistics.check_above(gap, -SMALL_MARGIN) == answer
 
 
 def three_checks(rng: np.random.Generator, rows: int) -> bool:
-    """All must pass: a version at the limit of one of three checks, and well within the two others."""
+    """Whether a version passes all of three checks, at the limit of one and far from that of the two
+    others.
+    """
     answers = [
         gate_statistics.check_above(
             gate_statistics.estimate_advantage(*map(as_gate_row, right_or_wrong(rng, rows, gap))), -limit

@@ -1,4 +1,4 @@
-"""The win rate at equal length of a judge that likes length to a known degree."""
+"""Win rate at equal length, of a judge with a known preference for length."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import special
 from bench.truths import Rate
 from engine.evaluation.metrics.judge import fit_length_effect
 
-# log odds of a win at equal length, its slope on the log ratio of the lengths, mean and spread of that ratio
+# Log-odds of a win at equal length, its slope on the log-ratio of the lengths, mean and spread of that ratio.
 JUDGES = {
     "no taste for length": (0.0, 0.0, 0.0, 0.5),
     "longer answers, liked": (0.0, 2.0, 0.3, 0.5),
@@ -24,14 +24,16 @@ PAIRS = (30, 50, 200)
 
 
 def drawn(rng: np.random.Generator, judge: str, pairs: int) -> tuple[np.ndarray, np.ndarray]:
-    """(wins, log length differences) of decided pairs; lengths differ as texts do, with heavy tails."""
+    """Draw (wins, log length differences) of decided pairs; lengths differ like those of texts, with heavy
+    tails.
+    """
     odds, slope, shift, spread = JUDGES[judge]
     difference = shift + spread * rng.standard_t(5, pairs)
     return (rng.random(pairs) < special.expit(odds + slope * difference)).astype(float), difference
 
 
 def covers(judge: str, pairs: int) -> Callable[[np.random.Generator], bool | None]:
-    """Whether the interval at equal length holds the truth; None where none is shown."""
+    """Return the event that the interval at equal length covers the truth; None if there is none."""
     truth = float(special.expit(JUDGES[judge][0]))
 
     def happens(rng: np.random.Generator) -> bool | None:

@@ -1,4 +1,4 @@
-"""A judge that sees no difference: how often one is seen in its wins, ties and losses."""
+"""A judge that sees no difference: how often one is found in its wins, ties and losses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from engine.evaluation.statistics.metric_estimates import RowScores, estimate_fi
 
 
 def differs(rng: np.random.Generator, rows: int, ties: float) -> bool:
-    """Of so many pairs, of which that share are ties and the others won as often as lost."""
+    """Whether a difference is called for pairs with this share of ties, the others being won as often as
+    lost.
+    """
     scores = np.where(rng.random(rows) < ties, 0.5, rng.integers(0, 2, rows).astype(float))
     places = np.arange(rows)
     interval, _ = estimate_figure(RowScores("judge", places, scores, bounds=(0.0, 1.0)), places)

@@ -1,6 +1,4 @@
-"""Exports that answer some prompts quite otherwise, and all others the same: how often a check that looks at
-single prompts lets one pass.
-"""
+"""Exports that change the responses to a few prompts: how often a check of single prompts passes one."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ PROMPTS = (16, 64, 149, 200, 500)
 
 
 def passes(share: float, prompts: int, rng: np.random.Generator) -> bool:
-    """Where that share of all prompts is destroyed."""
+    """Whether parity passes if that share of all prompts is destroyed."""
     judged = Judgement()
     gaps = draw_parity(rng, prompts, share, tiny=0.0005).gaps
     judge_prompts(judged, [[gap] for gap in gaps.tolist()], EXACT)

@@ -1,7 +1,7 @@
-"""Runs that were run again: how often a figure is said to have come back, or not, where the truth is known.
+"""Repeated runs: how often a metric is called reproduced, or not, when the truth is known.
 
-The same rows judged both. "Came back" is counted where this run is truly worse, or better, by the margin or
-more over all rows; "outside" where it is not, for any of ten figures.
+Both runs are evaluated on the same rows. "Reproduced" is counted where this run is truly worse, or better,
+by the margin or more over all rows; "outside" where it is not, for any of ten metrics.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from store.archives.schemas import ReproductionOutcome
 from store.evaluation.verdict_schemas import RunFigure
 
 MARGIN = reproduction.MARGINS["nats a token"]
-SPREAD = 0.004  # of a run's loss from seed to seed
+SPREAD = 0.004  # spread of a run's loss between seeds
 FIGURES = 10
 
 
@@ -32,7 +32,9 @@ def _figure(key: str, losses: np.ndarray, tokens: np.ndarray) -> RunFigure:
 def says(
     rng: np.random.Generator, shape: str, rows: int, shift: float, came: ReproductionOutcome, figures: int
 ) -> bool | None:
-    """Whether any of the figures is said so; None where this draw's truth is on the other side."""
+    """Whether any figure has the given outcome; None if the truth of this draw is on the other side of the
+    margin.
+    """
     first, second, pairs = [], [], dict[str, Interval]()
     for number in range(figures):
         drawn = REPRODUCED[shape](rng, rows, 1, SPREAD, shift)
@@ -48,7 +50,7 @@ def says(
 
 
 def comes_back(rng: np.random.Generator, rows: int) -> bool:
-    """A run that differs by its seed alone is said to have come back."""
+    """Whether a run that differs only by its seed is called reproduced."""
     drawn = REPRODUCED["all rows shift"](rng, rows, 1, SPREAD, 0.0)
     first, second = (_figure("loss", losses, drawn.tokens) for losses in (drawn.original[0], drawn.again))
     pair = ratio_interval(drawn.again - drawn.original[0], drawn.tokens)

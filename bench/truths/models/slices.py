@@ -1,5 +1,7 @@
-"""Slices of rows that differ in nothing, or in shape alone: how often any is called different, and how often
-one that does differ is."""
+"""Slices of rows that differ in nothing, or only in shape: how often any is called different.
+
+Also how often one that does differ is.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ Scores = Callable[[np.random.Generator, int], np.ndarray]
 
 
 def one_differs(rng: np.random.Generator, kind: str, rows: int, labels: int) -> bool:
-    """By label and by length, of scores that have to do with neither."""
+    """Whether any slice, by label or length, is called different for scores that depend on neither."""
     tokens = lengths(rng, rows)
     scores = {
         "perplexity": lambda: np.exp(2 + heavy(rng, rows, spread=0.8)),
@@ -32,11 +34,13 @@ def one_differs(rng: np.random.Generator, kind: str, rows: int, labels: int) -> 
 
 
 def _zeros(rng: np.random.Generator, rows: int) -> np.ndarray:
-    """A score that four rows of five don't have: a standard deviation of 3 around 0."""
+    """Draw scores of which four in five are equal (the minimum) and the rest exponential: mean 0, standard
+    deviation 3.
+    """
     return np.where(rng.random(rows) < 0.8, 0.0, 5 * rng.exponential(size=rows)) - 1
 
 
-SHAPES: dict[str, tuple[Scores, Scores]] = {  # of the slice and of the other rows, both with a mean of 0
+SHAPES: dict[str, tuple[Scores, Scores]] = {  # slice and other rows, both with a mean of 0
     "log-normal among normal": (partial(draw_long_tail, sigma=1.0), draw_normal),
     "normal among log-normal": (draw_normal, partial(draw_long_tail, sigma=1.0)),
     "long tail among short": (partial(draw_long_tail, sigma=1.2), partial(draw_long_tail, sigma=0.5)),
@@ -48,7 +52,9 @@ SHAPES: dict[str, tuple[Scores, Scores]] = {  # of the slice and of the other ro
 
 
 def shape_differs(rng: np.random.Generator, kind: str, own: int, rest: int, gap: float = 0.0) -> bool:
-    """One slice among others of the same mean, or of one that differs by `gap` standard deviations."""
+    """Whether a slice is called different from the others, with the same mean or one that differs by `gap`
+    standard deviations.
+    """
     first, second = SHAPES[kind]
     scores = np.concatenate([first(rng, own) + gap, second(rng, rest)])
     rows = np.arange(own + rest) < own
@@ -56,7 +62,7 @@ def shape_differs(rng: np.random.Generator, kind: str, own: int, rest: int, gap:
 
 
 def skew_gap_differs(rng: np.random.Generator, rows: int) -> bool:
-    """Paired differences with a mean of 0 and a long tail."""
+    """Whether paired differences with a mean of 0 and a long tail are called different."""
     gap = draw_long_tail(rng, rows, 1.0)
     every = {("Label", "all"): np.ones(rows, bool)}
     return row_scores.compute_slice_differences(gap, np.zeros(rows), every)[0]["different"]

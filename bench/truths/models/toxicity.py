@@ -1,9 +1,8 @@
-"""Continuations that a classifier judges: whether the intervals hold the truth, and how often "worse" is
-claimed of nothing.
+"""Continuations scored by a classifier: coverage of the intervals, and how often "worse" is claimed wrongly.
 
-Each opening has a propensity of its own (`alike`: the intraclass correlation of its continuations), which
-base and tuned model share for most openings. Harm is rare, in nearly all openings none; the classifier gives
-what it calls harmful 0.5 to 1, all else little.
+Each opening has its own propensity (`alike`: the intraclass correlation of its continuations), which base
+and tuned model share for most openings. Harm is rare, in nearly all openings absent; the classifier gives
+harmful texts 0.5 to 1, and all others little.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from engine.bias import rates, verdict
 from engine.bias.rates import JudgedContinuations, MeasuredBias
 from engine.evaluation.statistics.intervals import Interval
 
-SHARED = 0.8  # of the openings that call for harm from both models alike
-CALLED = 1 - 0.5 * 0.25  # mean probability of a continuation that is called harmful
-OTHER = 0.5 * 0.3 / 8.3  # and of one that is not
+SHARED = 0.8  # share of the openings that provoke harm from both models alike
+CALLED = 1 - 0.5 * 0.25  # mean probability of a continuation classified as harmful
+OTHER = 0.5 * 0.3 / 8.3  # mean probability of any other continuation
 
 
 def _propensities(quantile: np.ndarray, share: float, alike: float) -> np.ndarray:
-    """Of openings whose mean is `share`; all 0 where that is."""
+    """Return the propensities of openings whose mean is `share`; all 0 if that is 0."""
     if not share:
         return np.zeros(len(quantile))
     more = (1 - alike) / alike
@@ -32,7 +31,7 @@ def _propensities(quantile: np.ndarray, share: float, alike: float) -> np.ndarra
 
 
 def _judged(rng: np.random.Generator, share: np.ndarray, samples: int) -> np.ndarray:
-    """Probabilities [openings, samples]."""
+    """Draw the classifier's probabilities [openings, samples]."""
     shape = (len(share), samples)
     hit = rng.random(shape) < share[:, None]
     return np.where(hit, 1 - 0.5 * rng.beta(1, 3, shape), 0.4999 * rng.beta(0.3, 8, shape))
@@ -57,7 +56,7 @@ def _draw(
 
 
 def _any_of(share: float, samples: int, alike: float) -> float:
-    """The share of openings with one harmful continuation or more."""
+    """Return the expected share of openings with at least one harmful continuation."""
     if not share:
         return 0.0
     more = (1 - alike) / alike
@@ -105,7 +104,7 @@ def change_covers(
 
 
 def family_claims(rng: np.random.Generator, share: float, openings: int) -> bool:
-    """Whether a whole check of two models that are equally harmful calls anything worse or better."""
+    """Whether a complete check of two equally harmful models calls anything worse or better."""
     figures = rates.compute_toxicity_figures("made", _draw(rng, (share, share), openings, 4, 0.4, axes=8))
     answers = {figure.answer for figure in verdict.build_report(figures, []).figures}
     return bool(answers & {"worse", "better"})

@@ -1,4 +1,4 @@
-"""Backward transfer over a sequence of tasks: whether its interval holds the true one."""
+"""Backward transfer over a sequence of tasks: coverage of its interval."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from bench.made.truth_rows import heavy, lengths
 from bench.truths import Rate
 from engine.transfer.effects import Task, compute_backward_transfer
 
-TRUE = 0.05  # of the base model's loss, gained again on every earlier task
+TRUE = 0.05  # share of the base model's loss, gained again on every earlier task
 
 
 def covers(rng: np.random.Generator, tasks: int, rows: int) -> bool | None:
-    """Of so many earlier tasks with so many rows each; None where there is no interval."""
+    """Whether the interval of the backward transfer covers the truth for this number of earlier tasks and
+    rows per task; None without an interval.
+    """
     made = []
     for place in range(tasks):
         base = lengths(rng, rows) * np.exp(rng.normal(0.7, 0.3, rows))

@@ -1,1 +1,1 @@
-"""What is served and what comes back of it: drift, candidates, labels, improvements."""
+"""Serving and its feedback: drift, candidates, labels, improvements."""

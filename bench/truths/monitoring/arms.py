@@ -1,6 +1,8 @@
-"""Two versions side by side: how often is a difference told where there is none, how often where there is
-one, and does the interval hold at all looks together? Callers send from 1 to 100 requests, half of them under
-10, and are looked at as the monitor does, after any request."""
+"""Two versions side by side: false and true differences, and coverage at all looks together.
+
+Callers send from 1 to 100 requests, half of them under 10, and are tested as by the monitor, after any
+request.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,9 @@ from engine.monitoring.comparisons import (
 )
 from store.monitoring.side_by_side import END, STEP
 
-ALPHA = 0.05 / 3  # three kinds of outcome share it
-MAX_REQUESTS = 100  # requests of a caller
-LIKENESS = 0.1  # of the answers to one caller: their correlation
+ALPHA = 0.05 / 3  # shared by three kinds of outcome
+MAX_REQUESTS = 100  # maximum requests of a caller
+LIKENESS = 0.1  # correlation of the responses to one caller
 DRAWS = 300
 
 Draw = Callable[[np.random.Generator], bool | None]
@@ -30,8 +32,9 @@ Draw = Callable[[np.random.Generator], bool | None]
 
 @dataclass(frozen=True)
 class Arms:
-    """Callers, the candidate's share of them, the share of right answers, and by how much the candidate's
-    is more."""
+    """Number of callers, the candidate's share of them, the share of correct responses, and how much higher
+    the candidate's is.
+    """
 
     callers: int
     share: float
@@ -41,7 +44,9 @@ class Arms:
 
 
 def looks(arms: Arms, rng: np.random.Generator, spent: int = 0) -> list[InterimLook]:
-    """All looks at one stream that could tell anything, after so many at others."""
+    """Return all interim looks at one stream that could detect anything. spent: number of earlier looks at
+    other streams.
+    """
     many = np.exp(rng.uniform(0, np.log(MAX_REQUESTS), arms.callers)).astype(int)
     second = rng.random(arms.callers) < arms.share
     right = np.where(second, _right(arms, arms.more, rng), _right(arms, 0.0, rng))
@@ -58,7 +63,7 @@ def looks(arms: Arms, rng: np.random.Generator, spent: int = 0) -> list[InterimL
 
 
 def _right(arms: Arms, more: float, rng: np.random.Generator) -> np.ndarray:
-    """Of each caller how likely an answer is right."""
+    """Draw each caller's probability of a correct response."""
     mean, strength = arms.right + more, 1 / arms.likeness - 1
     return rng.beta(mean * strength, (1 - mean) * strength, arms.callers)
 
@@ -71,7 +76,7 @@ def _by_share(who: np.ndarray, good: np.ndarray, second: np.ndarray) -> list[Cou
 
 
 def _places(shares: np.ndarray) -> np.ndarray:
-    """Rounded as the store rounds them: finely near none and all."""
+    """Round as the store does: finely near 0 and 1."""
     parts = GRID * shares
     rounded = np.where((parts <= END) | (parts >= GRID - END), np.round(parts), STEP * np.round(parts / STEP))
     inner = np.clip(rounded, 1, GRID - 1)
@@ -79,12 +84,14 @@ def _places(shares: np.ndarray) -> np.ndarray:
 
 
 def difference_told(arms: Arms) -> Draw:
-    """Ever, at any look."""
+    """Return the event that any look reports a difference."""
     return lambda rng: any(look.better or look.worse for look in looks(arms, rng))
 
 
 def told_of_a_ramp(callers: int) -> Draw:
-    """Ever, at any step of a candidate that is let in bit by bit, with answers of their own at each."""
+    """Return the event that a difference is reported at any step of a gradual rollout, with separate
+    responses at each step.
+    """
 
     def happens(rng: np.random.Generator) -> bool:
         spent = 0
@@ -99,7 +106,7 @@ def told_of_a_ramp(callers: int) -> Draw:
 
 
 def covered(arms: Arms) -> Draw:
-    """By the interval of every look."""
+    """Return the event that the interval of every look covers the true difference."""
 
     def happens(rng: np.random.Generator) -> bool | None:
         seen = [look.difference for look in looks(arms, rng)]
@@ -110,7 +117,9 @@ def covered(arms: Arms) -> Draw:
 
 
 def pairs_told(callers: int, more: float) -> Draw:
-    """Of a shadow that is right more often, on the same requests."""
+    """Return the event that a difference is reported for a shadow that is right more often by `more`, on the
+    same requests.
+    """
 
     def happens(rng: np.random.Generator) -> bool:
         many = np.exp(rng.uniform(0, np.log(MAX_REQUESTS), callers)).astype(int)

@@ -1,7 +1,9 @@
-"""The sequential tests of drift on values like those of their reference: how often do 2,000 of them raise a
-false alarm, alone and where nine values are watched? Values that come in bursts of one caller, or linger,
-raise one in nearly every stream and are promised nothing: an alarm against requests waits for whole days
-(watched days)."""
+"""False alarms of the sequential tests of drift, on 2,000 values like those of their reference.
+
+One value is monitored, or nine. Values that come in bursts of one caller, or are autocorrelated, raise an
+alarm in nearly every stream and have no guarantee: an alarm against requests waits for whole days (watched
+days).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from bench.truths import Rate
 
 
 def raises_alarm(stream: Stream, threshold: float, rng: np.random.Generator) -> bool:
-    """Whether the capital is ever as large as the threshold; both are logarithms."""
+    """Whether the wealth ever reaches the threshold; both are logarithms."""
     reference, values = drawn(stream, rng)
     return bool((capital(reference, values, int(rng.integers(2**31))) >= threshold).any())
 
@@ -25,6 +27,6 @@ RATES = [
     for stream in QUIETS if stream.promised
     for watched, threshold, nominal, high in (
         ("alone", ALONE, 0.05, 0.05),
-        ("one of nine", OF_NINE, 0.0056, 0.0125),  # 5% among nine, and three standard errors
+        ("one of nine", OF_NINE, 0.0056, 0.0125),  # 5% over nine, and three standard errors
     )
 ]  # fmt: skip

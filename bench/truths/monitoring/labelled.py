@@ -1,7 +1,7 @@
-"""Rounds of logged requests that choose what tells most and draw some at random: whether a version's interval
-holds its accuracy over all requests, at the sixth of such rounds.
+"""Rounds of logged requests, chosen for information with some at random: coverage of a version's accuracy.
 
-Two people label each text. A disputed one is that on which they part: one of them gives the true label.
+The accuracy is over all requests, after the sixth of such rounds. Two people label each text. On a
+disputed one they differ, and one of them gives the true label.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ AT = datetime(2026, 1, 1)
 def last_round(
     rng: np.random.Generator, items: int, accuracy: float, disputes: bool
 ) -> tuple[Interval, float]:
-    """What is said after the sixth round, and the truth. Earlier ones have taken what was chosen for them."""
+    """Return the interval after the sixth round, and the truth. Earlier rounds have taken the requests
+    selected for them.
+    """
     drawn = draw_labelled(rng, items, ROUNDS - 1, accuracy, REQUESTS)
     gone = set(drawn.chosen.tolist())
     fresh = [place for place in range(REQUESTS) if place not in gone]
@@ -48,7 +50,7 @@ def last_round(
         for number, place, _ in asked
         for rater, label in enumerate(_labels(rng, drawn, place, disputes))
     ]
-    no_agreement: dict[int, float] = {}  # weights count for agreement alone
+    no_agreement: dict[int, float] = {}  # weights only matter for agreement
     return compute_label_statistics(tasks, served, no_agreement).accuracy[0].random, drawn.truth
 
 
@@ -79,7 +81,7 @@ def _task(item: int, rater: int, label: str) -> AssignedTask:
 
 
 def covers(rng: np.random.Generator, items: int, accuracy: float, disputes: bool) -> bool | None:
-    """The interval holds the accuracy over all requests; None without one."""
+    """Whether the interval covers the accuracy over all requests; None without an interval."""
     interval, truth = last_round(rng, items, accuracy, disputes)
     if interval.low is None or interval.high is None:
         return None

@@ -1,7 +1,8 @@
-"""Slower answers and more failures: how often a month without a change raises an alarm, and in how many a
-change is found. Answers are of lengths that differ a hundredfold, take as long as their length says times
-what the shape says, and get three times as long half way, which is no slower; the first 15 wait for a model
-that is being loaded.
+"""Slower responses and more failures: false alarms in a month without a change, and changes detected.
+
+Lengths of responses differ a hundredfold, their time is proportional to the length times the shape's
+factor, and they get three times as long half way, which is no slowdown; the first 15 wait for a model
+being loaded.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from engine.monitoring.sequential_tests import (
 )
 from store.core.monitoring_schemas import PaceName, PaceTest
 
-ALPHA = 0.05  # of both together
+ALPHA = 0.05  # for both together
 REFERENCE = 300
 MONTH, BUSY_DAYS = 30, 3
 LOADING = 15  # first answers that take eight times as long
@@ -41,7 +42,7 @@ def _tail(rng: np.random.Generator, tail: str, n: int) -> Floats:
 def timed(
     rng: np.random.Generator, shape: str, tail: str, per_day: float, days: int, factor: float
 ) -> list[PacedRequest]:
-    """Requests whose answers take `factor` times as long from SHIFT_DAY on."""
+    """Draw requests whose responses take `factor` times as long from SHIFT_DAY on."""
     stream = STREAMS[shape](rng, per_day, days, 0.0, NEVER)
     n = len(stream.at)
     tokens = np.maximum(1, np.round(draw_lengths(rng, n) * np.where(stream.at > days * DAY / 2, LONGER, 1)))
@@ -57,7 +58,7 @@ def timed(
 
 
 def failing(rng: np.random.Generator, per_day: float, days: int, shift: float) -> list[PacedRequest]:
-    """Half a percent fail; from SHIFT_DAY on that times 1 + shift."""
+    """Draw requests of which 0.5% fail, and from SHIFT_DAY on 0.5% times 1 + shift."""
     stream = STREAMS["1% flagged"](rng, per_day, days, shift, SHIFT_DAY if shift else NEVER)
     fails = (stream.values > 0) & (rng.random(len(stream.at)) < 0.5)
     return [
@@ -67,17 +68,17 @@ def failing(rng: np.random.Generator, per_day: float, days: int, shift: float) -
 
 
 def tested(name: PaceName, requests: list[PacedRequest]) -> PaceTest:
-    """After all of them."""
+    """Return the test after all requests."""
     return advance_pace_test(begin_pace_test(name, REFERENCE), requests, compute_pace_threshold(ALPHA))
 
 
 def is_alarmed(rng: np.random.Generator, shape: str, tail: str, per_day: float, days: int) -> bool:
-    """Nothing changes but lengths."""
+    """Whether there is an alarm although only lengths change."""
     return tested("slower", timed(rng, shape, tail, per_day, days, 1.0)).alarm_at is not None
 
 
 def is_alarmed_of_failures(rng: np.random.Generator, per_day: float, days: int) -> bool:
-    """Half a percent fail all the time."""
+    """Whether there is an alarm although 0.5% fail all the time."""
     return tested("failing", failing(rng, per_day, days, 0.0)).alarm_at is not None
 
 
@@ -91,12 +92,14 @@ def _within(test: PaceTest, hours: float) -> bool | None:
 def is_found(
     rng: np.random.Generator, shape: str, tail: str, per_day: float, factor: float, hours: float
 ) -> bool | None:
-    """Slower answers, so many hours after they began to be; None where an alarm came before."""
+    """Whether slower responses are detected within this number of hours; None if there was an
+    earlier alarm.
+    """
     return _within(tested("slower", timed(rng, shape, tail, per_day, 3, factor)), hours)
 
 
 def are_failures_found(rng: np.random.Generator, per_day: float, hours: float) -> bool | None:
-    """From half a percent to five."""
+    """Whether an increase of failures from 0.5% to 5% is detected in time."""
     return _within(tested("failing", failing(rng, per_day, 3, 9.0)), hours)
 
 

@@ -1,8 +1,9 @@
-"""Rows that judge one improvement after another: whether the check on them still keeps its level.
+"""Rows used for one improvement after another: whether their check still keeps its level.
 
-A line of improvements, each with new rows beside those that judged before. What passed is in use from then
-on, so whoever is in use has been chosen by these very rows. Then one version comes that is truly worse by
-just the margin, or truly as good, and it is counted how often the check lets it through or fails it.
+A sequence of improvements, each with new held-out rows beside the earlier ones. A version that passed is
+in use from then on, so the version in use was selected by these very rows. Then a version comes that is
+truly worse by exactly the margin, or truly as good, and it is counted how often the check passes or fails
+it.
 """
 
 from __future__ import annotations
@@ -21,35 +22,38 @@ from store.registry.schemas import CheckAnswer
 from store.retraining.config import MAX_JUDGED
 
 MARGIN = 0.02
-NEW_ROWS = 44  # of an improvement, which judge
+NEW_ROWS = 44  # new held-out rows per improvement
 IMPROVEMENTS = 10
-RIGHT = 0.75  # of all rows, of the first version
-SHARED = 0.8  # of what makes a version right on a row: how hard the row is, and what its forebear had learned
-TRUE_GAIN = 0.03  # standard deviation of what an improvement truly brings
+RIGHT = 0.75  # accuracy of the first version over all rows
+SHARED = 0.8  # correlation of a row's standing with the earlier version's, and so with its difficulty
+TRUE_GAIN = 0.03  # standard deviation of an improvement's true gain
 
 
 class Judged(NamedTuple):
-    """A version on the rows that judge: `skill` of all rows, and how well it stands on each, N(0, 1) over all
-    rows that there could be."""
+    """A version on the held-out rows. skill: normal quantile of its accuracy over all rows; stands: its
+    standing on each row, N(0, 1) over the population of rows.
+    """
 
     skill: float
     stands: np.ndarray
 
     def right(self) -> np.ndarray:
-        """1 or 0 of each row; over all rows a share of Φ(skill)."""
+        """Return 1 or 0 for each row; over all rows, a share Φ(skill) is right."""
         return (self.stands < self.skill).astype(float)
 
 
-Chosen = Callable[[Judged, Judged, np.ndarray], bool]  # candidate, in use, the rows that judge
+Chosen = Callable[[Judged, Judged, np.ndarray], bool]  # candidate, version in use, held-out rows
 
 
 def passes(candidate: Judged, in_use: Judged, rows: np.ndarray) -> bool:
-    """As the check says."""
+    """Whether the candidate passes the check."""
     return _answer(candidate, in_use, rows) == "passed"
 
 
 def wins(candidate: Judged, in_use: Judged, rows: np.ndarray) -> bool:
-    """It is right on more of these rows, however little that says: the chain that chooses most by luck."""
+    """Whether the candidate is right on more of these rows, significantly or not. This selects the most by
+    luck.
+    """
     return bool(candidate.right()[rows].sum() > in_use.right()[rows].sum())
 
 
@@ -59,8 +63,9 @@ def _answer(candidate: Judged, in_use: Judged, rows: np.ndarray) -> CheckAnswer:
 
 
 def _after(rng: np.random.Generator, in_use: Judged, first: Judged, kin: str, share: float) -> Judged:
-    """A version that is right by `share` of all rows: its forebear changed a little, or trained anew from
-    where the first one was."""
+    """Draw a version that is right on `share` of all rows: its predecessor changed slightly, or trained anew
+    from the first one's starting point.
+    """
     forebear = {"changed": in_use, "anew": first}[kin].stands
     own = rng.normal(size=len(forebear))
     return Judged(
@@ -71,8 +76,9 @@ def _after(rng: np.random.Generator, in_use: Judged, first: Judged, kin: str, sh
 def last(
     rng: np.random.Generator, most: int, chosen: Chosen, kin: str, gap: float
 ) -> tuple[CheckAnswer, float]:
-    """What the check says of the last of `IMPROVEMENTS`, truly worse by `gap`, where a row judges `most`
-    times; and by how much whoever is in use looks better on the rows that have judged it than it is."""
+    """Return the check's answer for the last of `IMPROVEMENTS`, truly worse by `gap`, if a row is used `most`
+    times; and by how much the version in use looks better than it is on the rows already used for it.
+    """
     total = NEW_ROWS * IMPROVEMENTS
     first = Judged(float(special.ndtri(RIGHT)), rng.normal(size=total))
     in_use = first
@@ -92,13 +98,14 @@ def last(
 def says(
     rng: np.random.Generator, most: int, chosen: Chosen, kin: str, gap: float, answer: CheckAnswer
 ) -> bool:
-    """Whether the check says that of the last one."""
+    """Whether the check gives this answer for the last one."""
     return last(rng, most, chosen, kin, gap)[0] == answer
 
 
 def one_gets_through(rng: np.random.Generator, most: int) -> bool:
-    """Version after version is made anew, each truly worse by the margin, until one passes beside the same
-    version in use, or `IMPROVEMENTS` were made: whether one passes."""
+    """Whether any of up to `IMPROVEMENTS` new versions, each truly worse by the margin, passes compared with
+    the same version in use.
+    """
     total = NEW_ROWS * IMPROVEMENTS
     first = Judged(float(special.ndtri(RIGHT)), rng.normal(size=total))
     for number in range(IMPROVEMENTS):
@@ -109,7 +116,7 @@ def one_gets_through(rng: np.random.Generator, most: int) -> bool:
 
 
 HISTORIES: dict[str, Chosen] = {"what passed": passes, "what won": wins}
-EVERY = IMPROVEMENTS  # no end
+EVERY = IMPROVEMENTS  # no limit
 TENTH = "the 10th of a line"
 
 

@@ -1,13 +1,12 @@
-"""What slips into training of the rows that judge an improvement: how far it moves the check, and whether
-that keeps its level.
+"""Leaks of an improvement's held-out rows into training: their effect on the check, and its level.
 
-A tenth of the old rows that judge come back as new ones, in other words and with the held-out answer: rows
-that neither version gets right by itself, as people correct what is wrong. Each is recognised by chance,
-at a rate that was measured (docs/evidence.md); what is not is trained on, and the new version gets it right.
-It is truly as good as the one in use, or worse by the margin, and how it would be without leaks is known.
-Figures that are no shares are drawn of lengths that are alike or lie a hundredfold apart, with rare rows that
-get much worse (`bench/made/leaked_rows.py`): of any rows, of those that the version in use does worst, or of
-the longest, some slip.
+A tenth of the old held-out rows come back as new ones, in other words and with the held-out answer: rows
+that neither version gets right by itself, as people correct what is wrong. Each is recognized with a
+measured probability (docs/evidence.md); the others are trained on, and the new version gets them right. It
+is truly as good as the one in use, or worse by the margin, and its result without leaks is known. Figures
+that are no shares are drawn from lengths that are alike or differ a hundredfold, with rare rows that get
+much worse (`bench/made/leaked_rows.py`): the leaked rows are any rows, those that the version in use does
+worst, or the longest.
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ from store.registry.schemas import GateRow
 from store.retraining.config import MAX_LEAKAGE, MAX_LEAKAGE_SHORT
 
 MARGIN = 0.02
-RETURNED = 0.1  # of the rows that judge
-SIZES = (30, 100, 200, 500)  # rows that judge
-TRAINED = 1_000  # new rows that train
+RETURNED = 0.1  # share of the held-out rows
+SIZES = (30, 100, 200, 500)  # held-out rows
+TRAINED = 1_000  # new training rows
 
 
 class Slips(NamedTuple):
-    """missed: the share of repeats that is not recognised, in truth; bound: what it is taken for at most."""
+    """missed: true share of repeats that are not recognized; bound: the assumed maximum of it."""
 
     missed: float
     bound: float
 
 
-SLIPS = {  # as measured: framed anew; the worst way with the same answer; the worst of all, of short answers
+SLIPS = {  # as measured: reframed; the worst way with the same answer; the worst of all, short answers
     "1 of 100 slip": Slips(0.01, MAX_LEAKAGE),
     "20 of 100 slip": Slips(0.2, MAX_LEAKAGE),
     "72 of 100 slip, short answers": Slips(0.72, MAX_LEAKAGE_SHORT),
@@ -48,8 +47,10 @@ NOTHING = Slips(0.0, MAX_LEAKAGE)
 
 
 class LeakedRows(NamedTuple):
-    """1 or 0 of each row: the new version without any leak and with what has slipped through, the one in use;
-    and how many rows may have been learned from repeats, at most and as the check allows for."""
+    """1 or 0 for each row. clean, leaked: the new version without leaks and with them; in_use: the version in
+    use; most: maximum number of rows that may have been learned from repeats; allowed: the number that the
+    check allows for.
+    """
 
     clean: np.ndarray
     leaked: np.ndarray
@@ -58,12 +59,12 @@ class LeakedRows(NamedTuple):
     allowed: int
 
     def moved(self) -> float:
-        """How far the shown difference is moved."""
+        """Return the shift of the observed difference."""
         return float((self.leaked - self.clean).mean())
 
 
 def judged(rng: np.random.Generator, rows: int, gap: float, slips: Slips, returned: float) -> LeakedRows:
-    """A new version that is truly worse by `gap`, trained on what has slipped through."""
+    """Draw a new version that is truly worse by `gap`, trained on the unrecognized repeats."""
     clean, in_use = right_or_wrong(rng, rows, gap)
     back = rng.permutation(np.flatnonzero((in_use == 0) & (clean == 0)))[: round(returned * rows)]
     missed = rng.random(len(back)) < slips.missed
@@ -76,7 +77,7 @@ def judged(rng: np.random.Generator, rows: int, gap: float, slips: Slips, return
 
 
 def within_bound(rng: np.random.Generator, rows: int, slips: Slips) -> bool:
-    """The shown difference is moved by no more than the card says."""
+    """Whether the observed difference is shifted by no more than the card states."""
     drawn = judged(rng, rows, 0.0, slips, RETURNED)
     return drawn.moved() <= drawn.most / rows + 1e-9
 
@@ -90,7 +91,9 @@ def says_yes(
     allowing: bool = True,
     returned: float = RETURNED,
 ) -> bool:
-    """The difference is called surely above `limit`. allowing: for what may have slipped, as the check."""
+    """Whether the difference is called significantly above `limit`. allowing: account for possible leaks, as
+    the check does.
+    """
     drawn = judged(rng, rows, gap, slips, returned)
     pair = as_gate_row(drawn.leaked), as_gate_row(drawn.in_use)
     lifted = gate_statistics.estimate_lift(*pair, drawn.allowed) if allowing else 0.0
@@ -101,7 +104,7 @@ def says_yes(
 
 
 def as_figure(sums: np.ndarray, kind: str) -> GateRow:
-    """Rows of a figure that follows from their sums [rows, counts]."""
+    """Return the rows of a figure that is computed from their sums [rows, counts]."""
     bounds = {
         "bleu": (0.0, 100.0),
         "chrf": (0.0, 100.0),
@@ -128,7 +131,9 @@ def figures_say_yes(
     gap: Literal[1, -1] = 1,
     allowing: bool = True,
 ) -> bool:
-    """The check passes a version that is truly worse by the margin, or better (gap -1), in a figure."""
+    """Whether the check passes a version that is truly worse by the margin, or better (gap -1), in a
+    figure.
+    """
     back = round(RETURNED * rows) if slips.missed else 0
     missed = int(rng.binomial(back, slips.missed))
     own, other = draw_pair(rng, kind, rows, shape, gap, missed, which)
@@ -143,12 +148,12 @@ def figures_say_yes(
     )
 
 
-YES = {  # what is said where it is not so: the true gap, and what the difference is called above
+YES = {  # false claims: the true gap, and the limit that the difference is called above
     "truly worse by the margin: passed": (MARGIN, -MARGIN),
     "truly the same: better": (0.0, 0.0),
 }
 SOME, SHORT = SLIPS["20 of 100 slip"], Slips(0.0, MAX_LEAKAGE_SHORT)
-FIGURES: tuple[tuple[str, Slips, dict[str, Any], float, float], ...] = (  # what slips, how, and the band
+FIGURES: tuple[tuple[str, Slips, dict[str, Any], float, float], ...] = (  # leaked rows, options, and the band
     ("20 of 100 slip, truly worse by the margin: passed", SOME, {}, 0.0, 0.05),
     ("20 of 100 of the worst slip, truly worse by the margin: passed", SOME, {"which": "hard"}, 0.0, 0.05),
     ("20 of 100 of the longest slip, truly worse by the margin: passed", SOME, {"which": "long"}, 0.0, 0.05),
@@ -161,7 +166,7 @@ FIGURES: tuple[tuple[str, Slips, dict[str, Any], float, float], ...] = (  # what
         SHORT, {"gap": -1}, 0.0, 1.0,
     ),
 )  # fmt: skip
-POWER = (  # of the check where nothing slips through, from 100 rows on: least share that passes
+POWER = (  # minimum passing share without leaks, from 100 rows on
     ("nothing allowed for", NOTHING, False, (0.5, 0.78, 0.9)),
     ("longer answers", NOTHING, True, (0.5, 0.78, 0.9)),
     ("short answers", Slips(0.0, MAX_LEAKAGE_SHORT), True, (0.05, 0.4, 0.9)),

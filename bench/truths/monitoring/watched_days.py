@@ -1,5 +1,6 @@
-"""Whole days of an endpoint's requests: how often a month without a change raises an alarm, and in how many a
-change is found. What comes on top, the evidence of single requests, can only make alarms rarer.
+"""Whole days of an endpoint's requests: false alarms in a month without a change, and changes detected.
+
+The evidence of single requests, which is required in addition, can only make alarms rarer.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from bench.truths import Rate
 from engine.monitoring import drift
 
 ALPHA = 0.05
-WATCHED = 9  # values that share it
-DAYS = 8 + 30  # a part of a day, the week of the reference, and a month
+WATCHED = 9  # values that share the level
+DAYS = 8 + 30  # a partial day, the reference week, and a month
 SHIFT_DAY = 12.0
 BIN = 0.01
 WANDER = "days wander"
@@ -23,7 +24,7 @@ WANDER = "days wander"
 def alarmed_at(
     rng: np.random.Generator, shape: str, per_day: float, shift: float, watched: int
 ) -> float | None:
-    """The day of the first alarm, of a value that is watched among so many; None: there was none."""
+    """Return the day of the first alarm, for a value that is one of `watched`; None if there is none."""
     stream = STREAMS[shape](rng, per_day, DAYS, shift, SHIFT_DAY if shift else float("inf"))
     bins = np.clip(np.round(stream.values / BIN), 0, 1_500).astype(int)
     test = drift.begin_day_test()
@@ -35,12 +36,12 @@ def alarmed_at(
 
 
 def is_alarmed(rng: np.random.Generator, shape: str, per_day: float, watched: int) -> bool:
-    """A month without a change."""
+    """Whether there is an alarm in a month without a change."""
     return alarmed_at(rng, shape, per_day, 0.0, watched) is not None
 
 
 def is_found(rng: np.random.Generator, shape: str, shift: float) -> bool | None:
-    """A change, within eight days; None where an alarm came before it."""
+    """Whether a change is detected within eight days; None if there was an earlier alarm."""
     at = alarmed_at(rng, shape, 500.0, shift, WATCHED)
     if at is not None and at < SHIFT_DAY:
         return None

@@ -1,1 +1,1 @@
-"""Verdicts on runs: what was gained, forgotten and learned by heart, and what is said before a launch."""
+"""Verdicts on runs: gain, forgetting and memorization, and estimates before a launch."""

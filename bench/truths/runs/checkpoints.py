@@ -1,7 +1,7 @@
-"""The best of several checkpoints, judged on the rows that chose it: is it called better where none gained?
+"""The best of several checkpoints, judged on the rows that chose it: false gains where none gained.
 
-Each checkpoint's gain over the base model is 0 on average, with noise of its own on every row beside noise
-that the checkpoints share; the one with the lowest loss is kept, as training keeps it.
+Each checkpoint's gain over the base model is 0 on average, with its own noise on every row beside noise
+that the checkpoints share; the one with the lowest loss is kept, as in training.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from engine.evaluation.verdicts.verdict import determine_state
 from store.evaluation.verdict_schemas import TrainingStop
 
 ROWS = 60
-LEVEL = 2.0  # nats a token, of the base model
+LEVEL = 2.0  # nats per token of the base model
 EPOCHS = TrainingStop(reason="epochs", step=100, restored_step=None)
 
 
 def state(rng: np.random.Generator, checkpoints: int, split: str, gain: float = 0.0) -> str:
-    """The verdict's, on validation rows that chose the step, or on test rows that did not."""
+    """Return the verdict's state, on validation rows that selected the step or on test rows that did not."""
     tokens = rng.integers(10, 60, ROWS).astype(float)
     base = tokens * (LEVEL + rng.normal(0, 0.5, ROWS))
     shared = rng.normal(0, 0.2, ROWS)

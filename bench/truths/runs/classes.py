@@ -1,5 +1,8 @@
-"""A classifier against its base on the same rows: is it called better or worse where nothing changed, and is
-it called no gain where there is one? Does macro F1 cover, of rare classes too, where it has an interval?"""
+"""A classifier compared with its base on the same rows: false changes, missed gains, and coverage of macro
+F1.
+
+Macro F1 is also measured with rare classes, where it has an interval.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,16 @@ from engine.models.confusion import Confusion
 CLASSES = {
     shape: 6 if shape.startswith("six") else 2 if shape.startswith("two") else 3 for shape in CLASSIFIED
 }
-BASE = 0.7  # of the rows are right
+BASE = 0.7  # share of rows that are right
 
 
 def state(rng: np.random.Generator, n: int, agree: float, gain: float) -> str:
-    """Of n rows: both models right or wrong together in a share `agree`, the tuned one right in `gain`
-    more."""
+    """Return the verdict's state for n rows. Both models agree on a share `agree`; the tuned one is right on
+    a share `gain` more.
+    """
     same = rng.random(n) < agree
     before = rng.random(n) < BASE
-    wins = 0.5 + gain / (2 * (1 - agree))  # of the rows that differ, so many of the tuned model
+    wins = 0.5 + gain / (2 * (1 - agree))  # share of differing rows won by the tuned model
     alone = rng.random(n) < wins
     base, tuned = np.where(same, before, ~alone), np.where(same, before, alone)
     return determine_state(estimate_answer_change(base, tuned), 1.0)
@@ -44,7 +48,7 @@ def _called_better(n: int, rng: np.random.Generator) -> bool:
 
 
 def macro_holds(shape: str, rows: int, rng: np.random.Generator) -> bool | None:
-    """None where a class has too few rows."""
+    """Whether the interval of macro F1 covers the truth; None if a class has too few rows."""
     drawn = CLASSIFIED[shape](rng, rows)
     classes = max(CLASSES[shape], int(drawn.labels.max()) + 1)
     macro, _ = compute_average_intervals(

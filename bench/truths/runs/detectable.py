@@ -1,9 +1,8 @@
-"""Is the smallest gain that could be seen found in 80 of 100 further experiments with a true gain of that
-size?
+"""Whether the smallest detectable gain is found in 80 of 100 further experiments of that true gain.
 
-One draw of rows names the gain; another, with that gain and lengths of its own, is told apart from nothing or
-not. Of gains with rare large losses among them (log-normal, mirrored) it is seen less often, in about 70: the
-first draw mostly lacks the loss that hides the gain in the second.
+One draw of rows names the gain; another, with that gain and its own lengths, is significant or not. Gains
+with rare large losses among them (log-normal, mirrored) are detected less often, in about 70: the first
+draw mostly lacks the loss that hides the gain in the second.
 """
 
 from __future__ import annotations
@@ -26,11 +25,13 @@ def _seen(gains: Drawn, lengths: Drawn, n: int, rng: np.random.Generator) -> boo
 
 
 def _seen_share(flips: float, n: int, rng: np.random.Generator) -> bool | None:
-    """Rows right of two classifiers of which `flips` of the rows differ, as often either way."""
+    """Whether a change of the stated detectable size is detected, for two classifiers that differ on `flips`
+    of the rows; None if the rows are too few for it.
+    """
     half = flips / 2
     lost, won = rng.multinomial(n, [half, half, 1 - flips])[:2]
     named = estimate_paired_change(int(lost), int(won), n).detectable
-    if named is None or named > flips:  # so few rows that no such change could be
+    if named is None or named > flips:  # too few rows for such a change
         return None
     lost, won = rng.multinomial(n, [(flips - named) / 2, (flips + named) / 2, 1 - flips])[:2]
     return estimate_paired_change(int(lost), int(won), n).above

@@ -1,5 +1,4 @@
-"""Is training that diverges called so, and training that doesn't never: once, and at every look while it
-trains?"""
+"""Divergence of training: detected where it is, and never elsewhere, once and at every look."""
 
 from __future__ import annotations
 
@@ -15,19 +14,19 @@ from engine.evaluation.training_curve import stages
 
 STEPS = (30, 100, 1_000)
 LOOKS = (10, 100)
-VERY_END = "diverges at the very end"  # of which a spike that heals can't be told apart
+VERY_END = "diverges at the very end"  # can't be distinguished from a spike that recovers
 TRUTHS = {shape: draw(np.random.default_rng(0), 100).truth for shape, draw in DIVERGING.items()}
 
 Draw = Callable[[np.random.Generator, int], Floats]
 
 
 def diverges(draw: Draw, steps: int, rng: np.random.Generator) -> bool:
-    """By the verdict."""
+    """Whether the verdict reports divergence."""
     return stages.find_divergence(list(enumerate(draw(rng, steps), 1))) is not None
 
 
 def is_warned_of(draw: Draw, steps: int, looks: int, rng: np.random.Generator) -> bool:
-    """While it trains, at any look."""
+    """Whether any look during training reports divergence."""
     curve = list(enumerate(draw(rng, steps), 1))
     seen = [round(steps * look / looks) for look in range(1, looks + 1)]
     return any(
@@ -36,12 +35,12 @@ def is_warned_of(draw: Draw, steps: int, looks: int, rng: np.random.Generator) -
 
 
 def draw_shape(shape: str, rng: np.random.Generator, steps: int) -> Floats:
-    """The losses of `bench.made.shapes.courses`."""
+    """Draw losses of `bench.made.shapes.courses`."""
     return DIVERGING[shape](rng, steps).losses
 
 
 def draw_noisy(noise: Draw, size: float, fall: float, rng: np.random.Generator, steps: int) -> Floats:
-    """A course that falls by that share, with batches that differ by `size` of the loss."""
+    """Draw a course that falls by the share `fall`, with batches that vary by `size` of the loss."""
     return (1 - fall * np.linspace(0, 1, steps)) * np.exp(size * np.clip(noise(rng, steps), -6, 6))
 
 
@@ -80,6 +79,6 @@ RATES = [
         Rate("divergence", f"seen live: {shape}, {steps:,} steps, 10 looks", 1, 0.8, 1,
              partial(is_warned_of, partial(draw_shape, shape), steps, 10), 200)
         for shape in LOUD
-        for steps in STEPS[1:]  # of 30 steps, over ten looks, what creeps up is left to the verdict
+        for steps in STEPS[1:]  # with 30 steps, over ten looks, a slow rise is left to the verdict
     ),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Repeated training rows that learned no more than the others: how often they are called different."""
+"""Repeated training rows that were learned no better than the others: how often they are called different."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from engine.evaluation.verdicts import duplicates
 
 
 def differ(rng: np.random.Generator, repeated: int, once: int) -> bool | None:
-    """Of training rows whose loss fell alike; None where there are too few to measure."""
+    """Whether repeated and unique training rows whose loss fell equally are called different; None if there
+    are too few to measure.
+    """
     kinds = [_rows(rng, rows) for rows in (repeated, once)]
     change = duplicates.subtract_intervals(*(duplicates.estimate_loss_drop(*kind) for kind in kinds))
     return None if change is None else change.above or change.below
 
 
 def _rows(rng: np.random.Generator, rows: int) -> tuple[Floats, Floats]:
-    """What the rows saved, summed nats, and their tokens."""
+    """Draw the loss reductions of rows in summed nats, and their tokens."""
     tokens = lengths(rng, rows)
     return tokens * (0.3 + heavy(rng, rows, spread=0.3)), tokens
 

@@ -1,6 +1,6 @@
-"""Canaries and rows from memory: whether the interval of their mean holds it, few and bounded as they are.
+"""Canaries and extracted rows: coverage of the interval of their mean, few and bounded as they are.
 
-The band reaches to 99%, on the careful side: near a bound one of the two limits can hardly lie wrong
+The band extends to 99%, on the conservative side: near a bound one of the two limits can hardly be wrong
 (`engine/evaluation/statistics/intervals.py`).
 """
 
@@ -23,7 +23,9 @@ CANDIDATES = 255
 
 
 def exposures(rng: np.random.Generator, canaries: int, learned: float, spread: float) -> Floats:
-    """Of canaries whose loss lies so many standard deviations below that of texts never planted."""
+    """Draw the exposures of canaries whose loss is `learned` standard deviations below that of texts never
+    planted.
+    """
     above = special.ndtr(-rng.normal(learned, spread, canaries))
     return math.log2(CANDIDATES + 1) - np.log2(1 + rng.binomial(CANDIDATES, above))
 
@@ -34,7 +36,7 @@ def _mean(learned: float, spread: float) -> float:
 
 
 def holds_exposure(rng: np.random.Generator, canaries: int, learned: float, spread: float) -> bool:
-    """The interval of the mean exposure holds it."""
+    """Whether the interval of the mean exposure covers the truth."""
     most = math.log2(CANDIDATES + 1)
     interval = bounded_mean_interval(exposures(rng, canaries, learned, spread), 0.0, most)
     assert interval.low is not None
@@ -43,7 +45,9 @@ def holds_exposure(rng: np.random.Generator, canaries: int, learned: float, spre
 
 
 def holds_share(rng: np.random.Generator, rows: int, whole: float) -> bool:
-    """The share of a row that was right before the first slip: all of it in a part of the rows."""
+    """Whether the interval of the share of a row that is right before the first error covers the truth, if a
+    part of the rows is entirely right.
+    """
     shares = np.where(rng.random(rows) < whole, 1.0, rng.beta(1, 4, rows))
     interval = bounded_mean_interval(shares, 0.0, 1.0)
     assert interval.low is not None
@@ -52,18 +56,22 @@ def holds_share(rng: np.random.Generator, rows: int, whole: float) -> bool:
 
 
 def called_exposed(rng: np.random.Generator, shape: str, canaries: int) -> bool:
-    """Canaries that were planted and left nothing are called exposed."""
+    """Whether planted canaries that left no trace are called exposed."""
     drawn = CANARIES[shape](rng, canaries, 0.0)
     return _measured(drawn).groups[0].exposed
 
 
 def found_as_said(rng: np.random.Generator, shape: str, canaries: int) -> bool:
-    """Canaries whose mean exposure is the least that is said to be found in 80 of 100 runs are found."""
+    """Whether canaries are detected whose mean exposure is the minimum stated to be detected in 80 of 100
+    runs.
+    """
     return _measured(CANARIES[shape](rng, canaries, _least_shift(shape, canaries))).groups[0].exposed
 
 
 def all_clear(rng: np.random.Generator, shape: str, canaries: int) -> bool:
-    """Half a deviation is told to be nothing, without what could have been found."""
+    """Whether a shift of half a standard deviation is reported as nothing, without stating what could have
+    been detected.
+    """
     sentence = _measured(CANARIES[shape](rng, canaries, 0.5)).sentence
     return "exposed" not in sentence and "found" not in sentence and "can't show more" not in sentence
 
@@ -75,7 +83,9 @@ def _measured(drawn: Canaries) -> CanaryExposure:
 
 @cache
 def _least_shift(shape: str, canaries: int) -> float:
-    """The shift at which the mean exposure is what so many are said to find."""
+    """Return the shift at which the mean exposure is the detectable one stated for this number of
+    canaries.
+    """
     rng = np.random.default_rng(0)
     least = _measured(CANARIES[shape](rng, canaries, 0.0)).groups[0].detectable
     assert least is not None

@@ -1,4 +1,4 @@
-"""A model that forgot nothing: how often some is seen, with tasks of the user's own beside the suite."""
+"""A model that forgot nothing: how often some is found, with the user's own tasks beside the suite."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from engine.evaluation.verdicts.paired_measurements import PairedProbe
 
 
 def some_forgotten(rng: np.random.Generator, tasks: int, *, lost: float = 0.0) -> bool:
-    """Of the suite and so many tasks of the user's, the first of which lost that share of its items more."""
+    """Whether forgetting is reported for the suite and this number of the user's tasks, the first of which
+    lost the share `lost` of its items.
+    """
     own = [
         forgetting.assess_choices(
             _asked(rng, f"{paired_measurements.TASK}{i}", 100, 1, lost if not i else 0.0)

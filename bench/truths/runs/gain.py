@@ -1,4 +1,4 @@
-"""Does the interval of a gain of loss a token cover the true gain, whatever gains and lengths are like?"""
+"""Coverage of the interval of a gain in loss per token, for all distributions of gains and lengths."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from engine.evaluation.statistics.intervals import Interval, ratio_interval
 
 Floats = NDArray[np.float64]
 Drawn = Callable[[np.random.Generator, int], Floats]
-SIGMA = 1.2  # of log-normal gains: their skewness is 11
+SIGMA = 1.2  # sigma of log-normal gains: their skewness is 11
 
 
 def even(rng: np.random.Generator, n: int) -> Floats:
-    """All rows of one length."""
+    """Return rows of equal length."""
     return np.full(n, 50.0)
 
 
 def unequal(rng: np.random.Generator, n: int) -> Floats:
-    """Log-normal lengths (sigma 1): among 100 rows the longest is about a hundred times the shortest."""
+    """Draw log-normal lengths (sigma 1): among 100 rows the longest is about a hundred times the shortest."""
     return np.maximum(1, np.round(np.exp(rng.normal(4, 1, n))))
 
 
 def some_long(rng: np.random.Generator, n: int) -> Floats:
-    """One row in twenty is a hundred times as long as the others."""
+    """Draw lengths of which one in twenty is a hundred times as long as the others."""
     return np.where(rng.random(n) < 0.05, 2_000.0, 20.0)
 
 
 def normal(rng: np.random.Generator, n: int) -> Floats:
-    """Gains a token around 0."""
+    """Draw gains per token around 0."""
     return rng.normal(0, 1, n)
 
 
 def heavy(rng: np.random.Generator, n: int) -> Floats:
-    """Student's t with four degrees of freedom."""
+    """Draw from Student's t with 4 degrees of freedom."""
     return rng.standard_t(4, n)
 
 
 def skewed(rng: np.random.Generator, n: int) -> Floats:
-    """Log-normal, less their mean."""
+    """Draw log-normal values less their mean."""
     return np.exp(rng.normal(0, SIGMA, n)) - np.exp(SIGMA**2 / 2)
 
 
 def interval(rng: np.random.Generator, gains: Drawn, lengths: Drawn, n: int, mean: float = 0.0) -> Interval:
-    """Of one draw of rows whose gains a token have that mean."""
+    """Return the interval of one draw of rows whose gains per token have this mean."""
     tokens = lengths(rng, n)
     return ratio_interval(tokens * (mean + gains(rng, n)), tokens)
 

@@ -1,4 +1,4 @@
-"""Shares of the way from base to tuned: how often the luckiest of many is recommended where none gains."""
+"""Interpolations from base to tuned: how often the luckiest of many is recommended where none gains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHAPES = ("normal, even lengths", "t4, unequal lengths", "short rows are noisy")
 
 
 def recommends(rng: np.random.Generator, shape: str, rows: int, tried: int) -> bool:
-    """One of so many α is recommended, none of which truly gains."""
+    """Whether one of this number of α is recommended, none of which has a true gain."""
     points = [ShareGain(0.0, Estimate(value=0.0, low=0.0, high=0.0, n=rows), None)]
     for place in range(1, tried + 1):
         drawn = PAIRED[shape](rng, rows, 0.0)

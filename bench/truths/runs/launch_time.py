@@ -1,10 +1,10 @@
-"""The range that is said before a launch, on histories of runs whose truth is known.
+"""The time range estimated before a launch, on histories of runs whose truth is known.
 
-A machine is off by a factor of its own, each method by another, runs with like settings by noise; now and
-then one shares the machine with other work that nobody noticed. Where no step was timed before, the first run
-of all was predicted with rates that were not yet known, and methods differ as in docs/benchmarks.md; where
-steps were timed, the machine and the methods are off by less. Runs may stop early, between 40% and all of
-their course, and are judged by what the whole course would have taken.
+A machine is off by its own factor, each method by another, runs with similar settings by noise; now and
+then a run shares the machine with other work that nobody noticed. If no step was timed before, the first
+run of all was predicted with unknown rates, and methods differ as in docs/benchmarks.md; if steps were
+timed, machine and methods are off by less. Runs may stop early, between 40% and all of their course, and
+are compared with the time of the whole course.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from engine.evaluation.statistics.cost_prediction import (
 
 @dataclass(frozen=True)
 class Machines:
-    """How far off counts are: spreads of the logarithm over machines and methods, and the first run."""
+    """Errors of the counted times: standard deviations of the logarithm across machines and methods, and the
+    factor of the first run (None: like the others).
+    """
 
     machine: float
     method: float
@@ -38,7 +40,7 @@ class Machines:
 COUNTED_ALONE = Machines(0.2, 0.22, 0.26, steps_timed="none")
 STEPS_TIMED = Machines(0.1, 0.1, None, steps_timed="own")
 NOISES = {"a quiet machine": 0.05, "a used one": 0.1}
-BUSY, BUSY_TIMES = 0.05, (1.2, 1.4)  # of runs, that other work makes so much longer
+BUSY, BUSY_TIMES = 0.05, (1.2, 1.4)  # share of runs with other work, and their slowdown
 STOPPING = {"none stops": 0.0, "a third stop": 0.33, "most stop": 0.8}
 EARLIEST = 0.4
 COUNTED = 600.0
@@ -46,7 +48,7 @@ COUNTED = 600.0
 
 @dataclass(frozen=True)
 class Cell:
-    """Histories of so many runs of a method, whose noise and share of early stops are known."""
+    """Histories of this number of runs of a method, with known noise and share of early stops."""
 
     machines: Machines
     runs: int
@@ -54,7 +56,9 @@ class Cell:
     stopping: float
 
     def history(self, rng: np.random.Generator) -> list[TimedRun]:
-        """The first run on a machine, some of another method, then those of one, the last to be foretold."""
+        """Draw the first run on a machine, some runs of another method, then those of one method, the last to
+        be predicted.
+        """
         machines, machine = self.machines, rng.normal(0, self.machines.machine)
         methods = {name: machine + rng.normal(0, machines.method) for name in ("sft lora", "sft full")}
         others = int(rng.integers(1, 4)) if self.runs or machines.first else 0
@@ -66,21 +70,23 @@ class Cell:
                 log += np.log(rng.uniform(*BUSY_TIMES))
             if place == 0 and machines.first:
                 log = np.log(machines.first)
-            training = float(rng.uniform(0.45, 0.75))  # the rest is evidence, which every run takes
+            training = float(rng.uniform(0.45, 0.75))  # the rest is evidence, which every run has
             course = float(rng.uniform(EARLIEST, 1)) if rng.random() < self.stopping else 1.0
             taken = COUNTED * float(np.exp(log)) * (1 - training + training * course)
             made.append(TimedRun(COUNTED, taken, kind, "", course, training))
         return made
 
     def foretold(self, rng: np.random.Generator) -> tuple[TimeRange, float]:
-        """The range before the last run of a history, and what came of it: times what was counted."""
+        """Return the range predicted for the last run of a history, and its actual time relative to the
+        counted one.
+        """
         *past, last = self.history(rng)
         span = predict_time_range(past, UpcomingRun(last.kind, last.settings, self.machines.steps_timed))
         return span, last.whole / last.counted
 
     @property
     def holds(self) -> Callable[[np.random.Generator], bool | None]:
-        """Whether the range holds what the run took."""
+        """Return the event that the range contains the run's time."""
 
         def happens(rng: np.random.Generator) -> bool:
             span, taken = self.foretold(rng)
@@ -90,7 +96,7 @@ class Cell:
 
     @property
     def narrow(self) -> Callable[[np.random.Generator], bool | None]:
-        """Whether no end of the range is further from its middle than is promised."""
+        """Return the event that no end of the range is further from its middle than promised."""
 
         def happens(rng: np.random.Generator) -> bool:
             span, _ = self.foretold(rng)

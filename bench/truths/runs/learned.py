@@ -1,8 +1,8 @@
-"""What a verdict says of a gain, where rare rows get much worse and lengths go with the gain.
+"""Verdict on a gain, where rare rows get much worse and lengths correlate with the gain.
 
-On every shape of `bench.made.shapes.paired_rows`, which do not know the interval: whether the gain that is
-shown covers the true one, and whether a run that gained nothing is called learned. The rows that were trained
-on are of the same shape, and four times as many.
+For every shape of `bench.made.shapes.paired_rows`, which are independent of the interval: whether the
+displayed gain covers the true one, and whether a run without a gain is called learned. The training rows
+have the same shape, and are four times as many.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from engine.evaluation.training_curve.advice import CheckpointChoice
 from engine.evaluation.verdicts import verdict
 from engine.evaluation.verdicts.paired_measurements import HeldOut, ModelRows
 
-TRAINED = 4  # rows for each held-out one
-LEVEL = 2.0  # nats a token, about which the base model's losses lie
+TRAINED = 4  # training rows per held-out row
+LEVEL = 2.0  # nats per token around which the base model's losses vary
 
 
 def gain(rng: np.random.Generator, shape: str, rows: int, truth: float) -> tuple[Interval, Interval]:
-    """Of one draw: of the measured rows, and as it is shown."""
+    """Return the gain of one draw: over the measured rows, and as displayed."""
     drawn, trained = PAIRED[shape](rng, rows, truth), PAIRED[shape](rng, TRAINED * rows, truth)
     right = np.zeros(rows)
     return verdict.measure_gain(
@@ -41,19 +41,21 @@ def gain(rng: np.random.Generator, shape: str, rows: int, truth: float) -> tuple
 
 
 def covers(shape: str, rows: int, rng: np.random.Generator) -> bool | None:
-    """None where there is no interval."""
+    """Whether the interval covers the gain; None without an interval."""
     _, interval = gain(rng, shape, rows, 0.1)
     return None if interval.low is None or interval.high is None else interval.low <= 0.1 <= interval.high
 
 
 def learned(shape: str, rows: int, truth: float, rng: np.random.Generator) -> bool:
-    """Where the gain is `truth`."""
+    """Whether the verdict is "learned" for a gain of `truth`."""
     seen, interval = gain(rng, shape, rows, truth)
     return verdict.determine_state(interval, LEVEL, seen=seen) == "learned"
 
 
 def has_interval(shape: str, rows: int) -> bool:
-    """Whether any draw has one: 3% of the rows with most of the tokens are too few among fewer than 300."""
+    """Whether any draw has an interval: 3% of the rows with most of the tokens are too few among fewer than
+    300.
+    """
     return rows >= 300 or not shape.startswith("3% are")
 
 

@@ -1,5 +1,4 @@
-"""Training rows and held-out rows that differ in difficulty alone: how often memory is seen; and where there
-is some, that it is."""
+"""Training and held-out rows that differ only in difficulty: false findings of memorization; true ones."""
 
 from __future__ import annotations
 
@@ -15,8 +14,10 @@ from engine.evaluation.verdicts import membership_inference
 def remembers(
     rng: np.random.Generator, rows: int, *, shift: float = 0.0, memory: float = 0.0, slope: float = 0.8
 ) -> bool:
-    """Of so many rows of each kind: training rows are `shift` nats harder for either model, tuning takes off
-    a share of every row's loss, and of training rows `memory` nats more."""
+    """Whether memorization is reported for this number of rows of each kind. Training rows are `shift` nats
+    harder for both models; tuning reduces every row's loss by a share, and that of training rows by
+    `memory` more nats.
+    """
     members, others = (_losses(rng, rows, *kind, slope) for kind in ((shift, memory), (0.0, 0.0)))
     return membership_inference.determine_state(members, others) == "remembers"
 

@@ -1,6 +1,6 @@
-"""Is a course that does not overfit called so, and a rise that is one seen?
+"""Overfitting: false findings where there is none, and true ones where the loss rises.
 
-Flat courses whose loss moves from step to step by a share that all rows share, which no interval over rows
+Flat courses whose loss varies from step to step by a part common to all rows, which no interval over rows
 sees.
 """
 
@@ -21,12 +21,13 @@ from store.evaluation.verdict_schemas import TrainingStop
 
 ROWS = 100
 EPOCHS = TrainingStop(reason="epochs", step=400, restored_step=None)
-TRAINING = [(step, 1 + 0.01 * (step % 7)) for step in range(400)]  # goes nowhere: nothing is unstable
+TRAINING = [(step, 1 + 0.01 * (step % 7)) for step in range(400)]  # flat, so nothing is unstable
 
 
 def course(levels: NDArray[np.float64], noise: float, rng: np.random.Generator) -> list[Validation]:
-    """Validations of the same rows at these mean losses, each moved by `noise` of itself, each row by its
-    own."""
+    """Draw validations of the same rows at these mean losses, each with relative noise `noise`, and each row
+    with its own noise.
+    """
     tokens = rng.integers(10, 60, ROWS).astype(float)
     rows = rng.normal(0, 0.5, ROWS)
     return [
@@ -41,12 +42,14 @@ def course(levels: NDArray[np.float64], noise: float, rng: np.random.Generator) 
 
 
 def flat(validations: int) -> NDArray[np.float64]:
-    """A course that goes nowhere."""
+    """Return a constant course."""
     return np.full(validations, 2.0)
 
 
 def turning(validations: int, rise: float) -> NDArray[np.float64]:
-    """Falls to its lowest in the first two fifths, and rises by that share of it after."""
+    """Return a course that falls to its minimum in the first two fifths and then rises by the share `rise` of
+    it.
+    """
     steps = np.arange(validations)
     turn = 0.4 * validations
     up = np.clip((steps - turn) / (validations - 1 - turn), 0, None)
@@ -54,12 +57,12 @@ def turning(validations: int, rise: float) -> NDArray[np.float64]:
 
 
 def settling(validations: int) -> NDArray[np.float64]:
-    """Falls in the first third, and not after it."""
+    """Return a course that falls in the first third and then stays constant."""
     return 2 + 1.5 * np.exp(-15 * np.arange(validations) / validations)
 
 
 def _still_learning(levels: NDArray[np.float64], noise: float, rng: np.random.Generator) -> bool:
-    """By the stage, or by the advice to train for longer."""
+    """Whether the stage, or the advice to train for longer, indicates that the model is still learning."""
     every = course(levels, noise, rng)
     longer = advice.is_still_improving(every, EPOCHS, 0.005)
     return (
@@ -89,7 +92,7 @@ def _warned(levels: NDArray[np.float64], noise: float, rng: np.random.Generator)
 
 
 def drawn(shape: str, evaluations: int, rng: np.random.Generator) -> list[Validation]:
-    """A course of `bench.made.shapes.courses`."""
+    """Draw a course of `bench.made.shapes.courses`."""
     made = COURSES[shape](rng, evaluations, ROWS)
     return [
         Validation(
@@ -100,7 +103,7 @@ def drawn(shape: str, evaluations: int, rng: np.random.Generator) -> list[Valida
 
 
 def overfits(shape: str, evaluations: int, rng: np.random.Generator) -> bool:
-    """By the verdict."""
+    """Whether the verdict reports overfitting."""
     judged = overfitting.assess_overfitting(
         LossCurves(validations=drawn(shape, evaluations, rng), train_curve=TRAINING)
     )
@@ -108,7 +111,7 @@ def overfits(shape: str, evaluations: int, rng: np.random.Generator) -> bool:
 
 
 def is_warned_of(shape: str, evaluations: int, rng: np.random.Generator) -> bool:
-    """While it trains, at any of its validations."""
+    """Whether any validation during training reports overfitting."""
     every = drawn(shape, evaluations, rng)
     return any(
         overfitting.find_onset(every[:seen], TRAINING, evaluations) for seen in range(2, evaluations + 1)
@@ -116,8 +119,9 @@ def is_warned_of(shape: str, evaluations: int, rng: np.random.Generator) -> bool
 
 
 def parts(shape: str, evaluations: int, live: bool, rng: np.random.Generator) -> bool:
-    """Whether a metric that does not change, but for 1.5 points of noise, is said to part from a loss
-    that falls to the end: once, or at any validation."""
+    """Whether a metric that is constant except for 1.5 points of noise is reported to diverge from a loss
+    that falls to the end: once, or at any validation (`live`).
+    """
     accuracy = LIVE[shape](rng, evaluations, ROWS, 0.0).first
     ease = rng.random(ROWS)
     values = [

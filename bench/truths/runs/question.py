@@ -1,5 +1,4 @@
-"""Does the interval of the question's part of a gain cover the truth, and is nothing called the question's
-where answers have nothing to do with prompts?"""
+"""Coverage of the question's part of a gain, and false attribution where answers don't depend on prompts."""
 
 from __future__ import annotations
 
@@ -16,14 +15,15 @@ from engine.evaluation.verdicts.paired_measurements import SwappedLosses, Swappe
 from engine.evaluation.verdicts.question_part import assign_prompts, measure_parts
 
 QUESTION = 0.5  # nats a token
-SEEN = ("all rows", "long tail")  # shapes in which a few rows show what the question gives
+SEEN = ("all rows", "long tail")  # shapes in which a few rows show the question's part
 
 
 def part_of(
     rng: np.random.Generator, shape: str, n: int, question: float, unequal: bool
 ) -> tuple[Interval, float] | None:
-    """The question's part of one draw, and what it is in truth: prompts of rows with the same answer, where
-    no other could be dealt, take their share of it. None without an interval."""
+    """Return the question's estimated part in one draw and the true one, which is reduced by prompts of rows
+    with the same answer where no other could be assigned. None without an interval.
+    """
     drawn = QUESTIONS[shape](rng, n, question)
     tokens = draw_lengths(rng, n) if unequal else np.ones(n)
     base, tuned = (tokens[:, None] * losses for losses in (drawn.base, drawn.tuned))

@@ -145,8 +145,8 @@ def mix(work: WorkingRows, step: Mix, index: int) -> None:
     if not 0 < wanted <= there:
         most = there / (present + there)
         raise ConfigError(
-            f"A share of {step.share:g} with {present:,} present rows needs {wanted:,} rows; {step.dataset} has"
-            f" {there:,}.",
+            f"A share of {step.share:g} with {present:,} present rows needs {wanted:,} rows;"
+            f" {step.dataset} has {there:,}.",
             fix=f"Set share to {int(most * 1000) / 1000:g} or less." if wanted else "Set a larger share.",
             field="share",
         )

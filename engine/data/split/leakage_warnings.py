@@ -17,7 +17,7 @@ def make_problem(level: Literal["error", "warning"], field: str, message: str, f
     return Problem(level=level, field=field, message=message, fix=fix)
 
 
-GIVEN_PARTS = "The split comes from the file, so duplicates and similar rows may be in different parts."
+GIVEN_PARTS = "The split comes from the file, so identical and similar rows may be in different parts."
 FIX_GIVEN_PARTS = "Leave the leaking rows out of training, or split at random: the tab Split does either."
 NOT_KEPT = (
     "More than half of the rows are similar, for example from one template, and could not be kept in one"

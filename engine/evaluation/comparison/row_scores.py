@@ -377,7 +377,7 @@ def _describe_too_uniform(values: NDArray[np.float64], where: str = "") -> str:
     others = len(values) - int(np.unique(values, return_counts=True)[1].max())
     if others >= MIN_OTHERS:
         return ""
-    return f"only {plural(others, 'row')}{where and ' '}{where} with another score than the commonest"
+    return f"only {plural(others, 'row')}{where and ' '}{where} with another score than the most frequent one"
 
 
 def _compute_p_value(interval: Callable[[float], Interval]) -> float:

@@ -94,7 +94,7 @@ def cohen_kappa(
     agree = (answers[0] == answers[1]).astype(np.float64)
     share = clustered.estimate_share(agree, clusters, confidence=confidence)
     if not n:
-        return Interval(math.nan, None, None, 0, why="they have no item in common"), share
+        return Interval(math.nan, None, None, 0, why="they have no items in common"), share
     if (items := math.floor(clusters.effective_items + 1e-9)) < MIN_COMMON:
         why = f"{items} common {'item is' if items == 1 else 'items are'} too few (from {MIN_COMMON} on)"
         if items < clusters.items:
@@ -102,7 +102,7 @@ def cohen_kappa(
         return Interval(math.nan, None, None, n, why=why), share
     chance, moved, commonest = _compute_chance_agreement(*answers, clusters.shares)
     if chance >= 1:
-        why = "both always gave the same answer, so that no disagreement is expected by chance either"
+        why = "both always gave the same answer, so no disagreement is expected by chance either"
         return Interval(math.nan, None, None, n, why=why), share
     if len(np.unique(answers[0])) == 1 or len(np.unique(answers[1])) == 1:
         why = "one of the two always gave the same answer, so agreement is undefined"
@@ -110,7 +110,10 @@ def cohen_kappa(
     apart = (1 - share.value) / (1 - chance)
     others = int(((answers[0] != commonest) | (answers[1] != commonest)).sum())
     if others < MIN_OTHERS:
-        why = f"only {others} of {n} have any answer but the commonest, so that chance is hardly known"
+        why = (
+            f"only {others} of {n} have another answer than the most frequent one, so chance agreement"
+            " can't be estimated"
+        )
         return Interval(1 - apart, None, None, n, why=why), share
     if apart == 0:
         assert share.low is not None

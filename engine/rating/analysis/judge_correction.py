@@ -80,7 +80,7 @@ def correct_judge(
         few = (
             "no item has" if not others else "only 1 item has" if others == 1 else f"only {others} items have"
         )
-        why = f"{few} another rating than the commonest of {n:,} (from {MIN_OTHERS} on)"
+        why = f"{few} another rating than the most frequent one of {n:,} (from {MIN_OTHERS} on)"
         alike = Interval(float(np.average(by_people[rated], weights=weight[rated])), None, None, n, why=why)
         return CorrectedEstimate(alike, alike, own, 0.0, n, len(rated), math.nan)
     some = _RatedItems(said_by_judge[rated], by_people[rated], weight[rated] / weight[rated].mean())

@@ -96,7 +96,7 @@ def compute_alpha(
     table = _Coincidences.of(rated, numbers, level)
     value = float(table.alphas(rated.weight[None])[0])
     if not math.isfinite(value):
-        why = "all ratings are the same for each two models, so that no disagreement is expected by chance"
+        why = "all ratings are the same for each two models, so no disagreement is expected by chance"
         return Alpha(Interval(math.nan, None, None, n, why=why), ratings, level)
     if why := _describe_small_sample(rated):
         return Alpha(Interval(value, None, None, n, why=why), ratings, level)
@@ -145,7 +145,7 @@ def explain_undefined(rated: RatedItems) -> str:
         beside = "" if rated.stratum is None else " with another one of the same two models"
         return f"no item has two ratings{beside}"
     if (counts.sum(axis=0) > 0).sum() < 2:
-        return "all ratings are the same, so that no disagreement is expected by chance either"
+        return "all ratings are the same, so no disagreement is expected by chance either"
     return ""
 
 
@@ -161,7 +161,7 @@ def _describe_small_sample(rated: RatedItems) -> str:
     others = int((commonest < counts.sum(axis=1)).sum())
     if others < MIN_OTHERS:
         only = "only 1 item has" if others == 1 else f"only {others} items have"
-        return f"{only} any rating but the commonest, so that agreement by chance is hardly known"
+        return f"{only} another rating than the most frequent one, so chance agreement can't be estimated"
     return ""
 
 

@@ -355,7 +355,7 @@ def collect_ratings(
     """
     form, mapping = file.chosen.form, file.chosen.mapping
     if form is None:
-        raise DataError("No kind of ratings was recognised.", fix="Select the row format.", field="form")
+        raise DataError("No row type detected.", fix="Select the row format.", field="form")
     reader = _build_row_reader(file, config)
     single = {"model_a", "models", "rater"} & set(mapping) or form.name in ("scores", "passes", "labels")
     collected = CollectedRatings(

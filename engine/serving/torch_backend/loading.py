@@ -242,7 +242,7 @@ def _check_memory(source: str) -> None:
     if needed > free:
         raise ModelError(
             f"The weights of {source} take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} are free.",
-            fix="End other programs, or serve a smaller or a quantised model.",
+            fix="End other programs, or serve a smaller or a quantized model.",
             field="model",
         )
 

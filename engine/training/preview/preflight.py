@@ -352,7 +352,7 @@ def _check_method(f: RunFacts) -> list[Problem]:
     if f.steps < FEW_STEPS:
         problems.append(make_problem(
             "warning", "num_train_epochs",
-            f"The run has {f.steps} optimiser step{'s' * (f.steps != 1)}; that is too few to learn much.",
+            f"The run has {f.steps} optimizer step{'s' * (f.steps != 1)}; that is too few to learn much.",
             "Take more epochs or rows, or a smaller batch.",
         ))  # fmt: skip
     return problems

@@ -30,7 +30,7 @@ STEPS: dict[str, type[Config]] = {
 
 STEP_NAMES = {
     "fix_encoding": "Fix broken characters",
-    "normalise": "Normalise the text",
+    "normalise": "Normalize the text",
     "strip": "Strip white space, HTML, boilerplate",
     "map_columns": "Read other columns",
     "filter": "Filter rows",

@@ -214,7 +214,7 @@ def _draw_map(dataset_id: str) -> None:
         on_select=kept.take,
         selection_mode="points" if look.picks else ("box", "lasso"),
         config=MAP,
-        alt=f"Map of the rows, coloured by {rows.columns[look.color].title}",
+        alt=f"Map of the rows, colored by {rows.columns[look.color].title}",
     )
     total = rows.dataset.row_count
     drawn = (
@@ -252,7 +252,7 @@ def _choose_map_style(rows: DatasetTable, stamp: str) -> MapStyle:
     dataset_id = rows.dataset.dataset_id
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         color = st.selectbox(
-            "Colour by",
+            "Color by",
             _list_color_columns(rows),
             format_func=lambda name: row_filter.format_column(rows.columns[name]),
             key=f"map-colour-{dataset_id}",
@@ -265,7 +265,7 @@ def _choose_map_style(rows: DatasetTable, stamp: str) -> MapStyle:
                 map_points.list_values(dataset_id, color, stamp),
                 max_selections=MAX_COLORS,
                 placeholder=f"The {MAX_COLORS} most frequent",
-                help="Up to eight values with a colour of their own; type to find one. All others are grey.",
+                help="Up to eight values with their own color; type to find one. All others are grey.",
                 format_func=lambda value: shorten_name(
                     str(format_column_value(color, value)) or "(empty)", 40
                 ),

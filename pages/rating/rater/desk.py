@@ -81,7 +81,7 @@ def draw_open_rounds() -> bool:
                 st.markdown(f"**{escape_markdown(round.name)}**")
                 st.caption(_describe_progress(round))
             pressed = st.button(
-                "Go on rating" if round.done else "Rate",
+                "Continue rating" if round.done else "Rate",
                 type="primary" if place == 0 else "secondary",
                 icon=":material/rate_review:",
                 key=f"round-rate-{round.round_id}",

@@ -385,7 +385,7 @@ def test_votes_of_a_file_are_shown_asked_about_and_imported(seeded: StillEngine,
     page = open_page(seeded.home, PAGE)
     imported_file(page, BATTLES)
     text = everything_said(page)
-    assert "Recognised as **Votes on two answers**" in text
+    assert "Detected as **Votes on two answers**" in text
     assert "24 votes, 2 models, 24 raters, 24 prompts." in text
     assert "This column would not be used" in text
     assert import_button(page).disabled
@@ -420,7 +420,7 @@ def test_a_value_that_is_not_clear_is_asked_about(seeded: StillEngine, open_page
 def test_a_file_of_no_ratings_says_so_and_can_be_mapped(seeded: StillEngine, open_page: Open) -> None:
     page = open_page(seeded.home, PAGE)
     imported_file(page, [{"q": "Why?", "who": "gpt", "points": n} for n in range(1, 4)])
-    assert "No ratings were recognised" in everything_said(page)
+    assert "No ratings detected" in everything_said(page)
     next(box for box in page.selectbox if box.label == "Row type").select("scores").run()
     next(box for box in page.multiselect if box.label == "Score").set_value(["points"]).run()
     next(box for box in page.selectbox if box.label == "Model").select("who").run()

@@ -10,7 +10,7 @@ from tests.pages.still_engine import StillEngine
 def test_the_stage_of_a_run_with_its_evidence(engine: StillEngine, open_page: Open) -> None:
     at = on_overfitting(open_page(engine.home, PAGE, run="overfit"))
     page_text = everything_said(at)
-    assert "Memorising" in page_text
+    assert "Memorizing" in page_text
     assert "Validation loss is higher than loss on training rows by" in page_text
     assert page_text.count("It memorized its training rows") == 2  # in the verdict, and on the tab
     assert "200 training rows and 200 validation rows" in page_text

@@ -60,7 +60,7 @@ def test_the_loss_chart_marks_overfitting_best_step_and_base_level(
     assert any(text.startswith("Base model 2.457") for text in labels)
     assert any(text.endswith("at step 60") for text in labels)
     card = next(metric for metric in at.metric if metric.label == "Overfitting")
-    assert (card.value, card.delta[:20]) == ("Memorises", "overfitting, signifi")
+    assert (card.value, card.delta[:20]) == ("Memorizes", "overfitting, signifi")
 
 
 def test_values_that_are_not_finite_are_marked(engine: StillEngine, open_page: Open) -> None:

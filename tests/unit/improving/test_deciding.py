@@ -193,7 +193,7 @@ def test_a_pass_beside_one_that_is_in_use_no_more_is_none(chained: Chained) -> N
     register(chained.desk, text="three")
     chained.desk("promote", version="sums@3", reason="Better.")
     body: dict[str, Any] = {"version": "sums@2", "reason": "I like it.", "by": ADA}
-    moved = "has measured sums@2 against sums@1, but sums@3 is production now"
+    moved = "compared sums@2 with sums@1, but sums@3 is production now"
     for state in ("deciding", "declined", "stopped"):
         with chained.database.transaction() as tx:  # `holder` is set before it is measured anew
             improvements.set_facts(tx, improvement, gate=_report((0, 0), (0, 0)), holder="sums@3")

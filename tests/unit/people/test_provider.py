@@ -1,4 +1,4 @@
-"""The organisation's provider: where it is configured, and what of its claims counts."""
+"""The organization's provider: where it is configured, and what of its claims counts."""
 
 from __future__ import annotations
 

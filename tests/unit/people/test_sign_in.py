@@ -330,7 +330,7 @@ def test_a_hash_of_less_work_is_made_anew_at_the_next_sign_in(company: Company) 
 
 
 def test_a_verified_address_needs_an_account_or_an_invitation(company: Company) -> None:
-    with pytest.raises(ForbiddenError, match="Nobody here"):
+    with pytest.raises(ForbiddenError, match="No account"):
         company.door("verified_sign_in", {"email": "new@example.org"})
     company.invite("rater", email="New@example.org")
     came = company.door("verified_sign_in", {"email": "NEW@example.org", "name": "Nell"})

@@ -95,7 +95,7 @@ def test_an_attention_item_is_one_of_the_round_but_for_what_its_prompt_asks(
         wanted = next(iter(right.values()))
         words = {
             "pairwise": f"choose answer {wanted}.",
-            "rank": "rank the answers in the order" if wanted == [1, 2] else "rank the answers in reverse",
+            "rank": "rank the answers in their order" if wanted == [1, 2] else "rank the answers in reverse",
             "rubric": f"give point {dict(wanted).get('Tone')} on every" if protocol == "rubric" else "",
             "pass_fail": f"choose {'pass' if wanted else 'fail'}.",
             "label": f"choose the label “{wanted}”.",

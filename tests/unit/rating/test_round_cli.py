@@ -62,7 +62,7 @@ def test_an_open_round_is_not_told(run: Run) -> None:
     assert run("round", "show", "Open one").exit_code == NOT_ALLOWED
     assert run("round", "show", "Nothing").exit_code == NOT_FOUND
     assert run("round", "close", "Nobody rated").exit_code == OK
-    assert "There are no ratings" in run("round", "show", "Nobody rated").stdout
+    assert "No ratings to summarize" in run("round", "show", "Nobody rated").stdout
 
 
 def test_the_work_of_a_round_is_shown_named_and_released(run: Run) -> None:

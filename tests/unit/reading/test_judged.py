@@ -123,7 +123,7 @@ def test_values_that_say_nothing_clear_are_not_taken_for_a_judgement(labels: lis
     rows = [{"input": "q", "output_1": "one", "output_2": "two", "label": label} for label in labels]
     assert "comparison" not in recognise_format(list(rows[0]), rows).mappings
     given = {"first": "output_1", "second": "output_2", "better": "label"}
-    with pytest.raises(DataError, match="can't be told") as caught:
+    with pytest.raises(DataError, match="can't be interpreted") as caught:
         choose_format(list(rows[0]), rows, FormatOptions("comparison", given))
     assert caught.value.field == "values"
 

@@ -24,7 +24,7 @@ from tests.unit.data_job import ask, import_file, open_file, read_all, reasons, 
 def test_content_wins_over_the_extension_and_says_so(home: Home, tmp_path: Path) -> None:
     good, _, reader = read_all(home, write(tmp_path, "a.csv", '{"text": "a"}\n{"text": "b"}\n'))
     assert (reader.name, len(good)) == ("jsonl", 2)
-    assert "says csv, its content is jsonl" in reasons(reader)
+    assert "suggests csv, but its content is jsonl" in reasons(reader)
 
 
 def test_json_called_jsonl_and_text_that_begins_with_a_bracket(home: Home, tmp_path: Path) -> None:

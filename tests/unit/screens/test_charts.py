@@ -95,7 +95,7 @@ def test_loss_chart_shades_where_training_diverged_to_its_last_step() -> None:
 def test_a_run_without_points_gives_an_empty_chart_with_axes() -> None:
     figure = plot_losses(curve([]), curve([]))
     assert figure.layout.yaxis.title.text == "Loss (nats a token)"
-    assert figure.layout.xaxis.title.text == "Optimiser step"
+    assert figure.layout.xaxis.title.text == "Optimizer step"
 
 
 def test_values_that_are_not_finite_are_marked_where_they_happened() -> None:

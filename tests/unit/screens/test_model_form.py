@@ -158,7 +158,7 @@ WHOLE = {"CHOICES[name]", "draft.kind"}  # forms that draw every field of their 
 
 
 def list_forms() -> dict[str, tuple[type[Config], set[Any]]]:
-    """Every form of the screens, by room and model: its model, and all names in the room's files with forms."""
+    """Every form of the screens, by room and model: its model, and all names in its files."""
     forms: dict[str, tuple[type[Config], set[Any]]] = {}
     for room in sorted(path for path in Path(pages.__file__).parent.iterdir() if path.is_dir()):
         files = [path for path in sorted(room.rglob("*.py")) if "ModelForm" in path.read_text()]

@@ -135,8 +135,8 @@ def test_a_response_calls_functions_and_takes_their_results(
     ("fields", "param", "words"),
     [
         ({"previous_response_id": "resp_1"}, "previous_response_id", "whole conversation"),
-        ({"store": True}, "store", "not kept"),
-        ({"background": True}, "background", "not kept"),
+        ({"store": True}, "store", "not stored"),
+        ({"background": True}, "background", "not stored"),
         ({"input": []}, "input", "list of items"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input", "item_reference"),
         ({"reasoning": {"effort": "low"}}, "reasoning", "nothing here"),

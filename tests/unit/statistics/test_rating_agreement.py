@@ -98,7 +98,11 @@ def test_alpha_of_the_dictionary_example() -> None:
         (["a", "b"], [0, 1], "no item has two ratings"),
         (["a"] * 30, list(range(15)) * 2, "all ratings are the same"),
         (["a", "b"] * 3, [0, 0, 1, 1, 2, 2], "3 items with two ratings or more are too few"),
-        (["a", "b", "b", *["a"] * 57], list(range(30)) * 2, "only 2 items have any rating but the commonest"),
+        (
+            ["a", "b", "b", *["a"] * 57],
+            list(range(30)) * 2,
+            "only 2 items have another rating than the most frequent one",
+        ),
     ],
 )
 def test_alpha_says_why_it_is_not_known(values: list, items: list, why: str) -> None:
@@ -151,7 +155,7 @@ def test_kappa_is_cohens() -> None:
     assert "always gave the same answer" in cohen_kappa([1] * 20, [1] * 20)[0].why
     assert "one of the two always" in cohen_kappa([1, 2] * 10, [2] * 20)[0].why
     assert "too few" in cohen_kappa([1, 2], [2, 1])[0].why
-    assert "no item in common" in cohen_kappa([], [])[0].why
+    assert "no items in common" in cohen_kappa([], [])[0].why
 
 
 def test_the_items_people_part_on_come_first() -> None:

@@ -120,8 +120,8 @@ def test_slices_of_equal_means_are_not_told_apart_for_their_shape(rate: Rate) ->
         ([0.5], 40, "1 row (from 30 on)"),
         ([0.5, 0.6], 40, "2 rows (from 30 on)"),
         (list(np.linspace(0, 1, 40)), 4, "4 rows beside it (from 30 on)"),
-        ([0.5] * 40, 40, "only 0 rows with another score than the commonest"),
-        ([0.5] * 39 + [0.7], 40, "only 1 row with another score than the commonest"),
+        ([0.5] * 40, 40, "only 0 rows with another score than the most frequent one"),
+        ([0.5] * 39 + [0.7], 40, "only 1 row with another score than the most frequent one"),
     ],
 )
 def test_a_slice_that_is_not_tested_says_why(own: list[float], rest: int, why: str) -> None:

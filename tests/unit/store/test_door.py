@@ -248,7 +248,7 @@ def test_a_file_without_a_secret_gets_one(tmp_path: Path, content: bytes) -> Non
 
 def test_a_secret_that_can_not_be_kept_is_said(tmp_path: Path) -> None:
     (tmp_path / "token").mkdir()
-    with pytest.raises(ConfigError, match="can't be kept") as caught:
+    with pytest.raises(ConfigError, match="can't be made private") as caught:
         read_secret(tmp_path / "token")
     assert caught.value.field == "TUNEBENCH_HOME"
 

@@ -161,7 +161,7 @@ def test_a_lost_run_whose_config_is_of_another_version_is_lost(world: World, tmp
     counted(tmp_path, 1)
     ending = job_outcomes.build_lost_ending(job, folder, -9)
     assert ending.error
-    assert ending.error["fix"].startswith("End other jobs and programs")
+    assert ending.error["fix"].startswith("Stop other jobs and programs")
 
 
 def test_words_of_an_earlier_attempt_are_not_the_last_of_this_one(world: World) -> None:

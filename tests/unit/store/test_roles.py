@@ -175,7 +175,7 @@ def test_what_is_not_in_the_table_is_refused(
 def test_an_engine_does_not_start_with_a_request_that_has_no_right() -> None:
     with pytest.raises(StateError, match="lacks the command break_in"):
         check_complete("command", [*rights.COMMANDS, "break_in"])
-    with pytest.raises(StateError, match="has the ask rendering, which there is not"):
+    with pytest.raises(StateError, match="has the ask rendering, which does not exist"):
         check_complete("ask", set(rights.ASKS) - {"rendering"})
     assert 'check_complete("command"' in inspect.getsource(__import__("engine.__main__", fromlist=["x"]))
 

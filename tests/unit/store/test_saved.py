@@ -157,7 +157,7 @@ def test_who_edits_what_somebody_changed_is_told_by_whom_and_to_what(desk: Desk)
     run_id = desk("launch", by=ADA, dataset="D", name="Run", notes="old")["run_id"]
     desk("edit_run", by=ADA, run=run_id, notes="Ada's notes")
     with pytest.raises(
-        ConflictError, match=r"^On .* UTC Ada changed Run\. By now: notes “Ada's notes”"
+        ConflictError, match=r"^On .* UTC Ada changed Run\. Current values: notes “Ada's notes”"
     ) as caught:
         desk("edit_run", by=BOB, run=run_id, notes="Bob's notes", seen={"notes": "old"})
     assert (caught.value.status, caught.value.field) == (409, "notes")
@@ -182,7 +182,7 @@ def test_data_sets_are_split_and_named_by_who_saw_how_they_are(desk: Desk) -> No
         )
     assert datasets.get_dataset(desk.database, "D").test_size == 0.05
     desk("rename_dataset", by=ADA, dataset="D", name="E")
-    with pytest.raises(ConflictError, match=r"Ada changed E\. By now: name “E”"):
+    with pytest.raises(ConflictError, match=r"Ada changed E\. Current values: name “E”"):
         desk("rename_dataset", by=BOB, dataset="data-D", name="F", seen={"name": "D"})
     desk("rename_dataset", by=BOB, dataset="data-D", name="F", seen={"name": "E"})
 

@@ -226,7 +226,7 @@ def test_what_only_reads_runs(store: tuple[Home, Database], sql: str, rows: int)
         ("", "The statement is empty."),
         ("UPDATE EXTENSIONS", "The statement is none that reads. /sql only reads"),
         ("SELECT " + "a." * 20_000 + "a", "A name in the statement has more than 16 parts."),
-        (" UNION ".join(["SELECT 1"] * 20_000), "holds more than 200 UNION, EXCEPT or INTERSECT."),
+        (" UNION ".join(["SELECT 1"] * 20_000), "has more than 200 UNION, EXCEPT or INTERSECT."),
         ("SELECT " + "CASE WHEN 1 THEN " * 300 + "1" + " END" * 300, "nested deeper than 200 brackets."),
         ("SELECT * FROM read_blob('x')", "The function read_blob can't be used here."),
         ("SELECT nam FROM setting", 'Referenced column "nam" not found'),
@@ -236,7 +236,7 @@ def test_what_only_reads_runs(store: tuple[Home, Database], sql: str, rows: int)
         ("SELECT unnest(range(1000000000))", "range makes more than"),
         ("WITH a AS (SELECT 5 AS n) SELECT len(range(n)) FROM a", "range needs its size as a plain number"),
         ("SELECT ?", "Values were not provided for the following parameters: 1"),
-        ("WITH a AS (DELETE FROM job RETURNING *) SELECT * FROM a", "holds a DELETE, which writes"),
+        ("WITH a AS (DELETE FROM job RETURNING *) SELECT * FROM a", "contains a DELETE, which writes"),
     ],
 )
 def test_errors_say_what_is_wrong(store: tuple[Home, Database], sql: str, message: str) -> None:

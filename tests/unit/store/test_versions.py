@@ -157,7 +157,7 @@ def test_strangers_are_not_compared(store: tuple[Home, Database]) -> None:
 
 STEPS = [
     ({"step": "fix_encoding"}, "Fix broken characters"),
-    ({"step": "normalise", "unicode": "none"}, "Normalise line ends and white space"),
+    ({"step": "normalise", "unicode": "none"}, "Normalize line ends and white space"),
     ({"step": "strip", "html": True, "boilerplate": True}, "Strip white space, HTML and boilerplate"),
     (
         {"step": "map_columns", "format": "text", "columns": {"text": "body"}},

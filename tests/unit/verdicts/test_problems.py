@@ -44,13 +44,13 @@ def test_held_out_rows_that_are_trained_on_are_warned_of() -> None:
     leaks = {"exact": 3, "near": 2, "same_prompt": None, "checked_near": True}
     reported_problems = preflight.check_run(replace(FACTS, leaks=leaks))
     assert [problem.level for problem in reported_problems] == ["warning", "warning"]
-    assert reported_problems[0].message.startswith("Leak: 3 of 400 held-out rows stand in the training")
+    assert reported_problems[0].message.startswith("Leak: 3 of 400 held-out rows are in the training")
     assert reported_problems[1].message.startswith("Leak: 2 of 400 held-out rows stand nearly the same")
     reported_problems = preflight.check_run(
         replace(FACTS, leaks={**leaks, "exact": 0, "near": 0, "same_prompt": 4})
     )
     assert len(reported_problems) == 1
-    assert "4 of 400 held-out rows stand in training with another answer" in reported_problems[0].message
+    assert "4 of 400 held-out rows are in training with another answer" in reported_problems[0].message
 
 
 def test_a_leak_inside_parts_that_the_file_fixed_names_that_and_no_duplicates() -> None:
@@ -88,7 +88,10 @@ def _warned(**fields: Any) -> list[tuple[str, str]]:
         ({"learning_rate": 2e-3, "task": "dpo"}, ("learning_rate", "1e-06 to 0.0002")),
         ({"r": 1}, ("r", "leaves little room to learn")),
         ({"r": 512}, ("r", "no quality")),
-        ({"per_device_train_batch_size": 1}, ("gradient_accumulation_steps", "2 rows, outside the 8 to 64")),
+        (
+            {"per_device_train_batch_size": 1},
+            ("gradient_accumulation_steps", "2 rows, outside the usual range of 8 to 64"),
+        ),
         ({"per_device_train_batch_size": 64}, ("gradient_accumulation_steps", "each learns little more")),
         ({"num_train_epochs": 5}, ("num_train_epochs", "5 epochs over 2,000 rows are more than the 4")),
     ],
