@@ -217,7 +217,7 @@ class TrainConfig(NoRemoteCodeConfig):
     live_metric: Line = Field(
         "",
         max_length=100,
-        description="Metric during training: token_f1, exact_match, own/FILE (600 s, 4 GiB), none, or automatic",
+        description="Metric during training: token_f1, exact_match, own/FILE (600 s, 4 GiB), none, automatic",
     )
     canaries: int = Field(
         0,

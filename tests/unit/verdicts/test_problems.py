@@ -45,7 +45,7 @@ def test_held_out_rows_that_are_trained_on_are_warned_of() -> None:
     reported_problems = preflight.check_run(replace(FACTS, leaks=leaks))
     assert [problem.level for problem in reported_problems] == ["warning", "warning"]
     assert reported_problems[0].message.startswith("Leak: 3 of 400 held-out rows are in the training")
-    assert reported_problems[1].message.startswith("Leak: 2 of 400 held-out rows stand nearly the same")
+    assert reported_problems[1].message.startswith("Leak: 2 of 400 held-out rows are nearly the same")
     reported_problems = preflight.check_run(
         replace(FACTS, leaks={**leaks, "exact": 0, "near": 0, "same_prompt": 4})
     )
