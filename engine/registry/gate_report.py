@@ -202,8 +202,8 @@ def _judge_forgetting(check: Check, evidence: CheckInputs) -> CheckOutcome:
     if answers is not None:
         parts.append(gate_statistics.check_above(answers, -check["share"]))
         facts.append(
-            f"general questions right {_format_points(answers)} (n {answers.n:,}), limit"
-            f" {formatting.MINUS}{formatting.percent(check['share'])}"
+            f"correct answers to general questions {_format_points(answers)}, n {answers.n:,}, limit"
+            f" {formatting.MINUS}{formatting.format_setting(100 * check['share'])} points"
         )
     if not parts:
         return CheckOutcome("cant_tell", "Its run measured neither general texts nor questions.")
@@ -379,12 +379,13 @@ def _format_signed(estimate: Estimate) -> str:
 
 
 def _format_points(estimate: Estimate) -> str:
-    sign = formatting.MINUS if estimate.value < 0 else "+"
+    """Format a change of a share with its interval: "−0.7 points (−4 to 3)"."""
     low, high = estimate.low, estimate.high
-    bounds = (
-        "" if low is None or high is None else f", {formatting.format_interval(100 * low, 100 * high)} points"
-    )
-    return f"{sign}{formatting.percent(abs(estimate.value))}{bounds}"
+    if low is None or high is None:
+        return f"{formatting.format_point_value(100 * estimate.value)} points"
+    places = formatting.compute_decimals(100 * low, 100 * high)
+    bounds = formatting.format_interval(100 * low, 100 * high, places)
+    return f"{formatting.format_number(100 * estimate.value, places)} points ({bounds})"
 
 
 def _format_metric(name: str) -> str:

@@ -98,8 +98,8 @@ def _describe_seed_noise(group: Runs, names: dict[str, str]) -> str:
     means = losses[0].sum(axis=1) / tokens.sum()
     unit = require_gain(group[0]).unit
     width = formatting.format_number(float(np.ptp(means)), 3)
-    between = f"differ by {width} {unit} on {formatting.plural(len(tokens), 'held-out row')}"
-    return f"{names_said} differ only in their seed and {between}: that is chance, not a better setting."
+    between = f"{width} {unit} on {formatting.plural(len(tokens), 'held-out row')}"
+    return f"{names_said} differ only in their seed, by {between}: that is chance, not a better setting."
 
 
 def _draw_reseed_button(groups: Sequence[Runs]) -> None:

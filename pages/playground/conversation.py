@@ -251,7 +251,7 @@ def _describe_shared_machine(state: PlaygroundState) -> str:
 def _describe_wait(state: PlaygroundState) -> str:
     """Describe what models wait for, and for how long."""
     left = state.seconds_left
-    time = f", by its own count for about {display.format_duration(left)} more" if left is not None else ""
+    time = f", for about {display.format_duration(left)} more" if left is not None else ""
     return (
         f":material/hourglass_top: “{escape_markdown(state.machine_has or '')}” is running{time}. Models"
         " wait until it ends, because it leaves too little memory or its memory use is unknown. Stop"

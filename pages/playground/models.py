@@ -94,10 +94,10 @@ MAX_RUNS = 100  # number of runs offered
 PREFIX = "playground-"
 ENDPOINTS = f"{PREFIX}endpoints"  # session state key: endpoints that were added
 CHECKPOINT_TITLES = {
-    "tuned": "as it ended",
-    "best": "its best checkpoint",
-    "newest": "its newest checkpoint",
-    "base": "its base model",
+    "tuned": "final model",
+    "best": "best checkpoint",
+    "newest": "newest checkpoint",
+    "base": "base model",
 }
 SHARE = "share"
 TIME = "time"  # field of an option: repetition number of the same model
@@ -295,12 +295,12 @@ def _choose_checkpoint(model: ChatModel, name: str, before: ChatModel | None, ow
     """Draw the choice of a run's checkpoint or interpolation."""
     if not model.run:
         return model
-    ways = {**CHECKPOINT_TITLES, SHARE: "interpolated with its base"}
+    ways = {**CHECKPOINT_TITLES, SHARE: "interpolated with base model"}
     share_before = before.alpha if before else None
     at = SHARE if share_before is not None else before.checkpoint if before else "tuned"
     with st.container(horizontal=True, vertical_alignment="bottom"):
         way = st.selectbox(
-            f"Which of {escape_markdown(name)}",
+            f"Checkpoint of {escape_markdown(name)}",
             list(ways),
             list(ways).index(at),
             format_func=lambda way: ways[way],

@@ -390,7 +390,7 @@ def _iterate_sources(part: Any, kind: SourceKind | None, at: str) -> Iterator[So
             yield from _iterate_sources(entry, kind, f"{at}.{place}")
 
 
-# Tunebench runs no code that comes with a model or from a hub repository. This is the only place that decides
+# Tunebench does not run custom code of models or from a hub repository. This is the only place that decides
 # it.
 #
 # Every library loader gets `NO_CODE`, since transformers asks on the terminal if nothing is passed. Before
@@ -431,7 +431,7 @@ def check_no_remote_code(document: Mapping[str, Any]) -> None:
     value = document.get(CODE_FIELD)
     if value is not None and str(value).strip().lower() not in _NO:
         raise ConfigError(
-            f"Tunebench runs no code that comes with a model: {CODE_FIELD} is {str(value)[:40]!r}.",
+            f"Tunebench does not run custom code of models: {CODE_FIELD} is {str(value)[:40]!r}.",
             fix=f"Leave the field out. {CODE_INSTEAD}",
             field=CODE_FIELD,
         )

@@ -274,7 +274,7 @@ def describe_leakage(rows: GatheredRows, check: CheckReport | None = None) -> st
     repeats = rows.repeats
     stayed_out = (
         f"{repeats:,} new row{' repeats' if repeats == 1 else 's repeat'} a held-out row, exactly or "
-        "paraphrased, and was left out."
+        f"paraphrased, and {_were(repeats)} left out."
     )
     slipping = rows.slipping
     if slipping == "uncounted":

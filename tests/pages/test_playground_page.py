@@ -187,9 +187,7 @@ def test_what_has_the_machine_is_said_with_its_time_or_its_price(
     before = engine.playground.standing
     standing = engine.playground.standing = replace(before, machine_has="A run", seconds_left=600.0)
     try:
-        assert "“A run” has the machine, by its own count for about 10 min" in everything_said(
-            open_page(engine.home, PAGE)
-        )
+        assert "“A run” is running, for about 10 min more" in everything_said(open_page(engine.home, PAGE))
         standing.beside = True
         assert "Models respond more slowly until it ends" in everything_said(open_page(engine.home, PAGE))
         standing.slowdown = 1.256

@@ -233,7 +233,7 @@ def score_by_module(module: Any, asked: MetricInput, options: dict[str, object])
     results = ask(range(len(kept)))
     own = _choose_result(results, len(kept))
     if own not in results:
-        raise CustomMetricError(f"Its compute() gave {', '.join(map(str, results))}, but no number.")
+        raise CustomMetricError(f"Its compute() returned {', '.join(map(str, results))}, but no number.")
     if isinstance(results[own], (list, tuple, np.ndarray)):
         _assign_scores(given, kept, list(results[own]))
         return given

@@ -174,7 +174,9 @@ def test_a_data_set_that_is_gone_at_the_start_is_told(home: Home, small_suite: N
     job = make_job(home, "run", probe_datasets=["a", "b"], **fields)
     job.spec["probes"] = []
     train_job.run(job)
-    assert any("2 are gone" in event["message"] for event in events(job, "alert"))
+    assert any(
+        "2 of the probe data sets no longer exist" in event["message"] for event in events(job, "alert")
+    )
 
 
 def test_the_time_before_a_launch_counts_them(home: Home) -> None:

@@ -50,7 +50,7 @@ def test_a_model_by_name_on_any_part_and_sample(home: Home) -> None:
 def test_rows_that_were_trained_on_are_told(home: Home) -> None:
     trained(home)
     _, result, _ = measured(home, "all", run="run", part="all", metrics=["perplexity"])
-    assert any("were trained on" in notice for notice in result.notices)
+    assert any("were used for training" in notice for notice in result.notices)
 
 
 def test_answers_are_greedy_unless_asked_and_sampled_by_the_seed(home: Home) -> None:
@@ -107,7 +107,7 @@ def test_what_cannot_be_asked_or_scored_keeps_its_place_and_is_counted(home: Hom
     assert exact.unscored.reasons == {"the row has no reference": 2, "no answer was generated": 1}
     assert figure(result, "picky").n == 6
     assert "no red" in str(figure(result, "picky").unscored)
-    assert "no Python" in figure(result, "broken").failed
+    assert "not valid Python" in figure(result, "broken").failed
     assert figure(result, "perplexity").value > 1
     assert pq.read_table(job.dir.scores).num_rows == 12 * 4
 

@@ -121,7 +121,7 @@ def test_a_stopped_run_has_its_newest_and_its_best_checkpoint(home: Home) -> Non
     assert [row["loss_sum"] for row in newest] != [row["loss_sum"] for row in rows]
     assert sorted(path.name for path in job.dir.path.rglob("*")) == before  # the run is left as it was
     assert job.dir.events.read_bytes() == events_before
-    with pytest.raises(StateError, match="left no model"):
+    with pytest.raises(StateError, match="has no saved model"):
         evaluate_job.run(evaluation(home, "tuned", run="cut"))
 
 

@@ -132,8 +132,8 @@ def test_a_module_gives_scores_or_a_figure_with_an_interval(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("result", "reason"),
     [
-        ("None", "Its compute() gave None"),
-        ("{'scores': [1.0]}", "It gave 1 values for 40 rows."),
+        ("None", "Its compute() returned None"),
+        ("{'scores': [1.0]}", "It returned 1 values for 40 rows."),
         ("{'said': 'good'}", "Its compute() returned said, but no number."),
         ("{'f': float('nan')}", "Of f: it gave nan."),
     ],

@@ -235,7 +235,7 @@ def test_weights_under_other_names_are_written_aside(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_model_is_named(home: Home) -> None:
-    with pytest.raises(NotFoundError, match="left no model"):
+    with pytest.raises(NotFoundError, match="has no saved model"):
         interpolated(home, run_id="gone", alphas=[0.5])
 
 

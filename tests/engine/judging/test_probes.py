@@ -183,7 +183,7 @@ def test_a_run_stops_for_what_it_forgot(home: Home, monkeypatch: pytest.MonkeyPa
     verdict = train_job.run(job)["verdict"]
     assert verdict.stopped.reason == "forgetting"
     assert verdict.stopped.step < facts(job)["steps"]
-    assert any("stopped because of forgetting" in sentence for sentence in verdict.sentences)
+    assert any("Stopped because of forgetting" in sentence for sentence in verdict.sentences)
     assert series(job, "probe/prose/loss")[0][0] == 0  # against the base model, which was measured first
 
 

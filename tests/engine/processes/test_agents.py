@@ -69,7 +69,7 @@ def test_an_agent_launches_through_a_preview_alone(house: House) -> None:
             text = await agent.refused("launch_run", **CONFIG, confirmation="made up")
             assert "Call preview_launch" in text
             answer = await agent("preview_launch", **CONFIG)
-            assert answer["cost"].startswith("not known")
+            assert answer["cost"].startswith("unknown")
             assert "to" in answer["time"]["range"]
             assert answer["memory"]["fits"]
             assert answer["rows"]["train"] > 0
@@ -90,7 +90,7 @@ def test_an_agent_launches_through_a_preview_alone(house: House) -> None:
             run = await agent("get_run", run="First")
             gain = next(text for text in run["verdict"]["figures"] if text.startswith("gain: "))
             assert "95% interval" in gain
-            assert gain.endswith(("above 0", "below 0", "told from 0"))
+            assert gain.endswith(("above 0", "below 0", "different from 0"))
             assert run["verdict"]["headline"]
             listed = await agent("list_runs")
             assert (listed["total"], listed["runs"][0]["run_id"]) == (1, run_id)

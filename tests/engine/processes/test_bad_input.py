@@ -59,7 +59,7 @@ def test_metrics_of_the_user_that_are_broken_in_every_way(
     assert (
         failed["words"] == "No row could be scored; the first: TypeError: it gave 'good' (str), not a number."
     )
-    assert failed["endless"] == "It gave 1 values for 20 rows."
+    assert failed["endless"] == "It returned 1 values for 20 rows."
     assert failed["quits"] == "No row could be scored; the first: SystemExit: 3."
     odd = figure(result, "seventeen")
     assert (odd.n, odd.unscored.reasons) == (ROWS - 1, {"RuntimeError: row 17 is odd": 1})

@@ -1,4 +1,4 @@
-"""The real launcher: forks of the zygote and fresh processes."""
+"""The real launcher: forks of the zygote and new processes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ INSPECT = {"source": {"upload": "pairs.csv"}}
 
 def test_an_ask_is_answered_by_a_fork_once_there_is_one_to_fork(forking: LocalLauncher, home: Home) -> None:
     asks = QueryRunner(forking, home, "cpu", anything, seconds=SECONDS)
-    answer = asks.run("inspect", INSPECT)  # by a fresh process: the imports are still under way
+    answer = asks.run("inspect", INSPECT)  # by a new process: the imports are still under way
     assert answer["format"] == "question_answer"
     until(lambda: forking._ready)
     assert asks.run("inspect", INSPECT) == answer
@@ -233,7 +233,7 @@ def test_jobs_of_a_dead_zygote_start_all_the_same(home: Home, caplog: pytest.Log
     zygote_of(launcher).kill()  # before it was ready: another would only die again
     until(lambda: launcher.last_exit(folder.path))
     assert read_json(folder.result)["status"] == "finished"
-    assert "fresh process" in caplog.text
+    assert "new process" in caplog.text
     launcher.close()
 
 

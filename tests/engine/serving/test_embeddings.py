@@ -93,7 +93,7 @@ def test_a_text_tokens_and_both_encodings_give_the_same_vector(client: openai.Op
         ({"input": ["a"] * 3000}, "input", "3,000 texts"),
         ({"input": [[99_999]]}, "input", "99999"),
         ({"input": "long " * 200}, "input", "the model can see 256"),
-        ({"stream": True}, "stream", "no field"),
+        ({"stream": True}, "stream", "not supported"),
     ],
 )
 def test_what_can_not_be_embedded_is_refused(

@@ -76,6 +76,6 @@ def test_folders_are_registered_by_what_their_files_are_called(tmp_path: Path) -
         register_job.run(registering(home, "linked", path=str(folder)))
     (folder / "more.json").unlink()
     (folder / "model.safetensors").write_bytes(b"short")
-    with pytest.raises(ModelError, match="cut short"):
+    with pytest.raises(ModelError, match="truncated"):
         register_job.run(registering(home, "cut", path=str(folder)))
     assert not (home.jobs / "cut" / "version").exists()

@@ -250,7 +250,7 @@ def test_it_gives_way_to_a_run_of_unknown_or_large_needs_and_whoever_waits_is_to
 
     events, waiting = asyncio.run(train_meanwhile())
     assert events[-1]["type"] == "failed"
-    assert "“My run” has the machine" in events[-1]["error"]["message"]
+    assert "“My run” is running" in events[-1]["error"]["message"]
     assert waiting[0] == {"type": "waiting", "place": 0, "title": "My run", "seconds_left": 90}
     assert waiting[-1]["type"] == "end"
 

@@ -84,7 +84,7 @@ def test_a_linked_row_opens_as_conversation_and_as_in_the_file(little_home: Home
 @pytest.mark.parametrize("row", ["200", "-1", "x", "99999999999999999999"])
 def test_a_link_to_a_row_that_is_not_there_says_so(little_home: Home, open_page: Open, row: str) -> None:
     at = open_page(little_home, PAGE, dataset="d00000", row=row)
-    assert f"There is no row {row}" in everything_said(at)
+    assert f"Row {row} does not exist" in everything_said(at)
 
 
 def test_a_link_to_a_data_set_that_is_not_there_says_so(little_home: Home, open_page: Open) -> None:
@@ -210,7 +210,7 @@ def test_a_leak_inside_given_parts_is_mended_from_the_tab_split(
     key = f"leaks-{dataset.dataset_id}"
     at = open_page(little_home, PAGE, dataset=dataset.dataset_id, tab="split")
     (warning,) = at.warning
-    assert "2 of 15 held-out rows stand in the training rows too" in warning.value
+    assert "2 of 15 held-out rows are in the training rows too" in warning.value
     assert "The split comes from the file" in warning.value
     assert at.button(key=f"{key}-drop").label == "Remove 2 training rows"
     at.button(key=f"{key}-drop").click().run()

@@ -55,7 +55,7 @@ def test_the_runs_and_those_left_out(engine: StillEngine, open_page: Open) -> No
     assert len(table) == len(SWEEPS) + 1
     assert set(table["n (rows)"]) == {200}
     assert set(table["n (passages)"]) == {120}
-    assert "LoRA and Full fine-tuning can't be distinguished by what they forget" in page_text
+    assert "LoRA and Full fine-tuning can't be distinguished by forgetting" in page_text
 
 
 def test_another_measure_has_its_own_axis_and_limits(engine: StillEngine, open_page: Open) -> None:

@@ -133,9 +133,9 @@ def test_the_classes_of_a_run(engine: StillEngine, open_page: Open) -> None:
     page_text = everything_said(at)
     assert "a perfectly calibrated model would show up to" in page_text
     assert "Fitted temperature" in page_text
-    assert "taken for" in page_text  # rows of the most confused pair
+    assert "predicted as" in page_text  # rows of the most confused pair
     assert "Where is my <b>card</b> number" in page_text
-    assert " taken for " in page_text
+    assert " predicted as " in page_text
 
 
 def test_the_samples_of_a_head_are_rows_with_label_and_prediction(
@@ -165,7 +165,7 @@ def test_too_many_classes_for_a_matrix_are_shown_as_pairs(
         at = on_tab(open_page(many.home, "pages/runs/run.py", run="head"), "classes")
         assert "40 classes are too many for a matrix" in everything_said(at)
         pairs = at.dataframe[2].value
-        assert list(pairs.columns) == ["True class", "taken for", "Rows", "the other way"]
+        assert list(pairs.columns) == ["True class", "predicted as", "Rows", "the other way"]
         assert pairs["Rows"].iloc[0] >= pairs["Rows"].iloc[-1] > 0
 
 

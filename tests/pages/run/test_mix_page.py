@@ -186,7 +186,7 @@ def test_without_a_run_one_is_chosen(engine: StillEngine, open_page: Open, tmp_p
     assert {link.proto.query_string for link in at.get("page_link")} >= {f"run={RUN}&tab={TAB}"}
     with still_engine(Home(tmp_path / "empty").create()) as empty:
         at = open_page(empty.home, PAGE, tab=TAB)
-        assert "No run has finished yet" in everything_said(at)
+        assert "No finished run yet" in everything_said(at)
         at.button(key="mix-launch").click().run()
         assert not at.exception
 

@@ -51,7 +51,7 @@ def test_no_is_read_as_ever(
 def test_yes_is_refused_by_its_name_and_looked_at(
     config: type[NoRemoteCodeConfig], document: dict[str, Any], value: object
 ) -> None:
-    with pytest.raises(ConfigError, match="runs no code that comes with a model") as caught:
+    with pytest.raises(ConfigError, match="does not run custom code of models") as caught:
         config.parse(document | {FIELD: value})
     assert caught.value.field == FIELD
     assert "Convert it" in caught.value.fix
