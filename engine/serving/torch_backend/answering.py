@@ -72,18 +72,18 @@ class TorchAnswerer:
     """Engine with one loaded model and its batch."""
 
     def __init__(self, loaded: LoadedModel, batch: Batch, spec: BackendSpec) -> None:
-        self._loaded, self._batch, self._most_rows = loaded, batch, spec["max_streams"]
-        self._most_answer = spec.get("most_answer")
+        self._loaded, self._batch, self._max_rows = loaded, batch, spec["max_streams"]
+        self._max_answer_tokens = spec.get("most_answer")
         self._grammars = {
-            id(named.tokenizer): Grammars(named.tokenizer, loaded.vocabulary, named.ends)
-            for named in loaded.named.values()
+            id(model.tokenizer): Grammars(model.tokenizer, loaded.vocabulary, model.ends)
+            for model in loaded.models.values()
         }
-        self._template = all(named.tokenizer.has_own_template for named in loaded.named.values())
+        self._template = all(model.tokenizer.has_own_template for model in loaded.models.values())
         # a model whose template doesn't support calls has no form, unless it was trained on written-out calls
         self._forms = {
-            name: detect_call_form(named.tokenizer)
-            for name, named in loaded.named.items()
-            if self._template and (named.calls_written or supports_tools(named.tokenizer))
+            name: detect_call_form(model.tokenizer)
+            for name, model in loaded.models.items()
+            if self._template and (model.calls_written or supports_tools(model.tokenizer))
         }
         self._decisions = DecisionReader(spec.get("labels"))
 
@@ -97,7 +97,7 @@ class TorchAnswerer:
             fields=[*FIELDS, "state", "questions", *(TOOL_FIELDS if any(self._forms.values()) else ())],
             context=self._loaded.context,
             template=self._template,
-            models=list(self._loaded.named),
+            models=list(self._loaded.models),
         )
 
     @property
@@ -109,65 +109,63 @@ class TorchAnswerer:
         """Answer the request. Raises RequestError."""
         if kind == "decision":
             return await self._decide(parse(DecisionBody, body, status=422))
-        asked: ChatBody | CompletionBody
+        parsed: ChatBody | CompletionBody
         # in a thread: the schemas of functions may be large
-        asked = await asyncio.to_thread(_parse_body, kind, body)
-        if asked.stream_options and not asked.stream:
+        parsed = await asyncio.to_thread(_parse_body, kind, body)
+        if parsed.stream_options and not parsed.stream:
             raise RequestError("stream_options requires stream.", field="stream_options")
-        model = self._named(asked.model)
-        calling: ToolOffer | None = None
-        if isinstance(asked, ChatBody):
+        model = self._get_model(parsed.model)
+        offer: ToolOffer | None = None
+        if isinstance(parsed, ChatBody):
             # in a thread: a template may run for seconds before it is rejected
-            prompts = [await asyncio.to_thread(self._conversation, model, asked)]
-            self._check_room(len(prompts[0]), 1, "messages")  # before a grammar is compiled in vain
-            calling = await asyncio.to_thread(self._calling, model, asked)
+            prompts = [await asyncio.to_thread(self._encode_conversation, model, parsed)]
+            self._check_context(len(prompts[0]), 1, "messages")  # before a grammar is compiled in vain
+            offer = await asyncio.to_thread(self._build_tool_offer, model, parsed)
         else:
-            prompts = [self._prompt(model, prompt) for prompt in _list_prompts(asked.prompt)]
+            prompts = [self._encode_prompt(model, prompt) for prompt in _list_prompts(parsed.prompt)]
         # Grammars of large vocabularies take a second to compile.
         requests = [
-            await asyncio.to_thread(self._request, model, asked, prompt, calling) for prompt in prompts
+            await asyncio.to_thread(self._build_request, model, parsed, prompt, offer) for prompt in prompts
         ]
-        form = ResponseBuilder(asked.model, chat=kind == "chat")
-        answering = _RequestRows(self._batch, requests, form, self._grammars, calling)
-        answering.begin()
-        if asked.stream:
-            counted = bool(asked.stream_options and asked.stream_options.include_usage)
-            return Stream(answering.chunks(counted), answering.leave, answering.tally)
-        return WholeAnswer(await answering.whole(), answering.tally())
+        form = ResponseBuilder(parsed.model, chat=kind == "chat")
+        rows = _RequestRows(self._batch, requests, form, self._grammars, offer)
+        rows.submit()
+        if parsed.stream:
+            with_usage = bool(parsed.stream_options and parsed.stream_options.include_usage)
+            return Stream(rows.stream_chunks(with_usage), rows.cancel, rows.get_tally)
+        return WholeAnswer(await rows.collect_response(), rows.get_tally())
 
     async def _decide(self, body: DecisionBody) -> WholeAnswer:
-        model = self._named(body.model)
+        model = self._get_model(body.model)
         questions = await asyncio.to_thread(self._decisions.read, body, model.tokenizer)
         requests = []
         for question in questions:
-            self._check_room(len(question.prompt), 1, "questions")
+            self._check_context(len(question.prompt), 1, "questions")
             requests.append(GenerationRequest(model, question.prompt, 1, [], [], _ignore_event))
-        answering = _RequestRows(
-            self._batch, requests, ResponseBuilder(body.model, chat=False), self._grammars
-        )
-        answering.begin()
-        scores = await answering.scores()
+        rows = _RequestRows(self._batch, requests, ResponseBuilder(body.model, chat=False), self._grammars)
+        rows.submit()
+        scores = await rows.collect_scores()
         tokens = sum(len(question.prompt) for question in questions)
         return WholeAnswer(
             {
                 "model": body.model,
-                "answers": self._decisions.answers(questions, scores),
+                "answers": self._decisions.build_answers(questions, scores),
                 "usage": {"input_tokens": tokens, "output_tokens": 0},
             }
         )
 
-    def _named(self, name: str) -> ServedName:
-        if name not in self._loaded.named:
-            others = ", ".join(self._loaded.named)
+    def _get_model(self, name: str) -> ServedName:
+        if name not in self._loaded.models:
+            available = ", ".join(self._loaded.models)
             raise RequestError(
-                f"There is no model {name!r} here, but {others}.",
+                f"There is no model {name!r} here, but {available}.",
                 status=404,
                 code="model_not_found",
                 field="model",
             )
-        return self._loaded.named[name]
+        return self._loaded.models[name]
 
-    def _calling(self, model: ServedName, body: ChatBody) -> ToolOffer | None:
+    def _build_tool_offer(self, model: ServedName, body: ChatBody) -> ToolOffer | None:
         """Return what the answer may call. Raises RequestError."""
         form = self._forms.get(body.model)
         if form is None:
@@ -180,7 +178,7 @@ class TorchAnswerer:
             return None
         return build_tool_offer(body, form, self._grammars[id(model.tokenizer)], model.tokenizer)
 
-    def _conversation(self, model: ServedName, body: ChatBody) -> list[int]:
+    def _encode_conversation(self, model: ServedName, body: ChatBody) -> list[int]:
         turns: Messages = [
             {"role": "system" if turn.role == "developer" else turn.role, "content": turn.text}
             for turn in body.messages
@@ -197,20 +195,22 @@ class TorchAnswerer:
             raise RequestError(
                 f"The model's chat template refuses the conversation: {error}.", field="messages"
             ) from error
-        return self._prompt(model, text, special=False)
+        return self._encode_prompt(model, text, special=False)
 
-    def _prompt(self, model: ServedName, prompt: str | list[int], *, special: bool = True) -> list[int]:
+    def _encode_prompt(
+        self, model: ServedName, prompt: str | list[int], *, special: bool = True
+    ) -> list[int]:
         if isinstance(prompt, str):
             tokens = list(model.tokenizer(prompt, add_special_tokens=special).input_ids)
         else:
             tokens = prompt
         if not tokens:
             raise RequestError("The prompt has no tokens.", field="prompt")
-        if wrong := [token for token in tokens if not 0 <= token < self._loaded.vocabulary]:
-            raise RequestError(f"The model has no token {wrong[0]}.", field="prompt")
+        if invalid := [token for token in tokens if not 0 <= token < self._loaded.vocabulary]:
+            raise RequestError(f"The model has no token {invalid[0]}.", field="prompt")
         return tokens
 
-    def _check_room(self, prompt: int, answer: int, field: str) -> None:
+    def _check_context(self, prompt: int, answer: int, field: str) -> None:
         context = self._loaded.context
         if prompt + answer > context:
             raise RequestError(
@@ -220,37 +220,39 @@ class TorchAnswerer:
                 field=field,
             )
 
-    def _request(
+    def _build_request(
         self,
         model: ServedName,
         body: ChatBody | CompletionBody,
         prompt: list[int],
-        calling: ToolOffer | None = None,
+        offer: ToolOffer | None = None,
     ) -> GenerationRequest:
         field = "messages" if isinstance(body, ChatBody) else "prompt"
-        wished = body.max_tokens
+        requested = body.max_tokens
         if isinstance(body, ChatBody):
-            wished = body.max_completion_tokens or body.max_tokens
-        self._check_room(len(prompt), wished or 1, field)
+            requested = body.max_completion_tokens or body.max_tokens
+        self._check_context(len(prompt), requested or 1, field)
         count = body.n or 1
-        if count > self._most_rows:
+        if count > self._max_rows:
             raise RequestError(
-                f"n is {count}, and at most {self._most_rows} answers are made at once.", field="n"
+                f"n is {count}, and at most {self._max_rows} answers are made at once.", field="n"
             )
-        sampling = self._sampling(body)
-        constraint = calling.constraint if calling else None
+        sampling = self._parse_sampling(body)
+        constraint = offer.constraint if offer else None
         schema = body.response_format.wanted if body.response_format else None
         if schema is not None:
-            constraint = self._grammars[id(model.tokenizer)].of_schema(schema)
-        choosers = [
+            constraint = self._grammars[id(model.tokenizer)].build_schema_constraint(schema)
+        samplers = [
             TokenSampler(sampling, constraint and constraint.copy(), choice) for choice in range(count)
         ]
-        room = self._loaded.context - len(prompt)
-        most = wished or min(room, self._most_answer or room)
-        kept = calling.kept if calling else frozenset[int]()
-        return GenerationRequest(model, prompt, most, choosers, body.stop or [], _ignore_event, kept)
+        available = self._loaded.context - len(prompt)
+        max_tokens = requested or min(available, self._max_answer_tokens or available)
+        special_tokens = offer.special_tokens if offer else frozenset[int]()
+        return GenerationRequest(
+            model, prompt, max_tokens, samplers, body.stop or [], _ignore_event, special_tokens
+        )
 
-    def _sampling(self, body: ChatBody | CompletionBody) -> SamplingParams:
+    def _parse_sampling(self, body: ChatBody | CompletionBody) -> SamplingParams:
         bias = {}
         for token, value in (body.logit_bias or {}).items():
             if not token.isdecimal() or int(token) >= self._loaded.vocabulary:
@@ -278,7 +280,7 @@ def _list_prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> Sequ
         raise RequestError("The prompt is empty.", field="prompt")
     if isinstance(prompt[0], int):
         return [[token for token in prompt if isinstance(token, int)]]
-    return [each for each in prompt if not isinstance(each, int)]
+    return [tokens for tokens in prompt if not isinstance(tokens, int)]
 
 
 def _ignore_event(_: RowEvent) -> None:
@@ -294,158 +296,169 @@ class _RequestRows:
         requests: Sequence[GenerationRequest],
         form: ResponseBuilder,
         grammars: Mapping[int, Grammars],
-        calling: ToolOffer | None = None,
+        offer: ToolOffer | None = None,
     ) -> None:
         self._batch, self._requests, self._form = batch, requests, form
         self._grammars = grammars
-        self._happened: asyncio.Queue[tuple[int, RowEvent]] = asyncio.Queue()
-        self._prompt_tokens = sum(len(asked.prompt) for asked in requests)
+        self._event_queue: asyncio.Queue[tuple[int, RowEvent]] = asyncio.Queue()
+        self._prompt_tokens = sum(len(request.prompt) for request in requests)
         self._tally = LogprobTally(0.0, 0)
-        self._readers = [calling.reader() for _ in range(self._choices)] if calling else []
+        self._readers = [offer.create_reader() for _ in range(self._choice_count)] if offer else []
 
-    def begin(self) -> None:
+    def submit(self) -> None:
         """Submit all rows to the batch. Raises RequestError if its queue is full."""
         loop = asyncio.get_running_loop()
 
-        def tell(number: int, event: RowEvent) -> None:
+        def send(number: int, event: RowEvent) -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self._happened.put_nowait, (number, event))
+                loop.call_soon_threadsafe(self._event_queue.put_nowait, (number, event))
 
         try:
-            for number, asked in enumerate(self._requests):
-                asked.tell = partial(tell, number)
-                self._batch.ask(asked)
+            for number, request in enumerate(self._requests):
+                request.send = partial(send, number)
+                self._batch.submit(request)
         except RequestError:
-            self.leave()
+            self.cancel()
             raise
 
-    def leave(self) -> None:
+    def cancel(self) -> None:
         """Release the rows: nobody waits for the request any more."""
-        for asked in self._requests:
-            self._batch.leave(asked)
+        for request in self._requests:
+            self._batch.cancel(request)
 
-    async def _events(self, wanted: int) -> AsyncGenerator[tuple[int, RowEvent], None]:
-        """Yield the batch's events until `wanted` choices have ended. Raises the error of a failure."""
+    async def _events(self, choices: int) -> AsyncGenerator[tuple[int, RowEvent], None]:
+        """Yield the batch's events until `choices` choices have ended. Raises the error of a failure."""
         try:
-            while wanted:
-                number, event = await self._happened.get()
+            while choices:
+                number, event = await self._event_queue.get()
                 if isinstance(event, RequestFailure):
                     raise event.error
                 yield number, event
-                wanted -= not isinstance(event, TextPiece)
+                choices -= not isinstance(event, TextPiece)
         finally:
-            self.leave()
+            self.cancel()
 
-    async def scores(self) -> list[Any]:
+    async def collect_scores(self) -> list[Any]:
         """Return the logits of the token after each prompt."""
         scores: dict[int, Any] = {}
         async for number, event in self._events(len(self._requests)):
             scores[number] = event.scores  # type: ignore[union-attr]
         return [scores[number] for number in sorted(scores)]
 
-    def _place(self, number: int, index: int) -> int:
+    def _get_choice_index(self, number: int, index: int) -> int:
         """Return the index among all choices of the response."""
-        return number * len(self._requests[0].choosers) + index
+        return number * len(self._requests[0].samplers) + index
 
     @property
-    def _choices(self) -> int:
-        return sum(len(asked.choosers) for asked in self._requests)
+    def _choice_count(self) -> int:
+        return sum(len(request.samplers) for request in self._requests)
 
-    def tally(self) -> LogprobTally | None:
+    def get_tally(self) -> LogprobTally | None:
         """Return the log-probability of the first choice's tokens so far; None before the first one."""
         return self._tally if self._tally.tokens else None
 
-    def _count(self, place: int, tokens: Sequence[SampledToken]) -> None:
-        if place == 0 and tokens:
-            total, count, invalid = self._tally
+    def _count_logprobs(self, choice_index: int, tokens: Sequence[SampledToken]) -> None:
+        if choice_index == 0 and tokens:
+            total, token_count, invalid = self._tally
             total += sum(token.logprob for token in tokens)
-            self._tally = LogprobTally(total, count + len(tokens), invalid)
+            self._tally = LogprobTally(total, token_count + len(tokens), invalid)
 
-    def _free(self, place: int, text: str) -> str:
+    def _release_text(self, choice_index: int, text: str) -> str:
         """Return the part of a choice's text that can be released, as it isn't part of a call."""
-        return self._readers[place].add(text) if self._readers else text
+        return self._readers[choice_index].add(text) if self._readers else text
 
-    async def _ended(self, place: int, reason: FinishReason) -> tuple[ToolAnswer, str]:
+    async def _finish_choice(self, choice_index: int, reason: FinishReason) -> tuple[ToolAnswer, str]:
         """Return what was held back of a choice, and its finish reason in the API's terms."""
         if not self._readers:
             return ToolAnswer(), reason
         # in a thread: checking a caller's schema may take long
-        ended = await asyncio.to_thread(self._readers[place].end, cut=reason == "length")
-        self._tally = self._tally._replace(invalid_calls=self._tally.invalid_calls + ended.invalid)
-        return ended, "tool_calls" if ended.calls and reason == "stop" else reason
+        end = await asyncio.to_thread(self._readers[choice_index].finish, truncated=reason == "length")
+        self._tally = self._tally._replace(invalid_calls=self._tally.invalid_calls + end.invalid)
+        return end, "tool_calls" if end.calls and reason == "stop" else reason
 
-    async def whole(self) -> Mapping[str, Any]:
+    async def collect_response(self) -> Mapping[str, Any]:
         """Return the complete response."""
-        texts = [""] * self._choices
-        reasons: list[str | None] = [None] * self._choices
+        texts = [""] * self._choice_count
+        reasons: list[str | None] = [None] * self._choice_count
         tokens: list[list[ContentLogprob]] = [[] for _ in texts]
         calls: list[list[AnswerToolCall]] = [[] for _ in texts]
-        made = 0
-        async for number, event in self._events(self._choices):
+        generated = 0
+        async for number, event in self._events(self._choice_count):
             if isinstance(event, TextPiece):
-                place = self._place(number, event.index)
-                self._count(place, event.tokens)
-                texts[place] += self._free(place, event.text)
-                tokens[place] += self._entries(number, event.tokens) or []
+                choice_index = self._get_choice_index(number, event.index)
+                self._count_logprobs(choice_index, event.tokens)
+                texts[choice_index] += self._release_text(choice_index, event.text)
+                tokens[choice_index] += self._build_entries(number, event.tokens) or []
             elif isinstance(event, ChoiceEnd):
-                place = self._place(number, event.index)
-                ended, reasons[place] = await self._ended(place, event.reason)
-                texts[place], calls[place] = texts[place] + ended.text, ended.calls
-                made += event.tokens
-        with_logprobs = self._requests[0].choosers[0].with_logprobs
+                choice_index = self._get_choice_index(number, event.index)
+                end, reasons[choice_index] = await self._finish_choice(choice_index, event.reason)
+                texts[choice_index], calls[choice_index] = texts[choice_index] + end.text, end.calls
+                generated += event.tokens
+        with_logprobs = self._requests[0].samplers[0].with_logprobs
         choices = [
             self._form.choice(
-                place, text, reasons[place], tokens[place] if with_logprobs else None, calls[place]
+                choice_index,
+                text,
+                reasons[choice_index],
+                tokens[choice_index] if with_logprobs else None,
+                calls[choice_index],
             )
-            for place, text in enumerate(texts)
+            for choice_index, text in enumerate(texts)
         ]
-        return self._form.whole(choices, build_usage(self._prompt_tokens, made))
+        return self._form.whole(choices, build_usage(self._prompt_tokens, generated))
 
-    async def chunks(self, counted: bool) -> AsyncGenerator[Mapping[str, Any], None]:
+    async def stream_chunks(self, with_usage: bool) -> AsyncGenerator[Mapping[str, Any], None]:
         """Yield the response as chunks, as its pieces are released."""
-        form, made = self._form, 0
-        offsets = [0] * self._choices
-        async with aclosing(self._events(self._choices)) as events:
-            for place in range(self._choices) if form.chat else ():
-                yield form.chunk([form.opening(place)], counted=counted)
+        form, generated = self._form, 0
+        offsets = [0] * self._choice_count
+        async with aclosing(self._events(self._choice_count)) as events:
+            for choice_index in range(self._choice_count) if form.chat else ():
+                yield form.chunk([form.opening(choice_index)], counted=with_usage)
             async for number, event in events:
                 if isinstance(event, TextPiece):
-                    place = self._place(number, event.index)
-                    self._count(place, event.tokens)
-                    entries = self._entries(number, event.tokens)
-                    text = self._free(place, event.text)
+                    choice_index = self._get_choice_index(number, event.index)
+                    self._count_logprobs(choice_index, event.tokens)
+                    entries = self._build_entries(number, event.tokens)
+                    text = self._release_text(choice_index, event.text)
                     if text or entries:
-                        piece = form.piece(place, text, entries, offsets[place])
-                        yield form.chunk([piece], counted=counted)
-                        offsets[place] += len(text)
+                        piece = form.piece(choice_index, text, entries, offsets[choice_index])
+                        yield form.chunk([piece], counted=with_usage)
+                        offsets[choice_index] += len(text)
                     elif event.text:  # within a call: its tokens count even if the client disconnects
-                        yield form.chunk([form.waiting(place)], counted=counted)
+                        yield form.chunk([form.waiting(choice_index)], counted=with_usage)
                 elif isinstance(event, ChoiceEnd):
-                    made += event.tokens
-                    async for choice in self._closing(self._place(number, event.index), event.reason):
-                        yield form.chunk([choice], counted=counted)
-        if counted:
-            yield form.chunk([], counts=build_usage(self._prompt_tokens, made), counted=True)
+                    generated += event.tokens
+                    async for choice in self._close_choice(
+                        self._get_choice_index(number, event.index), event.reason
+                    ):
+                        yield form.chunk([choice], counted=with_usage)
+        if with_usage:
+            yield form.chunk([], counts=build_usage(self._prompt_tokens, generated), counted=True)
 
-    async def _closing(self, place: int, reason: FinishReason) -> AsyncGenerator[JsonObject, None]:
+    async def _close_choice(
+        self, choice_index: int, reason: FinishReason
+    ) -> AsyncGenerator[JsonObject, None]:
         """Yield the last pieces of a choice: held-back text, its calls, the end."""
-        ended, reason_given = await self._ended(place, reason)
-        if ended.text:
-            yield self._form.piece(place, ended.text, None)
-        for choice in self._form.calling(place, ended.calls):
+        end, api_reason = await self._finish_choice(choice_index, reason)
+        if end.text:
+            yield self._form.piece(choice_index, end.text, None)
+        for choice in self._form.calling(choice_index, end.calls):
             yield choice
-        yield self._form.closing(place, reason_given)
+        yield self._form.closing(choice_index, api_reason)
 
-    def _entries(self, number: int, tokens: Sequence[SampledToken]) -> list[ContentLogprob] | None:
+    def _build_entries(self, number: int, tokens: Sequence[SampledToken]) -> list[ContentLogprob] | None:
         """Return tokens with their log-probabilities in the API's form."""
-        asked = self._requests[number]
-        if not asked.choosers[0].with_logprobs or not tokens:
+        request = self._requests[number]
+        if not request.samplers[0].with_logprobs or not tokens:
             return None
-        grammars = self._grammars[id(asked.model.tokenizer)]
+        grammars = self._grammars[id(request.model.tokenizer)]
         return [
             {
-                **grammars.entry(token.token, token.logprob),
-                "top_logprobs": [grammars.entry(other, logprob) for other, logprob in token.alternatives],
+                **grammars.describe_token(token.token, token.logprob),
+                "top_logprobs": [
+                    grammars.describe_token(alternative, logprob)
+                    for alternative, logprob in token.alternatives
+                ],
             }
             for token in tokens
         ]

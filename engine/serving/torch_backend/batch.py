@@ -42,19 +42,19 @@ class Batch:
     """All answers generated together. rows: their maximum number; tokens: capacity in tokens."""
 
     def __init__(self, forward: Forward, *, rows: int, tokens: int) -> None:
-        self._forward, self._most_rows, self._room = forward, rows, tokens
+        self._forward, self._max_rows, self._capacity = forward, rows, tokens
         self._waiting: deque[GenerationRequest] = deque()
-        self._opening: deque[BatchRow] = deque()  # rows whose prompts aren't fully processed
-        self._growing: list[BatchRow] = []  # oldest first
+        self._prefilling: deque[BatchRow] = deque()  # rows whose prompts aren't fully processed
+        self._decoding: list[BatchRow] = []  # oldest first
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._turns, name="batch", daemon=True)
+        self._thread = threading.Thread(target=self._run_loop, name="batch", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    def ask(self, asked: GenerationRequest) -> None:
+    def submit(self, request: GenerationRequest) -> None:
         """Add a request to the queue. Raises RequestError if the queue is full."""
         with self._changed:
             if len(self._waiting) >= MAX_WAITING:
@@ -63,12 +63,12 @@ class Batch:
                     status=429,
                     code="queue_full",
                 )
-            self._waiting.append(asked)
+            self._waiting.append(request)
             self._changed.notify()
 
-    def leave(self, asked: GenerationRequest) -> None:
+    def cancel(self, request: GenerationRequest) -> None:
         """Abandon the request: its rows end before the next token."""
-        asked.gone.set()
+        request.cancelled.set()
         with self._changed:
             self._changed.notify()
 
@@ -82,163 +82,166 @@ class Batch:
     @property
     def load(self) -> dict[str, int]:
         """Numbers of running answers and of waiting requests."""
-        return {"running": len(self._growing) + len(self._opening), "waiting": len(self._waiting)}
+        return {"running": len(self._decoding) + len(self._prefilling), "waiting": len(self._waiting)}
 
-    def _turns(self) -> None:
+    def _run_loop(self) -> None:
         while True:
             with self._changed:
-                if not (self._opening or self._growing):
+                if not (self._prefilling or self._decoding):
                     self._changed.wait_for(lambda: self._closed or self._waiting)
                     self._changed.wait_for(self._is_full, BATCH_WAIT_SECONDS)
                 if self._closed:
                     return
             try:
-                self.turn()
+                self.run_step()
             except Exception as error:  # noqa: BLE001 (the border: the batch goes on, without what was in it)
                 traceback.print_exception(error)
-                for row in [*self._opening, *self._growing]:
-                    self._fail(row.asked, error)
+                for row in [*self._prefilling, *self._decoding]:
+                    self._fail(row.request, error)
 
     def _is_full(self) -> bool:
-        return self._closed or len(self._waiting) >= self._most_rows
+        return self._closed or len(self._waiting) >= self._max_rows
 
-    def turn(self) -> None:
+    def run_step(self) -> None:
         """Drop, admit, process prompts, and generate a token for every answer."""
-        self._let_go()
-        self._take_in()
-        looked_at = 0
-        while self._opening and looked_at < MAX_PROMPT_TOKENS_PER_STEP:
-            looked_at += self._show_pieces(MAX_PROMPT_TOKENS_PER_STEP - looked_at)
-        self._make_tokens()
+        self._drop_finished()
+        self._admit_waiting()
+        processed = 0
+        while self._prefilling and processed < MAX_PROMPT_TOKENS_PER_STEP:
+            processed += self._process_prompts(MAX_PROMPT_TOKENS_PER_STEP - processed)
+        self._generate_tokens()
 
-    def _let_go(self) -> None:
+    def _drop_finished(self) -> None:
         with self._changed:
-            self._waiting = deque(asked for asked in self._waiting if not asked.gone.is_set())
-        for row in [*self._opening, *self._growing]:
-            if row.over or row.asked.gone.is_set():
+            self._waiting = deque(request for request in self._waiting if not request.cancelled.is_set())
+        for row in [*self._prefilling, *self._decoding]:
+            if row.finished or row.request.cancelled.is_set():
                 self._drop(row)
 
     def _drop(self, row: BatchRow) -> None:
         self._forward.release(row.key)
-        if row in self._growing:
-            self._growing.remove(row)
-        if row in self._opening:
-            self._opening.remove(row)
+        if row in self._decoding:
+            self._decoding.remove(row)
+        if row in self._prefilling:
+            self._prefilling.remove(row)
 
-    def _fail(self, asked: GenerationRequest, error: Exception) -> None:
-        for row in [*self._opening, *self._growing]:
-            if row.asked is asked:
+    def _fail(self, request: GenerationRequest, error: Exception) -> None:
+        for row in [*self._prefilling, *self._decoding]:
+            if row.request is request:
                 self._drop(row)
         if not isinstance(error, RequestError):
             log.error("a request failed: %s", "".join(traceback.format_exception(error)))
             error = build_internal_error(error)
-        asked.tell(RequestFailure(error))
+        request.send(RequestFailure(error))
 
-    def _take_in(self) -> None:
+    def _admit_waiting(self) -> None:
         while True:
             with self._changed:
-                if not self._waiting or not self._fits(self._waiting[0]):
+                if not self._waiting or not self._can_admit(self._waiting[0]):
                     return
-                asked = self._waiting.popleft()
-            row = BatchRow(asked, 0)
-            row.reserved = self._wanted(asked)
-            self._opening.append(row)
+                request = self._waiting.popleft()
+            row = BatchRow(request, 0)
+            row.reserved = self._compute_reservation(request)
+            self._prefilling.append(row)
 
-    def _fits(self, asked: GenerationRequest) -> bool:
-        places = sum(row.asked.choices for row in self._opening) + len(self._growing)
-        if places + asked.choices > self._most_rows:
+    def _can_admit(self, request: GenerationRequest) -> bool:
+        occupied = sum(row.request.choices for row in self._prefilling) + len(self._decoding)
+        if occupied + request.choices > self._max_rows:
             return False
-        return not places or self._taken() + self._wanted(asked) * asked.choices <= self._room
+        return (
+            not occupied
+            or self._count_reserved() + self._compute_reservation(request) * request.choices <= self._capacity
+        )
 
-    def _taken(self) -> int:
+    def _count_reserved(self) -> int:
         """Return the reserved tokens; a prompt in progress needs them once for each of its choices."""
-        opening = sum(row.reserved * row.asked.choices for row in self._opening)
-        return opening + sum(row.reserved for row in self._growing)
+        prefilling = sum(row.reserved * row.request.choices for row in self._prefilling)
+        return prefilling + sum(row.reserved for row in self._decoding)
 
-    def _wanted(self, asked: GenerationRequest) -> int:
-        return len(asked.prompt) + min(asked.most, ANSWER_CHUNK_TOKENS)
+    def _compute_reservation(self, request: GenerationRequest) -> int:
+        return len(request.prompt) + min(request.max_tokens, ANSWER_CHUNK_TOKENS)
 
-    def _show_pieces(self, most: int) -> int:
-        """Process a chunk of the oldest prompt, and of others up to `most` tokens.
+    def _process_prompts(self, max_tokens: int) -> int:
+        """Process a chunk of the oldest prompt, and of others up to `max_tokens` tokens.
 
         Returns the number of tokens.
         """
-        pieces: dict[BatchRow, PromptChunk] = {}
+        chunks: dict[BatchRow, PromptChunk] = {}
         tokens = 0
-        for row in self._opening:
-            following = row.asked.prompt[row.given : row.given + PROMPT_CHUNK_TOKENS]
-            if pieces and (not self._forward.joins or tokens + len(following) > most):
+        for row in self._prefilling:
+            prompt_tokens = row.request.prompt[row.processed : row.processed + PROMPT_CHUNK_TOKENS]
+            if chunks and (not self._forward.batches_prompts or tokens + len(prompt_tokens) > max_tokens):
                 break
-            pieces[row] = PromptChunk(row.key, row.asked.model.adapter, following)
-            tokens += len(following)
+            chunks[row] = PromptChunk(row.key, row.request.model.adapter, prompt_tokens)
+            tokens += len(prompt_tokens)
         try:
-            scores = self._forward.extend(list(pieces.values()))
+            scores = self._forward.extend(list(chunks.values()))
         except Exception as error:  # noqa: BLE001 (the border: whichever request it is)
-            if len(pieces) > 1:
-                return self._show_pieces(1)  # the oldest alone, which fails or succeeds
-            self._fail(next(iter(pieces)).asked, _explain_error(error))
+            if len(chunks) > 1:
+                return self._process_prompts(1)  # the oldest alone, which fails or succeeds
+            self._fail(next(iter(chunks)).request, _explain_error(error))
             return tokens
-        for (row, piece), own in zip(pieces.items(), scores, strict=True):
-            self._go_on(row, len(piece.tokens), own.cpu())
+        for (row, chunk), logits in zip(chunks.items(), scores, strict=True):
+            self._advance_prompt(row, len(chunk.tokens), logits.cpu())
         return tokens
 
-    def _go_on(self, row: BatchRow, tokens: int, scores: torch.Tensor) -> None:
+    def _advance_prompt(self, row: BatchRow, tokens: int, scores: torch.Tensor) -> None:
         """Record the processed tokens of a row's prompt; after the last one its answers begin."""
-        row.given += tokens
+        row.processed += tokens
         try:
-            if row.given == len(row.asked.prompt):
-                self._open(row, scores)
+            if row.processed == len(row.request.prompt):
+                self._start_answers(row, scores)
         except Exception as error:  # noqa: BLE001 (the border: of this request alone)
-            self._fail(row.asked, _explain_error(error))
+            self._fail(row.request, _explain_error(error))
 
-    def _open(self, row: BatchRow, scores: torch.Tensor) -> None:
+    def _start_answers(self, row: BatchRow, scores: torch.Tensor) -> None:
         """Generate the first token of each choice; all of them start from a copy of the first one's cache."""
-        asked = row.asked
-        self._opening.remove(row)
-        if not asked.choosers:
+        request = row.request
+        self._prefilling.remove(row)
+        if not request.samplers:
             self._forward.release(row.key)
-            asked.tell(PromptLogits(scores))
+            request.send(PromptLogits(scores))
             return
-        self._growing.append(row)
-        for index in range(1, len(asked.choosers)):
-            other = BatchRow(asked, index)
-            other.given, other.reserved = row.given, row.reserved
+        self._decoding.append(row)
+        for index in range(1, len(request.samplers)):
+            other = BatchRow(request, index)
+            other.processed, other.reserved = row.processed, row.reserved
             self._forward.fork(row.key, other.key)
-            self._growing.append(other)
-        for each in [row for row in self._growing if row.asked is asked]:
-            each.grow(scores)
-            if each.over:
-                self._drop(each)
+            self._decoding.append(other)
+        for choice_row in [row for row in self._decoding if row.request is request]:
+            choice_row.add_token(scores)
+            if choice_row.finished:
+                self._drop(choice_row)
 
-    def _make_tokens(self) -> None:
-        rows = self._going_on()
+    def _generate_tokens(self) -> None:
+        rows = self._list_runnable()
         if not rows:
             return
-        scores = self._forward.step([row.key for row in rows], [row.last for row in rows]).cpu()
-        for row, own in zip(rows, scores, strict=True):
-            if row not in self._growing:
+        scores = self._forward.step([row.key for row in rows], [row.last_token for row in rows]).cpu()
+        for row, logits in zip(rows, scores, strict=True):
+            if row not in self._decoding:
                 continue  # another choice of its request failed
             try:
-                row.grow(own)
+                row.add_token(logits)
             except Exception as error:  # noqa: BLE001 (the border: of this request alone)
-                self._fail(row.asked, _explain_error(error))
+                self._fail(row.request, _explain_error(error))
                 continue
-            if row.over:
+            if row.finished:
                 self._drop(row)
 
-    def _going_on(self) -> list[BatchRow]:
+    def _list_runnable(self) -> list[BatchRow]:
         """Return the answers with room for their next token."""
-        taken = self._taken()
-        going: list[BatchRow] = []
-        for place, row in enumerate(self._growing):
+        reserved = self._count_reserved()
+        runnable: list[BatchRow] = []
+        for position, row in enumerate(self._decoding):
             if row.length >= row.reserved:
-                more = min(ANSWER_CHUNK_TOKENS, row.asked.most - row.made)
-                if place and taken + more > self._room:
+                extra = min(ANSWER_CHUNK_TOKENS, row.request.max_tokens - row.generated)
+                if position and reserved + extra > self._capacity:
                     continue
-                row.reserved += more
-                taken += more
-            going.append(row)
-        return going
+                row.reserved += extra
+                reserved += extra
+            runnable.append(row)
+        return runnable
 
 
 def _explain_error(error: Exception) -> Exception:

@@ -36,10 +36,10 @@ class KeyValueSlots:
     """Key-value cache of one model. A key identifies a row while it is in the cache."""
 
     def __init__(
-        self, layers: int, slots: int, heads: int, width: int, *, dtype: torch.dtype, most: int
+        self, layers: int, slots: int, heads: int, width: int, *, dtype: torch.dtype, max_tokens: int
     ) -> None:
-        self._most = -(-most // ATTENTION_MULTIPLE) * ATTENTION_MULTIPLE
-        self._shape = (slots, heads, min(MIN_SLOT_TOKENS, self._most), width)
+        self._max_tokens = -(-max_tokens // ATTENTION_MULTIPLE) * ATTENTION_MULTIPLE
+        self._shape = (slots, heads, min(MIN_SLOT_TOKENS, self._max_tokens), width)
         # Zeros, as masked entries are multiplied by 0, and must not be NaN. Keys are in fp32: attention
         # scores are rounded no sooner than in torch's own kernels.
         self.keys = [torch.zeros(self._shape, dtype=torch.float32) for _ in range(layers)]
@@ -61,7 +61,7 @@ class KeyValueSlots:
             return
         while capacity < tokens:
             capacity = min(
-                2 * capacity, max(self._most, -(-tokens // ATTENTION_MULTIPLE) * ATTENTION_MULTIPLE)
+                2 * capacity, max(self._max_tokens, -(-tokens // ATTENTION_MULTIPLE) * ATTENTION_MULTIPLE)
             )
         for tensors in (self.keys, self.values):
             for layer, old in enumerate(tensors):
@@ -152,7 +152,7 @@ class _ChunkState(NamedTuple):
     - slot: the row's slot
     - before: tokens before it in the slot
     - start: its start among all chunks
-    - tokens, filler: numbers of its own tokens and of padding tokens
+    - tokens, padding: numbers of its own tokens and of padding tokens
     - mask: additive mask of its tokens
     """
 
@@ -160,80 +160,92 @@ class _ChunkState(NamedTuple):
     before: int
     start: int
     tokens: int
-    filler: int
+    padding: int
     mask: Tensor
 
     @property
-    def filled(self) -> int:
+    def padded_length(self) -> int:
         """Number of tokens including padding."""
-        return self.tokens + self.filler
+        return self.tokens + self.padding
 
 
 class BatchedForward:
     """One base model with its adapters, numbered from 0 (NO_ADAPTER: none)."""
 
     def __init__(
-        self, base: ModelParts, adapters: Sequence[ModelParts], *, rows: int, most_tokens: int
+        self, base: ModelParts, adapters: Sequence[ModelParts], *, rows: int, max_tokens: int
     ) -> None:
         """Take the model's weights over: it can't be called by itself afterwards."""
         causal_model = base.causal
         inner, config = causal_model.model, causal_model.config
         attention = inner.layers[0].self_attn
-        self._heads, self._kv = config.num_attention_heads, config.num_key_value_heads
+        self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
         self._width, self._scaling = attention.head_dim, attention.scaling
         self._eps = inner.norm.variance_epsilon
         self._rotary, self._embedding = inner.rotary_emb, inner.embed_tokens.weight.detach()
         self._last_norm = inner.norm.weight.detach()
         self._dtype = self._embedding.dtype
         self._head: LinearProduct = build_dense_product(causal_model.get_output_embeddings().weight, None)
-        self._layers = [_build_layer(base, adapters, number) for number in range(len(base.layers))]
+        self._layers = [_build_layer(base, adapters, layer_index) for layer_index in range(len(base.layers))]
         # Only packed weights give a row the same bits for any number of rows.
         products = [linears.base for layer in self._layers for linears in layer.linears]
-        self.joins = all(isinstance(each, PackedProduct) for each in (self._head, *products))
+        self.batches_prompts = all(isinstance(product, PackedProduct) for product in (self._head, *products))
         self._slots = KeyValueSlots(
-            len(self._layers), rows, self._kv, self._width, dtype=self._dtype, most=most_tokens
+            len(self._layers), rows, self._kv_heads, self._width, dtype=self._dtype, max_tokens=max_tokens
         )
         self._adapter_of: dict[int, int] = {}
-        self._membership = RowAdapters([])
-        self._members: tuple[int, ...] = ()
+        self._row_adapters = RowAdapters([])
+        self._adapter_ids: tuple[int, ...] = ()
 
-    def extend(self, pieces: Sequence[PromptChunk]) -> list[Tensor]:
+    def extend(self, chunks: Sequence[PromptChunk]) -> list[Tensor]:
         """Process further prompt tokens of these rows.
 
         Returns each row's logits after its last token, [vocabulary] in fp32.
         """
         # Linear layers process the concatenated chunks, attention each chunk separately.
-        slots, opened, start = self._slots, [], 0
-        for piece in pieces:
-            slot, filler = slots.slot(piece.key), self._filler(len(piece.tokens))
-            self._adapter_of[piece.key] = piece.adapter
-            before = slots.lengths[piece.key]
-            mask = build_causal_mask(before, len(piece.tokens) + filler)
+        slots, states, start = self._slots, [], 0
+        for chunk in chunks:
+            slot, padding = slots.slot(chunk.key), self._count_padding(len(chunk.tokens))
+            self._adapter_of[chunk.key] = chunk.adapter
+            before = slots.lengths[chunk.key]
+            mask = build_causal_mask(before, len(chunk.tokens) + padding)
             slots.reserve(mask.shape[-1])
-            opened.append(_ChunkState(slot, before, start, len(piece.tokens), filler, mask))
-            start += len(piece.tokens) + filler
-        given = [
+            states.append(_ChunkState(slot, before, start, len(chunk.tokens), padding, mask))
+            start += len(chunk.tokens) + padding
+        input_tokens = [
             token
-            for piece, own in zip(pieces, opened, strict=True)
-            for token in [*piece.tokens, *[piece.tokens[-1]] * own.filler]
+            for chunk, state in zip(chunks, states, strict=True)
+            for token in [*chunk.tokens, *[chunk.tokens[-1]] * state.padding]
         ]
-        positions = [position for own in opened for position in range(own.before, own.before + own.filled)]
-        members = PieceAdapters([piece.adapter for piece in pieces], [own.filled for own in opened])
+        positions = [
+            position
+            for state in states
+            for position in range(state.before, state.before + state.padded_length)
+        ]
+        adapters = PieceAdapters(
+            [chunk.adapter for chunk in chunks], [state.padded_length for state in states]
+        )
         with torch.inference_mode():
-            x, cos, sin = self._opened(given, positions)
-            for number, layer in enumerate(self._layers):
-                query, key_states, value = self._projected(layer, x, cos, sin, members)
-                keys, values = slots.keys[number], slots.values[number]
-                mixed = [self._mixed(own, query, key_states, value, keys, values) for own in opened]
-                x = self._rest(layer, x, mixed[0] if len(mixed) == 1 else torch.cat(mixed), members)
-            scores = self._scores(x[torch.tensor([own.start + own.tokens - 1 for own in opened])])
-            for piece, own in zip(pieces, opened, strict=True):
-                slots.lengths[piece.key] = own.before + own.tokens
+            x, cos, sin = self._embed(input_tokens, positions)
+            for layer_index, layer in enumerate(self._layers):
+                query, key_states, value = self._project(layer, x, cos, sin, adapters)
+                keys, values = slots.keys[layer_index], slots.values[layer_index]
+                attended = [
+                    self._attend_chunk(state, query, key_states, value, keys, values) for state in states
+                ]
+                x = self._finish_layer(
+                    layer, x, attended[0] if len(attended) == 1 else torch.cat(attended), adapters
+                )
+            scores = self._compute_logits(
+                x[torch.tensor([state.start + state.tokens - 1 for state in states])]
+            )
+            for chunk, state in zip(chunks, states, strict=True):
+                slots.lengths[chunk.key] = state.before + state.tokens
             return list(scores)
 
-    def _mixed(
+    def _attend_chunk(
         self,
-        own: _ChunkState,
+        state: _ChunkState,
         query: Tensor,
         key_states: Tensor,
         value: Tensor,
@@ -241,12 +253,17 @@ class BatchedForward:
         values: Tensor,
     ) -> Tensor:
         """Write a chunk's keys and values to its slot, and attend to everything in the slot."""
-        there, places = slice(own.start, own.start + own.tokens), slice(own.before, own.before + own.tokens)
-        seen = own.mask.shape[-1]
-        keys[own.slot, :, places] = key_states[there].transpose(0, 1)
-        values[own.slot, :, places] = value[there].transpose(0, 1)
-        asking = query[own.start : own.start + own.filled]
-        return self._attended(asking, keys[own.slot, :, :seen], values[own.slot, :, :seen], own.mask)
+        chunk_range, slot_range = (
+            slice(state.start, state.start + state.tokens),
+            slice(state.before, state.before + state.tokens),
+        )
+        key_count = state.mask.shape[-1]
+        keys[state.slot, :, slot_range] = key_states[chunk_range].transpose(0, 1)
+        values[state.slot, :, slot_range] = value[chunk_range].transpose(0, 1)
+        chunk_query = query[state.start : state.start + state.padded_length]
+        return self._attend(
+            chunk_query, keys[state.slot, :, :key_count], values[state.slot, :, :key_count], state.mask
+        )
 
     def step(self, keys: Sequence[int], tokens: Sequence[int]) -> Tensor:
         """Process one more token of each of these rows; return the next logits [rows, vocabulary] in fp32.
@@ -255,28 +272,28 @@ class BatchedForward:
         """
         slots = self._slots
         order = slots.order
-        of_key = dict(zip(keys, tokens, strict=True))
+        token_by_key = dict(zip(keys, tokens, strict=True))
         lengths = [slots.lengths[key] + 1 for key in order]
         slots.reserve(max(lengths))
         mask = build_padding_mask(lengths)
         slots.reserve(mask.shape[-1])
-        filler = self._filler(len(order))
-        given = [*(of_key.get(key, 0) for key in order), *[0] * filler]
-        positions = [*(length - 1 for length in lengths), *[0] * filler]
-        members = self._members_of([*(self._adapter_of[key] for key in order), *[NO_ADAPTER] * filler])
-        places, at = torch.arange(len(order)), torch.tensor(positions[: len(order)])
+        padding = self._count_padding(len(order))
+        input_tokens = [*(token_by_key.get(key, 0) for key in order), *[0] * padding]
+        positions = [*(length - 1 for length in lengths), *[0] * padding]
+        adapters = self._get_adapters([*(self._adapter_of[key] for key in order), *[NO_ADAPTER] * padding])
+        slot_indices, slot_positions = torch.arange(len(order)), torch.tensor(positions[: len(order)])
         with torch.inference_mode():
-            x, cos, sin = self._opened(given, positions)
-            for number, layer in enumerate(self._layers):
-                query, key_states, value = self._projected(layer, x, cos, sin, members)
-                slots.keys[number][places, :, at] = key_states[: len(order)].float()
-                slots.values[number][places, :, at] = value[: len(order)]
-                mixed = self._looked_up(query, number, len(order), mask)
-                x = self._rest(layer, x, mixed, members)
+            x, cos, sin = self._embed(input_tokens, positions)
+            for layer_index, layer in enumerate(self._layers):
+                query, key_states, value = self._project(layer, x, cos, sin, adapters)
+                slots.keys[layer_index][slot_indices, :, slot_positions] = key_states[: len(order)].float()
+                slots.values[layer_index][slot_indices, :, slot_positions] = value[: len(order)]
+                attended = self._attend_cached(query, layer_index, len(order), mask)
+                x = self._finish_layer(layer, x, attended, adapters)
             for key in keys:
                 slots.lengths[key] += 1
             rows = torch.tensor([order.index(key) for key in keys])
-            return self._scores(x[rows])
+            return self._compute_logits(x[rows])
 
     def release(self, key: int) -> None:
         """Remove a row."""
@@ -288,87 +305,89 @@ class BatchedForward:
         self._slots.fork(key, copy)
         self._adapter_of[copy] = self._adapter_of[key]
 
-    def _filler(self, rows: int) -> int:
+    def _count_padding(self, rows: int) -> int:
         return 0 if self._dtype == torch.bfloat16 else -rows % ROW_MULTIPLE
 
-    def _members_of(self, adapters: list[int]) -> RowAdapters:
-        if self._members != tuple(adapters):
-            self._members, self._membership = tuple(adapters), RowAdapters(adapters)
-        return self._membership
+    def _get_adapters(self, adapters: list[int]) -> RowAdapters:
+        if self._adapter_ids != tuple(adapters):
+            self._adapter_ids, self._row_adapters = tuple(adapters), RowAdapters(adapters)
+        return self._row_adapters
 
-    def _opened(self, tokens: list[int], positions: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    def _embed(self, tokens: list[int], positions: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         x = F.embedding(torch.tensor(tokens), self._embedding)
         cos, sin = self._rotary(x[None], position_ids=torch.tensor(positions)[None])
         return x, cos[0][:, None], sin[0][:, None]
 
-    def _projected(
-        self, layer: BatchedLayer, x: Tensor, cos: Tensor, sin: Tensor, members: RowAdapters | PieceAdapters
+    def _project(
+        self, layer: BatchedLayer, x: Tensor, cos: Tensor, sin: Tensor, adapters: RowAdapters | PieceAdapters
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values [tokens, heads, width], the first two with rotary positions."""
-        joined = layer.qkv(_rms_norm(x, layer.before_attention, self._eps), members)
-        heads = joined.view(len(x), self._heads + 2 * self._kv, self._width)
-        query, key, value = heads.split([self._heads, self._kv, self._kv], 1)
+        projected = layer.qkv(_rms_norm(x, layer.before_attention, self._eps), adapters)
+        heads = projected.view(len(x), self._heads + 2 * self._kv_heads, self._width)
+        query, key, value = heads.split([self._heads, self._kv_heads, self._kv_heads], 1)
         if layer.query_norm is not None and layer.key_norm is not None:
             query, key = (
                 _rms_norm(query, layer.query_norm, self._eps),
                 _rms_norm(key, layer.key_norm, self._eps),
             )
-            turned = _apply_rotary(torch.cat((query, key), 1), cos, sin)
+            rotated = _apply_rotary(torch.cat((query, key), 1), cos, sin)
         else:
-            turned = _apply_rotary(heads[:, : self._heads + self._kv], cos, sin)
-        return turned[:, : self._heads], turned[:, self._heads :], value
+            rotated = _apply_rotary(heads[:, : self._heads + self._kv_heads], cos, sin)
+        return rotated[:, : self._heads], rotated[:, self._heads :], value
 
-    def _attended(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Attend from one row's tokens [tokens, heads, width] to its keys [key heads, keys, width]."""
-        tokens, shared = len(query), self._heads // self._kv
-        stacked = (query.float() * self._scaling).view(tokens, self._kv, shared, self._width)
-        stacked = stacked.permute(1, 2, 0, 3).reshape(self._kv, shared * tokens, self._width)
-        scores = torch.bmm(stacked, keys.transpose(1, 2)).view(self._kv, shared, tokens, -1)
-        weights = scores.add_(mask).softmax(-1).view(self._kv, shared * tokens, -1).to(values.dtype)
-        mixed = torch.bmm(weights, values).view(self._kv, shared, tokens, self._width)
-        return mixed.permute(2, 0, 1, 3).reshape(tokens, -1)
+        tokens, group_size = len(query), self._heads // self._kv_heads
+        stacked = (query.float() * self._scaling).view(tokens, self._kv_heads, group_size, self._width)
+        stacked = stacked.permute(1, 2, 0, 3).reshape(self._kv_heads, group_size * tokens, self._width)
+        scores = torch.bmm(stacked, keys.transpose(1, 2)).view(self._kv_heads, group_size, tokens, -1)
+        weights = scores.add_(mask).softmax(-1).view(self._kv_heads, group_size * tokens, -1).to(values.dtype)
+        attended = torch.bmm(weights, values).view(self._kv_heads, group_size, tokens, self._width)
+        return attended.permute(2, 0, 1, 3).reshape(tokens, -1)
 
-    def _looked_up(self, query: Tensor, number: int, rows: int, mask: Tensor) -> Tensor:
+    def _attend_cached(self, query: Tensor, layer_index: int, rows: int, mask: Tensor) -> Tensor:
         """Attend from one token per row to the keys of its own slot; padding rows get zeros."""
-        longest, shared = mask.shape[-1], self._heads // self._kv
-        keys, values = (slots[number][:rows] for slots in (self._slots.keys, self._slots.values))
-        stacked = query[:rows].reshape(rows, self._kv, shared, self._width)
+        longest, group_size = mask.shape[-1], self._heads // self._kv_heads
+        keys, values = (slots[layer_index][:rows] for slots in (self._slots.keys, self._slots.values))
+        stacked = query[:rows].reshape(rows, self._kv_heads, group_size, self._width)
         if self._dtype == torch.float32:
-            mixed = F.scaled_dot_product_attention(
+            attended = F.scaled_dot_product_attention(
                 stacked, keys[:, :, :longest], values[:, :, :longest], mask, scale=self._scaling
             )
         else:  # torch's kernel would round in other places
             stacked = (stacked.float() * self._scaling).flatten(0, 1)
             scores = torch.bmm(stacked, keys.flatten(0, 1)[:, :longest].transpose(1, 2))
-            weights = scores.view(rows, self._kv, shared, longest).add_(mask).softmax(-1).to(values.dtype)
-            mixed = torch.bmm(weights.flatten(0, 1), values.flatten(0, 1)[:, :longest])
-        mixed = mixed.reshape(rows, -1)
-        return F.pad(mixed, (0, 0, 0, len(query) - rows)) if rows < len(query) else mixed
+            weights = (
+                scores.view(rows, self._kv_heads, group_size, longest).add_(mask).softmax(-1).to(values.dtype)
+            )
+            attended = torch.bmm(weights.flatten(0, 1), values.flatten(0, 1)[:, :longest])
+        attended = attended.reshape(rows, -1)
+        return F.pad(attended, (0, 0, 0, len(query) - rows)) if rows < len(query) else attended
 
-    def _rest(
-        self, layer: BatchedLayer, x: Tensor, mixed: Tensor, members: RowAdapters | PieceAdapters
+    def _finish_layer(
+        self, layer: BatchedLayer, x: Tensor, attended: Tensor, adapters: RowAdapters | PieceAdapters
     ) -> Tensor:
-        x = x + layer.out(mixed, members)
-        gate, up = layer.gate_up(_rms_norm(x, layer.before_mlp, self._eps), members).split(
+        x = x + layer.out(attended, adapters)
+        gate, up = layer.gate_up(_rms_norm(x, layer.before_mlp, self._eps), adapters).split(
             list(layer.gate_up.widths), -1
         )
-        return x + layer.down(F.silu(gate).mul_(up), members)
+        return x + layer.down(F.silu(gate).mul_(up), adapters)
 
-    def _scores(self, x: Tensor) -> Tensor:
-        filler = self._filler(len(x))
+    def _compute_logits(self, x: Tensor) -> Tensor:
+        padding = self._count_padding(len(x))
         normed = _rms_norm(
-            F.pad(x, (0, 0, 0, filler)) if filler else x.contiguous(), self._last_norm, self._eps
+            F.pad(x, (0, 0, 0, padding)) if padding else x.contiguous(), self._last_norm, self._eps
         )
         return self._head(normed)[: len(x)].float()
 
 
-def _build_layer(base: ModelParts, adapters: Sequence[ModelParts], number: int) -> BatchedLayer:
-    layer = base.layers[number]
+def _build_layer(base: ModelParts, adapters: Sequence[ModelParts], layer_index: int) -> BatchedLayer:
+    layer = base.layers[layer_index]
     module = layer.module
     groups = [
         StackedLinears(
             build_product(layer.all_of(*names)),
-            [LoraStack.of([parts.layers[number].linears[name] for parts in adapters]) for name in names],
+            [LoraStack.of([parts.layers[layer_index].linears[name] for parts in adapters]) for name in names],
             [_get_width(layer.linears[name]) for name in names],
         )
         for names in PROJECTION_GROUPS
@@ -379,7 +398,7 @@ def _build_layer(base: ModelParts, adapters: Sequence[ModelParts], number: int) 
         for name in ("q_norm", "k_norm")
     ]
     for parts in (base, *adapters):  # the products hold the weights now
-        parts.layers[number].linears.clear()
+        parts.layers[layer_index].linears.clear()
     for linear in module.modules():
         if type(linear) is torch.nn.Linear:
             linear.weight = torch.nn.Parameter(linear.weight.new_empty(0), requires_grad=False)

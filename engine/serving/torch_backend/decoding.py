@@ -60,17 +60,17 @@ class NonFiniteLogitsError(Exception):
 class TokenSampler:
     """Sampler of one answer's tokens; `choice` is its index within its request."""
 
-    def __init__(self, how: SamplingParams, constraint: GrammarState | None, choice: int = 0) -> None:
-        self._how, self.constraint = how, constraint
-        self._made: Counter[int] = Counter()
-        self._generator = torch.Generator().manual_seed((how.seed + choice * SEED_STRIDE) % 2**63)
+    def __init__(self, params: SamplingParams, constraint: GrammarState | None, choice: int = 0) -> None:
+        self._params, self.constraint = params, constraint
+        self._counts: Counter[int] = Counter()
+        self._generator = torch.Generator().manual_seed((params.seed + choice * SEED_STRIDE) % 2**63)
 
     @property
     def with_logprobs(self) -> bool:
         """Whether tokens come with log-probabilities."""
-        return self._how.logprobs is not None
+        return self._params.logprobs is not None
 
-    def choose(self, scores: Tensor) -> SampledToken:
+    def sample(self, scores: Tensor) -> SampledToken:
         """Choose the next token from logits [vocabulary] in fp32 on the CPU, which aren't modified.
 
         Raises NonFiniteLogitsError.
@@ -79,45 +79,47 @@ class TokenSampler:
         # A single NaN logit makes all of these NaN, so the logits are only searched if the first one is.
         if torch.isnan(logprobs[0]) and torch.isnan(scores).any():
             raise NonFiniteLogitsError
-        token = self._token(self._changed(scores))
-        self._made[token] += 1
+        token = self._pick_token(self._adjust_logits(scores))
+        self._counts[token] += 1
         logprob = float(logprobs[token])
-        if self._how.logprobs is None:
+        if self._params.logprobs is None:
             return SampledToken(token, logprob)
-        best = logprobs.topk(min(self._how.logprobs, len(logprobs)))
+        best = logprobs.topk(min(self._params.logprobs, len(logprobs)))
         alternatives = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         return SampledToken(token, logprob, tuple(alternatives))
 
-    def _changed(self, scores: Tensor) -> Tensor:
-        how = self._how
-        if not (how.bias or how.presence_penalty or how.frequency_penalty or self.constraint):
+    def _adjust_logits(self, scores: Tensor) -> Tensor:
+        params = self._params
+        if not (params.bias or params.presence_penalty or params.frequency_penalty or self.constraint):
             return scores
         scores = scores.clone()
-        if how.bias:
-            scores[torch.tensor(list(how.bias))] += torch.tensor(list(how.bias.values()))
-        if self._made and (how.presence_penalty or how.frequency_penalty):
-            counts = torch.tensor(list(self._made.values()), dtype=scores.dtype)
-            scores[torch.tensor(list(self._made))] -= how.presence_penalty + how.frequency_penalty * counts
+        if params.bias:
+            scores[torch.tensor(list(params.bias))] += torch.tensor(list(params.bias.values()))
+        if self._counts and (params.presence_penalty or params.frequency_penalty):
+            counts = torch.tensor(list(self._counts.values()), dtype=scores.dtype)
+            scores[torch.tensor(list(self._counts))] -= (
+                params.presence_penalty + params.frequency_penalty * counts
+            )
         if self.constraint is not None:
             self.constraint.forbid(scores)
         return scores
 
-    def _token(self, scores: Tensor) -> int:
-        if not self._how.temperature:
+    def _pick_token(self, scores: Tensor) -> int:
+        if not self._params.temperature:
             return int(
                 np.argmax(scores.numpy())
             )  # always the first of equal ones, which torch's argmax doesn't guarantee
-        scaled = scores / self._how.temperature
-        if self._how.top_p >= 1:
+        scaled = scores / self._params.temperature
+        if self._params.top_p >= 1:
             return int(torch.multinomial(scaled.softmax(-1), 1, generator=self._generator))
-        chances = scaled.softmax(-1)
-        likely = chances.topk(min(TOP_P_TOKENS, len(chances)))
-        values, tokens = likely.values, likely.indices
-        if float(values.sum()) < self._how.top_p:
-            values, tokens = chances.sort(descending=True)
-        kept = values.cumsum(-1) - values < self._how.top_p  # includes the token that crosses it
-        drawn = torch.multinomial(values * kept, 1, generator=self._generator)
-        return int(tokens[drawn])
+        probabilities = scaled.softmax(-1)
+        top = probabilities.topk(min(TOP_P_TOKENS, len(probabilities)))
+        values, tokens = top.values, top.indices
+        if float(values.sum()) < self._params.top_p:
+            values, tokens = probabilities.sort(descending=True)
+        nucleus = values.cumsum(-1) - values < self._params.top_p  # includes the token that crosses it
+        sampled = torch.multinomial(values * nucleus, 1, generator=self._generator)
+        return int(tokens[sampled])
 
 
 FinishReason = Literal["stop", "length"]
@@ -162,25 +164,25 @@ RowEvent = TextPiece | ChoiceEnd | RequestFailure | PromptLogits
 class GenerationRequest:
     """A request to the batch.
 
-    - most: maximum tokens of each answer
-    - choosers: one per choice; none if only the logits after the prompt are wanted
-    - tell: called with each event; must not block
-    - kept: special tokens that are part of the answers' texts
+    - max_tokens: maximum tokens of each answer
+    - samplers: one per choice; none if only the logits after the prompt are wanted
+    - send: called with each event; must not block
+    - special_tokens: special tokens that are part of the answers' texts
     """
 
     model: ServedName
     prompt: Sequence[int]
-    most: int
-    choosers: Sequence[TokenSampler]
+    max_tokens: int
+    samplers: Sequence[TokenSampler]
     stops: Sequence[str]
-    tell: Callable[[RowEvent], None]
-    kept: frozenset[int] = frozenset()
-    gone: threading.Event = field(default_factory=threading.Event)  # set once nobody waits for it
+    send: Callable[[RowEvent], None]
+    special_tokens: frozenset[int] = frozenset()
+    cancelled: threading.Event = field(default_factory=threading.Event)  # set once nobody waits for it
 
     @property
     def choices(self) -> int:
         """Number of rows that it takes in the batch."""
-        return max(1, len(self.choosers))
+        return max(1, len(self.samplers))
 
 
 _keys = itertools.count()
@@ -189,53 +191,53 @@ _keys = itertools.count()
 class BatchRow:
     """One choice of a request, identified in the batch by its `key`."""
 
-    def __init__(self, asked: GenerationRequest, index: int) -> None:
+    def __init__(self, request: GenerationRequest, index: int) -> None:
         self.key = next(_keys)
-        self.asked, self.index = asked, index
-        self.given = 0  # prompt tokens processed
-        self.made = 0
-        self.last = 0  # the latest token, not yet processed
+        self.request, self.index = request, index
+        self.processed = 0  # prompt tokens processed
+        self.generated = 0
+        self.last_token = 0  # the latest token, not yet processed
         self.reserved = 0  # tokens for which room is reserved
-        self.over = False
-        self._text = TokenText(asked.model.tokenizer, asked.kept)
-        self._stops: StopStrings[SampledToken] = StopStrings(asked.stops)
+        self.finished = False
+        self._text = TokenText(request.model.tokenizer, request.special_tokens)
+        self._stops: StopStrings[SampledToken] = StopStrings(request.stops)
 
     @property
     def length(self) -> int:
         """Number of tokens in memory."""
-        return len(self.asked.prompt) + self.made
+        return len(self.request.prompt) + self.generated
 
-    def grow(self, scores: Tensor) -> None:
+    def add_token(self, scores: Tensor) -> None:
         """Choose the next token from the logits, and report released text. Raises what choosing raises."""
-        chooser = self.asked.choosers[self.index]
-        chosen = chooser.choose(scores)
-        self.made += 1
-        self.last = chosen.token
-        if chosen.token in self.asked.model.ends:
+        sampler = self.request.samplers[self.index]
+        sampled = sampler.sample(scores)
+        self.generated += 1
+        self.last_token = sampled.token
+        if sampled.token in self.request.model.ends:
             self._finish("stop")
             return
-        goes_on = chooser.constraint is None or chooser.constraint.accept(chosen.token)
-        self._tell(self._stops.add(self._text.add(chosen.token), chosen))
+        continues = sampler.constraint is None or sampler.constraint.accept(sampled.token)
+        self._send_pieces(self._stops.add(self._text.add(sampled.token), sampled))
         if self._stops.stopped:
             self._end("stop")
-        elif not goes_on:
+        elif not continues:
             self._finish("stop")
-        elif self.made >= self.asked.most:
+        elif self.generated >= self.request.max_tokens:
             self._finish("length")
 
     def _finish(self, reason: FinishReason) -> None:
         """End without a stop string, releasing what was held back."""
-        self._tell(self._stops.rest())
+        self._send_pieces(self._stops.rest())
         if rest := self._text.rest():
-            self.asked.tell(TextPiece(self.index, rest))
+            self.request.send(TextPiece(self.index, rest))
         self._end(reason)
 
     def _end(self, reason: FinishReason) -> None:
-        self.over = True
-        self.asked.tell(ChoiceEnd(self.index, reason, self.made))
+        self.finished = True
+        self.request.send(ChoiceEnd(self.index, reason, self.generated))
 
-    def _tell(self, pieces: Sequence[PendingPiece[SampledToken]]) -> None:
+    def _send_pieces(self, pieces: Sequence[PendingPiece[SampledToken]]) -> None:
         for piece in pieces:
             tokens = (piece.about,) if piece.about is not None else ()
             if piece.text or tokens:
-                self.asked.tell(TextPiece(self.index, piece.text, tokens))
+                self.request.send(TextPiece(self.index, piece.text, tokens))

@@ -116,11 +116,11 @@ def can_pack(weight: Tensor) -> bool:
 def build_product(parts: Sequence[Affine]) -> LinearProduct:
     """Combine layers that share an input into one product."""
     if any(part.state is not None for part in parts):
-        each = [
+        products = [
             FourBitProduct(part) if part.state is not None else build_dense_product(part.weight, part.bias)
             for part in parts
         ]
-        return each[0] if len(each) == 1 else JoinedProducts(each)
+        return products[0] if len(products) == 1 else JoinedProducts(products)
     weight = parts[0].weight if len(parts) == 1 else torch.cat([part.weight for part in parts])
     bias = None
     if any(part.bias is not None for part in parts):
@@ -144,20 +144,20 @@ class RowAdapters:
     def __init__(self, adapters: Sequence[int]) -> None:
         self._adapters = torch.tensor(adapters)
         self.present = sorted({adapter for adapter in adapters if adapter != NO_ADAPTER})
-        self.alone = len(self.present) == 1 and NO_ADAPTER not in adapters
+        self.is_uniform = len(self.present) == 1 and NO_ADAPTER not in adapters
         self._masks: dict[tuple[int, ...], Tensor] = {}
 
-    def spans(self) -> Sequence[tuple[slice, RowAdapters]]:
+    def list_spans(self) -> Sequence[tuple[slice, RowAdapters]]:
         """Return runs of rows that go through adapters together, with their adapters."""
         return [(slice(None), self)] if self.present else []
 
-    def mask(self, ranks: tuple[int, ...], scales: Tensor) -> Tensor:
+    def get_mask(self, ranks: tuple[int, ...], scales: Tensor) -> Tensor:
         """Return [rows, all ranks]: the scale of a row's own adapter, and zero elsewhere."""
         key = (*ranks, id(scales))
         if key not in self._masks:
             owner = torch.repeat_interleave(torch.arange(len(ranks)), torch.tensor(ranks))
-            own = self._adapters[:, None] == owner
-            self._masks[key] = own.to(scales.device, scales.dtype) * scales
+            matches = self._adapters[:, None] == owner
+            self._masks[key] = matches.to(scales.device, scales.dtype) * scales
         return self._masks[key]
 
 
@@ -176,7 +176,7 @@ class PieceAdapters:
             if adapter != NO_ADAPTER
         ]
 
-    def spans(self) -> Sequence[tuple[slice, RowAdapters]]:
+    def list_spans(self) -> Sequence[tuple[slice, RowAdapters]]:
         """Return the rows of each chunk with an adapter, as `RowAdapters.spans` does."""
         return self._spans
 
@@ -217,16 +217,16 @@ class LoraStack:
 
     def add_to(self, out: Tensor, x: Tensor, rows: RowAdapters) -> None:
         """Add the contribution of each row's adapter to `out`, the base's product of x."""
-        if rows.alone:
+        if rows.is_uniform:
             adapter = rows.present[0]
-            own = slice(self._ends[adapter], self._ends[adapter + 1])
-            if own.start == own.stop:
+            rank_range = slice(self._ends[adapter], self._ends[adapter + 1])
+            if rank_range.start == rank_range.stop:
                 return
-            low = torch.mm(x, self.a[own].t()).mul_(self.scales[own])
-            out += torch.mm(low, self.b[own])
+            projected = torch.mm(x, self.a[rank_range].t()).mul_(self.scales[rank_range])
+            out += torch.mm(projected, self.b[rank_range])
         elif rows.present:
-            low = torch.mm(x, self.a.t()).mul_(rows.mask(self.ranks, self.scales))
-            out += torch.mm(low, self.b)
+            projected = torch.mm(x, self.a.t()).mul_(rows.get_mask(self.ranks, self.scales))
+            out += torch.mm(projected, self.b)
 
 
 _interned_scales: dict[tuple[float, ...], Tensor] = {}
@@ -248,8 +248,8 @@ class StackedLinears:
     def __call__(self, x: Tensor, rows: RowAdapters | PieceAdapters) -> Tensor:
         """Return the concatenated outputs, [rows, sum of widths]."""
         out = self.base(x)
-        for span, own in rows.spans():
+        for span, adapters in rows.list_spans():
             for part, stack in zip(out[span].split(list(self.widths), -1), self.stacks, strict=True):
                 if stack is not None:
-                    stack.add_to(part, x[span], own)
+                    stack.add_to(part, x[span], adapters)
         return out

@@ -58,20 +58,20 @@ class SequentialForward:
     def __init__(self, model: Any, switch: AdapterSwitch | None, names: Sequence[str], device: str) -> None:
         self._model, self._switch, self._names, self._device = model, switch, list(names), device
         self._rows: dict[int, RowCache] = {}
-        self.joins = False
+        self.batches_prompts = False
 
-    def extend(self, pieces: Sequence[PromptChunk]) -> list[Tensor]:
+    def extend(self, chunks: Sequence[PromptChunk]) -> list[Tensor]:
         """Process further prompt tokens of these rows.
 
         Returns each row's logits after its last token, [vocabulary] in fp32.
         """
-        rows = [self._rows.setdefault(piece.key, RowCache(piece.adapter)) for piece in pieces]
-        return [self._passed(row, piece.tokens) for row, piece in zip(rows, pieces, strict=True)]
+        rows = [self._rows.setdefault(chunk.key, RowCache(chunk.adapter)) for chunk in chunks]
+        return [self._run_row(row, chunk.tokens) for row, chunk in zip(rows, chunks, strict=True)]
 
     def step(self, keys: Sequence[int], tokens: Sequence[int]) -> Tensor:
         """Process one more token of each of these rows; return the next logits [rows, vocabulary] in fp32."""
         return torch.stack(
-            [self._passed(self._rows[key], [token]) for key, token in zip(keys, tokens, strict=True)]
+            [self._run_row(self._rows[key], [token]) for key, token in zip(keys, tokens, strict=True)]
         )
 
     def release(self, key: int) -> None:
@@ -82,28 +82,30 @@ class SequentialForward:
         """Add a copy of a row."""
         self._rows[other] = copy.deepcopy(self._rows[key])
 
-    def _passed(self, row: RowCache, tokens: Sequence[int]) -> Tensor:
+    def _run_row(self, row: RowCache, tokens: Sequence[int]) -> Tensor:
         if self._switch is not None:
             self._switch.to("" if row.adapter == NO_ADAPTER else self._names[row.adapter])
         base: Any = self._model.get_base_model() if isinstance(self._model, PeftModel) else self._model
         ids = torch.tensor([list(tokens)], device=self._device)
-        given: dict[str, Tensor] = {"input_ids": ids}
+        inputs: dict[str, Tensor] = {"input_ids": ids}
         with torch.inference_mode(), pass_whole_rows_to_head(base):
             if row.cache is None:
                 row.cache = DynamicCache(config=self._model.config)
                 if generation.has_prompt_tokens(self._model):
-                    ahead = generation.count_prompt_tokens(self._model)
-                    counted = torch.arange(ahead + ids.shape[1], device=ids.device)[None]
-                    given, row.cache, positions = generation.prepare_first_step(self._model, ids, counted)
-                    given["position_ids"] = positions
+                    prompt_length = generation.count_prompt_tokens(self._model)
+                    token_positions = torch.arange(prompt_length + ids.shape[1], device=ids.device)[None]
+                    inputs, row.cache, positions = generation.prepare_first_step(
+                        self._model, ids, token_positions
+                    )
+                    inputs["position_ids"] = positions
                     row.position = int(positions[0, -1]) + 1
             elif row.position is not None:
-                places = torch.arange(row.position, row.position + len(tokens), device=ids.device)
-                given["position_ids"] = places[None]
+                next_positions = torch.arange(row.position, row.position + len(tokens), device=ids.device)
+                inputs["position_ids"] = next_positions[None]
                 row.position += len(tokens)
-            out = base(**given, cache=row.cache, use_cache=True, logits_to_keep=1)
-            row.cache = out.cache
-            scores: Tensor = out.logits[0, -1].float()
+            output = base(**inputs, cache=row.cache, use_cache=True, logits_to_keep=1)
+            row.cache = output.cache
+            scores: Tensor = output.logits[0, -1].float()
             return scores
 
 
@@ -115,13 +117,13 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jin
 class Forward(Protocol):
     """Computes logits row by row (`BatchedForward`, `SequentialForward`).
 
-    `joins`: prompts of several rows share a pass, which succeeds or fails for all of them; otherwise they
-    are processed one at a time.
+    `batches_prompts`: prompts of several rows share a pass, which succeeds or fails for all; otherwise
+    they are processed one at a time.
     """
 
-    joins: bool
+    batches_prompts: bool
 
-    def extend(self, pieces: Sequence[PromptChunk]) -> list[Tensor]: ...
+    def extend(self, chunks: Sequence[PromptChunk]) -> list[Tensor]: ...
 
     def step(self, keys: Sequence[int], tokens: Sequence[int]) -> Tensor: ...
 
@@ -146,13 +148,13 @@ class ServedName:
 
 @dataclass
 class LoadedModel:
-    """A model ready to answer. alone: why rows aren't batched; empty if they are."""
+    """A model ready to answer. unbatched_reason: why rows aren't batched; empty if they are."""
 
     forward: Forward
-    named: dict[str, ServedName]
+    models: dict[str, ServedName]
     context: int
     vocabulary: int
-    alone: str = ""
+    unbatched_reason: str = ""
 
 
 def load(spec: BackendSpec) -> LoadedModel:
@@ -163,26 +165,26 @@ def load(spec: BackendSpec) -> LoadedModel:
     source = loading.resolve_model(spec["model"], home)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     notes = [read_adapter_note(adapter) for adapter in spec["adapters"]]
-    held = _find_quantization(spec["adapters"], notes)
+    quantization = _find_quantization(spec["adapters"], notes)
     config = TrainConfig(model=source, dataset="none", method=WHOLE_METHOD, dtype=spec["dtype"])
     _check_memory(source)
     dtype = choose_dtype(spec["dtype"], torch.device(device))
-    model = loading.load_model(apply_quantization(config, held), source, device, dtype)
+    model = loading.load_model(apply_quantization(config, quantization), source, device, dtype)
     tokenizers = _load_tokenizers(source, spec["adapters"])
     ends = [frozenset(find_end_tokens(model, tokenizer)) for tokenizer in tokenizers]
     context = compute_context_length(model, spec)
-    names = [f"adapter{number}" for number in range(len(spec["adapters"]))]
-    model = _load_adapters(model, spec["adapters"], names, dtype, apply_quantization(config, held))
+    names = [f"adapter{index}" for index in range(len(spec["adapters"]))]
+    model = _load_adapters(model, spec["adapters"], names, dtype, apply_quantization(config, quantization))
     model.eval()
-    forward, alone = _build_forward(model, names, spec, context, device)
+    forward, unbatched_reason = _build_forward(model, names, spec, context, device)
     _release_memory()
-    own_note: ModelNote | None = read_json(Path(source) / "tunebench.json")
-    written = bool(own_note and own_note.get("calls"))
-    named = {name: ServedName(NO_ADAPTER, tokenizers[0], ends[0], written) for name in spec["names"]}
-    for number, (adapter, note) in enumerate(zip(spec["adapters"], notes, strict=True)):
-        written = bool(note.get("calls"))
-        named[adapter.name] = ServedName(number, tokenizers[number + 1], ends[number + 1], written)
-    return LoadedModel(forward, named, context, model.config.get_text_config().vocab_size, alone)
+    base_note: ModelNote | None = read_json(Path(source) / "tunebench.json")
+    calls_written = bool(base_note and base_note.get("calls"))
+    models = {name: ServedName(NO_ADAPTER, tokenizers[0], ends[0], calls_written) for name in spec["names"]}
+    for index, (adapter, note) in enumerate(zip(spec["adapters"], notes, strict=True)):
+        calls_written = bool(note.get("calls"))
+        models[adapter.name] = ServedName(index, tokenizers[index + 1], ends[index + 1], calls_written)
+    return LoadedModel(forward, models, context, model.config.get_text_config().vocab_size, unbatched_reason)
 
 
 def _release_memory() -> None:
@@ -208,29 +210,31 @@ def read_adapter_note(adapter: ServedAdapter) -> ModelNote:
             field="adapters",
         )
     note: ModelNote | None = read_json(folder / "tunebench.json")
-    elsewhere: ModelNote = {"base_model": "", "method": "", "adapter": True, "held": "", "merges": True}
-    return note or elsewhere
+    default_note: ModelNote = {"base_model": "", "method": "", "adapter": True, "held": "", "merges": True}
+    return note or default_note
 
 
 def _find_quantization(adapters: Sequence[ServedAdapter], notes: Sequence[ModelNote]) -> str:
     """Return the base's quantisation: the one that the adapters were trained with."""
     kinds = {str(note["held"]) for note in notes} or {""}
     if len(kinds) > 1:
-        named = ", ".join(
+        described = ", ".join(
             f"{adapter.name} ({note['held'] or 'as it is'})"
             for adapter, note in zip(adapters, notes, strict=True)
         )
         raise ModelError(
-            f"The adapters were trained on bases that are held differently: {named}.",
+            f"The adapters were trained on bases that are held differently: {described}.",
             fix="Serve those of one kind together.",
             field="adapters",
         )
     return kinds.pop()
 
 
-def apply_quantization(config: TrainConfig, held: str) -> TrainConfig:
+def apply_quantization(config: TrainConfig, quantization: str) -> TrainConfig:
     """Return the config with the base in 4 or 8 bits, or unquantised."""
-    return config.model_copy(update={"load_in_4bit": held == "nf4", "load_in_8bit": held == "int8"})
+    return config.model_copy(
+        update={"load_in_4bit": quantization == "nf4", "load_in_8bit": quantization == "int8"}
+    )
 
 
 def _check_memory(source: str) -> None:
@@ -249,19 +253,19 @@ def _check_memory(source: str) -> None:
 
 def _load_tokenizers(source: str, adapters: Sequence[ServedAdapter]) -> list[Any]:
     """Load the base's tokenizer, then each adapter's own; equal ones are loaded once."""
-    held: dict[str, object] = {}
+    loaded: dict[str, object] = {}
     base = loading.load_tokenizer(source)
-    held[_hash_tokenizer(Path(source))] = base
+    loaded[_hash_tokenizer(Path(source))] = base
     tokenizers = [base]
     for adapter in adapters:
         folder = Path(adapter.folder)
         if not any((folder / name).exists() for name in loading.TOKENIZER_FILES):
             tokenizers.append(base)
             continue
-        files = _hash_tokenizer(folder)
-        if files not in held:
-            held[files] = loading.load_tokenizer(str(folder), model=source)
-        tokenizers.append(held[files])
+        digest = _hash_tokenizer(folder)
+        if digest not in loaded:
+            loaded[digest] = loading.load_tokenizer(str(folder), model=source)
+        tokenizers.append(loaded[digest])
     return tokenizers
 
 
@@ -281,8 +285,8 @@ def compute_context_length(model: Any, spec: BackendSpec) -> int:
     positions = getattr(text_config, "max_position_embeddings", None)
     if positions and text_config.model_type in SHIFTED:
         positions -= (text_config.pad_token_id or 0) + 1
-    wished = [number for number in (positions, spec["context"], spec["max_tokens"]) if number]
-    return min(wished)
+    limits = [number for number in (positions, spec["context"], spec["max_tokens"]) if number]
+    return min(limits)
 
 
 def _load_adapters(
@@ -319,9 +323,9 @@ def _check_shared(adapters: Sequence[ServedAdapter]) -> None:
         settings = read_json(Path(adapter.folder) / "adapter_config.json") or {}
         kind = settings.get("peft_type")
         if kind != "LORA" or settings.get("modules_to_save"):
-            why = "replaces parts of the base" if settings.get("modules_to_save") else f"is {kind}"
+            reason = "replaces parts of the base" if settings.get("modules_to_save") else f"is {kind}"
             raise ModelError(
-                f"The adapter {adapter.name} {why}: only LoRA adapters share a base.",
+                f"The adapter {adapter.name} {reason}: only LoRA adapters share a base.",
                 fix="Serve it with its own base.",
                 field="adapters",
             )
@@ -333,14 +337,14 @@ def _build_forward(
     """Return the batched forward if the model is supported, or else the sequential one and the reason."""
     switch = AdapterSwitch(model) if names and _can_switch(model) else None
     base, parts = _find_parts(model, switch, names, context)
-    refusals = [each for each in (base, *parts) if isinstance(each, str)]
+    refusals = [part_or_reason for part_or_reason in (base, *parts) if isinstance(part_or_reason, str)]
     if refusals:
         log.warning("rows are not made together: %s", refusals[0])
         return SequentialForward(model, switch, names, device), refusals[0]
     assert isinstance(base, ModelParts)
-    recognised = [each for each in parts if isinstance(each, ModelParts)]
+    adapter_parts = [part_or_reason for part_or_reason in parts if isinstance(part_or_reason, ModelParts)]
     rows = spec["max_streams"]
-    return BatchedForward(base, recognised, rows=rows, most_tokens=context), ""
+    return BatchedForward(base, adapter_parts, rows=rows, max_tokens=context), ""
 
 
 def _can_switch(model: Any) -> bool:

@@ -71,9 +71,9 @@ def load_classifier(spec: BackendSpec) -> Classifier:
     """Load the classifier. Raises ModelError, and ConfigError if other adapters are to share its base."""
     adapters = spec["adapters"]
     if len(adapters) > 1:
-        named = ", ".join(adapter.name for adapter in adapters)
+        listed = ", ".join(adapter.name for adapter in adapters)
         raise ConfigError(
-            f"Classifiers have their own head and can't share a base, but these adapters would: {named}.",
+            f"Classifiers have their own head and can't share a base, but these adapters would: {listed}.",
             fix="Serve each classifier by itself.",
             field="adapters",
         )
@@ -104,7 +104,7 @@ class ClassifierAnswerer:
     def __init__(self, classifier: Classifier, spec: BackendSpec) -> None:
         self._classifier, self._settings = classifier, spec.get("labels") or PLAIN_DECISIONS
         self._busy = threading.Lock()
-        self._asked = self._answered = 0
+        self._requested = self._answered = 0
 
     @property
     def capabilities(self) -> Capabilities:
@@ -126,16 +126,16 @@ class ClassifierAnswerer:
 
     async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> WholeAnswer | Stream:
         """Answer the request. Raises RequestError."""
-        asked = parse_body(ClassificationBody, body)
-        if asked.model not in self._classifier.names:
-            others = ", ".join(self._classifier.names)
+        request = parse_body(ClassificationBody, body)
+        if request.model not in self._classifier.names:
+            available = ", ".join(self._classifier.names)
             raise RequestError(
-                f"There is no model {asked.model!r} here, but {others}.",
+                f"There is no model {request.model!r} here, but {available}.",
                 status=404,
                 code="model_not_found",
                 field="model",
             )
-        texts = [turn.text for turn in asked.messages if turn.role == "user"]
+        texts = [turn.text for turn in request.messages if turn.role == "user"]
         if not texts:
             raise RequestError("There is no user message to classify.", field="messages")
         tokens = self._classifier.tokenizer(texts[-1]).input_ids
@@ -147,21 +147,23 @@ class ClassifierAnswerer:
                 code=CONTEXT_EXCEEDED,
                 field="messages",
             )
-        classification = self._judged(await asyncio.to_thread(self._chances, tokens))
-        form = ResponseBuilder(asked.model, chat=True)
-        if asked.stream:
-            counted = bool(asked.stream_options and asked.stream_options.include_usage)
-            return Stream(_stream_chunks(form, classification, len(tokens), counted))
+        classification = self._classify(await asyncio.to_thread(self._compute_probabilities, tokens))
+        form = ResponseBuilder(request.model, chat=True)
+        if request.stream:
+            with_usage = bool(request.stream_options and request.stream_options.include_usage)
+            return Stream(_stream_chunks(form, classification, len(tokens), with_usage))
         choice = form.choice(0, classification["label"] or "", "stop", None)
-        whole = form.whole([choice], build_usage(len(tokens), 0))
-        return WholeAnswer(whole | {"classification": classification})
+        response = form.whole([choice], build_usage(len(tokens), 0))
+        return WholeAnswer(response | {"classification": classification})
 
-    def _chances(self, tokens: list[int]) -> torch.Tensor:
+    def _compute_probabilities(self, tokens: list[int]) -> torch.Tensor:
         classifier = self._classifier
-        real = [place for place, token in enumerate(tokens) if token != classifier.tokenizer.pad_token_id]
+        token_positions = [
+            position for position, token in enumerate(tokens) if token != classifier.tokenizer.pad_token_id
+        ]
         batch = ClassBatch(
             inputs=torch.tensor([tokens]),
-            last=torch.tensor([real[-1] if real else len(tokens) - 1]),
+            last=torch.tensor([token_positions[-1] if token_positions else len(tokens) - 1]),
             lengths=torch.tensor([len(tokens)]),
             targets=torch.zeros(1, dtype=torch.int64),
             tokens=len(tokens),
@@ -170,33 +172,33 @@ class ClassifierAnswerer:
             logits = compute_class_logits(classifier.model, batch)[0]
         return (logits / self._settings.temperature).softmax(-1)
 
-    def _judged(self, chances: torch.Tensor) -> ClassifiedText:
-        best = int(chances.argmax())
-        confidence, threshold = float(chances[best]), self._settings.threshold
+    def _classify(self, probabilities: torch.Tensor) -> ClassifiedText:
+        best = int(probabilities.argmax())
+        confidence, threshold = float(probabilities[best]), self._settings.threshold
         abstained = threshold is not None and confidence < threshold
         labels = self._classifier.labels
         classification: ClassifiedText = {
             "label": None if abstained else labels[best],
             "confidence": confidence,
             "abstained": abstained,
-            "probabilities": dict(zip(labels, chances.tolist(), strict=True)),
+            "probabilities": dict(zip(labels, probabilities.tolist(), strict=True)),
         }
         if threshold is not None:
-            self._asked += 1
+            self._requested += 1
             self._answered += not abstained
-            classification |= {"threshold": threshold, "requests": self._asked}
-            classification["coverage"] = self._answered / self._asked
+            classification |= {"threshold": threshold, "requests": self._requested}
+            classification["coverage"] = self._answered / self._requested
         return classification
 
 
 async def _stream_chunks(
-    form: ResponseBuilder, classification: ClassifiedText, tokens: int, counted: bool
+    form: ResponseBuilder, classification: ClassifiedText, tokens: int, with_usage: bool
 ) -> Any:
-    yield form.chunk([form.opening(0)], counted=counted)
-    piece = form.chunk([form.piece(0, classification["label"] or "", None)], counted=counted)
+    yield form.chunk([form.opening(0)], counted=with_usage)
+    piece = form.chunk([form.piece(0, classification["label"] or "", None)], counted=with_usage)
     yield piece | {"classification": classification}
-    yield form.chunk([form.closing(0, "stop")], counted=counted)
-    if counted:
+    yield form.chunk([form.closing(0, "stop")], counted=with_usage)
+    if with_usage:
         yield form.chunk([], counts=build_usage(tokens, 0), counted=True)
 
 
@@ -260,9 +262,9 @@ def read_pooling(folder: Path) -> Pooling:
             field="model",
         )
     paths = [part["path"] for part, kind in zip(parts, kinds, strict=True) if kind == "Pooling"]
-    own = str(paths[0] if paths else "1_Pooling").rpartition("/")[2]
-    config = read_json(folder / own / "config.json") or {}
-    modes = [mode for mode, on in config.items() if mode.startswith("pooling_mode") and on is True]
+    folder_name = str(paths[0] if paths else "1_Pooling").rpartition("/")[2]
+    config = read_json(folder / folder_name / "config.json") or {}
+    modes = [mode for mode, enabled in config.items() if mode.startswith("pooling_mode") and enabled is True]
     modes += [f"pooling_mode_{mode}" for mode in [config.get("pooling_mode")] if isinstance(mode, str)]
     if not modes:
         return "mean"
@@ -301,78 +303,78 @@ class EncoderAnswerer:
 
     async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> WholeAnswer | Stream:
         """Answer the request. Raises RequestError."""
-        asked = parse(EmbeddingBody, body)
-        self._check(asked)
-        texts = await asyncio.to_thread(self._tokens, asked)
-        gone = threading.Event()
+        request = parse(EmbeddingBody, body)
+        self._check(request)
+        texts = await asyncio.to_thread(self._tokenize, request)
+        cancelled = threading.Event()
         try:
-            vectors = await asyncio.to_thread(self._vectors, texts, gone)
+            vectors = await asyncio.to_thread(self._embed, texts, cancelled)
         finally:
-            gone.set()
-        tokens, encoding = sum(map(len, texts)), asked.encoding_format
+            cancelled.set()
+        tokens, encoding = sum(map(len, texts)), request.encoding_format
         return WholeAnswer(
             {
                 "object": "list",
                 "data": [
-                    {"object": "embedding", "index": place, "embedding": _encode_vector(vector, encoding)}
-                    for place, vector in enumerate(vectors)
+                    {"object": "embedding", "index": index, "embedding": _encode_vector(vector, encoding)}
+                    for index, vector in enumerate(vectors)
                 ],
-                "model": asked.model,
+                "model": request.model,
                 "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
             }
         )
 
-    def _check(self, asked: EmbeddingBody) -> None:
-        if asked.model not in self._encoder.names:
-            others = ", ".join(self._encoder.names)
-            message = f"There is no model {asked.model!r} here, but {others}."
+    def _check(self, request: EmbeddingBody) -> None:
+        if request.model not in self._encoder.names:
+            available = ", ".join(self._encoder.names)
+            message = f"There is no model {request.model!r} here, but {available}."
             raise RequestError(message, status=404, code="model_not_found", field="model")
         size = self._encoder.size
-        if asked.dimensions not in (None, size):
+        if request.dimensions not in (None, size):
             raise RequestError(
                 f"The model's vectors have {size:,} numbers, and it was not trained to be cut to"
-                f" {asked.dimensions:,}. Leave dimensions out.",
+                f" {request.dimensions:,}. Leave dimensions out.",
                 field="dimensions",
             )
-        encoding = asked.encoding_format or "float"
-        most = int(MAX_BYTES[encoding] / NUMBER_BYTES[encoding] / self._encoder.size)
-        if (count := len(asked.texts)) > most:
+        encoding = request.encoding_format or "float"
+        max_texts = int(MAX_BYTES[encoding] / NUMBER_BYTES[encoding] / self._encoder.size)
+        if (count := len(request.texts)) > max_texts:
             raise RequestError(
-                f"There are {count:,} texts, and an answer has room for the vectors of {most:,} in this"
+                f"There are {count:,} texts, and an answer has room for the vectors of {max_texts:,} in this"
                 " encoding_format. Ask for fewer at once, or for base64.",
                 field="input",
             )
 
-    def _tokens(self, asked: EmbeddingBody) -> list[list[int]]:
+    def _tokenize(self, request: EmbeddingBody) -> list[list[int]]:
         encoder, texts = self._encoder, []
         vocabulary = encoder.model.config.get_text_config().vocab_size
-        for place, text in enumerate(asked.texts):
+        for index, text in enumerate(request.texts):
             tokens = list(encoder.tokenizer(text).input_ids) if isinstance(text, str) else text
-            if wrong := [token for token in tokens if not 0 <= token < vocabulary]:
-                raise RequestError(f"The model has no token {wrong[0]}.", field="input")
+            if invalid := [token for token in tokens if not 0 <= token < vocabulary]:
+                raise RequestError(f"The model has no token {invalid[0]}.", field="input")
             if not tokens or text == "":
-                raise RequestError(f"Text {place} is empty.", field="input")
+                raise RequestError(f"Text {index} is empty.", field="input")
             if len(tokens) > encoder.context:
                 raise RequestError(
-                    f"Text {place} has {len(tokens):,} tokens, and the model can see {encoder.context:,}.",
+                    f"Text {index} has {len(tokens):,} tokens, and the model can see {encoder.context:,}.",
                     code=CONTEXT_EXCEEDED,
                     field="input",
                 )
             texts.append(tokens)
         return texts
 
-    def _vectors(self, texts: Sequence[list[int]], gone: threading.Event) -> list[np.ndarray]:
+    def _embed(self, texts: Sequence[list[int]], cancelled: threading.Event) -> list[np.ndarray]:
         """Return each text's vector in fp32; empty if the request was abandoned."""
         vectors: dict[int, np.ndarray] = {}
-        for places in _iterate_batches(texts):
+        for indices in _iterate_batches(texts):
             with self._busy, torch.inference_mode():
-                if gone.is_set():
+                if cancelled.is_set():
                     return []
-                pooled = self._pooled([texts[place] for place in places])
-            vectors.update(zip(places, pooled, strict=True))
-        return [vectors[place] for place in range(len(texts))]
+                pooled = self._pool([texts[index] for index in indices])
+            vectors.update(zip(indices, pooled, strict=True))
+        return [vectors[index] for index in range(len(texts))]
 
-    def _pooled(self, texts: Sequence[list[int]]) -> np.ndarray:
+    def _pool(self, texts: Sequence[list[int]]) -> np.ndarray:
         encoder, longest = self._encoder, max(map(len, texts))
         inputs = torch.full((len(texts), longest), encoder.tokenizer.pad_token_id or 0)
         mask = torch.zeros_like(inputs)
@@ -392,11 +394,11 @@ class EncoderAnswerer:
 def _iterate_batches(texts: Sequence[list[int]]) -> Iterator[list[int]]:
     """Yield indices of texts to process together: similar in length, to limit padding."""
     batch: list[int] = []
-    for place in sorted(range(len(texts)), key=lambda place: len(texts[place])):
-        if batch and (len(batch) + 1) * len(texts[place]) > MAX_BATCH_TOKENS:
+    for index in sorted(range(len(texts)), key=lambda index: len(texts[index])):
+        if batch and (len(batch) + 1) * len(texts[index]) > MAX_BATCH_TOKENS:
             yield batch
             batch = []
-        batch.append(place)
+        batch.append(index)
     if batch:
         yield batch
 

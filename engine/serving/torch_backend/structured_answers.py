@@ -40,82 +40,86 @@ class Grammars:
     """Builder of constraints for one tokenizer."""
 
     def __init__(self, tokenizer: Any, vocabulary: int, ends: frozenset[int]) -> None:
-        self._given = (tokenizer, vocabulary, sorted(ends))
+        self._tokenizer_args = (tokenizer, vocabulary, sorted(ends))
         self._tokenizer: LLTokenizer | None = None
 
-    def of_schema(self, schema: Mapping[str, object]) -> GrammarState:
+    def build_schema_constraint(self, schema: Mapping[str, object]) -> GrammarState:
         """Return a constraint to the schema. Raises RequestError for an unsupported one."""
-        own = self._own()
+        tokenizer = self._get_tokenizer()
         try:
             grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=SPACES)
-            wrong, why = LLMatcher.validate_grammar_with_warnings(grammar, own)
+            invalid, warnings = LLMatcher.validate_grammar_with_warnings(grammar, tokenizer)
         except ValueError as error:
-            wrong, why = True, [str(error)]
-        if wrong:
+            invalid, warnings = True, [str(error)]
+        if invalid:
             raise RequestError(
-                f"The JSON schema can't be held to: {' '.join(why)[:300]}", field="response_format"
+                f"The JSON schema can't be held to: {' '.join(warnings)[:300]}", field="response_format"
             )
-        return GrammarState(LLMatcher(own, grammar, log_level=0), "response_format")
+        return GrammarState(LLMatcher(tokenizer, grammar, log_level=0), "response_format")
 
-    def of_calls(
-        self, form: CallForm, functions: Mapping[str, Mapping[str, object]], *, must: bool, many: bool
+    def build_call_constraint(
+        self, form: CallForm, functions: Mapping[str, Mapping[str, object]], *, required: bool, multiple: bool
     ) -> GrammarState:
         """Return a constraint to calls of these functions (name -> schema of arguments), in the given form.
 
-        `must`: nothing but calls; `many`: more than one. Raises RequestError for unsupported schemas.
+        `required`: nothing but calls; `multiple`: more than one. Raises RequestError for unsupported schemas.
         """
-        grammar = self._call_grammar(form, functions, must=must, many=many and form.between is not None)
+        grammar = self._write_call_grammar(
+            form, functions, required=required, multiple=multiple and form.between is not None
+        )
         try:
-            wrong, why = LLMatcher.validate_grammar_with_warnings(grammar, self._own())
+            invalid, warnings = LLMatcher.validate_grammar_with_warnings(grammar, self._get_tokenizer())
         except ValueError as error:
-            wrong, why = True, [str(error)]
-        if wrong:
+            invalid, warnings = True, [str(error)]
+        if invalid:
             raise RequestError(
                 "The schemas of the functions can't be held to, which tool_choice and strict ask for:"
-                f" {' '.join(why).partition(chr(10))[0][:300]}",
+                f" {' '.join(warnings).partition(chr(10))[0][:300]}",
                 field="tools",
             )
-        return GrammarState(LLMatcher(self._own(), grammar, log_level=0), "tools")
+        return GrammarState(LLMatcher(self._get_tokenizer(), grammar, log_level=0), "tools")
 
-    def _call_grammar(
-        self, form: CallForm, functions: Mapping[str, Mapping[str, object]], *, must: bool, many: bool
+    def _write_call_grammar(
+        self, form: CallForm, functions: Mapping[str, Mapping[str, object]], *, required: bool, multiple: bool
     ) -> str:
         calls, arguments = [], []
-        for place, (name, schema) in enumerate(functions.items()):
-            before = self._literal(form.head + name + form.middle)
-            tail = self._literal(form.tail)
+        for index, (name, schema) in enumerate(functions.items()):
+            start = self._write_literal(form.head + name + form.middle)
+            tail = self._write_literal(form.tail)
             if form.written_id:
-                tail = " CALL_ID ".join(map(self._literal, form.tail.split(form.written_id)))
-            calls.append(f"{before} arguments_{place} {tail}")
+                tail = " CALL_ID ".join(map(self._write_literal, form.tail.split(form.written_id)))
+            calls.append(f"{start} arguments_{index} {tail}")
             # The schema is the root of its own grammar, so that its references stay valid.
             compiled = {**schema, "type": "object", "x-guidance": SPACES}
-            arguments.append(f"arguments_{place}: %json {json.dumps(compiled)}")
-        more = f" ({self._literal(form.between or '')} call)*" if many else ""
+            arguments.append(f"arguments_{index}: %json {json.dumps(compiled)}")
+        repeat = f" ({self._write_literal(form.between or '')} call)*" if multiple else ""
         lines = [
-            f"calls: {self._literal(form.opening)} call{more} {self._literal(form.closing)}",
+            f"calls: {self._write_literal(form.opening)} call{repeat} {self._write_literal(form.closing)}",
             "call: " + " | ".join(calls),
             *arguments,
             *([f"CALL_ID: /[a-zA-Z0-9]{{{len(form.written_id)}}}/"] if form.written_id else []),
         ]
-        if must:
+        if required:
             return "\n".join(["start: calls", *lines])
         if not form.marker:  # an answer is calls, or starts unlike any call
             return "\n".join(["start: TEXT? | calls", r"TEXT: /[^{\s](.|\n)*/", *lines])
         rest = form.opening.partition(form.marker)[2]
-        lines[0] = lines[0].replace(self._literal(form.opening), self._literal(rest), 1)
-        if (marker := self._literal(form.marker)).startswith("<["):  # a special token, which no text contains
+        lines[0] = lines[0].replace(self._write_literal(form.opening), self._write_literal(rest), 1)
+        if (marker := self._write_literal(form.marker)).startswith(
+            "<["
+        ):  # a special token, which no text contains
             return "\n".join([f"start: TEXT? | TEXT? {marker} calls", r"TEXT: /(.|\n)+/", *lines])
-        inside = re.escape(form.marker).replace("/", r"\/")
-        text = rf"TEXT: /(.|\n)+/ & ~/(.|\n)*{inside}(.|\n)*/"
-        return "\n".join(["start: TEXT? | before calls", text, rf"before[lazy]: /(.|\n)*{inside}/", *lines])
+        pattern = re.escape(form.marker).replace("/", r"\/")
+        text = rf"TEXT: /(.|\n)+/ & ~/(.|\n)*{pattern}(.|\n)*/"
+        return "\n".join(["start: TEXT? | before calls", text, rf"before[lazy]: /(.|\n)*{pattern}/", *lines])
 
-    def _literal(self, text: str) -> str:
+    def _write_literal(self, text: str) -> str:
         """Write a text as a literal of the grammar, with special tokens by id."""
-        own, tokenizer = self._own(), self._given[0]
+        guidance_tokenizer, tokenizer = self._get_tokenizer(), self._tokenizer_args[0]
         special = {
             added.content: token
             for token, added in tokenizer.added_tokens_decoder.items()
-            if own.is_special_token(token)
+            if guidance_tokenizer.is_special_token(token)
         }
         pieces = re.split("(" + "|".join(map(re.escape, special)) + ")", text) if special else [text]
         written = (
@@ -125,19 +129,19 @@ class Grammars:
         )
         return " ".join(written) or '""'
 
-    def text_of(self, token: int) -> str:
+    def decode_token(self, token: int) -> str:
         """Decode a single token, with special tokens by name."""
-        return str(self._given[0].decode([token], clean_up_tokenization_spaces=False))
+        return str(self._tokenizer_args[0].decode([token], clean_up_tokenization_spaces=False))
 
-    def entry(self, token: int, logprob: float) -> TokenLogprob:
+    def describe_token(self, token: int, logprob: float) -> TokenLogprob:
         """Return a token in the API's form, with special tokens by name."""
-        text, own = self.text_of(token), self._own()
-        pieces = text.encode() if own.is_special_token(token) else own.decode_bytes([token])
+        text, tokenizer = self.decode_token(token), self._get_tokenizer()
+        pieces = text.encode() if tokenizer.is_special_token(token) else tokenizer.decode_bytes([token])
         return {"token": text, "logprob": logprob, "bytes": list(pieces)}
 
-    def _own(self) -> LLTokenizer:
+    def _get_tokenizer(self) -> LLTokenizer:
         if self._tokenizer is None:
-            tokenizer, vocabulary, ends = self._given
+            tokenizer, vocabulary, ends = self._tokenizer_args
             self._tokenizer = from_tokenizer(tokenizer, n_vocab=vocabulary, eos_token=ends)
         return self._tokenizer
 
@@ -160,8 +164,10 @@ class GrammarState:
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         allowed = np.unpackbits(bits, bitorder="little")[: len(scores)].astype(bool)
         if self._matcher.is_error() or not allowed.any():
-            why = self._matcher.get_error().partition("\n")[0]  # the following lines are the parser's state
-            raise RequestError(f"The JSON schema could not be followed: {why[:300]}.", field=self._field)
+            reason = self._matcher.get_error().partition("\n")[
+                0
+            ]  # the following lines are the parser's state
+            raise RequestError(f"The JSON schema could not be followed: {reason[:300]}.", field=self._field)
         scores.masked_fill_(torch.from_numpy(~allowed).to(scores.device), -torch.inf)
 
     def accept(self, token: int) -> bool:
@@ -186,16 +192,16 @@ class ToolOffer:
     """What one request offers to call.
 
     - schemas: of each function's arguments
-    - many: allow more than one call
+    - multiple: allow more than one call
     """
 
     form: CallForm
     schemas: Mapping[str, JsonObject]
-    many: bool
-    kept: frozenset[int]  # special tokens used to write calls
+    multiple: bool
+    special_tokens: frozenset[int]  # special tokens used to write calls
     constraint: GrammarState | None
 
-    def reader(self) -> CallReader:
+    def create_reader(self) -> CallReader:
         """Return a reader for one choice."""
         return CallReader(self)
 
@@ -213,15 +219,17 @@ def build_tool_offer(
             field="response_format",
         )
     schemas = {name: function.schema_ for name, function in functions.items()}
-    many = body.parallel_tool_calls is not False
+    multiple = body.parallel_tool_calls is not False
     constraint = None
     if body.must_call or all(function.strict for function in functions.values()):
-        constraint = grammars.of_calls(form, schemas, must=body.must_call, many=many)
+        constraint = grammars.build_call_constraint(form, schemas, required=body.must_call, multiple=multiple)
     elif any(function.strict for function in functions.values()):
         raise RequestError("strict is of all functions or of none.", field="tools")
     written = f"{form.opening}{form.between}{form.closing}"
-    kept = {token for token in find_special_tokens(tokenizer) if grammars.text_of(token) in written}
-    return ToolOffer(form, schemas, many, frozenset(kept), constraint)
+    special_tokens = {
+        token for token in find_special_tokens(tokenizer) if grammars.decode_token(token) in written
+    }
+    return ToolOffer(form, schemas, multiple, frozenset(special_tokens), constraint)
 
 
 @dataclass
@@ -236,48 +244,48 @@ class ToolAnswer:
 class CallReader:
     """Reader of one choice while it is generated."""
 
-    def __init__(self, calling: ToolOffer) -> None:
-        self._calling, self._held = calling, ""
+    def __init__(self, offer: ToolOffer) -> None:
+        self._offer, self._buffer = offer, ""
         self._is_text = False  # for a form without a marker: it didn't start like a call
 
     def add(self, text: str) -> str:
         """Add text, and return what can be released."""
         if self._is_text:
             return text
-        self._held += text
-        count = self._calling.form.free(self._held)
-        free, self._held = self._held[:count], self._held[count:]
-        self._is_text = bool(free) and not self._calling.form.marker
-        return free
+        self._buffer += text
+        released_length = self._offer.form.free(self._buffer)
+        released, self._buffer = self._buffer[:released_length], self._buffer[released_length:]
+        self._is_text = bool(released) and not self._offer.form.marker
+        return released
 
-    def end(self, *, cut: bool) -> ToolAnswer:
+    def finish(self, *, truncated: bool) -> ToolAnswer:
         """Return the rest of the answer. Takes up to CHECK_SECONDS.
 
-        `cut`: the answer is truncated, so that an incomplete call doesn't count as invalid.
+        `truncated`: the answer is truncated, so that an incomplete call doesn't count as invalid.
         """
-        ended, form, fitting = ToolAnswer(), self._calling.form, _ArgumentCheck(self._calling.schemas)
-        for piece in form.read(self._held):
+        result, form, checker = ToolAnswer(), self._offer.form, _ArgumentCheck(self._offer.schemas)
+        for piece in form.read(self._buffer):
             if isinstance(piece, str):
-                ended.text += piece
-                ended.invalid += not cut and not self._is_text and form.may_call(piece)
+                result.text += piece
+                result.invalid += not truncated and not self._is_text and form.may_call(piece)
                 continue
             for call in piece:
-                self._take(call, ended, fitting)
-        if ended.calls:
-            ended.text = ended.text.rstrip()
-        return ended
+                self._add_call(call, result, checker)
+        if result.calls:
+            result.text = result.text.rstrip()
+        return result
 
-    def _take(self, call: StoredCall, ended: ToolAnswer, fitting: _ArgumentCheck) -> None:
+    def _add_call(self, call: StoredCall, result: ToolAnswer, checker: _ArgumentCheck) -> None:
         arguments = json.dumps(call.get("arguments"), ensure_ascii=False)
-        if call["name"] not in self._calling.schemas:
-            ended.text += json.dumps(call, ensure_ascii=False)
-            ended.invalid += 1
+        if call["name"] not in self._offer.schemas:
+            result.text += json.dumps(call, ensure_ascii=False)
+            result.invalid += 1
             return
-        if len(ended.calls) >= (MAX_CALLS if self._calling.many else 1):
+        if len(result.calls) >= (MAX_CALLS if self._offer.multiple else 1):
             return
-        ended.invalid += not fitting.fits(call["name"], arguments)
+        result.invalid += not checker.is_valid(call["name"], arguments)
         call_id = "".join(secrets.choice(ID_LETTERS) for _ in range(ID_LENGTH))
-        ended.calls.append(
+        result.calls.append(
             {"id": call_id, "type": "function", "function": {"name": call["name"], "arguments": arguments}}
         )
 
@@ -287,15 +295,15 @@ class _ArgumentCheck:
 
     def __init__(self, schemas: Mapping[str, JsonObject]) -> None:
         self._schemas = schemas
-        self._checking: ValidationBudget | None = None  # created on the first call
+        self._budget: ValidationBudget | None = None  # created on the first call
         self._validators: dict[str, object] = {}
 
-    def fits(self, name: str, arguments: str) -> bool:
+    def is_valid(self, name: str, arguments: str) -> bool:
         """Return whether the arguments fit; false if that can't be checked."""
         try:
-            self._checking = self._checking or ValidationBudget(CHECK_SECONDS)
+            self._budget = self._budget or ValidationBudget(CHECK_SECONDS)
             if name not in self._validators:
-                self._validators[name] = self._checking.validator(self._schemas[name])
+                self._validators[name] = self._budget.validator(self._schemas[name])
             return find_schema_error(self._validators[name], arguments, fenced=False) is None
         except Exception:  # noqa: BLE001 (whatever the library makes of it, the answer is whole)
             return False
@@ -323,7 +331,7 @@ class DecisionReader:
 
     def __init__(self, settings: LabelSettings | None) -> None:
         self._settings = settings or PLAIN_DECISIONS
-        self._asked = self._answered = 0
+        self._requested = self._answered = 0
         self._template = Environment(autoescape=False).from_string(DECISION_PROMPT)
 
     def read(self, body: DecisionBody, tokenizer: Any) -> list[DecisionQuestion]:
@@ -332,9 +340,9 @@ class DecisionReader:
             questions = parse_questions(body.questions, DecisionConfig())
         except ValueError as error:
             raise RequestError(str(error), status=422, field="questions") from error
-        return [self._question(question, body.state, tokenizer) for question in questions]
+        return [self._build_question(question, body.state, tokenizer) for question in questions]
 
-    def _question(self, question: Question, state: Any, tokenizer: Any) -> DecisionQuestion:
+    def _build_question(self, question: Question, state: Any, tokenizer: Any) -> DecisionQuestion:
         try:
             labels = label_token_ids(tokenizer, tuple(question.labels))
         except ValueError as error:
@@ -343,18 +351,20 @@ class DecisionReader:
         prompt = render_conversation(tokenizer, [{"role": "user", "content": text}], generation_prompt=True)
         return DecisionQuestion(question, tokenizer(prompt, add_special_tokens=False).input_ids, labels)
 
-    def answers(self, questions: Sequence[DecisionQuestion], scores: Sequence[torch.Tensor]) -> JsonObject:
+    def build_answers(
+        self, questions: Sequence[DecisionQuestion], scores: Sequence[torch.Tensor]
+    ) -> JsonObject:
         """Return the answer to each question, from the logits of the token after its prompt."""
         answers = {}
-        for asked, own in zip(questions, scores, strict=True):
-            chances = (own[torch.tensor(asked.labels)] / self._settings.temperature).softmax(-1)
-            answer = asked.question.answer(chances.tolist())
+        for question, logits in zip(questions, scores, strict=True):
+            probabilities = (logits[torch.tensor(question.labels)] / self._settings.temperature).softmax(-1)
+            answer = question.question.answer(probabilities.tolist())
             threshold = self._settings.threshold
             if threshold is not None:
-                self._asked += 1
-                abstained = float(chances.max()) < threshold
+                self._requested += 1
+                abstained = float(probabilities.max()) < threshold
                 self._answered += not abstained
                 answer |= {"abstained": abstained, "threshold": threshold}
-                answer |= {"coverage": self._answered / self._asked, "asked": self._asked}
-            answers[asked.question.name] = answer
+                answer |= {"coverage": self._answered / self._requested, "asked": self._requested}
+            answers[question.question.name] = answer
         return answers

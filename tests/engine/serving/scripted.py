@@ -29,7 +29,7 @@ class ScriptedForward:
         self._tokenizer, self._vocabulary = tokenizer, len(tokenizer)
         self.text = ""
         self._rows: dict[int, list[int]] = {}
-        self.joins = True
+        self.batches_prompts = True
         self._prompts: dict[int, list[int]] = {}
 
     @property

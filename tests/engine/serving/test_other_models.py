@@ -51,7 +51,7 @@ def test_another_architecture_answers_by_its_own_forward(tmp_path: Path) -> None
     model.eval().save_pretrained(tmp_path / "base")
     make_tokenizer().save_pretrained(tmp_path / "base")
     loaded = loading.load(spec_of(tmp_path, adapters=[]))
-    assert "GPT2LMHeadModel" in loaded.alone
+    assert "GPT2LMHeadModel" in loaded.unbatched_reason
     assert followed(loaded.forward, NO_ADAPTER, 12) == whole(model, 12)
 
 
@@ -119,7 +119,7 @@ def test_one_adapter_of_another_kind_is_served_alone(tmp_path: Path, config: Any
     model.eval().save_pretrained(str(tmp_path / "other"))
     spec = spec_of(tmp_path, adapters=[ServedAdapter(name="other", folder=str(tmp_path / "other"))], names=[])
     loaded = loading.load(spec)
-    assert loaded.alone
+    assert loaded.unbatched_reason
     assert followed(loaded.forward, 0, 8) == whole(model, 8)
 
 
@@ -131,7 +131,9 @@ def test_quantised_bases_are_held_as_adapters_were_trained_on_them(
     for name in served.ADAPTERS:
         write_json(tmp_path / name / "tunebench.json", {"held": held})
     loaded = loading.load(spec_of(tmp_path))
-    assert bool(loaded.alone) == (held == "int8"), "8 bits are multiplied by their own layers alone"
+    assert bool(loaded.unbatched_reason) == (held == "int8"), (
+        "8 bits are multiplied by their own layers alone"
+    )
     made = [followed(loaded.forward, adapter, 8) for adapter in (NO_ADAPTER, 0, 1)]
     monkeypatch.setattr(loading, "recognise_model", lambda model, longest: "for a test")
     alone = loading.load(spec_of(tmp_path)).forward

@@ -331,7 +331,7 @@ def test_who_comes_with_one_that_fails_is_shown_its_prompt_once(
             made += own([piece])
         return made
 
-    monkeypatch.setattr(forward, "joins", joins)
+    monkeypatch.setattr(forward, "batches_prompts", joins)
     monkeypatch.setattr(forward, "extend", one_by_one)
     answers = together(http, [body(), body("long " * 30), body(), body("long " * 30), body()])
     assert [content_of(answers[place]) for place in (0, 2, 4)] == [expected] * 3

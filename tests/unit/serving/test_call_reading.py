@@ -29,9 +29,9 @@ def written(arguments: str) -> str:
 
 
 def read(text: str, schema: dict[str, Any]) -> ToolAnswer:
-    reader = ToolOffer(HERMES, {"f": schema}, True, frozenset(), None).reader()
+    reader = ToolOffer(HERMES, {"f": schema}, True, frozenset(), None).create_reader()
     reader.add(text)
-    return reader.end(cut=False)
+    return reader.finish(truncated=False)
 
 
 @pytest.mark.parametrize(
