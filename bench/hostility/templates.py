@@ -83,7 +83,7 @@ def _asked(model: Path, template: str) -> None:
 def _of_file(model: Path, template: str) -> None:
     file = model / "template.gguf"
     file.write_bytes(gguf(FIELDS | {"tokenizer.chat_template": (TEXT, template)}))
-    ChatTemplate(GgufHeader(file)).prompt([ChatTurn(role="user", content="hi")])
+    ChatTemplate(GgufHeader(file)).render_prompt([ChatTurn(role="user", content="hi")])
 
 
 def _of_export(model: Path, template: str) -> None:

@@ -175,7 +175,7 @@ class RoutePair(NamedTuple):
 
 def check_pairs(database: Database, home: Home, endpoint_id: str, at: float) -> None:
     """Record current pairs, and check those with enough new responses."""
-    config = EndpointFolder(home, endpoint_id).config()
+    config = EndpointFolder(home, endpoint_id).read_config()
     routes = [pair for model in (config.models if config else []) for pair in _list_pairs(model)]
     if not routes and not side_by_side.listed(database, endpoint_id):
         return

@@ -85,7 +85,7 @@ def delete_old_files(database: Database, home: Home, endpoint_id: str, days: int
     past, count = read_offsets(database, endpoint_id), 0
     folder = EndpointFolder(home, endpoint_id)
     stopped = _is_stopped(database, folder)
-    if stopped and (config := folder.config()):
+    if stopped and (config := folder.read_config()):
         days = min(days, config.log.days)
     before = job_queue.to_utc(at) - timedelta(days=days, hours=1)
     for series in get_args(Series):
@@ -106,7 +106,7 @@ def delete_old_files(database: Database, home: Home, endpoint_id: str, days: int
 def _is_stopped(database: Database, folder: EndpointFolder) -> bool:
     """Whether it is set to stopped and has no process, so that nothing starts writing."""
     rows = database.query("SELECT wanted FROM endpoint WHERE endpoint_id = ?", [folder.path.name]).to_pylist()
-    return all(row["wanted"] == "stopped" for row in rows) and folder.process() is None
+    return all(row["wanted"] == "stopped" for row in rows) and folder.get_process() is None
 
 
 def _list_files(home: Home, endpoint_id: str) -> Iterator[tuple[Series, Path]]:

@@ -55,21 +55,21 @@ def exit_with_parent(pid: int, path: str) -> None:
     except psutil.NoSuchProcess as error:
         raise StateError(f"The process {pid}, which owns this backend, is gone.") from error
 
-    def look() -> None:
+    def watch() -> None:
         while parent.process() is not None:
             time.sleep(POLL_SECONDS)
         with contextlib.suppress(OSError):
             os.unlink(path)
         os._exit(FAILED)  # no pending work is needed any more
 
-    threading.Thread(target=look, name="parent", daemon=True).start()
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def check_registered(spec: BackendSpec) -> None:
     """Raise ModelError if files of a registered version differ from those that were registered."""
     registry = Home(spec["home"]).registry.resolve()
-    named = [spec["model"], *(adapter.folder for adapter in spec["adapters"])]
-    paths = [Path(path).resolve() for path in named if Path(path).is_absolute()]
+    sources = [spec["model"], *(adapter.folder for adapter in spec["adapters"])]
+    paths = [Path(path).resolve() for path in sources if Path(path).is_absolute()]
     roots = {
         registry.joinpath(*path.relative_to(registry).parts[:2])
         for path in paths
@@ -99,10 +99,10 @@ class BackendServer(uvicorn.Server):
         """Replace uvicorn's own handling, which raises the signal again at the end."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._end)
+            loop.add_signal_handler(number, self._request_exit)
         yield
 
-    def _end(self) -> None:
+    def _request_exit(self) -> None:
         self.should_exit = True
 
 
@@ -111,28 +111,28 @@ def bind_unix_socket(path: str) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
+    previous_umask = os.umask(0o177)
     try:
         listener.bind(path)
     finally:
-        os.umask(before)
+        os.umask(previous_umask)
     listener.listen(256)
     return listener
 
 
 def serve(spec: BackendSpec, ready: Path) -> None:
     """Load the model, report readiness, and serve until asked to stop."""
-    began = time.monotonic()
+    started = time.monotonic()
     exit_with_parent(spec["parent"], spec["socket"])
     engine = open_engine(spec)
     listener = bind_unix_socket(spec["socket"])
-    word: BackendReady = {
+    report: BackendReady = {
         "pid": os.getpid(),
-        "seconds": time.monotonic() - began,
+        "seconds": time.monotonic() - started,
         "capabilities": engine.capabilities,
     }
     config = uvicorn.Config(build(engine), log_level="warning", access_log=False, lifespan="off")
-    write_json(ready, word)
+    write_json(ready, report)
     try:
         asyncio.run(BackendServer(config).serve(sockets=[listener]))
     finally:
@@ -148,8 +148,8 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     path = Path(argv[0])
     ready, failed = path.with_name("ready.json"), path.with_name("failed.json")
-    for old in (ready, failed):
-        old.unlink(missing_ok=True)
+    for outdated in (ready, failed):
+        outdated.unlink(missing_ok=True)
     try:
         serve(read_spec(path), ready)
     except Exception as error:  # noqa: BLE001 (the border: nothing may end without a word)

@@ -86,7 +86,7 @@ class EndpointCommands:
             )
             build_gateway_config(tx, self.home, row)
             endpoints.add(tx, row)
-            key = self._new_key(tx, row.endpoint_id, person, body.with_key) if body.with_key else None
+            key = self._create_key(tx, row.endpoint_id, person, body.with_key) if body.with_key else None
         return {"endpoint_id": row.endpoint_id, "name": row.name, "key": key["key"] if key else None}
 
     def change_endpoint(self, body: ChangeEndpoint, person: Person) -> EmptyAnswer:
@@ -126,7 +126,7 @@ class EndpointCommands:
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
             folder = EndpointFolder(self.home, row.endpoint_id)
-            if row.wanted == "running" or folder.process():
+            if row.wanted == "running" or folder.get_process():
                 raise StateError(
                     f"{row.name} still runs.",
                     fix=f"Stop it first: tunebench endpoint stop {shlex.quote(row.name)}",
@@ -143,19 +143,19 @@ class EndpointCommands:
         """Create a key in the name of the requesting person."""
         with self.database.transaction() as tx:
             row = endpoints.get(tx, body.endpoint)
-            made = self._new_key(
+            created = self._create_key(
                 tx, row.endpoint_id, person, body.name, body.requests_per_minute, body.tokens_per_day
             )
-        self._tell_keys(row.endpoint_id)
-        return made
+        self._publish_keys(row.endpoint_id)
+        return created
 
-    def _new_key(
+    def _create_key(
         self, tx: Transaction, endpoint_id: str, person: Person, name: str, *quotas: int | None
     ) -> CreatedEndpointKey:
-        working = [key for key in endpoints.list_keys(tx, endpoint_id) if key.revoked_at is None]
-        if len(working) >= MAX_KEYS:
+        valid_keys = [key for key in endpoints.list_keys(tx, endpoint_id) if key.revoked_at is None]
+        if len(valid_keys) >= MAX_KEYS:
             raise StateError(
-                f"There are {len(working):,} keys, as many as one endpoint may have.", fix="Revoke some."
+                f"There are {len(valid_keys):,} keys, as many as one endpoint may have.", fix="Revoke some."
             )
         now, secret = self.clock(), KEY + create_secret()
         key_id = job_queue.create_id("key", now)
@@ -185,20 +185,20 @@ class EndpointCommands:
                     f"This key is {key.person_name}'s.", fix="Its owner and admins can revoke it."
                 )
             endpoints.revoke_key(tx, body.key, job_queue.to_utc(self.clock()))
-        self._tell_keys(key.endpoint_id)
+        self._publish_keys(key.endpoint_id)
         return {}
 
-    def _tell_keys(self, endpoint_id: str) -> None:
+    def _publish_keys(self, endpoint_id: str) -> None:
         """Write the keys for a running gateway. If that fails, the supervisor reports it and retries."""
         folder = EndpointFolder(self.home, endpoint_id)
-        if folder.process():
+        if folder.get_process():
             with suppress(OSError):
                 sync_keys(self.database, folder)
 
 
 def find_created_subject(tx: Transaction) -> ActivitySubject | None:
     """Return the endpoint that a transaction created; None if it created none."""
-    return next((_build_subject(endpoints.get(tx, made)) for made in tx.made["endpoint"]), None)
+    return next((_build_subject(endpoints.get(tx, endpoint_id)) for endpoint_id in tx.made["endpoint"]), None)
 
 
 def _build_subject(endpoint: EndpointRow) -> ActivitySubject:
@@ -219,9 +219,9 @@ def _find_key_subject(db: Queryable, body: KeyReference, *_: Person) -> Activity
 
 def _check_keys_sent(settings: EndpointSettings, old: EndpointSettings | None, person: Person) -> None:
     """Raise ForbiddenError if an environment variable would be sent to a new address without an admin."""
-    new = settings.keys_sent - (old.keys_sent if old else frozenset())
-    if new and "govern" not in RIGHTS[person.role]:
-        address, variable = sorted(new)[0]
+    added = settings.keys_sent - (old.keys_sent if old else frozenset())
+    if added and "govern" not in RIGHTS[person.role]:
+        address, variable = sorted(added)[0]
         raise ForbiddenError(
             f"key_env sends a variable of this machine to another: {variable} to {address}.",
             fix="Ask an admin to set it.",
@@ -231,9 +231,9 @@ def _check_keys_sent(settings: EndpointSettings, old: EndpointSettings | None, p
 
 def _find_free_port(db: Queryable, host: str) -> int:
     """Return the first port that neither another endpoint nor another program uses."""
-    taken = {row.settings.get("port") for row in endpoints.listed(db)}
+    used_ports = {row.settings.get("port") for row in endpoints.listed(db)}
     for port in range(FIRST_PORT, FIRST_PORT + PORTS):
-        if port not in taken and _is_free(host, port):
+        if port not in used_ports and _is_free(host, port):
             return port
     raise StateError(
         f"No port from {FIRST_PORT} to {FIRST_PORT + PORTS - 1} is free.", fix="Give one with --port."

@@ -59,7 +59,7 @@ class EndpointFolder:
         """Create the folder, readable by this user only."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def process(self) -> ProcessRecord | None:
+    def get_process(self) -> ProcessRecord | None:
         """Return the gateway's process, if it is running."""
         try:
             record = read_record(self.path / "gateway.json")
@@ -67,7 +67,7 @@ class EndpointFolder:
             return None
         return record if record and record.process() else None
 
-    def tell(self, name: str, document: Any) -> bool:
+    def write_document(self, name: str, document: Any) -> bool:
         """Write a document if it differs from the current one; return whether it did."""
         path = self.path / name
         if _read(path) == json.loads(json.dumps(document, default=as_json)):
@@ -77,21 +77,21 @@ class EndpointFolder:
         os.chmod(path, 0o600)
         return True
 
-    def config(self) -> EndpointConfig | None:
+    def read_config(self) -> EndpointConfig | None:
         """Return the gateway's config; None if none was written yet."""
         config = parse_optional_document(EndpointConfig, _read(self.path / "config.json"))
         return config
 
-    def state(self) -> EndpointState | None:
+    def read_state(self) -> EndpointState | None:
         """Return the gateway's current or last state."""
         state = parse_optional_document(EndpointState, _read(self.path / "state.json"))
         return state
 
-    def failure(self) -> Any:
+    def read_failure(self) -> Any:
         """Return why a gateway couldn't start: {"at", "error"}."""
         return _read(self.path / "failed.json")
 
-    def last_requests(self, count: int) -> list[RequestLine]:
+    def list_last_requests(self, count: int) -> list[RequestLine]:
         """Return the newest log lines, newest first, as far as they are in the tail of the newest file."""
         files = sorted((self.path / "log").glob("requests-*.jsonl"))
         if not files:
@@ -100,10 +100,10 @@ class EndpointFolder:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL_BYTES))
             lines = file.read().split(b"\n")
-        whole = lines[1 if size > TAIL_BYTES else 0 : -1]
-        return [json.loads(line) for line in reversed(whole[-count:])]
+        complete = lines[1 if size > TAIL_BYTES else 0 : -1]
+        return [json.loads(line) for line in reversed(complete[-count:])]
 
-    def log_tail(self) -> str:
+    def read_log_tail(self) -> str:
         """Return the last line of the gateway's output."""
         try:
             text = (self.path / "gateway.log").read_bytes()[-4000:].decode("utf-8", "replace").strip()
@@ -119,17 +119,17 @@ def _read(path: Path) -> Any:
         return None
 
 
-def check_not_served(db: Queryable, home: Home, folder: Path, what: str) -> None:
+def check_not_served(db: Queryable, home: Home, folder: Path, description: str) -> None:
     """Raise StateError, naming the endpoint, if an endpoint that should be running uses files in a folder."""
     for row in endpoints.listed(db):
-        config = EndpointFolder(home, row.endpoint_id).config()
+        config = EndpointFolder(home, row.endpoint_id).read_config()
         if row.wanted != "running" or config is None:
             continue
         for backend in config.backends:
-            used = [backend.model, *(adapter.folder for adapter in backend.adapters)]
-            if any(Path(path).is_absolute() and Path(path).is_relative_to(folder) for path in used):
+            paths = [backend.model, *(adapter.folder for adapter in backend.adapters)]
+            if any(Path(path).is_absolute() and Path(path).is_relative_to(folder) for path in paths):
                 raise StateError(
-                    f"The endpoint {row.name} serves {what}.",
+                    f"The endpoint {row.name} serves {description}.",
                     fix=f"Stop it first with: tunebench endpoint stop {shlex.quote(row.name)}",
                 )
 
@@ -142,7 +142,7 @@ def sync_keys(database: Queryable, folder: EndpointFolder) -> None:
     """
     with _keys_lock:
         keys = endpoints.list_gateway_keys(database, folder.path.name)
-        folder.tell("keys.json", {"keys": keys})
+        folder.write_document("keys.json", {"keys": keys})
 
 
 WILDCARD_HOSTS = ("0.0.0.0", "::")
@@ -173,12 +173,12 @@ def resolve_subject(db: Queryable, home: Home, route: RouteChoice) -> ServedSubj
         folder = home.path / version.folder
         base = version.base_model if version.adapter else None
         return _resolve_folder(f"{version.name}@{version.version}", folder, home, base)
-    own = home.models / subject
-    if own.is_dir() and Path(subject).name == subject:
-        of_gguf = not (own / "config.json").exists() and any(own.glob("*.gguf"))
+    local = home.models / subject
+    if local.is_dir() and Path(subject).name == subject:
+        is_gguf = not (local / "config.json").exists() and any(local.glob("*.gguf"))
         return (
-            _resolve_folder(subject, own, home, None)
-            if of_gguf
+            _resolve_folder(subject, local, home, None)
+            if is_gguf
             else ServedSubject(subject, "worker", subject)
         )
     path = Path(subject).expanduser()
@@ -223,8 +223,8 @@ def _resolve_folder(version: str, path: Path, home: Home, base: str | None) -> S
         return ServedSubject(version, "worker", str(path))
     note: ModelNote | None = read_json(path / "tunebench.json")
     if note and note.get("own_base"):
-        beneath = path / "base"  # for a registered version; a run's base is beside its model
-        base = str(beneath if beneath.is_dir() else path.parent / "base")
+        own_base = path / "base"  # for a registered version; a run's base is beside its model
+        base = str(own_base if own_base.is_dir() else path.parent / "base")
     base = base or (note["base_model"] if note else None)
     base = base or read_json(path / "adapter_config.json").get("base_model_name_or_path")
     if not base:
@@ -245,17 +245,17 @@ class _Backends:
         self._settings = settings
         self._drafts: dict[str, BackendContent] = {}
 
-    def place(self, subject: ServedSubject) -> tuple[str, str]:
+    def assign(self, subject: ServedSubject) -> tuple[str, str]:
         """Return the key of the draft that serves a subject, and the model name to request from it."""
         shares = subject.adapter is None or subject.shared
-        about: list[Any] = [subject.engine, subject.model, None if shares else subject.adapter]
+        identity: list[Any] = [subject.engine, subject.model, None if shares else subject.adapter]
         if subject.choice:
-            about += [
+            identity += [
                 subject.choice.subject,
                 subject.choice.remote.model_dump() if subject.choice.remote else 0,
             ]
-        key = json.dumps(about, sort_keys=True)
-        draft = self._drafts.setdefault(key, self._new(subject))
+        key = json.dumps(identity, sort_keys=True)
+        draft = self._drafts.setdefault(key, self._create_draft(subject))
         if subject.engine == "remote":
             return key, subject.model
         if subject.adapter is None:
@@ -268,7 +268,7 @@ class _Backends:
         draft.adapters.append(ServedAdapter(name=subject.version, folder=subject.adapter))
         return key, subject.version
 
-    def _new(self, subject: ServedSubject) -> BackendContent:
+    def _create_draft(self, subject: ServedSubject) -> BackendContent:
         settings, choice = self._settings, subject.choice
         remote = choice.remote if choice else None
         labels = LabelSettings(temperature=settings.temperature, threshold=settings.threshold)
@@ -286,7 +286,7 @@ class _Backends:
             ) if remote else None,
         )  # fmt: skip
 
-    def finished(self) -> dict[str, ServedBackend]:
+    def build_backends(self) -> dict[str, ServedBackend]:
         """Return the backends by draft key, each with its id: a hash of its whole content."""
         backends: dict[str, ServedBackend] = {}
         for key, draft in self._drafts.items():
@@ -298,39 +298,39 @@ class _Backends:
 
 def build_gateway_config(db: Queryable, home: Home, row: EndpointRow) -> EndpointConfig:
     """Build the config of an endpoint's gateway. Raises what `resolve_subject` raises."""
-    asked = EndpointSettings.parse(row.settings)
-    drafts = _Backends(asked)
-    placed = [
+    endpoint_settings = EndpointSettings.parse(row.settings)
+    drafts = _Backends(endpoint_settings)
+    assigned = [
         (
             model.name,
             [
-                (route, subject, *drafts.place(subject))
+                (route, subject, *drafts.assign(subject))
                 for route, subject in _resolve_subjects(db, home, model.routes)
             ],
         )
-        for model in asked.models
+        for model in endpoint_settings.models
     ]
-    backends = drafts.finished()
+    backends = drafts.build_backends()
     models: list[ServedModel] = []
-    for name, routes in placed:
-        made = [
+    for name, routes in assigned:
+        model_routes = [
             _build_route(route, subject, backends[key].backend_id, asked_as)
             for route, subject, key, asked_as in routes
         ]
-        models.append(ServedModel(name=name, routes=made))
+        models.append(ServedModel(name=name, routes=model_routes))
     return EndpointConfig(
         endpoint_id=row.endpoint_id,
         name=row.name,
         asked_at=row.wanted_at,
         home=str(home.path),
-        host=asked.host,
-        port=asked.port or 0,
-        allow_host=[*asked.allow_host, *_list_host_names(asked.host)],
+        host=endpoint_settings.host,
+        port=endpoint_settings.port or 0,
+        allow_host=[*endpoint_settings.allow_host, *_list_host_names(endpoint_settings.host)],
         networks=settings.networks(db),
         models=models,
         backends=list(backends.values()),
-        limits=EndpointLimits(**asked.limits.model_dump()),
-        log=EndpointLog(**asked.log.model_dump()),
+        limits=EndpointLimits(**endpoint_settings.limits.model_dump()),
+        log=EndpointLog(**endpoint_settings.log.model_dump()),
     )
 
 

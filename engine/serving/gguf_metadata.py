@@ -39,32 +39,32 @@ class GgufHeader:
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._read()
         except (OSError, ValueError, struct.error) as error:
-            raise self._broken(str(error)) from error
+            raise self._build_error(str(error)) from error
 
-    def text(self, name: str) -> str:
+    def get_text(self, name: str) -> str:
         """Return a string field; empty if it doesn't exist."""
         if name in self._numbers:
-            raise self._broken(f"{name} is not a string")
-        return self._text(self._texts.get(name, (0, 0)))
+            raise self._build_error(f"{name} is not a string")
+        return self._decode_text(self._texts.get(name, (0, 0)))
 
-    def number(self, name: str) -> int | None:
+    def get_number(self, name: str) -> int | None:
         """Return an integer field; None if it doesn't exist."""
         number = self._numbers.get(name)
         if name in self._texts or isinstance(number, float):
-            raise self._broken(f"{name} is not an integer")
+            raise self._build_error(f"{name} is not an integer")
         return number
 
-    def token(self, name: str) -> str:
+    def get_token_text(self, name: str) -> str:
         """Return the text of the token whose id the field holds; empty if it doesn't exist."""
-        number = self.number(name)
+        number = self.get_number(name)
         if number is None:
             return ""
-        at, count = self._tokens
+        offset, count = self._tokens
         if not 0 <= number < count:
-            raise self._broken(f"{name} is {number:,}, and there are {count:,} tokens")
+            raise self._build_error(f"{name} is {number:,}, and there are {count:,} tokens")
         for _ in range(number):
-            at = self._after_text(at)
-        return self._text(self._text_at(at))
+            offset = self._skip_text(offset)
+        return self._decode_text(self._locate_text(offset))
 
     def _read(self) -> None:
         if self._bytes[:4] != MAGIC:
@@ -74,60 +74,60 @@ class GgufHeader:
             raise ValueError(f"its version is {version}")
         if fields > MAX_FIELDS:
             raise ValueError(f"it has {fields:,} fields, over {MAX_FIELDS:,}")
-        at = 24
+        offset = 24
         for _ in range(fields):
-            name = self._text(self._text_at(at))
-            at = self._after_text(at)
-            (kind,) = struct.unpack_from("<I", self._bytes, at)
-            at = self._value(name, kind, at + 4)
+            name = self._decode_text(self._locate_text(offset))
+            offset = self._skip_text(offset)
+            (kind,) = struct.unpack_from("<I", self._bytes, offset)
+            offset = self._read_value(name, kind, offset + 4)
 
-    def _value(self, name: str, kind: int, at: int) -> int:
+    def _read_value(self, name: str, kind: int, offset: int) -> int:
         """Read a value, and return the offset of the next field."""
         if kind == TEXT:
-            self._texts[name] = self._text_at(at)
-            return self._after_text(at)
+            self._texts[name] = self._locate_text(offset)
+            return self._skip_text(offset)
         if kind == ARRAY:
-            return self._array(name, at)
-        self._numbers[name] = struct.unpack_from("<" + self._format(kind), self._bytes, at)[0]
-        return at + struct.calcsize(self._format(kind))
+            return self._read_array(name, offset)
+        self._numbers[name] = struct.unpack_from("<" + self._get_format(kind), self._bytes, offset)[0]
+        return offset + struct.calcsize(self._get_format(kind))
 
-    def _array(self, name: str, at: int) -> int:
-        kind, count = struct.unpack_from("<IQ", self._bytes, at)
-        at += 12
+    def _read_array(self, name: str, offset: int) -> int:
+        kind, count = struct.unpack_from("<IQ", self._bytes, offset)
+        offset += 12
         if kind != TEXT:
-            return self._checked(at, count * struct.calcsize(self._format(kind)))
+            return self._check_range(offset, count * struct.calcsize(self._get_format(kind)))
         if count > MAX_ELEMENTS:
             raise ValueError(f"{name[:100]} has {count:,} texts, over {MAX_ELEMENTS:,}")
         if name == TOKENS:
-            self._tokens = (at, count)
+            self._tokens = (offset, count)
         for _ in range(count):
-            at = self._after_text(at)
-        return at
+            offset = self._skip_text(offset)
+        return offset
 
-    def _format(self, kind: int) -> str:
+    def _get_format(self, kind: int) -> str:
         if kind not in FORMATS:
             raise ValueError(f"a value is of the kind {kind}")
         return FORMATS[kind]
 
-    def _text_at(self, at: int) -> TextSpan:
-        (size,) = struct.unpack_from("<Q", self._bytes, at)
-        self._checked(at + 8, size)
-        return at + 8, size
+    def _locate_text(self, offset: int) -> TextSpan:
+        (size,) = struct.unpack_from("<Q", self._bytes, offset)
+        self._check_range(offset + 8, size)
+        return offset + 8, size
 
-    def _after_text(self, at: int) -> int:
-        return sum(self._text_at(at))
+    def _skip_text(self, offset: int) -> int:
+        return sum(self._locate_text(offset))
 
-    def _checked(self, at: int, size: int) -> int:
+    def _check_range(self, offset: int, size: int) -> int:
         """Return the end of the given range, checking that it is within the file."""
-        if at + size > len(self._bytes):
+        if offset + size > len(self._bytes):
             raise ValueError("it ends in the middle of its fields")
-        return at + size
+        return offset + size
 
-    def _text(self, place: TextSpan) -> str:
-        at, size = place
-        return self._bytes[at : at + size].decode("utf-8", "replace")
+    def _decode_text(self, span: TextSpan) -> str:
+        offset, size = span
+        return self._bytes[offset : offset + size].decode("utf-8", "replace")
 
-    def _broken(self, why: str) -> ModelError:
+    def _build_error(self, reason: str) -> ModelError:
         return ModelError(
-            f"{self._path} is not a readable GGUF file: {why}.", fix="Export it again.", field="model"
+            f"{self._path} is not a readable GGUF file: {reason}.", fix="Export it again.", field="model"
         )

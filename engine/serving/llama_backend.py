@@ -43,14 +43,17 @@ class ChatTemplate:
 
     def __init__(self, head: GgufHeader) -> None:
         limit_templates()
-        self._source = head.text(TEMPLATE)
-        self.begin = head.token(BEGIN_TOKEN)
-        self._names: dict[str, Any] = {"bos_token": self.begin, "eos_token": head.token(END_TOKEN)}
+        self._source = head.get_text(TEMPLATE)
+        self.begin_token = head.get_token_text(BEGIN_TOKEN)
+        self._names: dict[str, Any] = {
+            "bos_token": self.begin_token,
+            "eos_token": head.get_token_text(END_TOKEN),
+        }
 
     def __bool__(self) -> bool:
         return bool(self._source)
 
-    def prompt(self, turns: Sequence[ChatTurn]) -> str:
+    def render_prompt(self, turns: Sequence[ChatTurn]) -> str:
         """Render the prompt.
 
         Raises RequestError if the template rejects the conversation, ConfigError at its limits.
@@ -97,15 +100,15 @@ class LlamaAnswerer:
         self._spec = spec
         path = _find_gguf(spec)
         head = GgufHeader(path)
-        context, trained = (
+        context, trained_context = (
             _compute_context(spec),
-            head.number(f"{head.text('general.architecture')}.context_length"),
+            head.get_number(f"{head.get_text('general.architecture')}.context_length"),
         )
-        self._context = min(context, trained) if trained and trained > 0 else context
+        self._context = min(context, trained_context) if trained_context and trained_context > 0 else context
         self._template = ChatTemplate(head)
         self._server = xllamacpp.Server(_build_params(spec, path, self._context))
-        self._begins = self._adds_begin()
-        self._places = asyncio.Semaphore(spec["max_streams"])
+        self._strips_begin = self._detect_begin_token()
+        self._slots = asyncio.Semaphore(spec["max_streams"])
         self._running = self._waiting = 0
 
     @property
@@ -128,80 +131,84 @@ class LlamaAnswerer:
 
     async def answer(self, kind: AnswerKind, body: Mapping[str, Any]) -> WholeAnswer | Stream:
         """Answer the request. Raises RequestError."""
-        asked = parse(ChatBody, body) if kind == "chat" else parse(CompletionBody, body)
-        if asked.model not in self._spec["names"]:
-            others = ", ".join(self._spec["names"])
+        request = parse(ChatBody, body) if kind == "chat" else parse(CompletionBody, body)
+        if request.model not in self._spec["names"]:
+            available = ", ".join(self._spec["names"])
             raise RequestError(
-                f"There is no model {asked.model!r} here, but {others}.",
+                f"There is no model {request.model!r} here, but {available}.",
                 status=404,
                 code="model_not_found",
                 field="model",
             )
-        self._check(asked)
-        given = _build_request(asked) | {"prompt": await asyncio.to_thread(self._prompt, asked)}
+        self._check(request)
+        params = _build_request(request) | {"prompt": await asyncio.to_thread(self._render_prompt, request)}
         if most_answer := self._spec.get("most_answer"):
-            given.setdefault("max_tokens", most_answer)
-        documents = self._documents(given, _LlamaForm(asked))
-        first = await anext(documents)
-        if "error" in first:
+            params.setdefault("max_tokens", most_answer)
+        documents = self._stream_documents(params, _LlamaForm(request))
+        first_document = await anext(documents)
+        if "error" in first_document:
             await documents.aclose()
-            raise _convert_error(first["error"], "messages" if kind == "chat" else "prompt")
-        if asked.stream:
-            return Stream(_continue_stream(first, documents))
-        return WholeAnswer(await _collect_stream(_continue_stream(first, documents), asked))
+            raise _convert_error(first_document["error"], "messages" if kind == "chat" else "prompt")
+        if request.stream:
+            return Stream(_continue_stream(first_document, documents))
+        return WholeAnswer(await _collect_stream(_continue_stream(first_document, documents), request))
 
-    def _prompt(self, asked: ChatBody | CompletionBody) -> str:
+    def _render_prompt(self, request: ChatBody | CompletionBody) -> str:
         """Return the prompt, without the begin token if llama.cpp adds one. Raises RequestError."""
-        if isinstance(asked, CompletionBody):
-            return str(asked.prompt)
-        text = self._template.prompt(asked.messages)
-        return text.removeprefix(self._template.begin) if self._begins else text
+        if isinstance(request, CompletionBody):
+            return str(request.prompt)
+        text = self._template.render_prompt(request.messages)
+        return text.removeprefix(self._template.begin_token) if self._strips_begin else text
 
-    def _adds_begin(self) -> bool:
+    def _detect_begin_token(self) -> bool:
         """Return whether llama.cpp prepends the begin token to a text, judging by its token count."""
-        if not self._template.begin:
+        if not self._template.begin_token:
             return False
         documents: list[Any] = []
 
-        def keep(document: Any) -> bool:
+        def collect(document: Any) -> bool:
             documents.append(document)
             return False
 
-        self._call({"prompt": self._template.begin, "max_tokens": 1, "stream": False}, keep)
-        counts = _parse_document(documents[-1]).get("usage") or {}
-        return bool(counts.get("prompt_tokens", 1) > 1)
+        self._run_completion(
+            {"prompt": self._template.begin_token, "max_tokens": 1, "stream": False}, collect
+        )
+        usage = _parse_document(documents[-1]).get("usage") or {}
+        return bool(usage.get("prompt_tokens", 1) > 1)
 
-    def _check(self, asked: ChatBody | CompletionBody) -> None:
-        if asked.stream_options and not asked.stream:
+    def _check(self, request: ChatBody | CompletionBody) -> None:
+        if request.stream_options and not request.stream:
             raise RequestError("stream_options requires stream.", field="stream_options")
-        if isinstance(asked, ChatBody) and (asked.of_tools or asked.tool_choice not in (None, "none")):
+        if isinstance(request, ChatBody) and (
+            request.uses_tools or request.tool_choice not in (None, "none")
+        ):
             raise RequestError(
                 "Function calls are not supported for GGUF files: serve the original model, or describe the"
                 " functions in the system message and request JSON by response_format.",
                 code="unsupported_parameter",
                 field="tools",
             )
-        if (asked.n or 1) > 1:  # llama.cpp supports several, but counts the tokens of one
+        if (request.n or 1) > 1:  # llama.cpp supports several, but counts the tokens of one
             raise RequestError(
-                f"n is {asked.n}, and this backend makes one answer to a request.",
+                f"n is {request.n}, and this backend makes one answer to a request.",
                 code="unsupported_parameter",
                 field="n",
             )
-        if isinstance(asked, CompletionBody) and not isinstance(asked.prompt, str):
+        if isinstance(request, CompletionBody) and not isinstance(request.prompt, str):
             raise RequestError("This backend accepts one prompt at a time, as a string.", field="prompt")
-        wished = asked.max_tokens
-        if isinstance(asked, ChatBody):
-            wished = asked.max_completion_tokens or asked.max_tokens
-            _ = asked.alternatives  # raises if they contradict each other
-        if wished and wished >= self._context:
+        length = request.max_tokens
+        if isinstance(request, ChatBody):
+            length = request.max_completion_tokens or request.max_tokens
+            _ = request.alternatives  # raises if they contradict each other
+        if length and length >= self._context:
             raise RequestError(
-                f"The model's context has {self._context:,} tokens, and {wished:,} are asked for as answer.",
+                f"The model's context has {self._context:,} tokens, and {length:,} are asked for as answer.",
                 code=CONTEXT_EXCEEDED,
                 field="max_tokens",
             )
 
-    async def _documents(
-        self, given: Mapping[str, Any], form: _LlamaForm
+    async def _stream_documents(
+        self, params: Mapping[str, Any], form: _LlamaForm
     ) -> AsyncGenerator[JsonObject, None]:
         """Yield the server's documents for one request.
 
@@ -209,35 +216,35 @@ class LlamaAnswerer:
         """
         self._waiting += 1
         try:
-            await self._places.acquire()
+            await self._slots.acquire()
         finally:
             self._waiting -= 1
         loop = asyncio.get_running_loop()
-        happened: asyncio.Queue[Any] = asyncio.Queue()
-        gone = threading.Event()
+        events: asyncio.Queue[Any] = asyncio.Queue()
+        cancelled = threading.Event()
         self._running += 1
 
-        def take(document: Any) -> bool:
-            loop.call_soon_threadsafe(happened.put_nowait, document)
-            return gone.is_set()  # true cancels it
+        def receive(document: Any) -> bool:
+            loop.call_soon_threadsafe(events.put_nowait, document)
+            return cancelled.is_set()  # true cancels it
 
-        working = asyncio.ensure_future(asyncio.to_thread(self._call, given, take))
-        working.add_done_callback(lambda _: happened.put_nowait(END))
-        working.add_done_callback(lambda _: self._done())
+        task = asyncio.ensure_future(asyncio.to_thread(self._run_completion, params, receive))
+        task.add_done_callback(lambda _: events.put_nowait(END))
+        task.add_done_callback(lambda _: self._release_slot())
         try:
-            while (document := await happened.get()) is not END:
-                for each in document if isinstance(document, list) else [document]:
-                    yield form.document(each)
-            working.result()
+            while (document := await events.get()) is not END:
+                for part in document if isinstance(document, list) else [document]:
+                    yield form.convert(part)
+            task.result()
         finally:
-            gone.set()
+            cancelled.set()
 
-    def _done(self) -> None:
+    def _release_slot(self) -> None:
         self._running -= 1
-        self._places.release()
+        self._slots.release()
 
-    def _call(self, given: Mapping[str, Any], take: Callable[[Any], bool]) -> None:
-        self._server.handle_completions(dict(given), take)
+    def _run_completion(self, params: Mapping[str, Any], receive: Callable[[Any], bool]) -> None:
+        self._server.handle_completions(dict(params), receive)
 
 
 async def _continue_stream(
@@ -254,22 +261,22 @@ async def _continue_stream(
 
 
 async def _collect_stream(
-    documents: AsyncIterator[Mapping[str, Any]], asked: ChatBody | CompletionBody
+    documents: AsyncIterator[Mapping[str, Any]], request: ChatBody | CompletionBody
 ) -> Mapping[str, Any]:
     """Combine a stream's chunks into one answer.
 
     llama.cpp is always asked for a stream, since only that can be cancelled.
     """
-    chat = isinstance(asked, ChatBody)
-    gathered = [_ChoiceBuilder() for _ in range(asked.n or 1)]
+    chat = isinstance(request, ChatBody)
+    builders = [_ChoiceBuilder() for _ in range(request.n or 1)]
     head: JsonObject = {}
     counts = None
     async for document in documents:
         head, counts = dict(document), document.get("usage") or counts
         for piece in document["choices"]:
-            gathered[piece["index"]].add(piece)
+            builders[piece["index"]].add(piece)
     kind = "chat.completion" if chat else "text_completion"
-    choices = [each.whole(index, chat=chat) for index, each in enumerate(gathered)]
+    choices = [builder.build_choice(index, chat=chat) for index, builder in enumerate(builders)]
     return head | {"object": kind, "choices": choices, "usage": counts}
 
 
@@ -288,12 +295,14 @@ class _ChoiceBuilder:
             self._logprobs = self._logprobs or {}
             self._logprobs[name] = self._logprobs.get(name, []) + (values or [])
 
-    def whole(self, index: int, *, chat: bool) -> JsonObject:
+    def build_choice(self, index: int, *, chat: bool) -> JsonObject:
         """Return the choice of a complete answer."""
-        own: JsonObject = {"message": {"role": "assistant", "content": self._text, "refusal": None}}
+        content_fields: JsonObject = {
+            "message": {"role": "assistant", "content": self._text, "refusal": None}
+        }
         if not chat:
-            own = {"text": self._text}
-        return {"index": index, **own, "logprobs": self._logprobs, "finish_reason": self._reason}
+            content_fields = {"text": self._text}
+        return {"index": index, **content_fields, "logprobs": self._logprobs, "finish_reason": self._reason}
 
 
 def _find_gguf(spec: BackendSpec) -> Path:
@@ -326,8 +335,8 @@ def _compute_context(spec: BackendSpec) -> int:
 
     llama.cpp divides its memory among the streams in advance.
     """
-    each = spec["max_tokens"] // spec["max_streams"]
-    return min(each, spec["context"] or each)
+    stream_tokens = spec["max_tokens"] // spec["max_streams"]
+    return min(stream_tokens, spec["context"] or stream_tokens)
 
 
 def _build_params(spec: BackendSpec, path: Path, context: int) -> Any:
@@ -345,24 +354,26 @@ def _build_params(spec: BackendSpec, path: Path, context: int) -> Any:
     return params
 
 
-def _build_request(asked: ChatBody | CompletionBody) -> JsonObject:
+def _build_request(request: ChatBody | CompletionBody) -> JsonObject:
     """Build llama.cpp's request body without the prompt: always a completion."""
     dropped = {
         "model", "user", "messages", "prompt", "response_format", "logprobs", "top_logprobs", *TOOL_FIELDS,
     }  # fmt: skip
-    asked_fields = asked.model_dump(exclude_none=True, by_alias=True, exclude=dropped)
-    given = DEFAULT_SAMPLING | asked_fields | {"stream": True}
-    if not asked.stream:
-        given["stream_options"] = {"include_usage": True}
-    given["seed"] = secrets.randbelow(SEEDS) if asked.seed is None else asked.seed % SEEDS
-    if isinstance(asked, ChatBody) and asked.max_completion_tokens:
-        given["max_tokens"] = given.pop("max_completion_tokens")
-    if asked.alternatives is not None:
-        given["logprobs"] = max(1, asked.alternatives)  # with 0 it would return no log-probabilities at all
-    schema = asked.response_format.wanted if asked.response_format else None
+    request_fields = request.model_dump(exclude_none=True, by_alias=True, exclude=dropped)
+    params = DEFAULT_SAMPLING | request_fields | {"stream": True}
+    if not request.stream:
+        params["stream_options"] = {"include_usage": True}
+    params["seed"] = secrets.randbelow(SEEDS) if request.seed is None else request.seed % SEEDS
+    if isinstance(request, ChatBody) and request.max_completion_tokens:
+        params["max_tokens"] = params.pop("max_completion_tokens")
+    if request.alternatives is not None:
+        params["logprobs"] = max(
+            1, request.alternatives
+        )  # with 0 it would return no log-probabilities at all
+    schema = request.response_format.required_schema if request.response_format else None
     if schema is not None:
-        given["json_schema"] = schema
-    return given
+        params["json_schema"] = schema
+    return params
 
 
 def _parse_document(document: Any) -> JsonObject:
@@ -373,39 +384,46 @@ def _parse_document(document: Any) -> JsonObject:
 class _LlamaForm:
     """Conversion of llama.cpp's completions to the API's form, without llama.cpp's own additions."""
 
-    def __init__(self, asked: ChatBody | CompletionBody) -> None:
-        self._model, self._chat = asked.model, isinstance(asked, ChatBody)
-        self._alternatives = asked.alternatives
+    def __init__(self, request: ChatBody | CompletionBody) -> None:
+        self._model, self._chat = request.model, isinstance(request, ChatBody)
+        self._alternatives = request.alternatives
         self._offsets: dict[int, int] = {}  # characters per choice so far
 
-    def document(self, document: Any) -> JsonObject:
+    def convert(self, document: Any) -> JsonObject:
         """Convert one chunk; an error is returned unchanged."""
         parsed = _parse_document(document)
         if "error" in parsed:
             return parsed
-        for own in ("timings", "__verbose"):
-            parsed.pop(own, None)
+        for extra in ("timings", "__verbose"):
+            parsed.pop(extra, None)
         head = "chatcmpl-" if self._chat else "cmpl-"
         parsed["id"] = head + str(parsed.get("id", "")).rpartition("-")[2]
         if self._chat:
             parsed["object"] = "chat.completion.chunk"
-        parsed["choices"] = [self._choice(choice) for choice in parsed.get("choices") or []]
+        parsed["choices"] = [self._convert_choice(choice) for choice in parsed.get("choices") or []]
         return parsed | {"model": self._model}
 
-    def _choice(self, choice: JsonObject) -> JsonObject:
+    def _convert_choice(self, choice: JsonObject) -> JsonObject:
         index, text = choice["index"], choice["text"]
-        begun, offset = index in self._offsets, self._offsets.get(index, 0)
+        started, offset = index in self._offsets, self._offsets.get(index, 0)
         self._offsets[index] = offset + len(text)
         tokens = (choice.get("logprobs") or {}).get("content")
         for token in tokens or ():
             token["top_logprobs"] = token.get("top_logprobs", [])[: self._alternatives]
-        own: JsonObject = {"text": text}
+        content_fields: JsonObject = {"text": text}
         if self._chat:
-            own = {"delta": {"content": text} if begun else {"role": "assistant", "content": text}}
+            content_fields = {
+                "delta": {"content": text} if started else {"role": "assistant", "content": text}
+            }
             logprobs: Any = None if tokens is None else {"content": tokens}
         else:
             logprobs = None if tokens is None else build_completion_logprobs(tokens, offset)
-        return {"index": index, **own, "logprobs": logprobs, "finish_reason": choice["finish_reason"]}
+        return {
+            "index": index,
+            **content_fields,
+            "logprobs": logprobs,
+            "finish_reason": choice["finish_reason"],
+        }
 
 
 def _convert_error(error: Any, field: str | None) -> RequestError:

@@ -76,24 +76,24 @@ class Supervisor:
         rows = endpoints.listed(self._database)
         for row in rows:
             try:
-                self._see_to(row, at)
+                self._supervise(row, at)
             except TunebenchError as error:
                 self._problems[row.endpoint_id] = error.to_dict()
             except Exception as error:  # one endpoint must not block the others
                 log.exception("The endpoint %s could not be seen to", row.name)
-                trouble = StateError(
+                problem = StateError(
                     f"The endpoint could not be seen to: {error!r}.", fix="See logs/engine.log."
                 )
-                self._problems[row.endpoint_id] = trouble.to_dict()
+                self._problems[row.endpoint_id] = problem.to_dict()
         return BUSY_SECONDS if any(row.wanted == "running" for row in rows) or self._stops else IDLE_SECONDS
 
     def close(self) -> None:
         """Do nothing: gateways outlive the engine."""
 
-    def _see_to(self, row: EndpointRow, at: float) -> None:
+    def _supervise(self, row: EndpointRow, at: float) -> None:
         folder = EndpointFolder(self._home, row.endpoint_id)
         self._reap(row.endpoint_id)
-        record = folder.process()
+        record = folder.get_process()
         if row.wanted == "stopped":
             self._problems.pop(row.endpoint_id, None)
             self._stop(row, folder, record, at)
@@ -101,17 +101,17 @@ class Supervisor:
         self._stops.pop(row.endpoint_id, None)
         sync_keys(self._database, folder)
         try:
-            folder.tell("config.json", build_gateway_config(self._database, self._home, row))
+            folder.write_document("config.json", build_gateway_config(self._database, self._home, row))
         except TunebenchError as error:
             self._problems[row.endpoint_id] = error.to_dict()
-            if folder.config() is None:
+            if folder.read_config() is None:
                 return
         else:
             self._problems.pop(row.endpoint_id, None)
         if record is None:
             self._start(row, folder, at)
         else:
-            self._note_use(folder)
+            self._record_key_use(folder)
 
     # -- starting -----------------------------------------------------------------------------------
 
@@ -120,7 +120,7 @@ class Supervisor:
         if last:
             if last.process.poll() is None and is_recent(last.at, at, START_SECONDS):
                 return  # it is starting
-            self._problems[row.endpoint_id] = self._why_ended(row, folder, last)
+            self._problems[row.endpoint_id] = self._explain_end(row, folder, last)
             if is_recent(last.at, at, last.pause):
                 return
         pause = (
@@ -140,15 +140,15 @@ class Supervisor:
             )
         self._starts[row.endpoint_id] = _Start(process, at, pause)
 
-    def _why_ended(self, row: EndpointRow, folder: EndpointFolder, last: _Start) -> ErrorDocument:
-        failure = folder.failure()
+    def _explain_end(self, row: EndpointRow, folder: EndpointFolder, last: _Start) -> ErrorDocument:
+        failure = folder.read_failure()
         if failure and failure["at"] >= last.at:
             error: ErrorDocument = failure["error"]
             return error
         code = last.process.poll()
         return StateError(
             f"The gateway of {row.name} ended with code {code} and is started again."
-            f" {folder.log_tail()}".strip(),
+            f" {folder.read_log_tail()}".strip(),
             fix=f"Its whole log is {folder.path / 'gateway.log'}.",
         ).to_dict()
 
@@ -168,53 +168,53 @@ class Supervisor:
             self._stops.pop(endpoint_id, None)
             self._starts.pop(endpoint_id, None)
             return
-        config = folder.config()
-        patience = GRACE_SECONDS + (config.limits.drain_seconds if config else 0)
+        config = folder.read_config()
+        timeout = GRACE_SECONDS + (config.limits.drain_seconds if config else 0)
         try:
             if endpoint_id not in self._stops:
                 process.send_signal(signal.SIGTERM)
                 self._stops[endpoint_id] = at
-            elif not is_recent(self._stops[endpoint_id], at, patience):
+            elif not is_recent(self._stops[endpoint_id], at, timeout):
                 process.kill()
         except psutil.NoSuchProcess:
             return
 
     # -- status -------------------------------------------------------------------------------------
 
-    def _note_use(self, folder: EndpointFolder) -> None:
+    def _record_key_use(self, folder: EndpointFolder) -> None:
         """Record when keys were last used, to the minute."""
-        state = folder.state()
+        state = folder.read_state()
         if state is None:
             return
-        past = {
+        previous = {
             key.key_id: key.used_at or 0.0 for key in endpoints.list_keys(self._database, state.endpoint_id)
         }
         newer = {
-            use.key_id: use.used_at
-            for use in state.keys
-            if use.key_id in past and use.used_at > past[use.key_id] + MINUTE
+            usage.key_id: usage.used_at
+            for usage in state.keys
+            if usage.key_id in previous and usage.used_at > previous[usage.key_id] + MINUTE
         }
         if newer:
             with self._database.transaction() as tx:
                 for key, at in newer.items():
                     endpoints.touch_key(tx, key, job_queue.to_utc(at))
 
-    def seen(self) -> list[EndpointStatus]:
+    def list_status(self) -> list[EndpointStatus]:
         """Return the status of all endpoints."""
-        return [self._seen(row) for row in endpoints.listed(self._database)]
+        return [self._build_status(row) for row in endpoints.listed(self._database)]
 
-    def _seen(self, row: EndpointRow) -> EndpointStatus:
+    def _build_status(self, row: EndpointRow) -> EndpointStatus:
         folder = EndpointFolder(self._home, row.endpoint_id)
         return EndpointStatus(
             **vars(row),
-            alive=folder.process() is not None,
-            state=folder.state(),
-            config=folder.config(),
+            alive=folder.get_process() is not None,
+            state=folder.read_state(),
+            config=folder.read_config(),
             problem=self._problems.get(row.endpoint_id),
             keys=endpoints.list_keys(self._database, row.endpoint_id),
         )
 
-    def last_requests(self, endpoint: str) -> list[RequestLine]:
+    def list_last_requests(self, endpoint: str) -> list[RequestLine]:
         """Return the newest lines of an endpoint's log. Raises NotFoundError."""
         row = endpoints.get(self._database, endpoint)
-        return EndpointFolder(self._home, row.endpoint_id).last_requests(REQUESTS)
+        return EndpointFolder(self._home, row.endpoint_id).list_last_requests(REQUESTS)

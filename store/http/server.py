@@ -125,11 +125,11 @@ class Playground(Protocol):
 class EndpointService(Protocol):
     """State of endpoints."""
 
-    def seen(self) -> Sequence[Mapping[str, object]]:
+    def list_status(self) -> Sequence[Mapping[str, object]]:
         """Return all endpoints."""
         ...
 
-    def last_requests(self, endpoint: str) -> Sequence[Mapping[str, object]]:
+    def list_last_requests(self, endpoint: str) -> Sequence[Mapping[str, object]]:
         """Return the newest lines of an endpoint's log. Raises NotFoundError."""
         ...
 
@@ -341,12 +341,12 @@ class _EngineRoutes:
         return make_json_response(_get_person(request))
 
     async def endpoints(self, request: Request) -> Response:
-        return make_json_response(await run_sync(self._endpoint_desk().seen))
+        return make_json_response(await run_sync(self._endpoint_desk().list_status))
 
     async def endpoint_requests(self, request: Request) -> Response:
         """Return the last requests of an endpoint, including what people wrote."""
         return make_json_response(
-            await run_sync(self._endpoint_desk().last_requests, request.path_params["endpoint"])
+            await run_sync(self._endpoint_desk().list_last_requests, request.path_params["endpoint"])
         )
 
     def _endpoint_desk(self) -> EndpointService:

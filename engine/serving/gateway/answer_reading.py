@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from engine.models.tokenization.tool_turns import StoredCall, format_calls, parse_openai_messages
-from engine.serving.protocol.answers import LOGPROBS_COMMENT, LogprobTally, prepare_tools, read_tally
+from engine.serving.protocol.answers import LOGPROBS_COMMENT, LogprobTally, parse_tally, prepare_tools
 from store.core.schemas import JsonObject
 from store.serving.schemas import RequestKind
 
@@ -193,7 +193,7 @@ class EventSplitter:
             if line.startswith(b"data:"):
                 self._data += line[5:].strip() + b"\n"
             elif line.startswith(LOGPROBS_COMMENT):
-                self.tally = read_tally(line[len(LOGPROBS_COMMENT) :].decode("latin-1"))
+                self.tally = parse_tally(line[len(LOGPROBS_COMMENT) :].decode("latin-1"))
             elif not line and self._data:
                 yield bytes(self._data[:-1])
                 self._data.clear()

@@ -36,7 +36,7 @@ from engine.serving.gateway.request_bodies import (
     estimate_prompt_tokens,
 )
 from engine.serving.gateway.routing import Route
-from engine.serving.protocol.answers import LOGPROBS_HEADER, LogprobTally, read_tally
+from engine.serving.protocol.answers import LOGPROBS_HEADER, LogprobTally, parse_tally
 from store.core.schemas import JsonObject
 from store.serving.schemas import GatewayKey, RequestKind, RequestLine
 
@@ -287,7 +287,7 @@ class Attempt:
             return self._call.form.refused(self._without_key(content.decode("utf-8", "replace")))
         document = _parse_document(content, "its answer")
         self._call.note_first()
-        self._read(document, read_tally(self.headers.get(LOGPROBS_HEADER, "")))
+        self._read(document, parse_tally(self.headers.get(LOGPROBS_HEADER, "")))
         return self._passed_on(document, self._call.form.whole)
 
     async def events(self) -> AsyncIterator[bytes]:

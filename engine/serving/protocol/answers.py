@@ -88,15 +88,20 @@ def build_completion_logprobs(tokens: Sequence[ContentLogprob], offset: int) -> 
         "tokens": [token["token"] for token in tokens],
         "token_logprobs": [token["logprob"] for token in tokens],
         "top_logprobs": [
-            {other["token"]: other["logprob"] for other in token.get("top_logprobs", ())} for token in tokens
+            {alternative["token"]: alternative["logprob"] for alternative in token.get("top_logprobs", ())}
+            for token in tokens
         ],
         "text_offset": offsets,
     }
 
 
-def build_usage(prompt: int, made: int) -> Usage:
+def build_usage(prompt_tokens: int, completion_tokens: int) -> Usage:
     """Build the token counts of one request."""
-    return {"prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made}
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }
 
 
 class ResponseBuilder:
@@ -110,12 +115,12 @@ class ResponseBuilder:
             "model": model,
         }
 
-    def whole(self, choices: list[JsonObject], counts: Usage) -> JsonObject:
+    def build_response(self, choices: list[JsonObject], usage: Usage) -> JsonObject:
         """Return the complete response."""
-        kind = "chat.completion" if self.chat else "text_completion"
-        return self._head | {"object": kind, "choices": choices, "usage": counts}
+        object_type = "chat.completion" if self.chat else "text_completion"
+        return self._head | {"object": object_type, "choices": choices, "usage": usage}
 
-    def choice(
+    def build_choice(
         self,
         index: int,
         text: str,
@@ -124,54 +129,68 @@ class ResponseBuilder:
         calls: Sequence[AnswerToolCall] = (),
     ) -> JsonObject:
         """Return a choice of a complete response."""
-        own: JsonObject = {"text": text}
+        content_fields: JsonObject = {"text": text}
         if self.chat:
-            called = {"tool_calls": [*calls]} if calls else {}
+            call_fields = {"tool_calls": [*calls]} if calls else {}
             content = text or None if calls else text
-            own = {"message": {"role": "assistant", "content": content, "refusal": None, **called}}
-        return {"index": index, **own, "logprobs": self._logprobs(logprobs, 0), "finish_reason": reason}
+            content_fields = {
+                "message": {"role": "assistant", "content": content, "refusal": None, **call_fields}
+            }
+        return {
+            "index": index,
+            **content_fields,
+            "logprobs": self._build_logprobs(logprobs, 0),
+            "finish_reason": reason,
+        }
 
-    def chunk(self, choices: list[JsonObject], *, counts: Usage | None = None, counted: bool) -> JsonObject:
+    def build_chunk(
+        self, choices: list[JsonObject], *, usage: Usage | None = None, with_usage: bool
+    ) -> JsonObject:
         """Return a chunk of a stream.
 
-        `counted`: usage is null in all chunks but the last, which has the counts.
+        `with_usage`: usage is null in all chunks but the last, which has the counts.
         """
-        kind = "chat.completion.chunk" if self.chat else "text_completion"
-        document = self._head | {"object": kind, "choices": choices}
-        return document | {"usage": counts} if counted else document
+        object_type = "chat.completion.chunk" if self.chat else "text_completion"
+        document = self._head | {"object": object_type, "choices": choices}
+        return document | {"usage": usage} if with_usage else document
 
-    def opening(self, index: int) -> JsonObject:
+    def build_opening(self, index: int) -> JsonObject:
         """Return the first delta of a choice in a chat stream, before its text."""
         delta = {"role": "assistant", "content": ""}
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
 
-    def piece(
+    def build_piece(
         self, index: int, text: str, logprobs: list[ContentLogprob] | None, offset: int = 0
     ) -> JsonObject:
         """Return more text of a choice."""
-        own: JsonObject = {"delta": {"content": text}} if self.chat else {"text": text}
-        return {"index": index, **own, "logprobs": self._logprobs(logprobs, offset), "finish_reason": None}
+        content_fields: JsonObject = {"delta": {"content": text}} if self.chat else {"text": text}
+        return {
+            "index": index,
+            **content_fields,
+            "logprobs": self._build_logprobs(logprobs, offset),
+            "finish_reason": None,
+        }
 
-    def waiting(self, index: int) -> JsonObject:
+    def build_empty_delta(self, index: int) -> JsonObject:
         """Return an empty delta for a choice that continues while its text is held back."""
         return {"index": index, "delta": {}, "logprobs": None, "finish_reason": None}
 
-    def calling(self, index: int, calls: Sequence[AnswerToolCall]) -> Iterator[JsonObject]:
+    def build_call_deltas(self, index: int, calls: Sequence[AnswerToolCall]) -> Iterator[JsonObject]:
         """Yield the deltas of a choice's calls: for each the function name, then its arguments."""
-        for place, call in enumerate(calls):
+        for call_index, call in enumerate(calls):
             function = call["function"]
-            named = {"index": place, **call, "function": {**function, "arguments": ""}}
-            given = {"index": place, "function": {"arguments": function["arguments"]}}
-            for delta in (named, given):
-                own = {"delta": {"tool_calls": [delta]}, "logprobs": None, "finish_reason": None}
-                yield {"index": index, **own}
+            name_delta = {"index": call_index, **call, "function": {**function, "arguments": ""}}
+            arguments_delta = {"index": call_index, "function": {"arguments": function["arguments"]}}
+            for delta in (name_delta, arguments_delta):
+                choice_fields = {"delta": {"tool_calls": [delta]}, "logprobs": None, "finish_reason": None}
+                yield {"index": index, **choice_fields}
 
-    def closing(self, index: int, reason: str) -> JsonObject:
+    def build_closing(self, index: int, reason: str) -> JsonObject:
         """Return the end of a choice."""
-        own: JsonObject = {"delta": {}} if self.chat else {"text": ""}
-        return {"index": index, **own, "logprobs": None, "finish_reason": reason}
+        content_fields: JsonObject = {"delta": {}} if self.chat else {"text": ""}
+        return {"index": index, **content_fields, "logprobs": None, "finish_reason": reason}
 
-    def _logprobs(
+    def _build_logprobs(
         self, tokens: list[ContentLogprob] | None, offset: int
     ) -> JsonObject | CompletionLogprobs | None:
         if tokens is None:
@@ -202,21 +221,21 @@ class LogprobTally(NamedTuple):
         """Mean log-probability per token."""
         return self.total / self.tokens if self.tokens else None
 
-    def words(self) -> str:
+    def to_text(self) -> str:
         """Return the tally as written in the header and the comments."""
         return f"{self.total!r} {self.tokens} {self.invalid_calls}"
 
 
-def read_tally(words: str) -> LogprobTally | None:
+def parse_tally(text: str) -> LogprobTally | None:
     """Parse a tally; None if it is invalid or not finite."""
-    total, _, counts = words.strip().partition(" ")
+    total, _, counts = text.strip().partition(" ")
     tokens, _, invalid = counts.partition(" ")
     try:
         tally = LogprobTally(float(total), int(tokens), int(invalid or 0))
     except ValueError:
         return None
-    counted = tally.tokens > 0 and tally.invalid_calls >= 0
-    return tally if math.isfinite(tally.total) and counted else None
+    valid = tally.tokens > 0 and tally.invalid_calls >= 0
+    return tally if math.isfinite(tally.total) and valid else None
 
 
 CONTEXT_EXCEEDED = "context_length_exceeded"
@@ -246,25 +265,25 @@ class RequestError(Exception):
         super().__init__(message)
         self.message, self.status, self.code, self.field = message, status, code, field
 
-    def document(self) -> RefusalDocument:
+    def to_document(self) -> RefusalDocument:
         """Return the error in OpenAI's form."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         if self.status == 429:
             kind = "rate_limit_error"
         return {"error": {"message": self.message, "type": kind, "param": self.field, "code": self.code}}
 
-    def response(self) -> JSONResponse:
+    def to_response(self) -> JSONResponse:
         """Return the error as an HTTP response."""
         headers = {"Retry-After": "1"} if self.status in (429, 503) else None
-        return JSONResponse(self.document(), self.status, headers)
+        return JSONResponse(self.to_document(), self.status, headers)
 
 
-def describe_kinds(kinds: Sequence[str], asked: str) -> str:
+def describe_kinds(kinds: Sequence[str], requested: str) -> str:
     """Describe which kinds of requests a model answers instead, and what can be done."""
-    words = f"answers {' and '.join(kinds)} alone, not {asked}"
-    if asked == "embedding":
-        return f"{words}: embeddings are an encoder's; serve one, such as a BERT, and ask that"
-    return words
+    description = f"answers {' and '.join(kinds)} alone, not {requested}"
+    if requested == "embedding":
+        return f"{description}: embeddings are an encoder's; serve one, such as a BERT, and ask that"
+    return description
 
 
 def build_internal_error(error: BaseException) -> RequestError:

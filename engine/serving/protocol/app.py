@@ -50,9 +50,9 @@ class WholeAnswer:
     document: Mapping[str, Any]
     tally: LogprobTally | None = None
 
-    def response(self) -> JSONResponse:
+    def to_response(self) -> JSONResponse:
         """Return the HTTP response."""
-        headers = {LOGPROBS_HEADER: self.tally.words()} if self.tally else None
+        headers = {LOGPROBS_HEADER: self.tally.to_text()} if self.tally else None
         return JSONResponse(dict(self.document), headers=headers)
 
 
@@ -60,12 +60,12 @@ class WholeAnswer:
 class Stream:
     """An answer in pieces, each a document.
 
-    - leave: called when nobody reads on, even if reading never started
+    - cancel: called when nobody reads on, even if reading never started
     - tally: returns the tally of what was yielded so far
     """
 
     documents: AsyncGenerator[Mapping[str, Any], None]
-    leave: Callable[[], None] = lambda: None
+    cancel: Callable[[], None] = lambda: None
     tally: Callable[[], LogprobTally | None] = lambda: None
 
 
@@ -100,14 +100,14 @@ class EventStream:
         try:
             await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._stream.leave()
+            self._stream.cancel()
             sending.cancel()
             watching.cancel()
             await asyncio.gather(sending, watching, return_exceptions=True)
 
     async def _send(self, send: Send) -> None:
         async def event(document: str, tally: LogprobTally | None = None) -> None:
-            comment = LOGPROBS_COMMENT + tally.words().encode() + b"\n" if tally else b""
+            comment = LOGPROBS_COMMENT + tally.to_text().encode() + b"\n" if tally else b""
             body = comment + f"data: {document}\n\n".encode()
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
@@ -119,10 +119,10 @@ class EventStream:
                     await event(json.dumps(document, ensure_ascii=False), self._stream.tally())
             await event("[DONE]")
         except RequestError as error:
-            await event(json.dumps(error.document(), ensure_ascii=False))
+            await event(json.dumps(error.to_document(), ensure_ascii=False))
         except Exception as error:  # noqa: BLE001 (the border: the answer has begun, so that no status can say it)
             traceback.print_exception(error)
-            await event(json.dumps(build_internal_error(error).document(), ensure_ascii=False))
+            await event(json.dumps(build_internal_error(error).to_document(), ensure_ascii=False))
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -142,11 +142,11 @@ def build(answerer: Answerer) -> Starlette:
         return JSONResponse(as_json(answerer.capabilities))
 
     async def models(_: Request) -> Response:
-        listed = [
+        entries = [
             {"id": name, "object": "model", "created": 0, "owned_by": "tunebench"}
             for name in answerer.capabilities.models
         ]
-        return JSONResponse({"object": "list", "data": listed})
+        return JSONResponse({"object": "list", "data": entries})
 
     return Starlette(
         routes=[
@@ -163,7 +163,7 @@ def build(answerer: Answerer) -> Starlette:
 
 
 def _make_endpoint(answerer: Answerer, kind: AnswerKind) -> Callable[[Request], Awaitable[Response]]:
-    async def ask(request: Request) -> Any:
+    async def handle(request: Request) -> Any:
         try:
             body = await read_document(request, MAX_BODY_BYTES, "a request")
             if kind not in answerer.capabilities.kinds and not (
@@ -176,22 +176,22 @@ def _make_endpoint(answerer: Answerer, kind: AnswerKind) -> Callable[[Request], 
                 )
             answer = await _await_while_connected(answerer.answer(kind, body), request)
         except RequestError as error:
-            return error.response()
+            return error.to_response()
         except ClientDisconnect:
             return Response(status_code=CLIENT_CLOSED)
         except TunebenchError as error:
-            return RequestError(str(error), status=error.status, field=error.field or None).response()
+            return RequestError(str(error), status=error.status, field=error.field or None).to_response()
         except Exception as error:  # noqa: BLE001 (the border)
             traceback.print_exception(error)
-            return build_internal_error(error).response()
-        return EventStream(answer) if isinstance(answer, Stream) else answer.response()
+            return build_internal_error(error).to_response()
+        return EventStream(answer) if isinstance(answer, Stream) else answer.to_response()
 
-    return ask
+    return handle
 
 
 def _describe_wrong_kind(capabilities: Capabilities, kind: AnswerKind) -> str:
-    writes = "completion" in capabilities.kinds
-    if kind == "chat" and writes and not capabilities.template:
+    has_completions = "completion" in capabilities.kinds
+    if kind == "chat" and has_completions and not capabilities.template:
         return (
             "The model's tokenizer has no chat template, so that it is not known how it is talked to. Ask it"
             " for completions, or give its folder a chat_template.jinja."
@@ -203,20 +203,20 @@ async def _await_while_connected(
     answer: Awaitable[WholeAnswer | Stream], request: Request
 ) -> WholeAnswer | Stream:
     """Wait for the answer. Raises ClientDisconnect, and cancels it, if the client disconnects first."""
-    making = asyncio.ensure_future(answer)
+    answering = asyncio.ensure_future(answer)
     watching = asyncio.ensure_future(_wait_for_disconnect(request.receive))
     try:
-        await asyncio.wait({making, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if making.done():
-            return making.result()
+        await asyncio.wait({answering, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if answering.done():
+            return answering.result()
         raise ClientDisconnect
     finally:
-        making.cancel()
+        answering.cancel()
         watching.cancel()
-        await asyncio.gather(making, watching, return_exceptions=True)
+        await asyncio.gather(answering, watching, return_exceptions=True)
 
 
 def _handle_http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "unknown_url", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    return RequestError(str(error.detail), status=error.status_code, code=code).response()
+    return RequestError(str(error.detail), status=error.status_code, code=code).to_response()

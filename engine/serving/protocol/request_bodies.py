@@ -80,7 +80,7 @@ class ResponseFormat(BaseModel):
     json_schema: JsonSchema | None = None
 
     @property
-    def wanted(self) -> JsonObject | None:
+    def required_schema(self) -> JsonObject | None:
         """The schema that the answer must follow; None for any text. Raises RequestError."""
         if self.type == "text":
             return None
@@ -128,11 +128,11 @@ class TextPart(BaseModel):
 
 def _check_text_parts(content: object) -> object:
     """Reject non-text parts with a helpful message, which a plain type error wouldn't give."""
-    for place, part in enumerate(content if isinstance(content, list) else ()):
+    for index, part in enumerate(content if isinstance(content, list) else ()):
         kind = part.get("type") if isinstance(part, dict) else None
         if kind in UNSUPPORTED_PARTS:
             raise ValueError(
-                f"part {place} is {UNSUPPORTED_PARTS[kind]}, and this model reads text alone; leave it out"
+                f"part {index} is {UNSUPPORTED_PARTS[kind]}, and this model reads text alone; leave it out"
             )
     return content
 
@@ -168,7 +168,7 @@ class ChatTurn(BaseModel):
         return self.content if isinstance(self.content, str) else "".join(part.text for part in parts)
 
     @property
-    def of_tools(self) -> bool:
+    def uses_tools(self) -> bool:
         """Whether the message calls functions or is the result of a call."""
         return self.role == "tool" or self.tool_calls is not None
 
@@ -197,12 +197,12 @@ class ChatBody(SamplingFields):
     parallel_tool_calls: bool | None = None
 
     @property
-    def of_tools(self) -> bool:
+    def uses_tools(self) -> bool:
         """Whether the conversation involves functions."""
-        return self.tools is not None or any(turn.of_tools for turn in self.messages)
+        return self.tools is not None or any(turn.uses_tools for turn in self.messages)
 
     @property
-    def offered(self) -> dict[str, ToolFunction]:
+    def callable_functions(self) -> dict[str, ToolFunction]:
         """Functions by name that the answer may call.
 
         Raises RequestError if tool_choice doesn't match the tools.
@@ -257,16 +257,16 @@ class EmbeddingBody(RequestBody):
     @property
     def texts(self) -> list[str | list[int]]:
         """The texts to embed. Raises RequestError."""
-        given = self.input
-        if isinstance(given, str):
-            return [given]
-        if given and isinstance(given[0], int):
-            return [[token for token in given if isinstance(token, int)]]
-        if not 0 < len(given) <= MAX_TEXTS:
+        content = self.input
+        if isinstance(content, str):
+            return [content]
+        if content and isinstance(content[0], int):
+            return [[token for token in content if isinstance(token, int)]]
+        if not 0 < len(content) <= MAX_TEXTS:
             raise RequestError(
-                f"input has {len(given):,} texts; from 1 to {MAX_TEXTS:,} may be.", field="input"
+                f"input has {len(content):,} texts; from 1 to {MAX_TEXTS:,} may be.", field="input"
             )
-        return [each for each in given if not isinstance(each, int)]
+        return [text for text in content if not isinstance(text, int)]
 
 
 class DecisionBody(RequestBody):

@@ -42,12 +42,12 @@ class _PatternBudget:
     """Remaining budget for the patterns of one request."""
 
     def __init__(self) -> None:
-        self._left = MAX_PATTERN_SIZE
+        self._remaining = MAX_PATTERN_SIZE
 
-    def take(self, pattern: str) -> None:
+    def charge(self, pattern: str) -> None:
         """Charge a pattern before it is compiled. Raises ValueError."""
-        self._left -= PATTERN_SIZE + estimate_pattern_size(pattern)
-        if self._left < 0:
+        self._remaining -= PATTERN_SIZE + estimate_pattern_size(pattern)
+        if self._remaining < 0:
             raise ValueError(
                 f"with {pattern[:80]!r} the patterns of the functions become too large, repetitions written"
                 " out; repeat less, or leave classes such as \\p{L} out"
@@ -56,7 +56,7 @@ class _PatternBudget:
 
 def _check_pattern(pattern: str, validation: ValidationInfo) -> str:
     assert isinstance(validation.context, _PatternBudget)
-    validation.context.take(pattern)
+    validation.context.charge(pattern)
     return check_pattern(pattern)
 
 
@@ -165,43 +165,43 @@ def check_tools(tools: object) -> object:
         raise ValueError("they are nested too deeply") from error
     if size > MAX_TOOL_BYTES:
         raise ValueError(f"they are {size:,} bytes of JSON; at most {MAX_TOOL_BYTES:,} may be")
-    room = _PatternBudget()
-    names = [_check_tool(place, tool, room) for place, tool in enumerate(tools)]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"the function {twice} is there twice")
+    budget = _PatternBudget()
+    names = [_check_tool(index, tool, budget) for index, tool in enumerate(tools)]
+    if duplicate := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"the function {duplicate} is there twice")
     return tools
 
 
-def _check_tool(place: int, tool: object, room: _PatternBudget) -> str:
+def _check_tool(index: int, tool: object, budget: _PatternBudget) -> str:
     """Check a tool and return its function's name. Raises ValueError."""
     kind = tool.get("type") if isinstance(tool, dict) else None
     if isinstance(kind, str) and kind != "function":
-        raise ValueError(f"tool {place} is of the type {kind[:40]!r}, and functions alone can be called here")
+        raise ValueError(f"tool {index} is of the type {kind[:40]!r}, and functions alone can be called here")
     try:
         function = FunctionTool.model_validate(tool).function
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"tool {place}: {where or 'it'}: {first['msg']}") from error
+        location = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"tool {index}: {location or 'it'}: {first['msg']}") from error
     try:
-        _check_parameters(function.schema_, room)
+        _check_parameters(function.schema_, budget)
     except ValueError as error:
         raise ValueError(f"the function {function.name}: {error}") from error
     return function.name
 
 
-def _check_parameters(schema: JsonObject, room: _PatternBudget) -> None:
+def _check_parameters(schema: JsonObject, budget: _PatternBudget) -> None:
     check_schema(schema)
     if schema.get("type", "object") != "object":
         raise ValueError("its parameters have to be a schema of the type object")
     try:
-        _schemas.validate_python(schema, strict=True, context=room)
+        _schemas.validate_python(schema, strict=True, context=budget)
     except ValidationError as error:
         first = error.errors()[0]
         steps = [str(part) for part in first["loc"]]
-        where = "/".join(step for step in steps if step != "Schema" and not step.startswith("literal["))
-        why = first.get("ctx", {}).get("error", first["msg"])
-        raise ValueError(f"its parameters are not a JSON schema: {where}: {str(why)[:200]}") from error
+        location = "/".join(step for step in steps if step != "Schema" and not step.startswith("literal["))
+        reason = first.get("ctx", {}).get("error", first["msg"])
+        raise ValueError(f"its parameters are not a JSON schema: {location}: {str(reason)[:200]}") from error
     text = json.dumps(schema)
     if '"unevaluatedProperties"' in text and '"patternProperties"' in text:
         raise ValueError(

@@ -169,7 +169,7 @@ class TorchAnswerer:
         """Return what the answer may call. Raises RequestError."""
         form = self._forms.get(body.model)
         if form is None:
-            if body.of_tools or body.tool_choice not in (None, "none"):
+            if body.uses_tools or body.tool_choice not in (None, "none"):
                 raise RequestError(
                     f"{body.model} can't call functions: {NO_TOOLS}.",
                     code="unsupported_parameter",
@@ -184,7 +184,7 @@ class TorchAnswerer:
             for turn in body.messages
         ]
         try:
-            if body.of_tools:
+            if body.uses_tools:
                 functions = [] if body.tool_choice == "none" else prepare_tools(body.tools or ())
                 turns = parse_openai_messages(
                     [turn.model_dump() | plain for turn, plain in zip(body.messages, turns, strict=True)],
@@ -239,7 +239,7 @@ class TorchAnswerer:
             )
         sampling = self._parse_sampling(body)
         constraint = offer.constraint if offer else None
-        schema = body.response_format.wanted if body.response_format else None
+        schema = body.response_format.required_schema if body.response_format else None
         if schema is not None:
             constraint = self._grammars[id(model.tokenizer)].build_schema_constraint(schema)
         samplers = [
@@ -396,7 +396,7 @@ class _RequestRows:
                 generated += event.tokens
         with_logprobs = self._requests[0].samplers[0].with_logprobs
         choices = [
-            self._form.choice(
+            self._form.build_choice(
                 choice_index,
                 text,
                 reasons[choice_index],
@@ -405,7 +405,7 @@ class _RequestRows:
             )
             for choice_index, text in enumerate(texts)
         ]
-        return self._form.whole(choices, build_usage(self._prompt_tokens, generated))
+        return self._form.build_response(choices, build_usage(self._prompt_tokens, generated))
 
     async def stream_chunks(self, with_usage: bool) -> AsyncGenerator[Mapping[str, Any], None]:
         """Yield the response as chunks, as its pieces are released."""
@@ -413,7 +413,7 @@ class _RequestRows:
         offsets = [0] * self._choice_count
         async with aclosing(self._events(self._choice_count)) as events:
             for choice_index in range(self._choice_count) if form.chat else ():
-                yield form.chunk([form.opening(choice_index)], counted=with_usage)
+                yield form.build_chunk([form.build_opening(choice_index)], with_usage=with_usage)
             async for number, event in events:
                 if isinstance(event, TextPiece):
                     choice_index = self._get_choice_index(number, event.index)
@@ -421,19 +421,19 @@ class _RequestRows:
                     entries = self._build_entries(number, event.tokens)
                     text = self._release_text(choice_index, event.text)
                     if text or entries:
-                        piece = form.piece(choice_index, text, entries, offsets[choice_index])
-                        yield form.chunk([piece], counted=with_usage)
+                        piece = form.build_piece(choice_index, text, entries, offsets[choice_index])
+                        yield form.build_chunk([piece], with_usage=with_usage)
                         offsets[choice_index] += len(text)
                     elif event.text:  # within a call: its tokens count even if the client disconnects
-                        yield form.chunk([form.waiting(choice_index)], counted=with_usage)
+                        yield form.build_chunk([form.build_empty_delta(choice_index)], with_usage=with_usage)
                 elif isinstance(event, ChoiceEnd):
                     generated += event.tokens
                     async for choice in self._close_choice(
                         self._get_choice_index(number, event.index), event.reason
                     ):
-                        yield form.chunk([choice], counted=with_usage)
+                        yield form.build_chunk([choice], with_usage=with_usage)
         if with_usage:
-            yield form.chunk([], counts=build_usage(self._prompt_tokens, generated), counted=True)
+            yield form.build_chunk([], usage=build_usage(self._prompt_tokens, generated), with_usage=True)
 
     async def _close_choice(
         self, choice_index: int, reason: FinishReason
@@ -441,10 +441,10 @@ class _RequestRows:
         """Yield the last pieces of a choice: held-back text, its calls, the end."""
         end, api_reason = await self._finish_choice(choice_index, reason)
         if end.text:
-            yield self._form.piece(choice_index, end.text, None)
-        for choice in self._form.calling(choice_index, end.calls):
+            yield self._form.build_piece(choice_index, end.text, None)
+        for choice in self._form.build_call_deltas(choice_index, end.calls):
             yield choice
-        yield self._form.closing(choice_index, api_reason)
+        yield self._form.build_closing(choice_index, api_reason)
 
     def _build_entries(self, number: int, tokens: Sequence[SampledToken]) -> list[ContentLogprob] | None:
         """Return tokens with their log-probabilities in the API's form."""

@@ -152,8 +152,8 @@ class ClassifierAnswerer:
         if request.stream:
             with_usage = bool(request.stream_options and request.stream_options.include_usage)
             return Stream(_stream_chunks(form, classification, len(tokens), with_usage))
-        choice = form.choice(0, classification["label"] or "", "stop", None)
-        response = form.whole([choice], build_usage(len(tokens), 0))
+        choice = form.build_choice(0, classification["label"] or "", "stop", None)
+        response = form.build_response([choice], build_usage(len(tokens), 0))
         return WholeAnswer(response | {"classification": classification})
 
     def _compute_probabilities(self, tokens: list[int]) -> torch.Tensor:
@@ -194,12 +194,14 @@ class ClassifierAnswerer:
 async def _stream_chunks(
     form: ResponseBuilder, classification: ClassifiedText, tokens: int, with_usage: bool
 ) -> Any:
-    yield form.chunk([form.opening(0)], counted=with_usage)
-    piece = form.chunk([form.piece(0, classification["label"] or "", None)], counted=with_usage)
+    yield form.build_chunk([form.build_opening(0)], with_usage=with_usage)
+    piece = form.build_chunk(
+        [form.build_piece(0, classification["label"] or "", None)], with_usage=with_usage
+    )
     yield piece | {"classification": classification}
-    yield form.chunk([form.closing(0, "stop")], counted=with_usage)
+    yield form.build_chunk([form.build_closing(0, "stop")], with_usage=with_usage)
     if with_usage:
-        yield form.chunk([], counts=build_usage(tokens, 0), counted=True)
+        yield form.build_chunk([], usage=build_usage(tokens, 0), with_usage=True)
 
 
 # Embeddings by an encoder: one vector of length 1 per text.

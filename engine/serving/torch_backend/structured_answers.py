@@ -210,10 +210,10 @@ def build_tool_offer(
     body: ChatBody, form: CallForm, grammars: Grammars, tokenizer: object
 ) -> ToolOffer | None:
     """Build the request's offer; None if the answer may call nothing. Raises RequestError."""
-    functions = body.offered
+    functions = body.callable_functions
     if not functions:
         return None
-    if body.response_format and body.response_format.wanted is not None:
+    if body.response_format and body.response_format.required_schema is not None:
         raise RequestError(
             "response_format and tools ask for different answers; leave one out, or set tool_choice to none.",
             field="response_format",

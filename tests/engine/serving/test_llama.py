@@ -59,9 +59,9 @@ def with_template(model: Path, template: str, target: Path) -> Path:
     from engine.serving.gguf_metadata import GgufHeader
     from engine.serving.llama_backend import TEMPLATE
 
-    own = GgufHeader(model).text(TEMPLATE).encode()
+    own = GgufHeader(model).get_text(TEMPLATE).encode()
     target.write_bytes(model.read_bytes().replace(own, template.encode().ljust(len(own)), 1))
-    assert GgufHeader(target).text(TEMPLATE).rstrip() == template
+    assert GgufHeader(target).get_text(TEMPLATE).rstrip() == template
     return target
 
 

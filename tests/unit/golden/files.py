@@ -127,9 +127,9 @@ def _read_registry(home: Home) -> Iterator[tuple[Path, Any]]:
 def _read_endpoints(home: Home) -> Iterator[tuple[Path, Any]]:
     for endpoint_id in list_endpoint_folders(home):
         folder = EndpointFolder(home, endpoint_id)
-        yield folder.path / "config.json", folder.config()
-        yield folder.path / "state.json", folder.state()
-        yield folder.path / "log", folder.last_requests(5)
+        yield folder.path / "config.json", folder.read_config()
+        yield folder.path / "state.json", folder.read_state()
+        yield folder.path / "log", folder.list_last_requests(5)
         for name in ("keys.json", "gateway.json", "backends/*/spec.json", "backends/*/ready.json"):
             yield from _each(folder.path, name, read_json)
         for series in get_args(Series):

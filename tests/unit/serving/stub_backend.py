@@ -86,7 +86,7 @@ class Stub:
         if body.get("stream"):
             return StreamingResponse(self._events(body), media_type="text/event-stream")
         tally = self._tally(len(self.words))
-        return JSONResponse(self._whole(body), headers={LOGPROBS_HEADER: tally.words()} if tally else None)
+        return JSONResponse(self._whole(body), headers={LOGPROBS_HEADER: tally.to_text()} if tally else None)
 
     def _tally(self, words: int) -> LogprobTally | None:
         if "nats" not in self.does:
@@ -129,7 +129,7 @@ class Stub:
                 if place == 1 and self.does.get("broken") == "after":
                     return
                 await asyncio.sleep(self.does.get("pause", 0.0))
-            for piece in ResponseBuilder("", chat=True).calling(0, self.calls):
+            for piece in ResponseBuilder("", chat=True).build_call_deltas(0, self.calls):
                 yield _event({**head, "choices": [piece]}, self._tally(len(self.words)))
             reason = self.does.get("reason", "tool_calls" if self.calls else "stop")
             yield _event(
@@ -150,7 +150,7 @@ class Stub:
 
 
 def _event(document: dict[str, Any], tally: LogprobTally | None = None) -> bytes:
-    comment = LOGPROBS_COMMENT + tally.words().encode() + b"\n" if tally else b""
+    comment = LOGPROBS_COMMENT + tally.to_text().encode() + b"\n" if tally else b""
     return comment + b"data: " + json.dumps(document).encode() + b"\n\n"
 
 

@@ -218,7 +218,7 @@ def test_keys_are_shown_once_and_revoked_by_their_owner_or_an_admin(desk: Desk) 
     supervisor = step_of(desk)
     folder = EndpointFolder(desk.home, made["endpoint_id"])
     keys = json.loads((folder.path / "keys.json").read_text())["keys"]
-    assert made["key"] not in json.dumps([keys, supervisor.seen()], default=as_json)
+    assert made["key"] not in json.dumps([keys, supervisor.list_status()], default=as_json)
     assert (folder.path / "keys.json").stat().st_mode & 0o077 == 0
     with on_record(folder.path / "gateway.json"):  # it runs
         _others_keys(desk, supervisor, folder, [key["key_id"] for key in keys])
@@ -234,7 +234,7 @@ def _others_keys(desk: Desk, supervisor: Supervisor, folder: EndpointFolder, fir
     desk("revoke_key", key=first[0])  # an admin
     assert json.loads((folder.path / "keys.json").read_text())["keys"] == []
     supervisor.step()
-    assert [key.revoked_at is None for key in supervisor.seen()[0].keys] == [False, False]
+    assert [key.revoked_at is None for key in supervisor.list_status()[0].keys] == [False, False]
 
 
 def test_a_copied_home_folder_leaves_the_originals_gateway_alone(desk: Desk, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_copied_home_folder_leaves_the_originals_gateway_alone(desk: Desk, tmp
             copy = Home(shutil.copytree(desk.home.path, tmp_path / "copy"))
             desk("stop_endpoint", endpoint="e")
             Supervisor(desk.database, copy).step()
-            assert not Supervisor(desk.database, copy).seen()[0].alive
+            assert not Supervisor(desk.database, copy).list_status()[0].alive
             assert gateway.poll() is None
             Supervisor(desk.database, desk.home).step()
             assert gateway.wait(20) == -signal.SIGTERM
@@ -260,8 +260,8 @@ def test_why_a_gateway_does_not_run_is_said_and_it_is_tried_again(desk: Desk) ->
     (desk.home.models / "tiny").mkdir()
     desk("make_endpoint", **served({"subject": "tiny"}))
     supervisor = step_of(desk)
-    wait_for(lambda: (supervisor.step() or True) and supervisor.seen()[0].problem is not None)
-    (seen,) = supervisor.seen()
+    wait_for(lambda: (supervisor.step() or True) and supervisor.list_status()[0].problem is not None)
+    (seen,) = supervisor.list_status()
     assert seen.problem
     assert "ended with code 1" in seen.problem["message"]
     assert not seen.alive
@@ -275,7 +275,7 @@ def test_a_gateway_outlives_the_engine_and_is_started_again_when_it_dies(desk: D
 
     def answers() -> bool:
         supervisor.step()
-        process = folder.process()
+        process = folder.get_process()
         headers = {"Authorization": f"Bearer {made['key']}"}
         body = {"model": "support", "messages": []}
         if process is None:
@@ -288,21 +288,21 @@ def test_a_gateway_outlives_the_engine_and_is_started_again_when_it_dies(desk: D
 
     try:
         wait_for(answers)
-        first = folder.process()
+        first = folder.get_process()
         assert first
         assert first.address.endswith(f":{made_port(desk)}")
         supervisor = Supervisor(desk.database, desk.home, GATEWAY)  # of the next engine
         supervisor.step()
-        assert folder.process() == first
+        assert folder.get_process() == first
         os.kill(first.pid, signal.SIGKILL)
         wait_for(answers)
-        assert folder.process() != first
-        assert supervisor.last_requests("e")[0]["status"] == 200
+        assert folder.get_process() != first
+        assert supervisor.list_last_requests("e")[0]["status"] == 200
         with pytest.raises(StateError, match="still runs"):
             desk("delete_endpoint", endpoint="e")
     finally:
         desk("stop_endpoint", endpoint="e")
-        wait_for(lambda: (supervisor.step() or True) and folder.process() is None)
+        wait_for(lambda: (supervisor.step() or True) and folder.get_process() is None)
     desk("delete_endpoint", endpoint="e")
     assert not folder.path.exists()
 

@@ -21,7 +21,7 @@ from engine.serving.gateway.log_files import DAY, LogFiles, RequestIds
 from engine.serving.gateway.redaction import redact
 from engine.serving.gateway.request_bodies import Refusal, estimate_prompt_tokens
 from engine.serving.gateway.routing import HourCounts
-from engine.serving.protocol.answers import LogprobTally, read_tally
+from engine.serving.protocol.answers import LogprobTally, parse_tally
 from store.serving.schemas import EndpointState, KeyUse, LastHour
 from tests.unit.store_samples import row_of
 
@@ -191,8 +191,8 @@ def test_what_is_told_beside_an_event_is_known_with_it(size: int) -> None:
     "words", ["", "-1.5", "nan 3", "-inf 3", "-1 0", "-1 -2", "a b", "1e999 1", "-1 2 3 4", "-1 2 -1"]
 )
 def test_a_tally_that_is_none_says_nothing(words: str) -> None:
-    assert read_tally(words) is None
-    assert read_tally(LogprobTally(-0.1, 3, 2).words()) == (-0.1, 3, 2)
+    assert parse_tally(words) is None
+    assert parse_tally(LogprobTally(-0.1, 3, 2).to_text()) == (-0.1, 3, 2)
 
 
 def test_what_is_read_of_an_answer() -> None:

@@ -67,13 +67,17 @@ FIELDS: dict[str, Written] = {
 
 def test_fields_and_tokens_are_read(tmp_path: Path) -> None:
     read = head(tmp_path, gguf(FIELDS))
-    assert read.text("general.architecture") == "llama"
-    assert read.number("llama.context_length") == 2048
-    assert (read.text("nothing"), read.number("nothing"), read.token("nothing")) == ("", None, "")
-    assert read.token("tokenizer.ggml.bos_token_id") == "<é>"
+    assert read.get_text("general.architecture") == "llama"
+    assert read.get_number("llama.context_length") == 2048
+    assert (read.get_text("nothing"), read.get_number("nothing"), read.get_token_text("nothing")) == (
+        "",
+        None,
+        "",
+    )
+    assert read.get_token_text("tokenizer.ggml.bos_token_id") == "<é>"
     template = ChatTemplate(read)
     turns = [ChatTurn(role="developer", content="Be kind."), ChatTurn(role="user", content="Hi")]
-    assert template.prompt(turns) == "<é>system: Be kind.cuser: Hic"
+    assert template.render_prompt(turns) == "<é>system: Be kind.cuser: Hic"
 
 
 @pytest.mark.parametrize(
@@ -109,10 +113,10 @@ def test_fields_of_other_kinds_are_refused(tmp_path: Path) -> None:
     fields = FIELDS | {"tokenizer.ggml.bos_token_id": (U64, 2**63), "tokenizer.chat_template": (U8, 7)}
     read = head(tmp_path, gguf(fields))
     for ask in (
-        lambda: read.number("general.architecture"),
-        lambda: read.number("llama.scale"),
-        lambda: read.text("tokenizer.chat_template"),
-        lambda: read.token("tokenizer.ggml.bos_token_id"),
+        lambda: read.get_number("general.architecture"),
+        lambda: read.get_number("llama.scale"),
+        lambda: read.get_text("tokenizer.chat_template"),
+        lambda: read.get_token_text("tokenizer.ggml.bos_token_id"),
     ):
         with pytest.raises(ModelError, match="not a readable GGUF file"):
             ask()
@@ -121,7 +125,7 @@ def test_fields_of_other_kinds_are_refused(tmp_path: Path) -> None:
 def test_a_large_array_takes_neither_time_nor_memory(tmp_path: Path) -> None:
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     many = text("a") + struct.pack("<IIQ", ARRAY, U8, 10**8) + bytes(10**8)
-    assert head(tmp_path, gguf({}, count=1) + many).number("a") is None
+    assert head(tmp_path, gguf({}, count=1) + many).get_number("a") is None
     assert time.monotonic() - began < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 * 2**10
 
@@ -137,4 +141,4 @@ def test_the_template_of_a_file_has_limits(tmp_path: Path, monkeypatch: pytest.M
     for template, refusal in hostile.items():
         fields = FIELDS | {"tokenizer.chat_template": (TEXT, template)}
         with pytest.raises(refusal):
-            ChatTemplate(head(tmp_path, gguf(fields))).prompt(turns)
+            ChatTemplate(head(tmp_path, gguf(fields))).render_prompt(turns)
