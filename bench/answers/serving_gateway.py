@@ -50,7 +50,7 @@ class Ask:
     async def __call__(self) -> str:
         reply = await self._client.send("POST", "/v1/chat/completions", self._body)
         try:
-            content = await reply.body()
+            content = await reply.read_body()
         finally:
             reply.close()
         if reply.status != 200:

@@ -107,9 +107,9 @@ class GatewayServer(uvicorn.Server):
             return
         self._stopping = True
         loop = asyncio.get_running_loop()
-        loop.call_soon_threadsafe(lambda: self._drains.append(loop.create_task(self._finish())))
+        loop.call_soon_threadsafe(lambda: self._drains.append(loop.create_task(self._drain_and_exit())))
 
-    async def _finish(self) -> None:
+    async def _drain_and_exit(self) -> None:
         with contextlib.suppress(Exception):
             await self._gateway.drain()
         self.should_exit = True
@@ -145,11 +145,11 @@ async def _serve(folder: Path, command: Sequence[str]) -> None:
     gateway.address = f"http://{format_url_host(host)}:{listener.getsockname()[1]}"
     write_record(folder / "gateway.json", gateway.address, os.getpid())
     server = GatewayServer(build(gateway), gateway)
-    await gateway.begin()
+    await gateway.start()
     try:
         await server.serve(sockets=[listener])
     finally:
-        await gateway.end()
+        await gateway.stop()
 
 
 def main(arguments: Sequence[str], command: Sequence[str] = COMMAND) -> int:

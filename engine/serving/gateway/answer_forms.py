@@ -51,31 +51,33 @@ def convert_to_chat(body: JsonObject) -> JsonObject:
         elif name == "text":
             _add_format(chat, value)
         elif name not in ("input", "instructions") and NO_EFFECT_VALUES.get(name, body) != value:
-            why = UNSUPPORTED_FIELDS.get(name, "it means nothing here, so it is refused rather than ignored")
-            raise Refusal(400, "unsupported_parameter", f"{shorten(name)}: {why}.", param=shorten(name))
+            reason = UNSUPPORTED_FIELDS.get(
+                name, "it means nothing here, so it is refused rather than ignored"
+            )
+            raise Refusal(400, "unsupported_parameter", f"{shorten(name)}: {reason}.", param=shorten(name))
     return chat
 
 
 def _convert_messages(body: JsonObject) -> list[JsonObject]:
-    instructions, asked = body.get("instructions"), body["input"]
+    instructions, items = body.get("instructions"), body["input"]
     messages: list[JsonObject] = []
     if instructions is not None:
         if not isinstance(instructions, str):
             raise _build_refusal("instructions has to be a text", "instructions")
         messages.append({"role": "system", "content": instructions})
-    if isinstance(asked, str):
-        return [*messages, {"role": "user", "content": asked}]
-    if not isinstance(asked, list) or not asked:
+    if isinstance(items, str):
+        return [*messages, {"role": "user", "content": items}]
+    if not isinstance(items, list) or not items:
         raise _build_refusal("input has to be a text or a list of items", "input")
-    for place, item in enumerate(asked):
-        _add_item(messages, item, f"input[{place}]")
+    for index, item in enumerate(items):
+        _add_item(messages, item, f"input[{index}]")
     return messages
 
 
-def _add_item(messages: list[JsonObject], item: object, where: str) -> None:
+def _add_item(messages: list[JsonObject], item: object, location: str) -> None:
     kind = item.get("type", "message") if isinstance(item, dict) else None
     if not isinstance(item, dict) or not isinstance(kind, str):
-        raise _build_refusal(f"{where} is not an item", "input")
+        raise _build_refusal(f"{location} is not an item", "input")
     if kind == "message":
         messages.append({"role": item.get("role"), "content": _convert_content(item.get("content"))})
     elif kind == "function_call":
@@ -89,7 +91,7 @@ def _add_item(messages: list[JsonObject], item: object, where: str) -> None:
         content = _convert_content(item.get("output"))
         messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": content})
     else:
-        raise _build_refusal(f"{where} is of the type {shorten(kind)}, which no answer here has", "input")
+        raise _build_refusal(f"{location} is of the type {shorten(kind)}, which no answer here has", "input")
 
 
 def _convert_content(content: Any) -> Any:
@@ -118,16 +120,16 @@ def _convert_tool_choice(choice: Any) -> Any:
 
 def _add_format(chat: JsonObject, text: Any) -> None:
     """Add `text.format`; in a chat the schema is in an object of its own."""
-    usual = isinstance(text, dict) and text.get("verbosity") in DEFAULT_VERBOSITY
-    if not usual or not {*text} <= {"format", "verbosity"}:
+    default = isinstance(text, dict) and text.get("verbosity") in DEFAULT_VERBOSITY
+    if not default or not {*text} <= {"format", "verbosity"}:
         raise _build_refusal("text has to be an object with format alone", "text")
-    wanted = text.get("format")
-    if wanted is None or wanted == {"type": "text"}:
+    response_format = text.get("format")
+    if response_format is None or response_format == {"type": "text"}:
         return
-    if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
-        schema = {name: wanted[name] for name in wanted if name != "type"}
-        wanted = {"type": "json_schema", "json_schema": schema}
-    chat["response_format"] = wanted
+    if isinstance(response_format, dict) and response_format.get("type") == "json_schema":
+        schema = {name: response_format[name] for name in response_format if name != "type"}
+        response_format = {"type": "json_schema", "json_schema": schema}
+    chat["response_format"] = response_format
 
 
 def _build_refusal(message: str, param: str) -> Refusal:
@@ -151,31 +153,31 @@ def encode_json(document: Mapping[str, Any]) -> bytes:
 class AnswerForm:
     """The backend's own response format, which is OpenAI's."""
 
-    def asked(self, body: JsonObject) -> JsonObject:
+    def convert_request(self, body: JsonObject) -> JsonObject:
         """Return the request as sent to backends. Raises Refusal."""
         return body
 
-    def whole(self, document: JsonObject) -> bytes:
+    def format_answer(self, document: JsonObject) -> bytes:
         """Format a complete response."""
         return encode_json(document)
 
-    def events(self, document: JsonObject) -> bytes:
+    def format_chunk(self, document: JsonObject) -> bytes:
         """Format a chunk of a stream."""
         return b"data: " + encode_json(document) + b"\n\n"
 
-    def refused(self, content: str) -> bytes:
+    def format_error(self, content: str) -> bytes:
         """Format a backend's error response."""
         return content.encode()
 
-    def closing(self, seen: AnswerObserver, head: JsonObject) -> bytes:
+    def format_end(self, observer: AnswerObserver, head: JsonObject) -> bytes:
         """Format the end of a stream; `head`: id, model and time, as in its documents."""
         return b"data: [DONE]\n\n"
 
-    def failed(self, refusal: Refusal) -> bytes:
+    def format_failure(self, refusal: Refusal) -> bytes:
         """Format an error that replaces the rest of a stream."""
-        return refusal.event()
+        return refusal.encode_event()
 
-    def param(self, name: str | None) -> str | None:
+    def get_field_name(self, name: str | None) -> str | None:
         """Return the caller's name of a field."""
         return name
 
@@ -186,67 +188,68 @@ class ResponsesForm(AnswerForm):
     def __init__(self) -> None:
         self._echo: JsonObject = {}
         self._head: JsonObject = {}
-        self._numbers = 0
+        self._next_number = 0
         self._reason: str | None = None
-        self._beside: JsonObject = {}  # a classifier's additional fields
+        self._extra_fields: JsonObject = {}  # a classifier's additional fields
         self._output: list[JsonObject] = []
-        self._open: list[int] = []  # output indices of the open items
+        self._open_items: list[int] = []  # output indices of the open items
         self._calls: dict[int, int] = {}  # output index by index of the call
 
-    def asked(self, body: JsonObject) -> JsonObject:
+    def convert_request(self, body: JsonObject) -> JsonObject:
         self._echo = {name: body.get(name, usual) for name, usual in ECHOED.items()}
         return convert_to_chat(body)
 
-    def whole(self, document: JsonObject) -> bytes:
-        self._begin(document)
+    def format_answer(self, document: JsonObject) -> bytes:
+        self._start_response(document)
         usage = document.get("usage")
         usage = usage if isinstance(usage, dict) else {}
         for choice in _find_first_choice(document):
             message = choice.get("message")
-            list(self._grow(message if isinstance(message, dict) else {}))
+            list(self._add_piece(message if isinstance(message, dict) else {}))
             self._reason = choice.get("finish_reason")
-        list(self._close())
-        self._note_beside(document)
-        return encode_json(self._response(usage.get("prompt_tokens"), usage.get("completion_tokens")))
+        list(self._close_items())
+        self._record_extra_fields(document)
+        return encode_json(self._build_response(usage.get("prompt_tokens"), usage.get("completion_tokens")))
 
-    def events(self, document: JsonObject) -> bytes:
+    def format_chunk(self, document: JsonObject) -> bytes:
         events: list[bytes] = []
         if not self._head:
-            self._begin(document)
-            begun = self._response(None, None) | {"status": "in_progress"}
+            self._start_response(document)
+            response = self._build_response(None, None) | {"status": "in_progress"}
             events += [
-                self._event(kind, response=begun) for kind in ("response.created", "response.in_progress")
+                self._build_event(kind, response=response)
+                for kind in ("response.created", "response.in_progress")
             ]
         for choice in _find_first_choice(document):
             delta = choice.get("delta")
-            events += self._grow(delta if isinstance(delta, dict) else {})
+            events += self._add_piece(delta if isinstance(delta, dict) else {})
             self._reason = choice.get("finish_reason") or self._reason
-        self._note_beside(document)
+        self._record_extra_fields(document)
         return b"".join(events)
 
-    def refused(self, content: str) -> bytes:
+    def format_error(self, content: str) -> bytes:
         try:
             document = json.loads(content)
             error = document["error"]
-            error["param"] = self.param(error["param"])
+            error["param"] = self.get_field_name(error["param"])
             return encode_json(document)
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError):  # no field to rename
             return content.encode()
 
-    def closing(self, seen: AnswerObserver, head: JsonObject) -> bytes:
-        events = [b"" if self._head else self.events(head), *self._close()]
-        response = self._response(seen.prompt_tokens, seen.completion_tokens)
-        return b"".join([*events, self._event(f"response.{response['status']}", response=response)])
+    def format_end(self, observer: AnswerObserver, head: JsonObject) -> bytes:
+        events = [b"" if self._head else self.format_chunk(head), *self._close_items()]
+        response = self._build_response(observer.prompt_tokens, observer.completion_tokens)
+        return b"".join([*events, self._build_event(f"response.{response['status']}", response=response)])
 
-    def failed(self, refusal: Refusal) -> bytes:
+    def format_failure(self, refusal: Refusal) -> bytes:
         error = {"code": refusal.code, "message": refusal.message, "param": refusal.param}
-        return self._event("error", **error, error=json.loads(refusal.body())["error"])
+        return self._build_event("error", **error, error=json.loads(refusal.encode_body())["error"])
 
-    def param(self, name: str | None) -> str | None:
+    def get_field_name(self, name: str | None) -> str | None:
         field = (name or "").partition(".")[0]  # nested fields have other paths in the caller's request
         return OWN_NAMES.get(field, name)
 
-    def _begin(self, document: JsonObject) -> None:
+    def _start_response(self, document: JsonObject) -> None:
         self._head = {
             "id": document["id"],
             "object": "response",
@@ -254,104 +257,110 @@ class ResponsesForm(AnswerForm):
             "model": document["model"],
         }
 
-    def _note_beside(self, document: JsonObject) -> None:
+    def _record_extra_fields(self, document: JsonObject) -> None:
         if "classification" in document:
-            self._beside = {"classification": document["classification"]}
+            self._extra_fields = {"classification": document["classification"]}
 
-    def _grow(self, piece: JsonObject) -> Iterator[bytes]:
+    def _add_piece(self, piece: JsonObject) -> Iterator[bytes]:
         """Add to the answer: its text, then its calls, whole or in pieces, which may be interleaved."""
         if isinstance(text := piece.get("content"), str) and text:
-            at = self._message
-            if at is None:
-                at = yield from self._open_message()
-            self._output[at]["content"][0]["text"] += text
-            yield self._item_event(at, "response.output_text.delta", delta=text, content_index=0, logprobs=[])
+            index = self._open_message_index
+            if index is None:
+                index = yield from self._open_message()
+            self._output[index]["content"][0]["text"] += text
+            yield self._build_item_event(
+                index, "response.output_text.delta", delta=text, content_index=0, logprobs=[]
+            )
         calls = piece.get("tool_calls")
-        for place, call in enumerate(calls if isinstance(calls, list) else ()):
+        for call_index, call in enumerate(calls if isinstance(calls, list) else ()):
             if isinstance(call, dict) and isinstance(call.get("function"), dict):
-                yield from self._grow_call(call, call.get("index", place))
+                yield from self._add_call_piece(call, call.get("index", call_index))
 
-    def _grow_call(self, call: JsonObject, index: Any) -> Iterator[bytes]:
+    def _add_call_piece(self, call: JsonObject, call_index: Any) -> Iterator[bytes]:
         function, call_id = call["function"], call.get("id")
-        at = self._calls.get(index) if isinstance(index, int) else None
-        if at is None:
-            if not isinstance(call_id, str) or not isinstance(index, int):
+        output_index = self._calls.get(call_index) if isinstance(call_index, int) else None
+        if output_index is None:
+            if not isinstance(call_id, str) or not isinstance(call_index, int):
                 return
-            at = self._calls[index] = yield from self._open_call(call_id, str(function.get("name") or ""))
-        item, arguments = self._output[at], function.get("arguments")
+            output_index = self._calls[call_index] = yield from self._open_call(
+                call_id, str(function.get("name") or "")
+            )
+        item, arguments = self._output[output_index], function.get("arguments")
         item["name"] = item["name"] or str(function.get("name") or "")
         if isinstance(arguments, str) and arguments:
             item["arguments"] += arguments
-            yield self._item_event(at, "response.function_call_arguments.delta", delta=arguments)
+            yield self._build_item_event(
+                output_index, "response.function_call_arguments.delta", delta=arguments
+            )
 
     def _open_message(self) -> Generator[bytes, None, int]:
         item_id = f"msg_{str(self._head['id']).removeprefix('resp_')}_{len(self._output)}"
         message: JsonObject = {"id": item_id, "type": "message", "role": "assistant"}
         message |= {"status": "in_progress", "content": []}
-        at = yield from self._add(message)
+        index = yield from self._add_output(message)
         part: JsonObject = {"type": "output_text", "text": "", "annotations": []}
         message["content"] = [part]
-        yield self._item_event(at, "response.content_part.added", content_index=0, part=part)
-        return at
+        yield self._build_item_event(index, "response.content_part.added", content_index=0, part=part)
+        return index
 
     def _open_call(self, call_id: str, name: str) -> Generator[bytes, None, int]:
-        if (message := self._message) is not None:
+        if (message := self._open_message_index) is not None:
             yield from self._close_item(message)
         call = {"id": f"fc_{call_id}", "type": "function_call", "status": "in_progress", "call_id": call_id,
                 "name": name, "arguments": ""}  # fmt: skip
-        return (yield from self._add(call))
+        return (yield from self._add_output(call))
 
-    def _add(self, item: JsonObject) -> Generator[bytes, None, int]:
-        at = len(self._output)
+    def _add_output(self, item: JsonObject) -> Generator[bytes, None, int]:
+        index = len(self._output)
         self._output.append(item)
-        self._open.append(at)
-        yield self._event("response.output_item.added", output_index=at, item=item)
-        return at
+        self._open_items.append(index)
+        yield self._build_event("response.output_item.added", output_index=index, item=item)
+        return index
 
     @property
-    def _message(self) -> int | None:
+    def _open_message_index(self) -> int | None:
         """Output index of the open message."""
-        return next((at for at in self._open if self._output[at]["type"] == "message"), None)
+        return next((index for index in self._open_items if self._output[index]["type"] == "message"), None)
 
-    def _close(self) -> Iterator[bytes]:
+    def _close_items(self) -> Iterator[bytes]:
         """Close the open items."""
-        for at in [*self._open]:
-            yield from self._close_item(at)
+        for index in [*self._open_items]:
+            yield from self._close_item(index)
 
-    def _close_item(self, at: int) -> Iterator[bytes]:
-        self._open.remove(at)
-        item = self._output[at]
+    def _close_item(self, index: int) -> Iterator[bytes]:
+        self._open_items.remove(index)
+        item = self._output[index]
         item["status"] = "incomplete" if self._reason == "length" else "completed"
         if item["type"] == "message":
             (part,) = item["content"]
             done = {"content_index": 0, "text": part["text"], "logprobs": []}
-            yield self._item_event(at, "response.output_text.done", **done)
-            yield self._item_event(at, "response.content_part.done", content_index=0, part=part)
+            yield self._build_item_event(index, "response.output_text.done", **done)
+            yield self._build_item_event(index, "response.content_part.done", content_index=0, part=part)
         else:
             done = {"arguments": item["arguments"], "name": item["name"]}
-            yield self._item_event(at, "response.function_call_arguments.done", **done)
-        yield self._event("response.output_item.done", output_index=at, item=item)
+            yield self._build_item_event(index, "response.function_call_arguments.done", **done)
+        yield self._build_event("response.output_item.done", output_index=index, item=item)
 
-    def _item_event(self, at: int, kind: str, **fields: Any) -> bytes:
-        return self._event(kind, item_id=self._output[at]["id"], output_index=at, **fields)
+    def _build_item_event(self, index: int, kind: str, **fields: Any) -> bytes:
+        return self._build_event(kind, item_id=self._output[index]["id"], output_index=index, **fields)
 
-    def _event(self, kind: str, **fields: Any) -> bytes:
-        document = {"type": kind, "sequence_number": self._numbers, **fields}
-        self._numbers += 1
+    def _build_event(self, kind: str, **fields: Any) -> bytes:
+        document = {"type": kind, "sequence_number": self._next_number, **fields}
+        self._next_number += 1
         return b"event: " + kind.encode() + b"\ndata: " + encode_json(document) + b"\n\n"
 
-    def _response(self, read: int | None, written: int | None) -> JsonObject:
-        cut = self._reason == "length"
+    def _build_response(self, prompt_tokens: int | None, completion_tokens: int | None) -> JsonObject:
+        truncated = self._reason == "length"
         usage = None
-        if read is not None or written is not None:
+        if prompt_tokens is not None or completion_tokens is not None:
             usage = {
-                "input_tokens": read or 0, "input_tokens_details": {"cached_tokens": 0},
-                "output_tokens": written or 0, "output_tokens_details": {"reasoning_tokens": 0},
-                "total_tokens": (read or 0) + (written or 0),
+                "input_tokens": prompt_tokens or 0, "input_tokens_details": {"cached_tokens": 0},
+                "output_tokens": completion_tokens or 0, "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": (prompt_tokens or 0) + (completion_tokens or 0),
             }  # fmt: skip
-        return self._head | self._echo | self._beside | {
-            "status": "incomplete" if cut else "completed", "error": None,
-            "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
+        return self._head | self._echo | self._extra_fields | {
+            "status": "incomplete" if truncated else "completed", "error": None,
+            "incomplete_details": {"reason": "max_output_tokens"} if truncated else None,
             "output": self._output, "previous_response_id": None, "store": False, "truncation": "disabled",
             "usage": usage,
         }  # fmt: skip
@@ -359,5 +368,5 @@ class ResponsesForm(AnswerForm):
 
 def _find_first_choice(document: JsonObject) -> list[JsonObject]:
     choices = document.get("choices")
-    listed = choices if isinstance(choices, list) else []
-    return [choice for choice in listed if isinstance(choice, dict) and choice.get("index", 0) == 0][:1]
+    entries = choices if isinstance(choices, list) else []
+    return [choice for choice in entries if isinstance(choice, dict) and choice.get("index", 0) == 0][:1]

@@ -41,7 +41,7 @@ class AnswerObserver:
     def output(self) -> str:
         """The text of the first choice; if it calls functions, in the form stored in rows."""
         text = "".join(self._texts)
-        calls = [self._calls[place] for place in sorted(self._calls)]
+        calls = [self._calls[index] for index in sorted(self._calls)]
         return format_calls(text, [_parse_arguments(call) for call in calls]) if calls else text
 
     @property
@@ -57,7 +57,7 @@ class AnswerObserver:
         return sum(self._logprobs) / len(self._logprobs) if self._logprobs else None
 
     @property
-    def counted(self) -> int | None:
+    def total_tokens(self) -> int | None:
         """Tokens used as counted by the backend; None if it didn't report any."""
         if self.prompt_tokens is None and self.completion_tokens is None:
             return None
@@ -67,10 +67,12 @@ class AnswerObserver:
         """Read one document of the answer."""
         usage = document.get("usage")
         if isinstance(usage, dict):
-            read = usage.get("prompt_tokens", usage.get("input_tokens"))  # the names in /v1/systemone
-            written = usage.get("completion_tokens", usage.get("output_tokens"))
-            self.prompt_tokens = _count(read, self.prompt_tokens)
-            self.completion_tokens = _count(written, self.completion_tokens)
+            prompt_tokens = usage.get(
+                "prompt_tokens", usage.get("input_tokens")
+            )  # the names in /v1/systemone
+            completion_tokens = usage.get("completion_tokens", usage.get("output_tokens"))
+            self.prompt_tokens = _count(prompt_tokens, self.prompt_tokens)
+            self.completion_tokens = _count(completion_tokens, self.completion_tokens)
         choices = document.get("choices")
         for choice in choices if isinstance(choices, list) else []:
             if isinstance(choice, dict):
@@ -98,44 +100,48 @@ class AnswerObserver:
             self._logprobs += [float(value) for value in values if _is_number(value)]
         self._read_label(choice)
 
-    def _read_call(self, place: int, call: Mapping[str, Any]) -> None:
+    def _read_call(self, position: int, call: Mapping[str, Any]) -> None:
         """Read a whole call, or a piece of one in a stream."""
-        index = call.get("index", place)
+        index = call.get("index", position)
         function = call.get("function")
         if type(index) is not int or not 0 <= index < MAX_CALLS or not isinstance(function, dict):
             return
-        seen = self._calls.setdefault(index, {"name": "", "arguments": ""})
+        stored = self._calls.setdefault(index, {"name": "", "arguments": ""})
         if isinstance(call_id := call.get("id"), str):
-            seen["id"] = call_id
+            stored["id"] = call_id
         if isinstance(name := function.get("name"), str):
-            seen["name"] = seen["name"] or name
+            stored["name"] = stored["name"] or name
         if isinstance(arguments := function.get("arguments"), str):
-            seen["arguments"] += arguments
+            stored["arguments"] += arguments
 
     def _read_label(self, document: Mapping[str, Any]) -> None:
         """Read `label`, `confidence` and `abstained`, which classifiers add to the answer."""
-        own = document.get("classification")
-        own = own if isinstance(own, dict) else document
-        if "label" not in own and "abstained" not in own:
+        fields = document.get("classification")
+        fields = fields if isinstance(fields, dict) else document
+        if "label" not in fields and "abstained" not in fields:
             return
-        label, confidence = own.get("label"), own.get("confidence")
+        label, confidence = fields.get("label"), fields.get("confidence")
         self.label = label if isinstance(label, str) else None
         self.confidence = float(confidence) if _is_number(confidence) else None
-        self.abstained = own.get("abstained") is True
+        self.abstained = fields.get("abstained") is True
 
     def _read_decision(self, answers: Any) -> None:
         """Read the likeliest option, if there was a single question."""
         entries = list(answers.values()) if isinstance(answers, dict) else []
         if len(entries) != 1 or not isinstance(entries[0], dict):
             return
-        entry, chances = entries[0], entries[0].get("probabilities")
-        if _is_number(yes := entry.get("noul")):
-            chances = {"true": yes, "false": 1 - yes}
-        if isinstance(chances, dict) and chances and all(_is_number(value) for value in chances.values()):
+        entry, probabilities = entries[0], entries[0].get("probabilities")
+        if _is_number(true_probability := entry.get("noul")):
+            probabilities = {"true": true_probability, "false": 1 - true_probability}
+        if (
+            isinstance(probabilities, dict)
+            and probabilities
+            and all(_is_number(value) for value in probabilities.values())
+        ):
             self.abstained = entry.get("abstained") is True
-            best = max(chances, key=lambda option: chances[option])
+            best = max(probabilities, key=lambda option: probabilities[option])
             self.label = None if self.abstained else str(best)
-            self.confidence = float(chances[best])
+            self.confidence = float(probabilities[best])
 
 
 def _get_text(choice: Mapping[str, Any]) -> str:
@@ -165,8 +171,8 @@ def _is_number(value: Any) -> TypeGuard[float]:
     return type(value) in (int, float) and -MAX_NUMBER < value < MAX_NUMBER
 
 
-def _count(value: Any, before: int | None) -> int | None:
-    return value if type(value) is int and 0 <= value < 2**31 else before
+def _count(value: Any, previous: int | None) -> int | None:
+    return value if type(value) is int and 0 <= value < 2**31 else previous
 
 
 class EventSplitter:
@@ -208,8 +214,8 @@ def extract_messages(kind: RequestKind, body: Mapping[str, Any]) -> list[JsonObj
         turns = [message for message in messages if isinstance(message, dict)]
         return _convert_tool_turns(turns, body.get("tools"))
     if kind == "decision":
-        asked = {name: body.get(name) for name in ("state", "questions")}
-        return [{"role": "user", "content": json.dumps(asked, ensure_ascii=False)}]
+        content = {name: body.get(name) for name in ("state", "questions")}
+        return [{"role": "user", "content": json.dumps(content, ensure_ascii=False)}]
     prompt = body.get("input" if kind == "embedding" else "prompt", "")
     text = prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False)
     return [{"role": "user", "content": text}]

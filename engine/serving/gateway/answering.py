@@ -51,32 +51,32 @@ class RequestHandler:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway
-        request_id = gateway.ids.new(self._kind, self._prefix)
+        request_id = gateway.ids.create(self._kind, self._prefix)
         call = Call(gateway.config.endpoint_id, request_id, self._kind, self._form())
         gateway.active.add(call)
-        watching: asyncio.Task[None] | None = None
+        watcher: asyncio.Task[None] | None = None
         try:
             model = await self._admit(call, scope, receive)
-            watching = asyncio.create_task(_watch(receive, call))
+            watcher = asyncio.create_task(_watch(receive, call))
             await self._answer(call, model, send)
         except Refusal as refusal:
             await self._refuse(call, refusal, send)
         except request_bodies.ClientGone:
-            call.cut_reason = "gone"
-            await self._refuse(call, call.refusal(0), send)
+            call.cancel_reason = "gone"
+            await self._refuse(call, call.build_refusal(0), send)
         except asyncio.CancelledError:
-            if call.cut_reason is None or (task := asyncio.current_task()) is None:
+            if call.cancel_reason is None or (task := asyncio.current_task()) is None:
                 raise
             task.uncancel()
-            await self._refuse(call, call.refusal(gateway.config.limits.seconds), send)
+            await self._refuse(call, call.build_refusal(gateway.config.limits.seconds), send)
         except Exception:
             log.exception("A request failed")
             await self._refuse(call, Refusal(500, "internal_error", "The gateway failed; see its log."), send)
         finally:
             gateway.active.discard(call)
-            gateway.settle(call, 0)  # if no log line was written
-            if watching:
-                watching.cancel()
+            gateway.settle_tokens(call, 0)  # if no log line was written
+            if watcher:
+                watcher.cancel()
 
     async def _admit(self, call: Call, scope: Scope, receive: Receive) -> ModelRoutes:
         """Authenticate and validate the request, and return its model. Raises Refusal and ClientGone."""
@@ -84,28 +84,28 @@ class RequestHandler:
         limits = gateway.config.limits
         if gateway.draining:
             raise build_draining_refusal()
-        call.key = gateway.keys.of_request(scope)
-        gateway.keys.spend_request(call.key)
+        call.key = gateway.keys.authenticate(scope)
+        gateway.keys.count_request(call.key)
         content = await request_bodies.read_body(scope, receive, limits.body_bytes)
-        call.limit(limits.seconds)
-        call.body = call.form.asked(request_bodies.parse(content))
+        call.set_time_limit(limits.seconds)
+        call.body = call.form.convert_request(request_bodies.parse(content))
         if "model" not in call.body:
             raise Refusal(400, "missing_parameter", "model is missing.", param="model")
-        model = gateway.table.of(call.body["model"])
+        model = gateway.table.get_model(call.body["model"])
         self._check_kind(call, model)
-        obeyed = model.obeyed()
-        if obeyed or model.live.can_answer:
-            request_bodies.check_fields(call.body, REQUIRED_FIELDS[self._kind], obeyed, model.name)
+        supported = model.list_supported_fields()
+        if supported or model.live.can_answer:
+            request_bodies.check_fields(call.body, REQUIRED_FIELDS[self._kind], supported, model.name)
         request_bodies.check_tokens(call.body, limits.max_tokens)
         request_bodies.check_format(call.body)
         if "tools" in call.body:
             await asyncio.to_thread(request_bodies.check_tools, call.body)
         call.user, call.group = request_bodies.get_user(call.body), request_bodies.get_group(call.body)
-        self._hold_tokens(call, model, obeyed)
+        self._reserve_tokens(call, model, supported)
         call.sampled = is_in_share(call.request_id, gateway.config.log.sample)
         return model
 
-    def _hold_tokens(self, call: Call, model: ModelRoutes, obeyed: Collection[str]) -> None:
+    def _reserve_tokens(self, call: Call, model: ModelRoutes, supported: Collection[str]) -> None:
         """Reserve the tokens that the request may take from its key's daily quota. Raises Refusal.
 
         If the request names no length and the quota has less left than the default, the answer is limited to
@@ -113,14 +113,16 @@ class RequestHandler:
         """
         if call.key is None or call.key["tokens_per_day"] is None:
             return
-        field = next((name for name in request_bodies.TOKENS if name in obeyed), None)
-        named = any(name in call.body for name in request_bodies.TOKENS)
-        wanted, keys = model.bound(call.kind, call.body), self._gateway.keys
-        bound = keys.hold_tokens(call.key, wanted, obeys_length=field is not None, names_length=named)
-        call.held = bound.total
-        call.headers.append((b"x-ratelimit-remaining-tokens", str(keys.free_tokens(call.key)).encode()))
-        if field and bound.length < wanted.length:
-            call.body[field] = bound.length
+        length_field = next((name for name in request_bodies.TOKENS if name in supported), None)
+        names_length = any(name in call.body for name in request_bodies.TOKENS)
+        token_bound, keys = model.compute_bound(call.kind, call.body), self._gateway.keys
+        bound = keys.reserve_tokens(
+            call.key, token_bound, supports_length=length_field is not None, sets_length=names_length
+        )
+        call.reserved_tokens = bound.total
+        call.headers.append((b"x-ratelimit-remaining-tokens", str(keys.count_free_tokens(call.key)).encode()))
+        if length_field and bound.length < token_bound.length:
+            call.body[length_field] = bound.length
             call.headers.append((b"x-tunebench-max-tokens", str(bound.length).encode()))
 
     def _check_kind(self, call: Call, model: ModelRoutes) -> None:
@@ -142,98 +144,102 @@ class RequestHandler:
 
     async def _answer(self, call: Call, model: ModelRoutes, send: Send) -> None:
         routes = _list_routes(call, model)
-        self._gateway.shadows.offer(call, model)
-        trouble: Refusal | None = None
-        for place, route in enumerate(routes):
-            if call.route and trouble:
-                call.route.counts.add(trouble.status, 0)
+        self._gateway.shadows.enqueue_copies(call, model)
+        problem: Refusal | None = None
+        for index, route in enumerate(routes):
+            if call.route and problem:
+                call.route.counts.add(problem.status, 0)
             call.route, call.role = route, route.document.role
             if not route.can_answer:
-                trouble = build_not_ready_refusal(model.name, route.backend.why_not)
+                problem = build_not_ready_refusal(model.name, route.backend.unavailable_reason)
                 continue
-            left = sum(later.can_answer for later in routes[place:])
-            trouble = await self._ask(call, model.name, route, send, left)
-            if trouble is None:
+            remaining = sum(candidate.can_answer for candidate in routes[index:])
+            problem = await self._try_route(call, model.name, route, send, remaining)
+            if problem is None:
                 return
-        assert trouble
-        raise trouble
+        assert problem
+        raise problem
 
-    async def _ask(self, call: Call, model: str, route: Route, send: Send, left: int) -> Refusal | None:
-        """Let one route answer, with `left` routes remaining; return the problem if the next may be tried."""
-        patience = call.patience(left)
+    async def _try_route(
+        self, call: Call, model: str, route: Route, send: Send, remaining: int
+    ) -> Refusal | None:
+        """Let one route answer, with `remaining` routes left; return the problem if the next may be tried."""
+        timeout_seconds = call.compute_timeout(remaining)
         try:
-            async with asyncio.timeout(patience) as limit, Attempt(call, route) as attempt:
-                if await self._pass_on(call, attempt, send, limit):
+            async with asyncio.timeout(timeout_seconds) as timeout, Attempt(call, route) as attempt:
+                if await self._forward(call, attempt, send, timeout):
                     return None
                 return await _build_failure_refusal(model, attempt)
         except BackendConnectionError as error:
-            trouble = Refusal(502, "backend_broken", f"{model} did not answer: {error}.")
-            if call.begun:
-                raise trouble from error
-            return trouble
+            problem = Refusal(502, "backend_broken", f"{model} did not answer: {error}.")
+            if call.started:
+                raise problem from error
+            return problem
         except TimeoutError:
-            why = f"{model} gave nothing in {patience:.1f} seconds, its part of the time."
-            return Refusal(504, "timeout", why)
+            message = f"{model} gave nothing in {timeout_seconds:.1f} seconds, its part of the time."
+            return Refusal(504, "timeout", message)
 
-    async def _pass_on(self, call: Call, attempt: Attempt, send: Send, limit: asyncio.Timeout) -> bool:
+    async def _forward(self, call: Call, attempt: Attempt, send: Send, timeout: asyncio.Timeout) -> bool:
         """Send the request and pass the answer on.
 
-        Returns False if the backend failed, so that another may be tried. `limit` applies up to the first
+        Returns False if the backend failed, so that another may be tried. `timeout` applies up to the first
         byte.
         """
-        await attempt.ask()
+        await attempt.send_request()
         if attempt.status in KEY_REFUSED:
             raise BackendConnectionError("it refuses the key that this endpoint has for it")
         if attempt.status >= 500:
             return False
         if attempt.status == 200 and call.body.get("stream"):
-            events = attempt.events()
+            events = attempt.stream_events()
             first = await anext(events, b"")
-            limit.reschedule(None)
-            await self._stream(call, first, events, send)
+            timeout.reschedule(None)
+            await self._stream_answer(call, first, events, send)
             return True
-        content = await attempt.whole()
-        limit.reschedule(None)
+        content = await attempt.read_answer()
+        timeout.reschedule(None)
         headers = list(JSON_HEADERS)
-        wait = attempt.headers.get("retry-after", "")
-        if attempt.status != 200 and RETRY_AFTER.fullmatch(wait):
-            headers.append((b"retry-after", wait.encode()))
+        retry_after = attempt.headers.get("retry-after", "")
+        if attempt.status != 200 and RETRY_AFTER.fullmatch(retry_after):
+            headers.append((b"retry-after", retry_after.encode()))
         call.finish()
-        await self._write(call, attempt.status, None if attempt.status == 200 else "backend_refused")
+        await self._record(call, attempt.status, None if attempt.status == 200 else "backend_refused")
         await _send_whole(send, attempt.status, headers, call, content)
         return True
 
-    async def _stream(self, call: Call, first: bytes, events: AsyncIterator[bytes], send: Send) -> None:
-        call.begun = True
+    async def _stream_answer(
+        self, call: Call, first: bytes, events: AsyncIterator[bytes], send: Send
+    ) -> None:
+        call.started = True
         await _send_head(send, 200, STREAM_HEADERS, call)
         await send({"type": "http.response.body", "body": first, "more_body": True})
         async for event in events:
             await send({"type": "http.response.body", "body": event, "more_body": True})
         call.finish()
-        await self._write(call, 200, None)
-        await send({"type": "http.response.body", "body": call.form.closing(call.seen, call.head)})
+        await self._record(call, 200, None)
+        await send({"type": "http.response.body", "body": call.form.format_end(call.observer, call.head)})
 
     # -- errors and logging -------------------------------------------------------------------------
 
     async def _refuse(self, call: Call, refusal: Refusal, send: Send) -> None:
         """Send the error instead of the answer, or of the rest of it."""
         call.finish()
-        refusal.param = call.form.param(refusal.param)
-        await self._write(call, refusal.status, refusal.code)
+        refusal.param = call.form.get_field_name(refusal.param)
+        await self._record(call, refusal.status, refusal.code)
         if refusal.status == CLIENT_GONE:
             return
-        if call.begun:
-            await send({"type": "http.response.body", "body": call.form.failed(refusal)})
+        if call.started:
+            await send({"type": "http.response.body", "body": call.form.format_failure(refusal)})
             return
-        await _send_whole(send, refusal.status, refusal.headers(), call, refusal.body())
+        await _send_whole(send, refusal.status, refusal.build_headers(), call, refusal.encode_body())
 
-    async def _write(self, call: Call, status: int, error: str | None) -> None:
-        await self._gateway.keep(call, status, error)
+    async def _record(self, call: Call, status: int, error: str | None) -> None:
+        await self._gateway.record(call, status, error)
 
 
 async def _send_head(send: Send, status: int, headers: list[tuple[bytes, bytes]], call: Call) -> None:
-    own = (b"x-request-id", call.request_id.encode())
-    head = [*headers, own, *call.headers]
+    id_header = (b"x-request-id", call.request_id.encode())
+    head = [*headers, id_header, *call.headers]
     await send({"type": "http.response.start", "status": status, "headers": head})
 
 
@@ -250,18 +256,18 @@ async def _watch(receive: Receive, call: Call) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         while (await receive())["type"] != "http.disconnect":
             pass
-        call.cut("gone")
+        call.cancel("gone")
 
 
 def _list_routes(call: Call, model: ModelRoutes) -> list[Route]:
     """Return the routes to try: the chosen one, the live one if that is a candidate, the fallbacks."""
-    call.dealt = model.dealt(call.sticky()).document.version
-    chosen = model.choose(call.sticky())
-    live = [] if chosen is model.live else [model.live]
-    return [chosen, *live, *(route for route in model.fallbacks if _can_stand_in(route, call))]
+    call.assigned_version = model.get_assigned_route(call.get_routing_key()).document.version
+    first = model.choose(call.get_routing_key())
+    live = [] if first is model.live else [model.live]
+    return [first, *live, *(route for route in model.fallbacks if _can_fall_back(route, call))]
 
 
-def _can_stand_in(route: Route, call: Call) -> bool:
+def _can_fall_back(route: Route, call: Call) -> bool:
     """Return whether a fallback supports every requested field: it must not answer a different request."""
     capabilities = route.backend.capabilities
     return bool(
@@ -278,12 +284,12 @@ async def _build_failure_refusal(model: str, attempt: Attempt) -> Refusal:
 
     Status 503 is kept, as it asks for a retry.
     """
-    wait, reason = (
+    retry_after, reason = (
         attempt.headers.get("retry-after", ""),
-        request_bodies.extract_error_message(await attempt.whole()),
+        request_bodies.extract_error_message(await attempt.read_answer()),
     )
-    because = f": {reason.rstrip('.')}" if reason else ""
+    suffix = f": {reason.rstrip('.')}" if reason else ""
     if attempt.status == 503:
-        seconds = float(wait) if RETRY_AFTER.fullmatch(wait) else None
-        return Refusal(503, "backend_busy", f"{model} can't answer at present{because}.", retry_after=seconds)
-    return Refusal(502, "backend_failed", f"{model} failed with status {attempt.status}{because}.")
+        seconds = float(retry_after) if RETRY_AFTER.fullmatch(retry_after) else None
+        return Refusal(503, "backend_busy", f"{model} can't answer at present{suffix}.", retry_after=seconds)
+    return Refusal(502, "backend_failed", f"{model} failed with status {attempt.status}{suffix}.")

@@ -44,7 +44,7 @@ class FileStamp:
         self._path = path
         self._stamp: tuple[int, int, int] | None = None
 
-    def changed(self) -> bool:
+    def has_changed(self) -> bool:
         """Return true once after each change, and on the first call."""
         try:
             status = self._path.stat()
@@ -52,26 +52,26 @@ class FileStamp:
             stamp = (0, 0, 0)
         else:
             stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
-        changed, self._stamp = stamp != self._stamp, stamp
-        return changed
+        differs, self._stamp = stamp != self._stamp, stamp
+        return differs
 
 
 class ApiKeys:
     """The keys in a file, and their use."""
 
     def __init__(
-        self, path: Path, used: Iterable[KeyUse] = (), clock: Callable[[], float] = time.time
+        self, path: Path, usage: Iterable[KeyUse] = (), clock: Callable[[], float] = time.time
     ) -> None:
         self._path, self._clock = path, clock
         self._stamp = FileStamp(path)
         self._by_secret: dict[str, GatewayKey] = {}
         self._minutes: dict[str, deque[float]] = {}
-        self._used = {use.key_id: use for use in used}
-        self._held: Counter[str] = Counter()
+        self._usage = {use.key_id: use for use in usage}
+        self._reserved: Counter[str] = Counter()
 
-    def look(self) -> None:
+    def reload(self) -> None:
         """Read the file if it changed. An unreadable file admits nobody."""
-        if not self._stamp.changed():
+        if not self._stamp.has_changed():
             return
         document: GatewayKeys | None
         try:
@@ -80,13 +80,13 @@ class ApiKeys:
             document = None
         self._by_secret = {key["sha256"]: key for key in document["keys"]} if document else {}
 
-    def holds(self, key: GatewayKey) -> bool:
+    def is_valid(self, key: GatewayKey) -> bool:
         """Return whether a key of an earlier request is still valid."""
         return key["sha256"] in self._by_secret
 
-    def of_request(self, scope: Any) -> GatewayKey:
+    def authenticate(self, scope: Any) -> GatewayKey:
         """Return the request's key. Raises Refusal."""
-        self.look()
+        self.reload()
         for name, value in scope["headers"]:
             if name == b"authorization" and value[:7].lower() == b"bearer ":
                 key = self._by_secret.get(hashlib.sha256(value[7:].strip()).hexdigest())
@@ -94,32 +94,32 @@ class ApiKeys:
                     return key
         raise build_key_refusal()
 
-    def spend_request(self, key: GatewayKey) -> None:
+    def count_request(self, key: GatewayKey) -> None:
         """Count a request. Raises Refusal (429) if the limit per minute is reached."""
         now = self._clock()
         self._check_minute(key, now)
-        use = self._today(key["key_id"], now)
+        use = self._get_usage(key["key_id"], now)
         use.requests += 1
         use.used_at = now
 
     def _check_minute(self, key: GatewayKey, now: float) -> None:
-        most = key["requests_per_minute"]
-        if most is None:
+        limit = key["requests_per_minute"]
+        if limit is None:
             return
         recent = self._minutes.setdefault(key["key_id"], deque())
         while recent and recent[0] <= now - MINUTE:
             recent.popleft()
-        if len(recent) >= most:
+        if len(recent) >= limit:
             raise Refusal(
                 429,
                 "requests_per_minute",
-                f"This key may ask {most:,} times a minute, and has.",
+                f"This key may ask {limit:,} times a minute, and has.",
                 retry_after=recent[0] + MINUTE - now if recent else MINUTE,
             )
         recent.append(now)
 
-    def hold_tokens(
-        self, key: GatewayKey, bound: TokenBound, *, obeys_length: bool, names_length: bool
+    def reserve_tokens(
+        self, key: GatewayKey, bound: TokenBound, *, supports_length: bool, sets_length: bool
     ) -> TokenBound:
         """Reserve the most tokens that a request can take, and return that bound.
 
@@ -127,84 +127,86 @@ class ApiKeys:
         today. Raises Refusal (429) if the request may take more than what is left, or than what reservations
         of other requests leave.
         """
-        most = key["tokens_per_day"]
-        if most is None:
+        quota = key["tokens_per_day"]
+        if quota is None:
             return bound
-        left = max(0, most - self._today(key["key_id"], self._clock()).tokens)
-        wanted = bound
-        if obeys_length and not names_length:
-            bound = bound.shortened(left)
-        if bound.total > left or (wanted.answers and not bound.length):
-            raise self._too_much(wanted, most, left, obeys_length=obeys_length)
-        held = self._held[key["key_id"]]
-        if bound.total > left - held:
-            smaller = ", or ask for a smaller max_tokens" if bound.answers and obeys_length else ""
+        free = max(0, quota - self._get_usage(key["key_id"], self._clock()).tokens)
+        requested = bound
+        if supports_length and not sets_length:
+            bound = bound.shorten(free)
+        if bound.total > free or (requested.choices and not bound.length):
+            raise self._build_quota_refusal(requested, quota, free, supports_length=supports_length)
+        reserved = self._reserved[key["key_id"]]
+        if bound.total > free - reserved:
+            hint = ", or ask for a smaller max_tokens" if bound.choices and supports_length else ""
             raise Refusal(
                 429,
                 "tokens_per_day",
-                f"Of the {left:,} tokens that this key has left of today (UTC), {held:,} are held for its"
+                f"Of the {free:,} tokens that this key has left of today (UTC), {reserved:,} are held for its"
                 f" requests under way, and this one may take {_describe_bound(bound)}. Ask again"
                 " once they have"
-                f" ended{smaller}.",
+                f" ended{hint}.",
                 retry_after=RESERVED_RETRY_SECONDS,
             )
-        self._held[key["key_id"]] += bound.total
+        self._reserved[key["key_id"]] += bound.total
         return bound
 
-    def free_tokens(self, key: GatewayKey) -> int | None:
+    def count_free_tokens(self, key: GatewayKey) -> int | None:
         """Return the tokens neither used today nor reserved; None without a quota."""
-        most, key_id = key["tokens_per_day"], key["key_id"]
-        if most is None:
+        quota, key_id = key["tokens_per_day"], key["key_id"]
+        if quota is None:
             return None
-        return max(0, most - self._today(key_id, self._clock()).tokens - self._held[key_id])
+        return max(0, quota - self._get_usage(key_id, self._clock()).tokens - self._reserved[key_id])
 
-    def settle_tokens(self, key: GatewayKey, held: int, tokens: int) -> None:
+    def settle_tokens(self, key: GatewayKey, reserved: int, tokens: int) -> None:
         """Release the reservation of a finished request, and count the tokens it took."""
         key_id = key["key_id"]
-        self._held[key_id] -= held
-        if self._held[key_id] <= 0:
-            del self._held[key_id]
+        self._reserved[key_id] -= reserved
+        if self._reserved[key_id] <= 0:
+            del self._reserved[key_id]
         if tokens:
-            self._today(key_id, self._clock()).tokens += tokens
+            self._get_usage(key_id, self._clock()).tokens += tokens
 
-    def _too_much(self, bound: TokenBound, most: int, left: int, *, obeys_length: bool) -> Refusal:
-        now, least = self._clock(), bound.prompt + bound.answers * (1 if obeys_length else bound.length)
-        if not left:
-            message = f"This key has used its {most:,} tokens of today (UTC)."
+    def _build_quota_refusal(
+        self, bound: TokenBound, quota: int, free: int, *, supports_length: bool
+    ) -> Refusal:
+        now, minimum = self._clock(), bound.prompt + bound.choices * (1 if supports_length else bound.length)
+        if not free:
+            message = f"This key has used its {quota:,} tokens of today (UTC)."
         else:
             message = (
-                f"This key has {left:,} of its {most:,} tokens of today (UTC) left, and this request may take"
-                f" {_describe_bound(bound)}."
+                f"This key has {free:,} of its {quota:,} tokens of today (UTC) left, and this request may"
+                f" take {_describe_bound(bound)}."
             )
-            if obeys_length and (room := bound.room(left)):
-                message += f" Ask for a max_tokens of at most {room:,}."
-            elif least <= most:
+            if supports_length and (max_length := bound.compute_max_length(free)):
+                message += f" Ask for a max_tokens of at most {max_length:,}."
+            elif minimum <= quota:
                 message += " Shorten its prompt, or ask again tomorrow."
             else:
                 message += " That is more than the quota of a whole day: shorten its prompt."
-        retry_after = DAY_SECONDS - now % DAY_SECONDS if least <= most else None
+        retry_after = DAY_SECONDS - now % DAY_SECONDS if minimum <= quota else None
         return Refusal(429, "tokens_per_day", message, retry_after=retry_after)
 
-    def used(self) -> list[KeyUse]:
+    def list_usage(self) -> list[KeyUse]:
         """Return today's use of each key for `state.json`, copied so that later requests don't change it."""
-        return [replace(use) for use in self._used.values()]
+        return [replace(use) for use in self._usage.values()]
 
-    def _today(self, key_id: str, now: float) -> KeyUse:
+    def _get_usage(self, key_id: str, now: float) -> KeyUse:
         day = format_quota_day(now)
-        use = self._used.get(key_id)
+        use = self._usage.get(key_id)
         if use is None or use.day != day:
             use = KeyUse(key_id=key_id, day=day, tokens=0, requests=0, used_at=now)
-            self._used[key_id] = use
+            self._usage[key_id] = use
         return use
 
 
 def _describe_bound(bound: TokenBound) -> str:
     """Describe the bound for the caller."""
     prompt = f"{bound.prompt:,} for its prompt, a token a byte"
-    if not bound.answers:
+    if not bound.choices:
         return f"{bound.total:,} ({prompt})"
-    answers = f"{bound.answers:,} × {bound.length:,}" if bound.answers > 1 else f"{bound.length:,}"
-    return f"{bound.total:,} ({prompt}, and {answers} for its answer{'s' * (bound.answers > 1)})"
+    answers = f"{bound.choices:,} × {bound.length:,}" if bound.choices > 1 else f"{bound.length:,}"
+    return f"{bound.total:,} ({prompt}, and {answers} for its answer{'s' * (bound.choices > 1)})"
 
 
 # Use of keys today when a gateway starts: the previous gateway's last state, plus the log lines since.
@@ -219,20 +221,20 @@ SLACK = 1.0  # s: file timestamps are coarser
 NOT_ADMITTED = "requests_per_minute"  # rejected before it counts as a request
 
 
-def restore_usage(before: EndpointState | None, files: LogFiles, now: float) -> list[KeyUse]:
+def restore_usage(last_state: EndpointState | None, files: LogFiles, now: float) -> list[KeyUse]:
     """Return the use of all keys; without an earlier state, the whole of today is read from the log."""
-    used: dict[str, KeyUse] = {use.key_id: replace(use) for use in before.keys} if before else {}
-    told_at = before.at if before else 0.0
-    place = before.counted if before else BEGINNING
+    usage: dict[str, KeyUse] = {use.key_id: replace(use) for use in last_state.keys} if last_state else {}
+    state_at = last_state.at if last_state else 0.0
+    position = last_state.counted if last_state else BEGINNING
     try:
-        for line in files.since(place, max(told_at, now - now % DAY) - SLACK) if place else ():
-            _add(used, line, told_at, format_quota_day(now))
+        for line in files.read_since(position, max(state_at, now - now % DAY) - SLACK) if position else ():
+            _count_line(usage, line, state_at, format_quota_day(now))
     except (OSError, ValueError, KeyError, TypeError):  # not one of our lines: nobody is locked out for it
-        log.exception("The log could not be read on: what keys used since %s is not all counted", told_at)
-    return list(used.values())
+        log.exception("The log could not be read on: what keys used since %s is not all counted", state_at)
+    return list(usage.values())
 
 
-def _add(used: dict[str, KeyUse], line: Any, told_at: float, today: str) -> None:
+def _count_line(usage: dict[str, KeyUse], line: Any, state_at: float, today: str) -> None:
     """Count one log line; lines without a key count for no quota."""
     key_id = line.get("key_id")
     if key_id is None:
@@ -240,10 +242,10 @@ def _add(used: dict[str, KeyUse], line: Any, told_at: float, today: str) -> None
     at, end = line["at"], line["at"] + line["seconds"]
     if format_quota_day(end) != today:
         return
-    use = used.get(key_id)
+    use = usage.get(key_id)
     if use is None or use.day != today:
-        use = used[key_id] = KeyUse(key_id=key_id, day=today, tokens=0, requests=0, used_at=at)
+        use = usage[key_id] = KeyUse(key_id=key_id, day=today, tokens=0, requests=0, used_at=at)
     use.tokens += line["tokens"]
-    if at > told_at and line["error"] != NOT_ADMITTED:  # earlier ones were counted on arrival
+    if at > state_at and line["error"] != NOT_ADMITTED:  # earlier ones were counted on arrival
         use.requests += 1
         use.used_at = max(use.used_at, at)

@@ -45,7 +45,7 @@ async def send_json(send: Send, status: int, document: Any) -> None:
 
 async def send_refusal(send: Send, refusal: Refusal) -> None:
     """Send an error in OpenAI's form."""
-    await _send_response(send, refusal.status, refusal.headers(), refusal.body())
+    await _send_response(send, refusal.status, refusal.build_headers(), refusal.encode_body())
 
 
 async def _send_response(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
@@ -91,12 +91,12 @@ class FeedbackApp:
         gateway = self._gateway
         if gateway.draining:
             raise build_draining_refusal()
-        key = gateway.keys.of_request(scope)
-        gateway.keys.spend_request(key)
+        key = gateway.keys.authenticate(scope)
+        gateway.keys.count_request(key)
         body = request_bodies.parse(
             await request_bodies.read_body(scope, receive, gateway.config.limits.body_bytes)
         )
-        line = self._line(body, key["person_id"])
+        line = self._build_line(body, key["person_id"])
         if gateway.config.log.redact:
             line = await asyncio.to_thread(_redact_feedback, line)
         if not gateway.feedback_log.append(line):
@@ -109,7 +109,7 @@ class FeedbackApp:
             send, 200, {"id": line["feedback_id"], "object": "feedback", "request_id": line["request_id"]}
         )
 
-    def _line(self, body: Mapping[str, Any], person_id: str) -> FeedbackLine:
+    def _build_line(self, body: Mapping[str, Any], person_id: str) -> FeedbackLine:
         for name in body:
             if name not in FIELDS:
                 raise Refusal(
@@ -122,17 +122,17 @@ class FeedbackApp:
         request_id, comment = body.get("request_id"), body.get("comment", "")
         if not isinstance(request_id, str):
             raise Refusal(400, "missing_parameter", "request_id is missing.", param="request_id")
-        if not self._gateway.ids.made(request_id):
+        if not self._gateway.ids.verify(request_id):
             raise Refusal(
                 404,
                 "request_not_found",
                 f"This endpoint never gave the id {request_bodies.shorten(request_id)!r}.",
                 param="request_id",
             )
-        given = [kind for kind in KINDS if kind in body]
-        if len(given) != 1:
-            raise Refusal(400, "invalid_value", f"Give one of {', '.join(KINDS)}; {len(given)} were given.")
-        kind = given[0]
+        kinds = [kind for kind in KINDS if kind in body]
+        if len(kinds) != 1:
+            raise Refusal(400, "invalid_value", f"Give one of {', '.join(KINDS)}; {len(kinds)} were given.")
+        kind = kinds[0]
         value, text = _parse_value(kind, body[kind])
         return {
             "feedback_id": f"fb-{secrets.token_hex(12)}",
@@ -154,35 +154,35 @@ def _redact_feedback(line: FeedbackLine) -> FeedbackLine:
     return {**line, "text": redact(line["text"])[0], "comment": redact(line["comment"])[0]}
 
 
-def _parse_value(kind: str, given: object) -> tuple[float | None, str | None]:
+def _parse_value(kind: str, value: object) -> tuple[float | None, str | None]:
     """Return the number or the text of this kind of feedback."""
     if kind == "thumb":
-        if isinstance(given, bool | str | int) and given in _THUMBS:
-            return _THUMBS[given], None
+        if isinstance(value, bool | str | int) and value in _THUMBS:
+            return _THUMBS[value], None
         raise Refusal(400, "invalid_value", "thumb has to be up or down.", param="thumb")
     if kind == "score":
-        if isinstance(given, int | float) and not isinstance(given, bool) and abs(given) <= MAX_SCORE:
-            return float(given), None
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_SCORE:
+            return float(value), None
         raise Refusal(
             400, "invalid_value", f"score has to be a number of up to {MAX_SCORE:,}.", param="score"
         )
-    return None, _parse_text(kind, given)
+    return None, _parse_text(kind, value)
 
 
-def _parse_text(name: str, given: object) -> str:
-    if not isinstance(given, str) or len(given) > TEXT_CHARACTERS:
+def _parse_text(name: str, text: object) -> str:
+    if not isinstance(text, str) or len(text) > TEXT_CHARACTERS:
         raise Refusal(
             400,
             "invalid_value",
             f"{name} has to be a text of up to {TEXT_CHARACTERS:,} characters.",
             param=name,
         )
-    return given
+    return text
 
 
 def build(gateway: Gateway) -> Starlette:
     """Build the application."""
-    listed = _ModelList(gateway)
+    model_list = _ModelList(gateway)
     readiness = _ReadinessProbe(gateway)
     return Starlette(
         routes=[
@@ -192,8 +192,8 @@ def build(gateway: Gateway) -> Starlette:
             Route("/v1/embeddings", RequestHandler(gateway, "embedding"), methods=["POST"]),
             Route("/v1/systemone", RequestHandler(gateway, "decision"), methods=["POST"]),
             Route("/v1/feedback", RefusalMiddleware(FeedbackApp(gateway)), methods=["POST"]),
-            Route("/v1/models", RefusalMiddleware(listed), methods=["GET"]),
-            Route("/v1/models/{model:path}", RefusalMiddleware(listed), methods=["GET"]),
+            Route("/v1/models", RefusalMiddleware(model_list), methods=["GET"]),
+            Route("/v1/models/{model:path}", RefusalMiddleware(model_list), methods=["GET"]),
             Route("/health", _LivenessProbe(), methods=["GET"]),
             Route("/ready", readiness, methods=["GET"]),
         ],
@@ -216,8 +216,8 @@ class _HostCheck:
             await self._app(scope, receive, send)
             return
         send = wrap_with_headers(send)
-        if wrong := self._names.problem(scope):
-            await send_refusal(send, Refusal(403, "foreign_host", wrong))
+        if problem := self._names.problem(scope):
+            await send_refusal(send, Refusal(403, "foreign_host", problem))
         else:
             await self._app(scope, receive, send)
 
@@ -236,7 +236,7 @@ class _ReadinessProbe:
         self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        missing = self._gateway.not_ready()
+        missing = self._gateway.list_unready()
         if self._gateway.draining:
             missing = {"endpoint": "it is being stopped."}
         status = 503 if missing else 200
@@ -250,18 +250,18 @@ class _ModelList:
         self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._gateway.keys.of_request(scope)
+        self._gateway.keys.authenticate(scope)
         created = int(self._gateway.started_at)
         entries = [
             {"id": name, "object": "model", "created": created, "owned_by": "tunebench"}
             for name in self._gateway.table.models
         ]
-        wanted = scope.get("path_params", {}).get("model")
-        if wanted is None:
+        requested = scope.get("path_params", {}).get("model")
+        if requested is None:
             await send_json(send, 200, {"object": "list", "data": entries})
             return
-        self._gateway.table.of(wanted)
-        await send_json(send, 200, next(entry for entry in entries if entry["id"] == wanted))
+        self._gateway.table.get_model(requested)
+        await send_json(send, 200, next(entry for entry in entries if entry["id"] == requested))
 
 
 async def _handle_http_error(request: Request, error: Exception) -> Response:
@@ -270,4 +270,4 @@ async def _handle_http_error(request: Request, error: Exception) -> Response:
     refusal = Refusal(error.status_code, "unknown_url", f"There is no {request.method} {path} here.")
     if error.status_code == 405:
         refusal = Refusal(405, "method_not_allowed", f"{path} does not take {request.method}.")
-    return Response(refusal.body(), refusal.status, media_type="application/json")
+    return Response(refusal.encode_body(), refusal.status, media_type="application/json")

@@ -47,7 +47,7 @@ class BackendReply:
         self._client, self._reader, self._writer = client, reader, writer
         self.status = 0
         self.headers: dict[str, str] = {}
-        self._whole = False
+        self._complete = False
 
     async def read_head(self) -> None:
         """Read status and headers. Raises BackendConnectionError for an invalid response.
@@ -69,14 +69,14 @@ class BackendReply:
             if colon:
                 self.headers[name.strip().lower()] = value.strip()
 
-    async def pieces(self, limit: int = MAX_STREAM_BYTES) -> AsyncIterator[bytes]:
+    async def iterate_pieces(self, limit: int = MAX_STREAM_BYTES) -> AsyncIterator[bytes]:
         """Yield the body as it arrives.
 
         Raises BackendConnectionError if it breaks off or is longer than `limit`.
         """
         size, count = 0, 0
         try:
-            async for piece in self._framed():
+            async for piece in self._read_frames():
                 size, count = size + len(piece), count + 1
                 if size > limit:
                     raise BackendConnectionError(f"its answer is longer than {limit // 2**20} MiB")
@@ -87,13 +87,13 @@ class BackendReply:
                     await asyncio.sleep(0)
         except _CONNECTION_ERRORS as error:
             raise BackendConnectionError(f"it broke off ({_describe_error(error)})") from error
-        self._whole = True
+        self._complete = True
 
-    async def _framed(self) -> AsyncIterator[bytes]:
+    async def _read_frames(self) -> AsyncIterator[bytes]:
         """Yield the body up to the end that its headers define."""
         if "chunked" in self.headers.get("transfer-encoding", "").lower():
             while size := int((await self._reader.readuntil(b"\r\n")).split(b";")[0], 16):
-                async for piece in self._exactly(size):
+                async for piece in self._read_exactly(size):
                     yield piece
                 await self._reader.readexactly(2)
             for _ in range(MAX_TRAILERS):
@@ -101,14 +101,14 @@ class BackendReply:
                     return
             raise ValueError(f"more than {MAX_TRAILERS} headers after the answer")
         if "content-length" in self.headers:
-            async for piece in self._exactly(int(self.headers["content-length"])):
+            async for piece in self._read_exactly(int(self.headers["content-length"])):
                 yield piece
             return
         self.headers["connection"] = "close"
         while piece := await self._reader.read(PIECE_BYTES):
             yield piece
 
-    async def _exactly(self, size: int) -> AsyncIterator[bytes]:
+    async def _read_exactly(self, size: int) -> AsyncIterator[bytes]:
         if size < 0:
             raise ValueError(f"a length of {size}")
         while size:
@@ -118,17 +118,17 @@ class BackendReply:
             size -= len(piece)
             yield piece
 
-    async def body(self, limit: int = MAX_ANSWER_BYTES) -> bytes:
+    async def read_body(self, limit: int = MAX_ANSWER_BYTES) -> bytes:
         """Read the whole body. Raises BackendConnectionError."""
-        whole = bytearray()
-        async for piece in self.pieces(limit):
-            whole += piece
-        return bytes(whole)
+        content = bytearray()
+        async for piece in self.iterate_pieces(limit):
+            content += piece
+        return bytes(content)
 
     def close(self) -> None:
         """Keep the connection if the body was read completely; otherwise close it to stop the backend."""
-        if self._whole and self.headers.get("connection", "").lower() != "close":
-            self._client.keep(self._reader, self._writer)
+        if self._complete and self.headers.get("connection", "").lower() != "close":
+            self._client.release(self._reader, self._writer)
         else:
             self._writer.close()
 
@@ -176,9 +176,9 @@ class BackendClient:
         """
         head = f"{method} {self._prefix}{path} {self._head}Content-Length: {len(body)}\r\n\r\n"
         while True:
-            kept = bool(self._idle)
+            reused = bool(self._idle)
             try:
-                reader, writer = self._idle.pop() if kept else await self._connect()
+                reader, writer = self._idle.pop() if reused else await self._connect()
             except _CONNECTION_ERRORS as error:
                 raise BackendConnectionError(f"it can't be reached ({_describe_error(error)})") from error
             reply = BackendReply(self, reader, writer)
@@ -188,13 +188,13 @@ class BackendClient:
                 return reply
             except _CONNECTION_ERRORS as error:
                 writer.close()
-                if not kept:  # the backend may have closed a kept connection: retry
+                if not reused:  # the backend may have closed a kept connection: retry
                     raise BackendConnectionError(f"it broke off ({_describe_error(error)})") from error
             except BaseException:  # cancelled: the backend should stop
                 writer.close()
                 raise
 
-    async def reach(self) -> None:
+    async def probe(self) -> None:
         """Connect and disconnect. Raises BackendConnectionError."""
         try:
             _, writer = await self._connect()
@@ -202,11 +202,11 @@ class BackendClient:
             raise BackendConnectionError(f"it can't be reached ({_describe_error(error)})") from error
         writer.close()
 
-    async def document(self, method: str, path: str) -> Any:
+    async def fetch_document(self, method: str, path: str) -> Any:
         """Return a JSON response with status 200. Raises BackendConnectionError."""
         reply = await self.send(method, path)
         try:
-            content = await reply.body()
+            content = await reply.read_body()
         finally:
             reply.close()
         if reply.status != 200:
@@ -216,7 +216,7 @@ class BackendClient:
         except ValueError as error:
             raise BackendConnectionError(f"{path} gave no JSON") from error
 
-    def keep(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def release(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Keep the connection for the next request."""
         if len(self._idle) < MAX_IDLE_CONNECTIONS and not writer.is_closing() and not self._closed:
             self._idle.append((reader, writer))
@@ -229,7 +229,7 @@ class BackendClient:
         while self._idle:
             self._idle.pop()[1].close()
 
-    def without_key(self, text: str) -> str:
+    def mask_key(self, text: str) -> str:
         """Mask the API key in a server's message."""
         return text.replace(self._key, "[KEY]") if self._key else text
 
@@ -237,18 +237,18 @@ class BackendClient:
         async with asyncio.timeout(CONNECT_SECONDS):
             if self._socket:
                 return await asyncio.open_unix_connection(self._socket, limit=HEAD_BYTES)
-            places = await asyncio.to_thread(self._policy.places, self._host, self._port)
-            for place in places[:-1]:
+            addresses = await asyncio.to_thread(self._policy.places, self._host, self._port)
+            for address in addresses[:-1]:
                 with contextlib.suppress(OSError):
-                    return await self._open(place)
-            return await self._open(places[-1])
+                    return await self._open(address)
+            return await self._open(addresses[-1])
 
-    async def _open(self, place: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _open(self, address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to exactly the address that was checked; the certificate must match the host name."""
         if not self._tls:
-            return await asyncio.open_connection(place, self._port, limit=HEAD_BYTES)
+            return await asyncio.open_connection(address, self._port, limit=HEAD_BYTES)
         return await asyncio.open_connection(
-            place,
+            address,
             self._port,
             limit=HEAD_BYTES,
             ssl=ssl.create_default_context(),

@@ -37,14 +37,14 @@ _SMOOTHING = 0.1
 class Slots:
     """First-come, first-served slots with a bounded queue.
 
-    `low` requests (shadow copies) only get one when no other request waits.
+    `low_priority` requests (shadow copies) only get one when no other request waits.
     """
 
     def __init__(self, size: int, queue: int) -> None:
         self.size, self.queue = size, queue
         self.running = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._low: deque[asyncio.Future[None]] = deque()
+        self._low_waiting: deque[asyncio.Future[None]] = deque()
         self._seconds = _FIRST_GUESS
 
     @property
@@ -52,12 +52,12 @@ class Slots:
         """Number of waiting requests, without copies."""
         return len(self._waiting)
 
-    async def take(self, *, low: bool = False) -> None:
+    async def acquire(self, *, low_priority: bool = False) -> None:
         """Wait for a slot. Raises Refusal (429) if the queue is full."""
-        if self.running < self.size and not self._waiting and not (low and self._low):
+        if self.running < self.size and not self._waiting and not (low_priority and self._low_waiting):
             self.running += 1
             return
-        if not low and len(self._waiting) >= self.queue:
+        if not low_priority and len(self._waiting) >= self.queue:
             wait = self._seconds * (len(self._waiting) + 1) / self.size
             raise Refusal(
                 429,
@@ -65,29 +65,29 @@ class Slots:
                 f"{len(self._waiting)} requests wait already, as many as may wait at this endpoint.",
                 retry_after=min(wait, 120),
             )
-        line = self._low if low else self._waiting
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        line.append(turn)
+        queue = self._low_waiting if low_priority else self._waiting
+        slot_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(slot_ready)
         try:
-            await turn  # whoever sets it has already counted the slot as taken
+            await slot_ready  # whoever sets it has already counted the slot as taken
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give()
+            if slot_ready.done() and not slot_ready.cancelled():
+                self.release()
             else:
-                line.remove(turn)
+                queue.remove(slot_ready)
             raise
 
-    def give(self, seconds: float | None = None) -> None:
+    def release(self, seconds: float | None = None) -> None:
         """Release a slot; `seconds`: how long it was used, for estimates of waiting times."""
         if seconds is not None:
             self._seconds += _SMOOTHING * (seconds - self._seconds)
         self.running -= 1
-        for line in (self._waiting, self._low):
-            while line and self.running < self.size:
-                turn = line.popleft()
-                if not turn.done():
+        for queue in (self._waiting, self._low_waiting):
+            while queue and self.running < self.size:
+                slot_ready = queue.popleft()
+                if not slot_ready.done():
                     self.running += 1
-                    turn.set_result(None)
+                    slot_ready.set_result(None)
 
 
 # A process reads `spec.json` in a folder of its own and reports the result of its start in `ready.json` or
@@ -132,11 +132,11 @@ class Backend:
         self._seconds: float | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
-        self._ended = False
-        self._missed = 0
+        self._stopped = False
+        self._failed_probes = 0
         self._unreachable_since: float | None = None
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Start the backend without waiting for it."""
         self._task = asyncio.create_task(self._run())
 
@@ -147,7 +147,7 @@ class Backend:
         self._policy = policy
         if self.client:
             self.client.close()
-        self._take_remote()
+        self._connect_remote()
 
     @property
     def has_given_up(self) -> bool:
@@ -155,24 +155,24 @@ class Backend:
         return self.phase == "failed" and self._unreachable_since is None
 
     @property
-    def why_not(self) -> str:
+    def unavailable_reason(self) -> str:
         """Why it can't answer, as a sentence."""
         if self.error:
             return f"{self.error['message']} {self.error.get('fix', '')}".strip()
         return "it is still starting." if self.phase == "starting" else "it has ended."
 
     @property
-    def longest_answer(self) -> int:
+    def max_answer_tokens(self) -> int:
         """Maximum tokens of an answer without a requested length.
 
         A server without length fields may fill its context.
         """
-        most, capabilities = self.document.most_answer, self.capabilities
+        limit, capabilities = self.document.most_answer, self.capabilities
         if capabilities is None or any(name in capabilities.fields for name in TOKENS):
-            return most
-        return max(most, capabilities.context or 0)
+            return limit
+        return max(limit, capabilities.context or 0)
 
-    def state(self) -> BackendState:
+    def build_state(self) -> BackendState:
         """Return the state for `state.json`."""
         return BackendState(
             backend_id=self.document.backend_id,
@@ -188,55 +188,57 @@ class Backend:
             unreachable_since=self._unreachable_since,
         )
 
-    async def end(self) -> None:
+    async def stop(self) -> None:
         """Stop the backend; the caller waits for requests in progress beforehand.
 
         A backend that has ended is left alone: its folder and socket may already belong to its successor.
         """
-        if self._ended:
+        if self._stopped:
             return
         self.phase = "stopped"
         if self._task:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await self._end_process()
+        await self._stop_process()
         if self.client:
             self.client.close()
         if self.document.engine != "remote":
-            shutil.rmtree(self._socket().parent, ignore_errors=True)
-        self._ended = True
+            shutil.rmtree(self._choose_socket_path().parent, ignore_errors=True)
+        self._stopped = True
 
     # -- lifecycle ----------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         if self.document.engine == "remote":
-            self._take_remote()
+            self._connect_remote()
             await self._watch_remote()
             return
         pause = FIRST_PAUSE
         while self.phase != "stopped":
-            began = time.monotonic()
+            started_at = time.monotonic()
             self.starts += 1
             await self._start()
-            came_up = self.phase == "ready"
+            is_ready = self.phase == "ready"
             self.settled.set()
-            if came_up and self._process:
+            if is_ready and self._process:
                 await self._process.wait()
-                self._note_end()
+                self._record_exit()
             elif self.starts == 1:
                 return  # a failed first start is retried on request only, and its error is kept
             pause = (
-                FIRST_PAUSE if time.monotonic() - began > STEADY_SECONDS else min(2 * pause, LONGEST_PAUSE)
+                FIRST_PAUSE
+                if time.monotonic() - started_at > STEADY_SECONDS
+                else min(2 * pause, LONGEST_PAUSE)
             )
             await asyncio.sleep(pause)
             self.phase = "starting"
 
-    def _take_remote(self) -> None:
+    def _connect_remote(self) -> None:
         url, variable = self.document.url, self.document.key_env
         assert url
         self.client = None  # an existing client has the old policy
-        self._missed, self._unreachable_since = 0, None
+        self._failed_probes, self._unreachable_since = 0, None
         try:
             self._policy.check(url, "subject")
         except ConfigError as error:
@@ -266,64 +268,64 @@ class Backend:
         while self.phase != "stopped":
             pause = PROBE_SECONDS
             if self.phase != "failed" or self._unreachable_since is not None:
-                pause = await self._look_at_address()
+                pause = await self._probe_address()
             if pause != RETRY_SECONDS:
                 self.settled.set()
             await asyncio.sleep(pause)
 
-    async def _look_at_address(self) -> float:
+    async def _probe_address(self) -> float:
         """Probe whether a connection is possible; return the seconds until the next probe."""
         client, failure = self.client, None
         assert client
         try:
-            await client.reach()
+            await client.probe()
         except BackendConnectionError as error:
             failure = error
         if client is not self.client:  # the policy changed meanwhile: this result is stale
             return RETRY_SECONDS
         # An address rejected by the policy wasn't tried: each request gets that error.
         if failure and not isinstance(failure.__cause__, ConfigError):
-            self._missed += 1
-            if self._missed < MAX_MISSED:
+            self._failed_probes += 1
+            if self._failed_probes < MAX_MISSED:
                 return RETRY_SECONDS
-            self._note_unreachable(_describe_unreachable(failure))
+            self._record_unreachable(_describe_unreachable(failure))
             return UNREACHABLE_SECONDS
-        self._missed, self._unreachable_since = 0, None
+        self._failed_probes, self._unreachable_since = 0, None
         self.phase, self.error = "ready", None
         return PROBE_SECONDS
 
-    def _note_unreachable(self, why: str) -> None:
+    def _record_unreachable(self, reason: str) -> None:
         if self._unreachable_since is None:
             self._unreachable_since = time.time()
         since = datetime.fromtimestamp(self._unreachable_since, UTC)
         self._fail(
             ModelError(
-                f"{self.document.url} is unreachable since {since.day} {since:%b %Y, %H:%M} UTC: {why}.",
+                f"{self.document.url} is unreachable since {since.day} {since:%b %Y, %H:%M} UTC: {reason}.",
                 fix=f"Start the server there, or give the endpoint another address. It is tried every"
                 f" {UNREACHABLE_SECONDS:.0f} seconds, and used as soon as it can be reached.",
             )
         )
 
     async def _start(self) -> None:
-        began = time.monotonic()
+        started_at = time.monotonic()
         try:
             await self._start_process()
-            await self._await_word()
-            self._seconds = time.monotonic() - began
+            await self._await_ready()
+            self._seconds = time.monotonic() - started_at
         except TunebenchError as error:
             self._fail(error)
         except (OSError, BackendConnectionError) as error:
             self._fail(ModelError(f"{self.document.model} could not be started: {error}."))
         if self.phase == "failed":
-            await self._end_process()
+            await self._stop_process()
 
     async def _start_process(self) -> None:
         for name in ("ready.json", "failed.json"):
             (self.folder / name).unlink(missing_ok=True)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        socket = self._socket()
+        socket = self._choose_socket_path()
         socket.unlink(missing_ok=True)
-        write_json(self.folder / "spec.json", self._spec(str(socket)))
+        write_json(self.folder / "spec.json", self._build_spec(str(socket)))
         root = str(PROJECT)
         path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
         with open(self.folder / "log.txt", "ab") as log:
@@ -339,7 +341,7 @@ class Backend:
             )
         self.client = BackendClient(socket=str(socket))
 
-    def _spec(self, socket: str) -> BackendSpec:
+    def _build_spec(self, socket: str) -> BackendSpec:
         """Return the spec that the backend process reads."""
         served = self.document
         assert served.engine != "remote"
@@ -360,47 +362,47 @@ class Backend:
             "parent": os.getpid(),
         }
 
-    def _socket(self) -> Path:
+    def _choose_socket_path(self) -> Path:
         """Return the socket's path in the backend's folder, or if that is too long, among temporary files."""
-        usual = self.folder / "run" / "socket"
-        if len(os.fsencode(usual)) > SOCKET_BYTES:
-            own = f"tunebench-{os.getpid()}-{self.document.backend_id}"
-            usual = Path(tempfile.gettempdir()) / own / "socket"
-        usual.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return usual
+        path = self.folder / "run" / "socket"
+        if len(os.fsencode(path)) > SOCKET_BYTES:
+            folder_name = f"tunebench-{os.getpid()}-{self.document.backend_id}"
+            path = Path(tempfile.gettempdir()) / folder_name / "socket"
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
 
-    async def _await_word(self) -> None:
+    async def _await_ready(self) -> None:
         """Wait until the process reports that it is ready. Raises the error that it reports."""
         process, client = self._process, self.client
         assert process
         assert client
         while (ready := read_json(self.folder / "ready.json")) is None:
-            failed: ErrorDocument | None = read_json(self.folder / "failed.json")
-            if failed is not None:
-                raise _build_error(failed)
+            error: ErrorDocument | None = read_json(self.folder / "failed.json")
+            if error is not None:
+                raise _build_error(error)
             if process.returncode is not None:
                 raise ModelError(
                     f"{self.document.model} ended with code {process.returncode} before it was ready."
-                    f" {self._last_words()}".strip(),
+                    f" {self._read_last_line()}".strip(),
                     fix=f"Its whole log is {self.folder / 'log.txt'}.",
                 )
             await asyncio.sleep(POLL_SECONDS)
         capabilities = parse_document(Capabilities, ready["capabilities"])
-        await client.document("GET", "/health")
+        await client.fetch_document("GET", "/health")
         self.capabilities, self.phase, self.error = capabilities, "ready", None
 
-    def _note_end(self) -> None:
+    def _record_exit(self) -> None:
         code = self._process.returncode if self._process else None
         if self.phase != "stopped":
             self._fail(
                 ModelError(
                     f"{self.document.model} ended with code {code} and is started again."
-                    f" {self._last_words()}".strip(),
+                    f" {self._read_last_line()}".strip(),
                     fix=f"Its whole log is {self.folder / 'log.txt'}.",
                 )
             )
 
-    def _last_words(self) -> str:
+    def _read_last_line(self) -> str:
         try:
             with open(self.folder / "log.txt", "rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL))
@@ -412,7 +414,7 @@ class Backend:
     def _fail(self, error: TunebenchError) -> None:
         self.phase, self.error = "failed", error.to_dict()
 
-    async def _end_process(self) -> None:
+    async def _stop_process(self) -> None:
         process = self._process
         if process is None or process.returncode is not None:
             return

@@ -43,7 +43,7 @@ from store.serving.schemas import GatewayKey, RequestKind, RequestLine
 # A call is cancelled if its client disconnects, its key is revoked, or its time is up: its task is cancelled,
 # so that the backend's request is closed at once, and the call ends with that reason.
 
-CutReason = Literal["gone", "revoked", "timeout"]
+CancelReason = Literal["gone", "revoked", "timeout"]
 CLIENT_GONE = 499  # as in nginx
 
 
@@ -60,38 +60,38 @@ class Call:
         self.body: JsonObject = {}
         self.user: str | None = None
         self.group: str | None = None
-        self.dealt: str | None = None  # version whose share the caller is in
+        self.assigned_version: str | None = None  # version whose share the caller is in
         self.copy_of: str | None = None  # for a shadow: id of the copied request
         self.route: Route | None = None
         self.role: Literal["live", "candidate", "shadow", "fallback"] = "live"
         self.first_token: float | None = None
-        self.seen = AnswerObserver()
-        self.held = 0  # tokens reserved from its key's daily quota
+        self.observer = AnswerObserver()
+        self.reserved_tokens = 0  # tokens reserved from its key's daily quota
         self.headers: list[tuple[bytes, bytes]] = []  # response headers about its key's quota
         self.sampled = False
-        self.begun = False  # part of the answer was sent
-        self.cut_reason: CutReason | None = None
+        self.started = False  # part of the answer was sent
+        self.cancel_reason: CancelReason | None = None
         self._done = False
         self._task = asyncio.current_task()
         self._timer: asyncio.TimerHandle | None = None
-        self._until = float("inf")
+        self._deadline = float("inf")
 
-    def limit(self, seconds: float) -> None:
+    def set_time_limit(self, seconds: float) -> None:
         """Cancel the call after this time."""
-        self._until = time.monotonic() + seconds
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.cut, "timeout")
+        self._deadline = time.monotonic() + seconds
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.cancel, "timeout")
 
-    def patience(self, routes: int) -> float | None:
+    def compute_timeout(self, routes: int) -> float | None:
         """Return how many seconds a route has for the first byte, with `routes` routes left that can answer.
 
         It is an equal share of the time left; None for the last route, which may use all of it.
         """
-        return max(0.0, self._until - time.monotonic()) / routes if routes > 1 else None
+        return max(0.0, self._deadline - time.monotonic()) / routes if routes > 1 else None
 
-    def cut(self, reason: CutReason) -> None:
+    def cancel(self, reason: CancelReason) -> None:
         """Cancel the call for this reason; no effect if it has ended."""
-        if self.cut_reason is None and not self._done and self._task:
-            self.cut_reason = reason
+        if self.cancel_reason is None and not self._done and self._task:
+            self.cancel_reason = reason
             self._task.cancel()
 
     def finish(self) -> None:
@@ -100,15 +100,15 @@ class Call:
         if self._timer:
             self._timer.cancel()
 
-    def refusal(self, seconds: float) -> Refusal:
+    def build_refusal(self, seconds: float) -> Refusal:
         """Return the error for a cancelled call."""
-        if self.cut_reason == "timeout":
+        if self.cancel_reason == "timeout":
             return build_timeout_refusal(seconds)
-        if self.cut_reason == "revoked":
+        if self.cancel_reason == "revoked":
             return build_key_refusal()
         return Refusal(CLIENT_GONE, "client_gone", "The caller went away.")
 
-    def note_first(self) -> None:
+    def record_first_token(self) -> None:
         """Record the time of the answer's first piece."""
         if self.first_token is None:
             self.first_token = time.monotonic() - self.began
@@ -119,12 +119,12 @@ class Call:
         version = self.route.document.version if self.route else ""
         return {"id": self.request_id, "created": int(self.at), "model": version}
 
-    def sticky(self) -> str:
+    def get_routing_key(self) -> str:
         """Return the key by which a caller stays on the same route."""
         return self.user or (self.key["key_id"] if self.key else "")
 
     @property
-    def charged(self) -> GatewayKey | None:
+    def charged_key(self) -> GatewayKey | None:
         """Key whose quota is charged; None for shadow copies, which the caller didn't request."""
         return self.key if self.role != "shadow" else None
 
@@ -135,19 +135,19 @@ class Call:
         If the answer was cancelled before that, or the server doesn't report tokens, it is the number of
         pieces plus an estimate of the prompt; 0 without any piece.
         """
-        if self.seen.counted is not None:
-            return self.seen.counted
-        made = max(self.seen.pieces, self.seen.tally.tokens if self.seen.tally else 0)
-        return made and made + estimate_prompt_tokens(self.body)
+        if self.observer.total_tokens is not None:
+            return self.observer.total_tokens
+        generated = max(self.observer.pieces, self.observer.tally.tokens if self.observer.tally else 0)
+        return generated and generated + estimate_prompt_tokens(self.body)
 
-    def line(self, status: int, error: str | None, texts: Redactor | None) -> RequestLine:
+    def build_line(self, status: int, error: str | None, texts: Redactor | None) -> RequestLine:
         """Return the log line; `texts`: redacts personal data."""
-        seen, key = self.seen, self.key
-        asked = extract_messages(self.kind, self.body)
-        answered = seen.output if status == 200 or seen.output else None
-        messages, output, redacted = (asked, answered, 0) if self.sampled else (None, None, 0)
+        observer, key = self.observer, self.key
+        request_messages = extract_messages(self.kind, self.body)
+        answer = observer.output if status == 200 or observer.output else None
+        messages, output, redacted = (request_messages, answer, 0) if self.sampled else (None, None, 0)
         if self.sampled and texts:
-            (messages, in_messages), (output, in_output) = texts(asked), texts(answered)
+            (messages, in_messages), (output, in_output) = texts(request_messages), texts(answer)
             redacted = in_messages + in_output
         model = self.body.get("model")
         return {
@@ -162,27 +162,29 @@ class Call:
             "user": _hash_user(self.endpoint_id, self.user) if self.user else None,
             "status": status,
             "error": error,
-            "prompt_tokens": seen.prompt_tokens,
-            "completion_tokens": seen.completion_tokens,
+            "prompt_tokens": observer.prompt_tokens,
+            "completion_tokens": observer.completion_tokens,
             "first_token_seconds": self.first_token,
             "seconds": time.monotonic() - self.began,
-            "finish_reason": seen.finish_reason,
-            "mean_logprob": seen.mean_logprob,
-            "calls": seen.calls,
-            "invalid_calls": seen.invalid_calls,
-            "label": seen.label,
-            "confidence": seen.confidence,
-            "abstained": seen.abstained,
-            "input_characters": count_characters(asked),
-            "output_characters": None if answered is None else len(answered),
+            "finish_reason": observer.finish_reason,
+            "mean_logprob": observer.mean_logprob,
+            "calls": observer.calls,
+            "invalid_calls": observer.invalid_calls,
+            "label": observer.label,
+            "confidence": observer.confidence,
+            "abstained": observer.abstained,
+            "input_characters": count_characters(request_messages),
+            "output_characters": None if answer is None else len(answer),
             "messages": messages,
             "output": output,
             "redacted": redacted,
             "group": self.group,
-            "dealt": self.dealt,
-            "dealt_to": _hash_user(self.endpoint_id, self.sticky()) if self.sticky() else None,
+            "dealt": self.assigned_version,
+            "dealt_to": _hash_user(self.endpoint_id, self.get_routing_key())
+            if self.get_routing_key()
+            else None,
             "copy_of": self.copy_of,
-            "key_id": self.charged["key_id"] if self.charged else None,
+            "key_id": self.charged_key["key_id"] if self.charged_key else None,
             "tokens": self.tokens,
         }
 
@@ -208,43 +210,43 @@ OWN_FIELDS = ("user", "metadata")  # for the gateway only; backends don't see th
 class Attempt:
     """Context manager for one attempt at a backend, which holds a slot there."""
 
-    def __init__(self, call: Call, route: Route, *, low: bool = False) -> None:
-        self._call, self.route, self._low = call, route, low
+    def __init__(self, call: Call, route: Route, *, low_priority: bool = False) -> None:
+        self._call, self.route, self._low_priority = call, route, low_priority
         self._reply: BackendReply | None = None
-        self._taken: float | None = None
+        self._acquired_at: float | None = None
         self._splitter = EventSplitter()
         self._wants_usage = True
         self.status = 0
         self.headers: dict[str, str] = {}
 
     async def __aenter__(self) -> Attempt:
-        await self.route.backend.slots.take(low=self._low)
-        self._taken = time.monotonic()
+        await self.route.backend.slots.acquire(low_priority=self._low_priority)
+        self._acquired_at = time.monotonic()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._leave(whole=kind is None)
+        self._release(complete=kind is None)
 
-    def _leave(self, *, whole: bool) -> None:
+    def _release(self, *, complete: bool) -> None:
         """Release the slot, before the answer is passed on and logged."""
         if self._reply:
             self._reply.close()
             self._reply = None
-        if self._taken is not None:
-            self.route.backend.slots.give(time.monotonic() - self._taken if whole else None)
-            self._taken = None
+        if self._acquired_at is not None:
+            self.route.backend.slots.release(time.monotonic() - self._acquired_at if complete else None)
+            self._acquired_at = None
 
-    async def ask(self) -> None:
+    async def send_request(self) -> None:
         """Send the request and wait for the response's head. Raises BackendConnectionError."""
         client = self.route.backend.client
         if client is None or not self.route.can_answer:
-            raise BackendConnectionError(self.route.backend.why_not)
-        self._reply = await client.send("POST", PATHS[self._call.kind], self._body())
+            raise BackendConnectionError(self.route.backend.unavailable_reason)
+        self._reply = await client.send("POST", PATHS[self._call.kind], self._build_body())
         self.status, self.headers = self._reply.status, self._reply.headers
 
-    def _body(self) -> bytes:
+    def _build_body(self) -> bytes:
         """Return the body with the backend's model name.
 
         It also requests token counts at the end of a stream, if supported.
@@ -271,43 +273,43 @@ class Attempt:
         if backend.document.engine != "remote" or self._call.kind not in ("chat", "completion"):
             return
         fields = backend.capabilities.fields if backend.capabilities else []
-        obeyed = [name for name in TOKENS if name in fields]
+        supported = [name for name in TOKENS if name in fields]
         context = backend.capabilities.context if backend.capabilities else None
         fills_context = context is not None and context <= backend.document.most_answer
         bounded = self._call.kind == "chat" and fills_context
-        if obeyed and not bounded and not any(name in body for name in TOKENS):
-            body[obeyed[0]] = backend.document.most_answer
+        if supported and not bounded and not any(name in body for name in TOKENS):
+            body[supported[0]] = backend.document.most_answer
 
-    async def whole(self, limit: int = MAX_ANSWER_BYTES) -> bytes:
+    async def read_answer(self, limit: int = MAX_ANSWER_BYTES) -> bytes:
         """Return a single-document answer in the caller's form. Raises BackendConnectionError."""
         assert self._reply
-        content = await self._reply.body(limit if self.status == 200 else MAX_ERROR_BYTES)
-        self._leave(whole=self.status == 200)
+        content = await self._reply.read_body(limit if self.status == 200 else MAX_ERROR_BYTES)
+        self._release(complete=self.status == 200)
         if self.status != 200:
-            return self._call.form.refused(self._without_key(content.decode("utf-8", "replace")))
+            return self._call.form.format_error(self._mask_key(content.decode("utf-8", "replace")))
         document = _parse_document(content, "its answer")
-        self._call.note_first()
+        self._call.record_first_token()
         self._read(document, parse_tally(self.headers.get(LOGPROBS_HEADER, "")))
-        return self._passed_on(document, self._call.form.whole)
+        return self._format_document(document, self._call.form.format_answer)
 
-    async def events(self) -> AsyncIterator[bytes]:
+    async def stream_events(self) -> AsyncIterator[bytes]:
         """Yield each piece of a stream in the caller's form, without the closing mark.
 
         Raises BackendConnectionError.
         """
         assert self._reply
-        pieces = self._reply.pieces()
+        pieces = self._reply.iterate_pieces()
         async for piece in pieces:
-            out, ended = bytearray(), False
+            output, ended = bytearray(), False
             for event in self._split(piece):
                 if event == DONE:
                     ended = True
                 else:
-                    out += self._event(event)
-            if self._call.seen.pieces:  # a stream starts with the role, which isn't a token
-                self._call.note_first()
-            if out:
-                yield bytes(out)
+                    output += self._convert_event(event)
+            if self._call.observer.pieces:  # a stream starts with the role, which isn't a token
+                self._call.record_first_token()
+            if output:
+                yield bytes(output)
             if ended:
                 await self._read_rest(pieces)
                 return
@@ -328,38 +330,38 @@ class Attempt:
             async with asyncio.timeout(TRAILER_SECONDS):
                 async for _ in pieces:
                     pass
-        self._leave(whole=True)
+        self._release(complete=True)
 
-    def _event(self, event: bytes) -> bytes:
+    def _convert_event(self, event: bytes) -> bytes:
         document = _parse_document(event, "an event of its stream")
         if "error" in document:
             detail = document["error"]
             message = detail.get("message") if isinstance(detail, dict) else detail
-            raise BackendConnectionError(self._without_key(str(message))[:500])
+            raise BackendConnectionError(self._mask_key(str(message))[:500])
         self._read(document, self._splitter.tally)
         if not self._wants_usage and "usage" in document:
             del document["usage"]
             if document.get("choices") == []:
                 return b""
-        return self._passed_on(document, self._call.form.events)
+        return self._format_document(document, self._call.form.format_chunk)
 
-    def _without_key(self, text: str) -> str:
+    def _mask_key(self, text: str) -> str:
         client = self.route.backend.client
-        return client.without_key(text) if client else text
+        return client.mask_key(text) if client else text
 
     def _read(self, document: JsonObject, tally: LogprobTally | None) -> None:
         """Record what the document says. Reports beside the answer are ignored for remote backends."""
-        self._call.seen.read(document)
-        own = tally if self.route.backend.document.engine != "remote" else None
-        self._call.seen.tally = own
-        self._call.seen.invalid_calls = own.invalid_calls if own else None
+        self._call.observer.read(document)
+        trusted_tally = tally if self.route.backend.document.engine != "remote" else None
+        self._call.observer.tally = trusted_tally
+        self._call.observer.invalid_calls = trusted_tally.invalid_calls if trusted_tally else None
 
-    def _passed_on(self, document: JsonObject, written: Callable[[JsonObject], bytes]) -> bytes:
+    def _format_document(self, document: JsonObject, formatter: Callable[[JsonObject], bytes]) -> bytes:
         """Format the document for the caller, with the request's id (for feedback) and the version."""
         document["id"] = self._call.request_id
         document["model"] = self.route.document.version
         try:
-            return written(document)
+            return formatter(document)
         except (ValueError, RecursionError) as error:
             raise BackendConnectionError(
                 "its response has an unpaired surrogate, or too deep nesting"

@@ -47,12 +47,12 @@ class Gateway:
         self.folder, self._command = folder, command
         self.config: EndpointConfig = _read(folder / "config.json")
         self._config_stamp = FileStamp(folder / "config.json")
-        self._config_stamp.changed()
-        before: EndpointState | None = _read_state(folder)
+        self._config_stamp.has_changed()
+        last_state: EndpointState | None = _read_state(folder)
         self.ids = RequestIds(folder)
         self.request_log = LogFiles(folder / "log", "requests")
-        used = api_keys.restore_usage(before, self.request_log, time.time())
-        self.keys = ApiKeys(folder / "keys.json", used, SteadyClock())
+        usage = api_keys.restore_usage(last_state, self.request_log, time.time())
+        self.keys = ApiKeys(folder / "keys.json", usage, SteadyClock())
         self.feedback_log = LogFiles(folder / "log", "feedback")
         self.shadows = ShadowQueue(self, self.config.limits.shadow_queue)
         self.hour = HourCounts()
@@ -61,7 +61,7 @@ class Gateway:
         self.draining = False
         self.address = ""
         self._backends: dict[str, Backend] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._stopping: set[asyncio.Task[None]] = set()
         self._error: ErrorDocument | None = None
         self._switching = ""
         self._fallbacks = 0
@@ -71,41 +71,41 @@ class Gateway:
 
     # -- lifecycle ----------------------------------------------------------------------------------
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         """Start the backends and the loops, without waiting for the backends to be ready."""
-        self._backends = self._new_backends(self.config)
+        self._backends = self._start_backends(self.config)
         self.table = RoutingTable(self.config.models, self._backends)
-        self.shadows.begin()
+        self.shadows.start()
         loops = (
-            (self._look_at_keys, POLL_SECONDS),
-            (self._look_at_config, POLL_SECONDS),
-            (self._tell, STATE_SECONDS),
-            (self._remove_old, CLEANUP_SECONDS),
+            (self._check_keys, POLL_SECONDS),
+            (self._check_config, POLL_SECONDS),
+            (self._write_state, STATE_SECONDS),
+            (self._remove_old_files, CLEANUP_SECONDS),
         )
-        self._loops = [asyncio.create_task(_repeat(act, pause)) for act, pause in loops]
+        self._loops = [asyncio.create_task(_repeat(action, interval)) for action, interval in loops]
 
     async def drain(self) -> None:
         """Accept nothing new, and wait for requests in progress, up to the limit."""
         self.draining = True
-        end = time.monotonic() + self.config.limits.drain_seconds
-        await self._tell()
-        while self.active and time.monotonic() < end:
+        deadline = time.monotonic() + self.config.limits.drain_seconds
+        await self._write_state()
+        while self.active and time.monotonic() < deadline:
             await asyncio.sleep(IDLE_POLL)
 
-    async def end(self) -> None:
+    async def stop(self) -> None:
         """Stop the backends; the last state is kept."""
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
-        await self.shadows.end()
-        for task in self._leaving:
+        await self.shadows.stop()
+        for task in self._stopping:
             task.cancel()
-        await asyncio.gather(*(backend.end() for backend in self._backends.values()))
-        await self._tell()
+        await asyncio.gather(*(backend.stop() for backend in self._backends.values()))
+        await self._write_state()
         self.request_log.close()
         self.feedback_log.close()
 
-    def _new_backends(self, config: EndpointConfig) -> dict[str, Backend]:
+    def _start_backends(self, config: EndpointConfig) -> dict[str, Backend]:
         """Return the backends that this config needs: existing ones, and new ones, which are started."""
         backends: dict[str, Backend] = {}
         policy = AddressPolicy.of((config.networks or ()), Home(config.home))
@@ -117,30 +117,30 @@ class Gateway:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 queue = config.limits.queue
                 backend = Backend(document, folder, config.home, policy, queue, self._command)
-                backend.begin()
+                backend.start()
             backend.set_policy(policy)
             backends[backend_id] = backend
         return backends
 
     # -- config changes -----------------------------------------------------------------------------
 
-    async def _look_at_keys(self) -> None:
+    async def _check_keys(self) -> None:
         """Cancel the requests of revoked keys."""
-        self.keys.look()
+        self.keys.reload()
         for call in list(self.active):
-            if call.key and not self.keys.holds(call.key):
-                call.cut("revoked")
+            if call.key and not self.keys.is_valid(call.key):
+                call.cancel("revoked")
 
-    async def _look_at_config(self) -> None:
-        if self._config_stamp.changed() and not self.draining:
-            await self._switch()
+    async def _check_config(self) -> None:
+        if self._config_stamp.has_changed() and not self.draining:
+            await self._apply_config()
 
-    async def _switch(self) -> None:
+    async def _apply_config(self) -> None:
         """Start what a new config needs beside the current backends, then put it into effect."""
         try:
             config = _read(self.folder / "config.json")
             await self._end_failed({document.backend_id for document in config.backends})
-            backends = self._new_backends(config)
+            backends = self._start_backends(config)
         except (ConfigError, KeyError, OSError) as error:
             self._error = ConfigError(f"config.json can't be used: {error}", field="config").to_dict()
             return
@@ -151,48 +151,48 @@ class Gateway:
         failed = [new[name] for name in new if new[name].has_given_up and name not in self._backends]
         if failed and any(backend.phase == "ready" for backend in self._backends.values()):
             self._error = failed[0].error
-            await self._stay(new)
+            await self._keep_config(new)
             return
         try:
             table = RoutingTable(config.models, backends)
         except (KeyError, StopIteration) as error:
             self._error = ConfigError(f"config.json can't be used: {error!r}", field="config").to_dict()
-            await self._stay(new)
+            await self._keep_config(new)
             return
-        leaving = [backend for name, backend in self._backends.items() if backends.get(name) is not backend]
+        replaced = [backend for name, backend in self._backends.items() if backends.get(name) is not backend]
         self.config, self.table, self._backends, self._error = config, table, backends, None
         for backend in backends.values():
             backend.slots.queue = config.limits.queue
-        for backend in leaving:
-            task = asyncio.create_task(self._let_go(backend))
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
-        await self._tell()
+        for backend in replaced:
+            task = asyncio.create_task(self._stop_when_idle(backend))
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
+        await self._write_state()
 
     async def _end_failed(self, wanted: Collection[str]) -> None:
         """Stop failed backends that will be retried, before their successors use the folder and socket."""
         for backend_id, backend in self._backends.items():
             if backend_id in wanted and backend.has_given_up:
-                await backend.end()
+                await backend.stop()
                 backend.phase = "failed"
 
-    async def _stay(self, new: Mapping[str, Backend]) -> None:
+    async def _keep_config(self, new: Mapping[str, Backend]) -> None:
         """Keep the current config, with those of its backends that were retried."""
-        again = {name: backend for name, backend in new.items() if name in self._backends}
-        self._backends = self._backends | again
+        retried = {name: backend for name, backend in new.items() if name in self._backends}
+        self._backends = self._backends | retried
         self.table = RoutingTable(self.config.models, self._backends)
-        await asyncio.gather(*(backend.end() for name, backend in new.items() if name not in again))
+        await asyncio.gather(*(backend.stop() for name, backend in new.items() if name not in retried))
 
-    async def _let_go(self, backend: Backend) -> None:
+    async def _stop_when_idle(self, backend: Backend) -> None:
         """Stop a backend that gets no more requests once those in progress have ended."""
-        end = time.monotonic() + self.config.limits.seconds
-        while backend.slots.running + backend.slots.waiting and time.monotonic() < end:
+        deadline = time.monotonic() + self.config.limits.seconds
+        while backend.slots.running + backend.slots.waiting and time.monotonic() < deadline:
             await asyncio.sleep(IDLE_POLL)
-        await backend.end()
+        await backend.stop()
 
     # -- records ------------------------------------------------------------------------------------
 
-    async def keep(self, call: Call, status: int, error: str | None) -> None:
+    async def record(self, call: Call, status: int, error: str | None) -> None:
         """Count a request and write its log line, before the last byte of its answer is sent."""
         tokens = call.tokens
         seconds = time.monotonic() - call.began
@@ -206,38 +206,40 @@ class Gateway:
         if call.sampled and self.config.log.redact:
             from engine.serving.gateway.redaction import redact
 
-            line = await asyncio.to_thread(call.line, status, error, redact)
+            line = await asyncio.to_thread(call.build_line, status, error, redact)
         else:
-            line = call.line(status, error, None)
-        self.settle(call, tokens)  # no await before the append: the state's use and log position must match
+            line = call.build_line(status, error, None)
+        self.settle_tokens(
+            call, tokens
+        )  # no await before the append: the state's use and log position must match
         self.request_log.append(line)
 
-    def settle(self, call: Call, tokens: int) -> None:
+    def settle_tokens(self, call: Call, tokens: int) -> None:
         """Release a request's reservation, and count the tokens it took."""
-        if call.charged and (tokens or call.held):
-            self.keys.settle_tokens(call.charged, call.held, tokens)
-            call.held = 0
+        if call.charged_key and (tokens or call.reserved_tokens):
+            self.keys.settle_tokens(call.charged_key, call.reserved_tokens, tokens)
+            call.reserved_tokens = 0
 
-    def not_ready(self) -> dict[str, str]:
+    def list_unready(self) -> dict[str, str]:
         """Return the models that can't answer, with the reasons."""
         return {
-            model.name: model.live.backend.why_not
+            model.name: model.live.backend.unavailable_reason
             for model in self.table.models.values()
             if not any(route.can_answer for route in (model.live, *model.fallbacks))
         }
 
-    def _phase(self) -> Literal["starting", "ready", "failed", "draining"]:
+    def _compute_phase(self) -> Literal["starting", "ready", "failed", "draining"]:
         if self.draining:
             return "draining"
-        if not self.not_ready():
+        if not self.list_unready():
             return "ready"
-        lives = [model.live.backend.phase for model in self.table.models.values()]
-        return "starting" if "starting" in lives else "failed"
+        phases = [model.live.backend.phase for model in self.table.models.values()]
+        return "starting" if "starting" in phases else "failed"
 
-    def state(self) -> EndpointState:
+    def build_state(self) -> EndpointState:
         """Return the gateway's state."""
         lost = self.request_log.lost + self.feedback_log.lost
-        own = next((b.error for b in self._backends.values() if b.error), None)
+        backend_error = next((each.error for each in self._backends.values() if each.error), None)
         return EndpointState(
             endpoint_id=self.config.endpoint_id,
             pid=os.getpid(),
@@ -245,14 +247,14 @@ class Gateway:
             at=time.time(),
             asked_at=self._asked_at,
             address=self.address,
-            phase=self._phase(),
-            error=self._error or own,
+            phase=self._compute_phase(),
+            error=self._error or backend_error,
             switching=self._switching,
-            backends=[backend.state() for backend in self._backends.values()],
-            routes=[route.counts.state() for route in self.table.routes()],
-            keys=self.keys.used(),
-            counted=self.request_log.place,
-            hour=self.hour.state(),
+            backends=[backend.build_state() for backend in self._backends.values()],
+            routes=[route.counts.build_state() for route in self.table.list_routes()],
+            keys=self.keys.list_usage(),
+            counted=self.request_log.position,
+            hour=self.hour.build_state(),
             active=len(self.active),
             fallbacks=self._fallbacks,
             lines=self.request_log.lines + self.feedback_log.lines,
@@ -260,24 +262,24 @@ class Gateway:
             log_error=(self.request_log.error or self.feedback_log.error) if lost else "",
         )
 
-    async def _tell(self) -> None:
+    async def _write_state(self) -> None:
         with contextlib.suppress(OSError):  # e.g. a full disk: the state becomes stale, and requests continue
-            await asyncio.to_thread(write_json, self.folder / "state.json", self.state())
+            await asyncio.to_thread(write_json, self.folder / "state.json", self.build_state())
 
-    async def _remove_old(self) -> None:
+    async def _remove_old_files(self) -> None:
         for files in (self.request_log, self.feedback_log):
             with contextlib.suppress(OSError):
                 files.remove_old(self.config.log.days)
 
 
-async def _repeat(act: Callable[[], Awaitable[None]], pause: float) -> None:
+async def _repeat(action: Callable[[], Awaitable[None]], interval: float) -> None:
     """Call `act` repeatedly; an error is logged and doesn't end the loop."""
     while True:
         try:
-            await act()
+            await action()
         except Exception:
             log.exception("A loop of the gateway failed; it continues")
-        await asyncio.sleep(pause)
+        await asyncio.sleep(interval)
 
 
 def _read(path: Path) -> EndpointConfig:

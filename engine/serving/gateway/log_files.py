@@ -44,7 +44,7 @@ class LogFiles:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.lines = self.lost = 0
         self.error = ""
-        numbers = self._numbers()
+        numbers = self._list_numbers()
         self._number = numbers[-1] if numbers else 1
         self._file, self._size = -1, 0
         self._open()
@@ -58,7 +58,7 @@ class LogFiles:
             if self._file < 0:
                 self._open()
             if self._size and self._size + len(line) > self._file_bytes:
-                self._next()
+                self._start_next_file()
             written = self._write(self._file, line)
             if written < len(line):
                 os.ftruncate(self._file, self._size)
@@ -72,17 +72,17 @@ class LogFiles:
         return True
 
     @property
-    def place(self) -> LogPosition:
+    def position(self) -> LogPosition:
         """Position of the log's end."""
         return LogPosition(number=self._number, size=self._size)
 
-    def since(self, place: LogPosition, at: float) -> Iterator[Any]:
+    def read_since(self, position: LogPosition, at: float) -> Iterator[Any]:
         """Yield the lines after a position, in order, from files modified since a time."""
-        for number in self._numbers():
-            if number < place.number or self._path(number).stat().st_mtime < at:
+        for number in self._list_numbers():
+            if number < position.number or self._path(number).stat().st_mtime < at:
                 continue
             with open(self._path(number), "rb") as file:
-                file.seek(place.size if number == place.number else 0)
+                file.seek(position.size if number == position.number else 0)
                 for line in file:
                     yield json.loads(line)
 
@@ -93,15 +93,15 @@ class LogFiles:
         aren't kept for as long as the file has room.
         """
         at = time.time() if now is None else now
-        if self._size and self._first_at() < at - DAY:
-            self._next()
+        if self._size and self._read_first_time() < at - DAY:
+            self._start_next_file()
         oldest = at - days * DAY
-        for number in self._numbers():
+        for number in self._list_numbers():
             path = self._path(number)
             if number != self._number and path.stat().st_mtime < oldest:
                 path.unlink(missing_ok=True)
 
-    def _first_at(self) -> float:
+    def _read_first_time(self) -> float:
         """Return the time stored in the first line of the current file."""
         with open(self._path(self._number), "rb") as file:
             line = file.readline()
@@ -124,7 +124,7 @@ class LogFiles:
             self.error = error.strerror or str(error)
             self.close()
 
-    def _next(self) -> None:
+    def _start_next_file(self) -> None:
         self.close()
         self._number += 1
         self._open()
@@ -134,7 +134,7 @@ class LogFiles:
     def _path(self, number: int) -> Path:
         return self._folder / f"{self._name}-{number:06}.jsonl"
 
-    def _numbers(self) -> list[int]:
+    def _list_numbers(self) -> list[int]:
         names = (path.stem.rpartition("-")[2] for path in self._folder.glob(f"{self._name}-*.jsonl"))
         return sorted(int(name) for name in names if name.isdecimal())
 
@@ -147,13 +147,13 @@ def _find_last_line_end(file: int) -> int:
     size = os.fstat(file).st_size
     end = size
     while end:
-        begin = max(0, end - 65536)
-        block = os.pread(file, end - begin, begin)
-        place = block.rfind(b"\n")
-        if place >= 0:
-            end = begin + place + 1
+        start = max(0, end - 65536)
+        block = os.pread(file, end - start, start)
+        newline = block.rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
             break
-        end = begin
+        end = start
     if end < size:
         os.ftruncate(file, end)
     return end
@@ -176,17 +176,17 @@ class RequestIds:
             pass
         self._secret = path.read_bytes()
 
-    def new(self, kind: str, prefix: str = "") -> str:
+    def create(self, kind: str, prefix: str = "") -> str:
         """Return an unguessable id; those of one process sort by time. `prefix` replaces the kind's own."""
-        rest = f"{time.time_ns() // 1_000_000:011x}{secrets.token_hex(8)}"
-        return f"{prefix or _PREFIXES[kind]}{rest}{self._mac(rest)}"
+        body = f"{time.time_ns() // 1_000_000:011x}{secrets.token_hex(8)}"
+        return f"{prefix or _PREFIXES[kind]}{body}{self._mac(body)}"
 
-    def made(self, request_id: str) -> bool:
+    def verify(self, request_id: str) -> bool:
         """Return whether this endpoint created the id."""
-        rest = re.split("[-_]", request_id)[-1]
-        if not rest.isascii():
+        body = re.split("[-_]", request_id)[-1]
+        if not body.isascii():
             return False
-        return hmac.compare_digest(self._mac(rest[:-_MAC]), rest[-_MAC:])
+        return hmac.compare_digest(self._mac(body[:-_MAC]), body[-_MAC:])
 
     def _mac(self, text: str) -> str:
         return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()[:_MAC]

@@ -42,7 +42,7 @@ class Refusal(Exception):
         kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
         return kinds.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
 
-    def body(self) -> bytes:
+    def encode_body(self) -> bytes:
         """Return the JSON document."""
         error: RefusalDetail = {
             "message": self.message,
@@ -53,11 +53,11 @@ class Refusal(Exception):
         document: RefusalDocument = {"error": error}
         return json.dumps(document, ensure_ascii=False).encode()
 
-    def event(self) -> bytes:
+    def encode_event(self) -> bytes:
         """Return the document as an event of a stream that has begun."""
-        return b"data: " + self.body() + b"\n\n"
+        return b"data: " + self.encode_body() + b"\n\n"
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
+    def build_headers(self) -> list[tuple[bytes, bytes]]:
         """Return the response headers."""
         headers = [(b"content-type", b"application/json")]
         if self.retry_after is not None:
@@ -81,9 +81,9 @@ def build_draining_refusal() -> Refusal:
     return Refusal(503, "endpoint_stopping", "The endpoint is being stopped; ask again soon.", retry_after=5)
 
 
-def build_not_ready_refusal(model: str, why: str) -> Refusal:
+def build_not_ready_refusal(model: str, reason: str) -> Refusal:
     """Build the error for a model that can't answer at present."""
-    return Refusal(503, "model_not_ready", f"{model} can't answer at present: {why}", retry_after=5)
+    return Refusal(503, "model_not_ready", f"{model} can't answer at present: {reason}", retry_after=5)
 
 
 def build_timeout_refusal(seconds: float) -> Refusal:
@@ -167,13 +167,13 @@ def parse(body: bytes) -> JsonObject:
             json.dumps(content, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             raise Refusal(400, "invalid_json", "The body contains an unpaired surrogate.") from error
-    usual = DEFAULT_VALUES if content.get("tools") else {**DEFAULT_VALUES, **DEFAULT_VALUES_WITHOUT_TOOLS}
-    return {name: value for name, value in content.items() if not _is_default(value, usual.get(name, ()))}
+    defaults = DEFAULT_VALUES if content.get("tools") else {**DEFAULT_VALUES, **DEFAULT_VALUES_WITHOUT_TOOLS}
+    return {name: value for name, value in content.items() if not _is_default(value, defaults.get(name, ()))}
 
 
-def _is_default(value: object, usual: Collection[object]) -> bool:
+def _is_default(value: object, defaults: Collection[object]) -> bool:
     """Return whether a field only asks for the default: clients send default values too."""
-    return value is None or any(type(value) is type(each) and value == each for each in usual)
+    return value is None or any(type(value) is type(default) and value == default for default in defaults)
 
 
 def extract_error_message(content: bytes) -> str:
@@ -206,22 +206,22 @@ def list_requested_fields(body: Mapping[str, Any]) -> set[str]:
 
 
 def check_fields(
-    body: Mapping[str, Any], needed: Collection[str], obeyed: Collection[str], model: str
+    body: Mapping[str, Any], required: Collection[str], supported: Collection[str], model: str
 ) -> None:
     """Reject missing fields, and fields that would be ignored, by name."""
-    for name in needed:
+    for name in required:
         if name not in body:
             raise Refusal(400, "missing_parameter", f"{name} is missing.", param=name)
     for name in sorted(list_requested_fields(body)):
-        if name in TOOL_FIELDS and name not in obeyed:
-            why = f"{shorten(model)} can't call functions: {NO_TOOLS}."
-            raise Refusal(400, "unsupported_parameter", why, param=name)
-        if name not in needed and name not in obeyed and name not in GATEWAY_FIELDS:
+        if name in TOOL_FIELDS and name not in supported:
+            message = f"{shorten(model)} can't call functions: {NO_TOOLS}."
+            raise Refusal(400, "unsupported_parameter", message, param=name)
+        if name not in required and name not in supported and name not in GATEWAY_FIELDS:
             raise Refusal(
                 400,
                 "unsupported_parameter",
                 f"{shorten(model)} does not support {shorten(name)}. It supports:"
-                f" {', '.join(sorted({*obeyed, *GATEWAY_FIELDS}))}.",
+                f" {', '.join(sorted({*supported, *GATEWAY_FIELDS}))}.",
                 param=shorten(name),
             )
 
@@ -312,26 +312,26 @@ class TokenBound:
     """Upper bound of a request's tokens.
 
     - prompt: tokens of all prompts
-    - answers: number of answers
+    - choices: number of answers
     - length: maximum tokens of each answer
     """
 
     prompt: int
-    answers: int
+    choices: int
     length: int
 
     @property
     def total(self) -> int:
         """Maximum tokens in total."""
-        return self.prompt + self.answers * self.length
+        return self.prompt + self.choices * self.length
 
-    def room(self, tokens: int) -> int:
+    def compute_max_length(self, tokens: int) -> int:
         """Return the maximum length of each answer for which the total is at most `tokens`."""
-        return max(0, tokens - self.prompt) // self.answers if self.answers else 0
+        return max(0, tokens - self.prompt) // self.choices if self.choices else 0
 
-    def shortened(self, tokens: int) -> TokenBound:
+    def shorten(self, tokens: int) -> TokenBound:
         """Return the bound with answers shortened so that the total is at most `tokens`."""
-        return replace(self, length=min(self.length, self.room(tokens)))
+        return replace(self, length=min(self.length, self.compute_max_length(tokens)))
 
 
 def compute_token_bound(
@@ -340,14 +340,14 @@ def compute_token_bound(
     """Compute the bound of one request; `length`: of each answer; `context`: maximum tokens of a prompt."""
     if kind == "decision":
         return TokenBound(_estimate_decision_tokens(body, context), 0, 0)
-    given = {"completion": "prompt", "embedding": "input"}.get(kind)
-    prompts = _count_prompts(body.get(given)) if given else 1
+    prompt_field = {"completion": "prompt", "embedding": "input"}.get(kind)
+    prompts = _count_prompts(body.get(prompt_field)) if prompt_field else 1
     tokens = count_prompt_bytes(body) + TEMPLATE_TOKENS * prompts
     if context is not None:
         tokens = min(tokens, context * prompts)
     choices = max((_count_choices(body.get(name)) for name in ("n", "best_of")), default=1)
-    writes = kind not in ("labels", "embedding")
-    return TokenBound(tokens, prompts * choices, length) if writes else TokenBound(tokens, 0, 0)
+    generates = kind not in ("labels", "embedding")
+    return TokenBound(tokens, prompts * choices, length) if generates else TokenBound(tokens, 0, 0)
 
 
 def count_prompt_bytes(body: Mapping[str, Any]) -> int:
@@ -373,8 +373,8 @@ def _estimate_decision_tokens(body: Mapping[str, Any], context: int | None) -> i
     """Estimate the tokens of questions: each is a prompt of its own that includes the state."""
     questions = body.get("questions")
     count = len(questions) if isinstance(questions, dict) else 1
-    each = _count_bytes(body.get("state")) + QUESTION_TOKENS + TEMPLATE_TOKENS
-    tokens = count * each + _count_bytes(questions)
+    question_tokens = _count_bytes(body.get("state")) + QUESTION_TOKENS + TEMPLATE_TOKENS
+    tokens = count * question_tokens + _count_bytes(questions)
     return tokens if context is None else min(tokens, count * context)
 
 

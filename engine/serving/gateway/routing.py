@@ -32,7 +32,7 @@ class Durations:
         """Add an answer's duration."""
         self._times.append((self._clock(), seconds))
 
-    def p95(self) -> tuple[float | None, int]:
+    def compute_p95(self) -> tuple[float | None, int]:
         """Return the 95th percentile, and the number of answers it is based on."""
         oldest = self._clock() - HOUR
         while self._times and self._times[0][0] < oldest:
@@ -59,9 +59,9 @@ class RouteCounts:
         elif status == 200:
             self.durations.add(seconds)
 
-    def state(self) -> RouteState:
+    def build_state(self) -> RouteState:
         """Return the counts for `state.json`."""
-        p95, n = self.durations.p95()
+        p95, n = self.durations.compute_p95()
         return RouteState(
             model=self._model,
             version=self._route.version,
@@ -97,14 +97,14 @@ class HourCounts:
         if status == 200:
             self._durations.add(seconds)
 
-    def state(self) -> LastHour:
+    def build_state(self) -> LastHour:
         """Return the counts for `state.json`."""
         oldest = int(self._clock() // 60) - MINUTES
         rows = [counts for minute, counts in self._minutes if minute > oldest]
         requests, errors, refused, tokens = (
             (sum(column) for column in zip(*rows, strict=True)) if rows else (0,) * 4
         )
-        p95, n = self._durations.p95()
+        p95, n = self._durations.compute_p95()
         return LastHour(
             requests=requests, errors=errors, refused=refused, tokens=tokens,
             p95_seconds=p95, n=n,
@@ -138,25 +138,25 @@ class ModelRoutes:
         self.shadows = [route for route in routes if route.document.role == "shadow"]
         self.fallbacks = [route for route in routes if route.document.role == "fallback"]
 
-    def choose(self, sticky: str) -> Route:
+    def choose(self, routing_key: str) -> Route:
         """Return the caller's route, which stays the same while the shares do.
 
         If a candidate can't answer, its requests go to the live route; its state says so.
         """
-        dealt = self.dealt(sticky)
-        return dealt if dealt.can_answer else self.live
+        assigned = self.get_assigned_route(routing_key)
+        return assigned if assigned.can_answer else self.live
 
-    def dealt(self, sticky: str) -> Route:
+    def get_assigned_route(self, routing_key: str) -> Route:
         """Return the route whose share the caller is in, whether it can answer or not."""
-        place = _hash_to_unit_interval(f"{self.name}\n{sticky}")
-        below = 0.0
+        position = _hash_to_unit_interval(f"{self.name}\n{routing_key}")
+        cumulative_share = 0.0
         for route in self.candidates:
-            below += route.document.share
-            if place < below:
+            cumulative_share += route.document.share
+            if position < cumulative_share:
                 return route
         return self.live
 
-    def obeyed(self) -> frozenset[str]:
+    def list_supported_fields(self) -> frozenset[str]:
         """Return the fields supported by every backend that may get the request.
 
         Otherwise it would be random whether a field is rejected.
@@ -168,17 +168,17 @@ class ModelRoutes:
         ]
         return frozenset.intersection(*sets) if sets else frozenset()
 
-    def bound(self, kind: RequestKind, body: JsonObject) -> TokenBound:
+    def compute_bound(self, kind: RequestKind, body: JsonObject) -> TokenBound:
         """Return the upper bound of a request's tokens on any route."""
         backends = [
             route.backend for route in (self.live, *self.candidates, *self.fallbacks) if route.can_answer
         ]
         contexts = [backend.capabilities.context if backend.capabilities else None for backend in backends]
-        stated = [context for context in contexts if context is not None]
-        named = [body[name] for name in TOKENS if name in body]
-        length = max(named or [backend.longest_answer for backend in backends], default=0)
+        limits = [context for context in contexts if context is not None]
+        lengths = [body[name] for name in TOKENS if name in body]
+        length = max(lengths or [backend.max_answer_tokens for backend in backends], default=0)
         return compute_token_bound(
-            kind, body, length, max(stated) if stated and len(stated) == len(contexts) else None
+            kind, body, length, max(limits) if limits and len(limits) == len(contexts) else None
         )
 
 
@@ -188,7 +188,7 @@ class RoutingTable:
     def __init__(self, models: Sequence[ServedModel], backends: Mapping[str, Backend]) -> None:
         self.models = {model.name: ModelRoutes(model, backends) for model in models}
 
-    def of(self, name: object) -> ModelRoutes:
+    def get_model(self, name: object) -> ModelRoutes:
         """Return the routes of a model name. Raises Refusal (404)."""
         model = self.models.get(name) if isinstance(name, str) else None
         if model is None:
@@ -200,7 +200,7 @@ class RoutingTable:
             )
         return model
 
-    def routes(self) -> list[Route]:
+    def list_routes(self) -> list[Route]:
         """Return all routes."""
         return [route for model in self.models.values() for route in model.routes]
 

@@ -36,7 +36,7 @@ class CallRecorder(Protocol):
     @property
     def config(self) -> EndpointConfig: ...
 
-    async def keep(self, call: Call, status: int, error: str | None) -> None: ...
+    async def record(self, call: Call, status: int, error: str | None) -> None: ...
 
 
 class ShadowQueue:
@@ -47,22 +47,22 @@ class ShadowQueue:
         self._queue: asyncio.Queue[tuple[Call, Route]] = asyncio.Queue(size)
         self._tasks: list[asyncio.Task[None]] = []
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Start the workers."""
-        self._tasks = [asyncio.create_task(self._work()) for _ in range(MAX_CONCURRENT_COPIES)]
+        self._tasks = [asyncio.create_task(self._run_worker()) for _ in range(MAX_CONCURRENT_COPIES)]
 
-    async def end(self) -> None:
+    async def stop(self) -> None:
         """Stop the workers and drop waiting copies."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def offer(self, call: Call, model: ModelRoutes) -> None:
+    def enqueue_copies(self, call: Call, model: ModelRoutes) -> None:
         """Copy a request for each shadow that it is sampled for."""
         for route in model.shadows:
             if not is_in_share(f"shadow {call.request_id}", route.document.share):
                 continue
-            copy = Call(call.endpoint_id, self._gateway.ids.new(call.kind), call.kind)
+            copy = Call(call.endpoint_id, self._gateway.ids.create(call.kind), call.kind)
             copy.key, copy.user, copy.group, copy.sampled = call.key, call.user, call.group, call.sampled
             copy.body = {name: value for name, value in call.body.items() if name not in CALLER_ONLY_FIELDS}
             copy.route, copy.role, copy.copy_of = route, "shadow", call.request_id
@@ -74,7 +74,7 @@ class ShadowQueue:
             except asyncio.QueueFull:
                 route.counts.dropped += 1
 
-    async def _work(self) -> None:
+    async def _run_worker(self) -> None:
         while True:
             call, route = await self._queue.get()
             try:
@@ -87,25 +87,33 @@ class ShadowQueue:
         status, error = 502, "backend_broken"
         try:
             async with asyncio.timeout(self._gateway.config.limits.seconds):
-                async with Attempt(call, route, low=True) as attempt:
+                async with Attempt(call, route, low_priority=True) as attempt:
                     call.began = time.monotonic()  # waiting isn't counted as the model's latency
-                    await attempt.ask()
-                    await attempt.whole(MAX_BYTES)
+                    await attempt.send_request()
+                    await attempt.read_answer(MAX_BYTES)
                     status, error = attempt.status, "" if attempt.status == 200 else "backend_refused"
         except (BackendConnectionError, Refusal, TimeoutError):
             pass
         except Exception:
             log.exception("A copy failed")
             status, error = 500, "internal_error"
-        await self._gateway.keep(call, status, error or None)
+        await self._gateway.record(call, status, error or None)
 
 
 def _can_serve(route: Route, call: Call) -> bool:
     capabilities = route.backend.capabilities
-    needed = {"model", "messages", "prompt", "state", "questions", "input", *request_bodies.GATEWAY_FIELDS}
+    base_fields = {
+        "model",
+        "messages",
+        "prompt",
+        "state",
+        "questions",
+        "input",
+        *request_bodies.GATEWAY_FIELDS,
+    }
     return bool(
         route.can_answer
         and capabilities
         and call.kind in capabilities.kinds
-        and request_bodies.list_requested_fields(call.body) <= {*needed, *capabilities.fields}
+        and request_bodies.list_requested_fields(call.body) <= {*base_fields, *capabilities.fields}
     )

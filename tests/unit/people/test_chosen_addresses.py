@@ -266,9 +266,9 @@ def test_a_model_on_this_machine_is_reached(tmp_path: Path, reach: Any, host: st
 def test_a_route_that_is_allowed_later_is_taken_and_one_taken_back_is_not(tmp_path: Path) -> None:
     remote = replace(backend("r"), engine="remote", url=f"https://{PRIVATE}/v1")
     own = Backend(remote, tmp_path, "", AddressPolicy(), 8, ())
-    own._take_remote()
+    own._connect_remote()
     assert own.phase == "failed"
-    assert "tunebench team allow-network" in own.why_not
+    assert "tunebench team allow-network" in own.unavailable_reason
     own.set_policy(AddressPolicy((parse_network("10.1.0.0/16"),)))
     assert own.phase == "ready"
     own.set_policy(AddressPolicy())
@@ -283,17 +283,17 @@ def test_an_unreachable_route_that_is_taken_back_is_probed_no_more(
     own = Backend(remote, tmp_path, "", AddressPolicy((parse_network("10.1.0.0/16"),)), 8, ())
 
     async def taken_back() -> None:
-        own._take_remote()
-        await own._look_at_address()
-        second = asyncio.create_task(own._look_at_address())
+        own._connect_remote()
+        await own._probe_address()
+        second = asyncio.create_task(own._probe_address())
         if not under_way:
             await second
-            assert own.state().unreachable_since is not None
+            assert own.build_state().unreachable_since is not None
         await asyncio.sleep(0)
         own.set_policy(AddressPolicy())
         await second
 
     asyncio.run(taken_back())
     assert tried
-    assert (own.phase, own.client, own.state().unreachable_since) == ("failed", None, None)
-    assert "tunebench team allow-network" in own.why_not
+    assert (own.phase, own.client, own.build_state().unreachable_since) == ("failed", None, None)
+    assert "tunebench team allow-network" in own.unavailable_reason

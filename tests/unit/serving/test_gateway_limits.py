@@ -60,20 +60,21 @@ def test_a_clock_that_is_set_back_neither_locks_a_key_nor_gives_its_quota_again(
     (tmp_path / "keys.json").write_text(json.dumps(given))
     keys = ApiKeys(tmp_path / "keys.json", clock=SteadyClock(lambda: wall[0], lambda: ran[0]))
     minute, day = (
-        keys.of_request({"headers": [(b"authorization", b"Bearer " + name)]}) for name in (b"minute", b"day")
+        keys.authenticate({"headers": [(b"authorization", b"Bearer " + name)]})
+        for name in (b"minute", b"day")
     )
-    keys.spend_request(minute)
-    keys.spend_request(day)
+    keys.count_request(minute)
+    keys.count_request(day)
     keys.settle_tokens(day, 0, 5)
     wall[0] -= 86_400
     with pytest.raises(Refusal, match="tokens of today"):
-        keys.hold_tokens(day, TokenBound(1, 1, 1), obeys_length=True, names_length=True)
+        keys.reserve_tokens(day, TokenBound(1, 1, 1), supports_length=True, sets_length=True)
     with pytest.raises(Refusal) as refused:
-        keys.spend_request(minute)
+        keys.count_request(minute)
     assert refused.value.retry_after
     assert refused.value.retry_after <= 61
     ran[0] += 61
-    keys.spend_request(minute)
+    keys.count_request(minute)
 
 
 def test_a_key_revoked_in_mid_stream_ends_it(endpoint: ServedEndpoint) -> None:

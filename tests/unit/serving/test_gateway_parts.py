@@ -94,7 +94,7 @@ def test_what_keys_used_is_as_it_was_told_and_what_came_after(tmp_path: Path) ->
     files = LogFiles(tmp_path, "requests", file_bytes=300)
     files.append(_line(day + 100))
     last_use = KeyUse(key_id="k", day="2024-10-04", tokens=10, requests=2, used_at=day + 101)
-    before = row_of(EndpointState, at=day + 101, keys=[last_use], counted=files.place)
+    before = row_of(EndpointState, at=day + 101, keys=[last_use], counted=files.position)
     files.append(_line(day + 100.5, tokens=7))  # under way then: counted as a request, its tokens not yet
     files.append(_line(day + 102, error="requests_per_minute", tokens=0))
     for line in (_line(day + 103), _line(day + 104, key_id=None), _line(day + 105, key_id="other")):
@@ -116,7 +116,7 @@ def test_what_keys_used_is_told_as_it_was(tmp_path: Path) -> None:
     keys = ApiKeys(tmp_path / "keys.json", clock=lambda: 20_000 * DAY + 100.0)
     key: Any = {"key_id": "k"}
     keys.settle_tokens(key, 0, 5)
-    (before,) = keys.used()
+    (before,) = keys.list_usage()
     keys.settle_tokens(key, 0, 7)  # while what was told is being written, and stands in the log after it
     assert before.tokens == 5
 
@@ -131,19 +131,19 @@ def test_places_go_to_requests_before_copies() -> None:
         slots, order = Slots(1, queue=2), []
 
         async def hold(name: str, low: bool = False) -> None:
-            await slots.take(low=low)
+            await slots.acquire(low_priority=low)
             order.append(name)
             await asyncio.sleep(0)
-            slots.give(0.1)
+            slots.release(0.1)
 
-        await slots.take()
+        await slots.acquire()
         tasks = [asyncio.create_task(hold("copy", low=True)), asyncio.create_task(hold("first"))]
         await asyncio.sleep(0)
         tasks += [asyncio.create_task(hold("second")), asyncio.create_task(hold("gone"))]
         await asyncio.sleep(0)
         assert isinstance(tasks[3].exception(), Refusal)  # only two may wait
         tasks[2].cancel()
-        slots.give()
+        slots.release()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert (slots.running, slots.waiting) == (0, 0)
         return order
@@ -153,14 +153,14 @@ def test_places_go_to_requests_before_copies() -> None:
 
 def test_an_id_tells_whose_it_is(tmp_path: Path) -> None:
     ids = RequestIds(tmp_path)
-    made = ids.new("chat")
-    assert RequestIds(tmp_path).made(made)
-    assert not ids.made(made[:-1] + ("0" if made[-1] != "0" else "1"))
-    assert not ids.made("")
-    assert not ids.made("chatcmpl-ü")
+    made = ids.create("chat")
+    assert RequestIds(tmp_path).verify(made)
+    assert not ids.verify(made[:-1] + ("0" if made[-1] != "0" else "1"))
+    assert not ids.verify("")
+    assert not ids.verify("chatcmpl-ü")
     other = tmp_path / "other"
     other.mkdir()
-    assert not RequestIds(other).made(made)
+    assert not RequestIds(other).verify(made)
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
@@ -201,7 +201,7 @@ def test_what_is_read_of_an_answer() -> None:
     seen.read({"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": logprobs}]})
     seen.read({"choices": [{"index": 1, "delta": {"content": "other"}}, "odd", {"index": 0, "delta": None}]})
     seen.read({"choices": None, "usage": {"prompt_tokens": 3, "completion_tokens": True}})
-    assert (seen.output, seen.mean_logprob, seen.counted) == ("a", -1.5, 3)
+    assert (seen.output, seen.mean_logprob, seen.total_tokens) == ("a", -1.5, 3)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_what_is_read_of_an_answer() -> None:
 def test_an_odd_answer_leaves_gaps(odd: dict[str, object]) -> None:
     seen = AnswerObserver()
     seen.read(odd)
-    assert (seen.output, seen.mean_logprob, seen.counted or 0, seen.confidence) == ("", None, 0, None)
+    assert (seen.output, seen.mean_logprob, seen.total_tokens or 0, seen.confidence) == ("", None, 0, None)
 
 
 def test_a_yes_or_no_is_a_label_unless_it_abstained() -> None:
@@ -241,11 +241,11 @@ def test_the_last_hour_forgets_what_is_older() -> None:
     now = 3000.0
     hour.add(503, 1.0, 0)
     hour.add(429, 0.0, 0)
-    assert replace(hour.state(), p95_seconds=0) == LastHour(
+    assert replace(hour.build_state(), p95_seconds=0) == LastHour(
         requests=3, errors=1, refused=1, tokens=5, p95_seconds=0, n=1
     )
     now = 4000.0
-    assert (hour.state().requests, hour.state().n) == (2, 0)
+    assert (hour.build_state().requests, hour.build_state().n) == (2, 0)
 
 
 def test_a_call_of_a_function_that_is_cut_is_charged_by_what_was_told_of_it() -> None:
@@ -254,8 +254,8 @@ def test_a_call_of_a_function_that_is_cut_is_charged_by_what_was_told_of_it() ->
     async def tokens(tally: LogprobTally | None) -> int:
         call = Call("e", "r", "chat")
         call.body = body
-        call.seen.read({"choices": [{"index": 0, "delta": {}}]})
-        call.seen.tally = tally
+        call.observer.read({"choices": [{"index": 0, "delta": {}}]})
+        call.observer.tally = tally
         return call.tokens
 
     body: Any = {"messages": [{"role": "user", "content": "x" * 400}]}

@@ -202,7 +202,7 @@ def test_copies_cost_no_quota_and_an_odd_answer_ends_nothing(
 
     async def played() -> Gateway:
         gateway = Gateway(tmp_path)
-        gateway.shadows.begin()
+        gateway.shadows.start()
         monkeypatch.setattr(shadow_traffic, "Attempt", OddAttempt)
         own = Backend(backend("b"), tmp_path, "", PUBLIC, 8, ())
         stub = Stub({"model": "{}", "names": [], "adapters": []})
@@ -210,16 +210,16 @@ def test_copies_cost_no_quota_and_an_odd_answer_ends_nothing(
         document = ServedModel(name="m", routes=[route("live", "b"), route("shadow", "b")])
         model = ModelRoutes(document, {"b": own})
         for _ in range(shadow_traffic.MAX_CONCURRENT_COPIES + 1):
-            call = Call("e1", gateway.ids.new("chat"), "chat")
+            call = Call("e1", gateway.ids.create("chat"), "chat")
             call.key, call.body = key_of(), {"model": "m"}
-            gateway.shadows.offer(call, model)
+            gateway.shadows.enqueue_copies(call, model)
         await asyncio.sleep(0.1)
-        await gateway.shadows.end()
+        await gateway.shadows.stop()
         return gateway
 
     gateway = asyncio.run(played())
     assert gateway.request_log.lines == shadow_traffic.MAX_CONCURRENT_COPIES + 1
-    assert gateway.keys.used() == []
+    assert gateway.keys.list_usage() == []
 
 
 class OddAttempt(Attempt):
@@ -227,14 +227,14 @@ class OddAttempt(Attempt):
 
     asked = 0
 
-    async def ask(self) -> None:
+    async def send_request(self) -> None:
         OddAttempt.asked += 1
         if OddAttempt.asked <= shadow_traffic.MAX_CONCURRENT_COPIES:
             raise AttributeError("odd")
 
-    async def whole(self) -> bytes:
+    async def read_answer(self) -> bytes:
         self.status = 200
-        self._call.seen.read({"usage": {"prompt_tokens": 3, "completion_tokens": 4}})
+        self._call.observer.read({"usage": {"prompt_tokens": 3, "completion_tokens": 4}})
         return b""
 
 
@@ -260,7 +260,7 @@ def test_an_address_is_told_the_limit_where_none_is_named(
         call = Call("e1", "r1", kind)
         call.body = asked
         attempt = Attempt(call, Route(route("live", "r"), own, RouteCounts("m", route("live", "r"))))
-        return json.loads(attempt._body())
+        return json.loads(attempt._build_body())
 
     assert asyncio.run(body()) == {"model": "base"} | sent
 
@@ -277,7 +277,7 @@ def test_a_process_of_ours_alone_tells_something_beside_its_answer(
         attempt._read({"choices": []}, LogprobTally(-1.0, 2))
         return call
 
-    assert asyncio.run(passed_on()).seen.mean_logprob == mean
+    assert asyncio.run(passed_on()).observer.mean_logprob == mean
 
 
 def change(endpoint: ServedEndpoint, name: str, **does: object) -> None:

@@ -278,8 +278,8 @@ HEAD: Any = {"id": "resp_1", "created": 1, "model": "m@1"}
 
 def events_of(form: ResponsesForm, *choices: Any) -> list[Any]:
     """The events of a stream of such choices, as the caller gets them."""
-    raw = b"".join(form.events({**HEAD, "choices": [{"index": 0, **choice}]}) for choice in choices)
-    raw += form.closing(AnswerObserver(), HEAD)
+    raw = b"".join(form.format_chunk({**HEAD, "choices": [{"index": 0, **choice}]}) for choice in choices)
+    raw += form.format_end(AnswerObserver(), HEAD)
     return [json.loads(line[6:]) for line in raw.splitlines() if line.startswith(b"data: ")]
 
 
@@ -306,11 +306,11 @@ def test_calls_that_take_turns_and_repeat_their_ids_are_put_together() -> None:
 def test_a_classifier_that_abstains_says_so(stream: bool) -> None:
     form, beside = ResponsesForm(), {"classification": {"label": None, "abstained": True}}
     if stream:
-        form.events({**HEAD, "choices": [], **beside})
-        response = json.loads(form.closing(AnswerObserver(), HEAD).split(b"data: ")[-1])["response"]
+        form.format_chunk({**HEAD, "choices": [], **beside})
+        response = json.loads(form.format_end(AnswerObserver(), HEAD).split(b"data: ")[-1])["response"]
     else:
         choice = {"index": 0, "message": {"content": ""}, "finish_reason": "stop"}
-        response = json.loads(form.whole({**HEAD, "choices": [choice], **beside}))
+        response = json.loads(form.format_answer({**HEAD, "choices": [choice], **beside}))
     assert response["classification"] == beside["classification"]
 
 
@@ -326,10 +326,12 @@ def test_a_stream_without_pieces_is_a_whole_response() -> None:
     [("messages.0.content", "input"), ("max_tokens", "max_output_tokens"), ("seed", "seed")],
 )
 def test_a_backends_refusal_names_the_field_as_the_caller_does(param: str, named: str) -> None:
-    refused = json.loads(ResponsesForm().refused(json.dumps({"error": {"message": "?", "param": param}})))
+    refused = json.loads(
+        ResponsesForm().format_error(json.dumps({"error": {"message": "?", "param": param}}))
+    )
     assert refused == {"error": {"message": "?", "param": named}}
     for other in ("no JSON", "[]", '{"error": "?"}', '{"error": {"param": 5}}', '{"error": {}}'):
-        assert ResponsesForm().refused(other).decode() == other
+        assert ResponsesForm().format_error(other).decode() == other
 
 
 @pytest.mark.parametrize(

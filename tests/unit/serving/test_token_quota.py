@@ -160,13 +160,17 @@ def test_a_request_over_midnight_is_paid_on_the_day_that_it_ends() -> None:
     now = 20_000 * DAY_SECONDS - 5.0
     keys = ApiKeys(Path("none"), clock=lambda: now)
     key: Any = {"key_id": "k", "tokens_per_day": 100, "requests_per_minute": None}
-    held = keys.hold_tokens(key, TokenBound(10, 1, 80), obeys_length=True, names_length=True)
+    held = keys.reserve_tokens(key, TokenBound(10, 1, 80), supports_length=True, sets_length=True)
     now += 10
-    assert keys.free_tokens(key) == 10, "what is under way holds its tokens of the new day too"
+    assert keys.count_free_tokens(key) == 10, "what is under way holds its tokens of the new day too"
     with pytest.raises(Refusal, match="held for its requests"):
-        keys.hold_tokens(key, TokenBound(10, 1, 80), obeys_length=True, names_length=True)
+        keys.reserve_tokens(key, TokenBound(10, 1, 80), supports_length=True, sets_length=True)
     keys.settle_tokens(key, held.total, 40)
-    assert (keys.free_tokens(key), keys.used()[0].day, keys.used()[0].tokens) == (60, "2024-10-04", 40)
+    assert (keys.count_free_tokens(key), keys.list_usage()[0].day, keys.list_usage()[0].tokens) == (
+        60,
+        "2024-10-04",
+        40,
+    )
 
 
 @pytest.mark.parametrize(("prompt", "answers"), [(100, 1), (98, 3)])
@@ -176,20 +180,20 @@ def test_where_the_prompt_takes_all_that_is_left_no_answer_of_no_tokens_is_asked
     keys = ApiKeys(Path("none"), clock=lambda: 20_000 * DAY_SECONDS)
     key: Any = {"key_id": "k", "tokens_per_day": 100, "requests_per_minute": None}
     with pytest.raises(Refusal) as refused:
-        keys.hold_tokens(key, TokenBound(prompt, answers, 50), obeys_length=True, names_length=False)
-    assert (refused.value.status, keys.free_tokens(key)) == (429, 100)
-    room = keys.hold_tokens(key, TokenBound(97, 3, 50), obeys_length=True, names_length=False)
-    assert (room.length, keys.free_tokens(key)) == (1, 0)
+        keys.reserve_tokens(key, TokenBound(prompt, answers, 50), supports_length=True, sets_length=False)
+    assert (refused.value.status, keys.count_free_tokens(key)) == (429, 100)
+    room = keys.reserve_tokens(key, TokenBound(97, 3, 50), supports_length=True, sets_length=False)
+    assert (room.length, keys.count_free_tokens(key)) == (1, 0)
 
 
 def test_a_length_is_not_named_where_the_model_obeys_none() -> None:
     keys = ApiKeys(Path("none"), clock=lambda: 20_000 * DAY_SECONDS)
     key: Any = {"key_id": "k", "tokens_per_day": 100, "requests_per_minute": None}
     with pytest.raises(Refusal) as refused:
-        keys.hold_tokens(key, TokenBound(10, 1, 200), obeys_length=False, names_length=False)
+        keys.reserve_tokens(key, TokenBound(10, 1, 200), supports_length=False, sets_length=False)
     assert "max_tokens" not in refused.value.message
     assert refused.value.retry_after is None, "it never fits"
-    assert keys.free_tokens(key) == 100
+    assert keys.count_free_tokens(key) == 100
 
 
 @pytest.mark.parametrize(
