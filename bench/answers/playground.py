@@ -105,7 +105,7 @@ def order(tokens: int, **model: str) -> Any:
 
 async def ours(process: HostProcess, asked: Any) -> list[float]:
     began, times = time.perf_counter(), []
-    async for event in process.answer(asked):
+    async for event in process.stream_answer(asked):
         if event["type"] == "token":
             times.append(time.perf_counter() - began)
         elif event["type"] == "failed":

@@ -87,24 +87,24 @@ class LocalAnswer:
         self.ready, self._sampling, self._clock, self._device = ready, sampling, clock, device
         self._prompt = encode_prompt(ready, messages, sampling)
         self._times: list[float] = []
-        self._began = clock()
+        self._started_at = clock()
 
-    def events(self) -> Iterator[ChatEvent]:
+    def stream_events(self) -> Iterator[ChatEvent]:
         """Yield `begin`, each token and `end`; requesting the next event generates one more token.
 
         Raises ModelError if the model's scores are not finite.
         """
-        self._began = self._clock()
+        self._started_at = self._clock()
         yield {"type": "begin", "prompt_tokens": len(self._prompt)}
         text = TokenText(self.ready.tokenizer)
         stops: StopStrings[ChatToken] = StopStrings(self._sampling.stop)
         reason: EndReason = "length"
-        for step in self._steps():
+        for step in self._generate_steps():
             self._times.append(self._clock())
             if step is None:
                 reason = "end"
                 break
-            yield from _build_token_events(stops.add(text.add(step.token), self._chances(text, step)))
+            yield from _build_token_events(stops.add(text.add(step.token), self._build_token(text, step)))
             if stops.stopped:
                 reason = "stop"
                 break
@@ -112,21 +112,21 @@ class LocalAnswer:
             yield from _build_token_events(
                 [*stops.rest(), *([PendingPiece(rest)] if (rest := text.rest()) else [])]
             )
-        yield {"type": "end", "reason": reason, "figures": self._figures()}
+        yield {"type": "end", "reason": reason, "figures": self._build_figures()}
 
-    def _steps(self) -> Iterator[TokenStep | None]:
+    def _generate_steps(self) -> Iterator[TokenStep | None]:
         """Yield steps up to a closing token, which is yielded as None."""
-        asked = self._sampling
-        drawn = SamplingOptions(
-            asked.temperature, asked.top_p, asked.top_k, asked.repetition_penalty, asked.seed
+        sampling = self._sampling
+        options = SamplingOptions(
+            sampling.temperature, sampling.top_p, sampling.top_k, sampling.repetition_penalty, sampling.seed
         )
-        model = self.ready.switched_on()
+        model = self.ready.activate()
         ends = find_end_tokens(model, self.ready.tokenizer)
-        made = stream_tokens(model, self._prompt, drawn, self._device)
-        for _ in range(asked.max_new_tokens):
-            self.ready.switched_on()
+        stream = stream_tokens(model, self._prompt, options, self._device)
+        for _ in range(sampling.max_new_tokens):
+            self.ready.activate()
             try:
-                step = next(made)
+                step = next(stream)
             except NonFiniteScores as error:
                 raise ModelError(
                     f"After {len(self._times):,} tokens the model's scores are not numbers (NaN), so there is"
@@ -140,21 +140,23 @@ class LocalAnswer:
                 return
             yield step
 
-    def _chances(self, text: TokenText, step: TokenStep) -> ChatToken:
+    def _build_token(self, text: TokenText, step: TokenStep) -> ChatToken:
         """Return the token with its alternatives; its text is added when it is known."""
         top: list[TokenAlternative] = [
             {"text": text.alone(token), "logprob": logprob} for token, logprob in step.alternatives
         ]
         return {"text": "", "logprob": step.logprob, "top": top}
 
-    def _figures(self) -> ChatFigures:
+    def _build_figures(self) -> ChatFigures:
         times = self._times
-        more = len(times) - 1
+        intervals = len(times) - 1
         return {
             "prompt_tokens": len(self._prompt),
             "tokens": len(times),
-            "first_token_seconds": times[0] - self._began if times else None,
-            "tokens_per_second": more / (times[-1] - times[0]) if more > 0 and times[-1] > times[0] else None,
+            "first_token_seconds": times[0] - self._started_at if times else None,
+            "tokens_per_second": intervals / (times[-1] - times[0])
+            if intervals > 0 and times[-1] > times[0]
+            else None,
         }
 
 
@@ -189,92 +191,92 @@ class RemoteAnswer:
         """Stop reading; the connection is closed at the next piece."""
         self._stopped.set()
 
-    def events(self) -> Iterator[ChatEvent]:
+    def stream_events(self) -> Iterator[ChatEvent]:
         """Yield `begin`, each piece and `end`.
 
         Raises ModelError for errors of the endpoint, and ConfigError if its address is not allowed.
         """
-        began = self._clock()
+        started_at = self._clock()
         yield {"type": "begin", "prompt_tokens": None}
         reason: EndReason = "end"
         address = f"{self._endpoint.base_url}/chat/completions"
         try:
             with create_checked_client(self._endpoint.base_url, self._policy, self._endpoint.timeout) as http:
-                for piece in self._pieces(http, address):
+                for piece in self._stream_pieces(http, address):
                     reason = piece.pop("ended", None) or reason
                     if piece:
                         self._times.append(self._clock())
                         yield {"type": "token", **piece}  # type: ignore[typeddict-item]
         except httpx.TimeoutException as error:
-            raise self._trouble(f"gave nothing for {self._endpoint.timeout:g} seconds") from error
+            raise self._build_error(f"gave nothing for {self._endpoint.timeout:g} seconds") from error
         except httpx.HTTPError as error:
-            raise self._trouble(f"can't be reached ({type(error).__name__}: {error})") from error
-        times, more = self._times, len(self._times) - 1
+            raise self._build_error(f"can't be reached ({type(error).__name__}: {error})") from error
+        times, intervals = self._times, len(self._times) - 1
         yield {
             "type": "end",
             "reason": reason,
             "figures": {
                 "prompt_tokens": self._prompt_tokens,
                 "tokens": len(times),
-                "first_token_seconds": times[0] - began if times else None,
-                "tokens_per_second": more / (times[-1] - times[0])
-                if more > 0 and times[-1] > times[0]
+                "first_token_seconds": times[0] - started_at if times else None,
+                "tokens_per_second": intervals / (times[-1] - times[0])
+                if intervals > 0 and times[-1] > times[0]
                 else None,
             },
         }
 
-    def _pieces(self, http: httpx.Client, address: str) -> Iterator[dict[str, Any]]:
+    def _stream_pieces(self, http: httpx.Client, address: str) -> Iterator[dict[str, Any]]:
         """Yield the pieces with probabilities, or without if the endpoint doesn't support them."""
-        chances = {"logprobs": True, "top_logprobs": ALTERNATIVES}
-        for body in (self._body() | chances, self._body()):
+        logprob_fields = {"logprobs": True, "top_logprobs": ALTERNATIVES}
+        for body in (self._build_body() | logprob_fields, self._build_body()):
             headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
             with http.stream("POST", address, json=body, headers=headers) as answer:
                 if answer.status_code in UNKNOWN_FIELD and "logprobs" in body:
                     continue
                 if answer.status_code != 200:
-                    refusal = answer.read()[:MAX_ANSWER_BYTES].decode("utf-8", "replace")
-                    raise self._trouble(f"answered with HTTP {answer.status_code}: {refusal}")
-                yield from self._read(answer)
+                    message = answer.read()[:MAX_ANSWER_BYTES].decode("utf-8", "replace")
+                    raise self._build_error(f"answered with HTTP {answer.status_code}: {message}")
+                yield from self._parse_stream(answer)
                 return
 
-    def _body(self) -> dict[str, object]:
-        asked = self._sampling
+    def _build_body(self) -> dict[str, object]:
+        sampling = self._sampling
         body: dict[str, Any] = {
             "model": self._endpoint.model,
             "messages": self._messages,
             "stream": True,
-            "temperature": asked.temperature,
-            "top_p": asked.top_p,
-            "max_tokens": asked.max_new_tokens,
-            "seed": asked.seed,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_new_tokens,
+            "seed": sampling.seed,
         }
-        if asked.stop:
-            body["stop"] = asked.stop
-        if asked.top_k:
-            body["top_k"] = asked.top_k
-        if asked.repetition_penalty != 1:
-            body["repetition_penalty"] = asked.repetition_penalty
+        if sampling.stop:
+            body["stop"] = sampling.stop
+        if sampling.top_k:
+            body["top_k"] = sampling.top_k
+        if sampling.repetition_penalty != 1:
+            body["repetition_penalty"] = sampling.repetition_penalty
         return {name: value for name, value in (body | self._endpoint.extra).items() if value is not None}
 
-    def _read(self, answer: httpx.Response) -> Iterator[dict[str, object]]:
+    def _parse_stream(self, answer: httpx.Response) -> Iterator[dict[str, object]]:
         size = 0
         for line in answer.iter_lines():
             size += len(line)
             if self._stopped.is_set():
                 return
             if size > 50 * MAX_ANSWER_BYTES:
-                raise self._trouble("sent more than any answer has")
+                raise self._build_error("sent more than any answer has")
             document = line.removeprefix("data:").strip()
             if not line.startswith("data:") or document == "[DONE]":
                 continue
             try:
-                yield from self._chunk(json.loads(document))
+                yield from self._parse_chunk(json.loads(document))
             except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-                raise self._trouble(
+                raise self._build_error(
                     f"sent something other than a chat completion chunk: {document}"
                 ) from error
 
-    def _chunk(self, chunk: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _parse_chunk(self, chunk: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if usage := chunk.get("usage"):
             self._prompt_tokens = usage.get("prompt_tokens")
         if not chunk.get("choices"):
@@ -285,22 +287,22 @@ class RemoteAnswer:
         if len(entries) == 1:
             entry = entries[0]
             top: list[TokenAlternative] = [
-                {"text": self._clean(str(other["token"])), "logprob": float(other["logprob"])}
-                for other in (entry.get("top_logprobs") or [])[:ALTERNATIVES]
+                {"text": self._mask_key(str(alternative["token"])), "logprob": float(alternative["logprob"])}
+                for alternative in (entry.get("top_logprobs") or [])[:ALTERNATIVES]
             ]
-            yield {"text": self._clean(text), "logprob": float(entry["logprob"]), "top": top}
+            yield {"text": self._mask_key(text), "logprob": float(entry["logprob"]), "top": top}
         elif text:
-            yield {"text": self._clean(text), "logprob": None, "top": []}
-        if ended := choice.get("finish_reason"):
-            yield {"ended": REASONS.get(ended, "end")}
+            yield {"text": self._mask_key(text), "logprob": None, "top": []}
+        if finish_reason := choice.get("finish_reason"):
+            yield {"ended": REASONS.get(finish_reason, "end")}
 
-    def _clean(self, text: str) -> str:
+    def _mask_key(self, text: str) -> str:
         return text.replace(self._key, "[key]") if self._key else text
 
-    def _trouble(self, what: str) -> ModelError:
-        what = " ".join(self._clean(what).split())[: EXCERPT_LENGTH * 2]
+    def _build_error(self, problem: str) -> ModelError:
+        problem = " ".join(self._mask_key(problem).split())[: EXCERPT_LENGTH * 2]
         return ModelError(
-            f"The endpoint {self._endpoint.base_url} {what}.",
+            f"The endpoint {self._endpoint.base_url} {problem}.",
             fix="Check its address, the name of the model and the key.",
             field="endpoint",
         )

@@ -44,15 +44,19 @@ class PlaygroundCommands:
     def table(self) -> dict[str, Command]:
         """Return the commands by name."""
         return {
-            "begin_conversation": Command(NewConversation, self.begin, PERSONAL, by_person=True),
-            "edit_conversation": Command(ConversationEdit, self.edit, PERSONAL),
-            "delete_conversation": Command(ConversationReference, self.delete, _find_conversation_subject),
-            "keep_answer": Command(KeptAnswer, self.keep, PERSONAL, by_person=True),
-            "forget_kept_row": Command(KeptRowReference, self.forget, PERSONAL),
-            "use_kept_rows": Command(KeptRowsTarget, self.use, CREATED, makes_work=True),
+            "begin_conversation": Command(
+                NewConversation, self.create_conversation, PERSONAL, by_person=True
+            ),
+            "edit_conversation": Command(ConversationEdit, self.update_conversation, PERSONAL),
+            "delete_conversation": Command(
+                ConversationReference, self.delete_conversation, _find_conversation_subject
+            ),
+            "keep_answer": Command(KeptAnswer, self.save_answer, PERSONAL, by_person=True),
+            "forget_kept_row": Command(KeptRowReference, self.delete_row, PERSONAL),
+            "use_kept_rows": Command(KeptRowsTarget, self.import_rows, CREATED, makes_work=True),
         }
 
-    def begin(self, body: NewConversation, person: Person) -> StartedConversation:
+    def create_conversation(self, body: NewConversation, person: Person) -> StartedConversation:
         """Create a conversation without turns; turns are sent through the stream."""
         at = self.clock()
         conversation_id = job_queue.create_id("talk", at)
@@ -62,20 +66,20 @@ class PlaygroundCommands:
             )
         return {"conversation_id": conversation_id}
 
-    def edit(self, body: ConversationEdit) -> EmptyAnswer:
+    def update_conversation(self, body: ConversationEdit) -> EmptyAnswer:
         """Change the title, or the models and settings of later turns."""
         settings = _dump_settings(body.settings) if body.settings else None
         with self.database.transaction() as tx:
             conversations.update_conversation(tx, body.conversation, title=body.title, settings=settings)
         return {}
 
-    def delete(self, body: ConversationReference) -> EmptyAnswer:
+    def delete_conversation(self, body: ConversationReference) -> EmptyAnswer:
         """Delete a conversation; rows saved from it are kept."""
         with self.database.transaction() as tx:
             conversations.delete(tx, body.conversation)
         return {}
 
-    def keep(self, body: KeptAnswer, person: Person) -> SavedRow:
+    def save_answer(self, body: KeptAnswer, person: Person) -> SavedRow:
         """Save a turn, with all earlier turns, and the right answer to it."""
         at = self.clock()
         kept_id = job_queue.create_id("kept", at)
@@ -110,13 +114,13 @@ class PlaygroundCommands:
             conversations.save_row(tx, row)
         return {"kept_id": kept_id}
 
-    def forget(self, body: KeptRowReference) -> EmptyAnswer:
+    def delete_row(self, body: KeptRowReference) -> EmptyAnswer:
         """Delete a saved row that is not in a data set yet."""
         with self.database.transaction() as tx:
             conversations.forget_row(tx, body.kept)
         return {}
 
-    def use(self, body: KeptRowsTarget) -> JobQueued:
+    def import_rows(self, body: KeptRowsTarget) -> JobQueued:
         """Queue a data set of the unused saved rows of this kind, or the version that they extend."""
         with self.database.transaction() as tx:
             rows = [
@@ -153,11 +157,11 @@ class PlaygroundCommands:
         ]
         upload = f"{job_queue.create_id('kept', self.clock())}.jsonl"
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        with write_atomically(self.launching.home.uploads / upload) as aside:
-            aside.write_text(text, encoding="utf-8")
-        asked = {"source": {"upload": upload}, "name": name, "format": "messages", "split_by": "given"}
-        asked |= {"columns": {"messages": "messages"}, "part_column": "part", "ignore": ["corrected"]}
-        config = ImportConfig.parse(asked)
+        with write_atomically(self.launching.home.uploads / upload) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        document = {"source": {"upload": upload}, "name": name, "format": "messages", "split_by": "given"}
+        document |= {"columns": {"messages": "messages"}, "part_column": "part", "ignore": ["corrected"]}
+        config = ImportConfig.parse(document)
         return self.launching.queue_import(tx, config)
 
     def _queue_version(self, tx: Transaction, parent: Dataset, name: str, rows: tuple[str, str, int]) -> str:
@@ -165,8 +169,8 @@ class PlaygroundCommands:
         import_job, own_name, count = rows
         share = count / (parent.row_count + count)
         steps = [{"step": "mix", "dataset": own_name, "share": share}]
-        asked = {"dataset": parent.dataset_id, "name": name, "recipe": {"steps": steps}}
-        document = CleanConfig.parse(asked).model_dump(exclude_none=True)
+        document = {"dataset": parent.dataset_id, "name": name, "recipe": {"steps": steps}}
+        config = CleanConfig.parse(document).model_dump(exclude_none=True)
         job_id = job_queue.create_id("job", self.clock())
         job_queue.insert(
             tx,
@@ -174,7 +178,7 @@ class PlaygroundCommands:
                 job_id=job_id,
                 kind="clean",
                 title=f"Add {count:,} saved rows to {parent.name}",
-                config=document,
+                config=config,
                 at=self.clock(),
                 after_jobs=[import_job],
             ),

@@ -73,38 +73,42 @@ class MachineUse:
     steps: float | None = None  # steps trained
 
 
-def find_machine_use(db: Queryable, devices: Sequence[str], held: int, gpu_held: int) -> MachineUse | None:
+def find_machine_use(
+    db: Queryable, devices: Sequence[str], used_bytes: int, used_gpu_bytes: int
+) -> MachineUse | None:
     """Return the job that models share the machine with or give way to.
 
-    It is one that has a device or may start, when no device is free beside it. held: bytes used by the
-    models' process, which count as spare; gpu_held: the same on the GPU.
+    It is one that has a device or may start, when no device is free beside it. used_bytes: bytes of the
+    models' process, which count as spare; used_gpu_bytes: the same on the GPU.
     """
     active = [job for job in job_queue.with_status(db, ACTIVE) if holds_device(job)]
     ready = [job for job in job_queue.list_waiting(db) if job.lane == "device" and job.ready]
     if len(active) + len(ready) < len(devices):
         return None
-    own = devices[-1]
-    job = next((job for job in active if job.device == own), active[0] if active else None)
+    device = devices[-1]
+    job = next((job for job in active if job.device == device), active[0] if active else None)
     if job is None:
         job = job_queue.get_job(db, ready[0].job_id)
-    spare = _estimate_spare_memory(db, job, own, gpu_held if own.startswith("cuda") else held)
+    spare = _estimate_spare_memory(
+        db, job, device, used_gpu_bytes if device.startswith("cuda") else used_bytes
+    )
     training = job.progress_unit == "steps" and job.progress_message == "Training"
     return MachineUse(job.job_id, job.title, job.eta_seconds, spare, job.progress_done if training else None)
 
 
-def _estimate_spare_memory(db: Queryable, job: Job, device: str, held: int) -> int | None:
-    most = runs.get_max_memory_gib(db, job.job_id)
-    if most is None:
+def _estimate_spare_memory(db: Queryable, job: Job, device: str, used_bytes: int) -> int | None:
+    max_memory = runs.get_max_memory_gib(db, job.job_id)
+    if max_memory is None:
         return None
     if device.startswith("cuda"):
         gpu = next((gpu for gpu in read_gpus() if gpu.index == int(device.partition(":")[2] or 0)), None)
         if gpu is None or gpu.memory_used_gib is None or gpu.memory_total_gib is None:
             return None
-        used = int(gpu.memory_used_gib * GIB) - held
-        free, taken = int(gpu.memory_total_gib * GIB) - used, used
+        used = int(gpu.memory_used_gib * GIB) - used_bytes
+        free, allocated = int(gpu.memory_total_gib * GIB) - used, used
     else:
-        free, taken = int(psutil.virtual_memory().available) + held, measure_memory(job.pid)
-    return int(free - max(0, most * GIB - taken) - RESERVE)
+        free, allocated = int(psutil.virtual_memory().available) + used_bytes, measure_memory(job.pid)
+    return int(free - max(0, max_memory * GIB - allocated) - RESERVE)
 
 
 class Slowdown:
@@ -113,9 +117,9 @@ class Slowdown:
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         self._last: tuple[float, float, bool] | None = None  # time, steps, whether models were answering
-        self._seen = {True: (0.0, 0.0), False: (0.0, 0.0)}  # seconds and steps, with answers and without
+        self._totals = {True: (0.0, 0.0), False: (0.0, 0.0)}  # seconds and steps, with answers and without
 
-    def note(self, at: float, steps: float | None, answering: bool) -> None:
+    def record(self, at: float, steps: float | None, is_answering: bool) -> None:
         """Record the number of steps that the run has trained, None while it does something else.
 
         An interval counts if models were answering at both ends of it, or at neither.
@@ -123,18 +127,18 @@ class Slowdown:
         if steps is None:
             self._last = None
             return
-        before = self._last
-        if before is None or before[2] != answering:
-            self._last = (at, steps, answering)
-        elif steps > before[1]:
-            seconds, seen = self._seen[answering]
-            self._seen[answering] = seconds + at - before[0], seen + steps - before[1]
-            self._last = (at, steps, answering)
+        last = self._last
+        if last is None or last[2] != is_answering:
+            self._last = (at, steps, is_answering)
+        elif steps > last[1]:
+            seconds, counted = self._totals[is_answering]
+            self._totals[is_answering] = seconds + at - last[0], counted + steps - last[1]
+            self._last = (at, steps, is_answering)
 
     @property
-    def times(self) -> float | None:
+    def factor(self) -> float | None:
         """Slowdown factor, None until there are enough steps with and without answers."""
-        (with_seconds, with_steps), (seconds, steps) = self._seen[True], self._seen[False]
+        (with_seconds, with_steps), (seconds, steps) = self._totals[True], self._totals[False]
         if min(with_steps, steps) < MIN_STEPS or seconds <= 0:
             return None
         return (with_seconds / with_steps) / (seconds / steps)
@@ -171,24 +175,24 @@ class ConversationService:
         """Share the machine with jobs or give way, before the scheduler claims jobs; unload idle models."""
         at = self._clock() if now is None else now
         process = self.models
-        if process.pid is not None and (use := self._use()):
-            self._stand_beside(use, at)
+        if process.pid is not None and (use := self._find_use()):
+            self._share_machine(use, at)
         elif process.shares and not process.answering:
-            process.end(StateError("The run has ended: the models are loaded again with all resources."))
-        for held in (process, self.endpoints):
-            if held.pid is not None and not held.answering and not is_recent(held.used_at, at, IDLE_SECONDS):
-                held.end(StateError("Idle for some minutes, so the models were unloaded."))
+            process.stop(StateError("The run has ended: the models are loaded again with all resources."))
+        for host in (process, self.endpoints):
+            if host.pid is not None and not host.answering and not is_recent(host.used_at, at, IDLE_SECONDS):
+                host.stop(StateError("Idle for some minutes, so the models were unloaded."))
 
-    def _stand_beside(self, use: MachineUse, at: float) -> None:
+    def _share_machine(self, use: MachineUse, at: float) -> None:
         """Share the machine with a job, or give way to it."""
         process = self.models
         if use.job_id != self._slowdown.job_id:
             self._slowdown = Slowdown(use.job_id)
-        self._slowdown.note(at, use.steps, process.answering)
+        self._slowdown.record(at, use.steps, process.answering)
         if _can_fit(use, process):
             process.share()
             return
-        process.end(
+        process.stop(
             StateError(
                 f"“{use.title}” is running, so the models were unloaded.",
                 fix="Ask again: the answer begins when that is over.",
@@ -199,11 +203,11 @@ class ConversationService:
         """End both processes when the engine stops."""
         self._closed = True
         for process in (self.models, self.endpoints):
-            process.end(_build_stopped_error())
+            process.stop(_build_stopped_error())
 
     def state(self) -> PlaygroundState:
         """Return the state of the models' process."""
-        process, use = self.models, self._use()
+        process, use = self.models, self._find_use()
         return PlaygroundState(
             state="away" if process.pid is None else "ready",
             memory_bytes=process.memory_bytes(),
@@ -212,11 +216,11 @@ class ConversationService:
             machine_has=use.title if use else None,
             beside=use is not None and _can_fit(use, process),
             seconds_left=use.seconds_left if use else None,
-            slowdown=self._slowdown.times if use and use.job_id == self._slowdown.job_id else None,
+            slowdown=self._slowdown.factor if use and use.job_id == self._slowdown.job_id else None,
             answering=[turn.turn_id for turn in list(self._live.values()) if not turn.is_over],
         )
 
-    def _use(self) -> MachineUse | None:
+    def _find_use(self) -> MachineUse | None:
         """Return the job that the models share the machine with or give way to."""
         process = self.models
         return find_machine_use(
@@ -232,42 +236,44 @@ class ConversationService:
         Raises TunebenchError for requests that are rejected before they begin.
         """
         if "follow" in body:
-            followed = FollowTurn.parse(dict(body)).follow
-            if followed in self._live:
-                return self._live[followed].lines()
-            await asyncio.to_thread(conversations.turn_of, self._database, followed)  # raises NotFoundError
+            followed_id = FollowTurn.parse(dict(body)).follow
+            if followed_id in self._live:
+                return self._live[followed_id].stream_lines()
+            await asyncio.to_thread(
+                conversations.turn_of, self._database, followed_id
+            )  # raises NotFoundError
             return _stream_nothing()
         if "conversation" in body:
             next_turn = NextTurn.parse(dict(body))
-            turn_id, asked = await asyncio.to_thread(self._say, next_turn, person.name)
-            return self._begin(LiveTurn(turn_id, asked)).lines()
-        talk = ChatRequest.parse(dict(body))
-        await asyncio.to_thread(check_addresses, self._database, self._home, talk)
-        check_named_sources(talk, person, self._home)
-        await asyncio.to_thread(check_keys_sent, self._database, talk, person)
-        system: list[Message] = [{"role": "system", "content": talk.system}] if talk.system else []
-        asked = await asyncio.to_thread(self._asked, talk, [*system, *talk.as_rows()])
-        return _read_along(self._begin(LiveTurn("", asked)))
+            turn_id, models = await asyncio.to_thread(self._store_turn, next_turn, person.name)
+            return self._start_turn(LiveTurn(turn_id, models)).stream_lines()
+        request = ChatRequest.parse(dict(body))
+        await asyncio.to_thread(check_addresses, self._database, self._home, request)
+        check_named_sources(request, person, self._home)
+        await asyncio.to_thread(check_keys_sent, self._database, request, person)
+        system: list[Message] = [{"role": "system", "content": request.system}] if request.system else []
+        models = await asyncio.to_thread(self._resolve_models, request, [*system, *request.to_messages()])
+        return _stream_to_reader(self._start_turn(LiveTurn("", models)))
 
     async def stop(self, body: Mapping[str, object]) -> None:
         """Stop a turn; does nothing if it has ended."""
         if turn := self._live.get(TurnReference.parse(dict(body)).turn):
             turn.stop()
 
-    def _begin(self, turn: LiveTurn) -> LiveTurn:
+    def _start_turn(self, turn: LiveTurn) -> LiveTurn:
         if turn.turn_id:
             self._live[turn.turn_id] = turn
-        running = asyncio.create_task(turn.run(self._answer, lambda: self._keep(turn)))
-        self._running.add(running)
+        answering = asyncio.create_task(turn.run(self._answer, lambda: self._store_answers(turn)))
+        self._running.add(answering)
 
-        def ended(task: asyncio.Task[None]) -> None:
+        def forget(task: asyncio.Task[None]) -> None:
             self._running.discard(task)
             self._live.pop(turn.turn_id, None)
 
-        running.add_done_callback(ended)
+        answering.add_done_callback(forget)
         return turn
 
-    def _say(self, turn: NextTurn, by: str) -> tuple[str, list[TurnModel]]:
+    def _store_turn(self, turn: NextTurn, by: str) -> tuple[str, list[TurnModel]]:
         """Store the turn; return its id and the models to answer it."""
         at = self._clock()
         turn_id = job_queue.create_id("turn", at)
@@ -278,18 +284,18 @@ class ConversationService:
                 tx, turn_id, conversation, (turn.parent, turn.prompt), by, job_queue.to_utc(at)
             )
         settings = _parse_settings(conversation)
-        asked = self._asked(settings, [])
-        for one_model in asked:
-            choice = one_model.choice
+        models = self._resolve_models(settings, [])
+        for turn_model in models:
+            choice = turn_model.choice
             speaker = conversations.Speaker(
-                drop_defaults(choice), choice.sampling.model_dump(), one_model.place
+                drop_defaults(choice), choice.sampling.model_dump(), turn_model.place
             )
             history, left_out = conversations.build_messages(turns, speaker, settings.system)
-            one_model.messages = [*history, {"role": "user", "content": turn.prompt}]
-            one_model.left_out = left_out
-        return turn_id, asked
+            turn_model.messages = [*history, {"role": "user", "content": turn.prompt}]
+            turn_model.left_out = left_out
+        return turn_id, models
 
-    def _asked(self, settings: ChatSettings, messages: list[Message]) -> list[TurnModel]:
+    def _resolve_models(self, settings: ChatSettings, messages: list[Message]) -> list[TurnModel]:
         """Return each model, with its run by id. A missing one stays in the list, with its problem."""
         choices, names, problems = list(settings.models), dict[str, str](), dict[int, TunebenchError]()
         for place, choice in enumerate(settings.models):
@@ -307,33 +313,35 @@ class ConversationService:
             TurnModel(
                 place,
                 choices[place],
-                choices[place].named(names.get(model.run, "")),
+                choices[place].get_label(names.get(model.run, "")),
                 label,
                 messages,
                 0,
                 problems.get(place),
             )
-            for place, (model, label) in enumerate(zip(settings.models, settings.labels(names), strict=True))
+            for place, (model, label) in enumerate(
+                zip(settings.models, settings.list_labels(names), strict=True)
+            )
         ]
 
     # -- the stream --------------------------------------------------------------------------------
 
-    async def _answer(self, turn: LiveTurn, asked: TurnModel) -> None:
+    async def _answer(self, turn: LiveTurn, model: TurnModel) -> None:
         """Stream the answer of one model. Raises TunebenchError if it can't answer."""
-        if asked.problem:
-            raise asked.problem
-        if asked.choice.endpoint:
-            await self._tell(turn, asked, self.endpoints, None)
+        if model.problem:
+            raise model.problem
+        if model.choice.endpoint:
+            await self._stream_answer(turn, model, self.endpoints, None)
             return
-        fits = True
+        can_share = True
         while True:
-            use = await self._wait_for_machine(turn, asked.place, fits)
-            if await self._tell(turn, asked, self.models, use):
+            use = await self._wait_for_machine(turn, model.place, can_share)
+            if await self._stream_answer(turn, model, self.models, use):
                 return
-            fits = False
+            can_share = False
 
-    async def _tell(
-        self, turn: LiveTurn, asked: TurnModel, process: HostProcess, use: MachineUse | None
+    async def _stream_answer(
+        self, turn: LiveTurn, model: TurnModel, process: HostProcess, use: MachineUse | None
     ) -> bool:
         """Stream one answer of a process, beside the job of `use` if given.
 
@@ -342,40 +350,40 @@ class ConversationService:
         order: ChatCommand = {
             "do": "answer",
             "id": "",
-            "model": asked.choice.model_dump(),
-            "label": asked.name,
-            "messages": asked.messages,
+            "model": model.choice.model_dump(),
+            "label": model.name,
+            "messages": model.messages,
             "networks": settings.networks(self._database),
         }
         if use is not None and use.spare is not None:
             order["memory"] = use.spare
-        async with contextlib.aclosing(process.answer(order, shares=use is not None)) as answer:
+        async with contextlib.aclosing(process.stream_answer(order, shares=use is not None)) as answer:
             async for event in answer:
                 if event["type"] == "failed":
                     if use is not None and event["error"].get("field") == MEMORY_SHORT:
                         return False
                     raise from_dict(event["error"])
-                asked.note(event)
+                model.update(event)
                 if event["type"] == "begin":
-                    event["left_out"] = asked.left_out
-                sent: ChatEvent = {name: value for name, value in event.items() if name != "id"}  # type: ignore[assignment]
-                turn.tell({**sent, "place": asked.place})
+                    event["left_out"] = model.left_out
+                public_event: ChatEvent = {name: value for name, value in event.items() if name != "id"}  # type: ignore[assignment]
+                turn.send({**public_event, "place": model.place})
         return True
 
-    async def _wait_for_machine(self, turn: LiveTurn, place: int, fits: bool) -> MachineUse | None:
+    async def _wait_for_machine(self, turn: LiveTurn, place: int, can_share: bool) -> MachineUse | None:
         """Wait until the machine is free, or can be shared with a job, which is returned.
 
-        fits: False for a model that turned out to be too large to share.
+        can_share: False for a model that turned out to be too large to share.
         """
-        told_at = float("-inf")
-        while use := await asyncio.to_thread(self._use):
+        reported_at = float("-inf")
+        while use := await asyncio.to_thread(self._find_use):
             if self._closed:
                 raise _build_stopped_error()
-            if fits and _can_fit(use, self.models):
+            if can_share and _can_fit(use, self.models):
                 return use
-            if time.monotonic() - told_at >= WAIT_REPORT_SECONDS:
-                told_at = time.monotonic()
-                turn.tell(
+            if time.monotonic() - reported_at >= WAIT_REPORT_SECONDS:
+                reported_at = time.monotonic()
+                turn.send(
                     {
                         "type": "waiting",
                         "place": place,
@@ -386,11 +394,11 @@ class ConversationService:
             await asyncio.sleep(POLL_SECONDS)
         return None
 
-    def _keep(self, turn: LiveTurn) -> None:
+    def _store_answers(self, turn: LiveTurn) -> None:
         at = job_queue.to_utc(self._clock())
         with self._database.transaction() as tx:
-            for model in turn.asked:
-                conversations.answer(tx, model.kept(turn.turn_id), at)
+            for model in turn.models:
+                conversations.save_answer(tx, model.build_answer(turn.turn_id), at)
 
 
 async def _stream_nothing() -> AsyncGenerator[bytes, None]:
@@ -399,10 +407,10 @@ async def _stream_nothing() -> AsyncGenerator[bytes, None]:
         yield line
 
 
-async def _read_along(turn: LiveTurn) -> AsyncGenerator[bytes, None]:
+async def _stream_to_reader(turn: LiveTurn) -> AsyncGenerator[bytes, None]:
     """Yield the lines of a turn that is stopped when its reader leaves."""
     try:
-        async with contextlib.aclosing(turn.lines()) as lines:
+        async with contextlib.aclosing(turn.stream_lines()) as lines:
             async for line in lines:
                 yield line
     finally:
@@ -411,8 +419,8 @@ async def _read_along(turn: LiveTurn) -> AsyncGenerator[bytes, None]:
 
 def _can_fit(use: MachineUse, process: HostProcess) -> bool:
     """Return whether models may run beside a job: it leaves more memory than their process uses."""
-    held = process.gpu_bytes if process.on_gpu else process.memory_bytes()
-    return use.spare is not None and use.spare > (held or 0)
+    used_bytes = process.gpu_bytes if process.on_gpu else process.memory_bytes()
+    return use.spare is not None and use.spare > (used_bytes or 0)
 
 
 def _build_stopped_error() -> StateError:

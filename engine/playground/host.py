@@ -33,19 +33,19 @@ NICENESS_BESIDE_RUN = 5  # niceness: a thread gets a third of the time of a run'
 AUTOGROUP = Path("/proc/self/autogroup")  # Linux schedules by autogroup if each session has its own
 MAX_READER_LAG = 64  # tokens that a reader may be behind
 READER_POLL_SECONDS = 0.05  # seconds to wait for a reader
-GONE: ChatCommand = {"do": "stop", "id": ""}  # the engine disconnected
+DISCONNECTED: ChatCommand = {"do": "stop", "id": ""}  # the engine disconnected
 
 
 class _AnswerProgress:
     """An answer of a loaded model, and the progress of its reader."""
 
     def __init__(self, answer: LocalAnswer) -> None:
-        self.answer, self.events = answer, answer.events()
-        self.sent = self.taken = 0
+        self.answer, self.events = answer, answer.stream_events()
+        self.sent = self.acknowledged = 0
 
     @property
-    def rests(self) -> bool:
-        return self.sent - self.taken >= MAX_READER_LAG
+    def is_paused(self) -> bool:
+        return self.sent - self.acknowledged >= MAX_READER_LAG
 
 
 class Host:
@@ -53,107 +53,107 @@ class Host:
 
     def __init__(self, job: WorkerJob, connection: socket.socket) -> None:
         self._job, self._connection = job, connection
-        self._shelf = ModelCache(job)
-        self._orders: queue.Queue[ChatCommand] = queue.Queue()
-        self._turns: dict[str, _AnswerProgress] = {}
+        self._cache = ModelCache(job)
+        self._commands: queue.Queue[ChatCommand] = queue.Queue()
+        self._answers: dict[str, _AnswerProgress] = {}
         self._remote: dict[str, RemoteAnswer] = {}
         self._writing = threading.Lock()
 
     def serve(self) -> None:
         """Serve requests until the engine disconnects."""
-        threading.Thread(target=self._listen, name="orders", daemon=True).start()
+        threading.Thread(target=self._receive, name="orders", daemon=True).start()
         while True:
-            for order in self._waiting():
-                if order is GONE:
+            for command in self._list_commands():
+                if command is DISCONNECTED:
                     return
-                self._obey(order)
-            for answer_id, turns in list(self._turns.items()):
-                if not turns.rests:
-                    self._go_on(answer_id, turns)
+                self._execute(command)
+            for answer_id, progress in list(self._answers.items()):
+                if not progress.is_paused:
+                    self._advance(answer_id, progress)
 
-    def _listen(self) -> None:
+    def _receive(self) -> None:
         with self._connection.makefile("rb") as lines:
             try:
                 for line in lines:
-                    self._orders.put(json.loads(line))
+                    self._commands.put(json.loads(line))
             except (OSError, ValueError):
                 pass  # cut off in the middle of a line
-        self._orders.put(GONE)
+        self._commands.put(DISCONNECTED)
 
-    def _waiting(self) -> Iterator[ChatCommand]:
+    def _list_commands(self) -> Iterator[ChatCommand]:
         """Yield the requests received; block for the next one if there is nothing to generate."""
-        working = [turns for turns in self._turns.values() if not turns.rests]
+        working = [progress for progress in self._answers.values() if not progress.is_paused]
         try:
             if not working:
-                yield self._orders.get(timeout=READER_POLL_SECONDS if self._turns else None)
+                yield self._commands.get(timeout=READER_POLL_SECONDS if self._answers else None)
             while True:
-                yield self._orders.get_nowait()
+                yield self._commands.get_nowait()
         except queue.Empty:
             return
 
-    def _obey(self, order: ChatCommand) -> None:
-        answer_id = order["id"]
-        if order["do"] == "taken":
-            if turns := self._turns.get(answer_id):
-                turns.taken = order["tokens"]
-        elif order["do"] == "share":
-            lower_priority(order["threads"])
-        elif order["do"] == "stop":
-            self._turns.pop(answer_id, None)
+    def _execute(self, command: ChatCommand) -> None:
+        answer_id = command["id"]
+        if command["do"] == "taken":
+            if progress := self._answers.get(answer_id):
+                progress.acknowledged = command["tokens"]
+        elif command["do"] == "share":
+            lower_priority(command["threads"])
+        elif command["do"] == "stop":
+            self._answers.pop(answer_id, None)
             if remote := self._remote.get(answer_id):
                 remote.stop()
         else:
             try:
-                self._begin(answer_id, order)
+                self._start_answer(answer_id, command)
             except Exception as error:  # noqa: BLE001 (the border: one model's trouble is not the next one's)
-                self._fail(answer_id, error)
+                self._send_failure(answer_id, error)
 
-    def _begin(self, answer_id: str, order: ChatCommand) -> None:
-        choice = ChatModel.parse(order["model"])
+    def _start_answer(self, answer_id: str, command: ChatCommand) -> None:
+        choice = ChatModel.parse(command["model"])
         if choice.endpoint:
-            policy = AddressPolicy.of(order.get("networks", ()), self._job.home)
-            remote = RemoteAnswer(choice.endpoint, order["messages"], choice.sampling, policy)
+            policy = AddressPolicy.of(command.get("networks", ()), self._job.home)
+            remote = RemoteAnswer(choice.endpoint, command["messages"], choice.sampling, policy)
             self._remote[answer_id] = remote
-            threading.Thread(target=self._relay, args=(answer_id, remote), daemon=True).start()
+            threading.Thread(target=self._forward_remote, args=(answer_id, remote), daemon=True).start()
             return
-        if not self._shelf.holds(choice):
+        if not self._cache.contains(choice):
             self._send(answer_id, {"type": "loading"})
-        in_use = [turns.answer.ready.weights for turns in self._turns.values()]
-        ready = self._shelf.take(choice, in_use, order["label"], order.get("memory"))
-        answer = LocalAnswer(ready, order["messages"], choice.sampling, self._job.device)
-        self._turns[answer_id] = _AnswerProgress(answer)
-        self._say_memory()
+        in_use = [progress.answer.ready.weights for progress in self._answers.values()]
+        ready = self._cache.get(choice, in_use, command["label"], command.get("memory"))
+        answer = LocalAnswer(ready, command["messages"], choice.sampling, self._job.device)
+        self._answers[answer_id] = _AnswerProgress(answer)
+        self._report_memory()
 
-    def _go_on(self, answer_id: str, turns: _AnswerProgress) -> None:
+    def _advance(self, answer_id: str, progress: _AnswerProgress) -> None:
         try:
-            event = next(turns.events, None)
+            event = next(progress.events, None)
             if event is None:
-                del self._turns[answer_id]
+                del self._answers[answer_id]
                 return
-            turns.sent += event["type"] == "token"
+            progress.sent += event["type"] == "token"
             self._send(answer_id, event)
         except Exception as error:  # noqa: BLE001 (the border)
-            self._turns.pop(answer_id, None)
-            self._fail(answer_id, error)
+            self._answers.pop(answer_id, None)
+            self._send_failure(answer_id, error)
 
-    def _relay(self, answer_id: str, remote: RemoteAnswer) -> None:
+    def _forward_remote(self, answer_id: str, remote: RemoteAnswer) -> None:
         try:
-            for event in remote.events():
+            for event in remote.stream_events():
                 self._send(answer_id, event)
         except Exception as error:  # noqa: BLE001 (the border)
-            self._fail(answer_id, error)
+            self._send_failure(answer_id, error)
         finally:
             del self._remote[answer_id]
 
-    def _fail(self, answer_id: str, error: Exception) -> None:
+    def _send_failure(self, answer_id: str, error: Exception) -> None:
         traceback.print_exception(error)  # to the log of this process
         document = describe_error(error)
         document.pop("traceback", None)
         self._send(answer_id, {"type": "failed", "error": document})
 
-    def _say_memory(self) -> None:
+    def _report_memory(self) -> None:
         gpu = torch.cuda.memory_allocated() if self._job.device.startswith("cuda") else 0
-        self._write({"id": "", "type": "alive", "gpu_bytes": gpu, "loaded": self._shelf.names})
+        self._write({"id": "", "type": "alive", "gpu_bytes": gpu, "loaded": self._cache.labels})
 
     def _send(self, answer_id: str, event: ChatEvent) -> None:
         self._write({"id": answer_id, **event})
@@ -164,7 +164,7 @@ class Host:
             with self._writing:
                 self._connection.sendall(line)
         except OSError:
-            self._orders.put(GONE)
+            self._commands.put(DISCONNECTED)
 
 
 def lower_priority(threads: int) -> None:
@@ -174,8 +174,8 @@ def lower_priority(threads: int) -> None:
     """
     torch.set_num_threads(threads)
     tasks = Path("/proc/self/task")
-    own = [int(task.name) for task in tasks.iterdir()] if tasks.exists() else [0]
-    for task in own:
+    thread_ids = [int(task.name) for task in tasks.iterdir()] if tasks.exists() else [0]
+    for task in thread_ids:
         with contextlib.suppress(ProcessLookupError):  # the thread has ended
             os.setpriority(os.PRIO_PROCESS, task, NICENESS_BESIDE_RUN)
     with contextlib.suppress(OSError):  # the kernel has no autogroups

@@ -68,7 +68,7 @@ class TurnModel:
     figures: ChatFigures | None = None
     error: TunebenchError | None = None
 
-    def note(self, event: HostEvent) -> None:
+    def update(self, event: HostEvent) -> None:
         """Update the answer from an event."""
         if event["type"] == "token":
             token: ChatToken = {"text": event["text"], "logprob": event["logprob"], "top": event["top"]}
@@ -76,7 +76,7 @@ class TurnModel:
         elif event["type"] == "end":
             self.reason, self.figures = event["reason"], event["figures"]
 
-    def kept(self, turn_id: str) -> TurnAnswer:
+    def build_answer(self, turn_id: str) -> TurnAnswer:
         """Return the answer as it is stored."""
         return TurnAnswer(
             turn_id=turn_id,
@@ -97,19 +97,19 @@ class LiveTurn:
     `turn_id`: empty if nothing is stored. Only used in the event loop of the server.
     """
 
-    def __init__(self, turn_id: str, asked: list[TurnModel]) -> None:
-        self.turn_id, self.asked = turn_id, asked
+    def __init__(self, turn_id: str, models: list[TurnModel]) -> None:
+        self.turn_id, self.models = turn_id, models
         self._events: list[ChatEvent] = []
-        self._more = asyncio.Event()
+        self._changed = asyncio.Event()
         self._answers: list[asyncio.Task[None]] = []
         self.is_over = False  # its answers are stored
         if turn_id:
-            self.tell({"type": "turn", "turn": turn_id, "labels": [model.label for model in asked]})
+            self.send({"type": "turn", "turn": turn_id, "labels": [model.label for model in models]})
 
-    def tell(self, event: ChatEvent) -> None:
+    def send(self, event: ChatEvent) -> None:
         """Send an event to all current and future readers."""
         self._events.append(event)
-        self._wake()
+        self._notify()
 
     def stop(self) -> None:
         """Stop generating; the partial answers are stored."""
@@ -117,30 +117,30 @@ class LiveTurn:
             answer.cancel()
 
     async def run(
-        self, answer: Callable[[LiveTurn, TurnModel], Awaitable[None]], keep: Callable[[], None]
+        self, answer: Callable[[LiveTurn, TurnModel], Awaitable[None]], store: Callable[[], None]
     ) -> None:
         """Let all models answer, and store their answers periodically and when the last one has ended."""
-        self._answers = [asyncio.create_task(self._ended(answer, model)) for model in self.asked]
+        self._answers = [asyncio.create_task(self._run_answer(answer, model)) for model in self.models]
         try:
             while (await asyncio.wait(self._answers, timeout=KEEP_SECONDS))[1]:
                 if self.turn_id:
-                    await asyncio.to_thread(keep)
+                    await asyncio.to_thread(store)
         finally:
             self.stop()
             with anyio.CancelScope(shield=True):
                 await asyncio.gather(*self._answers, return_exceptions=True)
                 try:
                     if self.turn_id:
-                        await asyncio.to_thread(keep)
+                        await asyncio.to_thread(store)
                 finally:
                     self.is_over = True
-                    self._wake()
+                    self._notify()
 
-    async def lines(self) -> AsyncGenerator[bytes, None]:
+    async def stream_lines(self) -> AsyncGenerator[bytes, None]:
         """Yield all events, from the first one, until the answers are stored."""
         sent = 0
         while True:
-            more = self._more
+            changed = self._changed
             for event in self._events[sent:]:
                 sent += 1
                 yield _encode_event(event)
@@ -149,11 +149,11 @@ class LiveTurn:
             if self.is_over:
                 return
             try:
-                await asyncio.wait_for(more.wait(), KEEPALIVE_SECONDS)
+                await asyncio.wait_for(changed.wait(), KEEPALIVE_SECONDS)
             except TimeoutError:
                 yield _encode_event({"type": "alive"})
 
-    async def _ended(
+    async def _run_answer(
         self, answer: Callable[[LiveTurn, TurnModel], Awaitable[None]], model: TurnModel
     ) -> None:
         """Run one answer and make sure that its last event is `end` or `failed`."""
@@ -161,14 +161,14 @@ class LiveTurn:
             await answer(self, model)
         except TunebenchError as error:
             model.reason, model.error = "failed", error
-            self.tell({"type": "failed", "place": model.place, "error": error.to_dict()})
+            self.send({"type": "failed", "place": model.place, "error": error.to_dict()})
         except asyncio.CancelledError:
-            self.tell({"type": "end", "place": model.place, "reason": "stopped"})
+            self.send({"type": "end", "place": model.place, "reason": "stopped"})
             raise
 
-    def _wake(self) -> None:
-        more, self._more = self._more, asyncio.Event()
-        more.set()
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
 
 def _encode_event(event: ChatEvent) -> bytes:
@@ -199,7 +199,7 @@ class _ConnectedProcess:
     answers: dict[str, Events] = field(default_factory=dict)
     gpu_bytes: int | None = None
     loaded: list[str] = field(default_factory=list)
-    ended_for: TunebenchError | None = None  # why the engine ended it
+    stop_reason: TunebenchError | None = None  # why the engine ended it
 
 
 class HostProcess:
@@ -213,7 +213,7 @@ class HostProcess:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._launcher, self._home, self._device, self._clock = launcher, home, device, clock
-        self._alive: _ConnectedProcess | None = None
+        self._connected: _ConnectedProcess | None = None
         self._starting = asyncio.Lock()
         self._lock = threading.Lock()
         self._reading: asyncio.Task[None] | None = None  # protects it from garbage collection
@@ -225,19 +225,19 @@ class HostProcess:
     @property
     def pid(self) -> int | None:
         """Process id, None if no process is running."""
-        alive = self._alive
-        return alive.worker["pid"] if alive else None
+        connection = self._connected
+        return connection.worker["pid"] if connection else None
 
     @property
     def loaded(self) -> list[str]:
         """Names of the loaded models."""
-        alive = self._alive
-        return list(alive.loaded) if alive else []
+        connection = self._connected
+        return list(connection.loaded) if connection else []
 
     @property
     def gpu_bytes(self) -> int | None:
-        alive = self._alive
-        return alive.gpu_bytes if alive else None
+        connection = self._connected
+        return connection.gpu_bytes if connection else None
 
     @property
     def on_gpu(self) -> bool:
@@ -246,28 +246,28 @@ class HostProcess:
     @property
     def answering(self) -> bool:
         """Whether an answer is being generated."""
-        alive = self._alive
-        return bool(alive and alive.answers)
+        connection = self._connected
+        return bool(connection and connection.answers)
 
     @property
     def shares(self) -> bool:
         """Whether the process only has a share of the machine."""
-        alive = self._alive
-        return bool(alive and alive.shares)
+        connection = self._connected
+        return bool(connection and connection.shares)
 
     def share(self) -> None:
         """Leave most of the machine to a run until the process ends.
 
         The lower priority of its threads can't be undone, as only root may raise a priority.
         """
-        alive = self._alive
-        if alive is None or alive.shares:
+        connection = self._connected
+        if connection is None or connection.shares:
             return
-        alive.shares = True
+        connection.shares = True
         threads = max(1, count_usable_cores() // SHARE_OF_CORES)
         with contextlib.suppress(RuntimeError):  # the loop is closed: the engine is stopping
-            order: ChatCommand = {"do": "share", "id": "", "threads": threads}
-            alive.loop.call_soon_threadsafe(_write, alive.writer, order)
+            command: ChatCommand = {"do": "share", "id": "", "threads": threads}
+            connection.loop.call_soon_threadsafe(_write, connection.writer, command)
 
     def memory_bytes(self) -> int | None:
         """Return the current memory usage of the process."""
@@ -279,92 +279,96 @@ class HostProcess:
         except psutil.NoSuchProcess:
             return None
 
-    def end(self, why: TunebenchError) -> None:
-        """Kill the process, if any; running answers fail with the reason `why`."""
+    def stop(self, reason: TunebenchError) -> None:
+        """Kill the process, if any; running answers fail with `reason`."""
         with self._lock:
-            alive = self._alive
-            if alive is None:
+            connection = self._connected
+            if connection is None:
                 return
-            alive.ended_for = why
-            self._launcher.stop(_build_worker(alive.folder, alive.worker), force=True)
+            connection.stop_reason = reason
+            self._launcher.stop(_build_worker(connection.folder, connection.worker), force=True)
 
     # -- an answer ---------------------------------------------------------------------------------
 
-    async def answer(self, order: ChatCommand, *, shares: bool = False) -> AsyncGenerator[HostEvent, None]:
+    async def stream_answer(
+        self, command: ChatCommand, *, shares: bool = False
+    ) -> AsyncGenerator[HostEvent, None]:
         """Yield the events of one answer up to `end` or `failed`; closing it earlier stops the generation.
 
         shares: the machine is shared with a run. Raises TunebenchError if the process can't be started or
         ends before the answer.
         """
-        alive = await self._process()
+        connection = await self._get_process()
         if shares:
             self.share()
         self._number += 1
         answer_id = str(self._number)
         events: Events = asyncio.Queue()
-        alive.answers[answer_id] = events
-        over, tokens = False, 0
+        connection.answers[answer_id] = events
+        finished, tokens = False, 0
         try:
-            await self._send(alive, {**order, "do": "answer", "id": answer_id})
-            while not over:
+            await self._send(connection, {**command, "do": "answer", "id": answer_id})
+            while not finished:
                 event = await events.get()
                 self.used_at = self._clock()
-                over = event["type"] in ("end", "failed")
+                finished = event["type"] in ("end", "failed")
                 tokens += event["type"] == "token"
                 yield event
                 if tokens and tokens % ACKNOWLEDGE_EVERY == 0:
-                    await self._send(alive, {"do": "taken", "id": answer_id, "tokens": tokens})
+                    await self._send(connection, {"do": "taken", "id": answer_id, "tokens": tokens})
         finally:
-            alive.answers.pop(answer_id, None)
-            if not over:
-                _write(alive.writer, {"do": "stop", "id": answer_id})
+            connection.answers.pop(answer_id, None)
+            if not finished:
+                _write(connection.writer, {"do": "stop", "id": answer_id})
 
-    async def _send(self, alive: _ConnectedProcess, order: ChatCommand) -> None:
+    async def _send(self, connection: _ConnectedProcess, command: ChatCommand) -> None:
         with contextlib.suppress(OSError):  # a dead process is reported by its events
-            alive.writer.write(_encode_order(order))
-            await alive.writer.drain()
+            connection.writer.write(_encode_order(command))
+            await connection.writer.drain()
 
     # -- the process -------------------------------------------------------------------------------
 
-    async def _process(self) -> _ConnectedProcess:
+    async def _get_process(self) -> _ConnectedProcess:
         async with self._starting:
-            while self._alive and self._alive.ended_for:  # killed, and about to end
+            while self._connected and self._connected.stop_reason:  # killed, and about to end
                 await asyncio.sleep(POLL)
-            if self._alive is None:
-                self._alive = await self._start()
+            if self._connected is None:
+                self._connected = await self._start()
             self.used_at = self._clock()
-            return self._alive
+            return self._connected
 
     async def _start(self) -> _ConnectedProcess:
         self._home.check_space()
-        place = Path(tempfile.mkdtemp(prefix="tunebench-talk-"))  # the length of a socket's path is limited
-        folder = create_spec_folder(self._home, TALK, self._device, {"socket": str(place / "s")})
+        socket_folder = Path(
+            tempfile.mkdtemp(prefix="tunebench-talk-")
+        )  # the length of a socket's path is limited
+        folder = create_spec_folder(self._home, TALK, self._device, {"socket": str(socket_folder / "s")})
         connected: asyncio.Future[_Streams] = asyncio.get_running_loop().create_future()
 
-        def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             if not connected.done():
                 connected.set_result((reader, writer))
 
-        server = await asyncio.start_unix_server(greet, place / "s", limit=MAX_LINE_BYTES)
+        server = await asyncio.start_unix_server(accept, socket_folder / "s", limit=MAX_LINE_BYTES)
         try:
             self._launcher.start(folder.path, TALK)
-            reader, writer = await self._connection(connected, folder)
+            reader, writer = await self._await_connection(connected, folder)
         except BaseException:
-            await asyncio.to_thread(self._forget, folder)
+            await asyncio.to_thread(self._clean_up, folder)
             raise
         finally:
             server.close()
-            shutil.rmtree(place, ignore_errors=True)
-        alive = _ConnectedProcess(folder, read_json(folder.worker), writer, asyncio.get_running_loop())
-        self._reading = asyncio.create_task(self._read(alive, reader))
-        return alive
+            shutil.rmtree(socket_folder, ignore_errors=True)
+        connection = _ConnectedProcess(folder, read_json(folder.worker), writer, asyncio.get_running_loop())
+        self._reading = asyncio.create_task(self._dispatch_events(connection, reader))
+        return connection
 
-    async def _connection(self, connected: asyncio.Future[_Streams], folder: JobDir) -> _Streams:
+    async def _await_connection(self, connected: asyncio.Future[_Streams], folder: JobDir) -> _Streams:
         deadline = time.monotonic() + START_SECONDS
         while not connected.done():
-            if ended := self._launcher.last_exit(folder.path):
+            if exit_status := self._launcher.last_exit(folder.path):
                 raise TunebenchError(
-                    f"The process of the models ended (exit code {ended.code}) before it could talk.",
+                    f"The process of the models ended (exit code {exit_status.code}) before it could talk.",
                     fix="Try again; see logs/engine.log for details.",
                 )
             if time.monotonic() > deadline:
@@ -375,41 +379,41 @@ class HostProcess:
             await asyncio.sleep(POLL)
         return connected.result()
 
-    async def _read(self, alive: _ConnectedProcess, reader: asyncio.StreamReader) -> None:
+    async def _dispatch_events(self, connection: _ConnectedProcess, reader: asyncio.StreamReader) -> None:
         """Dispatch the events of the process until it ends; then fail all running answers."""
         try:
             with contextlib.suppress(OSError, ValueError):  # killed in the middle of a line
                 async for line in reader:
                     event: HostEvent = json.loads(line)
-                    if events := alive.answers.get(event["id"]):
+                    if events := connection.answers.get(event["id"]):
                         events.put_nowait(event)
                     elif "loaded" in event:
-                        alive.loaded, alive.gpu_bytes = event["loaded"], event["gpu_bytes"]
+                        connection.loaded, connection.gpu_bytes = event["loaded"], event["gpu_bytes"]
         finally:
             with self._lock:
-                self._alive = None
-            alive.writer.close()
-        error = (alive.ended_for or await self._died(alive)).to_dict()
-        for answer_id, events in alive.answers.items():
+                self._connected = None
+            connection.writer.close()
+        error = (connection.stop_reason or await self._build_exit_error(connection)).to_dict()
+        for answer_id, events in connection.answers.items():
             events.put_nowait({"id": answer_id, "type": "failed", "error": error})
-        await asyncio.to_thread(self._forget, alive.folder)
+        await asyncio.to_thread(self._clean_up, connection.folder)
 
-    async def _died(self, alive: _ConnectedProcess) -> TunebenchError:
+    async def _build_exit_error(self, connection: _ConnectedProcess) -> TunebenchError:
         """Return the error for an unexpected end, with the exit code if it is known soon."""
         for _ in range(50):
-            if ended := self._launcher.last_exit(alive.folder.path):
-                code = f" (exit code {ended.code})"
+            if exit_status := self._launcher.last_exit(connection.folder.path):
+                code = f" (exit code {exit_status.code})"
                 break
             await asyncio.sleep(POLL)
         else:
             code = ""
-        log.warning("The talking process %s ended%s.", alive.worker["pid"], code)
+        log.warning("The talking process %s ended%s.", connection.worker["pid"], code)
         return TunebenchError(
             f"The process of the models ended{code}.",
             fix="Ask again: another one is started. If memory was short, talk to fewer or smaller models.",
         )
 
-    def _forget(self, folder: JobDir) -> None:
+    def _clean_up(self, folder: JobDir) -> None:
         """Stop the process if it is still running and remove its folder."""
         worker: WorkerRecord | None = read_json(folder.worker)
         if worker:
@@ -421,10 +425,10 @@ def _build_worker(folder: JobDir, record: WorkerRecord) -> Worker:
     return Worker(folder.path, record["pid"], record["started"])
 
 
-def _write(writer: asyncio.StreamWriter, order: ChatCommand) -> None:
+def _write(writer: asyncio.StreamWriter, command: ChatCommand) -> None:
     with contextlib.suppress(OSError):  # a dead process is reported by its events
-        writer.write(_encode_order(order))
+        writer.write(_encode_order(command))
 
 
-def _encode_order(order: ChatCommand) -> bytes:
-    return json.dumps(order).encode() + b"\n"
+def _encode_order(command: ChatCommand) -> bytes:
+    return json.dumps(command).encode() + b"\n"

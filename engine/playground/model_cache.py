@@ -63,7 +63,7 @@ class ReadyModel:
     positions: int | None
     label: str = ""
 
-    def switched_on(self) -> Any:
+    def activate(self) -> Any:
         """Return the model with its adapter activated.
 
         No other answer on the same weights may continue before it activates its own adapter again.
@@ -87,15 +87,15 @@ class ModelCache:
         self._spare: int | None = None  # bytes available beside a run
 
     @property
-    def names(self) -> list[str]:
+    def labels(self) -> list[str]:
         """Labels of the loaded models."""
         return [ready.label for ready in self._ready.values()]
 
-    def holds(self, choice: ChatModel) -> bool:
+    def contains(self, choice: ChatModel) -> bool:
         """Return whether the model is loaded."""
-        return self._key(choice) in self._ready
+        return self._build_key(choice) in self._ready
 
-    def take(
+    def get(
         self,
         choice: ChatModel,
         in_use: Collection[CachedWeights] = (),
@@ -109,35 +109,37 @@ class ModelCache:
         `in_use`.
         """
         self._spare = spare
-        key = self._key(choice)
+        key = self._build_key(choice)
         if key in self._ready:
             self._ready.move_to_end(key)
             return self._ready[key]
-        ready = self._load(choice, in_use)
+        ready = self._load_ready(choice, in_use)
         ready.weights.model.eval()
-        ready = replace(ready, label=label or choice.named(), tokenizer=self._held_once(ready.tokenizer))
+        ready = replace(
+            ready, label=label or choice.get_label(), tokenizer=self._share_tokenizer(ready.tokenizer)
+        )
         gc.collect()
         self._ready[key] = ready
         return ready
 
-    def _key(self, choice: ChatModel) -> str:
+    def _build_key(self, choice: ChatModel) -> str:
         """Return a key of the model, which changes when its run is resumed."""
-        about: dict[str, object] = drop_defaults(choice)
+        identity: dict[str, object] = drop_defaults(choice)
         if choice.run:
             run = evaluated_model.find_run(self._job, choice.run)
-            about["changed"] = max(
+            identity["changed"] = max(
                 _get_modified_time(run.folder.model / "tunebench.json"),
                 _get_modified_time(run.folder.checkpoints),
             )
         elif not is_reference(choice.model):  # a version never changes and is checked when it is loaded
             evaluated_model.resolve_source(self._job, choice.model)  # raises if it no longer exists
-        return json.dumps(about, sort_keys=True)
+        return json.dumps(identity, sort_keys=True)
 
-    def _load(self, choice: ChatModel, in_use: Collection[CachedWeights]) -> ReadyModel:
+    def _load_ready(self, choice: ChatModel, in_use: Collection[CachedWeights]) -> ReadyModel:
         job = self._job
         version = is_reference(choice.model)
         if not choice.run and not version:
-            return self._base(evaluated_model.build_default_config(choice.model), in_use)
+            return self._load_base(evaluated_model.build_default_config(choice.model), in_use)
         run = (
             evaluated_model.find_version(job, choice.model)
             if version
@@ -151,20 +153,20 @@ class ModelCache:
                 field="model" if version else "run",
             )
         if version:
-            return self._tuned(choice, run, in_use)
+            return self._load_tuned(choice, run, in_use)
         if choice.checkpoint == "base" and not run.config.init_from:
-            return self._base(run.config, in_use, run)
+            return self._load_base(run.config, in_use, run)
         if choice.checkpoint != "tuned":
             self._make_room(evaluated_model.resolve_base_source(job, run), in_use)
-            asked = ModelSelection(run=choice.run, checkpoint=choice.checkpoint)
-            return self._alone(evaluated_model.load_model(job, asked))
+            selection = ModelSelection(run=choice.run, checkpoint=choice.checkpoint)
+            return self._wrap_unshared(evaluated_model.load_model(job, selection))
         evaluated_model.check_ended(run, ModelSelection(run=choice.run))
-        why = explain_refusal(run.config) if choice.alpha is not None else ""
-        if why:
-            raise ConfigError(why, fix="Choose the run as it ended.", field="alpha")
-        return self._tuned(choice, run, in_use)
+        reason = explain_refusal(run.config) if choice.alpha is not None else ""
+        if reason:
+            raise ConfigError(reason, fix="Choose the run as it ended.", field="alpha")
+        return self._load_tuned(choice, run, in_use)
 
-    def _base(
+    def _load_base(
         self, config: TrainConfig, in_use: Collection[CachedWeights], run: EarlierRun | None = None
     ) -> ReadyModel:
         """Return an untrained base model."""
@@ -174,22 +176,24 @@ class ModelCache:
             if run
             else evaluated_model.resolve_source(job, config.model)
         )
-        held = self._held_as(source, config)
-        weights = self._bases.get(held)
+        key = self._build_weights_key(source, config)
+        weights = self._bases.get(key)
         if weights is None:
             self._make_room(source, in_use)
             loaded = evaluated_model.load_untrained(job, config, source)
-            weights = self._bases[held] = CachedWeights(loaded.model)
+            weights = self._bases[key] = CachedWeights(loaded.model)
             return ReadyModel(weights, "", loaded.tokenizer, loaded.positions)
         tokenizer = loading.load_tokenizer(source, chat_template=config.chat_template)
         return ReadyModel(weights, "", tokenizer, training_rows.count_positions(weights.model.config, config))
 
-    def _tuned(self, choice: ChatModel, run: EarlierRun, in_use: Collection[CachedWeights]) -> ReadyModel:
+    def _load_tuned(
+        self, choice: ChatModel, run: EarlierRun, in_use: Collection[CachedWeights]
+    ) -> ReadyModel:
         """Return the model of a run, or an interpolation towards it."""
         job = self._job
         source = evaluated_model.resolve_base_source(job, run) if run.adapter else str(run.folder.model)
         shared = _can_share_base(run)
-        weights = self._bases.get(self._held_as(source, run.config)) if shared else None
+        weights = self._bases.get(self._build_weights_key(source, run.config)) if shared else None
         if weights is None:
             self._make_room(source, in_use)
         self._count += 1
@@ -202,23 +206,23 @@ class ModelCache:
                 choice.alpha
             )
         if not shared:
-            return self._alone(loaded)
+            return self._wrap_unshared(loaded)
         if weights is None:
-            weights = self._bases[self._held_as(source, run.config)] = CachedWeights(loaded.model)
+            weights = self._bases[self._build_weights_key(source, run.config)] = CachedWeights(loaded.model)
         weights.model, weights.switch = loaded.model, AdapterSwitch(loaded.model)
         weights.switch.to(name)
         weights.active = name
         return ReadyModel(weights, name, loaded.tokenizer, loaded.positions)
 
-    def _alone(self, loaded: EvaluatedModel) -> ReadyModel:
+    def _wrap_unshared(self, loaded: EvaluatedModel) -> ReadyModel:
         return ReadyModel(CachedWeights(loaded.model), "", loaded.tokenizer, loaded.positions)
 
-    def _held_as(self, source: str, config: TrainConfig) -> str:
+    def _build_weights_key(self, source: str, config: TrainConfig) -> str:
         """Return a key of weights in memory: their source, data type and quantization."""
         dtype = choose_dtype(config.dtype, torch.device(self._job.device))
         return json.dumps([source, str(dtype), config.held])
 
-    def _held_once(self, tokenizer: Any) -> Any:
+    def _share_tokenizer(self, tokenizer: Any) -> Any:
         """Return the tokenizer, or an equal one that is already loaded.
 
         Runs save copies of the tokenizer of their base model.
@@ -233,22 +237,22 @@ class ModelCache:
         needed = _estimate_bytes(source)
         while True:
             idle = sorted(
-                {id(w): w for w in self._all() if w not in in_use}.values(),
+                {id(loaded): loaded for loaded in self._list_weights() if loaded not in in_use}.values(),
                 key=lambda weights: weights.used_at,
             )
-            if len(self._all()) < MAX_HELD and needed < self._free():
+            if len(self._list_weights()) < MAX_HELD and needed < self._count_available():
                 return
             if not idle:
                 break
             self._drop(idle[0])
-        if needed >= (free := self._free()):
+        if needed >= (free := self._count_available()):
             raise StateError(
                 f"The model needs about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} are free.",
                 fix="Talk to fewer models at once, or end other programs.",
                 field=MEMORY_SHORT,
             )
 
-    def _free(self) -> int:
+    def _count_available(self) -> int:
         """Return the bytes available for one more model: free memory, limited by what a run leaves."""
         free = _count_free_bytes(self._job.device)
         return (
@@ -257,14 +261,16 @@ class ModelCache:
             else min(free, max(0, self._spare - _count_used_bytes(self._job.device)))
         )
 
-    def _all(self) -> list[CachedWeights]:
+    def _list_weights(self) -> list[CachedWeights]:
         return list({id(ready.weights): ready.weights for ready in self._ready.values()}.values())
 
     def _drop(self, weights: CachedWeights) -> None:
         self._ready = OrderedDict(
             (key, ready) for key, ready in self._ready.items() if ready.weights is not weights
         )
-        self._bases = {held: other for held, other in self._bases.items() if other is not weights}
+        self._bases = {
+            weights_key: cached for weights_key, cached in self._bases.items() if cached is not weights
+        }
         weights.model = None
         gc.collect()
         if torch.cuda.is_available():

@@ -47,7 +47,7 @@ def describe_sampling(asked: ChatSampling) -> str:
     """Describe the sampling settings in one line."""
     common = ChatSampling(temperature=asked.temperature, max_new_tokens=asked.max_new_tokens, seed=asked.seed)
     parts = [f"Temperature {asked.temperature:g}", f"longest answer {asked.max_new_tokens:,} tokens"]
-    return " · ".join([*parts, *(escape_markdown(part) for part in asked.differences(common))])
+    return " · ".join([*parts, *(escape_markdown(part) for part in asked.list_differences(common))])
 
 
 def draw_common_sampling(before: ChatSampling, key: str) -> ChatSampling:
@@ -198,7 +198,7 @@ def _find_settings_origin(options: list[str]) -> SettingsOrigin:
     asked = [_find_base_model(_parse_option(option)) for option in options]
     here = [name for name in asked if name in folders]
     for name in here:
-        if named := ChatSampling.named_by(folders[name]):
+        if named := ChatSampling.from_generation(folders[name]):
             return SettingsOrigin(name, named)
     return SettingsOrigin(here[0] if here else "", {})
 
@@ -211,7 +211,7 @@ def _find_base_model(model: ChatModel) -> str:
 def build_model_labels(settings: SettingsDocument) -> list[str]:
     """Build the labels of the models shown beside their answers."""
     kept = ChatSettings.parse(dict(settings))
-    return kept.labels({run.run_id: run.name for run in _list_runs(kept)})
+    return kept.list_labels({run.run_id: run.name for run in _list_runs(kept)})
 
 
 def _list_runs(kept: ChatSettings | None) -> list[Run]:
@@ -264,7 +264,7 @@ def _list_option_names(kept: ChatSettings | None, runs: list[Run]) -> dict[str, 
     for endpoint in st.session_state.get(ENDPOINTS, []):
         names[_build_option(ChatModel(endpoint=endpoint))] = f"{endpoint.model} (endpoint)"
     for kept_model in kept.models if kept else []:
-        names.setdefault(_build_option(kept_model), kept_model.named())
+        names.setdefault(_build_option(kept_model), kept_model.get_label())
     return names
 
 

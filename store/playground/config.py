@@ -68,30 +68,30 @@ class ChatSampling(Config):
         return value
 
     @classmethod
-    def named_by(cls, generation: GenerationNamed) -> ConfigDocument:
+    def from_generation(cls, generation: GenerationNamed) -> ConfigDocument:
         """Return the sampling settings in a model's generation config, interpreted as transformers does.
 
         It samples only if do_sample is set, then with TOP_K by default. Values out of bounds are omitted.
         """
-        asked: ConfigDocument = {
+        settings: ConfigDocument = {
             name: generation[name] for name in ("repetition_penalty", "max_new_tokens") if name in generation
         }
         if generation.get("do_sample"):
-            asked |= {
+            settings |= {
                 "temperature": generation.get("temperature", 1.0),
                 "top_k": generation.get("top_k", TOP_K),
             }
-            asked |= {"top_p": generation["top_p"]} if "top_p" in generation else {}
+            settings |= {"top_p": generation["top_p"]} if "top_p" in generation else {}
         elif "do_sample" in generation:
-            asked["temperature"] = 0.0
-        return {name: value for name, value in asked.items() if _is_valid(cls, {name: value})}
+            settings["temperature"] = 0.0
+        return {name: value for name, value in settings.items() if _is_valid(cls, {name: value})}
 
-    def differences(self, common: ChatSampling) -> list[str]:
+    def list_differences(self, common: ChatSampling) -> list[str]:
         """Return the settings that differ, each as a field and its value: "temperature 0.8"."""
-        differing = [name for name in type(self).model_fields if getattr(self, name) != getattr(common, name)]
-        return [f"{type(self).model_fields[name].title} {self._written(name)}" for name in differing]
+        names = [name for name in type(self).model_fields if getattr(self, name) != getattr(common, name)]
+        return [f"{type(self).model_fields[name].title} {self._format_value(name)}" for name in names]
 
-    def _written(self, name: str) -> str:
+    def _format_value(self, name: str) -> str:
         value = getattr(self, name)
         if name == "stop":
             text = value[0].replace("\n", "↵") if len(value) == 1 else ""
@@ -134,7 +134,7 @@ class ChatModel(Config):
             raise ValueError("alpha is a share of the way to the tuned model of a run")
         return self
 
-    def named(self, run_name: str = "") -> str:
+    def get_label(self, run_name: str = "") -> str:
         """Return the label of the model's answers."""
         if self.endpoint:
             return self.endpoint.model
@@ -163,7 +163,7 @@ class ChatSettings(Config):
         """Default sampling, shared by models without differing settings."""
         return self.sampling or self.models[0].sampling
 
-    def labels(self, run_names: Mapping[str, str]) -> list[str]:
+    def list_labels(self, run_names: Mapping[str, str]) -> list[str]:
         """Return unique labels for the models' answers.
 
         They consist of the model name, differing sampling settings, and a number for duplicates.
@@ -172,7 +172,10 @@ class ChatSettings(Config):
         return number_duplicates(
             [
                 " · ".join(
-                    [model.named(run_names.get(model.run, "")), *model.sampling.differences(self.common)]
+                    [
+                        model.get_label(run_names.get(model.run, "")),
+                        *model.sampling.list_differences(self.common),
+                    ]
                 )
                 for model in self.models
             ]
@@ -193,14 +196,14 @@ class ChatRequest(ChatSettings):
 
     @field_validator("messages")
     @classmethod
-    def _asks(cls, value: list[ChatMessage]) -> list[ChatMessage]:
+    def _ending_with_prompt(cls, value: list[ChatMessage]) -> list[ChatMessage]:
         if value[-1].role != "user" or not value[-1].content.strip():
             raise ValueError("the last message must be from the user and not empty")
         if any(message.role == "system" for message in value):
             raise ValueError("instructions for the models belong into the field system")
         return value
 
-    def as_rows(self) -> list[Message]:
+    def to_messages(self) -> list[Message]:
         """Return the messages in the form of rows."""
         return [{"role": message.role, "content": message.content} for message in self.messages]
 
@@ -216,7 +219,7 @@ class NextTurn(Config):
 
     @field_validator("prompt")
     @classmethod
-    def _says_something(cls, value: str) -> str:
+    def _not_empty(cls, value: str) -> str:
         if not value.strip():
             raise ValueError("it is empty; write something first")
         return value
@@ -264,7 +267,7 @@ class KeptAnswer(Config):
 
     @field_validator("answer")
     @classmethod
-    def _answers(cls, value: str) -> str:
+    def _not_blank(cls, value: str) -> str:
         if not value.strip():
             raise ValueError("it is empty; write the correct answer")
         return value
@@ -294,11 +297,11 @@ class KeptRowReference(Config):
 
 def number_duplicates(labels: Sequence[str]) -> list[str]:
     """Append numbers to duplicate labels."""
-    before: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     numbered = []
     for label in labels:
-        before[label] += 1
-        numbered.append(label if labels.count(label) == 1 else f"{label} ({before[label]})")
+        counts[label] += 1
+        numbered.append(label if labels.count(label) == 1 else f"{label} ({counts[label]})")
     return numbered
 
 

@@ -36,7 +36,7 @@ class Speaker(NamedTuple):
     sampling: ConfigDocument | None
     place: int
 
-    def likeness(self, other: Speaker) -> int:
+    def compare(self, other: Speaker) -> int:
         """Return how well another speaker matches this one; 0 if it is another model."""
         if self.model != other.model:
             return 0
@@ -173,23 +173,24 @@ def answers_to_rate(
         other_models=0,
     )
     for turn in turns.values():
-        answers, whose = _map_answers(turn)
-        if len(models) < 2 or any(whose.get(name) != model for name, model in models.items()):
+        answers, models_by_label = _map_answers(turn)
+        if len(models) < 2 or any(models_by_label.get(name) != model for name, model in models.items()):
             ratable.other_models += 1
             continue
-        given = [answers[name] for name in models]
-        before = _list_previous_turns(turns, turn)
-        asked = [
-            build_messages(before, get_speaker(turn, answer), turn.settings["system"])[0] for answer in given
+        model_answers = [answers[name] for name in models]
+        previous = _list_previous_turns(turns, turn)
+        histories = [
+            build_messages(previous, get_speaker(turn, answer), turn.settings["system"])[0]
+            for answer in model_answers
         ]
-        if any(answer.reason in ("failed", "stopped") for answer in given):
+        if any(answer.reason in ("failed", "stopped") for answer in model_answers):
             ratable.failed += 1
-        elif any(messages != asked[0] for messages in asked):
+        elif any(messages != histories[0] for messages in histories):
             ratable.asked_otherwise += 1
         else:
             prompt: Message = {"role": "user", "content": turn.prompt}
             texts = {name: answers[name].text for name in models}
-            ratable.lines.append({"messages": [*asked[0], prompt], "answers": texts})
+            ratable.lines.append({"messages": [*histories[0], prompt], "answers": texts})
     return ratable
 
 
@@ -218,11 +219,11 @@ def _map_answers(turn: Turn) -> tuple[dict[str, TurnAnswer], dict[str, ConfigDoc
 
 def _list_previous_turns(turns: dict[str, Turn], turn: Turn) -> list[Turn]:
     """Return the turns before this one, from the root."""
-    way: list[Turn] = []
+    previous: list[Turn] = []
     while turn.parent_id:
         turn = turns[turn.parent_id]
-        way.insert(0, turn)
-    return way
+        previous.insert(0, turn)
+    return previous
 
 
 def get_speaker(turn: Turn, answer: TurnAnswer) -> Speaker:
@@ -240,13 +241,13 @@ def build_messages(turns: list[Turn], model: Speaker, system: str) -> tuple[list
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
     left_out = 0
     for turn in turns:
-        whole = [answer for answer in turn.answers if answer.reason != "failed"]
-        if not whole:
+        usable = [answer for answer in turn.answers if answer.reason != "failed"]
+        if not usable:
             left_out += 1
             continue
-        own = max(whole, key=lambda answer, turn=turn: model.likeness(get_speaker(turn, answer)))  # type: ignore[misc]
+        best = max(usable, key=lambda answer, turn=turn: model.compare(get_speaker(turn, answer)))  # type: ignore[misc]
         messages.append({"role": "user", "content": turn.prompt})
-        messages.append({"role": "assistant", "content": own.text})
+        messages.append({"role": "assistant", "content": best.text})
     return messages, left_out
 
 
@@ -316,15 +317,15 @@ def add_turn(
     tx: Transaction,
     turn_id: str,
     conversation: Conversation,
-    words: tuple[str, str],
+    parent_and_prompt: tuple[str, str],
     by: str,
     at: datetime,
 ) -> None:
-    """Add a turn. words: (id of the previous turn or "", prompt).
+    """Add a turn. parent_and_prompt: (id of the previous turn or "", prompt).
 
     The first prompt becomes the title of a conversation without one.
     """
-    parent, prompt = words
+    parent, prompt = parent_and_prompt
     conversation_id = conversation.conversation_id
     if parent:
         path(tx, conversation_id, parent)  # raises NotFoundError
@@ -339,22 +340,22 @@ def add_turn(
     )
 
 
-def answer(tx: Transaction, given: TurnAnswer, at: datetime) -> None:
+def save_answer(tx: Transaction, turn_answer: TurnAnswer, at: datetime) -> None:
     """Store an answer, unless its conversation has been deleted in the meantime."""
-    if not tx.query("SELECT 1 FROM turn WHERE turn_id = ?", [given.turn_id]).num_rows:
+    if not tx.query("SELECT 1 FROM turn WHERE turn_id = ?", [turn_answer.turn_id]).num_rows:
         return
     tx.execute(
         "INSERT OR REPLACE INTO turn_answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            given.turn_id,
-            given.place,
-            given.label,
-            to_json(given.model),
-            given.text,
-            to_json(given.tokens),
-            given.reason,
-            to_json(given.figures) if given.figures else None,
-            to_json(given.error) if given.error else None,
+            turn_answer.turn_id,
+            turn_answer.place,
+            turn_answer.label,
+            to_json(turn_answer.model),
+            turn_answer.text,
+            to_json(turn_answer.tokens),
+            turn_answer.reason,
+            to_json(turn_answer.figures) if turn_answer.figures else None,
+            to_json(turn_answer.error) if turn_answer.error else None,
             at,
         ],
     )

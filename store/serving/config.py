@@ -139,7 +139,7 @@ class EndpointSettings(Config):
         )
 
     @model_validator(mode="after")
-    def _told_apart(self) -> Self:
+    def _unique_names(self) -> Self:
         names = [model.name for model in self.models]
         if len({*names}) < len(names):
             raise ValueError("two models have the same name")

@@ -16,15 +16,15 @@ STATES = {
 }
 
 
-def describe_state(seen: EndpointStatus) -> str:
+def describe_state(status: EndpointStatus) -> str:
     """Describe the state of an endpoint in one or two words."""
-    if not seen.alive:
-        if seen.wanted == "stopped":
+    if not status.alive:
+        if status.wanted == "stopped":
             return "stopped"
-        return "does not start" if seen.problem else "starting"
-    if seen.wanted == "stopped":
+        return "does not start" if status.problem else "starting"
+    if status.wanted == "stopped":
         return "stopping"
-    state = seen.state
+    state = status.state
     if state is None:
         return "starting"
     unreached = any(backend.unreachable_since for backend in state.backends)
@@ -39,8 +39,8 @@ class _Example(NamedTuple):
     path: str
     body: str
     call: str
-    asked: str
-    given: str
+    arguments: str
+    result: str
 
 
 _CHAT = _Example(
@@ -62,8 +62,8 @@ def build_examples(address: str, model: str, kinds: Sequence[str] = ()) -> tuple
 
     kinds: kinds of requests that the model supports.
     """
-    chats = not kinds or "chat" in kinds or "labels" in kinds
-    example = _CHAT if chats else _EXAMPLES.get(kinds[0], _CHAT)
+    is_chat = not kinds or "chat" in kinds or "labels" in kinds
+    example = _CHAT if is_chat else _EXAMPLES.get(kinds[0], _CHAT)
     curl = (
         f"curl {address}/v1/{example.path} \\\n"
         '  -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" \\\n'
@@ -73,20 +73,22 @@ def build_examples(address: str, model: str, kinds: Sequence[str] = ()) -> tuple
         "from openai import OpenAI\n\n"
         f'client = OpenAI(base_url="{address}/v1", api_key=KEY)\n'
         f"answer = client.{example.call}(\n"
-        f'    model="{model}", {example.asked}\n'
+        f'    model="{model}", {example.arguments}\n'
         ")\n"
-        f"print(answer.{example.given})"
+        f"print(answer.{example.result})"
     )
     return curl, python
 
 
-def list_first_kinds(seen: EndpointStatus) -> list[str]:
+def list_first_kinds(status: EndpointStatus) -> list[str]:
     """Return the kinds of requests that the first model supports; empty if not known yet."""
-    models = seen.config.models if seen.config else []
-    live = next((route.backend_id for model in models[:1] for route in model.routes
+    models = status.config.models if status.config else []
+    backend_id = next((route.backend_id for model in models[:1] for route in model.routes
                  if route.role == "live"), None)  # fmt: skip
-    backends = seen.state.backends if seen.state else []
-    capabilities = next((backend.capabilities for backend in backends if backend.backend_id == live), None)
+    backends = status.state.backends if status.state else []
+    capabilities = next(
+        (backend.capabilities for backend in backends if backend.backend_id == backend_id), None
+    )
     return [*capabilities.kinds] if capabilities else []
 
 

@@ -46,14 +46,14 @@ def list_names(db: Queryable) -> set[str]:
 
 def add(tx: Transaction, row: EndpointRow) -> None:
     """Insert an endpoint."""
-    before = [row.endpoint_id, row.name, row.wanted, job_queue.to_utc(row.wanted_at)]
-    after = [
+    first_columns = [row.endpoint_id, row.name, row.wanted, job_queue.to_utc(row.wanted_at)]
+    last_columns = [
         to_json(row.settings),
         row.created_by,
         row.created_by_name,
         job_queue.to_utc(row.created_at),
     ]
-    tx.execute("INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [*before, *after])
+    tx.execute("INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [*first_columns, *last_columns])
     tx.made["endpoint"].append(row.endpoint_id)
 
 

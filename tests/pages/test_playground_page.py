@@ -52,7 +52,7 @@ def talked(engine: StillEngine) -> StillEngine:
             for turn, parent, prompt in (("t1", "", HOSTILE), ("t2", "t1", "And?"), ("t3", "t1", "So?")):
                 held = conversations.get_conversation(tx, "c")
                 conversations.add_turn(tx, turn, held, (parent, prompt), "Ada", utc_now())
-                conversations.answer(tx, answer(turn, 0, f"Answer to {turn}"), utc_now())
+                conversations.save_answer(tx, answer(turn, 0, f"Answer to {turn}"), utc_now())
     return engine
 
 

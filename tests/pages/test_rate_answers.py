@@ -36,7 +36,7 @@ def talk(engine: StillEngine, own: str, prompts: dict[str, tuple[str, str]]) -> 
             first = answer(turn, 0, f"run: {prompt}", label="My run", model=RUN)
             second = answer(turn, 1, f"theirs: {prompt}", label="theirs", model=ENDPOINT, reason=reason)
             for given in (first, second):
-                conversations.answer(tx, given, utc_now())
+                conversations.save_answer(tx, given, utc_now())
 
 
 @pytest.fixture

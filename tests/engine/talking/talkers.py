@@ -40,7 +40,7 @@ def choice(name: str, **fields: Any) -> ChatModel:
 
 def answered(shelf: ModelCache, asked: ChatModel, messages: Any = ASKED) -> list[Any]:
     """All events of the answer."""
-    return list(LocalAnswer(shelf.take(asked), messages, asked.sampling, "cpu").events())
+    return list(LocalAnswer(shelf.get(asked), messages, asked.sampling, "cpu").stream_events())
 
 
 def text_of(events: list[Any]) -> str:

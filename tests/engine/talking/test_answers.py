@@ -75,12 +75,14 @@ def test_the_stream_is_what_the_engine_generates(shelf: ModelCache, name: str) -
 
 def test_adapters_share_one_base_and_each_answers_as_if_it_were_alone(shelf: ModelCache) -> None:
     names = ["tiny", "first", "second", "first", "tiny", "second"]
-    ready = {name: shelf.take(choice(name)) for name in names}
+    ready = {name: shelf.get(choice(name)) for name in names}
     assert len({id(each.weights) for each in ready.values()}) == 1
     expected = {name: text_of(answered(shelf, choice(name))) for name in ready}
     assert expected == {name: generated(*alone(shelf, name)) for name in ready}
     assert len(set(expected.values())) == 3
-    together = [LocalAnswer(ready[name], ASKED, choice(name).sampling, "cpu").events() for name in names]
+    together = [
+        LocalAnswer(ready[name], ASKED, choice(name).sampling, "cpu").stream_events() for name in names
+    ]
     rounds = list(itertools.zip_longest(*together))
     for place, name in enumerate(names):
         mine = [events[place] for events in rounds if events[place] is not None]
@@ -155,7 +157,7 @@ def test_prompt_methods_talk_too(shelf: ModelCache, home: Home) -> None:
 
 
 def test_a_conversation_that_does_not_fit_is_refused_before_the_model_is_run(shelf: ModelCache) -> None:
-    ready = shelf.take(choice("tiny"))
+    ready = shelf.get(choice("tiny"))
     long: Any = [{"role": "user", "content": "x" * 300}]
     with pytest.raises(ConfigError, match=r"has 3\d\d tokens, and the model can see 256"):
         LocalAnswer(ready, long, choice("tiny").sampling, "cpu")
@@ -171,7 +173,7 @@ def test_a_conversation_that_does_not_fit_is_refused_before_the_model_is_run(she
 
 
 def test_scores_that_are_no_numbers_are_said_to_be(shelf: ModelCache) -> None:
-    ready = shelf.take(choice("whole"))
+    ready = shelf.get(choice("whole"))
     weights = ready.weights.model.model.norm.weight
     before = weights.data.clone()
     weights.data.fill_(float("nan"))
@@ -184,24 +186,24 @@ def test_a_classifier_and_a_run_that_is_gone_are_refused(shelf: ModelCache, home
     write_rows(home, "labelled", conversations(60), labels=["even", "odd"] * 30)
     trained_head(home, "head")
     with pytest.raises(ConfigError, match="classifier"):
-        shelf.take(choice("head"))
+        shelf.get(choice("head"))
     with pytest.raises(NotFoundError, match="folder of the run"):
-        shelf.take(choice("gone"))
+        shelf.get(choice("gone"))
     trained(home, "deleted")
-    shelf.take(choice("deleted"))
+    shelf.get(choice("deleted"))
     shutil.rmtree(home.jobs / "deleted")
     with pytest.raises(NotFoundError, match="deleted"):
-        shelf.take(choice("deleted"))
+        shelf.get(choice("deleted"))
 
 
 def test_what_is_not_used_makes_room(shelf: ModelCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, whole = shelf.take(choice("tiny")), shelf.take(choice("whole"))
-    first.switched_on(), whole.switched_on()
+    first, whole = shelf.get(choice("tiny")), shelf.get(choice("whole"))
+    first.activate(), whole.activate()
     monkeypatch.setattr("engine.playground.model_cache.MAX_HELD", 2)
-    third = shelf.take(choice("whole", alpha=0.5), in_use=[whole.weights])
+    third = shelf.get(choice("whole", alpha=0.5), in_use=[whole.weights])
     assert first.weights.model is None
-    assert not shelf.holds(choice("tiny"))
-    assert shelf.holds(choice("whole"))
+    assert not shelf.contains(choice("tiny"))
+    assert shelf.contains(choice("whole"))
     monkeypatch.setattr("engine.playground.model_cache._count_free_bytes", lambda device: 1)
     with pytest.raises(StateError, match="GiB"):
-        shelf.take(choice("tiny"), in_use=[whole.weights, third.weights])
+        shelf.get(choice("tiny"), in_use=[whole.weights, third.weights])

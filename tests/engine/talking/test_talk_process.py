@@ -123,13 +123,13 @@ def test_two_answers_come_at_the_same_time_from_one_process(talking: Conversatio
 
 def test_stopping_stops_within_a_token(talking: ConversationService, home: Home) -> None:
     async def stop() -> tuple[int, Any]:
-        stream = talking.models.answer(order(3_000))
+        stream = talking.models.stream_answer(order(3_000))
         async with contextlib.aclosing(stream):
             async for event in stream:
                 if event["type"] == "token":
                     break
         began = time.perf_counter()
-        after = [event async for event in talking.models.answer(order(1))]
+        after = [event async for event in talking.models.stream_answer(order(1))]
         assert after[-1]["type"] == "end"
         return time.perf_counter() - began, psutil.Process(talking.models.pid).cpu_times()
 
@@ -139,13 +139,13 @@ def test_stopping_stops_within_a_token(talking: ConversationService, home: Home)
 
 def test_a_reader_that_lags_behind_is_waited_for(talking: ConversationService) -> None:
     async def lag() -> int:
-        stream = talking.models.answer(order(1_000))
+        stream = talking.models.stream_answer(order(1_000))
         async with contextlib.aclosing(stream):
             async for event in stream:
                 if event["type"] == "token":
                     break
             await asyncio.sleep(1.0)
-            alive = talking.models._alive
+            alive = talking.models._connected
             assert alive is not None
             return max(events.qsize() for events in alive.answers.values())
 
@@ -179,10 +179,10 @@ def test_a_killed_process_is_said_to_be_and_the_next_question_starts_another(
 def test_it_ends_with_the_engine_that_it_belongs_to(home: Home, launcher: LocalLauncher) -> None:
     async def leave() -> int:
         process = HostProcess(launcher, home, "cpu")
-        async for _ in process.answer(order(1)):
+        async for _ in process.stream_answer(order(1)):
             pass
-        assert process._alive is not None
-        process._alive.writer.close()  # as the system does for an engine that was killed
+        assert process._connected is not None
+        process._connected.writer.close()  # as the system does for an engine that was killed
         pid = process.pid or 0
         await gone(pid)
         return pid

@@ -176,7 +176,7 @@ def _pairs(policy: AddressPolicy, home: Path, url: str) -> str:
 def _talk(policy: AddressPolicy, home: Path, url: str) -> str:
     endpoint = Endpoint.parse({"base_url": url, "model": "m"})
     try:
-        return str(list(RemoteAnswer(endpoint, [_says("x")], ChatSampling(), policy).events()))
+        return str(list(RemoteAnswer(endpoint, [_says("x")], ChatSampling(), policy).stream_events()))
     except TunebenchError as error:
         return str(error)
 

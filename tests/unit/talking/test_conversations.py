@@ -56,7 +56,7 @@ def say_turn(store: Database, turn: str, parent: str, prompt: str, *answers: tup
                 turn_id=turn, place=place, label=model["model"], model=model, text=text, tokens=[],
                 reason=ending, figures=None, error=None,
             )  # fmt: skip
-            conversations.answer(tx, given, job_queue.to_utc(NOW))
+            conversations.save_answer(tx, given, job_queue.to_utc(NOW))
 
 
 def talker(model: Any, place: int = 0, temperature: float = 0.0) -> conversations.Speaker:
@@ -184,7 +184,7 @@ def test_an_answer_that_comes_after_its_conversation_was_deleted_harms_nobody(
             turn_id="t1", place=0, label="a", model=A, text="late", tokens=[], reason="end",
             figures=None, error=None,
         )  # fmt: skip
-        conversations.answer(tx, late, job_queue.to_utc(NOW))
+        conversations.save_answer(tx, late, job_queue.to_utc(NOW))
     assert not store.query("SELECT 1 FROM turn_answer").num_rows
 
 

@@ -19,7 +19,7 @@ KEY = "sk-very-secret"
 
 def events(base_url: str, **sampling: Any) -> list[Any]:
     endpoint = Endpoint.parse({"base_url": base_url, "model": "m", "key_env": "PLAYGROUND_TEST_KEY"})
-    return list(RemoteAnswer(endpoint, ASKED, ChatSampling.parse(sampling), PUBLIC).events())
+    return list(RemoteAnswer(endpoint, ASKED, ChatSampling.parse(sampling), PUBLIC).stream_events())
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +87,7 @@ def test_it_can_be_stopped() -> None:
         endpoint = Endpoint.parse({"base_url": server.base_url, "model": "m"})
         answer = RemoteAnswer(endpoint, ASKED, ChatSampling(), PUBLIC)
         received = []
-        for event in answer.events():
+        for event in answer.stream_events():
             received.append(event)
             if len(received) == 5:
                 answer.stop()

@@ -61,7 +61,7 @@ def test_no_more_than_four_talk_and_the_last_word_is_a_persons() -> None:
         ChatSettings.parse({"models": models})
     rows = [{"role": "user", "content": "Hello"}]
     talk = ChatRequest.parse({"models": models[:4], "messages": rows})
-    assert talk.as_rows() == rows
+    assert talk.to_messages() == rows
     for messages in ([], [{"role": "assistant", "content": "x"}], [{"role": "user", "content": " "}]):
         with pytest.raises(ConfigError):
             ChatRequest.parse({"models": models[:1], "messages": messages})
@@ -70,13 +70,14 @@ def test_no_more_than_four_talk_and_the_last_word_is_a_persons() -> None:
 
 
 def test_a_model_is_called_by_what_it_is() -> None:
-    assert ChatModel.parse({"model": "a"}).named() == "a"
-    assert ChatModel.parse({"run": "r"}).named("My run") == "My run"
-    assert ChatModel.parse({"run": "r", "alpha": 0.5}).named("My run") == "My run at α 0.5"
+    assert ChatModel.parse({"model": "a"}).get_label() == "a"
+    assert ChatModel.parse({"run": "r"}).get_label("My run") == "My run"
+    assert ChatModel.parse({"run": "r", "alpha": 0.5}).get_label("My run") == "My run at α 0.5"
     assert (
-        ChatModel.parse({"run": "r", "checkpoint": "best"}).named("My run") == "My run, the best checkpoint"
+        ChatModel.parse({"run": "r", "checkpoint": "best"}).get_label("My run")
+        == "My run, the best checkpoint"
     )
-    assert ChatModel.parse({"endpoint": LOCAL}).named() == "their-model"
+    assert ChatModel.parse({"endpoint": LOCAL}).get_label() == "their-model"
 
 
 def test_models_are_told_apart_by_what_is_otherwise_with_them() -> None:
@@ -86,18 +87,18 @@ def test_models_are_told_apart_by_what_is_otherwise_with_them() -> None:
     ]  # fmt: skip
     models = [{"model": "a", "sampling": {**common, **own}} for own in owns]
     settings = ChatSettings.parse({"models": models, "sampling": common})
-    assert settings.labels({}) == [
+    assert settings.list_labels({}) == [
         "a · temperature 0.8 (1)",
         "a",
         "a · longest answer 1,024 · stop “↵”",
         "a · temperature 0.8 (2)",
     ]
     stops = ChatSampling(stop=["a", "b"]), ChatSampling(stop=["\x07"]), ChatSampling(stop=["x" * 99])
-    assert [own.differences(ChatSampling())[0] for own in stops] == [
+    assert [own.list_differences(ChatSampling())[0] for own in stops] == [
         "stop at 2 texts", "stop at 1 text", "stop at 1 text",
     ]  # fmt: skip
     old = ChatSettings.parse({"models": [{"run": "r"}, {"run": "r", "sampling": {"top_p": 0.5}}]})
-    assert old.labels({"r": "My run"}) == ["My run", "My run · top p 0.5"]  # kept without what is common
+    assert old.list_labels({"r": "My run"}) == ["My run", "My run · top p 0.5"]  # kept without what is common
 
 
 def test_how_it_is_sampled_does_not_tell_a_model_from_another() -> None:
@@ -111,7 +112,7 @@ def test_kept_rows_need_a_name_or_a_data_set() -> None:
 
 
 def test_what_a_models_own_settings_say_is_read_as_transformers_does() -> None:
-    named = ChatSampling.named_by
+    named = ChatSampling.from_generation
     assert named({}) == {}
     assert named({"temperature": 0.6}) == {}  # it draws only where do_sample says so
     assert named({"do_sample": False, "temperature": 0.6}) == {"temperature": 0.0}
