@@ -98,8 +98,10 @@ def test_an_agent_launches_through_a_preview_alone(house: House) -> None:
             bad = await agent.refused("preview_launch", **CONFIG, rate=1)
             assert "There is no field rate" in bad
             trusting = CONFIG | {"trust_remote_code": True}
-            assert "runs no code" in await agent.refused("preview_launch", **trusting)
-            assert "runs no code" in await agent.refused("launch_run", **trusting, confirmation="")
+            assert "does not run custom code" in await agent.refused("preview_launch", **trusting)
+            assert "does not run custom code" in await agent.refused(
+                "launch_run", **trusting, confirmation=""
+            )
             assert "no run 'x'" in await agent.refused("get_run", run="x")
 
     anyio.run(act)
