@@ -163,7 +163,7 @@ async def speed(process: HostProcess, pipe: Connection, tokens: int, rounds: int
 
 def held(process: HostProcess, device: str) -> int:
     """Return the memory of the generating process in bytes; its GPU memory if it runs on a GPU."""
-    return (process.gpu_bytes if device.startswith("cuda") else process.memory_bytes()) or 0
+    return (process.gpu_bytes if device.startswith("cuda") else process.measure_memory()) or 0
 
 
 async def memory(process: HostProcess, device: str) -> list[Figure]:

@@ -56,18 +56,18 @@ def encode_prompt(ready: ReadyModel, messages: Messages, sampling: ChatSampling)
         raise ConfigError(
             "The conversation has no tokens for this model.", fix="Write more.", field="messages"
         )
-    room = ready.positions
-    if room and len(tokens) >= room:
+    context = ready.positions
+    if context and len(tokens) >= context:
         raise ConfigError(
-            f"The conversation has {len(tokens):,} tokens, and the model can see {room:,}.",
+            f"The conversation has {len(tokens):,} tokens, and the model can see {context:,}.",
             fix="Continue from an earlier message, or write less.",
             field="messages",
         )
-    if room and len(tokens) + sampling.max_new_tokens > room:
+    if context and len(tokens) + sampling.max_new_tokens > context:
         raise ConfigError(
             f"The conversation has {len(tokens):,} tokens; with {sampling.max_new_tokens:,} new ones they are"
-            f" more than the {room:,} that the model can see.",
-            fix=f"Set max new tokens to {room - len(tokens):,} or less, or go on from an earlier turn.",
+            f" more than the {context:,} that the model can see.",
+            fix=f"Set max new tokens to {context - len(tokens):,} or less, or go on from an earlier turn.",
             field="max_new_tokens",
         )
     return tokens

@@ -117,7 +117,7 @@ class PlaygroundCommands:
     def delete_row(self, body: KeptRowReference) -> EmptyAnswer:
         """Delete a saved row that is not in a data set yet."""
         with self.database.transaction() as tx:
-            conversations.forget_row(tx, body.kept)
+            conversations.delete_row(tx, body.kept)
         return {}
 
     def import_rows(self, body: KeptRowsTarget) -> JobQueued:

@@ -210,7 +210,7 @@ class ConversationService:
         process, use = self.models, self._find_use()
         return PlaygroundState(
             state="away" if process.pid is None else "ready",
-            memory_bytes=process.memory_bytes(),
+            memory_bytes=process.measure_memory(),
             gpu_bytes=process.gpu_bytes,
             loaded=process.loaded,
             machine_has=use.title if use else None,
@@ -224,7 +224,7 @@ class ConversationService:
         """Return the job that the models share the machine with or give way to."""
         process = self.models
         return find_machine_use(
-            self._database, self._devices, process.memory_bytes() or 0, process.gpu_bytes or 0
+            self._database, self._devices, process.measure_memory() or 0, process.gpu_bytes or 0
         )
 
     # -- requests ----------------------------------------------------------------------------------
@@ -419,7 +419,7 @@ async def _stream_to_reader(turn: LiveTurn) -> AsyncGenerator[bytes, None]:
 
 def _can_fit(use: MachineUse, process: HostProcess) -> bool:
     """Return whether models may run beside a job: it leaves more memory than their process uses."""
-    used_bytes = process.gpu_bytes if process.on_gpu else process.memory_bytes()
+    used_bytes = process.gpu_bytes if process.on_gpu else process.measure_memory()
     return use.spare is not None and use.spare > (used_bytes or 0)
 
 

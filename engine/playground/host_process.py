@@ -269,7 +269,7 @@ class HostProcess:
             command: ChatCommand = {"do": "share", "id": "", "threads": threads}
             connection.loop.call_soon_threadsafe(_write, connection.writer, command)
 
-    def memory_bytes(self) -> int | None:
+    def measure_memory(self) -> int | None:
         """Return the current memory usage of the process."""
         pid = self.pid
         if pid is None:

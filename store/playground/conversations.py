@@ -389,7 +389,7 @@ def mark_rows_used(tx: Transaction, kept_ids: list[str], dataset_name: str, job_
         )
 
 
-def forget_row(tx: Transaction, kept_id: str) -> None:
+def delete_row(tx: Transaction, kept_id: str) -> None:
     """Delete a row that is in no data set. Raises NotFoundError, StateError."""
     rows = [row for row in kept_rows(tx) if row.kept_id == kept_id]
     if not rows:

@@ -196,7 +196,7 @@ class ResponsesForm(AnswerForm):
         self._calls: dict[int, int] = {}  # output index by index of the call
 
     def convert_request(self, body: JsonObject) -> JsonObject:
-        self._echo = {name: body.get(name, usual) for name, usual in ECHOED.items()}
+        self._echo = {name: body.get(name, default) for name, default in ECHOED.items()}
         return convert_to_chat(body)
 
     def format_answer(self, document: JsonObject) -> bytes:

@@ -87,8 +87,8 @@ class AnswerObserver:
     def _read_choice(self, choice: Mapping[str, Any]) -> None:
         if text := _get_text(choice):
             self._texts.append(text)
-        for place, call in enumerate(_get_calls(choice)):
-            self._read_call(place, call)
+        for index, call in enumerate(_get_calls(choice)):
+            self._read_call(index, call)
         if isinstance(reason := choice.get("finish_reason"), str):
             self.finish_reason = reason
         logprobs = choice.get("logprobs")
@@ -186,7 +186,7 @@ class EventSplitter:
         self._data = bytearray()  # data lines of the current event, each with a newline
         self.tally: LogprobTally | None = None
 
-    def events(self, piece: bytes) -> Iterator[bytes]:
+    def split(self, piece: bytes) -> Iterator[bytes]:
         """Yield the data of each event completed by this piece, without comments.
 
         Raises ValueError for an event above the size limit.

@@ -55,7 +55,7 @@ class Call:
     ) -> None:
         self.endpoint_id, self.request_id, self.kind = endpoint_id, request_id, kind
         self.form = form or AnswerForm()
-        self.at, self.began = time.time(), time.monotonic()
+        self.at, self.start_time = time.time(), time.monotonic()
         self.key: GatewayKey | None = None
         self.body: JsonObject = {}
         self.user: str | None = None
@@ -111,7 +111,7 @@ class Call:
     def record_first_token(self) -> None:
         """Record the time of the answer's first piece."""
         if self.first_token is None:
-            self.first_token = time.monotonic() - self.began
+            self.first_token = time.monotonic() - self.start_time
 
     @property
     def head(self) -> JsonObject:
@@ -165,7 +165,7 @@ class Call:
             "prompt_tokens": observer.prompt_tokens,
             "completion_tokens": observer.completion_tokens,
             "first_token_seconds": self.first_token,
-            "seconds": time.monotonic() - self.began,
+            "seconds": time.monotonic() - self.start_time,
             "finish_reason": observer.finish_reason,
             "mean_logprob": observer.mean_logprob,
             "calls": observer.calls,
@@ -317,7 +317,7 @@ class Attempt:
 
     def _split(self, piece: bytes) -> Iterator[bytes]:
         try:
-            yield from self._splitter.events(piece)
+            yield from self._splitter.split(piece)
         except ValueError as error:
             raise BackendConnectionError(f"an event of its stream {error}") from error
 

@@ -139,7 +139,7 @@ class Gateway:
         """Start what a new config needs beside the current backends, then put it into effect."""
         try:
             config = _read(self.folder / "config.json")
-            await self._end_failed({document.backend_id for document in config.backends})
+            await self._stop_failed({document.backend_id for document in config.backends})
             backends = self._start_backends(config)
         except (ConfigError, KeyError, OSError) as error:
             self._error = ConfigError(f"config.json can't be used: {error}", field="config").to_dict()
@@ -169,10 +169,10 @@ class Gateway:
             task.add_done_callback(self._stopping.discard)
         await self._write_state()
 
-    async def _end_failed(self, wanted: Collection[str]) -> None:
+    async def _stop_failed(self, needed: Collection[str]) -> None:
         """Stop failed backends that will be retried, before their successors use the folder and socket."""
         for backend_id, backend in self._backends.items():
-            if backend_id in wanted and backend.has_given_up:
+            if backend_id in needed and backend.has_given_up:
                 await backend.stop()
                 backend.phase = "failed"
 
@@ -195,7 +195,7 @@ class Gateway:
     async def record(self, call: Call, status: int, error: str | None) -> None:
         """Count a request and write its log line, before the last byte of its answer is sent."""
         tokens = call.tokens
-        seconds = time.monotonic() - call.began
+        seconds = time.monotonic() - call.start_time
         if call.route:
             call.route.counts.add(status, seconds)
         if call.role != "shadow":

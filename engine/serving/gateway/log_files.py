@@ -79,9 +79,9 @@ class LogFiles:
     def read_since(self, position: LogPosition, at: float) -> Iterator[Any]:
         """Yield the lines after a position, in order, from files modified since a time."""
         for number in self._list_numbers():
-            if number < position.number or self._path(number).stat().st_mtime < at:
+            if number < position.number or self._build_path(number).stat().st_mtime < at:
                 continue
-            with open(self._path(number), "rb") as file:
+            with open(self._build_path(number), "rb") as file:
                 file.seek(position.size if number == position.number else 0)
                 for line in file:
                     yield json.loads(line)
@@ -97,13 +97,13 @@ class LogFiles:
             self._start_next_file()
         oldest = at - days * DAY
         for number in self._list_numbers():
-            path = self._path(number)
+            path = self._build_path(number)
             if number != self._number and path.stat().st_mtime < oldest:
                 path.unlink(missing_ok=True)
 
     def _read_first_time(self) -> float:
         """Return the time stored in the first line of the current file."""
-        with open(self._path(self._number), "rb") as file:
+        with open(self._build_path(self._number), "rb") as file:
             line = file.readline()
         try:
             return float(json.loads(line)["at"])
@@ -118,7 +118,7 @@ class LogFiles:
 
     def _open(self) -> None:
         try:
-            self._file = os.open(self._path(self._number), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            self._file = os.open(self._build_path(self._number), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             self._size = _find_last_line_end(self._file)
         except OSError as error:
             self.error = error.strerror or str(error)
@@ -131,7 +131,7 @@ class LogFiles:
         if self._file < 0:
             raise OSError(self.error)
 
-    def _path(self, number: int) -> Path:
+    def _build_path(self, number: int) -> Path:
         return self._folder / f"{self._name}-{number:06}.jsonl"
 
     def _list_numbers(self) -> list[int]:
@@ -179,14 +179,14 @@ class RequestIds:
     def create(self, kind: str, prefix: str = "") -> str:
         """Return an unguessable id; those of one process sort by time. `prefix` replaces the kind's own."""
         body = f"{time.time_ns() // 1_000_000:011x}{secrets.token_hex(8)}"
-        return f"{prefix or _PREFIXES[kind]}{body}{self._mac(body)}"
+        return f"{prefix or _PREFIXES[kind]}{body}{self._compute_mac(body)}"
 
     def verify(self, request_id: str) -> bool:
         """Return whether this endpoint created the id."""
         body = re.split("[-_]", request_id)[-1]
         if not body.isascii():
             return False
-        return hmac.compare_digest(self._mac(body[:-_MAC]), body[-_MAC:])
+        return hmac.compare_digest(self._compute_mac(body[:-_MAC]), body[-_MAC:])
 
-    def _mac(self, text: str) -> str:
+    def _compute_mac(self, text: str) -> str:
         return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()[:_MAC]

@@ -88,7 +88,7 @@ class ShadowQueue:
         try:
             async with asyncio.timeout(self._gateway.config.limits.seconds):
                 async with Attempt(call, route, low_priority=True) as attempt:
-                    call.began = time.monotonic()  # waiting isn't counted as the model's latency
+                    call.start_time = time.monotonic()  # waiting isn't counted as the model's latency
                     await attempt.send_request()
                     await attempt.read_answer(MAX_BYTES)
                     status, error = attempt.status, "" if attempt.status == 200 else "backend_refused"

@@ -175,7 +175,7 @@ class ChatTurn(BaseModel):
     _whole = model_validator(mode="before")(_drop_empty_fields)
 
     @model_validator(mode="after")
-    def _of_its_role(self) -> Self:
+    def _valid_for_role(self) -> Self:
         if self.tool_calls and self.role != "assistant":
             raise ValueError(f"tool_calls are of the assistant, not of {self.role}")
         if (self.tool_call_id is None) == (self.role == "tool"):

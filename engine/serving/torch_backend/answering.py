@@ -326,7 +326,7 @@ class _RequestRows:
         for request in self._requests:
             self._batch.cancel(request)
 
-    async def _events(self, choices: int) -> AsyncGenerator[tuple[int, RowEvent], None]:
+    async def _iterate_events(self, choices: int) -> AsyncGenerator[tuple[int, RowEvent], None]:
         """Yield the batch's events until `choices` choices have ended. Raises the error of a failure."""
         try:
             while choices:
@@ -341,7 +341,7 @@ class _RequestRows:
     async def collect_scores(self) -> list[Any]:
         """Return the logits of the token after each prompt."""
         scores: dict[int, Any] = {}
-        async for number, event in self._events(len(self._requests)):
+        async for number, event in self._iterate_events(len(self._requests)):
             scores[number] = event.scores  # type: ignore[union-attr]
         return [scores[number] for number in sorted(scores)]
 
@@ -383,7 +383,7 @@ class _RequestRows:
         tokens: list[list[ContentLogprob]] = [[] for _ in texts]
         calls: list[list[AnswerToolCall]] = [[] for _ in texts]
         generated = 0
-        async for number, event in self._events(self._choice_count):
+        async for number, event in self._iterate_events(self._choice_count):
             if isinstance(event, TextPiece):
                 choice_index = self._get_choice_index(number, event.index)
                 self._count_logprobs(choice_index, event.tokens)
@@ -411,7 +411,7 @@ class _RequestRows:
         """Yield the response as chunks, as its pieces are released."""
         form, generated = self._form, 0
         offsets = [0] * self._choice_count
-        async with aclosing(self._events(self._choice_count)) as events:
+        async with aclosing(self._iterate_events(self._choice_count)) as events:
             for choice_index in range(self._choice_count) if form.chat else ():
                 yield form.build_chunk([form.build_opening(choice_index)], with_usage=with_usage)
             async for number, event in events:

@@ -47,7 +47,7 @@ class KeyValueSlots:
         self.order: list[int] = []  # keys by slot
         self.lengths: dict[int, int] = {}
 
-    def slot(self, key: int) -> int:
+    def get_slot(self, key: int) -> int:
         """Return the row's slot; a new row is appended after the others."""
         if key not in self.lengths:
             self.order.append(key)
@@ -82,7 +82,7 @@ class KeyValueSlots:
 
     def fork(self, key: int, copy: int) -> None:
         """Add a copy of the row."""
-        slot = self.slot(copy)
+        slot = self.get_slot(copy)
         self._copy(self.order.index(key), slot, self.lengths[key])
         self.lengths[copy] = self.lengths[key]
 
@@ -205,7 +205,7 @@ class BatchedForward:
         # Linear layers process the concatenated chunks, attention each chunk separately.
         slots, states, start = self._slots, [], 0
         for chunk in chunks:
-            slot, padding = slots.slot(chunk.key), self._count_padding(len(chunk.tokens))
+            slot, padding = slots.get_slot(chunk.key), self._count_padding(len(chunk.tokens))
             self._adapter_of[chunk.key] = chunk.adapter
             before = slots.lengths[chunk.key]
             mask = build_causal_mask(before, len(chunk.tokens) + padding)

@@ -219,7 +219,7 @@ class BatchRow:
         continues = sampler.constraint is None or sampler.constraint.accept(sampled.token)
         self._send_pieces(self._stops.add(self._text.add(sampled.token), sampled))
         if self._stops.stopped:
-            self._end("stop")
+            self._report_end("stop")
         elif not continues:
             self._finish("stop")
         elif self.generated >= self.request.max_tokens:
@@ -230,9 +230,9 @@ class BatchRow:
         self._send_pieces(self._stops.rest())
         if rest := self._text.rest():
             self.request.send(TextPiece(self.index, rest))
-        self._end(reason)
+        self._report_end(reason)
 
-    def _end(self, reason: FinishReason) -> None:
+    def _report_end(self, reason: FinishReason) -> None:
         self.finished = True
         self.request.send(ChoiceEnd(self.index, reason, self.generated))
 

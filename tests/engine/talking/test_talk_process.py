@@ -194,7 +194,7 @@ def test_it_is_put_away_when_nobody_talks(talking: ConversationService) -> None:
     async def wait() -> tuple[int | None, int | None]:
         await read(talking, body(2))
         pid = talking.models.pid or 0
-        assert (talking.models.memory_bytes() or 0) > 2**20
+        assert (talking.models.measure_memory() or 0) > 2**20
         talking.step(NOW + IDLE_SECONDS - 1)
         before = talking.models.pid
         talking.step(NOW + IDLE_SECONDS)

@@ -168,11 +168,11 @@ def test_events_are_whole_wherever_a_stream_was_cut(size: int) -> None:
     stream = b': hello\n\ndata: {"a": 1}\n\ndata: {"b":\ndata: 2}\n\ndata: [DONE]\n\n'
     splitter = EventSplitter()
     pieces = [stream[place : place + size] for place in range(0, len(stream), size)]
-    events = [event for piece in pieces for event in splitter.events(piece)]
+    events = [event for piece in pieces for event in splitter.split(piece)]
     assert events == [b'{"a": 1}', b'{"b":\n2}', b"[DONE]"]
     windows, splitter = stream.replace(b"\n", b"\r\n"), EventSplitter()
     pieces = [windows[place : place + size] for place in range(0, len(windows), size)]
-    assert [event for piece in pieces for event in splitter.events(piece)] == events
+    assert [event for piece in pieces for event in splitter.split(piece)] == events
 
 
 @pytest.mark.parametrize("size", [1, 1000])
@@ -182,7 +182,7 @@ def test_what_is_told_beside_an_event_is_known_with_it(size: int) -> None:
     pairs = [
         (event, splitter.tally)
         for place in range(0, len(stream), size)
-        for event in splitter.events(stream[place : place + size])
+        for event in splitter.split(stream[place : place + size])
     ]
     assert pairs == [(b'{"a": 1}', (-1.5, 2, 0)), (b'{"b": 2}', (-1.5, 2, 0)), (b'{"c": 3}', (-4.5, 3, 1))]
 
