@@ -10,13 +10,15 @@ from dataclasses import dataclass
 import streamlit as st
 
 from pages.shared import cached_queries
+from pages.shared.model_form import ModelForm
 from pages.shared.session import cached, escape_markdown, get_client, send_command
 from store.core.export_schemas import ModelExportRow
 from store.core.model_schemas import ModelVersion
 from store.core.schemas import Job
 from store.export import exports
 from store.export import text as export_text
-from store.export.forms import FAMILY_TITLES, FORMS, GGUF_FORMS, OLLAMA_GGUF, USUAL_ROWS
+from store.export.config import ModelExport
+from store.export.forms import FAMILY_TITLES, FORMS, GGUF_FORMS
 from store.runs.schemas import Run
 from store.training.methods import METHODS
 
@@ -101,7 +103,7 @@ def list_unfinished(subject: str) -> list[Job]:
 
 
 DEFAULT_FORM = "gguf-q8_0"  # most common choice
-CUSTOM_FORM = ""  # the run's own rows
+OWN_ROWS = ""  # value of the choice of rows: those of the run
 
 
 def _format_title(name: str) -> str:
@@ -117,46 +119,29 @@ def draw_form(model: ExportedModel, rows: Sequence[ModelExportRow]) -> None:
     usual = next(
         (name for name in (DEFAULT_FORM, "merged", *names) if name in names and name not in made), names[0]
     )
-    form = st.selectbox(
-        "Format",
-        names,
-        index=names.index(usual),
-        format_func=_format_title,
-        key="export-form",
-    )
-    st.caption(escape_markdown(FORMS[form].when))
+    form = ModelForm(ModelExport, "export-")
+    form.put(subject=model.subject)
+    chosen = form.draw_field("form", choices={name: _format_title(name) for name in names}, present=usual)
+    st.caption(escape_markdown(FORMS[chosen].when))
     if why := model.refused():
         st.caption(escape_markdown(why))
-    body: dict[str, object] = {"subject": model.subject, "form": form}
-    if form == "ollama":
-        body["gguf"] = st.selectbox(
-            "GGUF format",
-            GGUF_FORMS,
-            index=GGUF_FORMS.index(OLLAMA_GGUF),
-            format_func=lambda name: FORMS[name].title,
-            key="export-gguf",
-        )
-    dataset = _draw_rows(model, body)
-    body["zip"] = st.checkbox("Create a zip file", key="export-zip")
-    hub = st.text_input(
-        "Push to the Hugging Face Hub",
-        placeholder="owner/name (optional)",
-        key="export-hub",
-        help="Uses the token of this machine (hf auth login, or HF_TOKEN), which is never stored. New"
-        " repositories are private. Exports that fail the parity check are not pushed.",
-    )
-    if hub.strip():
-        body["hub"] = hub.strip()
-    if st.button("Export", type="primary", icon=":material/output:", disabled=not dataset) and (
-        send_command("export_model", body) is not None
-    ):
-        st.rerun()
+    if chosen == "ollama":
+        form.draw_field("gguf", choices={name: FORMS[name].title for name in GGUF_FORMS})
+    has_rows = _draw_rows(model, form)
+    form.draw("zip", "hub")
+    if form.values["hub"]:
+        form.draw("private")
+    if st.button("Export", type="primary", icon=":material/output:", disabled=not has_rows):
+        config = form.parse()
+        if config and send_command("export_model", config) is not None:
+            st.rerun()
 
 
-def _draw_rows(model: ExportedModel, body: dict[str, object]) -> bool:
+def _draw_rows(model: ExportedModel, form: ModelForm[ModelExport]) -> bool:
     """Draw the choice of the comparison rows; return whether there are any."""
-    sets = {row.dataset_id: row.name for row in cached_queries.list_datasets()}
-    choices = [*([CUSTOM_FORM] if model.has_data else []), *sets]
+    choices = {row.dataset_id: row.name for row in cached_queries.list_datasets()}
+    if model.has_data:
+        choices = {OWN_ROWS: "Test rows of the run, or validation rows if there are none"} | choices
     if not choices:
         st.info(
             "Import a data set first. Its rows are used to compare the export with the model.",
@@ -164,18 +149,10 @@ def _draw_rows(model: ExportedModel, body: dict[str, object]) -> bool:
         )
         return False
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = st.selectbox(
-            "Comparison rows",
-            choices,
-            format_func=lambda name: sets.get(
-                name, "Test rows of the run, or validation rows if there are none"
-            ),
-            key="export-dataset",
-        )
-        most = st.number_input("Maximum rows", 8, 2_000, USUAL_ROWS, key="export-rows")
-    st.caption(export_text.describe_rows_needed(int(most)))
-    body["max_rows"] = int(most)
-    if chosen != CUSTOM_FORM:
-        body |= {"dataset": chosen}
-        body["part"] = "test" if model.has_data else "all"
+        dataset = form.draw_field("dataset", choices=choices, present=next(iter(choices)))
+        most = form.draw_field("max_rows", width=160)
+    if most:
+        st.caption(export_text.describe_rows_needed(most))
+    if dataset != OWN_ROWS:
+        form.put(part="test" if model.has_data else "all")
     return True

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, ValidationInfo, field_validator
 
 from store.core.config import Config, FolderSource, Line
+from store.core.model_fields import FieldDisplay
 from store.core.schemas import ConfigDocument
 from store.evaluation.config import Checkpoint, Part
 from store.export.forms import (
@@ -26,13 +29,17 @@ class ParityTarget(Config):
     subject: Line = Field(min_length=1, max_length=160, description="A run, or a model version as NAME@3")
     checkpoint: Checkpoint = Field("tuned", description="Checkpoint of a run: tuned (final), best or newest")
     dataset: Line = Field(
-        "", max_length=120, description="Data set for the comparison; default: the run's own"
+        "",
+        max_length=120,
+        title="Comparison rows",
+        description="Data set for the comparison; default: the run's own",
     )
     part: Part = Field("test", description="Split of the data set; validation if there are no test rows")
     max_rows: int = Field(
         USUAL_ROWS,
         ge=8,
         le=2_000,
+        title="Maximum rows",
         description=f"Maximum rows to compare; passing requires {count_rows_to_pass()}",
     )
     max_new_tokens: int = Field(64, ge=1, le=1_024, description="Maximum new tokens per response")
@@ -52,11 +59,17 @@ class ParityTarget(Config):
 class ModelExport(ParityTarget):
     """Config of an export."""
 
-    form: Line = Field(description=f"One of {', '.join(FORMS)}")
-    gguf: Line = Field(OLLAMA_GGUF, description="GGUF format for the form ollama")
-    zip: bool = Field(False, description="Also create a zip file for download")
-    hub: Line = Field("", max_length=200, description="Push to this Hugging Face Hub repository: owner/name")
-    private: bool = Field(True, description="Make a new Hub repository private")
+    form: Line = Field(title="Format", description=f"One of {', '.join(FORMS)}")
+    gguf: Line = Field(OLLAMA_GGUF, title="GGUF format", description="GGUF format for the form ollama")
+    zip: bool = Field(False, title="Create a zip file", description="Also create a zip file for download")
+    hub: Annotated[Line, FieldDisplay(empty="owner/name (optional)")] = Field(
+        "",
+        max_length=200,
+        title="Push to the Hugging Face Hub",
+        description="Push to this Hugging Face Hub repository, owner/name, with the token of this machine"
+        " (hf auth login, or HF_TOKEN), which is never stored; not pushed if the parity check fails",
+    )
+    private: bool = Field(True, title="Private repository", description="Make a new Hub repository private")
     reader: RequestedReader = Field(
         "usual",
         description="Engine that loads the export for the comparison: usual (the format's own) or vllm",

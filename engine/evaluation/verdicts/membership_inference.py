@@ -296,7 +296,7 @@ def _describe_membership(
         return f"It memorized its training rows: {lead}. {_describe_resolution(score.tpr)}"
     if state == "none":
         limit = f"{0.5 + MATERIAL:g}"
-        return f"No memorization of training rows: {lead}; an AUC of {limit} is ruled out."
+        return f"No memorization detected: {lead}; an AUC of {limit} is ruled out."
     over = formatting.format_interval(excess.low, excess.high)
     least = ""
     if score.detectable:

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from store.core.documents import as_json
 from store.core.export_schemas import ExportSpec, ModelVerifyResult, RenderingExample
 from store.export import exports
+from store.export.config import ModelExport
 from store.jobs import job_queue
 from store.runs import runs
 from tests.export_samples import export_result, parity_report, run_card
@@ -55,14 +56,14 @@ def test_without_exports_it_says_what_one_is_and_asks_for_one(engine: StillEngin
     assert at.selectbox(key="export-form").value == "gguf-q8_0"
     at.selectbox(key="export-form").set_value("ollama").run()
     assert at.selectbox(key="export-gguf").value == "gguf-q8_0"
-    at.checkbox(key="export-zip").check().run()
+    at.toggle(key="export-zip").set_value(True).run()
     next(button for button in at.button if button.label == "Export").click().run()
     assert not at.exception
     (name, body), *more = engine.sent
     assert (name, more) == ("export_model", [])
-    assert body == {
-        **{"subject": "judged", "form": "ollama", "gguf": "gguf-q8_0", "max_rows": 150, "zip": True}
-    }
+    sent = ModelExport.parse(body)
+    assert (sent.subject, sent.form, sent.gguf) == ("judged", "ollama", "gguf-q8_0")
+    assert (sent.dataset, sent.max_rows, sent.zip, sent.hub) == ("", 150, True, "")
 
 
 def test_forms_stand_side_by_side_with_what_each_costs(engine: StillEngine, open_page: Open) -> None:
@@ -171,5 +172,5 @@ def test_the_form_says_how_many_rows_a_pass_needs(engine: StillEngine, open_page
     assert "Passing requires 149 rows, or files that are byte-identical to the model's." in everything_said(
         at
     )
-    at.number_input(key="export-rows").set_value(20).run()
+    at.number_input(key="export-max_rows").set_value(20).run()
     assert "Passing requires 149 rows; 20 are inconclusive" in everything_said(at)

@@ -147,6 +147,7 @@ NOT_ON_FORM: dict[str, set[str]] = {
     "evaluation.EvaluateConfig": {
         "chat_template", "confidence", "dtype", "max_length", "num_fewshot", "rows_of", "seed",
     },
+    "export.ModelExport": {"checkpoint", "max_new_tokens", "reader"},
     "monitoring.MonitorConfig": {"bias", *LIMITS},
     "playground.ChatSampling": {"repetition_penalty", "stop"},
     "playground.Endpoint": {
