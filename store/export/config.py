@@ -104,7 +104,7 @@ class ModelExport(ParityTarget):
     def _repository(cls, value: str) -> str:
         owner, slash, name = value.partition("/")
         if value and not (slash and owner and name and "/" not in name):
-            raise ValueError(f"{value!r} is not a repository; use owner/name")
+            raise ValueError("not a repository name; use owner/name")
         return value
 
 
