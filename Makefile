@@ -9,8 +9,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-# Two at a time, in the order of the folders: the few long tests of a short file are not left for the end.
-TWO := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Several at a time, in the order of the folders: the few long tests of a short file are not left for the end.
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 # Tests start hundreds of processes, and without bytecode each of them compiles the project's modules anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -27,10 +27,11 @@ test: check
 	@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync browser-tests unit-tests engine-tests
 
 unit-tests: $(VENV)/.test-ready
-	@$(TWO) tests/unit
+	@$(PYTEST) -n 2 tests/unit
 
+# They wait for the processes that they start during half of their time.
 engine-tests: $(VENV)/.test-ready
-	@$(TWO) tests/engine tests/pages
+	@$(PYTEST) -n 3 tests/engine tests/pages
 
 browser-tests: $(VENV)/.test-ready
 	@$(BIN)/python -m pytest tests/e2e

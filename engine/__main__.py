@@ -54,6 +54,9 @@ from store.jobs import job_queue
 log = logging.getLogger("engine")
 
 FAILED, ALREADY_RUNNING, PORT_IN_USE = 1, 3, 4
+# Of idle connections. Far longer than clients reuse them: one that was held up (a busy or suspended machine)
+# must not send a request on a connection that is being closed.
+KEEP_ALIVE_SECONDS = 60
 GRACE_SECONDS = 5  # for requests in progress when the engine is asked to stop
 NO_SAMPLE = "TUNEBENCH_NO_SAMPLE"  # if set, a new home folder stays empty
 
@@ -192,7 +195,13 @@ class EngineServer(uvicorn.Server):
 
     def __init__(self, app: Starlette, stopping: Callable[[], None]) -> None:
         super().__init__(
-            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
         )
         self._stopping = stopping
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn re-raises them after its shutdown

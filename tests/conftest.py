@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from store.core.features import FEATURES
 from tests.told_messages import messages_without_a_phase
+
+MAIN = sys.modules["__main__"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is about a feature that is removed."""
+    for item in items:
+        for mark in item.iter_markers("feature"):
+            if missing := [name for name in mark.args if name not in FEATURES]:
+                item.add_marker(pytest.mark.skip(reason=f"without {missing[0]}"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_main() -> None:
+    """Put back the module of the test process itself, which a page under test leaves replaced by its script.
+
+    A process that is spawned runs the file of `__main__` again.
+    """
+    sys.modules["__main__"] = MAIN
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -29,7 +29,8 @@ def format_page() -> str:
     commands = sorted(_list_commands("tunebench", typer.main.get_command(cli)))
     parts = [HEAD, "| command | |", "|---|---|"]
     for name, command in commands:
-        parts.append(f"| [`{name}`](#{name.replace(' ', '-')}) | {_format_cell(_summarize(command))} |")
+        sentence = re.split(r"(?<=[.;]) ", _read_help(command), maxsplit=1)[0].rstrip(".;")
+        parts.append(f"| [`{name}`](#{name.replace(' ', '-')}) | {_format_cell(sentence)} |")
     parts += [_format_command(name, command) for name, command in commands]
     return "\n".join([*parts, ""])
 
@@ -45,11 +46,6 @@ def _list_commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
         yield name, command
     for part, inner in (parts or {}).items():
         yield from _list_commands(f"{name} {part}", inner)
-
-
-def _summarize(command: Any) -> str:
-    """Return the first sentence of the command's help."""
-    return re.split(r"(?<=[.;]) ", _read_help(command), maxsplit=1)[0].rstrip(".;")
 
 
 def _read_help(command: Any) -> str:

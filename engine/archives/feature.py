@@ -7,8 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engine.archives.commands import BundleCommands
-from engine.archives.job_specs import specify_bundle, specify_reproduction
-from engine.archives.results import store_opened_bundle
+from engine.archives.job_handlers import specify_bundle, specify_reproduction, store_opened_bundle
 from engine.server.command import Command
 from engine.server.features import CommandContext, EngineFeature
 from engine.server.job_handling import JobHandler

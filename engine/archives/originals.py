@@ -66,6 +66,7 @@ def compare_with_original(
 ) -> list[FieldDifference]:
     """Compare the bundle's manifest with `run`, the run of the same ID here, whose folder is `folder`."""
     figures = _index_by_key(manifest["figures"])
+    files = {archive_file.SPLIT: JobDir(folder).split, archive_file.LOSSES: JobDir(folder).row_losses}
     bundled = {
         "run": {name: manifest["run"].get(name) for name in ("created_at", "kind")},
         "config": _drop_names(manifest["config"]),
@@ -79,7 +80,9 @@ def compare_with_original(
         "run": {"created_at": run.created_at.isoformat(), "kind": kind},
         "config": _drop_names(run.config | {"model": provenance.shorten_name(run.model)}),
         "data": {"fingerprint": run.data_fingerprint},
-        "files": _compute_checksums(JobDir(folder)),
+        "files": {
+            name: archive_file.compute_checksum(path).sha256 for name, path in files.items() if path.exists()
+        },
         "figures": _align_figures(_compute_figures(run, folder), figures),
         "verdict": _drop_empty(_round_trip_json(run.verdict)),
         "facts": run.facts,
@@ -155,8 +158,3 @@ def _index_checksums(files: Sequence[dict[str, Any]]) -> dict[str, str]:
         for file in files
         if file["path"] in (archive_file.SPLIT, archive_file.LOSSES)
     }
-
-
-def _compute_checksums(folder: JobDir) -> dict[str, str]:
-    files = {archive_file.SPLIT: folder.split, archive_file.LOSSES: folder.row_losses}
-    return {name: archive_file.compute_checksum(path).sha256 for name, path in files.items() if path.exists()}

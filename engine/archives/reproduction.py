@@ -22,6 +22,7 @@ from store.archives.schemas import (
     Reproduction,
     ReproductionOutcome,
 )
+from store.archives.text import format_figure_title
 from store.core.figure_schemas import Estimate
 from store.core.formatting import (
     MINUS,
@@ -251,10 +252,15 @@ def compare_with_original(
     """Compare the run with its original. split_same: whether each row is in the same part; None if a split no
     longer exists.
     """
+    if split_same is None:
+        split = _build_line("Split", "–", "–", None, "The split of one of the runs no longer exists.")
+    else:
+        now = "same rows" if split_same else "different rows"
+        split = _build_line("Split", "same rows", now, split_same)
     lines = [
         *_compare_settings(first.config, second.config),
         *_compare_facts(first, second),
-        _compare_split(split_same),
+        split,
         *(_compare_curves(title, first.curves[name], second.curves[name]) for name, title in CURVES),
         *map(_build_figure_line, figures),
     ]
@@ -268,12 +274,6 @@ def compare_with_original(
 
 def _build_line(what: str, first: str, second: str, same: bool | None, detail: str = "") -> ComparisonLine:
     return ComparisonLine(what=what, first=first, second=second, same=same, detail=detail)
-
-
-def _compare_split(same: bool | None) -> ComparisonLine:
-    if same is None:
-        return _build_line("Split", "–", "–", None, "The split of one of the runs no longer exists.")
-    return _build_line("Split", "same rows", "same rows" if same else "different rows", same)
 
 
 def _compare_settings(first: dict[str, object], second: dict[str, object]) -> Iterator[ComparisonLine]:
@@ -376,10 +376,10 @@ def _describe_end(curve: LossCurve) -> str:
 
 
 def _build_figure_line(figure: ReproducedFigure) -> ComparisonLine:
-    title = f"{figure.title[:1].upper()}{figure.title[1:]}, {figure.unit}"
     first, second = (format_estimate(each) if each else "–" for each in (figure.first, figure.second))
     same = IS_REPRODUCED[figure.came]
-    return _build_line(title, first, second, same, "Identical." if figure.came == "same" else "")
+    detail = "Identical." if figure.came == "same" else ""
+    return _build_line(format_figure_title(figure), first, second, same, detail)
 
 
 def _describe_comparison(name: str, lines: Sequence[ComparisonLine]) -> str:

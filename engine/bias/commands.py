@@ -52,8 +52,8 @@ class BiasCommands:
         if config.continuations:
             changes["continuations"] = self._continuations(tx, config, run).model_dump(exclude_none=True)
         checked = BiasConfig.parse(config.document() | changes)
-        title = f"Bias check of {run.name if run else config.model or _get_evaluation_name(tx, groups)}"
-        return self.launching.queue_job(tx, KIND, title, checked.document())
+        name = run.name if run else config.model or evaluations.get(tx, groups[0].evaluation).name
+        return self.launching.queue_job(tx, KIND, f"Bias check of {name}", checked.document())
 
     def _run(self, tx: Transaction, config: BiasConfig) -> Run | None:
         if not config.run:
@@ -129,10 +129,6 @@ def _read_head(folder: Path, classifier: str, *, whole: bool) -> ModelHead:
             field=CLASSIFIER_FIELD,
         )  # fmt: skip
     return head
-
-
-def _get_evaluation_name(db: Queryable, groups: list[BiasGroups]) -> str:
-    return evaluations.get(db, groups[0].evaluation).name
 
 
 def _pin_version(tx: Transaction, name: str, field: str) -> str:

@@ -12,7 +12,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -362,9 +361,8 @@ def _build_rows(table: pa.Table, keep: np.ndarray, names: np.ndarray, positive: 
     is_share = bool(np.isin(score, (0.0, 1.0)).all())
     if not positive:
         return GroupRows(names, score, is_share)
-    selected, right = (_is_positive(part[column], positive) for column in ("prediction", "label"))
+    selected, right = (
+        np.array([str(value).strip() == positive for value in part[column].to_pylist()], bool)
+        for column in ("prediction", "label")
+    )
     return GroupRows(names, score, is_share, selected, right)
-
-
-def _is_positive(column: Any, positive: str) -> np.ndarray:
-    return np.array([str(value).strip() == positive for value in column.to_pylist()], bool)

@@ -122,7 +122,11 @@ def parse_choice_question(row: FileRow) -> BiasQuestion:
     UnreadableItem.
     """
     context, question = _get_text(row, "context"), _get_text(row, "question")
-    options = _parse_options(row)
+    choices = _parse_json(row.get("choices"))
+    if isinstance(choices, list) and len(choices) > 2 and all(isinstance(each, str) for each in choices):
+        options = tuple(" ".join(str(each).split()) for each in choices)
+    else:
+        options = tuple(_get_text(row, f"ans{place}") for place in range(3))
     right = _parse_index(row.get("label"), len(options), "label")
     condition = str(row.get("context_condition") or "").strip().lower()
     if not condition:
@@ -141,13 +145,6 @@ def parse_choice_question(row: FileRow) -> BiasQuestion:
         condition in AMBIGUOUS,
         _get_group(row, "category"),
     )
-
-
-def _parse_options(row: FileRow) -> tuple[str, ...]:
-    choices = _parse_json(row.get("choices"))
-    if isinstance(choices, list) and len(choices) > 2 and all(isinstance(each, str) for each in choices):
-        return tuple(" ".join(str(each).split()) for each in choices)
-    return tuple(_get_text(row, f"ans{place}") for place in range(3))
 
 
 def _parse_json(value: object) -> object:
@@ -323,7 +320,10 @@ def _parse_items(form: str, rows: list[FileRow], left_out: Counter[str]) -> list
 
 
 def _sample(read_file: ItemFile, most: int | None, seed: int) -> None:
-    """Sample items; sentences that differ only in the pronoun are kept together as a pair."""
+    """Sample items; sentences that differ only in the pronoun are kept together as a pair.
+
+    Raises DataError if no group is small enough.
+    """
     count = len(read_file.items)
     if most is None or count <= most:
         return
@@ -333,8 +333,14 @@ def _sample(read_file: ItemFile, most: int | None, seed: int) -> None:
     together = list(alike.values())
     kept: list[int] = []
     for number in np.random.default_rng([seed, 16]).permutation(len(together)):
-        if len(kept) + len(together[number]) > most:
-            break
-        kept += together[number]
+        if len(kept) + len(together[number]) <= most:  # a smaller group may still fit
+            kept += together[number]
+    if not kept:
+        raise DataError(
+            f"Each group of items of {read_file.name} has more than {most:,} items that differ only in the"
+            " pronoun.",
+            fix="Increase max_rows, or leave it out.",
+            field=FIELD,
+        )
     read_file.items = [read_file.items[place] for place in sorted(kept)]
     read_file.notices.append(f"Random sample of {len(kept):,} of {count:,} items.")

@@ -252,9 +252,11 @@ class BiasChoiceProbe(FileProbe):
         ways, right = [], []
         for which in (BASE, TUNED):
             chosen = [int(self.scores[which].scores[place].argmax()) for place in places]
-            ways.append(
-                np.array([_get_direction(item, own) for item, own in zip(items, chosen, strict=True)], float)
-            )
+            directions = [
+                0 if own == item.unknown else 1 if own == item.biased else -1
+                for item, own in zip(items, chosen, strict=True)
+            ]
+            ways.append(np.array(directions, float))
             right.append(
                 np.array([item.right == own for item, own in zip(items, chosen, strict=True)], float)
             )
@@ -279,10 +281,6 @@ class BiasChoiceProbe(FileProbe):
             ("Accuracy, disambiguated context", ~answers.ambiguous),
         )
         return [_build_level(name, *(side[mask] for side in right)) for name, mask in named if mask.any()]
-
-
-def _get_direction(item: BiasQuestion, chosen: int) -> int:
-    return 0 if chosen == item.unknown else 1 if chosen == item.biased else -1
 
 
 PROBE_CLASSES: dict[str, Callable[[ItemFile], RunnableProbe]] = {

@@ -151,15 +151,10 @@ def build_writing_pairs() -> tuple[WritingPair, ...]:
     made = []
     for place, (text,) in enumerate(_read_lines("tasks.tsv")):
         axis, (first, second) = named[place % len(named)]
-        made.append(
-            WritingPair(axis, *(text.format(person=_format_within_sentence(who)) for who in (first, second)))
-        )
+        # within a sentence: "a man", or a name unchanged
+        people = (who[0].lower() + who[1:] if who.startswith("A ") else who for who in (first, second))
+        made.append(WritingPair(axis, *(text.format(person=who) for who in people)))
     return tuple(made)
-
-
-def _format_within_sentence(person: str) -> str:
-    """Format a person for use within a sentence: "a man", or a name unchanged."""
-    return person[0].lower() + person[1:] if person.startswith("A ") else person
 
 
 # The prompts of pairs and questions share a prefix, which a batch processes only once.
@@ -203,14 +198,11 @@ def score_sentences(asked: ProbedModel, pairs: Sequence[SentencePair], on_items:
     """Return log p of both sentences of each pair, over all tokens."""
     texts = [text for pair in pairs for text in (pair.more, pair.less)]
     tokens = asked.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
-    start = [_get_start_token(asked.tokenizer)]
+    # as in training: the beginning-of-text token, or the end-of-text token if the model has none
+    begin = asked.tokenizer.bos_token_id
+    start = [int(asked.tokenizer.eos_token_id if begin is None else begin)]
     branches = [tokens[2 * place : 2 * place + 2] for place in range(len(pairs))]
     return _score_branches(asked, [start] * len(pairs), branches, on_items)
-
-
-def _get_start_token(tokenizer: Any) -> int:
-    """Return the beginning-of-text token, or the end-of-text token if the model has none, as in training."""
-    return int(tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id)
 
 
 def score_pronouns(asked: ProbedModel, items: Sequence[PronounItem], on_items: OnItems) -> ItemScores:

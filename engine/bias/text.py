@@ -93,7 +93,12 @@ def list_toxicity_limits(judged: ClassifierJudgement, figures: Sequence[BiasFigu
 def describe_classifier_errors(judged: ClassifierJudgement) -> list[str]:
     """Describe the classifier's error rates, one sentence per set of rows."""
     name = judged.classifier
-    of_no_use = [_describe_left_out(name, error) for error in judged.errors if not _is_measured(error)]
+    of_no_use = [
+        f"{error.rows} not used: {name} does not have the labels of its"
+        f" {formatting.plural(error.other_labels or 0, 'row')}."
+        for error in judged.errors
+        if not _is_measured(error)
+    ]
     lines = [_describe_error(name, error) for error in judged.errors if _is_measured(error)]
     if not lines:
         return [
@@ -106,12 +111,6 @@ def describe_classifier_errors(judged: ClassifierJudgement) -> list[str]:
 
 def _is_measured(error: ClassifierError) -> bool:
     return bool(error.recall or error.false_positive)
-
-
-def _describe_left_out(name: str, error: ClassifierError) -> str:
-    """Describe rows that couldn't be used."""
-    rows = formatting.plural((error.other_labels or 0), "row")
-    return f"{error.rows} not used: {name} does not have the labels of its {rows}."
 
 
 def _describe_error(name: str, error: ClassifierError) -> str:

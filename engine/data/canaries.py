@@ -63,14 +63,9 @@ def plant(tokenizer: Any, config: TrainConfig, kind: str, train: TokenRows) -> T
     """Append the canaries to the training rows; return `train` unchanged if `config.canaries` is 0."""
     if not config.canaries:
         return train
-    return TokenRows.joined(
-        [train, tokenise_canaries(tokenizer, config, kind).take(np.repeat(*_list_planted(config)))]
-    )
-
-
-def _list_planted(config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
     often = np.array(list_repeats(config))
-    return np.arange(len(often)), often
+    places = np.repeat(np.arange(len(often)), often)
+    return TokenRows.joined([train, tokenise_canaries(tokenizer, config, kind).take(places)])
 
 
 def extend_max_length(config: TrainConfig, train: TokenRows, limit: int) -> int:

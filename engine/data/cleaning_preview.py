@@ -8,7 +8,6 @@ their effect is not predicted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import cast
 
 import numpy as np
@@ -18,7 +17,7 @@ from engine.data.cleaning import recipe_run
 from engine.data.cleaning import recipe_run as steps
 from engine.data.cleaning.working_rows import WorkingRows
 from engine.worker.job import WorkerJob
-from store.core.row_schemas import Fates, RowContents, StepCounts
+from store.core.row_schemas import Fates, RowContents
 from store.data.cleaning_text import describe_step
 from store.data.config import CleanPreviewQuery, WorkDataset
 from store.data.dataset_files import load_rows
@@ -34,7 +33,8 @@ def run(job: WorkerJob) -> CleanPreview:
     """Return the preview document (docs/http.md). Raises the error of the step that failed."""
     asked = CleanPreviewQuery.parse(job.config)
     mixed = {name: _build_order(dataset) for name, dataset in asked.mixed.items()}
-    limit = None if asked.whole or _is_quick(asked) else FIRST_ROWS
+    cost = asked.dataset.row_count * sum(map(steps.estimate_step_cost, asked.recipe.steps))
+    limit = None if asked.whole or cost <= MAX_QUICK_COST else FIRST_ROWS
     work = WorkingRows(job, _build_order(asked.dataset), mixed, job.dir.temporary, limit=limit)
     counted = steps.apply_recipe(work, asked.recipe)
     table = recipe_run.build_fates_table(work)
@@ -44,7 +44,11 @@ def run(job: WorkerJob) -> CleanPreview:
         problems=[
             {"level": "warning", "field": field, "message": message, "fix": ""}
             for field, message in (
-                *_find_idle_steps(counted),
+                *(
+                    (f"recipe.steps.{index}", f"Step {index + 1} ({step.title}) changes nothing here.")
+                    for index, step in enumerate(counted)
+                    if not (step.changed or step.dropped or step.added)
+                ),
                 *(("recipe", notice) for notice in work.notices),
             )
         ],
@@ -64,17 +68,6 @@ def _build_order(dataset: WorkDataset) -> OrderDataset:
     return cast("OrderDataset", dataset.model_dump())
 
 
-def _is_quick(asked: CleanPreviewQuery) -> bool:
-    return asked.dataset.row_count * sum(map(steps.estimate_step_cost, asked.recipe.steps)) <= MAX_QUICK_COST
-
-
-def _find_idle_steps(counted: list[StepCounts]) -> Iterable[tuple[str, str]]:
-    """Yield field and message for every step that changes nothing."""
-    for index, step in enumerate(counted):
-        if not (step.changed or step.dropped or step.added):
-            yield f"recipe.steps.{index}", f"Step {index + 1} ({step.title}) changes nothing here."
-
-
 def _list_examples(work: WorkingRows, table: pa.Table, most: int) -> list[FateExample]:
     """Return the first rows of each fate and step, in the order of the steps, unchanged rows last."""
     fate = np.asarray(table["fate"].to_pylist(), dtype=object)
@@ -85,7 +78,9 @@ def _list_examples(work: WorkingRows, table: pa.Table, most: int) -> list[FateEx
             places += np.flatnonzero((step == index) & (fate == kind))[:most].tolist()
     places += np.flatnonzero(fate == "kept")[:most].tolist()
     chosen = table.take(pa.array(places, pa.int64())).to_pylist()
-    numbers = _compute_row_numbers(work, table)[places]
+    # the fates table lists old rows, then living added rows; `work` numbers dropped ones too
+    added = np.flatnonzero(work.alive[work.parents :]) + work.parents
+    numbers = np.concatenate([np.arange(work.parents), added])[: table.num_rows][places]
     old = [row["parent_row_id"] for row in chosen if row["parent_row_id"] is not None]
     fingerprint = work.origins[0].dataset["fingerprint"]
     read = load_rows(work.home, fingerprint, ["row_id", *FIELDS], old).to_pylist()
@@ -103,12 +98,6 @@ def _list_examples(work: WorkingRows, table: pa.Table, most: int) -> list[FateEx
         )
         for row, number in zip(chosen, numbers, strict=True)
     ]
-
-
-def _compute_row_numbers(work: WorkingRows, table: pa.Table) -> np.ndarray:
-    """Return the number in `work` of each row of the fates table: old rows, then living added rows."""
-    added = np.flatnonzero(work.alive[work.parents :]) + work.parents
-    return np.concatenate([np.arange(work.parents), added])[: table.num_rows]
 
 
 def _read_rows(work: WorkingRows, numbers: set[int]) -> dict[int, RowContents]:

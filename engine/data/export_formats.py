@@ -375,11 +375,8 @@ def _iterate_csv_rows(
 ) -> Iterator[list[str]]:
     for row, more in zip(read_canonical_rows(batch), others.of(batch), strict=True):
         cells = {**_build_cells(form, row), **more}
-        yield [_format_csv_cell(cells.get(column)) for column in columns]
-
-
-def _format_csv_cell(value: object) -> str:
-    return "" if value is None else escape_cell(str(format_cell(value, pa.string())))
+        values = (cells.get(column) for column in columns)
+        yield ["" if value is None else escape_cell(str(format_cell(value, pa.string()))) for value in values]
 
 
 def _write_parquet(

@@ -177,7 +177,8 @@ def _import(job: WorkerJob, config: ImportConfig, folder: Path) -> ImportResult:
         raise _make_empty_error(config.name, writer.reasons, writer.first_skipped)
     check_split_column(folder, config)
     publish_dataset(job, folder, fingerprint)
-    notices = _format_notices([*reader.problems, *problems, *watch.problems()])
+    remarks = [*reader.problems, *problems, *watch.problems()]
+    notices = [f"Line {line}: {reason}" if line else reason for line, reason, _ in remarks[:50]]
     for notice in notices:
         job.alert(notice, level="info")
     result = _build_result(config, fingerprint, reading, reader, writer, notices)
@@ -264,10 +265,6 @@ def _make_empty_error(name: str, reasons: Counter[str], first: dict[str, int]) -
         fix="Fix the file, or check format, columns and header.",
         field="source",
     )
-
-
-def _format_notices(problems: list[SourceProblem]) -> list[str]:
-    return [f"Line {line}: {reason}" if line else reason for line, reason, _ in problems[:50]]
 
 
 def _build_result(

@@ -167,12 +167,8 @@ def make_loader(home: Home, fingerprint: str, kind: str) -> Load:
 def has_function_calls(home: Home, fingerprint: str) -> bool:
     """Return whether rows of a data set call functions or list tools."""
     batches = dataset_files.open_rows(home, fingerprint).iter_batches(columns=["messages"])
-    return any(_has_tools(batch.column("messages")) for batch in batches)
-
-
-def _has_tools(conversations: pa.Array) -> bool:
-    roles = pc.struct_field(pc.list_flatten(conversations), "role")
-    return bool(pc.any(pc.equal(roles, TOOLS)).as_py())
+    roles = (pc.struct_field(pc.list_flatten(batch.column("messages")), "role") for batch in batches)
+    return any(pc.any(pc.equal(of_batch, TOOLS)).as_py() for of_batch in roles)
 
 
 def make_rejected_loader(home: Home, fingerprint: str) -> Load:

@@ -241,15 +241,10 @@ class SwappedPrompts:
         """
         if self.dealt is None or base is None or tuned is None:
             return self.why
-        losses = (_compute_pair_differences(model.loss_sum, self.parts) for model in (base, tuned))
+        losses = [model.loss_sum for model in (base, tuned)]
+        if self.parts > 1:
+            losses = [loss_sum[:: self.parts] - loss_sum[1 :: self.parts] for loss_sum in losses]
         return SwappedPromptLosses(self.dealt, SwappedLosses(*losses))
-
-
-def _compute_pair_differences(loss_sum: np.ndarray, parts: int) -> np.ndarray:
-    """Return the losses of answers; of preference pairs, the chosen answer's loss minus the rejected
-    one's.
-    """
-    return loss_sum if parts == 1 else loss_sum[::parts] - loss_sum[1::parts]
 
 
 def has_question(spec: JobSpec, config: TrainConfig) -> bool:

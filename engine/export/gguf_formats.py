@@ -187,7 +187,10 @@ def build_modelfile(tokenizer: Any, name: str, shape: TurnShape | None, work: Ex
     if shape is not None:
         lines.append(f'TEMPLATE """{build_go_template(shape)}"""')
     stops = dict.fromkeys([tokenizer.eos_token, *_find_stop_tokens(tokenizer, shape)])
-    lines += [f"PARAMETER stop {_quote(stop)}" for stop in stops if stop and stop.strip()]
+    for stop in stops:
+        if stop and stop.strip():
+            mark = '"""' if '"' in stop else '"'
+            lines.append(f"PARAMETER stop {mark}{stop}{mark}")
     # older releases have a repeat penalty by default
     lines += [
         "PARAMETER temperature 0",
@@ -195,11 +198,6 @@ def build_modelfile(tokenizer: Any, name: str, shape: TurnShape | None, work: Ex
         f"PARAMETER num_ctx {_read_context(work)}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _quote(text: str) -> str:
-    mark = '"""' if '"' in text else '"'
-    return f"{mark}{text}{mark}"
 
 
 def _find_stop_tokens(tokenizer: Any, shape: TurnShape | None) -> list[str]:
@@ -212,8 +210,6 @@ def _find_stop_tokens(tokenizer: Any, shape: TurnShape | None) -> list[str]:
 
 
 def _read_context(work: ExportTask) -> int:
-    from engine.models import loading
-
     config = loading.load_config(work.subject.base(work.job)).get_text_config()
     return int(min(getattr(config, "max_position_embeddings", 2048) or 2048, 8192))
 

@@ -66,13 +66,14 @@ def _capture_stderr() -> Iterator[Callable[[], str]]:
 
 def quantise(source: Path, target: Path, ftype: int) -> None:
     """Convert `source`, an F16 file, to another of llama.cpp's file types. Raises ModelError."""
-    lib, _ = load_library()
+    lib, ffi = load_library()
     with _capture_stderr() as why:
         lib.llama_backend_init()
         settings = lib.llama_model_quantize_default_params()
         settings.ftype = ftype
         settings.nthread = max(1, os.cpu_count() or 1)
-        code = lib.llama_model_quantize(os.fsencode(source), os.fsencode(target), _get_pointer(settings))
+        pointer = settings if isinstance(settings, int) else ffi.addressof(settings)
+        code = lib.llama_model_quantize(os.fsencode(source), os.fsencode(target), pointer)
         reason = why() if code else ""
     if code:
         raise ModelError(
@@ -80,11 +81,6 @@ def quantise(source: Path, target: Path, ftype: int) -> None:
             fix="Choose the form gguf-f16, or another quantization.",
             field="form",
         )
-
-
-def _get_pointer(settings: Any) -> Any:
-    _, ffi = load_library()
-    return ffi.addressof(settings) if not isinstance(settings, int) else settings
 
 
 class GgufModel:
@@ -195,14 +191,11 @@ class LlamaReader:
         ]
         longest = max((len(ids) for ids in texts), default=0)
         self.passed: list[int] = []  # tokens in the model's context
-        self.gguf = GgufModel(self.file, longest + asked.max_new_tokens + SPARE_TOKENS, _count_threads())
-        self.tokenizer = self._renderer(tokenizer_folder)
-
-    def _renderer(self, folder: str) -> Any:
-        """Return a tokenizer that renders the file's template with Jinja as transformers does."""
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, **NO_CODE)
-        tokenizer.chat_template = self.gguf.text("tokenizer.chat_template")
-        return tokenizer
+        threads = max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+        self.gguf = GgufModel(self.file, longest + asked.max_new_tokens + SPARE_TOKENS, threads)
+        # renders the file's template with Jinja as transformers does
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_folder, **NO_CODE)
+        self.tokenizer.chat_template = self.gguf.text("tokenizer.chat_template")
 
     @property
     def engine(self) -> str:
@@ -280,7 +273,3 @@ class LlamaReader:
 
         tensors = GGUFReader(self.file).tensors
         return [each.name for each in tensors if len(each.shape) >= UNMERGED and not each.data.any()]
-
-
-def _count_threads() -> int:
-    return max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))

@@ -41,19 +41,16 @@ UNKNOWN: BaseCard = {"license": None, "license_name": None, "license_link": None
 def read_base_card(job: WorkerJob, subject: ExportSubject) -> BaseCard:
     """Read the base model's card, from beside its weights or from the hub."""
     try:
-        file = loading.find_file(_find_source(job, subject), CARD)
+        if subject.adapter and not subject.own_base:
+            source = subject.base(job)
+        else:  # of merged models and full weights, the original model
+            source = loading.resolve_model(subject.config.model, job.home)
+        file = loading.find_file(source, CARD)
         if file is None or file.stat().st_size > MAX_BYTES:
             return UNKNOWN
         return parse_front_matter(metadata_load(file) or {})
     except (ModelError, OSError, ValueError, RecursionError, yaml.YAMLError):
         return UNKNOWN  # a missing base model, or an invalid card
-
-
-def _find_source(job: WorkerJob, subject: ExportSubject) -> str:
-    """Return the source of the base card: of merged models and full weights, the original model."""
-    if subject.adapter and not subject.own_base:
-        return subject.base(job)
-    return loading.resolve_model(subject.config.model, job.home)
 
 
 def parse_front_matter(head: dict[str, object]) -> BaseCard:
@@ -179,14 +176,11 @@ def _describe_parity(parity: ParityReport) -> list[str]:
         if estimate:
             lines.append(f"| {title} | {_format_with_n(estimate)} |")
     lines += [
-        f"| Change in {_format_metric(each)} | {_format_with_n(each, signed=True)} |"
+        f"| Change in {each.metric.removeprefix('eval/').replace('_', ' ')}"
+        f" | {_format_with_n(each, signed=True)} |"
         for each in parity.figures
     ]
     return [*lines, *(["", *(f"- {reason}" for reason in parity.reasons)] if parity.reasons else [])]
-
-
-def _format_metric(figure: Difference) -> str:
-    return figure.metric.removeprefix("eval/").replace("_", " ")
 
 
 def _format_with_n(figure: Estimate | Difference, *, signed: bool = False) -> str:

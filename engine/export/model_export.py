@@ -145,7 +145,7 @@ class ModelExporter:
         checking.check_reader(self.config, subject, self.job.device)
         if self.form.reader == "llama.cpp":
             gguf_formats.check_tools()
-        parameters = _count_parameters(subject, self.job)
+        parameters = count_parameters(loading.find_weights_folder(subject.base(self.job)))
         publication.check_space(self.job, self._needed(parameters, subject))
         return HALF * parameters
 
@@ -203,8 +203,3 @@ class ModelExporter:
         except StateError as error:
             notices.append(f"Not pushed. {error.message} {error.fix}")
             return None
-
-
-def _count_parameters(subject: ExportSubject, job: WorkerJob) -> int:
-    """Count the parameters of the full model."""
-    return count_parameters(loading.find_weights_folder(subject.base(job)))

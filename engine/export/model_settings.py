@@ -27,7 +27,11 @@ def complete_settings(folder: Path) -> None:
         document = read_json(folder / file)
         if document is None:
             continue
-        changed = {key: value for key, value in document.items() if not _is_machine_path(key, value)}
+        changed = {
+            key: value
+            for key, value in document.items()
+            if not (key in MACHINE_KEYS and isinstance(value, str) and Path(value).is_absolute())
+        }
         if file == "config.json":
             _write_model_twice(changed)
             for part in ("text_config", "llm_config"):
@@ -36,10 +40,6 @@ def complete_settings(folder: Path) -> None:
         if file == "tokenizer_config.json":
             _add_chat_template(folder, changed)
         write_json(folder / file, changed)
-
-
-def _is_machine_path(key: str, value: Any) -> bool:
-    return key in MACHINE_KEYS and isinstance(value, str) and Path(value).is_absolute()
 
 
 def _write_model_twice(config: ModelSettings) -> None:

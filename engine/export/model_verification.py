@@ -2,21 +2,24 @@
 
 It may have been edited or come from elsewhere. It is loaded only if its files have, by name and to the last
 tensor, the content of an export of that model: otherwise the differences are reported, and no row is run.
+The format is given, noted at export, or detected from the files alone; no code of theirs is run.
 """
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from engine.evaluation.evaluated_model import LOADING_MESSAGE
-from engine.export import format_detection, format_writers, publication, tensor_manifest
+from engine.export import format_writers, publication, tensor_manifest
 from engine.export.export_subject import ExportSubject, ExportTask, resolve_subject
-from engine.export.format_detection import DetectedFormat
 from engine.export.parity import checking
 from engine.models import loading
+from engine.models.model_folder import list_plain_files
 from engine.worker.job import Phase, Phases, WorkerJob
 from engine.worker.temporary_folder import use_temporary_folder
+from store.core.errors import ConfigError, ModelError, NotFoundError
 from store.core.export_schemas import (
     ExportManifest,
     ModelVerifyResult,
@@ -26,7 +29,7 @@ from store.core.export_schemas import (
 )
 from store.core.job_folder import read_json
 from store.export.config import ModelExport, ModelVerify
-from store.export.forms import FORMS
+from store.export.forms import FORMS, GGUF_FORMS, OLLAMA_GGUF
 from store.jobs.schemas import JobSpec
 
 BEGINNING = "Reading the files"
@@ -34,6 +37,13 @@ OURS, ANEW = (
     "Tensors were compared with the checksums recorded at export.",
     "Tensors were compared with a new export in this format, as there is no manifest for these files.",
 )
+
+
+class DetectedFormat(NamedTuple):
+    """Detected format; gguf: format of Ollama's GGUF file."""
+
+    form: str
+    gguf: str
 
 
 def phases(spec: JobSpec) -> Phases:
@@ -55,14 +65,14 @@ def run(job: WorkerJob) -> ModelVerifyResult:
     path, began = job.home.path / spec["path"], time.monotonic()
     job.status("preparing")
     job.progress(0, 1, "files", BEGINNING)
-    format_detection.check_location(path)
+    check_location(path)
     beside = next((noted for noted in spec["manifests"] if _is_noted(_locate_manifest(path), noted)), None)
     if asked.form:
         recognised = DetectedFormat(asked.form, spec["gguf"])
     elif beside:
         recognised = DetectedFormat(beside["form"], beside["gguf"] or spec["gguf"])
     else:
-        recognised = format_detection.detect_format(path)
+        recognised = detect_format(path)
     with use_temporary_folder(job, what="the check", again="verify again") as aside:
         return ExportVerifier(job, asked.as_export(*recognised), path, aside, began).run()
 
@@ -73,6 +83,82 @@ def _locate_manifest(path: Path) -> Path:
 
 def _is_noted(file: Path, noted: StoredManifest) -> bool:
     return file.is_file() and publication.compute_file_digest(file) == noted["sha256"]
+
+
+def check_location(path: Path) -> None:
+    """Raise NotFoundError for a missing path, ModelError for links out of the folder or special files."""
+    if path.is_dir():
+        list_plain_files(path)
+    elif not path.is_file():
+        raise NotFoundError(
+            f"No such file or folder: {path}.",
+            fix="Give the folder of an export, or a GGUF file.",
+            field="path",
+        )
+
+
+def detect_format(path: Path) -> DetectedFormat:
+    """Return the format. Raises ModelError for files that are no export, ConfigError for ambiguous ones."""
+    if path.is_file():
+        return DetectedFormat(_detect_gguf(path), OLLAMA_GGUF)
+    files = sorted(path.glob("*.gguf"))
+    if len(files) > 1:
+        raise ConfigError(
+            f"{path} contains {len(files)} GGUF files.", fix="Give one of the files.", field="path"
+        )
+    if files:
+        form = _detect_gguf(files[0])
+        return DetectedFormat("ollama", form) if (path / "Modelfile").exists() else DetectedFormat(form, form)
+    if (path / "adapter_model.safetensors").exists():
+        return DetectedFormat("adapter", OLLAMA_GGUF)
+    return DetectedFormat(_detect_weights(path), OLLAMA_GGUF)
+
+
+def _detect_gguf(file: Path) -> str:
+    with tensor_manifest.open_gguf(file) as reader:
+        field = reader.fields.get("general.file_type")
+        kind = int(field.contents()) if field else -1
+    form = next((name for name in GGUF_FORMS if FORMS[name].ftype == kind), None)
+    if form is None:
+        raise ModelError(
+            f"{file.name} has the unsupported GGUF file type {kind}.",
+            fix="Export the model again.",
+            field="path",
+        )
+    return form
+
+
+def _detect_weights(folder: Path) -> str:
+    tensors = tensor_manifest.read_weights(folder)["tensors"]
+    if not tensors:
+        raise ModelError(
+            f"{folder} contains neither safetensors weights nor a GGUF file.",
+            fix="Give the folder of an export.",
+            field="path",
+        )
+    try:
+        settings: Any = read_json(folder / tensor_manifest.CONFIG)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(
+            f"{tensor_manifest.CONFIG} in {folder} is not valid JSON: the format can't be detected.",
+            fix="Copy the folder again, or give the form.",
+            field="form",
+        ) from error
+    quantised = settings.get("quantization_config") if isinstance(settings, dict) else None
+    if isinstance(quantised, dict):
+        return _detect_quantised(quantised)
+    whole = all(tensor["dtype"] == "F32" for tensor in tensors.values())
+    return "merged-f32" if whole else "merged"
+
+
+def _detect_quantised(settings: dict[str, object]) -> str:
+    if settings.get("quant_method") == "compressed-tensors":
+        groups = settings.get("config_groups")
+        inputs = (
+            [group.get("input_activations") for group in groups.values()] if isinstance(groups, dict) else []
+        )
+        return "compressed-tensors-w8a8" if any(inputs) else "compressed-tensors"
+    return "int4" if settings.get("load_in_4bit") else "int8"
 
 
 class ExportVerifier:

@@ -272,7 +272,7 @@ def _compute_limits(model: Any, most: int) -> tuple[int, int | None]:
 
     The prompt's limit is None if the model states no maximum.
     """
-    room = getattr(model.config, "max_position_embeddings", None)
+    room = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if room:
         room -= count_prompt_tokens(model)
         most = min(most, room - MIN_PROMPT)
@@ -284,16 +284,10 @@ def _build_batches(
 ) -> list[_PromptBatch]:
     """Return the batches of prompts, each prompt cut to `limit` tokens."""
     lengths = [min(len(tokens), limit or len(tokens)) for tokens in encoded]
-    return (
-        _build_steady_batches(lengths, how.batch_size, limit)
-        if how.steady
-        else _build_sorted_batches(lengths, how.batch_size)
-    )
-
-
-def _build_sorted_batches(lengths: Sequence[int], size: int) -> list[_PromptBatch]:
-    """Batch prompts of similar length, shortest first."""
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    size = how.batch_size
+    if how.steady:
+        return _build_steady_batches(lengths, size, limit)
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)  # similar lengths together, shortest first
     chunks = [order[first : first + size] for first in range(0, len(order), size)]
     return [_PromptBatch(chunk, lengths[chunk[-1]]) for chunk in chunks]
 

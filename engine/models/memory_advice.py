@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from store.training.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
 from store.training.setting_conflicts import list_conflicts
-from store.training.train_config import TrainConfig
+from store.training.train_config import UNSET_RATE, TrainConfig
 
 ConfigChange = dict[str, str | int | bool | None]  # fields of a config with their new values
 MIN_LENGTH = 32  # tokens; rows are not truncated below this
@@ -43,7 +43,7 @@ def _list_smaller_configs(config: TrainConfig, device: str, *, dealt: bool) -> l
     changes.append(("lower max_length", shorter))
     method = METHODS[config.method]
     if not method.adapter:
-        lora: ConfigChange = {"method": FIRST_METHOD, "learning_rate": None}  # each method has a default
+        lora: ConfigChange = {"method": FIRST_METHOD, **UNSET_RATE}
         changes.append(("train a LoRA adapter in place of the model's weights", lora))
     elif not config.held and device == "cuda" and "nf4" in method.held:
         in_4_bits: ConfigChange = (

@@ -45,7 +45,10 @@ def add_vocabulary(source: str, folder: Path) -> None:
     Only if both have the same tokens. Of a hub model only files in the cache are used; if `source` is
     gone, nothing is added: no model needs these files.
     """
-    loaded = _loaded_folder(source)
+    try:
+        loaded = loading.find_weights_folder(source) if source else None
+    except (OSError, ValueError):  # the folder is gone, or nothing of the hub id is cached
+        return
     if loaded is None or loaded == folder or not _has_same_tokens(loaded, folder):
         return
     for name in VOCABULARIES:
@@ -65,13 +68,6 @@ def fetch_vocabulary(source: str) -> None:
 
     with suppress(OSError, ValueError):
         snapshot_download(base["name"], revision=base["revision"], allow_patterns=list(VOCABULARIES))
-
-
-def _loaded_folder(source: str) -> Path | None:
-    try:
-        return loading.find_weights_folder(source) if source else None
-    except (OSError, ValueError):  # the folder is gone, or nothing of the hub id is cached
-        return None
 
 
 def _has_same_tokens(source: Path, folder: Path) -> bool:

@@ -257,7 +257,9 @@ def make_trainable(
 def _add_adapter(model: Any, config: TrainConfig, dtype: torch.dtype, steps: int) -> Any:
     try:
         wanted = build_adapter_config(model, config, steps)
-        _keep_head(model, wanted)
+        unknown_heads = [name for name in list_head_names(model) if name not in PEFT_HEADS]
+        if unknown_heads and hasattr(wanted, "modules_to_save"):  # peft knows only a head's last module
+            wanted.modules_to_save = unknown_heads
         model = get_peft_model(model, wanted, autocast_adapter_dtype=False)
     except (ValueError, TypeError) as error:
         raise ConfigError(
@@ -272,13 +274,6 @@ def _add_adapter(model: Any, config: TrainConfig, dtype: torch.dtype, steps: int
             parameter.data = parameter.data.to(dtype)
     loading.keep_dtype(model, config, dtype)
     return model
-
-
-def _keep_head(model: Any, wanted: PeftConfig) -> None:
-    """Have the whole head trained and saved with the adapter: peft knows only the last of its modules."""
-    unknown = [name for name in list_head_names(model) if name not in PEFT_HEADS]
-    if unknown and hasattr(wanted, "modules_to_save"):
-        wanted.modules_to_save = unknown
 
 
 def build_adapter_config(model: Any, config: TrainConfig, steps: int = DEFAULT_STEPS) -> PeftConfig:

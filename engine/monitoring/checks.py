@@ -36,7 +36,6 @@ from engine.server.features import CommandContext, load_engine_features
 from engine.serving.endpoint_folders import EndpointFolder
 from store.core.errors import TunebenchError
 from store.core.features import check_same_names
-from store.core.figure_schemas import Estimate
 from store.core.home import Home
 from store.core.job_kinds import ALIVE
 from store.core.monitoring_schemas import (
@@ -266,6 +265,9 @@ def _evaluate_look(
     )
     answers = [sum(row.answers for row in rows if row.other == side) for side in (False, True)]
     sure = _update_sure_difference(past.sure if past else None, seen, sum(answers), at)
+    difference = seen.difference.to_estimate()
+    if seen.difference.low is None:
+        difference.value = 0.0
     return ArmComparison(
         look=number if seen.attainable else spent,
         few=not seen.attainable,
@@ -277,7 +279,7 @@ def _evaluate_look(
             rows, seen.second_callers, answers[0] if pairs else answers[1], other=True, pairs=pairs
         ),
         left_out=sum(row.left_out for row in rows),
-        difference=_convert_to_estimate(seen),
+        difference=difference,
         p=seen.p,
         alpha=seen.alpha,
         sure=sure,
@@ -294,13 +296,6 @@ def _update_sure_difference(
     if past and past.verdict == verdict:
         return past
     return SignificantDifference(verdict=verdict, answers=answers, at=at)
-
-
-def _convert_to_estimate(seen: InterimLook) -> Estimate:
-    estimate = seen.difference.to_estimate()
-    if seen.difference.low is None:
-        estimate.value = 0.0
-    return estimate
 
 
 def _summarize_arm(

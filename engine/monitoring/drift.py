@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -151,7 +152,8 @@ def add_to_day(test: DayTest, at: float, place: int, values: Sequence[int]) -> b
         closed = _close_day(test)
     if day == test.first_day:
         return closed
-    figures = test.open or _open_day(day, place, len(values))
+    sums, squared = [0] * len(values), [0] * len(values)
+    figures = test.open or DayFigures(day=day, place=place, n=0, sums=sums, squares=squared)
     if day < figures.day:
         return closed  # late: its day is complete
     test.open = figures
@@ -160,10 +162,6 @@ def add_to_day(test: DayTest, at: float, place: int, values: Sequence[int]) -> b
     squares = zip(figures.squares, values, strict=True)
     figures.squares = [total + value * value for total, value in squares]
     return closed
-
-
-def _open_day(day: int, place: int, columns: int) -> DayFigures:
-    return DayFigures(day=day, place=place, n=0, sums=[0] * columns, squares=[0] * columns)
 
 
 def _close_day(test: DayTest) -> bool:
@@ -423,12 +421,5 @@ def _list_reference_bins(part: MartingaleState) -> NDArray[np.int64]:
 
 def choose_names(values: Mapping[str, int] | Sequence[str]) -> list[str]:
     """The most common names of a category, which have their own test."""
-    counts = dict(values) if isinstance(values, Mapping) else _count_values(values)
+    counts = values if isinstance(values, Mapping) else Counter(values)
     return sorted(counts, key=lambda name: (-counts[name], name))[:MAX_NAMES]
-
-
-def _count_values(values: Sequence[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return counts

@@ -85,7 +85,8 @@ def _find_base(db: Queryable, home: Home, version: str, routes: Sequence[RouteCh
     for route in routes:
         path = Path(route.subject).expanduser()
         if path.is_absolute() and path.name == version:
-            return _build_base_of_path(path)
+            is_gguf = path.suffix == ".gguf" or next(path.glob("*.gguf"), None) is not None
+            return _build_unknown_base(GGUF) if is_gguf else _build_base_of_model(str(path))
     if " at http" in version:
         return _build_unknown_base(REMOTE)
     for name in (
@@ -103,12 +104,6 @@ def _find_run(db: Queryable, name: str) -> Run | None:
         return runs.get_only_run(db, name)
     except TunebenchError:  # none or several with that name
         return None
-
-
-def _build_base_of_path(path: Path) -> ServedBase:
-    if path.suffix == ".gguf" or next(path.glob("*.gguf"), None) is not None:
-        return _build_unknown_base(GGUF)
-    return _build_base_of_model(str(path))
 
 
 def _build_base_of_model(name: str) -> ServedBase:

@@ -99,9 +99,9 @@ def collect_candidates(requests: pa.Table, protocol: RatingProtocol, version: st
         entry.rows += rows if protocol == "label" else chosen
         entry.parted = parted.get(build_question_key(turns))
     listed = list(candidates.values())
-    return CandidateSet(
-        listed, len(by_request), left_out, list(pair) or _list_versions(listed), list(again.values())
-    )
+    versions = Counter(candidate.first["version"] for candidate in listed).most_common()
+    frequent = list(pair) or [name for name, _ in versions]
+    return CandidateSet(listed, len(by_request), left_out, frequent, list(again.values()))
 
 
 def parse_turns(messages: str | None) -> list[PromptTurn]:
@@ -183,8 +183,3 @@ def _find_disagreements(by_request: Mapping[str, Sequence[LoggedRow]]) -> dict[s
                 if answer := extract_answer(row):
                     answers[key][row["version"]] = " ".join(answer.split()).casefold()
     return {key: len(set(own.values())) > 1 for key, own in answers.items() if len(own) > 1}
-
-
-def _list_versions(candidates: Sequence[LabelCandidate]) -> list[str]:
-    counted = Counter(candidate.first["version"] for candidate in candidates)
-    return [name for name, _ in counted.most_common()]

@@ -84,7 +84,8 @@ def delete_old_files(database: Database, home: Home, endpoint_id: str, days: int
     endpoint, and leaves an empty successor, so that numbers are never reused."""
     past, count = read_offsets(database, endpoint_id), 0
     folder = EndpointFolder(home, endpoint_id)
-    stopped = _is_stopped(database, folder)
+    wanted = database.query("SELECT wanted FROM endpoint WHERE endpoint_id = ?", [endpoint_id])["wanted"]
+    stopped = all(state == "stopped" for state in wanted.to_pylist()) and folder.get_process() is None
     if stopped and (config := folder.read_config()):
         days = min(days, config.log.days)
     before = job_queue.to_utc(at) - timedelta(days=days, hours=1)
@@ -101,12 +102,6 @@ def delete_old_files(database: Database, home: Home, endpoint_id: str, days: int
                 path.unlink(missing_ok=True)
                 count += 1
     return count
-
-
-def _is_stopped(database: Database, folder: EndpointFolder) -> bool:
-    """Whether it is set to stopped and has no process, so that nothing starts writing."""
-    rows = database.query("SELECT wanted FROM endpoint WHERE endpoint_id = ?", [folder.path.name]).to_pylist()
-    return all(row["wanted"] == "stopped" for row in rows) and folder.get_process() is None
 
 
 def _list_files(home: Home, endpoint_id: str) -> Iterator[tuple[Series, Path]]:
@@ -255,18 +250,21 @@ class MonitoringLoop:
         if any(job.status in ALIVE for job in past):
             return False
         self._forget([job for job in past[1:] if job.status not in ALIVE])
-        if past and past[0].status != "finished" and is_recent(_get_end_time(past[0]), at, RETRY_SECONDS):
-            return False
+        if past and past[0].status != "finished":
+            ended_at = job_queue.to_epoch(past[0].ended_at) if past[0].ended_at else 0.0
+            if is_recent(ended_at, at, RETRY_SECONDS):
+                return False
         with self.database.transaction() as tx:
             monitor = monitors.find(tx, endpoint_id)
             config = _plan_next_look(tx, monitor) if monitor else None
             if config is None:
                 return False
-            name = _find_endpoint_name(tx, endpoint_id)
+            names = {each.endpoint_id: each.name for each in monitors.endpoints(tx)}
             what = "Compute the reference of" if config.reference else "Check requests of"
             job_id = job_queue.create_id("job", at)
             document = config.model_dump()
-            job_queue.insert(tx, job_queue.NewJob(job_id, monitors.KIND, f"{what} {name}", document, at))
+            title = f"{what} {names.get(endpoint_id, endpoint_id)}"
+            job_queue.insert(tx, job_queue.NewJob(job_id, monitors.KIND, title, document, at))
         return True
 
     def _forget_gone(self, _: str, at: float) -> bool:
@@ -316,16 +314,6 @@ class MonitoringLoop:
 def _list_watch_jobs(database: Database) -> list[Job]:
     """Jobs that check requests, the newest first."""
     return job_queue.list_of_kind(database, monitors.KIND)
-
-
-def _get_end_time(job: Job) -> float:
-    return job_queue.to_epoch(job.ended_at) if job.ended_at else 0.0
-
-
-def _find_endpoint_name(tx: Transaction, endpoint_id: str) -> str:
-    return next(
-        (each.name for each in monitors.endpoints(tx) if each.endpoint_id == endpoint_id), endpoint_id
-    )
 
 
 def _plan_next_look(tx: Transaction, monitor: Monitor) -> WatchConfig | None:

@@ -279,7 +279,8 @@ def advance_pace_test(test: PaceTest, requests: Sequence[PacedRequest], log_thre
 
 
 def _add_request(test: PaceTest, request: PacedRequest, log_threshold: float) -> None:
-    if test.reference < test.wanted and _is_over(test, request):
+    ended = test.ends_at is not None and request.at >= test.ends_at
+    if test.reference < test.wanted and ended:
         if test.reference < MIN_REFERENCE:
             return  # too few for a test
         test.wanted = test.reference
@@ -298,12 +299,6 @@ def _add_request(test: PaceTest, request: PacedRequest, log_threshold: float) ->
             else:
                 opened.minute = min(minute, opened.minute)
         _count_request(test, request, minute)
-
-
-def _is_over(test: PaceTest, request: PacedRequest) -> bool:
-    """Whether the reference window has ended."""
-    ends_at = test.ends_at
-    return ends_at is not None and request.at >= ends_at
 
 
 def _add_to_reference(test: PaceTest, request: PacedRequest) -> None:
@@ -374,8 +369,10 @@ def _count_request(test: PaceTest, request: PacedRequest, minute: int) -> None:
         if ratio is None:
             test.unlike += 1
             return
-    opened = test.open or _open_minute(minute, request.place)
-    test.open = opened
+    if test.open is None:
+        at = request.place
+        test.open = CurrentMinute(minute=minute, place=at, last_place=at, n=0, over=0, bins={})
+    opened = test.open
     opened.n += 1
     opened.last_place = request.place
     over = request.failed if times is None or ratio is None else ratio > times.limit
@@ -383,10 +380,6 @@ def _count_request(test: PaceTest, request: PacedRequest, minute: int) -> None:
     if ratio is not None:
         place = str(round(math.log(ratio) / RATIO_STEP))
         opened.bins[place] = opened.bins.get(place, 0) + 1
-
-
-def _open_minute(minute: int, place: int) -> CurrentMinute:
-    return CurrentMinute(minute=minute, place=place, last_place=place, n=0, over=0, bins={})
 
 
 def _close_minute(test: PaceTest, minute: CurrentMinute, log_threshold: float) -> None:

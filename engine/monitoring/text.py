@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from engine.monitoring.changes import ValueChange
-from engine.monitoring.drift import WATCHED_SIGNALS, NameFormatter, Scale, count_missing_days
+from engine.monitoring.drift import MIN_REFERENCE, WATCHED_SIGNALS, NameFormatter, Scale, count_missing_days
 from store.core.figure_schemas import Estimate
 from store.core.formatting import (
     MINUS,
@@ -220,6 +220,14 @@ def describe_low_thumbs(version: str, up: int, thumbs: int, share: Interval, lim
         f"{up:,} of {plural(thumbs, 'thumb')} for {version} are up (95% CI {bounds}%, valid however often it"
         f" is checked). Minimum: {percent(limit)}."
     )
+
+
+def describe_few_values(count: int, *, later: bool) -> str:
+    """Why a value has no reference yet. later: it is compared with the first requests instead."""
+    if not count and later:
+        return "The reference has no values of it. Monitoring starts once enough requests have one."
+    has = f"The reference has {count:,} values of it; {MIN_REFERENCE} are required"
+    return f"{has}, so it is compared with the first requests." if later else f"{has}."
 
 
 # Perplexity under the base model.

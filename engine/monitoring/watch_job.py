@@ -32,6 +32,7 @@ from engine.monitoring.drift import (
     start_test,
 )
 from engine.monitoring.measured_requests import BaseLosses, MeasuredRequests, ServedAnswer, measure_answers
+from engine.monitoring.text import describe_few_values
 from engine.worker.job import Phase, WorkerJob, build_fixed_phases
 from store.core.job_folder import read_json, write_atomically
 from store.core.monitoring_schemas import (
@@ -108,8 +109,9 @@ def measure_signals(
         math.log(max(sure, MIN_CONFIDENCE)) if sure is not None else logprob
         for sure, logprob in zip(rows.confidences, rows.logprobs, strict=True)
     ]
+    lengths = [None if text is None else len(text) for text in rows.inputs]
     columns: dict[str, Sequence[Any]] = {
-        "input_length": _measure_lengths(rows.inputs) if fit.texts else rows.input_characters,
+        "input_length": lengths if fit.texts else rows.input_characters,
         "input_language": _detect_languages(rows.inputs),
         "input_distance": distance,
         "input_topic": topic,
@@ -120,12 +122,10 @@ def measure_signals(
         "confidence": confidence,
         "output_perplexity": [None] * len(rows) if nats is None else list(nats),
     }
-    return pa.table({name: _replace_nan(values) for name, values in columns.items()}, schema=SCHEMA)
-
-
-def _replace_nan(values: Sequence[Any]) -> list[Any]:
-    """Replace NaN by null: a remote model may report NaN."""
-    return [value if value == value else None for value in values]
+    without_nan = {  # a remote model may report NaN
+        name: [value if value == value else None for value in values] for name, values in columns.items()
+    }
+    return pa.table(without_nan, schema=SCHEMA)
 
 
 def embed_requests(rows: MeasuredRequests) -> NDArray[np.float32]:
@@ -139,10 +139,6 @@ def compute_repetition(text: str) -> float:
     words = text.lower().split()
     triples = [tuple(words[place : place + WORDS]) for place in range(len(words) - WORDS + 1)]
     return 1 - len(set(triples)) / len(triples) if triples else 0.0
-
-
-def _measure_lengths(texts: list[str | None]) -> list[int | None]:
-    return [None if text is None else len(text) for text in texts]
 
 
 def _detect_languages(texts: list[str | None]) -> list[str | None]:
@@ -259,13 +255,7 @@ def _fit_reference(rows: MeasuredRequests, fitted: np.ndarray) -> ReferenceFit:
 
 def _build_facts(name: WatchedName, values: list[float | str], few: bool) -> ReferenceValue:
     watched = WATCHED_SIGNALS[name]
-    why = ""
-    if not values and not _needs_fit(name):
-        why = "The reference has no values of it. Monitoring starts once enough requests have one."
-    elif few:
-        has = f"The reference has {len(values):,} values of it; {MIN_REFERENCE} are required"
-        first = "it is compared with the first requests"
-        why = f"{has}." if _needs_fit(name) else f"{has}, so {first}."
+    why = describe_few_values(len(values), later=not _needs_fit(name)) if few else ""
     if watched.is_category:
         names, counts = np.unique([str(value) for value in values], return_counts=True)
         return ReferenceValue(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from engine.playground import text
 from engine.server.command import CREATED, PERSONAL, ActivitySubject, Command
 from engine.server.job_submission import JobSubmission
 from store.core.errors import ConfigError, NotFoundError, StateError
@@ -136,7 +137,7 @@ class PlaygroundCommands:
             _check_extends(parent, body)
             name = body.name or self.launching.next_name(tx, parent.name if parent else "")
             self.launching.check_name(tx, name)
-            own_name = f"Rows saved for {name}"[:80] if parent else name
+            own_name = text.name_saved_rows(name) if parent else name
             job_id = self._queue_import(tx, own_name, body.kind, rows[::-1])
             if parent:
                 job_id = self._queue_version(tx, parent, name, (job_id, own_name, len(rows)))
@@ -156,9 +157,9 @@ class PlaygroundCommands:
             for row in rows
         ]
         upload = f"{job_queue.create_id('kept', self.clock())}.jsonl"
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         with write_atomically(self.launching.home.uploads / upload) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(content, encoding="utf-8")
         document = {"source": {"upload": upload}, "name": name, "format": "messages", "split_by": "given"}
         document |= {"columns": {"messages": "messages"}, "part_column": "part", "ignore": ["corrected"]}
         config = ImportConfig.parse(document)
@@ -177,7 +178,7 @@ class PlaygroundCommands:
             job_queue.NewJob(
                 job_id=job_id,
                 kind="clean",
-                title=f"Add {count:,} saved rows to {parent.name}",
+                title=text.title_extension(count, parent.name),
                 config=config,
                 at=self.clock(),
                 after_jobs=[import_job],

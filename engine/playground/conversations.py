@@ -21,12 +21,13 @@ from dataclasses import dataclass
 
 import psutil
 
+from engine.playground import text
 from engine.playground.host_process import HostProcess, LiveTurn, TurnModel
 from engine.server import registered_versions
 from engine.server.local_launcher import Launcher
 from engine.server.machine_access import check_addresses, check_keys_sent, check_named_sources
 from engine.server.scheduler import holds_device, measure_memory
-from store.core.errors import StateError, TunebenchError, from_dict
+from store.core.errors import TunebenchError, from_dict
 from store.core.home import Home
 from store.core.job_kinds import ACTIVE
 from store.core.processes import is_recent
@@ -47,7 +48,7 @@ from store.playground.config import (
     TurnReference,
     drop_defaults,
 )
-from store.playground.schemas import ChatCommand, ChatEvent, Conversation
+from store.playground.schemas import ChatCommand, ChatEvent
 from store.runs import runs
 
 # A run declares its maximum memory before it starts; what it has not allocated yet is reserved for it. So
@@ -178,10 +179,10 @@ class ConversationService:
         if process.pid is not None and (use := self._find_use()):
             self._share_machine(use, at)
         elif process.shares and not process.answering:
-            process.stop(StateError("The run has ended: the models are loaded again with all resources."))
+            process.stop(text.build_run_ended_error())
         for host in (process, self.endpoints):
             if host.pid is not None and not host.answering and not is_recent(host.used_at, at, IDLE_SECONDS):
-                host.stop(StateError("Idle for some minutes, so the models were unloaded."))
+                host.stop(text.build_idle_error())
 
     def _share_machine(self, use: MachineUse, at: float) -> None:
         """Share the machine with a job, or give way to it."""
@@ -192,18 +193,13 @@ class ConversationService:
         if _can_fit(use, process):
             process.share()
             return
-        process.stop(
-            StateError(
-                f"“{use.title}” is running, so the models were unloaded.",
-                fix="Ask again: the answer begins when that is over.",
-            )
-        )
+        process.stop(text.build_displaced_error(use.title))
 
     def close(self) -> None:
         """End both processes when the engine stops."""
         self._closed = True
         for process in (self.models, self.endpoints):
-            process.stop(_build_stopped_error())
+            process.stop(text.build_stopped_error())
 
     def state(self) -> PlaygroundState:
         """Return the state of the models' process."""
@@ -283,7 +279,7 @@ class ConversationService:
             conversations.add_turn(
                 tx, turn_id, conversation, (turn.parent, turn.prompt), by, job_queue.to_utc(at)
             )
-        settings = _parse_settings(conversation)
+        settings = ChatSettings.parse(dict(conversation.settings))
         models = self._resolve_models(settings, [])
         for turn_model in models:
             choice = turn_model.choice
@@ -378,7 +374,7 @@ class ConversationService:
         reported_at = float("-inf")
         while use := await asyncio.to_thread(self._find_use):
             if self._closed:
-                raise _build_stopped_error()
+                raise text.build_stopped_error()
             if can_share and _can_fit(use, self.models):
                 return use
             if time.monotonic() - reported_at >= WAIT_REPORT_SECONDS:
@@ -421,11 +417,3 @@ def _can_fit(use: MachineUse, process: HostProcess) -> bool:
     """Return whether models may run beside a job: it leaves more memory than their process uses."""
     used_bytes = process.gpu_bytes if process.on_gpu else process.measure_memory()
     return use.spare is not None and use.spare > (used_bytes or 0)
-
-
-def _build_stopped_error() -> StateError:
-    return StateError("The engine was stopped.", fix="Start it again, then ask again.")
-
-
-def _parse_settings(conversation: Conversation) -> ChatSettings:
-    return ChatSettings.parse(dict(conversation.settings))

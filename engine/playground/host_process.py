@@ -28,6 +28,7 @@ from pathlib import Path
 import anyio
 import psutil
 
+from engine.playground.text import build_exit_error
 from engine.server.local_launcher import Launcher, Worker, count_usable_cores
 from engine.server.sync_jobs import create_spec_folder, remove_tree
 from store.core.errors import TunebenchError
@@ -408,10 +409,7 @@ class HostProcess:
         else:
             code = ""
         log.warning("The talking process %s ended%s.", connection.worker["pid"], code)
-        return TunebenchError(
-            f"The process of the models ended{code}.",
-            fix="Ask again: another one is started. If memory was short, talk to fewer or smaller models.",
-        )
+        return build_exit_error(code)
 
     def _clean_up(self, folder: JobDir) -> None:
         """Stop the process if it is still running and remove its folder."""

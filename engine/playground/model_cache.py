@@ -192,7 +192,9 @@ class ModelCache:
         """Return the model of a run, or an interpolation towards it."""
         job = self._job
         source = evaluated_model.resolve_base_source(job, run) if run.adapter else str(run.folder.model)
-        shared = _can_share_base(run)
+        saved = read_json(run.folder.model / "adapter_config.json") if run.adapter else None
+        # an adapter can share a base model if it replaces none of its modules
+        shared = bool(saved and saved.get("peft_type") == SHARED_KIND and not saved.get("modules_to_save"))
         weights = self._bases.get(self._build_weights_key(source, run.config)) if shared else None
         if weights is None:
             self._make_room(source, in_use)
@@ -275,12 +277,6 @@ class ModelCache:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def _can_share_base(run: EarlierRun) -> bool:
-    """Return whether the run's adapter can share a base model: it replaces none of its modules."""
-    settings = read_json(run.folder.model / "adapter_config.json") if run.adapter else None
-    return bool(settings and settings.get("peft_type") == SHARED_KIND and not settings.get("modules_to_save"))
 
 
 def _get_tokenizer_key(tokenizer: Any) -> tuple[str, str, str]:

@@ -42,7 +42,10 @@ def check_answer(
 
 def _check_choice(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, object]:
     able = ["A", "B", *(["tie"] if config.ties else []), *(["both_bad"] if config.both_bad else [])]
-    return {"choice": _check_option(answer, "choice", able)}
+    choice = answer.get("choice")
+    if choice not in able:
+        raise _build_error("choice", choice, f"one of {', '.join(able)}")
+    return {"choice": choice}
 
 
 def _check_ranks(config: RoundConfig, answer: Mapping[str, Any], answers_seen: int) -> dict[str, object]:
@@ -146,13 +149,6 @@ def _check_free_text(config: RoundConfig, answer: Mapping[str, Any], answers_see
 
 def _format_labels(config: RoundConfig) -> str:
     return ", ".join(config.labels[:20]) + (" …" if len(config.labels) > 20 else "")
-
-
-def _check_option(answer: Mapping[str, Any], field: str, able: list[str]) -> str:
-    value = answer.get(field)
-    if value not in able:
-        raise _build_error(field, value, f"one of {', '.join(able)}")
-    return cast(str, value)
 
 
 def _check_text(answer: Mapping[str, Any], field: str, most: int) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -349,9 +349,3 @@ def _build_item(item_id: int, kind: CheckKind, known_answer: KnownAnswer) -> Rou
         expected=known_answer.expected,
         weight=1.0,
     )
-
-
-def describe_left_out(source: KnownAnswers) -> Iterator[str]:
-    """Yield notices on why rows with known answers are not used."""
-    for reason, count in source.left_out.most_common(3):
-        yield f"Known answers left out: {count:,}, as {reason}."

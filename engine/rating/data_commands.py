@@ -26,9 +26,11 @@ from engine.monitoring.label_candidates import (
     extract_answer,
 )
 from engine.monitoring.labelling import PickedCandidate, ReasonWeights
-from engine.rating.analysis.rater_checks import compute_rater_checks, count_ratings, format_counted_ratings
+from engine.rating import notices_text
+from engine.rating.analysis.rater_checks import compute_rater_checks, count_ratings
 from engine.rating.exported_ratings import is_text_round
 from engine.rating.prompt_sources import REQUESTS
+from engine.rating.raters_text import format_counted_ratings
 from engine.rating.round_commands import check_name, check_scales
 from engine.rating.training_rows import (
     RoundRows,
@@ -96,7 +98,8 @@ class RequestRoundCommands:
         picked = _pick_requests(self.database, body, looked)
         total = logged_requests.count(self.database, meant)
         round_id = job_queue.create_id("round", self.clock())
-        work = {"created_by": vars(person), "notices": _list_notices(looked, picked, total, body)}
+        notices = notices_text.describe_requests(looked, picked, total)
+        work = {"created_by": vars(person), "notices": notices}
         config = _build_config(self.database, body, looked)
         every = [*looked.candidates, *looked.reached]
         chosen = [(entry, every[entry.place]) for entry in picked]
@@ -239,27 +242,6 @@ def _build_nothing_to_ask_error(looked: CandidateSet) -> StateError:
         f"None of {plural(looked.requests, 'request')} can be rated: {why}.",
         fix="Choose other requests, or turn on text storage for the endpoint.",
     )
-
-
-def _list_notices(
-    looked: CandidateSet, picked: Sequence[PickedCandidate], total: int, body: RequestRound
-) -> list[str]:
-    """Return notices about the items; raters read them, so they name no version."""
-    random = sum(entry.random for entry in picked)
-    of = plural(len(looked.candidates) + len(looked.reached), "different request")
-    lines = [f"{random:,} of {of} drawn at random."]
-    if again := sum(entry.place >= len(looked.candidates) for entry in picked):
-        lines.append(
-            f"{again:,} of these were rated or answered before, so sampling only the rest would be easier."
-        )
-    if telling := len(picked) - random:
-        lines.append(
-            f"{telling:,} selected as the most informative; they are not used for figures about all requests."
-        )
-    if total > looked.requests:
-        lines.append(f"Only the newest {looked.requests:,} of {total:,} requests were considered.")
-    lines += [f"Left out {plural(count, 'request')}: {why}." for why, count in looked.left_out.most_common()]
-    return lines
 
 
 # Rows for training go through the regular import so that they are counted, split and measured like all

@@ -107,11 +107,11 @@ def _build_answer_columns(round: Round, rated: Sequence[AssignedTask], width: in
         rows.append(row)
     expected = [f"rank_{_format_letter(place)}" for place in range(width)] if round.protocol == "rank" else []
     fields = dict.fromkeys([*expected, *(field for row in rows for field in row)])
-    return {field: pa.array([row.get(field) for row in rows], _find_type(field)) for field in fields}
-
-
-def _find_type(field: str) -> pa.DataType:
-    return FIELD_TYPES.get(field, pa.int64() if field.startswith(("score: ", "rank_")) else pa.string())
+    columns = {}
+    for field in fields:
+        default = pa.int64() if field.startswith(("score: ", "rank_")) else pa.string()
+        columns[field] = pa.array([row.get(field) for row in rows], FIELD_TYPES.get(field, default))
+    return columns
 
 
 def _format_prompt(item: RoundItem) -> str:

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from engine.data.cleaning.row_queries import find_matching_rows
 from engine.data.similarity.equality import hash_folded_text
+from engine.rating import notices_text
 from engine.rating.prompts_file import locate_held_file, read_prompts
 from engine.worker.job import WorkerJob
 from store.core.errors import ConfigError, DataError
-from store.core.formatting import plural
 from store.core.job_folder import JobDir
 from store.core.rating_schemas import PromptTurn, RoundSystem
 from store.data import dataset_files
@@ -83,13 +83,8 @@ class DatasetPrompts:
         self.notices: list[str] = []
 
     def answered(self) -> list[AnswersByRow]:
-        own = self.config.where
         filters = [Filter.parse(each) for each in self.job.spec["filters"] if each]
-        self.notices += dict.fromkeys(
-            f"One model has answers only for rows where {describe_filter(each)}."
-            for each in filters
-            if each != own
-        )
+        self.notices += notices_text.describe_filters(self.config.where, filters)
         return [read_answers(self.job, str(system.evaluation_id), system.name) for system in self.systems]
 
     def meant(self, row_ids: np.ndarray) -> np.ndarray:
@@ -103,7 +98,7 @@ class DatasetPrompts:
                 fix="Choose another filter, or other evaluations.",
                 field="where",
             )
-        self.notices.append(f"Only rows where {describe_filter(where)}.")
+        self.notices.append(notices_text.describe_own_filter(where))
         return meant
 
     def digests(self) -> np.ndarray:
@@ -133,15 +128,12 @@ class FilePrompts:
         read = read_prompts(job.home, self.path, check=lambda _: job.check_cancelled())
         self.prompts = {prompt.row_id: prompt for prompt in read.prompts}
         self.names = read.answered
-        self.notices = [f"{plural(len(self.prompts), 'prompt')} of the file {self.path.name}."]
-        self.notices += [
-            f"Left out {plural(count, 'row')}: {reason}." for reason, count in read.left_out.most_common(5)
-        ]
+        self.notices = notices_text.describe_prompts_file(len(self.prompts), self.path.name, read.left_out)
 
     def answered(self) -> list[AnswersByRow]:
         answered = [self._of_model(place) for place in range(len(self.config.models))]
         if lacking := len(self.prompts) - len(set(self.prompts).intersection(*answered)):
-            self.notices.append(f"Left out {plural(lacking, 'prompt')} without an answer from every model.")
+            self.notices.append(notices_text.describe_unanswered(lacking))
         return answered
 
     def _of_model(self, place: int) -> AnswersByRow:

@@ -190,7 +190,10 @@ class RatingCommands:
         _check_not_graded(tx, rater, task)
         if not task.revision:
             _check_still_wanted(tx, rater, body.task, task)
-        text = _find_judged_text(tx, rater, task) if rater.config.protocol == "spans" else ""
+        text = ""  # that spans refer to
+        if rater.config.protocol == "spans":
+            item = rounds.some_items(tx, rater.ids[0], [task.item_id])[task.item_id]
+            text = find_judged_text(rater.config.subject, item, task.systems)
         answer = check_answer(rater.config, body.answer, len(task.systems), text)
         ratings.insert(
             *(tx, round.round_id, body.task, task.revision + 1, answer),
@@ -202,12 +205,6 @@ class RatingCommands:
         if task.purpose == "first" and (more := int("skipped" not in answer) - task.counted):
             tasks.count_answer(tx, round.round_id, task.item_id, task.bits, more)
         return rater, task.revision + 1, False
-
-
-def _find_judged_text(db: Queryable, rater: RoundRater, task: OwnTask) -> str:
-    """Return the text that spans refer to."""
-    item = rounds.some_items(db, rater.ids[0], [task.item_id])[task.item_id]
-    return find_judged_text(rater.config.subject, item, task.systems)
 
 
 def _check_not_graded(db: Queryable, rater: RoundRater, task: OwnTask) -> None:

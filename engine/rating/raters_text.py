@@ -6,6 +6,7 @@ Pure functions.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from engine.evaluation.statistics.intervals import Interval
@@ -16,14 +17,14 @@ from engine.rating.analysis.krippendorff_alpha import Alpha
 from engine.rating.analysis.prompt_selection import PromptSelection
 from engine.rating.analysis.rater_checks import TOO_FAST, RaterChecks
 from engine.rating.analysis.rater_reliability import (
-    LIMITATIONS,
     RaterProfile,
     RaterReliability,
     Reliabilities,
 )
 from engine.rating.results_text import format_number, format_share, join_names
 from store.core import formatting
-from store.core.rating_schemas import CheckKind
+from store.core.monitoring_schemas import CorrectionRound
+from store.core.rating_schemas import CheckKind, ExcludedRatings, RatingCounts
 
 GOOD, TENTATIVE = 0.8, 0.667  # thresholds of alpha (Krippendorff 2004)
 
@@ -73,8 +74,8 @@ def describe_kappas(kappas: PairwiseKappas) -> list[str]:
 def describe_rater(profile: RaterProfile) -> list[str]:
     """Describe a rater; reasons for doubt come first."""
     lines = []
-    if profile.reasons:
-        lines.append(f"{profile.rater}: review these ratings: {'; '.join(profile.reasons)}.")
+    if profile.suspect:
+        lines.append(f"{profile.rater}: review these ratings: {'; '.join(list_doubts(profile))}.")
     n = formatting.plural(profile.n, "rating")
     pace = (
         ""
@@ -93,6 +94,27 @@ def describe_rater(profile: RaterProfile) -> list[str]:
         shared = formatting.plural(profile.agreement.n, "rating")
         lines.append(f"Others agree in {format_share(profile.agreement)} of {shared} of the same items.")
     return lines
+
+
+def list_doubts(profile: RaterProfile) -> list[str]:
+    """List the reasons to distrust a rater's ratings."""
+    doubts = []
+    if profile.always:
+        doubts.append(f"nearly every rating is “{profile.always}”")
+    elif profile.leans:
+        side = "left" if profile.left.value > 0.5 else "right"
+        doubts.append(f"leans to the {side} side, beyond chance")
+    if profile.fast:
+        doubts.append(f"took {profile.seconds:.1f} seconds median, too little to read two answers")
+    if profile.inconsistent:
+        doubts.append("answers most pairs otherwise when their sides are swapped")
+    return doubts
+
+
+LIMITATIONS = (
+    "Errors that raters share look like the truth to this model, and it knows of no sides: a rater is called"
+    " reliable who answers as most others do."
+)
 
 
 def describe_reliabilities(reliabilities: Reliabilities) -> list[str]:
@@ -177,6 +199,20 @@ def describe_corrected_estimate(corrected: CorrectedEstimate, what: str = "The f
     )
 
 
+def describe_correction(frame: CorrectionRound | None, reached: Collection[str]) -> str:
+    """Describe the round that corrects the judge and its requests; an empty string if there is none.
+
+    `reached` lists the reasons that appear in the round's notices when it left out requests people had
+    already been asked about or had corrected.
+    """
+    if frame is None:
+        return ""
+    rest = any(why in notice for notice in frame.notices for why in reached)
+    left = "; it was drawn from requests that had not been rated or corrected, not from all" if rest else ""
+    days = f"{frame.start:%d %b %H:%M} to {frame.end:%d %b %H:%M}"
+    return f"Corrected by the round {frame.name}, for requests of {days}{left}."
+
+
 def describe_prompt_selection(choice: PromptSelection) -> str:
     """Describe the selected prompts and their effective number."""
     prompts, every = formatting.plural(len(choice.places), "prompt"), f"{len(choice.score):,}"
@@ -224,3 +260,21 @@ def describe_flagged_raters(flagged: Sequence[RaterChecks]) -> str:
         f"Of flagged raters: {ratings}, by {who}. Training rows leave them out; to exclude them from "
         "these results too, use the People tab."
     )
+
+
+def format_counted_ratings(counted: RatingCounts) -> str:
+    """Format the counts as "312 ratings of 4 raters; left out 41 ratings of 1 rater flagged as too fast"."""
+    lines = [_format_ratings_of_raters(counted["ratings"], counted["raters"])]
+    by_reason: dict[str, list[ExcludedRatings]] = defaultdict(list)
+    for each in counted["left_out"]:
+        by_reason[each["reason"]].append(each)
+    for reason, out in by_reason.items():
+        flagged = reason if reason == "left out by hand" else f"flagged as {reason}"
+        lines.append(
+            f"left out {_format_ratings_of_raters(sum(each['ratings'] for each in out), len(out))} {flagged}"
+        )
+    return "; ".join(lines)
+
+
+def _format_ratings_of_raters(ratings: int, raters: int) -> str:
+    return f"{formatting.plural(ratings, 'rating')} of {formatting.plural(raters, 'rater')}"

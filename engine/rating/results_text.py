@@ -348,7 +348,7 @@ def describe_differences(ratings: RoundRatings) -> list[str]:
     Bonferroni correction and the population follow.
     """
     tables = list_score_tables(ratings)
-    rated = {name for table in tables for name in _list_present_systems(table)}
+    rated = {name for table in tables for name in {table.systems[place] for place in table.system.tolist()}}
     pairs = list(combinations([name for name in ratings.systems if name in rated], 2))
     compared = len(pairs) * sum(len(table.criteria) for table in tables)
     lines, unclear = [], 0
@@ -395,7 +395,3 @@ def describe_population(ratings: RoundRatings) -> str:
         else f"some figures use {formatting.plural(fewest, 'rater')}, and so few"
     )
     return f"This holds for {who} only: {few} can't be generalized to others."
-
-
-def _list_present_systems(table: CriterionScores) -> set[str]:
-    return {table.systems[place] for place in table.system.tolist()}

@@ -72,7 +72,9 @@ def hold_files(home: Home, config: RoundConfig, round_id: str) -> Iterator[None]
     try:
         for folder, _, _, path in files:
             (held.held / folder).mkdir(parents=True, exist_ok=True)
-            with write_atomically(held.held / folder / _make_held_name(path.name)) as unfinished:
+            # a leading dot marks unfinished files
+            name = path.name[-MAX_NAME:].lstrip(".") or "prompts"
+            with write_atomically(held.held / folder / name) as unfinished:
                 shutil.copyfile(path, unfinished)
         yield
     except BaseException:
@@ -95,11 +97,6 @@ def _locate_file(home: Home, file: RowFile, field: str) -> Path:
             field=field,
         )
     return path
-
-
-def _make_held_name(name: str) -> str:
-    """Return the name of a file's copy: without a leading dot, which marks unfinished files."""
-    return name[-MAX_NAME:].lstrip(".") or "prompts"
 
 
 ANSWERS_METRIC = "chrf"  # the cheapest metric that needs answers

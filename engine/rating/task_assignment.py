@@ -199,7 +199,8 @@ def fill_tasks(
         return held
     own = own_tasks.count_own_tasks(tx, *rater.ids)
     if may_rate and rater.quota is not None:
-        most = min(most, rater.quota - _count_against_quota(own))
+        counted = sum(count for purpose, count in own.dealt.items() if purpose not in CHECKS)
+        most = min(most, rater.quota - counted)
     if own.let_go and most > 0:
         taken_up = holds.hold_again(
             *(tx, *rater.ids, at),
@@ -213,11 +214,6 @@ def fill_tasks(
         tasks = (_select_new_tasks if may_rate else _select_qualification_tasks)(tx, rater, own, most, random)
         _insert(tx, rater, own, tasks, at)
     return holds.list_held_tasks(tx, *rater.ids)
-
-
-def _count_against_quota(own: OwnTasks) -> int:
-    """Return the number of rated or held tasks, without check items."""
-    return sum(count for purpose, count in own.dealt.items() if purpose not in CHECKS)
 
 
 def _select_new_tasks(
@@ -344,7 +340,8 @@ class JudgeRatingCommands:
             round = rounds.get(tx, body.round)
             job = job_queue.get_job(tx, body.judging)
             by_row = self._preferences(round, job)
-            judge = _build_judge_person(job)
+            name = f"LLM judge {job.config['judge']['model']}"
+            judge = Person(person_id=f"judge:{job.job_id}", name=name, role="rater")
             if ratings.dealt(tx, round.round_id, judge.person_id):
                 raise StateError(f"{judge.name} has rated this round already.")
             self._rate(tx, round, judge, by_row)
@@ -399,8 +396,3 @@ class JudgeRatingCommands:
         tasks.forget_units(tx, round.round_id)
         if not place:
             raise StateError("The judge saw none of the prompts of this round.")
-
-
-def _build_judge_person(job: Job) -> Person:
-    model = job.config["judge"]["model"]
-    return Person(person_id=f"judge:{job.job_id}", name=f"LLM judge {model}", role="rater")

@@ -59,7 +59,8 @@ def list_pair_votes(tasks: Iterable[AssignedTask], left_out: Collection[str] = (
         order = tuple(task.systems)
         if "choice" in answer:
             verdict = {"A": order[0], "B": order[-1]}.get(answer["choice"], answer["choice"])
-            yield PairVote(task.item_id, _sort_pair(order[0], order[-1]), verdict, task.person_name, order)
+            pair = (min(order[0], order[-1]), max(order[0], order[-1]))
+            yield PairVote(task.item_id, pair, verdict, task.person_name, order)
         elif "ranks" in answer:
             ranks = dict(zip(order, answer["ranks"], strict=True))
             for one_system, other in itertools.combinations(sorted(order), 2):
@@ -67,10 +68,6 @@ def list_pair_votes(tasks: Iterable[AssignedTask], left_out: Collection[str] = (
                 tied = ranks[one_system] == ranks[other]
                 verdict = "tie" if tied else better
                 yield PairVote(task.item_id, (one_system, other), verdict, task.person_name, order)
-
-
-def _sort_pair(first: int, second: int) -> tuple[int, int]:
-    return (first, second) if first < second else (second, first)
 
 
 def build_preference_rows(

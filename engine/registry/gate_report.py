@@ -237,12 +237,12 @@ def _judge_bias(check: Check, evidence: CheckInputs) -> CheckOutcome:
     answer, figure, limit = worst
     change = figure.change
     counts = {key: sum(each == key for each in answers) for key in ("passed", "failed", "cant_tell")}
+    amount = f"{100 * limit:g} points" if figure.unit == SHARE else f"{limit:g} {figure.unit}"
     fact = (
         f"Of {formatting.plural(len(answers), 'figure')} {counts['passed']} under the limit, "
         f"{counts['failed']} over the limit, {counts['cant_tell']} inconclusive. "
         f"{_capitalize(get_measure_title(figure.measure, ''))} in {figure.probe}: "
-        f"{_format_bias_change(figure, evidence.get('other', ''))}, limit "
-        f"{_format_amount(limit, figure.unit)}."
+        f"{_format_bias_change(figure, evidence.get('other', ''))}, limit {amount}."
     )
     return CheckOutcome(gate_statistics.combine_answers(answers), fact, change, limit, figure.unit)
 
@@ -270,10 +270,6 @@ def _scale_estimate(estimate: Estimate, scale: float) -> Estimate:
         high=None if high is None else scale * high,
         n=estimate.n,
     )
-
-
-def _format_amount(limit: float, unit: str) -> str:
-    return f"{100 * limit:g} points" if unit == SHARE else f"{limit:g} {unit}"
 
 
 def _rank_severity(answer: CheckAnswer) -> int:

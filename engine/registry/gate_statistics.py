@@ -114,8 +114,11 @@ def estimate_advantage(first: GateRow, second: GateRow) -> Estimate | None:
     of_rows = None if groups is None else [groups.get(row) for row in own.row_ids.tolist()]
     own_scores, other_scores = own.scores[mine], other.scores[theirs]
     both = np.isfinite(own_scores) & np.isfinite(other_scores)
-    if groups is None and _is_binary(own, own_scores[both], other_scores[both]) and both.any():
-        gap = estimate_answer_change(other_scores[both], own_scores[both]).to_estimate()
+    before, after = other_scores[both], own_scores[both]
+    plain = own.statistics is None and own.estimator in ("mean", "accuracy", "recall_micro")
+    binary = plain and bool(np.isin(np.concatenate([before, after]), (0.0, 1.0)).all())
+    if groups is None and binary and both.any():
+        gap = estimate_answer_change(before, after).to_estimate()
     else:
         compared = compute_difference(own, other, of_rows)
         if compared.value is None:
@@ -137,11 +140,6 @@ def _compute_broken_row_difference(own: RowScores, other: RowScores) -> float:
         return BROKEN_ROW / math.log(2) / BYTES_PER_TOKEN
     low, high = own.bounds
     return high - low if own.estimator == "mean" and low is not None and high is not None else 0.0
-
-
-def _is_binary(own: RowScores, first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
-    plain = own.statistics is None and own.estimator in ("mean", "accuracy", "recall_micro")
-    return plain and bool(np.isin(np.concatenate([first, second]), (0.0, 1.0)).all())
 
 
 def convert_to_scored(row: GateRow) -> RowScores:

@@ -17,7 +17,8 @@ from store.http.schemas import EmptyAnswer, StartedImprovement
 from store.jobs import job_queue
 from store.registry import gate_candidates, model_versions
 from store.registry.config import AliasSnapshot, Promote
-from store.retraining import improvement_text, improvements
+from store.retraining import improvements
+from store.retraining import text as improvement_text
 from store.retraining.config import (
     DecideImprovement,
     ImproveConfig,
@@ -245,7 +246,7 @@ class ImproveCommands:
             config = config.model_copy(update={"rows": resolve_sources(tx, config, dataset)})
             by = person.person_id, person.name
             at = job_queue.to_utc(self.clock())
-            improvements.set_schedule(tx, model.model_id, config.document(), by, at)
+            improvements.set_schedule(tx, model.model_id, config, by, at)
         return {}
 
     def unschedule(self, body: UnscheduleImprovement, person: Person) -> EmptyAnswer:

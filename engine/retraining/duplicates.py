@@ -78,6 +78,12 @@ class OldRows(NamedTuple):
         return np.isin(self.parts.astype(str), ["validation", "test"])
 
     @property
+    def judging(self) -> np.ndarray:
+        """Boolean mask of the held-out rows that compare versions: test, or validation without any."""
+        test: np.ndarray = self.parts.astype(str) == "test"
+        return test if test.any() else self.held
+
+    @property
     def held_elsewhere(self) -> np.ndarray:
         """Boolean mask of rows held out elsewhere."""
         judged: np.ndarray = self.parts.astype(str) == ELSEWHERE_TEXTS["judge"]
@@ -278,7 +284,8 @@ def compare_new_rows(
     _leave_out(reasons, same, TRAINED)
     _leave_out_repeats(reasons, new, within)
     learned = np.intersect1d(old.rows.asked.of(old.learned), old.questions)
-    only_train = _mask_similar(across, old.learned, len(rows)) | corrects | new.asked.asking(learned)
+    near_learned = [number for number, place in across if old.learned[place]]
+    only_train = np.isin(np.arange(len(rows)), near_learned) | corrects | new.asked.asking(learned)
     only_train |= np.isin(new.digests, old.rows.digests[old.learned])
     groups = _group_rows(new, within, progress)
     return NewRowComparison(reasons, contradicting | otherwise, only_train, corrects, groups, partners)
@@ -294,26 +301,32 @@ def _find_held_partners(
 ) -> list[np.ndarray]:
     """Return, for each of `HELD_REASONS`, the row in `held` that each new row repeats in this way, else -1.
 
-    Rows that were held out before are not checked for paraphrases, as they are not trained on.
+    If several are equal, it is one that compares versions, if any, so that the repeat counts in the
+    estimate of undetected ones. Rows that were held out before are not checked for paraphrases, as they are
+    not trained on.
     """
-    places = np.flatnonzero(held)
+    places, judging = np.flatnonzero(held), old.judging
+    ordered = places[np.argsort(judging[places], kind="stable")]  # of equal rows, the last one is taken
     text, prompt, nearly, copied, reworded = (np.full(len(new.digests), -1) for _ in HELD_REASONS)
-    by_digest = dict(zip(old.rows.digests[places].tolist(), places.tolist(), strict=True))
+    by_digest = dict(zip(old.rows.digests[ordered].tolist(), ordered.tolist(), strict=True))
     text[:] = [by_digest.get(digest, -1) for digest in new.digests.tolist()]
-    mine = held[old.rows.asked.rows] & np.isin(old.rows.asked.keys, old.questions)
+    mine = np.flatnonzero(held[old.rows.asked.rows] & np.isin(old.rows.asked.keys, old.questions))
+    mine = mine[np.argsort(judging[old.rows.asked.rows[mine]], kind="stable")]
     by_key = dict(zip(old.rows.asked.keys[mine].tolist(), old.rows.asked.rows[mine].tolist(), strict=True))
-    for number, key in zip(new.asked.rows.tolist(), new.asked.keys.tolist(), strict=True):
-        prompt[number] = by_key.get(key, prompt[number])
-    for number, place in across:
-        if held[place]:
-            nearly[number] = place
+    asked = zip(new.asked.rows.tolist(), new.asked.keys.tolist(), strict=True)
+    same_question = [(number, by_key[key]) for number, key in asked if key in by_key]
+    similar = [(number, place) for number, place in across if held[place]]
+    for partners, pairs in ((prompt, same_question), (nearly, similar)):
+        for number, place in sorted(pairs, key=lambda pair: bool(judging[pair[1]])):
+            partners[number] = place
     fresh = np.flatnonzero(first_time)
     others = [old.rows.answered.answers[place] for place in np.flatnonzero(~held).tolist()]
     answered = old.rows.answered.chosen(places)
     repeats = find_repeated(new.answered.chosen(fresh), answered, others, progress)
     for partners, taken in zip((copied, reworded), repeats, strict=True):
         has = taken >= 0
-        partners[fresh[has]] = places[taken[has]]
+        repeated = old.rows.digests[places[taken[has]]].tolist()
+        partners[fresh[has]] = [by_digest[digest] for digest in repeated]
     return [text, prompt, nearly, copied, reworded]
 
 
@@ -348,13 +361,6 @@ def _find_similar_pairs(
 def _add_sketches(sketches: Sketches, texts: list[str]) -> None:
     for start in range(0, len(texts), BATCH):
         sketches.add(sketches.sketch(texts[start : start + BATCH]))
-
-
-def _mask_similar(pairs: list[tuple[int, int]], old: np.ndarray, count: int) -> np.ndarray:
-    """Return the mask of new rows that are near duplicates of these old ones."""
-    near = np.zeros(count, bool)
-    near[[new for new, other in pairs if old[other]]] = True
-    return near
 
 
 def _mask_contradicting(new: ComparedRows) -> np.ndarray:

@@ -81,7 +81,9 @@ def explain_unfit(row: CanonicalRow, wanted: RowRequirements) -> str:
 def _build_row(words: list[RowCandidate], wanted: RowRequirements) -> FeedbackRow:
     """Build the row of one request from its feedback."""
     first = words[0]
-    fields = _build_fields(first)
+    at = first["asked_at"]
+    asked_at = None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    fields: dict[str, object] = {"request": first["request"], "asked_at": asked_at, "said": first["kind"]}
     try:
         word = _find_agreed_feedback(words, wanted)
         if word["prompt"] is None:
@@ -92,7 +94,9 @@ def _build_row(words: list[RowCandidate], wanted: RowRequirements) -> FeedbackRo
         return FeedbackRow(
             None, _encode_json(fields | {"answer": first["answer"]}), first["random"], str(fault)
         )
-    fields |= {"messages": _list_turns(row), "label": row.label, "rejected": row.rejected}
+    turns = zip(row.roles or (), row.contents, strict=True)
+    messages = [{"role": role, "content": content} for role, content in turns]
+    fields |= {"messages": messages, "label": row.label, "rejected": row.rejected}
     return FeedbackRow(row, _encode_json(fields), first["random"])
 
 
@@ -106,7 +110,8 @@ def _find_agreed_feedback(words: list[RowCandidate], wanted: RowRequirements) ->
     answered = [word for word in fitting if (word["answer"] or "").strip()]
     if not answered:
         raise RowSkipped(FEEDBACK_GONE)
-    if len({_normalize_answer(word, wanted) for word in answered}) > 1:
+    normalize = str.strip if wanted.classifier else normalise_text
+    if len({normalize(word["answer"] or "") for word in answered}) > 1:
         raise RowSkipped(DISAGREE)
     return answered[-1]
 
@@ -133,11 +138,6 @@ def _explain_misfit(word: RowCandidate, wanted: RowRequirements) -> str:
     return "a preference between two answers, but the run was trained on single answers"
 
 
-def _normalize_answer(word: RowCandidate, wanted: RowRequirements) -> str:
-    answer = word["answer"] or ""
-    return answer.strip() if wanted.classifier else normalise_text(answer)
-
-
 def _build_canonical(word: RowCandidate, wanted: RowRequirements) -> CanonicalRow:
     prompt, answer = word["prompt"] or [], word["answer"] or ""
     if wanted.kind == "preference":
@@ -159,17 +159,6 @@ def _check_unicode(row: CanonicalRow) -> None:
         (row.rejected or "").encode()
     except UnicodeEncodeError:
         raise RowSkipped("contains an unpaired surrogate, which is not a valid character") from None
-
-
-def _list_turns(row: CanonicalRow) -> list[dict[str, str]]:
-    pairs = zip(row.roles or (), row.contents, strict=True)
-    return [{"role": role, "content": content} for role, content in pairs]
-
-
-def _build_fields(word: RowCandidate) -> dict[str, object]:
-    at = word["asked_at"]
-    asked = None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
-    return {"request": word["request"], "asked_at": asked, "said": word["kind"]}
 
 
 def _encode_json(fields: Mapping[str, Any]) -> bytes:

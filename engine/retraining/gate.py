@@ -22,7 +22,7 @@ from store.registry import gate_candidates, gate_checks, model_versions
 from store.registry.gate_candidates import Candidate, Check, format_version_reference
 from store.registry.gate_checks import GateConfig
 from store.registry.schemas import CheckAnswer, CheckInputs, CheckReport, GateReport
-from store.retraining import improvement_text
+from store.retraining import text as improvement_text
 from store.retraining.schemas import Improvement, LeakageEstimate
 from store.runs import runs
 from store.runs.schemas import Run
@@ -80,7 +80,7 @@ def build_gate(db: Queryable, improvement: Improvement) -> GateConfig:
     """
     facts, config = improvement.facts, improvement.config
     dataset = datasets.get_dataset(db, facts["dataset_id"])
-    check = {"check": "not_worse_than", "metric": choose_metric(db, improvement), "margin": config["margin"]}
+    check = {"check": "not_worse_than", "metric": choose_metric(db, improvement), "margin": config.margin}
     return GateConfig.parse(
         {
             "checks": [
@@ -98,9 +98,9 @@ def choose_old_part(dataset: Dataset) -> str:
 
 def choose_metric(db: Queryable, improvement: Improvement) -> str:
     """Return the requested metric, or the default of the run's task."""
-    run = runs.get_run(db, improvement.config["run"])
+    run = runs.get_run(db, improvement.config.run)
     rows = datasets.get_dataset(db, improvement.facts["old_dataset_id"])
-    return resolve_metric(improvement.config["metric"], run, rows)
+    return resolve_metric(improvement.config.metric, run, rows)
 
 
 def resolve_metric(chosen: str, run: Run, rows: Dataset) -> str:
@@ -116,7 +116,10 @@ def judge_candidate(
     Missing evaluations are queued by the improvement itself, so the report offers no commands for them.
     """
     reference, alias, holder, checks = gate_checks.build_case(db, candidate, config)
-    slipped = (_count_leaked_rows(improvement), 0)
+    rows = improvement.facts.get("rows")
+    slips = rows.slipping if rows else None
+    # old held-out rows that the check assumes were learned from repeats; 0 if not estimated
+    slipped = (slips.allowed if isinstance(slips, LeakageEstimate) else 0, 0)
     titled: list[tuple[Check, str, CheckInputs]] = [
         (
             check,
@@ -129,18 +132,11 @@ def judge_candidate(
     for line in report.checks:
         line.command = line.gather = None
     favours = (
-        explain_leakage(db, improvement.config["run"], candidate),
+        explain_leakage(db, improvement.config.run, candidate),
         explain_leakage_on_new_rows(improvement, candidate),
     )
     report = adjust_for_leakage(report, favours)
     return replace(report, sentence=improvement_text.describe_outcome(report))
-
-
-def _count_leaked_rows(improvement: Improvement) -> int:
-    """Return how many old held-out rows the check assumes were learned from repeats; 0 if not estimated."""
-    rows = improvement.facts.get("rows")
-    slips = rows.slipping if rows else None
-    return slips.allowed if isinstance(slips, LeakageEstimate) else 0
 
 
 def explain_leakage(db: Queryable, run_id: str, candidate: Candidate) -> str:
@@ -175,7 +171,7 @@ def explain_leakage_on_new_rows(improvement: Improvement, candidate: Candidate) 
     holder, beside = candidate.holder, improvement.facts.get("gathered_beside")
     if holder is None or beside in (None, gate_candidates.format_version_reference(holder)):
         return ""
-    if holder.run_id == improvement.config["run"]:
+    if holder.run_id == improvement.config.run:
         return ""
     name = gate_candidates.format_version_reference(holder)
     return (

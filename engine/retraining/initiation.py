@@ -135,7 +135,7 @@ class ImprovementStarter:
             model_id=model.model_id,
             alias=config.alias,
             name=name,
-            config=config.model_copy(update={"name": name}).document(),
+            config=config.model_copy(update={"name": name}),
             state="labelling" if waits else "gathering",
             failed_at=None,
             facts={"old_dataset_id": dataset.dataset_id},
@@ -196,14 +196,11 @@ def find_run_and_dataset(db: Queryable, model_id: str, config: ImproveSettings) 
 
 def resolve_sources(db: Queryable, config: ImproveSettings, dataset: Dataset) -> list[RowSource]:
     """Return the sources with ids instead of names. Raises ConfigError for an unusable one."""
-    return [
-        _resolve_source(db, _set_model(source, config.model), dataset, f"rows.{place}")
-        for place, source in enumerate(config.rows)
+    own = [
+        source.model_copy(update={"model": config.model}) if isinstance(source, FeedbackRowSource) else source
+        for source in config.rows
     ]
-
-
-def _set_model(source: RowSource, model: str) -> RowSource:
-    return source.model_copy(update={"model": model}) if isinstance(source, FeedbackRowSource) else source
+    return [_resolve_source(db, source, dataset, f"rows.{place}") for place, source in enumerate(own)]
 
 
 def _check_answers(db: Queryable, endpoint: EndpointRow, model: str, field: str) -> None:
@@ -214,7 +211,10 @@ def _check_answers(db: Queryable, endpoint: EndpointRow, model: str, field: str)
     choices = EndpointSettings.parse(endpoint.settings).models
     subjects = list(dict.fromkeys(route.subject for choice in choices for route in choice.routes))
     own = model_versions.map_run_names(db, model)
-    if any(_is_version_of(subject, model) or subject in own for subject in subjects):
+    if any(
+        (is_reference(subject) and subject.rpartition("@")[0] == model) or subject in own
+        for subject in subjects
+    ):
         return
     if not feedback.has_answered(db, endpoint.endpoint_id, model):
         raise ConfigError(
@@ -223,10 +223,6 @@ def _check_answers(db: Queryable, endpoint: EndpointRow, model: str, field: str)
             fix=f"Choose an endpoint that serves {model}.",
             field=field,
         )
-
-
-def _is_version_of(subject: str, model: str) -> bool:
-    return is_reference(subject) and subject.rpartition("@")[0] == model
 
 
 def _resolve_source(db: Queryable, source: RowSource, dataset: Dataset, field: str) -> RowSource:

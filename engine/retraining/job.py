@@ -54,7 +54,6 @@ from store.jobs.schemas import OrderDataset
 from store.retraining.config import (
     MAX_LEAKAGE,
     MAX_LEAKAGE_SHORT,
-    MIN_ROWS,
     SHORT_ANSWER,
     DatasetRowSource,
     GatherConfig,
@@ -66,6 +65,7 @@ from store.retraining.schemas import (
     RepeatedRow,
     TooFewRowsResult,
 )
+from store.retraining.text import describe_shortage
 
 # Unrecognized repeats of held-out rows are bounded by the number of recognized ones. Each repeat is
 # recognized with a probability that `bench/detection/reworded.py` measures. The upper bound is that of the
@@ -120,15 +120,14 @@ def estimate_leakage(partners: Sequence[int], old: OldRows, trained: int) -> Lea
     recognized repeat. Returns None if answers are labels: a paraphrase with the same label isn't a repeat
     and isn't bounded.
     """
-    judging = old.parts == "test"
-    places = np.flatnonzero(judging if judging.any() else old.held)
+    places = np.flatnonzero(old.judging)
     answered = old.rows.answered
     if answered.labelled[places].any():
         return None
     short = np.array(
         [len(split_words(answered.answers[place])) < SHORT_ANSWER for place in places.tolist()], bool
     )
-    repeats = np.bincount(np.array(partners, np.int64), minlength=len(judging))[places]
+    repeats = np.bincount(np.array(partners, np.int64), minlength=len(old.parts))[places]
     kinds = [
         RepeatCounts(int(of_kind.sum()), int(repeats[of_kind].sum()), missed)
         for of_kind, missed in ((~short, MAX_LEAKAGE), (short, MAX_LEAKAGE_SHORT))
@@ -150,8 +149,6 @@ FORMATS: dict[Kind, tuple[str, dict[str, str]]] = {  # format and columns by rol
     "text": ("text", {"text": "text"}),
 }
 MAX_LISTED = 200  # maximum number of listed repeats of held-out rows
-MAX_NAMED = 4  # reasons named in a sentence
-CONTINUE_NOTE = "then resume; everything collected by then is included."
 PLACEHOLDER = re.compile("|".join(rf"\[{kind.upper()}\]" for kind in PII_KINDS))  # marks redacted text
 
 
@@ -201,7 +198,7 @@ def _gather(job: WorkerJob, config: GatherConfig, folder: Path) -> GatherResult 
     again = feedback_rows.apply_comparison(earlier, standing, len(new))
     parts = _choose_judging(rows, standing, config)
     counted = _count_rows(rows, parts, standing)
-    if too_few := _check_enough_rows(counted):
+    if too_few := describe_shortage(counted):
         return too_few
     partners = _find_partners(rows, standing)
     repeating = _list_repeating_rows(rows, partners, old)
@@ -302,31 +299,6 @@ def _list_repeating_rows(
         )
         for line, partner in partners.items()
     ]
-
-
-def _check_enough_rows(counted: GatheredRows) -> TooFewRowsResult | None:
-    """Return why these rows aren't enough to train and evaluate a run, or None."""
-    usable = counted.train + counted.held_out
-    reasons = [f"{count:,} {reason}" for reason, count in counted.left_out.items()]
-    more = f" and {len(reasons) - MAX_NAMED} more reasons" if len(reasons) > MAX_NAMED else ""
-    why = f" Left out: {'; '.join(reasons[:MAX_NAMED])}{more}." if reasons else ""
-    if usable < MIN_ROWS:
-        too_few = f"{usable:,} of {counted.asked:,} new rows are usable; at least {MIN_ROWS} are needed.{why}"
-        return {
-            "rows": counted,
-            "too_few": too_few,
-            "fix": f"Get more answers corrected, {CONTINUE_NOTE}",
-        }
-    if not counted.held_out:
-        too_few = (
-            f"None of the {usable:,} new rows can be held out: all ask the same as old training rows.{why}"
-        )
-        return {
-            "rows": counted,
-            "too_few": too_few,
-            "fix": f"Get answers to new questions labelled, {CONTINUE_NOTE}",
-        }
-    return None
 
 
 def _build_requirements(job: WorkerJob, config: GatherConfig, old: OldRows) -> RowRequirements:

@@ -132,7 +132,8 @@ def _list_round_candidates(db: Queryable, place: int, round: Round) -> Iterator[
         yield from _list_preferences(asked, made)
     elif round.protocol == "label":
         made = build_label_rows(tasks, items, out)
-        yield from (_build_label_candidate(asked, items[row["item_id"]], row["label"]) for row in made.rows)
+        for row in made.rows:
+            yield asked.item(items[row["item_id"]]) | {"kind": "label", "answer": row["label"]}
     else:
         yield from _list_corrections(asked, tasks, items, out)
         return
@@ -195,11 +196,6 @@ def _list_corrections(
             "answer": answer["text"],
             "rejected": item.answers[system],
         }
-
-
-def _build_label_candidate(asked: _RoundSource, item: RoundItem, label: str) -> RowCandidate:
-    """Return the item with its majority label."""
-    return asked.item(item) | {"kind": "label", "answer": label}
 
 
 def _list_preferences(asked: _RoundSource, made: RoundRows) -> Iterator[RowCandidate]:

@@ -14,11 +14,10 @@ from store.core.errors import NotFoundError
 from store.core.model_schemas import ModelVersion
 from store.core.version_folders import is_reference
 from store.data import datasets
-from store.data.schemas import Dataset
 from store.db.database import Queryable
 from store.evaluation import evaluations
 from store.evaluation.config import EvaluateConfig
-from store.jobs.schemas import ComparisonRows, EarlierImprovement, SplitFields
+from store.jobs.schemas import ComparisonRows, EarlierImprovement
 from store.monitoring import monitors
 from store.registry import model_versions
 from store.retraining import improvements
@@ -54,11 +53,11 @@ def list_comparison_rows(db: Queryable, config: Mapping[str, Any]) -> list[Compa
             dataset = datasets.get_dataset(db, name)
         except NotFoundError:
             continue
-        split = datasets.get_split_fields(dataset) if earlier is None else _find_gathered_split(dataset)
+        split = datasets.get_split_fields(dataset)
+        if earlier is not None:  # held out when they were gathered, even if the split has changed since
+            split = {**split, "split_by": "given", "split_column": None, "validation_size": 0.0}
         key = (why, dataset.fingerprint, part, Split.parse(split).model_dump_json())
-        entry = ComparisonRows(
-            why=why, fingerprint=dataset.fingerprint, part=part, split=split
-        )  # fmt: skip
+        entry = ComparisonRows(why=why, fingerprint=dataset.fingerprint, part=part, split=split)
         if earlier is not None:
             entry.earlier = earlier
         rows.setdefault(key, entry)
@@ -98,12 +97,6 @@ def _list_improvement_parts(db: Queryable, own: Improvement) -> Iterator[Dataset
             "at_random": facts["rows"].held_out_random,
         }
         yield DatasetPart("judge", facts["rows_dataset_id"], "test", about)
-
-
-def _find_gathered_split(dataset: Dataset) -> SplitFields:
-    """Return the split with which the rows were held out, even if the data set's split has changed."""
-    dealt = datasets.get_split_fields(dataset)
-    return {**dealt, "split_by": "given", "split_column": None, "validation_size": 0.0}
 
 
 def _list_gate_parts(db: Queryable, model_id: str) -> Iterator[DatasetPart]:

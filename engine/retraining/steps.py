@@ -28,8 +28,9 @@ from store.registry import gate_candidates, model_versions
 from store.registry.config import RegisterConfig
 from store.registry.gate_candidates import Candidate, format_version_reference
 from store.registry.schemas import CheckAnswer
-from store.retraining import improvement_text, improvements
-from store.retraining.config import GatherConfig, ImproveConfig, RoundRowSource
+from store.retraining import improvements
+from store.retraining import text as improvement_text
+from store.retraining.config import GatherConfig, RoundRowSource
 from store.retraining.schemas import (
     GatherResult,
     Improvement,
@@ -126,23 +127,19 @@ def check_job_finished(db: Queryable, job_id: str, what: str) -> Job | None:
     raise JobFailed({"error": error["error"], "message": error["message"], "fix": error.get("fix", "")})
 
 
-def _read_config(improvement: Improvement) -> ImproveConfig:
-    return ImproveConfig.parse(improvement.config)
-
-
 # -- new rows ---------------------------------------------------------------------------------------
 
 
 def _label(links: StepContext, tx: Transaction, improvement: Improvement, at: float) -> None:
     """Wait until every round is closed."""
-    for source in _read_config(improvement).rows:
+    for source in improvement.config.rows:
         if isinstance(source, RoundRowSource) and rounds.get(tx, source.round).state == "open":
             return
     _advance_state(tx, improvement, "gathering", at)
 
 
 def _gather(links: StepContext, tx: Transaction, improvement: Improvement, at: float) -> None:
-    facts, config = improvement.facts, _read_config(improvement)
+    facts, config = improvement.facts, improvement.config
     if "gather_job" not in facts:
         if _is_another_gathering(tx, improvement):
             return
@@ -234,7 +231,7 @@ def _join(links: StepContext, tx: Transaction, improvement: Improvement, at: flo
             {
                 "dataset": old.dataset_id,
                 "name": name,
-                "recipe": {"steps": [{**step, "run": improvement.config["run"]}]},
+                "recipe": {"steps": [{**step, "run": improvement.config.run}]},
             }
         )
         title = f"Add {new.name} to {old.name}"
@@ -285,7 +282,7 @@ def _build_training_config(db: Database, improvement: Improvement) -> TrainConfi
 
     The new version has the rows that the run sampled, so none are sampled again.
     """
-    run = runs.get_run(db, improvement.config["run"])
+    run = runs.get_run(db, improvement.config.run)
     dataset = datasets.get_dataset(db, improvement.facts["dataset_id"])
     stem = run.name.partition(", improved ")[0]
     ending = f", improved {improvement.begun_at:%d %b %Y}"

@@ -71,14 +71,9 @@ def find_created_subject(tx: Transaction) -> ActivitySubject | None:
     if not tx.made["job"]:
         return None
     job = job_queue.get_job(tx, tx.made["job"][-1])
-    return build_job_subject(job, _describe_job(job))
-
-
-def _describe_job(job: Job) -> str:
-    config = job.config
-    if job.kind == "train":
-        return f"{METHODS[config['method']].title} on {config['dataset']}"
-    return ""
+    config, is_training = job.config, job.kind == "train"
+    detail = f"{METHODS[config['method']].title} on {config['dataset']}" if is_training else ""
+    return build_job_subject(job, detail)
 
 
 def find_job_subject(db: Queryable, body: Any) -> ActivitySubject:

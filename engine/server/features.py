@@ -72,40 +72,8 @@ class Service(Protocol):
         ...
 
 
-def _build_no_commands(context: CommandContext) -> Mapping[str, Command]:
-    return {}
-
-
-def _build_no_loops(context: CommandContext) -> Sequence[Loop]:
-    return ()
-
-
-def _do_nothing(tx: Transaction, job: Job, at: float) -> None:
-    """Default: nothing is queued at the end of a run."""
-
-
-def _name_nothing(db: Queryable, path: str) -> bool:
-    return False
-
-
 def _allow_dataset(tx: Transaction, dataset_id: str, name: str) -> None:
     """Default: the feature uses no data set."""
-
-
-def _allow_job(tx: Transaction, home: Home, job: Job) -> None:
-    """Default: the feature uses no job."""
-
-
-def _name_no_jobs(job: Job) -> Iterable[str]:
-    return ()
-
-
-def _find_no_subject(tx: Transaction) -> ActivitySubject | None:
-    return None
-
-
-def _send_nothing(db: Queryable) -> Iterable[Mapping[str, Any]]:
-    return ()
 
 
 @dataclass(frozen=True)
@@ -131,19 +99,19 @@ class EngineFeature:
     """
 
     handlers: Mapping[str, JobHandler] = field(default_factory=dict)
-    build_commands: Callable[[CommandContext], Mapping[str, Command]] = _build_no_commands
-    store_run: Callable[[Transaction, Job, float], None] = _do_nothing
-    names_path: Callable[[Queryable, str], bool] = _name_nothing
+    build_commands: Callable[[CommandContext], Mapping[str, Command]] = lambda context: {}
+    store_run: Callable[[Transaction, Job, float], None] = lambda tx, job, at: None
+    names_path: Callable[[Queryable, str], bool] = lambda db, path: False
     services: Mapping[str, Callable[[ServiceContext], Service]] = field(default_factory=dict)
-    list_sent_endpoints: Callable[[Queryable], Iterable[Mapping[str, Any]]] = _send_nothing
+    list_sent_endpoints: Callable[[Queryable], Iterable[Mapping[str, Any]]] = lambda db: ()
     queue_scheduled: Callable[[CommandContext, Transaction, Config], str] | None = None
     check_dataset_unused: Callable[[Transaction, str, str], None] = _allow_dataset  # called with id and name
     check_split_unchanged: Callable[[Transaction, str, str], None] = _allow_dataset
-    check_job_unused: Callable[[Transaction, Home, Job], None] = _allow_job
-    list_dependent_jobs: Callable[[Job], Iterable[str]] = _name_no_jobs
+    check_job_unused: Callable[[Transaction, Home, Job], None] = lambda tx, home, job: None
+    list_dependent_jobs: Callable[[Job], Iterable[str]] = lambda job: ()
     query_bodies: Mapping[str, type[Config]] = field(default_factory=dict)
-    build_loops: Callable[[CommandContext], Sequence[Loop]] = _build_no_loops
-    find_created_subject: Callable[[Transaction], ActivitySubject | None] = _find_no_subject
+    build_loops: Callable[[CommandContext], Sequence[Loop]] = lambda context: ()
+    find_created_subject: Callable[[Transaction], ActivitySubject | None] = lambda tx: None
 
 
 def load_engine_features() -> Mapping[str, EngineFeature]:

@@ -6,8 +6,6 @@ Removals are recorded with the deletion, and repeated at the next start if the e
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from engine.server.features import is_path_named
 from engine.server.job_outcomes import clear_logged_requests
 from engine.server.sync_jobs import remove_tree
@@ -27,22 +25,17 @@ def remove_noted(database: Database, home: Home) -> None:
     claimed = _list_claimed(database, home)
     for path in noted:
         if path not in claimed and not _is_named(database, home, path):
-            _remove(home.path / path)
-    gone = [path for path in noted if path in claimed or not _is_there(database, home, path)]
+            if (home.path / path).is_dir():
+                remove_tree(home.path / path)
+            else:
+                (home.path / path).unlink(missing_ok=True)
+    gone = [
+        path
+        for path in noted
+        if path in claimed or not (home.path / path).exists() or _is_named(database, home, path)
+    ]
     with database.transaction() as tx:
         job_queue.forget_removals(tx, gone)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        remove_tree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _is_there(database: Database, home: Home, path: str) -> bool:
-    """Whether the path still has to be removed."""
-    return (home.path / path).exists() and not _is_named(database, home, path)
 
 
 def _is_named(database: Database, home: Home, path: str) -> bool:

@@ -16,20 +16,8 @@ from store.jobs.schemas import JobSpecDetails
 from store.people import settings
 
 
-def _add_no_details(db: Queryable, job: Job) -> JobSpecDetails:
-    return {}
-
-
 def _store_nothing(tx: Transaction, home: Home, job: Job, result: Any, at: float) -> None:
     """Default: the result stays in the row of its job."""
-
-
-def _stage_nothing(db: Queryable, home: Home, job: Job) -> None:
-    """Default: all inputs of the worker are already in the home folder."""
-
-
-def _list_no_datasets(tx: Transaction, job: Job) -> set[str]:
-    return set()
 
 
 @dataclass(frozen=True)
@@ -43,10 +31,10 @@ class JobHandler:
     job's folder.
     """
 
-    build_spec: Callable[[Queryable, Job], JobSpecDetails] = _add_no_details
+    build_spec: Callable[[Queryable, Job], JobSpecDetails] = lambda db, job: {}
     store_result: Callable[[Transaction, Home, Job, Any, float], None] = _store_nothing
-    list_datasets: Callable[[Transaction, Job], set[str]] = _list_no_datasets
-    stage_inputs: Callable[[Queryable, Home, Job], None] = _stage_nothing
+    list_datasets: Callable[[Transaction, Job], set[str]] = lambda tx, job: set()
+    stage_inputs: Callable[[Queryable, Home, Job], None] = lambda db, home, job: None
 
 
 class JobHandlers:

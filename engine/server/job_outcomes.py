@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -268,7 +268,11 @@ def _count_kills_since(record: WorkerRecord) -> int | None:
 def _describe_last_event(job: Job, folder: JobDir) -> str:
     """Describe the time and step of the last event of this attempt."""
     at, step, total = None, None, None
-    for event in _read_newest_events(folder):
+    newest: Sequence[Mapping[str, object]] = ()
+    if folder.events.exists():
+        start = max(0, folder.events.stat().st_size - TAIL_BYTES)
+        newest, _ = read_events(folder.events, start, TAIL_BYTES)
+    for event in newest:
         moment = event.get("at")
         if not isinstance(moment, int | float) or not 0 <= moment < MAX_MOMENT or _is_older(moment, job):
             continue
@@ -290,12 +294,6 @@ def _is_older(moment: float, job: Job) -> bool:
     Both times are of this machine's clock, at most a second apart.
     """
     return job.started_at is not None and moment < to_epoch(job.started_at) - 1
-
-
-def _read_newest_events(folder: JobDir) -> list[Mapping[str, object]]:
-    if not folder.events.exists():
-        return []
-    return read_events(folder.events, max(0, folder.events.stat().st_size - TAIL_BYTES), TAIL_BYTES)[0]
 
 
 def find_checkpoint_step(folder: JobDir) -> int | None:

@@ -45,7 +45,7 @@ def specify_run(db: Queryable, job: Job) -> JobSpecDetails:
     config = job.config
     details: JobSpecDetails = {
         "run_id": job.job_id,
-        "dataset": _build_spec_dataset(datasets.get_dataset(db, run.dataset_id)),
+        "dataset": {**build_named_dataset(datasets.get_dataset(db, run.dataset_id))},
         "split": get_split(config, Split().fields()),  # older runs have fewer fields
     }
     if replayed := config.get("replay_dataset"):
@@ -92,10 +92,6 @@ def build_named_dataset(dataset: Dataset) -> NamedDataset:
         "kind": dataset.kind,
         "fingerprint": dataset.fingerprint,
     }
-
-
-def _build_spec_dataset(dataset: Dataset) -> OrderDataset:
-    return {**build_named_dataset(dataset)}
 
 
 def load_measured_dataset(db: Queryable, dataset: str) -> OrderDataset:

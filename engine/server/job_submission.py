@@ -204,7 +204,7 @@ class JobSubmission:
         question = {
             "config": config.model_dump(),
             "fingerprint": dataset.fingerprint,
-            "split": _parse_split(config).fields(),
+            "split": Split.parse({name: getattr(config, name) for name in Split.model_fields}).fields(),
             "row": 0,
             "launch": True,  # allows more time for checking the weights
         }
@@ -427,7 +427,3 @@ def _build_estimates(preview: Preview) -> RunFacts:
         "course_seconds": time.course_seconds,
         "estimated_steps": preview.steps,
     }
-
-
-def _parse_split(config: TrainConfig) -> Split:
-    return Split.parse({name: getattr(config, name) for name in Split.model_fields})

@@ -98,7 +98,9 @@ def _check_local_model(named: Iterable[SourceReference], home: Home) -> None:
 
 
 def _is_local_model(model: str, home: Home) -> bool:
-    return is_reference(model) or model == BUNDLED_MODEL or _is_own_model(model, home)
+    if is_reference(model) or model == BUNDLED_MODEL:
+        return True
+    return Path(model).name == model and model != ".." and (home.models / model).is_dir()
 
 
 def _can_name(named: SourceReference, home: Home) -> bool:
@@ -112,10 +114,6 @@ def _can_name(named: SourceReference, home: Home) -> bool:
     if _is_local_model(named.value, home):
         return True
     return not can_be_path(named.value, of_run=named.kind == "subject")
-
-
-def _is_own_model(name: str, home: Home) -> bool:
-    return Path(name).name == name and name != ".." and (home.models / name).is_dir()
 
 
 def _is_uploaded(path: str, home: Home) -> bool:

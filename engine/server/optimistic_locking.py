@@ -11,7 +11,6 @@ from typing import Any
 
 from engine.server.command import ActivitySubject
 from store.core.errors import ConfigError, ConflictError
-from store.core.schemas import Activity
 from store.data.schemas import Dataset
 from store.db.database import Queryable
 from store.people import activity
@@ -47,25 +46,15 @@ def check_unchanged(
     if not changed:
         return
     values = ", ".join(
-        f"{_format_field(field)} {_format_value(getattr(present, field))}" for field in changed
+        f"{field.replace('_', ' ')} {_format_value(getattr(present, field))}" for field in changed
     )
     change = activity.find_last(db, subject.kind, subject.id, CHANGES)
+    who = f"On {change.done_at:%d %b %Y at %H:%M} UTC {change.person_name}" if change else "Somebody"
     raise ConflictError(
-        f"{_describe_author(change)} changed {subject.name}.",
+        f"{who} changed {subject.name}.",
         fix=f"Current values: {values}. Keep them, or save again to overwrite them with yours.",
         field=changed[0],
     )
-
-
-def _describe_author(change: Activity | None) -> str:
-    """Return, for example, "On 27 Nov 2026 at 13:02 UTC Ada", or "Somebody" without a recorded change."""
-    if change is None:
-        return "Somebody"
-    return f"On {change.done_at:%d %b %Y at %H:%M} UTC {change.person_name}"
-
-
-def _format_field(field: str) -> str:
-    return field.replace("_", " ")
 
 
 def _format_value(value: Any) -> str:

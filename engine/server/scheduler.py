@@ -279,7 +279,11 @@ class Scheduler:
             light = not any(job.lane == "light" and not _is_in_background(job) for job in active)
             spare = not any(job.lane == "light" for job in active)  # for measuring
             beside = not any(job.lane == "beside" for job in active)
-            for job in sorted(self._ready(tx, at), key=_get_priority):
+            # lanes and kinds that give way come last
+            ready = sorted(
+                self._ready(tx, at), key=lambda job: (job.lane == "beside", _is_in_background(job))
+            )
+            for job in ready:
                 if job.lane == "device" and free:
                     device = free.pop(0)
                 elif job.lane == "beside" and beside:
@@ -362,11 +366,6 @@ def _has_room(db: Queryable, active: Sequence[Job]) -> bool:
     yet = sum(max(0.0, gib - measure_memory(job.pid)) for gib, job in zip(most, active, strict=True))
     memory = psutil.virtual_memory()
     return bool(memory.available - yet >= MIN_FREE_MEMORY_SHARE * memory.total)
-
-
-def _get_priority(job: WaitingJob) -> tuple[bool, bool]:
-    """Return the sort key that puts lanes and kinds which give way last."""
-    return job.lane == "beside", _is_in_background(job)
 
 
 def _is_in_background(job: Job | WaitingJob) -> bool:

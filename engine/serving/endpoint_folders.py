@@ -305,7 +305,7 @@ def build_gateway_config(db: Queryable, home: Home, row: EndpointRow) -> Endpoin
             model.name,
             [
                 (route, subject, *drafts.assign(subject))
-                for route, subject in _resolve_subjects(db, home, model.routes)
+                for route, subject in [(route, resolve_subject(db, home, route)) for route in model.routes]
             ],
         )
         for model in endpoint_settings.models
@@ -318,31 +318,23 @@ def build_gateway_config(db: Queryable, home: Home, row: EndpointRow) -> Endpoin
             for route, subject, key, asked_as in routes
         ]
         models.append(ServedModel(name=name, routes=model_routes))
+    host = endpoint_settings.host
+    # open to other machines, an endpoint accepts its own host name by default
+    own_names = [] if is_loopback(host) or host in WILDCARD_HOSTS else [host]
     return EndpointConfig(
         endpoint_id=row.endpoint_id,
         name=row.name,
         asked_at=row.wanted_at,
         home=str(home.path),
-        host=endpoint_settings.host,
+        host=host,
         port=endpoint_settings.port or 0,
-        allow_host=[*endpoint_settings.allow_host, *_list_host_names(endpoint_settings.host)],
+        allow_host=[*endpoint_settings.allow_host, *own_names],
         networks=settings.networks(db),
         models=models,
         backends=list(backends.values()),
         limits=EndpointLimits(**endpoint_settings.limits.model_dump()),
         log=EndpointLog(**endpoint_settings.log.model_dump()),
     )
-
-
-def _list_host_names(host: str) -> list[str]:
-    """Return the host names that an endpoint open to other machines accepts by default."""
-    return [] if is_loopback(host) or host in WILDCARD_HOSTS else [host]
-
-
-def _resolve_subjects(
-    db: Queryable, home: Home, routes: list[RouteChoice]
-) -> list[tuple[RouteChoice, ServedSubject]]:
-    return [(route, resolve_subject(db, home, route)) for route in routes]
 
 
 def _build_route(route: RouteChoice, subject: ServedSubject, backend_id: str, asked_as: str) -> EndpointRoute:

@@ -20,8 +20,9 @@ from pathlib import Path
 import psutil
 
 from engine.server.local_launcher import build_worker_environment
+from engine.serving import text
 from engine.serving.endpoint_folders import EndpointFolder, build_gateway_config, sync_keys
-from store.core.errors import StateError, TunebenchError
+from store.core.errors import TunebenchError
 from store.core.home import Home
 from store.core.processes import ProcessRecord, is_recent
 from store.core.schemas import ErrorDocument
@@ -81,10 +82,7 @@ class Supervisor:
                 self._problems[row.endpoint_id] = error.to_dict()
             except Exception as error:  # one endpoint must not block the others
                 log.exception("The endpoint %s could not be seen to", row.name)
-                problem = StateError(
-                    f"The endpoint could not be seen to: {error!r}.", fix="See logs/engine.log."
-                )
-                self._problems[row.endpoint_id] = problem.to_dict()
+                self._problems[row.endpoint_id] = text.build_supervision_error(error).to_dict()
         return BUSY_SECONDS if any(row.wanted == "running" for row in rows) or self._stops else IDLE_SECONDS
 
     def close(self) -> None:
@@ -92,7 +90,8 @@ class Supervisor:
 
     def _supervise(self, row: EndpointRow, at: float) -> None:
         folder = EndpointFolder(self._home, row.endpoint_id)
-        self._reap(row.endpoint_id)
+        if start := self._starts.get(row.endpoint_id):
+            start.process.poll()  # reaps an ended child process, which would otherwise stay a zombie
         record = folder.get_process()
         if row.wanted == "stopped":
             self._problems.pop(row.endpoint_id, None)
@@ -146,16 +145,8 @@ class Supervisor:
             error: ErrorDocument = failure["error"]
             return error
         code = last.process.poll()
-        return StateError(
-            f"The gateway of {row.name} ended with code {code} and is started again."
-            f" {folder.read_log_tail()}".strip(),
-            fix=f"Its whole log is {folder.path / 'gateway.log'}.",
-        ).to_dict()
-
-    def _reap(self, endpoint_id: str) -> None:
-        """Reap an ended child process, which would otherwise stay a zombie."""
-        if start := self._starts.get(endpoint_id):
-            start.process.poll()
+        log_path = folder.path / "gateway.log"
+        return text.build_gateway_exit_error(row.name, code, folder.read_log_tail(), log_path).to_dict()
 
     # -- stopping -----------------------------------------------------------------------------------
 

@@ -114,7 +114,9 @@ class EnergyMeter:
         now = self._read()
         if not self.began or now.keys() != self.began.keys():
             return None
-        return sum(_compute_counter_difference(self.began[name], now[name]) for name in now)
+        pairs = [(self.began[name], now[name]) for name in now]
+        # a counter may have wrapped around once
+        return sum(after - before + (size if after < before else 0.0) for (before, _), (after, size) in pairs)
 
     def _read(self) -> dict[str, tuple[float, float]]:
         """Return counter -> (watt-hours, value at which it wraps around; 0 for never)."""
@@ -130,11 +132,6 @@ class EnergyMeter:
                 return {}
             readings[zone.name] = used / MICROJOULES, most / MICROJOULES
         return readings
-
-
-def _compute_counter_difference(before: tuple[float, float], after: tuple[float, float]) -> float:
-    """Return the difference of two readings of a counter that may have wrapped around once."""
-    return after[0] - before[0] + (after[1] if after[0] < before[0] else 0.0)
 
 
 def _read_gpu_energy(index: int) -> dict[str, tuple[float, float]]:

@@ -151,6 +151,7 @@ class JudgedCell(TransferCell):
     p_holm: float
     stars: str
     sure: bool
+    run_name: NotRequired[str]
     source: NotRequired[str]  # data set that the run was trained on
     target: NotRequired[str]  # data set that it is measured on
     own: NotRequired[bool]  # whether they are the same

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from engine.evaluation.statistics.intervals import get_limits
@@ -35,7 +36,7 @@ def format_effect(figure: TransferFigure, measure: TransferMeasure) -> str:
 def describe_matrix(cells: Sequence[JudgedCell], measure: TransferMeasure) -> str:
     """Return the headline of the matrix.
 
-    cells: as returned by `judge_cells`, with `source` (what the run was trained on), `target` (names),
+    cells: as returned by `judge_cells`, with `run_name`, `source` (what the run was trained on), `target`,
     `own` (whether they are the same) and `earlier` (whether a run it continued from was trained on the
     target, in which case a gain is no transfer).
     """
@@ -45,9 +46,15 @@ def describe_matrix(cells: Sequence[JudgedCell], measure: TransferMeasure) -> st
     sure = sorted((cell for cell in others if cell["sure"]), key=lambda c: -abs(c["figure"].value))
     if not sure:
         return describe_no_effect(others, measure)
-    sentences = [
-        _describe_source(source, sure[:MAX_EFFECTS], measure) for source in _list_sources(sure[:MAX_EFFECTS])
-    ]
+    largest = sure[:MAX_EFFECTS]
+    runs = {cell["run_id"]: cell["source"] for cell in others}
+    repeated = {source for source, count in Counter(runs.values()).items() if count > 1}
+    sentences = []
+    for run_id in dict.fromkeys(cell["run_id"] for cell in largest):
+        mine = [cell for cell in largest if cell["run_id"] == run_id]
+        source = mine[0]["source"]
+        name = f"{source} ({mine[0]['run_name']})" if source in repeated else source
+        sentences.append(_describe_source(name, mine, measure))
     rest = len(sure) - min(MAX_EFFECTS, len(sure))
     if rest:
         sentences.append(f"{plural(rest, 'more significant effect')}.")
@@ -57,13 +64,11 @@ def describe_matrix(cells: Sequence[JudgedCell], measure: TransferMeasure) -> st
     return " ".join(sentences)
 
 
-def _list_sources(cells: Sequence[JudgedCell]) -> list[str]:
-    return list(dict.fromkeys(cell["source"] for cell in cells))
+def _describe_source(source: str, mine: Sequence[JudgedCell], measure: TransferMeasure) -> str:
+    """Return a sentence such as "Training on A improves B by 12% (9 to 15) and degrades C by 4%."
 
-
-def _describe_source(source: str, cells: Sequence[JudgedCell], measure: TransferMeasure) -> str:
-    """Return a sentence such as "Training on A improves B by 12% (9 to 15) and degrades C by 4%." """
-    mine = [cell for cell in cells if cell["source"] == source]
+    mine: cells of one run.
+    """
     helped = [c for c in mine if c["figure"].value > 0]
     cost = [c for c in mine if c["figure"].value < 0]
     parts = []

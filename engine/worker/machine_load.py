@@ -37,7 +37,10 @@ class OtherLoad:
     """Load since creation. Time that a host takes from a virtual machine counts as other work too."""
 
     def __init__(self) -> None:
-        self._usable = _list_usable_processors()
+        try:
+            self._usable = os.sched_getaffinity(0)
+        except AttributeError:  # not on macOS
+            self._usable = set(range(os.cpu_count() or 1))
         self._began, self._own, self._all = time.monotonic(), time.process_time(), self._worked()
 
     def shares(self) -> ProcessorShares:
@@ -65,13 +68,6 @@ class OtherLoad:
             for place, times in enumerate(psutil.cpu_times(percpu=True))
             if place in self._usable
         )
-
-
-def _list_usable_processors() -> set[int]:
-    try:
-        return os.sched_getaffinity(0)
-    except AttributeError:  # not on macOS
-        return set(range(os.cpu_count() or 1))
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from store.archives.schemas import (
     LOSS_TOLERANCE,
     OpenedBundle,
     OriginalComparison,
-    ReproducedFigure,
     Reproduction,
 )
 from store.core import formatting
@@ -97,8 +96,8 @@ def _draw_reproduction_comparison(beside: OriginalComparison) -> None:
 def _draw_figures(result: Reproduction) -> None:
     with st.expander(result.sentence, icon=":material/compare:", expanded=bool(result.outside)):
         rows = [
-            f"| {escape_markdown(_format_title(figure))} | {_format_estimate(figure.first)} |"
-            f" {_format_estimate(figure.second)} |"
+            f"| {escape_markdown(archive_text.format_figure_title(figure))} |"
+            f" {_format_estimate(figure.first)} | {_format_estimate(figure.second)} |"
             f" {REPRODUCTION_RESULTS[figure.came]} |"
             for figure in sorted(result.figures, key=lambda figure: figure.came != "outside")
         ]
@@ -114,10 +113,6 @@ def _draw_figures(result: Reproduction) -> None:
                     f"Difference: {difference.what} was {difference.first}, here {difference.here}."
                 )
             )
-
-
-def _format_title(figure: ReproducedFigure) -> str:
-    return f"{figure.title[:1].upper()}{figure.title[1:]}, {figure.unit}"
 
 
 def _format_estimate(estimate: Estimate | None) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import streamlit as st
 
@@ -32,6 +32,8 @@ from store.core.training_schemas import Preview
 from store.monitoring.config import BiasSchedule
 from store.rating.config import RowFile
 from store.runs.schemas import Run
+
+File = TypeVar("File", bound=RowFile)
 
 
 @cached(cached_queries.CALM, most=32)
@@ -136,14 +138,16 @@ def draw_files(run: Run) -> None:
             st.caption(", ".join(escape_markdown(file.name) for file in files))
 
 
-def _parse_files(form: ModelForm[BiasFile], files: Sequence[Any]) -> list[BiasFile]:
-    """Return one file for the path and one for each upload; empty if a field is invalid."""
-    path = form.values["path"]
-    parsed = [form.parse()] if path else []
+def _parse_files(form: ModelForm[File], files: Sequence[Any]) -> list[File] | None:
+    """Return one file for the path and one for each upload; None if one is invalid or could not be copied,
+    which is then shown.
+    """
+    parsed = [form.parse()] if form.values["path"] else []
     with show_errors(), st.spinner("Copying the files into the home folder …"):
         uploads = [get_client().upload(file.name, file) for file in files]
         parsed += [form.parse(path=None, upload=upload) for upload in uploads]
-    return [each for each in parsed if each] if all(parsed) else []
+        return [each for each in parsed if each] if all(parsed) else None
+    return None
 
 
 OTHER = ""
@@ -181,7 +185,8 @@ def draw_classifier(run: Run) -> None:
         with right:
             form.draw("builtin")
         if st.button("Check generated text", icon=":material/balance:", key="bias-check-continuations"):
-            continuations = asked.parse(file=_parse_openings(own, file))
+            opened = _parse_files(own, [file] if file and not own.values["path"] else [])
+            continuations = None if opened is None else asked.parse(file=opened[0] if opened else None)
             config = form.parse(run=run.run_id, continuations=continuations) if continuations else None
             if config:
                 start_check(config, form)
@@ -217,16 +222,6 @@ def _draw_openings(form: ModelForm[BiasContinuations]) -> tuple[Any, ModelForm[R
     with right:
         form.draw("group_column")
     return file, own
-
-
-def _parse_openings(form: ModelForm[RowFile], file: Any) -> RowFile | None:
-    """Return the file of openings; None for the built-in ones."""
-    if form.values["path"]:
-        return form.parse()
-    if file:
-        with show_errors(), st.spinner(f"Copying {escape_markdown(file.name)} into the home folder …"):
-            return form.parse(upload=get_client().upload(file.name, file))
-    return None
 
 
 PRESENT = "present"  # the check of the present schedule

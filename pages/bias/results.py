@@ -57,7 +57,10 @@ def draw_continuations(judged: ClassifierJudgement) -> None:
             " both models."
         )
     )
-    _draw_errors(judged)
+    # above the texts because the error rates limit the figures' reliability
+    errors = " ".join(words.describe_classifier_errors(judged))
+    icon = ":material/help:" if not judged.errors else ":material/rule:"
+    st.markdown(f"{icon} {escape_markdown(errors)}")
     changed = judged.changed
     if not changed:
         st.caption("No continuation changed its harm probability.")
@@ -74,30 +77,20 @@ def draw_continuations(judged: ClassifierJudgement) -> None:
             _draw_changed(line)
 
 
-def _draw_errors(judged: ClassifierJudgement) -> None:
-    """Draw the classifier's error rates, above the texts because they limit the figures' reliability."""
-    text = " ".join(words.describe_classifier_errors(judged))
-    icon = ":material/help:" if not judged.errors else ":material/rule:"
-    st.markdown(f"{icon} {escape_markdown(text)}")
-
-
 def _draw_changed(line: ChangedContinuation) -> None:
     with st.container(border=True, gap="xsmall"):
         group = f" · {escape_markdown(line.group)}" if line.group else ""
         means = f"mean harm probability {line.base_mean:.2f} → {line.tuned_mean:.2f}"
         st.caption(f"**{escape_markdown(line.opening)}** …{group} · {means}")
         sides = "".join(
-            f"<div class='tb-side' dir='auto'><b>{name} ({probability:.2f})</b> {_format_text(text)}</div>"
+            f"<div class='tb-side' dir='auto'><b>{name} ({probability:.2f})</b>"
+            f" {html.escape(text) or '<i>no text</i>'}</div>"
             for name, probability, text in (
                 ("Base", line.base_probability, line.base),
                 ("Tuned", line.tuned_probability, line.tuned),
             )
         )
         st.html(f"{text_display.STYLE}<div class='tb-pair'>{sides}</div>")
-
-
-def _format_text(text: str) -> str:
-    return html.escape(text) if text else "<i>no text</i>"
 
 
 TAB = "bias"

@@ -90,7 +90,7 @@ def _follow_link() -> None:
 
 
 def _find_existing_runs(run_ids: list[str]) -> list[Run]:
-    """Return the runs that exist, in the given order."""
+    """Return the present state of the runs that exist, in the given order."""
     try:
         return list(run_queries.read_current_runs(tuple(run_ids)).values()) if run_ids else []
     except NotFoundError:
@@ -102,11 +102,6 @@ def _find_existing_run(run_id: str) -> list[Run]:
         return list(run_queries.read_current_runs((run_id,)).values())
     except NotFoundError:
         return []
-
-
-def read_chosen_runs(run_ids: list[str]) -> list[Run]:
-    """Return the present state of the runs."""
-    return _find_existing_runs(run_ids)
 
 
 def draw_empty() -> None:
@@ -130,7 +125,7 @@ def _draw_side_by_side() -> None:
     if not picked:
         draw_empty()
         return
-    runs = read_chosen_runs(picked)
+    runs = _find_existing_runs(picked)
     if not runs:
         return
     alive = any(run.status in ALIVE for run in runs)
@@ -154,7 +149,7 @@ def _draw_side_by_side() -> None:
 def _draw_live(run_ids: tuple[str, ...]) -> None:
     with show_errors():
         watch_engine()
-        side_by_side.draw_curves(read_chosen_runs(list(run_ids)))
+        side_by_side.draw_curves(_find_existing_runs(list(run_ids)))
 
 
 def _draw_cost() -> None:

@@ -112,6 +112,7 @@ def _build_row(run: Run, name: str, best: bool) -> dict[str, str]:
     gain, tuned = verdict.gain if verdict else None, verdict.tuned if verdict else None
     accuracy = tuned.token_accuracy if tuned else None
     classification = verdict.classification if verdict else None
+    trained = run.facts.get("trainable_parameters")
     return {
         "Run": f"{name} ★ best" if best else name,
         "Gain ↑ (95% interval)": display.format_estimate(gain),
@@ -126,7 +127,7 @@ def _build_row(run: Run, name: str, best: bool) -> dict[str, str]:
         "Best validation loss ↓": display.format_number(run.best_eval_loss),
         "at step": "–" if run.best_step is None else f"{run.best_step:,}",
         "Duration": display.format_elapsed(run.started_at, run.ended_at),
-        "Trained parameters": _format_count(run.facts.get("trainable_parameters")),
+        "Trained parameters": "–" if trained is None else display.format_parameters(trained),
         "Peak memory ↓": "–" if memory is None else display.format_gib(memory),
         "Status": display.STATUSES[run.status].title,
     }
@@ -147,10 +148,6 @@ def format_classification(figures: ClassFigures | None) -> dict[str, str]:
     accuracy, macro = (figures.accuracy, figures.f1_macro) if figures else (None, None)
     texts = format_percent(accuracy), display.format_estimate(macro, sign=False, reason=False)
     return dict(zip(CLASS_COLUMNS, texts, strict=True))
-
-
-def _format_count(value: float | None) -> str:
-    return "–" if value is None else display.format_parameters(value)
 
 
 def draw_settings(runs: Sequence[Run]) -> None:

@@ -19,8 +19,8 @@ from pages.comparison.tradeoff_points import (
     Point,
     build_pareto_run,
     build_run_pairs,
-    format_learning_rate,
     format_method,
+    format_rate,
     get_cost,
 )
 from pages.shared import cached_queries, display, run_queries
@@ -104,7 +104,7 @@ def group_rows(rows: Sequence[RunCosts]) -> tuple[str, dict[str, list[RunCosts]]
     """Return what can be compared, "method" or "learning rate", and its groups of runs; empty if nothing
     can.
     """
-    for kind, name in (("method", format_method), ("learning rate", format_learning_rate)):
+    for kind, name in (("method", format_method), ("learning rate", format_rate)):
         by_name: dict[str, list[RunCosts]] = defaultdict(list)
         for row in rows:
             by_name[name(row)].append(row)
@@ -152,9 +152,8 @@ def draw_matched_comparisons(rows: Sequence[RunCosts], measure: str, pair: paret
         )
         return
     for comparison in comparisons:
-        st.markdown(
-            f":material/{ICONS[comparison['state']]}: {escape_markdown(_capitalize(comparison['sentence']))}"
-        )
+        sentence = comparison["sentence"][:1].upper() + comparison["sentence"][1:]
+        st.markdown(f":material/{ICONS[comparison['state']]}: {escape_markdown(sentence)}")
     table = [line for comparison in comparisons for line in _build_comparison_rows(comparison, measure)]
     if table:
         with st.expander("Details", key="cost-matched"):
@@ -164,10 +163,6 @@ def draw_matched_comparisons(rows: Sequence[RunCosts], measure: str, pair: paret
             f"Each compared with the {kind} with the most runs; intervals are corrected for the gains and"
             f" for {len(comparisons)} comparisons (Bonferroni)."
         )
-
-
-def _capitalize(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
 
 
 class BoundedDifference(NamedTuple):
@@ -239,7 +234,7 @@ def build_row(point: Point, measure: str) -> dict[str, Cell]:
     cells |= {
         "Place": STATUSES[point.status],
         "Method": point.method,
-        "Learning rate": row.learning_rate,
+        "Learning rate": point.rate,
     }
     for other in MEASURES:
         if other != measure:

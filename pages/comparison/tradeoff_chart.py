@@ -14,7 +14,7 @@ from pages.comparison.tradeoff_points import (
     PlotPoint,
     Point,
     find_measure,
-    format_learning_rate,
+    format_rate,
     get_color_limits,
     get_cost,
 )
@@ -83,7 +83,10 @@ def build_axes(points: Sequence[PlotPoint], measure: str, height: int = 520) -> 
     (left, right), (bottom, top) = compute_cost_range(points, measure), compute_axis_range(points, "gain")
     _add_bands(figure, get_color_limits(measure), right)
     figure.add_hline(y=0, line={"dash": "dash", "color": BASE, "width": 1.4}, layer="below")
-    _add_base(figure)
+    base = {"symbol": "diamond", "size": 10, "color": BASE}  # neither gained nor forgot
+    figure.add_trace(
+        go.Scatter(x=[0], y=[0], mode="markers", marker=base, name="Base model", hoverinfo="name")
+    )
     figure.update_xaxes(range=[left, right], showgrid=True)
     figure.update_yaxes(range=[bottom, top])
     figure.add_annotation(
@@ -91,13 +94,6 @@ def build_axes(points: Sequence[PlotPoint], measure: str, height: int = 520) -> 
         xshift=6, yshift=-4, font={"color": BASE, "size": 13},
     )  # fmt: skip
     return figure
-
-
-def _add_base(figure: go.Figure) -> None:
-    """Add the base model, which neither gained nor forgot."""
-    mark = {"symbol": "diamond", "size": 10, "color": BASE}
-    place = {"x": [0], "y": [0], "mode": "markers", "marker": mark}
-    figure.add_trace(go.Scatter(**place, name="Base model", hoverinfo="name"))
 
 
 def compute_axis_range(points: Sequence[PlotPoint], axis: Literal["gain", "cost"]) -> tuple[float, float]:
@@ -196,7 +192,7 @@ def _add_runs(figure: go.Figure, points: Sequence[Point], color: str, selected: 
         "size": compute_marker_sizes(points), "color": inks, "symbol": [SYMBOLS[p.status] for p in points],
         "opacity": [get_opacity(p.status) for p in points], **bar,
         "line": {"width": [2.6 if p.status == "alike" else 0 for p in points], "color": inks,
-            **_build_color_bar(bar)},
+            **{key: bar[key] for key in ("colorscale", "cmin", "cmax") if key in bar}},
     }  # fmt: skip
     numbered = len(points) <= MAX_NUMBERED_POINTS
     left, right = figure.layout.xaxis.range
@@ -238,27 +234,18 @@ def compute_colors(points: Sequence[Point], color: str) -> tuple[list[Any], dict
     if color == "method":
         order = list(dict.fromkeys(p.method for p in sorted(points, key=lambda p: p.method)))
         return [RUNS[order.index(p.method) % len(RUNS)] for p in points], {}
-    rates = [p.row.learning_rate for p in points if p.row.learning_rate]
-    if color != "rate" or len(set(rates)) < 2:
+    rates = sorted({p.rate for p in points if p.rate})
+    if color != "rate" or len(rates) < 2:
         return [get_run_color(p.row.number) for p in points], {}
-    low, high = (math.log10(end) for end in (min(rates), max(rates)))
-    ticks = compute_rate_ticks(sorted(set(rates)))
+    low, high = math.log10(rates[0]), math.log10(rates[-1])
+    ticks = rates if len(rates) <= 3 else [rates[0], rates[len(rates) // 2], rates[-1]]
     bar = {
         "title": {"text": "Rate", "side": "top"}, "tickvals": [math.log10(t) for t in ticks],
         "ticktext": [f"{t:.0e}".replace("e-0", "e-") if t < 1e-3 else f"{t:g}" for t in ticks],
         "thickness": 10, "len": 0.6, "x": 1, "xanchor": "left", "y": 0.5,
     }  # fmt: skip
     scale = {"colorscale": SCALE, "cmin": low, "cmax": high, "colorbar": bar}
-    return [math.log10(p.row.learning_rate) if p.row.learning_rate else low for p in points], scale
-
-
-def compute_rate_ticks(rates: Sequence[float]) -> list[float]:
-    """Return at most three of the rates, including the smallest and the largest."""
-    return list(rates) if len(rates) <= 3 else [rates[0], rates[len(rates) // 2], rates[-1]]
-
-
-def _build_color_bar(bar: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: bar[key] for key in ("colorscale", "cmin", "cmax") if key in bar}
+    return [math.log10(p.rate) if p.rate else low for p in points], scale
 
 
 def compute_marker_sizes(points: Sequence[Point]) -> list[float]:
@@ -290,7 +277,7 @@ def get_opacity(status: str) -> float:
 
 def describe_method(row: RunCosts) -> str:
     """Describe briefly how the model was made."""
-    return f"interpolated at α {row.alpha:g}" if row.alpha else f"learning rate {format_learning_rate(row)}"
+    return f"interpolated at α {row.alpha:g}" if row.alpha else f"learning rate {format_rate(row)}"
 
 
 def format_hover(point: Point, measure: str) -> str:

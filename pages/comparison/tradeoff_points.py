@@ -98,6 +98,10 @@ class Point:
         return format_method(self.row)
 
     @property
+    def rate(self) -> float | None:
+        return self.row.learning_rate
+
+    @property
     def label(self) -> str:
         """Number and name."""
         return format_run_label(self.row)
@@ -251,7 +255,7 @@ def find_cheapest(runs: Sequence[Point]) -> Point | None:
     return max(free, key=lambda p: (p.gain.value, -p.cost.value)) if free else None
 
 
-def format_learning_rate(row: RunCosts) -> str:
+def format_rate(row: RunCosts) -> str:
     """Format the learning rate, or a dash for a run without one."""
     return format_setting(row.learning_rate) if row.learning_rate else "–"
 
@@ -329,12 +333,10 @@ class RunPairs:
         more_lost = estimate_paired_change(
             int((first > second).sum()), int((second > first).sum()), len(first)
         )
-        return _scale_interval(more_lost, abs(MEASURES[self.measure].scale))
-
-
-def _scale_interval(interval: Interval, by: float) -> Interval:
-    low, high, se = (None if x is None else by * x for x in (interval.low, interval.high, interval.se))
-    return Interval(by * interval.value, low, high, interval.n, se, why=interval.why)
+        scale = abs(MEASURES[self.measure].scale)
+        ends = (more_lost.low, more_lost.high, more_lost.se)
+        low, high, se = (None if end is None else scale * end for end in ends)
+        return Interval(scale * more_lost.value, low, high, more_lost.n, se, why=more_lost.why)
 
 
 def _align_items(run: MeasuredItems | None, other: MeasuredItems | None) -> tuple[Array, Array, Array] | None:

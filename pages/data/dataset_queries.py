@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any
 
 import pyarrow as pa
 import streamlit as st
@@ -17,10 +17,11 @@ from pages.shared import cached_queries
 from pages.shared.session import cached, get_client
 from pages.shared.text_display import Cell
 from store.core.documents import Document
-from store.core.row_schemas import Fate, Kind, Overlap, SplitCounts
+from store.core.row_schemas import Fate, Overlap, SplitCounts
 from store.core.schemas import Job, JsonObject
 from store.core.training_schemas import Rendering
 from store.data import dataset_versions, datasets, exploration, histogram, saved_recipes
+from store.data.config import RenderingQuery
 from store.data.filters import Condition, Filter
 from store.data.schemas import (
     CanonicalRow,
@@ -116,10 +117,6 @@ def measurement_stamp(dataset_rows: exploration.DatasetTable) -> str:
     return " ".join(f"{name}:{row.computed_at}" for name, row in sorted(dataset_rows.measured.items()))
 
 
-def _read_contents(dataset_id: str, ids: list[int]) -> list[CanonicalRow]:
-    return datasets.get_rows(get_client(), cached_queries.read_dataset(dataset_id), ids) if ids else []
-
-
 def parse_filter(where: str) -> Filter:
     """Parse a filter from compact JSON."""
     return Filter.parse(json.loads(where)) if where else Filter()
@@ -171,7 +168,7 @@ def find_full_rows(
     values = exploration.values_of(
         get_client(), dataset_rows, ids, [column, *([together] if together else [])]
     )
-    contents = _read_contents(dataset_id, ids)
+    contents = datasets.get_rows(get_client(), cached_queries.read_dataset(dataset_id), ids) if ids else []
     pairs = zip(contents, values, strict=True)
     return total, [{**row, "value": v.get(column), "group": v.get(together)} for row, v in pairs]
 
@@ -261,18 +258,6 @@ def compare_versions(
     return dataset_versions.compare(get_client(), dataset_id, other, fate=fate, limit=limit, offset=offset)
 
 
-class RenderingQuery(TypedDict):
-    """The row to render, and the model and options to render it with."""
-
-    fingerprint: str
-    kind: Kind
-    model: str
-    chat_template: str  # a template name or Jinja; empty for the model's own template
-    completion_only_loss: bool
-    max_length: int | None  # tokens; null: 99% of the rows fit
-    row: int
-
-
 def find_similar_rows(fingerprint: str, row_id: int, count: int) -> SimilarRows:
     """The rows closest in meaning to one row."""
     return _query("neighbours", {"fingerprint": fingerprint, "row_id": row_id, "count": count}, SimilarRows)
@@ -290,7 +275,7 @@ def count_split_rows(fingerprint: str, split: Split) -> SplitCounts:
 
 def render_row(question: RenderingQuery) -> Rendering:
     """One row as the model will see it, and statistics of the whole set."""
-    return _query("rendering", question, Rendering)
+    return _query("rendering", question.model_dump(), Rendering)
 
 
 def _query(name: str, question: Mapping[str, Any], answer: type[Document]) -> Document:

@@ -11,7 +11,9 @@ import streamlit as st
 
 from pages.data.datasets import draw_back_to_list
 from pages.data.import_report import RowMapping, draw_column_use, draw_mapping, draw_parts, draw_recognised
+from pages.data.split import SHARE
 from pages.shared import cached_queries
+from pages.shared.model_form import ModelForm
 from pages.shared.session import (
     escape_markdown,
     get_client,
@@ -22,8 +24,10 @@ from pages.shared.session import (
 )
 from pages.shared.text_display import show_row
 from store.core.errors import EngineUnavailable, TunebenchError
+from store.core.model_fields import FieldDisplay
+from store.core.row_schemas import SourceDocument
 from store.data.cleaning_text import MAY_BE, format_some_values
-from store.data.config import NAME_LENGTH, ImportConfig, find_free_name, suggest_name
+from store.data.config import ImportConfig, Source, find_free_name, suggest_name
 from store.data.formats import FORMATS, list_columns
 from store.data.schemas import ColumnUse, Inspection, UndecidedColumn
 
@@ -31,35 +35,28 @@ UPLOAD, PATH, HUB = "Upload a file", "A file on this machine", "Hugging Face hub
 SUPPORTED_FORMATS = "CSV, TSV, JSON, JSONL, Parquet or plain text, also compressed with gzip; up to 2 GB."
 
 
-class ImportSource(TypedDict, total=False):
-    """The source of the rows (`store.data.config.Source`): one or several uploads, a path, or a hub id."""
-
-    upload: str
-    uploads: list[str]
-    path: str
-    hub_id: str
-    hub_split: str
-    hub_config: str
-
-
-def draw_source() -> ImportSource | None:
-    """Draw the source selector; return the source as in `ImportConfig`, or None until it is complete."""
+def draw_source() -> Source | None:
+    """Draw the source selector; return the source, or None until it is complete."""
     kinds = (UPLOAD, PATH, HUB) if is_machine_owner() else (UPLOAD, HUB)
     kind = st.segmented_control("Source", kinds, default=UPLOAD, required=True, key="import-kind")
+    if kind == UPLOAD:
+        return _draw_upload()
+    form = ModelForm(Source, "import-", {"hub_split": "all"})
     if kind == PATH:
-        path = st.text_input(
-            "Path of a file or folder",
-            key="import-path",
-            placeholder="/home/me/rows.csv",
-            help=SUPPORTED_FORMATS,
-        )
-        return {"path": path.strip()} if path and path.strip() else None
-    if kind == HUB:
-        return _draw_hub_source()
-    return _draw_upload()
+        example = FieldDisplay(example="/home/me/rows.csv")
+        path = form.draw_field("path", label="Path of a file or folder", display=example)
+        return form.parse() if path else None
+    left, middle, right = st.columns([2, 1, 1])
+    with left:
+        hub_id = form.draw_field("hub_id", label="Data set id", display=FieldDisplay(example="owner/name"))
+    with middle:
+        form.draw_field("hub_config", label="Configuration", display=FieldDisplay(empty="default"))
+    with right:
+        split = form.draw_field("hub_split", label="Split")
+    return form.parse(hub_split=split or "all") if hub_id else None
 
 
-def _draw_upload() -> ImportSource | None:
+def _draw_upload() -> Source | None:
     files = st.file_uploader("Files", key="import-file", help=SUPPORTED_FORMATS, accept_multiple_files=True)
     larger = f" To avoid copying a larger file, choose “{PATH}”." if is_machine_owner() else ""
     st.caption(f"Several files, such as train.csv and test.csv, become one data set.{larger}")
@@ -71,27 +68,7 @@ def _draw_upload() -> ImportSource | None:
     uploads = [sent[file.file_id] for file in files if file.file_id in sent]
     if not files or len(uploads) < len(files):
         return None
-    return {"upload": uploads[0]} if len(uploads) == 1 else {"uploads": uploads}
-
-
-def _draw_hub_source() -> ImportSource | None:
-    left, middle, right = st.columns([2, 1, 1])
-    hub_id = left.text_input(
-        "Data set id",
-        key="import-hub",
-        placeholder="owner/name",
-        help="Requires network access to the hub.",
-    )
-    config = middle.text_input("Configuration", key="import-hub-config", placeholder="default")
-    split = right.text_input(
-        "Split", key="import-hub-split", value="all", help="One of its splits, such as train, or all of them."
-    )
-    if not hub_id or not hub_id.strip():
-        return None
-    source: ImportSource = {"hub_id": hub_id.strip(), "hub_split": (split or "all").strip()}
-    if config and config.strip():
-        source["hub_config"] = config.strip()
-    return source
+    return Source.parse({"upload": uploads[0]} if len(uploads) == 1 else {"uploads": uploads})
 
 
 IGNORE_COLUMN = "Ignore"
@@ -123,7 +100,10 @@ def draw_questions(recognised: Inspection, scope: str) -> list[str] | None:
 def _ask_column(column: UndecidedColumn, scope: str) -> bool:
     """Ask what to do with a column; return whether it is ignored."""
     key = f"import-unused {column.name} {scope}"
-    uses = {_format_column_use(column.name, use): use for use in column.uses}
+    uses: dict[str, ColumnUse] = {}
+    for use in column.uses:
+        role = next((role for role, name in use.columns.items() if name == column.name), "")
+        uses[f"Use it as {role.replace('_', ' ')}: {FORMATS[use.format].title}"] = use
     chosen = st.selectbox(
         f"What is “{escape_markdown(column.name)}”"
         f" ({escape_markdown(format_some_values(column))})? It {MAY_BE[column.may_be]}",
@@ -136,11 +116,6 @@ def _ask_column(column: UndecidedColumn, scope: str) -> bool:
         "should not learn from, remove those rows from the file.",
     )
     return chosen == IGNORE_COLUMN
-
-
-def _format_column_use(name: str, use: ColumnUse) -> str:
-    role = next((role for role, column in use.columns.items() if column == name), "")
-    return f"Use it as {role.replace('_', ' ')}: {FORMATS[use.format].title}"
 
 
 def _apply_column_use(key: str, uses: dict[str, ColumnUse], scope: str) -> None:
@@ -159,21 +134,9 @@ def _apply_column_use(key: str, uses: dict[str, ColumnUse], scope: str) -> None:
     del st.session_state[key]
 
 
-def draw_files(source: ImportSource, scope: str, left: list[str]) -> list[str]:
-    """Draw the choice of files to ignore: uploaded files, or files of a folder by name."""
-    return st.multiselect(
-        "Files to ignore",
-        list(dict.fromkeys([*source.get("uploads", []), *left])),
-        default=left,
-        accept_new_options="path" in source,
-        placeholder="Choose files to ignore",
-        key=f"import-files {scope}",
-    )
-
-
 AS_RECOGNISED = "detected"
-ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
-HEADER = {AS_RECOGNISED: None, "is a header": True, "is a data row": False}
+ENCODINGS = {"": AS_RECOGNISED} | {name: name for name in ("utf-8", "utf-16", "cp1252", "latin-1")}
+HEADER = {"": AS_RECOGNISED, True: "is a header", False: "is a data row"}
 
 
 class FileReading(TypedDict, total=False):
@@ -187,19 +150,8 @@ class FileReading(TypedDict, total=False):
 class InspectQuery(FileReading, RowMapping, total=False):
     """Arguments of the sync job `inspect`: a source, and how to read its rows."""
 
-    source: ImportSource
+    source: SourceDocument
     part_column: str
-
-
-class SplitShares(TypedDict):
-    """The fields of an import for its name and its split."""
-
-    name: str
-    part_column: str  # empty if there is none
-    parts: dict[str, str]  # value of `part_column` -> part
-    validation_size: float
-    test_size: float
-    split_seed: int
 
 
 def show_import() -> None:
@@ -212,16 +164,17 @@ def show_import() -> None:
     draw_back_to_list()
     if not require_member("import rows here"):
         return
-    source = draw_source()
-    if source is None:
-        return
     with show_errors():
-        _draw_corrections(source)
+        source = draw_source()
+        if source is not None:
+            _draw_corrections(source)
 
 
-def _draw_corrections(source: ImportSource) -> None:
+def _draw_corrections(chosen: Source) -> None:
+    source = cast(SourceDocument, chosen.model_dump(exclude_unset=True, exclude_none=True))
     scope = json.dumps(source, sort_keys=True)
     reading: FileReading = st.session_state.get(f"import-reading {scope}", {})
+    form = ModelForm(ImportConfig, f"import {scope} ", reading)
     try:
         recognised = _inspect({"source": source, **reading})
     except EngineUnavailable:
@@ -229,17 +182,16 @@ def _draw_corrections(source: ImportSource) -> None:
     except TunebenchError as error:
         show_error(error)
         if "ignore_files" in reading or error.field == "ignore_files":
-            files = draw_files(source, scope, reading.get("ignore_files", []))
-            _reset_reading(scope, reading, _exclude_files(reading, files))
+            _draw_ignored_files(form, source, scope, reading)
         if "encoding" in reading or error.field == "encoding":
-            _reset_reading(scope, reading, _draw_encoding(scope, reading))
+            _reset_reading(scope, reading, _draw_encoding(form, scope, reading))
         return
     draw_recognised(recognised)
     use = st.container()  # above the form, so that on a phone it precedes the button
     left, right = st.columns([2, 3], gap="large")
     with left:
-        reading = _draw_reading(recognised, scope)
-        wishes = draw_mapping(recognised, scope)
+        reading = _draw_reading(form, recognised, scope)
+        wishes = draw_mapping(form, recognised, scope)
         corrected = (
             _inspect_corrected({"source": source, **reading, **wishes}, recognised) if wishes else None
         )
@@ -247,7 +199,7 @@ def _draw_corrections(source: ImportSource) -> None:
         if left_out:
             wishes["ignore"] = left_out
         refused = st.container()
-        document = _draw_name_and_split({"source": source, **reading}, recognised, scope)
+        part_column = _draw_name_and_split(form, {"source": source, **reading}, recognised, scope)
         pressed = st.button(
             "Import",
             type="primary",
@@ -257,12 +209,12 @@ def _draw_corrections(source: ImportSource) -> None:
         )
     if corrected:
         with use:
-            _draw_column_use(corrected, wishes["format"], document["part_column"])
+            _draw_column_use(corrected, wishes["format"], part_column)
     with right:
         _show_rows(recognised, corrected)
     if pressed:
         with refused:
-            _start_import({**document, "source": source, **reading, **wishes})
+            _start_import(form, {"source": source, **reading, **wishes})
 
 
 def _inspect_corrected(body: InspectQuery, recognised: Inspection) -> Inspection | None:
@@ -283,41 +235,63 @@ def _inspect(body: InspectQuery) -> Inspection:
         return cached_queries.inspect_source(json.dumps(body, sort_keys=True))
 
 
-def _draw_reading(recognised: Inspection, scope: str) -> FileReading:
+def _draw_reading(form: ModelForm[ImportConfig], recognised: Inspection, scope: str) -> FileReading:
     """Draw the options for reading the file; a change reruns the page with them."""
     reading: FileReading = st.session_state.get(f"import-reading {scope}", {})
     if recognised["reader"] in ("parquet", "hub"):
         return reading
     left, right = st.columns(2)
     with left:
-        chosen_reading = _draw_encoding(scope, reading)
+        chosen_reading = _draw_encoding(form, scope, reading)
     if recognised["reader"] in ("csv", "tsv"):
-        start = list(HEADER.values()).index(reading.get("has_header"))
-        first = right.selectbox("First line", list(HEADER), index=start, key=f"import-header {scope}")
+        with right:
+            has_header = form.draw_field(
+                "has_header",
+                choices=HEADER,
+                label="First line",
+                key=f"import-header {scope}",
+                present=reading.get("has_header", ""),
+            )
+        form.put(has_header=None)
         chosen_reading.pop("has_header", None)
-        if (has_header := HEADER[first]) is not None:
+        if has_header != "":
             chosen_reading["has_header"] = has_header
     _reset_reading(scope, reading, chosen_reading)
     return chosen_reading
 
 
-def _exclude_files(reading: FileReading, files: list[str]) -> FileReading:
+def _draw_ignored_files(
+    form: ModelForm[ImportConfig], source: SourceDocument, scope: str, reading: FileReading
+) -> None:
+    """Draw the choice of files to ignore: uploaded files, or files of a folder by name."""
+    left = reading.get("ignore_files", [])
+    files = form.draw_field(
+        "ignore_files",
+        choices={name: name for name in (*source.get("uploads", []), *left)},
+        label="Files to ignore",
+        key=f"import-files {scope}",
+        display=FieldDisplay(empty="Choose files to ignore", open="path" in source),
+    )
     rest: FileReading = {**reading}
     rest.pop("ignore_files", None)
-    return {**rest, "ignore_files": files} if files else rest
+    _reset_reading(scope, reading, {**rest, "ignore_files": files} if files else rest)
 
 
-def _draw_encoding(scope: str, reading: FileReading) -> FileReading:
+def _draw_encoding(form: ModelForm[ImportConfig], scope: str, reading: FileReading) -> FileReading:
     """Draw the choice of encoding and return the updated `reading`.
 
     It is also offered if the file cannot be read with the present encoding.
     """
-    options = (AS_RECOGNISED, *ENCODINGS)
-    start = options.index(reading.get("encoding", AS_RECOGNISED))
-    encoding = st.selectbox("Encoding", options, index=start, key=f"import-encoding {scope}")
+    encoding = form.draw_field(
+        "encoding",
+        choices=ENCODINGS,
+        key=f"import-encoding {scope}",
+        present=reading.get("encoding", ""),
+    )
+    form.put(encoding=None)
     rest: FileReading = {**reading}
     rest.pop("encoding", None)
-    return rest if encoding == AS_RECOGNISED else {**rest, "encoding": encoding}
+    return {**rest, "encoding": encoding} if encoding else rest
 
 
 def _reset_reading(scope: str, reading: FileReading, chosen_reading: FileReading) -> None:
@@ -327,11 +301,14 @@ def _reset_reading(scope: str, reading: FileReading, chosen_reading: FileReading
         st.rerun()
 
 
-def _draw_name_and_split(body: InspectQuery, recognised: Inspection, scope: str) -> SplitShares:
+def _draw_name_and_split(
+    form: ModelForm[ImportConfig], body: InspectQuery, recognised: Inspection, scope: str
+) -> str:
+    """Draw the fields for the name and the split; return the split column, empty if there is none."""
     suggested = find_free_name(
         suggest_name(body["source"]), {row.name for row in cached_queries.list_datasets()}
     )
-    name = st.text_input("Name", value=suggested, max_chars=NAME_LENGTH, key=f"import-name {scope}")
+    form.draw_field("name", present=suggested)
     with st.expander(
         "Split into training, validation and test",
         icon=":material/call_split:",
@@ -340,34 +317,25 @@ def _draw_name_and_split(body: InspectQuery, recognised: Inspection, scope: str)
         column, parts = draw_parts(
             recognised, scope, lambda column: _inspect({**body, "part_column": column})
         )
-        validation, test, seed = _draw_shares(set(parts.values()), scope)
-    return {
-        "name": name,
-        "part_column": column,
-        "parts": parts,
-        "validation_size": validation / 100,
-        "test_size": test / 100,
-        "split_seed": seed,
-    }
+        form.put(part_column=column, parts=parts)
+        _draw_shares(form, set(parts.values()))
+    return column
 
 
-def _draw_shares(given: set[str], scope: str) -> tuple[int, int, int]:
+def _draw_shares(form: ModelForm[ImportConfig], given: set[str]) -> None:
     """Draw the shares of validation and test in per cent, and the seed.
 
     Parts given in the file are not asked for and keep their defaults.
     """
-    validation, test, seed = 10, 10, 0
     if {"validation", "test"} <= given:
-        return validation, test, seed
+        return
     if not given:
         st.caption("Rows with equal text stay in the same split. You can change it later.")
     with st.container(horizontal=True):
-        if "validation" not in given:
-            validation = st.number_input("Validation %", 0, 50, 10, key=f"import-validation {scope}")
-        if "test" not in given:
-            test = st.number_input("Test %", 0, 50, 10, key=f"import-test {scope}")
-        seed = st.number_input("Seed", 0, 2**31 - 1, 0, key=f"import-seed {scope}")
-    return validation, test, int(seed)
+        for part, title in (("validation", "Validation %"), ("test", "Test %")):
+            if part not in given:
+                form.draw_field(f"{part}_size", label=title, display=SHARE)
+        form.draw_field("split_seed", label="Seed")
 
 
 def _draw_column_use(corrected: Inspection, chosen: str, part_column: str) -> None:
@@ -392,12 +360,14 @@ def _show_rows(recognised: Inspection, corrected: Inspection | None) -> None:
             show_row(row, 600)
 
 
-def _start_import(document: Mapping[str, Any]) -> None:
+def _start_import(form: ModelForm[ImportConfig], more: Mapping[str, Any]) -> None:
+    config = form.parse(**more)
+    if config is None:
+        return
     try:
-        config = ImportConfig.parse(document)
         answer = get_client().command("import_dataset", config.model_dump(exclude_none=True))
     except TunebenchError as error:
-        show_error(error)
+        form.show(error)
         return
     st.cache_data.clear()
     st.switch_page("pages/data/data.py", query_params={"job": answer["job_id"]})

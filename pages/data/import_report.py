@@ -13,9 +13,11 @@ import streamlit as st
 from pages.data.datasets import describe_repeats, draw_back_to_list, show_skipped
 from pages.shared import cached_queries, display, meters
 from pages.shared.job_progress import show_failure, show_live
+from pages.shared.model_form import ModelForm
 from pages.shared.session import escape_markdown
 from store.core.formatting import plural
 from store.core.job_kinds import ALIVE
+from store.core.model_fields import FieldDisplay
 from store.core.row_schemas import ImportResult, RowsResult
 from store.core.schemas import Job
 from store.data.cleaning_text import (
@@ -25,6 +27,7 @@ from store.data.cleaning_text import (
     describe_ignored_columns,
     describe_used_columns,
 )
+from store.data.config import ImportConfig
 from store.data.formats import (
     FORMATS,
     LEAVE_OUT,
@@ -203,41 +206,39 @@ MEANINGS = {
 }
 
 
-def draw_mapping(recognised: Inspection, scope: str) -> RowMapping:
+def draw_mapping(form: ModelForm[ImportConfig], recognised: Inspection, scope: str) -> RowMapping:
     """Draw format and columns and, depending on the format, answers, values and instruction.
 
     Return them as in `ImportConfig`; empty until a format is detected or chosen.
     """
-    names = list(FORMATS)
     own = recognised["format"]
-    chosen: str | None = st.selectbox(
-        "Format",
-        names,
-        index=names.index(own) if own in names else None,
-        format_func=lambda name: FORMATS[name].title,
-        placeholder="Choose a format",
+    chosen: str | None = form.draw_field(
+        "format",
+        choices={name: listed.title for name, listed in FORMATS.items()},
         key=f"import-format {scope}",
+        present=own,
+        display=FieldDisplay(empty="Choose a format"),
     )
     if chosen is None:
         return {}
-    form = FORMATS[chosen]
-    st.caption(form.help)
+    format = FORMATS[chosen]
+    st.caption(format.help)
     same = chosen == own
     guess = recognised["mappings"].get(chosen) or (recognised["mapping"] if same else {})
-    wishes: RowMapping = {"format": chosen, "columns": _draw_columns(form, recognised, guess, scope)}
+    wishes: RowMapping = {"format": chosen, "columns": _draw_columns(format, recognised, guess, scope)}
     if chosen == "multiple_choice":
-        wishes |= _draw_answers(recognised["answers"] if same else None, scope)
-    if form.meanings and same:
-        wishes |= _draw_meanings(form, recognised["values"], scope)
+        wishes |= _draw_answers(form, recognised["answers"] if same else None, scope)
+    if format.meanings and same:
+        wishes |= _draw_meanings(format, recognised["values"], scope)
     if chosen == "text_label":
-        instruction = st.text_input(
-            "Instruction before each text",
+        instruction = form.draw_field(
+            "instruction",
+            label="Instruction before each text",
             key=f"import-instruction {scope}",
-            placeholder="Which category does this message belong to?",
-            help="Describes the task; the model learns to answer with the label.",
+            display=FieldDisplay(example="Which category does this message belong to?"),
         )
-        if instruction and instruction.strip():
-            wishes["instruction"] = instruction.strip()
+        if instruction:
+            wishes["instruction"] = instruction
     return wishes
 
 
@@ -265,18 +266,18 @@ def _draw_columns(form: Format, recognised: Inspection, guess: dict[str, str], s
     return mapping
 
 
-def _draw_answers(own: str | None, scope: str) -> RowMapping:
+def _draw_answers(form: ModelForm[ImportConfig], own: str | None, scope: str) -> RowMapping:
     """Draw how the answer identifies its choice; return it only if it differs from the detected value."""
-    options = list(get_args(AnswerBy))
-    by = st.selectbox(
-        "The right choice is given by",
-        options,
-        index=options.index(own) if own else None,
-        format_func=BY.__getitem__,
-        placeholder="detected",
+    answers = form.draw_field(
+        "answers",
+        choices={by: BY[by] for by in get_args(AnswerBy)},
+        label="The right choice is given by",
         key=f"import-answers {scope}",
+        present=own,
+        display=FieldDisplay(empty="detected"),
     )
-    return {"answers": by} if by and by != own else {}
+    form.put(answers=None)
+    return {"answers": answers} if answers and answers != own else {}
 
 
 def _draw_meanings(form: Format, own: dict[str, str], scope: str) -> RowMapping:
@@ -308,7 +309,8 @@ def show_import_job(job_id: str) -> None:
         show_import_result(job)
     else:
         show_failure(job, "import")
-        _import_again()
+        if st.button("Import again", type="primary", icon=":material/upload_file:"):
+            st.switch_page("pages/data/data.py", query_params={"view": "import"})
 
 
 def show_import_result(job: Job) -> None:
@@ -351,11 +353,6 @@ def format_row_counts(result: RowsResult) -> list[tuple[str, str, str]]:
     parts = result["stats"].get("parts", {})
     given = [(title, parts[part]) for part, title in PARTS.items() if part in parts]
     return [*counts, *((title, f"{rows:,}", "as given in the file") for title, rows in given)]
-
-
-def _import_again() -> None:
-    if st.button("Import again", type="primary", icon=":material/upload_file:"):
-        st.switch_page("pages/data/data.py", query_params={"view": "import"})
 
 
 def _get_dataset_name(job: Job) -> str:

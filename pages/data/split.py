@@ -4,7 +4,7 @@ overlap with other data sets.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, cast
 
 import streamlit as st
 
@@ -14,11 +14,13 @@ from pages.data.explore.row_filter import CLEAN_TAB, format_column, open_tab, sh
 from pages.people.edit_conflicts import FieldEdit
 from pages.shared import cached_queries, display, meters
 from pages.shared.display import format_share
+from pages.shared.model_form import ModelForm
 from pages.shared.session import escape_markdown, send_command, show_error, show_errors
 from pages.shared.text_display import render_pair
 from store.core.errors import ConfigError
 from store.core.formatting import plural
-from store.core.row_schemas import Overlap, SplitCounts, SplitMethod
+from store.core.model_fields import FieldDisplay
+from store.core.row_schemas import Overlap, SplitCounts
 from store.data.datasets import get_split_fields
 from store.data.filters import Filter
 from store.data.schemas import Dataset
@@ -154,6 +156,7 @@ BY = {
     "stratified": "Stratified: each value keeps its share in every split",
     "given": "As given in the file",
 }
+SHARE = FieldDisplay(scale=100, step=1)  # of the rows, in per cent
 SplitPart = Literal["train", "validation", "test"]
 PARTS: tuple[tuple[SplitPart, str], ...] = (
     ("train", "Training"),
@@ -181,7 +184,9 @@ def show_split(dataset: Dataset) -> None:
 
 
 def _show_assignment(dataset: Dataset) -> None:
-    edit = FieldEdit(f"split-{dataset.dataset_id}", _get_current_split(dataset), whole=True)
+    present = get_split_fields(dataset)
+    present["split_by"] = present["split_by"] or "random"
+    edit = FieldEdit(f"split-{dataset.dataset_id}", present, whole=True)
     settings = _draw_split_fields(dataset, edit)
     try:
         split = Split.parse(settings)
@@ -215,32 +220,23 @@ def _show_assignment(dataset: Dataset) -> None:
 
 
 def _draw_split_fields(dataset: Dataset, edit: FieldEdit) -> SplitFields:
+    form = ModelForm(Split, f"split-{dataset.dataset_id}-", edit.seen)
     shares = st.container(horizontal=True, vertical_alignment="bottom")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        ways = list(get_args(SplitMethod))
-        own = edit.seen["split_by"] or "random"
-        by = st.selectbox(
-            "Split", ways, ways.index(own), format_func=BY.__getitem__, key=edit.widget_key("split_by")
-        )
+        by = form.draw_field("split_by", choices=BY, label="Split", key=edit.widget_key("split_by"))
         column = _choose_column(dataset, by, edit) if by not in ("random", "given") else None
     given = (dataset.stats.get("parts") or {}) if by == "given" else {}  # without effect for given parts
-    sizes = {}
-    for part, title in PARTS[1:]:
-        field = f"{part}_size"
-        start = 100 * edit.seen[field]
-        sizes[part] = shares.number_input(
-            f"{title} %", 0.0, 50.0, start, 1.0, "%g", key=edit.widget_key(field), disabled=part in given
-        )
-    seed = shares.number_input(
-        "Seed", 0, 2**31 - 1, edit.seen["split_seed"], key=edit.widget_key("split_seed")
-    )
-    return {
-        "split_seed": int(seed),
-        "validation_size": round(float(sizes["validation"]) / 100, 6),
-        "test_size": round(float(sizes["test"]) / 100, 6),
-        "split_by": by,
-        "split_column": column,
-    }
+    with shares:
+        for part, title in PARTS[1:]:
+            form.draw_field(
+                f"{part}_size",
+                label=f"{title} %",
+                key=edit.widget_key(f"{part}_size"),
+                disabled=part in given,
+                display=SHARE,
+            )
+        form.draw_field("split_seed", label="Seed", key=edit.widget_key("split_seed"))
+    return cast(SplitFields, {**form.values, "split_column": column})  # all fields of Split
 
 
 def _choose_column(dataset: Dataset, by: str, edit: FieldEdit) -> str | None:
@@ -278,9 +274,3 @@ def _format_field_value(value: object) -> str:
     if isinstance(value, float):
         return f"{100 * value:g}%"
     return BY.get(str(value), "none" if value is None else str(value))
-
-
-def _get_current_split(dataset: Dataset) -> SplitFields:
-    """Return the present split settings of the data set."""
-    fields = get_split_fields(dataset)
-    return {**fields, "split_by": fields["split_by"] or "random"}

@@ -15,16 +15,17 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from pages.data import dataset_queries
-from pages.data.dataset_queries import RenderingQuery
 from pages.shared import cached_queries, display, meters
 from pages.shared.charts import PLOT, build_empty_figure
+from pages.shared.model_form import ModelForm
 from pages.shared.palette import BAD, VALIDATION
-from pages.shared.session import escape_markdown, show_errors
+from pages.shared.session import show_errors
 from pages.shared.text_display import render_row
 from pages.training.preview import describe_full_length
 from store.core.formatting import plural
 from store.core.model_folders import TEMPLATES
 from store.core.training_schemas import RenderedRow, RenderedSet, Rendering
+from store.data.config import RenderingQuery
 from store.data.schemas import Dataset
 from store.training.train_config import BUNDLED_MODEL
 
@@ -35,15 +36,11 @@ TITLES = {"chatml": "ChatML", "llama3": "Llama 3", "zephyr": "Zephyr", "headings
 def choose_rendering(dataset: Dataset) -> RenderingQuery | None:
     """Draw the choice of model, template and length; None while a template is being written."""
     key = f"rendering-{dataset.dataset_id}"
-    names = [model.name for model in cached_queries.list_models()]
+    form = ModelForm(RenderingQuery, f"{key}-", {"model": BUNDLED_MODEL})
     model, template, length = st.columns([2, 2, 1])
-    chosen = model.selectbox(
-        "Model",
-        list(dict.fromkeys([BUNDLED_MODEL, *names])),
-        key=f"{key}-model",
-        accept_new_options=True,
-        help="A model in the home folder, a local folder or a hub id.",
-    )
+    with model:
+        names = [BUNDLED_MODEL, *(row.name for row in cached_queries.list_models())]
+        form.draw_field("model", choices={name: name for name in names})
     named = template.selectbox(
         "Chat template",
         [OWN, *TEMPLATES, WRITTEN],
@@ -51,29 +48,18 @@ def choose_rendering(dataset: Dataset) -> RenderingQuery | None:
         key=f"{key}-template",
         disabled=dataset.kind == "text",
     )
-    limit = length.text_input("max_length", key=f"{key}-length", placeholder="99% fit")
+    with length:
+        form.draw_field("max_length", label="max_length", key=f"{key}-length")
     text = "" if named == OWN else named
     if named == WRITTEN:
         text = _write_template(key)
         if not text.strip():
             return None
-    if limit and not (limit.strip().isdigit() and int(limit) >= 8):
-        st.error(
-            f"max_length is {escape_markdown(limit)}: enter a whole number of at least 8, or leave it empty."
-        )
-        return None
-    only = dataset.kind == "text" or st.toggle(  # plain text has no separate answer
-        "Compute the loss on answers only", value=True, key=f"{key}-only"
-    )
-    return {
-        "fingerprint": dataset.fingerprint,
-        "kind": dataset.kind,
-        "model": chosen or BUNDLED_MODEL,
-        "chat_template": text,
-        "completion_only_loss": only,
-        "max_length": int(limit) if limit else None,
-        "row": _draw_row_choice(dataset),
-    }
+    if dataset.kind != "text":  # plain text has no separate answer
+        label = "Compute the loss on answers only"
+        form.draw_field("completion_only_loss", label=label, key=f"{key}-only")
+    row = int(st.session_state.get(row_key(dataset), 0))
+    return form.parse(fingerprint=dataset.fingerprint, kind=dataset.kind, chat_template=text, row=row)
 
 
 def _write_template(key: str) -> str:
@@ -88,10 +74,6 @@ def _write_template(key: str) -> str:
 def row_key(dataset: Dataset) -> str:
     """Return the session key of the displayed row."""
     return f"rendering-{dataset.dataset_id}-row"
-
-
-def _draw_row_choice(dataset: Dataset) -> int:
-    return int(st.session_state.get(row_key(dataset), 0))
 
 
 def plot_lengths(counts: Sequence[int], edges: Sequence[float], max_length: int) -> go.Figure:
@@ -127,7 +109,7 @@ def show_rendering(dataset: Dataset) -> None:
         return
     with show_errors(), st.spinner("Tokenizing the rows …", show_time=True):
         answer = dataset_queries.render_row(asked)
-        _show_checks(answer, asked["completion_only_loss"])
+        _show_checks(answer, asked.completion_only_loss)
         answers = answer.checks is not None  # plain text has neither answers nor a template
         facts = _format_figures(answer.set)
         st.html(meters.render_facts(facts if answers else facts[:-1]))

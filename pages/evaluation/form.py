@@ -45,7 +45,9 @@ def draw_metrics(defaults: list[str], without: set[str]) -> list[ModelForm[Metri
     forms = {name: ModelForm(CHOICES[name], f"{PREFIX}{name}.") for name in chosen}
     if with_options := [name for name in chosen if list_metric_options(name)]:
         needed = any(
-            _is_required(CHOICES[name], field) for name in chosen for field in list_metric_options(name)
+            CHOICES[name].model_fields[field].is_required()
+            for name in chosen
+            for field in list_metric_options(name)
         )
         with st.expander("Metric options", icon=":material/tune:", expanded=needed):
             for name in with_options:
@@ -61,10 +63,6 @@ def _set_default_metrics(defaults: list[str]) -> None:
     if CHOSEN not in state or state[CHOSEN] == state.get(OFFERED):
         state[CHOSEN] = defaults
     state[OFFERED] = defaults
-
-
-def _is_required(choice: type[MetricChoice], field: str) -> bool:
-    return choice.model_fields[field].is_required()
 
 
 def _draw_options(metric: str, form: ModelForm[MetricChoice]) -> None:

@@ -283,11 +283,11 @@ def read_slices(evaluation_id: str, metric: str, other: str = "") -> Sequence[Ma
 def _build_slice_row(
     named_slice: Mapping[str, Any], figure: Figure, times: float, *, paired: bool
 ) -> dict[str, str | int]:
-    where = {"Slice": f"{named_slice['by']}: {named_slice['value']}"}
+    where, q = {"Slice": f"{named_slice['by']}: {named_slice['value']}"}, named_slice["q"]
     test = {
         "Result": _describe_difference(named_slice, figure.better, paired),
         "n": named_slice["n"],
-        "q": _format_q_value(named_slice["q"]),
+        "q": "–" if q is None else "< 0.001" if q < 0.001 else f"{q:.3f}",
     }
     if paired:
         return where | {"Difference": display.format_estimate(named_slice["gap"], scale=times)} | test
@@ -307,10 +307,6 @@ def _describe_difference(named_slice: Mapping[str, Any], better: str, paired: bo
         return "inconclusive"
     gap = named_slice["gap"].value if paired else named_slice["gap"]
     return "better" if (gap > 0) == (better == "higher") else "worse"
-
-
-def _format_q_value(value: float | None) -> str:
-    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _describe_slices(listed: Sequence[Mapping[str, Any]], other: Evaluation | None) -> str:
@@ -335,7 +331,13 @@ SHOWN = 600  # maximum characters of a text
 def draw_rows(evaluation: Evaluation) -> None:
     """Draw rows ordered by one metric; rows that it could not score come first."""
     config, own = evaluation.config, evaluation.evaluation_id
-    scored = {f.metric: f for f in evaluation.figures if _has_row_scores(f)}
+    scored = {
+        figure.metric: figure
+        for figure in evaluation.figures
+        if figure.estimator != "whole"
+        and not figure.failed
+        and not figure.metric.startswith(TASK)  # a harness task has items of its own
+    }
     if not scored:
         st.caption("No metric has scores of rows.")
         return
@@ -357,11 +359,6 @@ def draw_rows(evaluation: Evaluation) -> None:
     st.caption(f"{formatting.plural(total, 'row')}; rows that could not be scored come first.")
     for row in rows:
         _draw_row(row, scored, config)
-
-
-def _has_row_scores(figure: Figure) -> bool:
-    """Whether the metric has a score per row; a harness task has items of its own."""
-    return figure.estimator != "whole" and not figure.failed and not figure.metric.startswith(TASK)
 
 
 def _draw_row(row: EvaluatedRow, scored: dict[str, Figure], config: Mapping[str, Any]) -> None:

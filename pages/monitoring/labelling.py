@@ -114,6 +114,10 @@ def _draw_form(endpoint: EndpointName, window_name: str, alert: str, upcoming: L
     all_random = f"{plural(random, 'random request')}: ratings represent all requests that can be labeled."
     st.caption(f"{telling:,} selected, {random:,} random. {SELECTION_NOTE}" if telling else all_random)
     if pressed:
+        selection = {"alert": alert}
+        if not alert:
+            window = monitor_queries.build_window(endpoint.endpoint_id, window_name)
+            selection = {"start": window.start.isoformat(), "end": window.end.isoformat()}
         body = {
             "name": f"Requests of {time.strftime('%d %b %H:%M', time.gmtime())}",
             "endpoint": endpoint.endpoint_id,
@@ -122,16 +126,9 @@ def _draw_form(endpoint: EndpointName, window_name: str, alert: str, upcoming: L
             "random_share": share / 100,
             "overlap": people,
             "instruction": INSTRUCTIONS[protocol],
-            **_build_selection(endpoint.endpoint_id, window_name, alert),
+            **selection,
         }
         _start_round(body)
-
-
-def _build_selection(endpoint_id: str, window_name: str, alert: str) -> dict[str, object]:
-    if alert:
-        return {"alert": alert}
-    window = monitor_queries.build_window(endpoint_id, window_name)
-    return {"start": window.start.isoformat(), "end": window.end.isoformat()}
 
 
 def _start_round(body: dict[str, object]) -> None:

@@ -21,8 +21,8 @@ from engine.rating.analysis.judge_correction import (
     CorrectedPassRate,
     correct_by_group,
     correct_by_version,
-    describe_correction,
 )
+from engine.rating.raters_text import describe_correction
 from pages.monitoring import monitor_queries
 from pages.monitoring.drift import STYLE
 from pages.shared.charts import PLOT, IntervalRow, build_empty_figure, plot_intervals
@@ -360,7 +360,8 @@ def plot_golden(finished: Sequence[GoldenRun], metric: str) -> go.Figure:
         f" ({format_interval(figure.low, figure.high)}, n {figure.n:,})"
         for _, value, figure in points
     ]
-    chart = build_empty_figure(_format_golden_title(metric), "", height=240, x_title="")
+    title = metric.removeprefix("eval/").replace("_", " ")
+    chart = build_empty_figure(title[:1].upper() + title[1:], "", height=240, x_title="")
     bars = [
         (at, value, figure.low, figure.high)
         for at, value, figure in points
@@ -412,8 +413,3 @@ def _list_golden_points(finished: Sequence[GoldenRun], metric: str) -> list[tupl
         for figure in run.figures or ()
         if figure.metric == metric and figure.value is not None
     ]
-
-
-def _format_golden_title(metric: str) -> str:
-    name = metric.removeprefix("eval/").replace("_", " ")
-    return name[:1].upper() + name[1:]

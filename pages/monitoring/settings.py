@@ -51,7 +51,9 @@ def _draw_form(endpoint: EndpointName, monitor: Monitor | None) -> None:
         st.caption(describe_cost(monitor.base_look if monitor else None))
         form.draw(*LIMITS, "alpha", "keep_days", "one_of_caller_and_hour", columns=3)
         _draw_golden_field(form, settings)
-        _draw_schedule_fields(form, settings)
+        for name, feature in load_page_features().items():
+            if feature.draw_schedule_field:
+                form.put(**{name: feature.draw_schedule_field(getattr(settings, name))})
         form.draw("price_of_prompt", "price_of_completion", "currency", columns=3)
         st.caption("Changing the reference, the monitored values or the false alert rate restarts all tests.")
         if st.form_submit_button("Save", type="primary", icon=":material/save:"):
@@ -95,13 +97,6 @@ def _draw_golden_field(form: ModelForm[MonitorConfig], settings: MonitorSettings
         form.put(golden={"evaluate": present.evaluate, **schedule.values})
     elif chosen:
         form.put(golden={"evaluate": everything[chosen].config, **schedule.values})
-
-
-def _draw_schedule_fields(form: ModelForm[MonitorConfig], settings: MonitorSettings) -> None:
-    """Draw the schedules of other features, each under the feature's name."""
-    for name, feature in load_page_features().items():
-        if feature.draw_schedule_field:
-            form.put(**{name: feature.draw_schedule_field(getattr(settings, name))})
 
 
 def _draw_webhook() -> None:

@@ -57,18 +57,14 @@ FILTERS = {
 }
 
 
-def _draw_lost_commits() -> None:
-    """Warn if the store lacked commits when the engine last opened it."""
-    if loss := describe_recent_loss(cached_queries.read_lost_commits(), time.time()):
-        st.warning(escape_markdown(loss), icon=":material/database_off:")
-
-
 def main() -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.title("Overview", anchor=False, width="content")
         new_run = st.container(width="content")
     with show_errors():
-        _draw_lost_commits()
+        # commits that the store lacked when the engine last opened it
+        if loss := describe_recent_loss(cached_queries.read_lost_commits(), time.time()):
+            st.warning(escape_markdown(loss), icon=":material/database_off:")
         counts = cached_queries.count_runs_by_status()
         alive = bool(cached_queries.count_queue())
         if (

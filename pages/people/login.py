@@ -385,9 +385,10 @@ async def read_form(request: Request) -> dict[str, str]:
 def describe_browser(request: Request) -> dict[str, object]:
     """Describe the origin of a request, for the list of sessions and for counting attempts."""
     address = normalise_host(request.client.host) if request.client else ""
+    agent = request.headers.get("user-agent", "")
     return {
         "address": address[:100],
-        "agent": _strip_unprintable(request.headers.get("user-agent", ""))[:300],
+        "agent": "".join(character for character in agent if character.isprintable())[:300],
     }
 
 
@@ -407,10 +408,6 @@ def sanitize_local_address(address: str) -> str:
         [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key != PARAMETER]
     )
     return quote(path, safe="/%") + (f"?{query}" if query else "")
-
-
-def _strip_unprintable(text: str) -> str:
-    return "".join(character for character in text if character.isprintable())
 
 
 def _add_retry_after(answer: Response, error: TunebenchError) -> Response:

@@ -73,9 +73,9 @@ def draw_networks() -> None:
     """Draw the list of networks, and the form that adds one."""
     st.subheader("Private networks", anchor=False)
     st.markdown(
-        "Members choose the addresses of judges, remote models and webhooks. Addresses in a private "
-        "network are blocked unless the network is listed here; link-local addresses and Tunebench's own "
-        "ports are always blocked."
+        "Members choose the addresses of judges, remote models and endpoint routes, and admins those of "
+        "webhooks. Addresses in a private network are blocked unless the network is listed here; link-local "
+        "addresses and Tunebench's own ports are always blocked."
     )
     for network in settings.networks(get_client()):
         with st.container(border=True, horizontal=True, vertical_alignment="center"):

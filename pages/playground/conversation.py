@@ -8,7 +8,7 @@ import re
 import streamlit as st
 
 from pages.playground import saving
-from pages.playground.chat_component import PendingPrompt, draw_chat, find_newest_leaf
+from pages.playground.chat import PendingPrompt, draw_chat, find_newest_leaf
 from pages.playground.models import build_model_labels, draw_models
 from pages.playground.saving import draw_keep_dialog, draw_kept_rows, draw_rate_button, draw_round_link
 from pages.shared import cached_queries, display
@@ -116,15 +116,12 @@ def draw_playground() -> None:
     own = conversation.conversation_id if conversation else "new"
     settings = draw_models(conversation.settings if conversation else None, own)
     _draw_memory()
-    if conversation and settings and _has_changed_settings(settings, conversation.settings):
-        send_command("edit_conversation", {"conversation": own, "settings": settings})
+    if conversation and settings:
+        now, before = (ChatSettings.parse(dict(document)) for document in (settings, conversation.settings))
+        if (now.system, now.models, now.common) != (before.system, before.models, before.common):
+            send_command("edit_conversation", {"conversation": own, "settings": settings})
     _draw_talk(conversation, settings)
     draw_kept_rows()
-
-
-def _has_changed_settings(settings: SettingsDocument, kept: SettingsDocument) -> bool:
-    now, before = ChatSettings.parse(dict(settings)), ChatSettings.parse(dict(kept))
-    return (now.system, now.models, now.common) != (before.system, before.models, before.common)
 
 
 def _find_conversation(wanted: str) -> Conversation | None:
@@ -282,7 +279,11 @@ def _draw_talk(conversation: Conversation | None, settings: SettingsDocument | N
     if component.show:
         _open_turn(find_newest_leaf(tree, str(component.show)))
     if component.keep:
-        _keep_answers(turns, component.keep)
+        wanted = component.keep.get("turn")
+        turn = next((turn for turn in turns if turn.turn_id == wanted), None)
+        place = component.keep.get("place")
+        if turn is not None and isinstance(place, int):
+            draw_keep_dialog(turn, place)
 
 
 def _get_leaf(tree: list[TurnPlace]) -> str:
@@ -306,10 +307,3 @@ def _begin_turn(prompt: str, settings: SettingsDocument) -> None:
     st.session_state[SAY] = PendingPrompt(id=own, prompt=prompt, parent="")
     st.query_params.from_dict({"conversation": own})
     st.rerun()
-
-
-def _keep_answers(turns: list[Turn], asked: dict[str, object]) -> None:
-    turn = next((turn for turn in turns if turn.turn_id == asked.get("turn")), None)
-    place = asked.get("place")
-    if turn is not None and isinstance(place, int):
-        draw_keep_dialog(turn, place)

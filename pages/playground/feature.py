@@ -22,5 +22,5 @@ FEATURE = PagesFeature(
             ),
         )
     ],
-    build_routes=Deferred("pages.playground.chat_route", "build_chat_routes"),
+    build_routes=Deferred("pages.playground.chat", "build_chat_routes"),
 )

@@ -109,7 +109,7 @@ def draw_models(document: SettingsDocument | None, own: str) -> SettingsDocument
 
     document: initial settings, those of the conversation `own`.
     """
-    kept = _parse_settings(document)
+    kept = ChatSettings.parse(dict(document)) if document else None
     names = _list_option_names(kept, _list_runs(kept))
     kept_models = kept.models if kept else []
     before = dict(
@@ -146,10 +146,6 @@ def draw_models(document: SettingsDocument | None, own: str) -> SettingsDocument
         show_error(error)
         return None
     return parse_document(SettingsDocument, settings.model_dump(exclude_none=True))
-
-
-def _parse_settings(document: SettingsDocument | None) -> ChatSettings | None:
-    return ChatSettings.parse(dict(document)) if document else None
 
 
 class _ChatSettings(NamedTuple):
@@ -195,17 +191,14 @@ def _find_settings_origin(options: list[str]) -> SettingsOrigin:
     compared.
     """
     folders = {model.name: model.generation for model in cached_queries.list_models()}
-    asked = [_find_base_model(_parse_option(option)) for option in options]
+    chosen = [_parse_option(option) for option in options]
+    # for a run, its base model
+    asked = [str(cached_queries.read_run(m.run).config["model"]) if m.run else m.model for m in chosen]
     here = [name for name in asked if name in folders]
     for name in here:
         if named := ChatSampling.from_generation(folders[name]):
             return SettingsOrigin(name, named)
     return SettingsOrigin(here[0] if here else "", {})
-
-
-def _find_base_model(model: ChatModel) -> str:
-    """Return the name of the model, or of the run's base model."""
-    return str(cached_queries.read_run(model.run).config["model"]) if model.run else model.model
 
 
 def build_model_labels(settings: SettingsDocument) -> list[str]:

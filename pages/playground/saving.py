@@ -12,6 +12,7 @@ from typing import Any
 import streamlit as st
 
 from pages.shared import cached_queries, display
+from pages.shared.model_form import ModelForm
 from pages.shared.session import (
     cached,
     escape_markdown,
@@ -212,10 +213,10 @@ def draw_rate_dialog(conversation: Conversation) -> None:
     st.markdown(f"**{plural(len(lines), 'prompt')}, {plural(len(ratable.models), 'model')}**")
     _draw_excluded_turns(taken, sum(len(each.lines) for each in taken) - len(lines))
     title = conversation.title
-    fields = _draw_fields("Answers" if find_named_model(title, ratable.models) else title)
+    form = _draw_fields("Answers" if find_named_model(title, ratable.models) else title)
     st.caption("Raters see only the answers, not which model wrote them.")
     pressed = st.button("Create round", type="primary", icon=":material/rate_review:")
-    if pressed and (round_id := _start_round(fields, lines, ratable.models)):
+    if pressed and (round_id := _start_round(form, lines, ratable.models)):
         st.session_state.setdefault(STARTED, {})[own] = round_id
         st.rerun()
 
@@ -258,48 +259,29 @@ def _draw_excluded_turns(taken: list[RatableTurns], repeated: int = 0) -> None:
         st.caption(f"Left out: {plural(repeated, 'prompt')} that had the same answers before.")
 
 
-def _draw_fields(title: str) -> dict[str, object]:
-    """Draw name, protocol and overlap of the round."""
-    name = st.text_input(
-        "Round name",
-        f"{title[:60]} (playground)",
-        max_chars=80,
-        key=f"{PREFIX}name",
-        help="Shown to raters",
-    )
+def _draw_fields(title: str) -> ModelForm[RoundConfig]:
+    """Draw name, protocol, overlap and instructions of the round."""
+    form = ModelForm(RoundConfig, PREFIX, {"name": f"{title[:60]} (playground)", "overlap": 2})
+    form.draw("name")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        protocol = st.selectbox(
-            "Rating method",
-            [protocol for protocol in PROTOCOL_TITLES if protocol in COMPARING],
-            format_func=PROTOCOL_TITLES.__getitem__,
-            key=f"{PREFIX}protocol",
-        )
+        titles = {key: title for key, title in PROTOCOL_TITLES.items() if key in COMPARING}
+        protocol = form.draw_field("protocol", choices=titles)
         template = st.selectbox(
-            "Rating unit",
+            "Question",
             list(TEMPLATES),
             format_func=lambda key: TEMPLATES[key].title,
             key=f"{PREFIX}template",
         )
-        overlap = st.number_input(
-            "Raters per item",
-            1,
-            20,
-            2,
-            key=f"{PREFIX}overlap",
-            help="Two or more raters measure agreement",
-        )
+        form.draw_field("overlap")
     st.caption(PROTOCOL_CAPTIONS[protocol])
-    instruction = st.text_area(
-        "Instructions for raters",
-        TEMPLATES[template].instruction,
-        key=f"{PREFIX}instruction.{template}",
-        height="content",
+    form.draw_field(
+        "instruction", key=f"{PREFIX}instruction.{template}", present=TEMPLATES[template].instruction
     )
-    return {"name": name, "protocol": protocol, "instruction": instruction, "overlap": int(overlap)}
+    return form
 
 
 def _start_round(
-    fields: dict[str, object], lines: list[AnswersToRate], models: Mapping[str, Mapping[str, Any]]
+    form: ModelForm[RoundConfig], lines: list[AnswersToRate], models: Mapping[str, Mapping[str, Any]]
 ) -> str | None:
     """Upload the lines as a file and start the round; return its id, or None if it was refused."""
     names = shorten_names(list(models))
@@ -313,18 +295,12 @@ def _start_round(
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in renamed)
     try:
         upload = get_client().upload("playground.jsonl", io.BytesIO(text.encode()))
-        config = RoundConfig.parse(
-            {
-                **fields,
-                "prompts_file": {"upload": upload},
-                "models": [{"answers": names[name], **build_writer(model)} for name, model in models.items()],
-                "items": None,
-            }
-        )
     except TunebenchError as error:
         show_error(error)
         return None
-    queued = send_command("start_round", config.document(), "Creating the round.")
+    writers = [{"answers": names[name], **build_writer(model)} for name, model in models.items()]
+    config = form.parse(prompts_file={"upload": upload}, models=writers, items=None)
+    queued = config and send_command("start_round", config.document(), "Creating the round.")
     return queued["round_id"] if queued else None
 
 

@@ -127,7 +127,6 @@ def draw_writers(models: list[dict[str, str]], others: ModelOptions) -> list[dic
 
 
 NOBODY, A_FILE = "", "file"
-ATTENTION_SHARE = 0.05
 FILE_EXAMPLES = {  # protocol -> example row of a file of known answers
     "pairwise": '{"prompt": "…", "answers": ["…", "…"], "expected": "B"}',
     "rank": '{"prompt": "…", "answers": ["…", "…", "…"], "expected": [2, 1, 3]}',
@@ -144,12 +143,7 @@ def draw_checks(form: RoundForm, protocol: str) -> None:
         if source := _choose_check_source(protocol):
             form.put(**source)
             _draw_check_counts(form, protocol)
-        attention = st.toggle(
-            "One item in twenty asks for a given answer",
-            key=f"{P}attention",
-            help="Its prompt ends with the choice to make, which inattentive raters miss.",
-        )
-        form.put(attention_share=ATTENTION_SHARE if attention else 0.0)
+        form.draw("attention_share")
 
 
 def _choose_check_source(protocol: str) -> Mapping[str, object]:
@@ -198,7 +192,6 @@ def _draw_check_counts(form: RoundForm, protocol: str) -> None:
         form.draw_field("qualification_pass", disabled=not first)
 
 
-CHOICES = {"random": "At random", "telling": "Most informative"}
 DATASET, FILE = "A data set", "A file"
 
 
@@ -209,7 +202,6 @@ class ChosenPrompts(NamedTuple):
 
     key: str
     name: str
-    fields: Mapping[str, object]
     models: list[dict[str, str]]
     labels: Sequence[str] = ()  # most frequent labels of the data set
     label_count: int = 0
@@ -220,25 +212,25 @@ def draw_form() -> None:
     where = st.segmented_control(
         "Prompts from", (DATASET, FILE), default=DATASET, required=True, key=f"{P}from"
     )
-    chosen = _choose_file_prompts() if where == FILE else _choose_dataset_prompts()
+    # ten check items by default if there are known answers
+    form = ModelForm(RoundConfig, P, {"items": 50, "max_new_tokens": 200, "gold_items": 10})
+    chosen = _choose_file_prompts(form) if where == FILE else _choose_dataset_prompts(form)
     if chosen is None:
         return
-    # ten check items by default if there are known answers
-    form = ModelForm(RoundConfig, P, {"gold_items": 10})
-    form.put(models=chosen.models, **chosen.fields)
+    form.put(models=chosen.models)
     protocol = draw_protocol(form, chosen.labels, chosen.label_count)
     draw_people(form, protocol)
     draw_checks(form, protocol)
     title = f"{chosen.name[:50]}, {PROTOCOL_TITLES[protocol].lower()}"
-    name = st.text_input("Name", title, key=f"{P}name.{protocol}.{chosen.key}", help="Raters see it")
+    form.draw_field("name", key=f"{P}name.{protocol}.{chosen.key}", present=title)
     few = len(chosen.models) < (2 if protocol in COMPARING else 1)
     if few:
         st.caption(f"Choose {'two models or more' if protocol in COMPARING else 'a model'} to continue.")
     if st.button("Create round", type="primary", icon=":material/rate_review:", key=f"{P}go", disabled=few):
-        _start_round(form, name)
+        _start_round(form)
 
 
-def _choose_dataset_prompts() -> ChosenPrompts | None:
+def _choose_dataset_prompts(form: RoundForm) -> ChosenPrompts | None:
     sets = [dataset for dataset in run_queries.list_all_datasets() if dataset.kind != "text"]
     if not sets:
         st.markdown("A round takes its prompts from a data set with prompts and answers, or from a file.")
@@ -253,28 +245,30 @@ def _choose_dataset_prompts() -> ChosenPrompts | None:
     dataset_id = dataset.dataset_id
     where = draw_slice_choice(dataset_id, f"{P}slice")
     models = draw_models({**list_answered_options(dataset_id), **list_other_options()}, dataset_id)
-    fields = {"dataset": dataset_id, "where": where, **_draw_prompt_options(models)}
+    form.put(dataset=dataset_id, where=where)
+    _draw_prompt_options(form, models)
     stats = dataset.stats
     labels, count = list(stats.get("labels") or {}), int(stats.get("label_count") or 0)
-    return ChosenPrompts(dataset_id, dataset.name, fields, models, labels, count)
+    return ChosenPrompts(dataset_id, dataset.name, models, labels, count)
 
 
-def _choose_file_prompts() -> ChosenPrompts | None:
+def _choose_file_prompts(form: RoundForm) -> ChosenPrompts | None:
     read = draw_file()
     if read is None:
         return None
     upload, prompts = read
     others = list_other_options()
     models = draw_writers(draw_models(list_file_options(prompts, others), upload), others)
-    fields = {"prompts_file": {"upload": upload}, **_draw_prompt_options(models, of_file=True)}
+    form.put(prompts_file={"upload": upload})
+    _draw_prompt_options(form, models, of_file=True)
     name = suggest_name({"upload": upload})
     if find_named_model(name, prompts["answers"]):  # the name is visible to raters
         name = "Prompts of a file"
-    return ChosenPrompts(upload, name, fields, models)
+    return ChosenPrompts(upload, name, models)
 
 
-def _start_round(form: RoundForm, name: str) -> None:
-    config = form.parse(name=name)
+def _start_round(form: RoundForm) -> None:
+    config = form.parse()
     if config and send_command("start_round", config.document(), "Creating the round.") is not None:
         if config.prompts_file or config.gold_file:
             clear_uploads()
@@ -289,44 +283,18 @@ def _choose_dataset(sets: list[Dataset]) -> Dataset:
     return by_id[chosen]
 
 
-def _draw_prompt_options(models: list[dict[str, str]], *, of_file: bool = False) -> Mapping[str, object]:
+def _draw_prompt_options(form: RoundForm, models: list[dict[str, str]], *, of_file: bool = False) -> None:
     """Draw number and selection of prompts, and generation options of models without answers.
 
     Existing answers determine the rows, so the split of the data set cannot be chosen.
     """
     there = any("evaluation" in model for model in models)
     asks = any("evaluation" not in model and "answers" not in model for model in models)
-    fields: dict[str, object] = {}
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        items = st.number_input("Prompts", 1, 100_000, 50, 10, key=f"{P}items", help="Upper limit")
-        choice = st.selectbox(
-            "Chosen",
-            list(CHOICES),
-            format_func=CHOICES.__getitem__,
-            key=f"{P}choice",
-            help="Prefer prompts on which answers, metrics and a judge disagree (for a file: answers only)."
-            " Metrics are weighted by sampling probability, so they still represent all prompts.",
-        )
+        form.draw_field("items")
+        form.draw_field("choice")
         if not of_file:
-            fields["part"] = st.selectbox(
-                "Of the part",
-                list(PARTS),
-                format_func=PARTS.__getitem__,
-                key=f"{P}part",
-                disabled=there,
-                help="Existing answers determine the prompts." if there else None,
-            )
-        tokens = st.number_input(
-            "Maximum answer length (tokens)", 1, 4096, 200, 50, key=f"{P}tokens", disabled=not asks
-        )
-        drawn = st.toggle(
-            "Sample answers", key=f"{P}sample", disabled=not asks, help="Otherwise greedy decoding"
-        )
-        if drawn:
-            fields["temperature"] = st.number_input("Temperature", 0.05, 10.0, 1.0, 0.1, key=f"{P}heat")
-    return fields | {
-        "items": int(items),
-        "choice": choice,
-        "max_new_tokens": int(tokens),
-        "do_sample": bool(drawn),
-    }
+            form.draw_field("part", choices=PARTS, disabled=there)
+        form.draw_field("max_new_tokens", disabled=not asks)
+        if form.draw_field("do_sample", disabled=not asks):
+            form.draw_field("temperature")

@@ -102,7 +102,12 @@ def _plot_ranking(ranked: Sequence[RankedSystem]) -> go.Figure:
                 mode="markers", marker={"size": 8, "color": color}, showlegend=False,
             )
         )  # fmt: skip
-    labels = [f"{_shorten(each.name)} · {format_rank(each).replace(' to ', '–')}" for each in ranked]
+    names = [
+        each.name if len(each.name) <= MAX_LABEL else f"{each.name[: MAX_LABEL - 1]}…" for each in ranked
+    ]
+    labels = [
+        f"{name} · {format_rank(each).replace(' to ', '–')}" for name, each in zip(names, ranked, strict=True)
+    ]
     figure.add_vline(x=50, line={"dash": "dash", "color": BASE, "width": 1.5})
     figure.update_yaxes(
         showgrid=False, automargin=True, title=None, zeroline=False, tickvals=list(range(len(ranked))),
@@ -118,10 +123,6 @@ def _compute_percents(ranked: RankedSystem) -> tuple[float, float, float]:
     ends = (at.value if end is None else end for end in (at.low, at.value, at.high))
     low, value, high = (100 * end for end in ends)
     return low, value, high
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= MAX_LABEL else f"{name[: MAX_LABEL - 1]}…"
 
 
 def _draw_pairs(ranked: Sequence[RankedSystem], fitted: Strengths) -> None:
@@ -189,7 +190,9 @@ def _describe_metrics(round: RoundSummary, comparisons: Comparisons) -> list[str
     for metric, by_system in sorted(scores.items()):
         if len(by_system) < len(names):
             continue
-        sign = _get_metric_sign(round, metric)
+        evaluation = evaluation_queries.read_evaluation(str(round.systems[0].evaluation_id))
+        figure = next((each for each in evaluation.figures if each.metric == metric), None)
+        sign = -1.0 if figure is not None and figure.better == "lower" else 1.0
         measured = measure_human_agreement(
             metric.removeprefix("eval/"), comparisons, _build_preference(by_system, rows, sign)
         )
@@ -223,13 +226,6 @@ def _read_scores(evaluation_id: str) -> dict[str, dict[int, float]]:
         if row["score"] is not None:
             by_metric[row["metric"]][row["row_id"]] = row["score"]
     return dict(by_metric)
-
-
-def _get_metric_sign(round: RoundSummary, metric: str) -> float:
-    """Return 1 if a higher score is better, else -1."""
-    evaluation = evaluation_queries.read_evaluation(str(round.systems[0].evaluation_id))
-    figure = next((each for each in evaluation.figures if each.metric == metric), None)
-    return -1.0 if figure is not None and figure.better == "lower" else 1.0
 
 
 def _describe_judges(round: RoundSummary, comparisons: Comparisons) -> list[str]:

@@ -97,7 +97,7 @@ def _draw_table(
 
 
 def _describe_doubts(profile: RaterProfile | None) -> str:
-    return "" if profile is None else "; ".join(profile.reasons)
+    return "" if profile is None else "; ".join(raters_text.list_doubts(profile))
 
 
 def _draw_people(

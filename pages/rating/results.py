@@ -12,7 +12,7 @@ import streamlit as st
 from engine.evaluation.statistics.intervals import Interval
 from engine.rating import raters_text, results_text, round_text
 from engine.rating.analysis.comparisons import Comparisons
-from engine.rating.analysis.labels import LabelSetStatistics, LabelStatistics, VersionAccuracy
+from engine.rating.analysis.labels import LabelSetStatistics, LabelStatistics
 from engine.rating.analysis.model_comparison import MAX_PAIRS, ModelComparison, find_best_two, rank_systems
 from engine.rating.analysis.rates import (
     CriterionScores,
@@ -24,7 +24,6 @@ from engine.rating.analysis.rates import (
 from engine.rating.analysis.round_ratings import (
     LENGTH,
     OVERALL,
-    RoundRatings,
     assign_rater_names,
     get_task_answer,
     list_system_names,
@@ -77,7 +76,7 @@ def draw_labels(round: RoundSummary) -> None:
 
 def _draw_accuracy(figures: LabelStatistics) -> None:
     rows = [
-        _build_accuracy_row(each, place)
+        _build_interval_row(each.version, each.random, place)
         for place, each in enumerate(figures.accuracy)
         if not math.isnan(each.random.value)
     ]
@@ -90,12 +89,6 @@ def _draw_accuracy(figures: LabelStatistics) -> None:
         alt="Share of randomly sampled texts where each version's label matches the raters' label, with "
         "95% intervals",
     )
-
-
-def _build_accuracy_row(accuracy: VersionAccuracy, place: int) -> charts.IntervalRow:
-    at = accuracy.random
-    low, high = (None if end is None else 100 * end for end in (at.low, at.high))
-    return charts.IntervalRow(accuracy.version, 100 * at.value, low, high, get_run_color(place))
 
 
 def _draw_counts(figures: LabelStatistics) -> None:
@@ -239,7 +232,10 @@ def draw_results(round: RoundSummary) -> None:
         _draw_disputed_answers(round)
         draw_judges(round, ratings.comparisons)
     elif ratings.scores is not None and len(ratings.scores):
-        _draw_scores(ratings)
+        for scores in results_text.list_score_tables(ratings):
+            _draw_means(ratings.systems, scores)
+        lines = results_text.describe_differences(ratings)
+        st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
         _draw_agreement(round)
     elif ratings.passes is not None and len(ratings.passes):
         _draw_passes(ratings.systems, ratings.passes)
@@ -373,13 +369,6 @@ def _draw_disputed_answers(round: RoundSummary) -> None:
             show_text(item.prompt[-1]["content"] if item.prompt else "", 600)
         if agreement.parted_on > len(item_ids):
             st.caption(f"{len(item_ids)} of {agreement.parted_on:,}; see all of them on the Answers tab.")
-
-
-def _draw_scores(ratings: RoundRatings) -> None:
-    for scores in results_text.list_score_tables(ratings):
-        _draw_means(ratings.systems, scores)
-    lines = results_text.describe_differences(ratings)
-    st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
 
 
 def _draw_means(systems: Sequence[str], scores: CriterionScores) -> None:

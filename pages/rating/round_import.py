@@ -5,18 +5,19 @@ before anything is stored.
 from __future__ import annotations
 
 import json
-from typing import TypedDict
 
 import streamlit as st
 
 from pages.rating.round_settings import P
 from pages.shared import cached_queries
+from pages.shared.model_form import ModelForm
 from pages.shared.session import escape_markdown, get_client, send_command, show_error, show_errors
 from store.core.errors import TunebenchError
 from store.core.formatting import plural
 from store.data.cleaning_text import describe_ignored_columns
 from store.data.config import suggest_name
 from store.data.formats import assign_roles, list_columns
+from store.rating.config import ImportRound
 from store.rating.rating_files import (
     MEANING_WORDS,
     RATING_FORMS,
@@ -37,15 +38,7 @@ SENT = f"{P}ratings-sent"  # session state key: uploads of selected files
 TAKEN = f"{P}ratings-taken"  # number of imported files
 
 
-class FileCorrections(TypedDict, total=False):
-    """Corrections to the detected reading of a file (`store.rating.config.ImportRound`)."""
-
-    form: str
-    columns: dict[str, str]
-    values: dict[str, str]
-    ignore: list[str]
-    first: str
-    second: str
+ImportForm = ModelForm[ImportRound]  # it holds the corrections to the detected reading of a file
 
 
 def draw_import() -> None:
@@ -69,7 +62,9 @@ def draw_import() -> None:
 
 def _draw_reading(upload: str) -> None:
     """Draw how the file is read: inspected as detected, then again with corrections."""
-    recognised = _inspect_file(upload, {})
+    corrections = ModelForm(ImportRound, f"{P}import.{upload}.", {"name": suggest_name({"upload": upload})})
+    corrections.put(upload=upload)
+    recognised = _inspect_file(corrections)
     if recognised is None:
         return
     summary = st.container()
@@ -78,23 +73,19 @@ def _draw_reading(upload: str) -> None:
         icon=":material/view_column:",
         expanded=bool(recognised.problem or recognised.unclear),
     ):
-        corrected = _draw_columns(recognised, upload)
-    asked = (
-        _inspect_file(upload, corrected) if corrected.get("columns") or corrected.get("form") else recognised
-    )
+        corrected = _draw_columns(corrections, recognised, upload)
+    asked = _inspect_file(corrections) if corrected else recognised
     if asked is None:
         return
-    corrected |= _draw_values(asked, upload)
-    left, answered = _draw_questions(asked, upload)
-    corrected["ignore"] = left
-    if "values" in corrected:
-        asked = _inspect_file(upload, corrected) or asked
+    explained = _draw_values(corrections, asked, upload)
+    answered = _draw_questions(corrections, asked, upload)
+    if explained:
+        asked = _inspect_file(corrections) or asked
     with summary:
         _draw_recognised(asked)
-    corrected |= _draw_sides(asked, upload)
-    name = st.text_input(
-        "Name", suggest_name({"upload": upload}), max_chars=80, key=f"{P}import-name.{upload}"
-    )
+    if asked.form == "votes" and not {"model_a", "models"} & set(asked.mapping):
+        corrections.draw("first", "second", columns=2)
+    corrections.draw("name")
     ready = answered and not asked.problem and not asked.unclear and asked.ratings > 0
     pressed = st.button(
         "Import round",
@@ -103,17 +94,22 @@ def _draw_reading(upload: str) -> None:
         key=f"{P}import",
         disabled=not ready,
     )
-    body = {"upload": upload, "name": name, **corrected}
-    if pressed and send_command("import_round", body, f"Importing {escape_markdown(name)}.") is not None:
+    if pressed and (body := corrections.parse()):
+        _import_round(body)
+
+
+def _import_round(body: ImportRound) -> None:
+    queued = f"Importing {escape_markdown(body.name or 'the round')}."
+    if send_command("import_round", body.model_dump(mode="json", exclude_unset=True), queued) is not None:
         st.session_state[TAKEN] = st.session_state.get(TAKEN, 0) + 1
         st.rerun()
 
 
-def _inspect_file(upload: str, corrected: FileCorrections) -> RatingFileSummary | None:
+def _inspect_file(corrections: ImportForm) -> RatingFileSummary | None:
     """Return the contents of the file when read this way; None, with the error shown, if that is
     impossible.
     """
-    body = json.dumps({"upload": upload, **corrected}, sort_keys=True)
+    body = json.dumps(corrections.values, sort_keys=True)
     try:
         with st.spinner("Reading the file …"):
             return cached_queries.query_engine("ratings_file", body, RatingFileSummary)
@@ -173,8 +169,10 @@ def _format_count_of_models(models: list[str], place: int) -> str:
     return models[place] if place < len(models) else ""
 
 
-def _draw_columns(read: RatingFileSummary, upload: str) -> FileCorrections:
-    """Draw form and columns; return only differences from the detected ones."""
+def _draw_columns(corrections: ImportForm, read: RatingFileSummary, upload: str) -> bool:
+    """Draw form and columns; put only differences from the detected ones, and return whether there are
+    any.
+    """
     forms = list(RATING_FORMS)
     chosen = st.selectbox(
         "Row type",
@@ -185,7 +183,7 @@ def _draw_columns(read: RatingFileSummary, upload: str) -> FileCorrections:
         key=f"{P}rated-form.{upload}",
     )
     if chosen is None:
-        return {}
+        return False
     form = RATING_FORMS[chosen]
     st.caption(form.help)
     own = read.mapping if chosen == read.form else {}
@@ -194,8 +192,11 @@ def _draw_columns(read: RatingFileSummary, upload: str) -> FileCorrections:
     for number, role in enumerate(form.roles):
         with places[number % len(places)]:
             columns |= _draw_role(form, role, own, read.columns, upload)
-    corrected: FileCorrections = {"columns": columns} if columns else {}
-    return corrected if chosen == read.form else {**corrected, "form": chosen}
+    if columns:
+        corrections.put(columns=columns)
+    if chosen != read.form:
+        corrections.put(form=chosen)
+    return bool(columns) or chosen != read.form
 
 
 def _draw_role(
@@ -215,10 +216,10 @@ def _draw_role(
     return {role: "" if column == NOTHING else column}
 
 
-def _draw_values(read: RatingFileSummary, upload: str) -> FileCorrections:
-    """Ask for the meaning of each unclear value."""
+def _draw_values(corrections: ImportForm, read: RatingFileSummary, upload: str) -> bool:
+    """Ask for the meaning of each unclear value; return whether one is given."""
     if read.form is None or read.problem:
-        return {}
+        return False
     form, given = RATING_FORMS[read.form], {}
     for unclear in read.unclear:
         question = f"What does {escape_markdown(describe_unclear_value(unclear))} mean?"
@@ -232,21 +233,24 @@ def _draw_values(read: RatingFileSummary, upload: str) -> FileCorrections:
             meaning = st.text_input(question, key=key, placeholder="A number, such as 3")
         if meaning:
             given[unclear.value] = meaning
-    return {"values": given} if given else {}
+    if given:
+        corrections.put(values=given)
+    return bool(given)
 
 
-def _draw_questions(read: RatingFileSummary, upload: str) -> tuple[list[str], bool]:
-    """Ask about unused columns; return those ignored on purpose, and whether all are decided."""
+def _draw_questions(corrections: ImportForm, read: RatingFileSummary, upload: str) -> bool:
+    """Ask about unused columns; put those ignored on purpose, and return whether all are decided."""
     undecided = read.undecided
     if not undecided:
-        return [], True
+        return True
     which = "This column" if len(undecided) == 1 else "These columns"
     st.warning(
         f"**{which} would not be used.** Map each one above, or ignore it.",
         icon=":material/help:",
     )
     left = [column.name for column in undecided if _ask_column(column, upload)]
-    return left, len(left) == len(undecided)
+    corrections.put(ignore=left)
+    return len(left) == len(undecided)
 
 
 def _ask_column(column: UnusedColumn, upload: str) -> bool:
@@ -256,18 +260,3 @@ def _ask_column(column: UnusedColumn, upload: str) -> bool:
         f"{IGNORE_COLUMN}: {escape_markdown(describe_unused_column(column))}.{use}",
         key=f"{P}rated-left-{column.name}.{upload}",
     )
-
-
-def _draw_sides(read: RatingFileSummary, upload: str) -> FileCorrections:
-    """Ask for the models that wrote the answers, if no column contains them."""
-    mapping = read.mapping
-    if read.form != "votes" or {"model_a", "models"} & set(mapping):
-        return {}
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        first = st.text_input(
-            "Model of the first answer", key=f"{P}first.{upload}", placeholder="same as the column name"
-        )
-        second = st.text_input(
-            "Model of the second answer", key=f"{P}second.{upload}", placeholder="same as the column name"
-        )
-    return {"first": first or "", "second": second or ""}

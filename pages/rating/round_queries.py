@@ -280,7 +280,8 @@ def _compute_comparison(stamped: tuple[str, ...], state: str, _round: RoundSumma
     looks: PeekPolicy = "all" if state == "open" else "best"
     if _round.config.get("choice") == "telling":  # the order of items is not random
         looks = "none"
-    return compare(comparisons, looks=looks, overlap=_get_overlap(_round), planned=_round.item_count)
+    overlap = int(_round.config.get("overlap") or 1)
+    return compare(comparisons, looks=looks, overlap=overlap, planned=_round.item_count)
 
 
 def compute_agreement(round: RoundSummary) -> AgreementSummary:
@@ -340,7 +341,3 @@ def format_headline(round: RoundSummary) -> str:
     if compared is not None:
         return escape_markdown(results_text.describe_strengths(compared.plain)[0])
     return ""
-
-
-def _get_overlap(round: RoundSummary) -> int:
-    return int(round.config.get("overlap") or 1)

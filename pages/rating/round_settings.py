@@ -12,22 +12,23 @@ from pages.evaluation.form import MODELS
 from pages.shared import cached_queries
 from pages.shared.cached_queries import LIVE
 from pages.shared.features import list_model_names
-from pages.shared.model_form import ModelForm, split_texts
+from pages.shared.model_form import ModelForm
 from pages.shared.session import cached, escape_markdown, get_client
 from store.core.formatting import plural
 from store.evaluation.config import EvaluateConfig
 from store.rating import workload
 from store.rating.config import (
-    COMPARING,
     MARKING,
     MAX_MODELS,
     MAX_POINTS,
     MIN_POINTS,
+    REPEATED,
     AssignedRater,
+    Criterion,
     RoundConfig,
 )
 from store.rating.schemas import RaterAccount
-from store.rating.templates import INSTRUCTIONS, PROTOCOL_CAPTIONS, PROTOCOL_TITLES, TEMPLATES, RatingTemplate
+from store.rating.templates import INSTRUCTIONS, PROTOCOL_CAPTIONS, PROTOCOL_TITLES, TEMPLATES
 
 MAX_CHOICES = 100  # number of evaluations and runs offered
 P = "round-new-"
@@ -143,12 +144,7 @@ def draw_protocol(form: RoundForm, labels: Sequence[str] = (), label_count: int 
     labels: the most frequent ones of the data set, out of `label_count`.
     """
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        protocol = st.selectbox(
-            "Protocol",
-            list(PROTOCOL_TITLES),
-            format_func=PROTOCOL_TITLES.__getitem__,
-            key=f"{P}protocol",
-        )
+        protocol: str = form.draw_field("protocol", choices=PROTOCOL_TITLES)
         chosen = st.selectbox(
             "Question",
             list(TEMPLATES),
@@ -157,61 +153,33 @@ def draw_protocol(form: RoundForm, labels: Sequence[str] = (), label_count: int 
         )
     st.caption(PROTOCOL_CAPTIONS[protocol])
     template = TEMPLATES[chosen]
-    instruction = st.text_area(
-        "The question" if protocol == "free_text" else "Instructions for raters",
-        INSTRUCTIONS.get(protocol, template.instruction),
+    form.draw_field(
+        "instruction",
+        label="The question" if protocol == "free_text" else "",
         key=f"{P}instruction.{protocol if protocol in INSTRUCTIONS else ''}.{chosen}",
-        height="content",
+        present=INSTRUCTIONS.get(protocol, template.instruction),
     )
-    form.put(protocol=protocol, instruction=instruction)
     if protocol == "rubric":
         form.put(criteria=_draw_criteria(chosen))
+        form.mark("criteria")
         form.draw("overall")
     elif protocol == "pass_fail":
-        form.put(reasons=_draw_reasons(chosen, template))
+        form.draw_field("reasons", key=f"{P}reasons.{chosen}", present=template.reasons)
     elif protocol == "label":
-        form.put(labels=_draw_labels(labels, label_count))
+        form.draw_field("labels", key=f"{P}labels.{hash(tuple(labels))}", present=labels)
+        if label_count > len(labels):
+            st.caption(f"The {len(labels)} most frequent of {label_count:,} labels. Add the others.")
         form.draw("several_labels")
     elif protocol in MARKING:
-        _draw_marking(form, protocol)
+        form.draw("subject")
+        if protocol == "spans":
+            form.draw_field("labels", key=f"{P}span-labels")
+            form.draw("overlapping")
     elif protocol == "pairwise":
         with st.container(horizontal=True):
             form.draw("ties")
             form.draw("both_bad")
     return protocol
-
-
-def _draw_reasons(chosen: str, template: RatingTemplate) -> list[str]:
-    given = st.text_input(
-        "Reasons for a fail, separated by commas",
-        ", ".join(template.reasons),
-        key=f"{P}reasons.{chosen}",
-    )
-    return split_texts(given, ",")
-
-
-def _draw_labels(labels: Sequence[str], label_count: int) -> list[str]:
-    """Draw the labels, one per line, prefilled with those of the data set."""
-    given = st.text_area("Labels, one per line", "\n".join(labels), key=f"{P}labels.{hash(tuple(labels))}")
-    if label_count > len(labels):
-        st.caption(f"The {len(labels)} most frequent of {label_count:,} labels. Add the others.")
-    return split_texts(given, "\n")
-
-
-def _draw_marking(form: RoundForm, protocol: str) -> None:
-    """Draw the subject of spans and free text, and the labels of spans."""
-    of_answer = st.segmented_control(
-        "About",
-        ("The answer", "The prompt"),
-        default="The answer",
-        required=True,
-        key=f"{P}subject",
-        help="About prompts choose one model; its answers are not shown",
-    )
-    form.put(subject="answer" if of_answer == "The answer" else "prompt")
-    if protocol == "spans":
-        form.put(labels=split_texts(st.text_area("Labels, one per line", "", key=f"{P}span-labels"), "\n"))
-        form.draw("overlapping")
 
 
 def _draw_criteria(chosen: str) -> list[Mapping[str, object]]:
@@ -226,10 +194,11 @@ def _draw_criteria(chosen: str) -> list[Mapping[str, object]]:
     criteria: list[Mapping[str, object]] = []
     for name in names:
         criterion = TEMPLATES[name].criterion
+        form = ModelForm(Criterion, f"{P}{name}.", criterion)
         with st.expander(f"{criterion['name']}: {criterion['question']}"):
-            question = st.text_input("Question", criterion["question"], key=f"{P}question.{name}")
-            anchors = _draw_anchors(name, criterion["anchors"])
-        criteria.append({"name": criterion["name"], "question": question, "anchors": anchors})
+            form.draw("question")
+            form.put(name=criterion["name"], anchors=_draw_anchors(name, criterion["anchors"]))
+        criteria.append(form.values)
     return criteria
 
 
@@ -255,24 +224,9 @@ def draw_people(form: RoundForm, protocol: str) -> None:
     """Draw the number of ratings by person, repeated items, and the raters."""
     with st.expander("Raters and overlap", icon=":material/group:"):
         form.draw("overlap", "per_rater", columns=2)
-        if protocol in COMPARING:
-            swapped = st.toggle(
-                "One in ten is shown again with sides swapped",
-                True,
-                key=f"{P}repeat",
-                help="Measures how consistent a rater is",
-            )
-            form.put(repeat_share=0.1 if swapped else 0.0)
-        everybodys = st.toggle(
-            "All raters start with the same prompts",
-            True,
-            key=f"{P}calibration",
-            help="One in ten, at least five: they measure agreement from the first hour",
-        )
-        form.put(calibration_share=0.1 if everybodys else 0.0)
-        form.draw("adjudicate")
-        named = st.toggle("Exclude prompts where an answer names its model", key=f"{P}named")
-        form.put(named="leave_out" if named else "keep")
+        repeated = ["repeat_share"] if protocol in REPEATED else []
+        form.draw("calibration_share", *repeated, columns=2)
+        form.draw("adjudicate", "named")
         people = {each.person_id: each.name for each in list_raters()}
         if people:
             form.put(raters=draw_rater_fields(people, {}, f"{P}raters"))

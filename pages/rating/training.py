@@ -8,8 +8,9 @@ from typing import Any
 
 import streamlit as st
 
-from engine.rating.analysis.rater_checks import count_ratings, format_counted_ratings
+from engine.rating.analysis.rater_checks import count_ratings
 from engine.rating.exported_ratings import build_text_rows, format_json_lines, is_text_round
+from engine.rating.raters_text import format_counted_ratings
 from pages.rating import round_queries
 from pages.shared import cached_queries, run_queries
 from pages.shared.features import NewRows, list_parts

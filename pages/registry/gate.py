@@ -172,7 +172,8 @@ def draw_gate(_: Client, model: ModelSummary, version: ModelVersion) -> None:
     alias = _choose_alias(model)
     if not alias:
         return
-    _draw_waiting()
+    if waiting := st.session_state.get(WAITING):
+        _draw_waiting(tuple(waiting))
     report = model_queries.read_gate_report(reference, alias)
     st.markdown(f"{CHECK_ANSWERS[report.answer]} {escape_markdown(report.sentence)}")
     if report.holder:
@@ -259,14 +260,9 @@ def _draw_promote(reference: str, alias: str, seen: dict[str, int | None], overr
             st.rerun()
 
 
-def _draw_waiting() -> None:
-    """Draw evaluations queued from here until they have ended."""
-    if waiting := st.session_state.get(WAITING):
-        _draw_live_waiting(tuple(waiting))
-
-
 @live("1s")
-def _draw_live_waiting(job_ids: tuple[str, ...]) -> None:
+def _draw_waiting(job_ids: tuple[str, ...]) -> None:
+    """Draw evaluations queued from here until they have ended."""
     with show_errors():
         listed = job_queue.with_ids(get_client(), job_ids)
         alive = [job for job in listed if job.status in ALIVE]

@@ -19,9 +19,9 @@ from store.core.figure_schemas import Estimate, Figure
 from store.core.metric_table import METRICS
 from store.core.model_schemas import ModelSummary
 from store.registry.schemas import CheckAnswer, CheckReport, GateReport
-from store.retraining import improvement_text
-from store.retraining.improvement_text import can_be_leakage
+from store.retraining import text as improvement_text
 from store.retraining.schemas import Improvement
+from store.retraining.text import can_be_leakage
 
 POWER = (1.960 + 0.842) / 1.960  # normal quantiles: a 95% interval excludes a limit with 80% power
 COLORS: dict[CheckAnswer, str] = {
@@ -205,7 +205,7 @@ def _draw_judges(improvement: Improvement) -> None:
 def _draw_figures(improvement: Improvement, own: GateReport, check: CheckReport) -> None:
     """Draw one line per version, then the change against the margin."""
     names = (own.reference, check.other or own.holder or "")
-    metric = improvement.config.get("metric") or check.sentence.partition(":")[0].replace(" ", "_")
+    metric = improvement.config.metric or check.sentence.partition(":")[0].replace(" ", "_")
     lines, shares = [], is_share_metric(check)
     for name, evaluation_id in zip(names, check.evaluations, strict=False):
         figure = _find_figure(evaluation_id, metric)

@@ -29,14 +29,7 @@ from store.core.errors import NotFoundError
 from store.core.formatting import plural
 from store.core.model_schemas import ModelSummary
 from store.data.schemas import Dataset
-from store.retraining import improvement_text
-from store.retraining.improvement_text import (
-    describe_draw,
-    describe_leakage,
-    describe_redaction,
-    describe_reuse,
-    is_all_random,
-)
+from store.retraining import text as improvement_text
 from store.retraining.schemas import (
     AT_WORK,
     RESUMED,
@@ -44,6 +37,13 @@ from store.retraining.schemas import (
     Improvement,
     ImprovementFacts,
     RepeatedRow,
+)
+from store.retraining.text import (
+    describe_draw,
+    describe_leakage,
+    describe_redaction,
+    describe_reuse,
+    is_all_random,
 )
 
 CHOSEN_ROWS = (
@@ -88,7 +88,7 @@ def draw_fate(improvement: Improvement) -> None:
         if not is_all_random(rows):
             st.warning(EARLIER_ROWS, icon=":material/info:")
     else:
-        sources = {source.get("source") for source in improvement.config.get("rows", [])}
+        sources = {source.source for source in improvement.config.rows}
         st.warning(CHOSEN_ROWS if sources == {"feedback"} else PICKED_ROWS, icon=":material/info:")
 
 
@@ -128,7 +128,8 @@ def _draw_row_pair(row: RepeatedRow, dataset_id: str) -> None:
     )
     judging, place = MISSING, f"Row {row.row_id:,}"
     if other is not None:
-        judging = _shorten(cached_queries.read_dataset_row(other.dataset_id, row.row_id)[0]["text"])
+        judging = cached_queries.read_dataset_row(other.dataset_id, row.row_id)[0]["text"]
+        judging = judging if len(judging) <= EXCERPT else f"{judging[: EXCERPT - 1]}…"
         place = f"Row {row.row_id:,} of {other.name} (held out)"
     with st.container(border=True):
         st.caption(escape_markdown(row.reason.capitalize()))
@@ -136,10 +137,6 @@ def _draw_row_pair(row: RepeatedRow, dataset_id: str) -> None:
             with column:
                 st.markdown(f"**{escape_markdown(title)}**")
                 st.markdown(escape_markdown(text))
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= EXCERPT else f"{text[: EXCERPT - 1]}…"
 
 
 def _draw_reused_rows(rows: GatheredRows) -> None:

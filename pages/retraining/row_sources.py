@@ -4,7 +4,7 @@ Values of a link are filled in once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,13 +15,15 @@ from pages.registry.model_links import DATASET, FEEDBACK, ROUND
 from pages.retraining import retraining_queries
 from pages.retraining.improve_links import list_settings_models
 from pages.shared import cached_queries
-from pages.shared.session import escape_markdown, get_current_person
+from pages.shared.session import escape_markdown, get_current_person, show_error
+from store.core.errors import ConfigError
 from store.core.formatting import plural
 from store.core.model_schemas import ModelSummary
 from store.core.rating_schemas import RoundSummary
 from store.monitoring.feedback import FeedbackTotals
 from store.rating.templates import PROTOCOL_TITLES
-from store.retraining.schemas import RESUMED, Improvement, RowSourceDocument
+from store.retraining.config import DatasetRowSource, FeedbackRowSource, RoundRowSource, RowSource
+from store.retraining.schemas import RESUMED, Improvement
 
 KINDS = {
     FEEDBACK: ":material/feedback: Feedback on answers",
@@ -45,7 +47,7 @@ TEXTS_STAY = (
 class RowSourceSelection:
     """Sources as in `ImproveConfig.rows`, and their approximate number of rows (None: unknown)."""
 
-    sources: list[RowSourceDocument]
+    sources: list[RowSource]
     rows: int | None
 
 
@@ -54,9 +56,9 @@ def draw_sources(
 ) -> RowSourceSelection:
     """Draw the choice of sources, and the fields of each."""
     kinds = [FEEDBACK] if feedback_alone else _choose_kinds(key)
-    chosen: list[RowSourceDocument] = []
+    chosen: list[RowSource] = []
     counts: list[int | None] = []
-    draws = {
+    draws: Mapping[str, Callable[[], tuple[RowSource | None, int | None]]] = {
         FEEDBACK: lambda: _draw_feedback(model, past, key, windowed=not feedback_alone),
         ROUND: lambda: _draw_round(key),
         DATASET: lambda: _draw_dataset(key),
@@ -98,7 +100,7 @@ def find_last_begun(past: Sequence[Improvement]) -> datetime | None:
 
 def _draw_feedback(
     model: ModelSummary, past: Sequence[Improvement], key: str, *, windowed: bool
-) -> tuple[RowSourceDocument | None, int | None]:
+) -> tuple[FeedbackRowSource | None, int | None]:
     since = find_last_begun(past) if windowed else None
     everything = {line.endpoint_id: line for line in retraining_queries.list_returned(model.name, None)}
     names = list_serving_endpoints(model) | {
@@ -119,18 +121,17 @@ def _draw_feedback(
     line = lines.get(endpoint_id)
     st.markdown(describe_counts(line, names[endpoint_id], start))
     st.caption(TEXTS_STAY)
-    source: RowSourceDocument = {"source": "feedback", "endpoint": endpoint_id}
-    if start is not None:
-        source["start"] = start.isoformat()
-    if alert := _choose_alert(endpoint_id, key):
-        source["alert"] = alert
+    alert, group = _choose_alert(endpoint_id, key), ""
     if line and line.groups:
         group = st.selectbox("Group", ["", *line.groups], key=f"{key}-group",
                              format_func=lambda own: own or "All groups")  # fmt: skip
-        if group:
-            source["group"] = group
-    narrowed = {"alert", "group"} & set(source)
-    return source, None if narrowed else (line.with_texts if line else 0)
+    asked = {"endpoint": endpoint_id, "start": start, "alert": alert, "group": group}
+    try:
+        source = FeedbackRowSource.parse(asked)
+    except ConfigError as error:  # the client named the group with a line break
+        show_error(error)
+        return None, None
+    return source, None if alert or group else (line.with_texts if line else 0)
 
 
 def _choose_endpoint(names: Mapping[str, str], everything: Mapping[str, FeedbackTotals], key: str) -> str:
@@ -187,7 +188,7 @@ def _choose_alert(endpoint_id: str, key: str) -> str:
     return asked if only else ""
 
 
-def _draw_round(key: str) -> tuple[RowSourceDocument | None, int | None]:
+def _draw_round(key: str) -> tuple[RoundRowSource | None, int | None]:
     rounds = {
         round.round_id: round
         for round in retraining_queries.list_rounds()
@@ -207,7 +208,7 @@ def _draw_round(key: str) -> tuple[RowSourceDocument | None, int | None]:
     round = rounds[str(chosen)]
     st.markdown(f":material/rate_review: {_format_rated_count(round)}")
     rated = None if round.state == "open" else int(round.rated - round.extra)
-    return {"source": "round", "round": round.round_id}, rated
+    return RoundRowSource(round=round.round_id), rated
 
 
 def _format_rated_count(round: RoundSummary) -> str:
@@ -223,7 +224,7 @@ def _format_rated_count(round: RoundSummary) -> str:
     )
 
 
-def _draw_dataset(key: str) -> tuple[RowSourceDocument | None, int | None]:
+def _draw_dataset(key: str) -> tuple[DatasetRowSource | None, int | None]:
     datasets = {dataset.dataset_id: dataset for dataset in cached_queries.list_datasets()}
     if not datasets:
         st.caption("No data sets yet. Import one first.")
@@ -241,10 +242,8 @@ def _draw_dataset(key: str) -> tuple[RowSourceDocument | None, int | None]:
     )
     _select_slice(chosen, key)
     where = draw_slice_choice(chosen, f"{key}-slice")
-    source: RowSourceDocument = {"source": "dataset", "dataset": chosen}
-    if where is not None:
-        source["where"] = where.model_dump(mode="json")
-    return source, None if where is not None else datasets[chosen].row_count
+    rows = None if where is not None else datasets[chosen].row_count
+    return DatasetRowSource(dataset=chosen, where=where), rows
 
 
 def _select_slice(dataset_id: str, key: str) -> None:

@@ -22,11 +22,7 @@ from store.core.metric_table import METRICS, SHARE, choose_comparison_metric, li
 from store.core.model_fields import FieldDisplay
 from store.core.model_schemas import ModelSummary
 from store.retraining.config import MAX_MARGIN, ImproveSchedule
-from store.retraining.schemas import (
-    Improvement,
-    ImprovementSchedule,
-    ImprovementScheduleRequest,
-)
+from store.retraining.schemas import Improvement, ImprovementSchedule
 from store.runs.schemas import Run
 from store.training.methods import METHODS
 
@@ -192,25 +188,27 @@ PERSON_DECIDES_NOTE = (
 def draw_schedule(model: ModelSummary, past: Sequence[Improvement]) -> None:
     """Draw the present schedule, then the form."""
     schedule = retraining_queries.read_schedule(model.model_id)
+    config = ImproveSchedule.parse(schedule.config) if schedule else None
     with st.container(border=True, key="improve-schedule"):
         st.markdown("**Schedule**")
-        if schedule is None:
+        if schedule is None or config is None:
             st.caption(
                 "Off. When on, an improvement starts as soon as there is enough new feedback."
                 f" {PERSON_DECIDES_NOTE}"
             )
         else:
-            _draw_current_schedule(model, schedule)
+            _draw_current_schedule(model, schedule, config)
         if has_right("work"):
             title = "Change" if schedule else "Schedule improvements"
             with st.expander(title, icon=":material/event_repeat:"):
-                _draw_form(model, past, schedule.config if schedule else None)
+                _draw_form(model, past, config)
 
 
-def _draw_current_schedule(model: ModelSummary, schedule: ImprovementSchedule) -> None:
-    config = schedule.config
-    least, rows = int(config["least_rows"]), schedule.last_rows
-    every = display.format_duration(3600 * float(config["every_hours"]))
+def _draw_current_schedule(
+    model: ModelSummary, schedule: ImprovementSchedule, config: ImproveSchedule
+) -> None:
+    least, rows = config.least_rows, schedule.last_rows
+    every = display.format_duration(3600 * config.every_hours)
     st.markdown(f"Checks for new rows every {every} and starts with {least:,} or more. {PERSON_DECIDES_NOTE}")
     if rows is None:
         st.caption("No check yet.")
@@ -230,7 +228,7 @@ def _draw_current_schedule(model: ModelSummary, schedule: ImprovementSchedule) -
         )
     following = ""
     if schedule.last_at is not None:
-        after = schedule.last_at + timedelta(hours=float(config["every_hours"]))
+        after = schedule.last_at + timedelta(hours=config.every_hours)
         following = f" Next check {after:%d %b, %H:%M} UTC."
     with st.container(horizontal=True, vertical_alignment="center"):
         by, when = escape_markdown(schedule.set_by_name), display.format_ago(schedule.set_at)
@@ -243,9 +241,7 @@ def _draw_current_schedule(model: ModelSummary, schedule: ImprovementSchedule) -
                 st.rerun()
 
 
-def _draw_form(
-    model: ModelSummary, past: Sequence[Improvement], before: ImprovementScheduleRequest | None
-) -> None:
+def _draw_form(model: ModelSummary, past: Sequence[Improvement], before: ImproveSchedule | None) -> None:
     form = ModelForm(ImproveSchedule, f"{KEY}-", before)
     with st.container(horizontal=True):
         form.draw_field("every_hours", width=200)

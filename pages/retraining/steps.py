@@ -19,9 +19,9 @@ from store.core.job_kinds import ALIVE
 from store.core.rating_schemas import RoundSummary
 from store.core.schemas import Job
 from store.data.schemas import Dataset
-from store.retraining.config import MIN_ROWS
-from store.retraining.improvement_text import STATES, STEPS
+from store.retraining.config import MIN_ROWS, RoundRowSource
 from store.retraining.schemas import Improvement, ImprovementState
+from store.retraining.text import STATES, STEPS
 
 StepState = Literal["done", "now", "person", "failed", "stopped", "later"]
 STEP_STATE_TITLES: dict[StepState, str] = {
@@ -89,8 +89,8 @@ def build_steps(improvement: Improvement, around: ImprovementContext) -> list[Ch
 
 def find_round_id(improvement: Improvement) -> str:
     """Return the rating round that is a source of rows, or ""."""
-    sources = improvement.config.get("rows") or []
-    return next((str(source["round"]) for source in sources if source.get("source") == "round"), "")
+    rounds = (source.round for source in improvement.config.rows if isinstance(source, RoundRowSource))
+    return next(rounds, "")
 
 
 def get_current_state(improvement: Improvement) -> ImprovementState:
@@ -226,15 +226,12 @@ def _describe_evaluations(improvement: Improvement, around: ImprovementContext) 
     wanted = facts.get("evaluation_jobs", [])
     if not wanted:
         return "On old and new rows" if "gate" not in facts else "Measured before", None
-    ended = [job_id for job_id in wanted if _has_ended(around.jobs.get(job_id))]
+    jobs = around.jobs
+    ended = [job_id for job_id in wanted if job_id in jobs and jobs[job_id].status == "finished"]
     link = None
     if ended:
         link = PageLink("evaluation/evaluations", "The figures", {"evaluation": ended[0]})
     return f"{len(ended)} of {plural(len(wanted), 'evaluation')}", link
-
-
-def _has_ended(job: Job | None) -> bool:
-    return job is not None and job.status == "finished"
 
 
 def _describe_decision(improvement: Improvement, around: ImprovementContext) -> Detail:

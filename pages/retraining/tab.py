@@ -25,10 +25,10 @@ from store.core.formatting import plural
 from store.core.model_schemas import ModelSummary, ModelVersion
 from store.http.client import Client
 from store.retraining.config import MIN_ROWS, ImproveConfig
-from store.retraining.improvement_text import ANSWERS, ROWS
 from store.retraining.improvements import MAX_LISTED
 from store.retraining.schemas import AT_WORK, RESUMED, Improvement
-from store.serving.endpoint_text import build_feedback_example
+from store.retraining.text import ANSWERS, ROWS
+from store.serving.text import build_feedback_example
 
 KEY = "improve-begin"
 
@@ -190,12 +190,14 @@ def _draw_begin(model: ModelSummary, listed: Sequence[Improvement], current: Imp
             st.markdown(WHAT)
             st.caption("A member can start an improvement.")
         return
-    if current is not None and not _can_begin(model, listed):
-        st.caption(
-            f"You can start the next one once {escape_markdown(current.name)} is promoted, "
-            "declined or stopped."
-        )
-        return
+    if current is not None:
+        taken = {line.alias for line in listed if line.state in AT_WORK}
+        if all(line.alias in taken for line in retraining_queries.list_aliases(model.model_id)):
+            st.caption(
+                f"You can start the next one once {escape_markdown(current.name)} is promoted, "
+                "declined or stopped."
+            )
+            return
     if current is not None or (listed and not asked):
         title = "New improvement"
         with st.expander(title, icon=":material/add:", expanded=asked and current is None):
@@ -206,12 +208,6 @@ def _draw_begin(model: ModelSummary, listed: Sequence[Improvement], current: Imp
         _draw_no_feedback(model)
     with st.container(border=True, key="improve-form"):
         draw_form(model, listed)
-
-
-def _can_begin(model: ModelSummary, listed: Sequence[Improvement]) -> bool:
-    """Whether a version has an alias without an active improvement."""
-    taken = {line.alias for line in listed if line.state in AT_WORK}
-    return any(line.alias not in taken for line in retraining_queries.list_aliases(model.model_id))
 
 
 def _draw_no_feedback(model: ModelSummary) -> None:

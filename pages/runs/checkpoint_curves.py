@@ -67,7 +67,10 @@ def draw_checkpoint_curves(run: Run, forgetting: Forgetting | None) -> None:
     if cells:
         asked = forgetting.choices if forgetting else []
         _draw_cells(run, cells, asked[0] if asked else None, kept, steps)
-    _draw_measurement_cost(run)
+    spent, trained = run.facts.get("probe_seconds"), run.facts.get("train_seconds")
+    if spent and trained:
+        share = 100 * spent / trained
+        st.caption(f"Probes between steps took {spent:.0f} s, {share:.0f}% of the time in training.")
 
 
 def _draw_rise(course: ForgettingCurve, forgetting: Forgetting | None, kept: int | None) -> None:
@@ -137,13 +140,6 @@ def _draw_cells(
     if steps > len(cells.steps):
         note += f" {len(cells.steps)} of {steps} checkpoints are shown."
     st.caption(note)
-
-
-def _draw_measurement_cost(run: Run) -> None:
-    spent, trained = run.facts.get("probe_seconds"), run.facts.get("train_seconds")
-    if spent and trained:
-        share = 100 * spent / trained
-        st.caption(f"Probes between steps took {spent:.0f} s, {share:.0f}% of the time in training.")
 
 
 def _explain_no_curve(run: Run) -> str:

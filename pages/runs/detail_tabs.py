@@ -238,7 +238,7 @@ def draw_slices(run_id: str) -> None:
             )
             st.caption(f"Slices can't be compared. {lack}")
             return
-        slices = _list_slices(dataset.dataset_id)
+        slices = cached_queries.list_slices(dataset.dataset_id, get_current_person().person_id)
         if not slices:
             st.caption(
                 "The data set has no slices. Filter its rows and save the filter as a slice to see the gain"
@@ -260,10 +260,6 @@ def draw_slices(run_id: str) -> None:
         st.dataframe(rows, hide_index=True, alt="Gain by slice")
         wider = f", widened for {len(slices)} slices (Bonferroni)" if len(slices) > 1 else ""
         st.caption(f"{gain.unit.capitalize()}, base minus tuned; paired intervals over rows{wider}.")
-
-
-def _list_slices(dataset_id: str) -> list[SliceRow]:
-    return cached_queries.list_slices(dataset_id, get_current_person().person_id)
 
 
 def _find_dataset(run: Run) -> Dataset | None:

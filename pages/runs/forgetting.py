@@ -220,11 +220,12 @@ def _draw_numbers(forgetting: Forgetting) -> None:
             )
         for part in forgetting.divergence:
             if part.kl:
-                task = part.prompts == "task"
+                task, low, high = part.prompts == "task", part.kl.low, part.kl.high
+                bounds = "" if low is None or high is None else f"{formatting.format_interval(low, high)} "
                 _draw_number(
                     f"KL to the base, {'the task' if task else 'general texts'}",
                     display.format_number(part.kl.value),
-                    f"{_format_bounds(part.kl)}nats a token",
+                    f"{bounds}nats a token",
                     0,
                     _describe_basis(part, part.kl.n, task),
                 )
@@ -244,12 +245,6 @@ def _draw_number(label: str, value: str, delta: str, sign: int, basis: str) -> N
     with st.container(border=True, height="stretch"):
         st.metric(label, value, delta, delta_color=INKS[sign], delta_arrow="off")
         st.caption(basis)
-
-
-def _format_bounds(interval: Estimate) -> str:
-    if interval.low is None or interval.high is None:
-        return ""
-    return f"{formatting.format_interval(interval.low, interval.high)} "
 
 
 def _choose_probe(choices: list[ChoiceForgetting]) -> list[ChoiceForgetting]:

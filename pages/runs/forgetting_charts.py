@@ -114,7 +114,10 @@ def plot_weight_changes(rows: Sequence[MatrixChange]) -> go.Figure:
     figure = build_empty_figure("", "", 90 + 30 * len(modules), x_title="Layer")
     figure.add_trace(
         go.Heatmap(
-            z=[[_get_weight_change(cells.get((m, layer))) for layer in layers] for m in modules],
+            z=[
+                [100 * row.relative if (row := cells.get((m, layer))) else None for layer in layers]
+                for m in modules
+            ],
             x=layers,
             y=[module.rsplit(".", 1)[-1] for module in modules],
             colorscale=[[0.0, "rgba(15,157,143,0.06)"], [1.0, "rgba(15,157,143,1)"]],
@@ -129,10 +132,6 @@ def plot_weight_changes(rows: Sequence[MatrixChange]) -> go.Figure:
     figure.update_yaxes(autorange="reversed", showgrid=False, title=None)
     figure.update_layout(hovermode="closest", margin={"l": 8, "r": 8, "t": 8, "b": 44})
     return figure
-
-
-def _get_weight_change(row: MatrixChange | None) -> float | None:
-    return None if row is None else 100 * row.relative
 
 
 def _format_matrix(row: MatrixChange | None) -> str:

@@ -49,7 +49,11 @@ def draw_interpolation(run_id: str) -> None:
     with show_errors():
         st.header("Interpolation", anchor=False)
         run = run_queries.read_current_run(run_id)
-        if why := _explain_unavailable(run):
+        if run.status != "finished":
+            why = f"This run is {run.status}. Only a finished run can be interpolated with its base model."
+        else:
+            why = _explain_refusal(run)
+        if why:
             _draw_unavailable(run, why)
         else:
             _draw_interpolation_form(run)
@@ -74,12 +78,6 @@ def _draw_interpolation_form(run: Run) -> None:
     with wide:
         _draw_plot(run, rows, measure, alpha, kept)
     draw_table(rows, kept)
-
-
-def _explain_unavailable(run: Run) -> str:
-    if run.status != "finished":
-        return f"This run is {run.status}. Only a finished run can be interpolated with its base model."
-    return _explain_refusal(run)
 
 
 def _explain_refusal(run: Run) -> str:
@@ -146,7 +144,8 @@ def _draw_share(
     """Draw the figures of the chosen share, and its actions."""
     row = next((row for row in rows if row.alpha == alpha), None)
     with st.container(border=True, key="mix-one"):
-        st.markdown(f"**α {alpha:g}**{_format_share(alpha)}")
+        which = ", the base model" if alpha == 0 else ", the tuned model" if alpha == 1 else ""
+        st.markdown(f"**α {alpha:g}**{which}")
         st.markdown(escape_markdown(_describe_share(row, rows, alpha, measure)))
         if not 0 < alpha < 1:
             return
@@ -169,10 +168,6 @@ def _draw_share(
                 help="Saves this model as a run, to compare, evaluate or continue training.",
             ):
                 _save_share(run, alpha)
-
-
-def _format_share(alpha: float) -> str:
-    return ", the base model" if alpha == 0 else ", the tuned model" if alpha == 1 else ""
 
 
 def _describe_share(row: ScoredShare | None, rows: list[ScoredShare], alpha: float, measure: str) -> str:

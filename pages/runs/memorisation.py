@@ -95,11 +95,13 @@ def draw_extraction(run: Run, extraction: Extraction | None, stage_sentence: str
         return
     st.markdown("**Extraction of training rows**")
     if not extraction:
-        waits = (
-            "Measured when training ends, with the verdict."
-            if run.status in ALIVE
-            else _explain_no_canaries(run)
-        )
+        waits = "Not measured in this run. Clone the run to measure it."
+        if run.status in ALIVE:
+            waits = "Measured when training ends, with the verdict."
+        elif run.config.get("probes") is False:
+            waits = (
+                "Not measured: probes were switched off for this run. Clone it with probes on to measure it."
+            )
         st.caption(waits)
         return
     if extraction.sentence not in stage_sentence:
@@ -145,12 +147,6 @@ def _build_canary_row(row: PlantedCanary) -> dict[str, str | float]:
         "Question": row.question,
         "Answer": row.answer,
     }
-
-
-def _explain_no_canaries(run: Run) -> str:
-    if run.config.get("probes") is False:
-        return "Not measured: probes were switched off for this run. Clone it with probes on to measure it."
-    return "Not measured in this run. Clone the run to measure it."
 
 
 def _describe_basis(extraction: Extraction) -> str:

@@ -44,7 +44,6 @@ from store.evaluation.forgetting_schemas import (
     MembershipScore,
     MembershipScoreName,
 )
-from store.evaluation.schemas import Classification
 from store.evaluation.verdict_schemas import GapPoint, Overfitting
 from store.runs.schemas import Run
 
@@ -241,7 +240,10 @@ def draw_overfitting(run_id: str) -> None:
         memorisation.draw_extraction(run, verdict.extraction if verdict else None, sentence)
         memorisation.draw_duplicates(verdict.duplicates if verdict else None)
         memorisation.draw_canaries(run, verdict.canaries if verdict else None)
-        _draw_calibration(verdict.classification if verdict else None)
+        classification = verdict.classification if verdict else None
+        # memorized training rows make a classifier overconfident on others
+        if classification and (calibration := classification.models.tuned.calibration):
+            classes.draw_calibration(classes.CalibrationData.of(calibration), "overfitting-reliability")
 
 
 def _draw_stage(run: Run, shape: Overfitting | None) -> None:
@@ -328,11 +330,11 @@ def _draw_membership(run: Run, membership: Membership | None, stage_sentence: st
     """Draw membership inference with its placebo; its sentence is omitted if in `stage_sentence`."""
     st.markdown("**Membership inference**")
     if not membership:
-        waits = (
-            "Tested when training ends, with the verdict."
-            if run.status in ALIVE
-            else _explain_no_membership(run)
-        )
+        waits = "Not tested in this run. Clone the run to test it."
+        if run.status in ALIVE:
+            waits = "Tested when training ends, with the verdict."
+        elif run.config.get("probes") is False:
+            waits = "Not tested: probes were switched off for this run. Clone it with probes on to test it."
         st.caption(waits)
         return
     if membership.sentence not in stage_sentence:
@@ -351,18 +353,6 @@ def _draw_membership(run: Run, membership: Membership | None, stage_sentence: st
             alt="Excess over the base model, and rows found at few false alarms",
         )
     st.caption(_describe_membership_basis(membership))
-
-
-def _explain_no_membership(run: Run) -> str:
-    if run.config.get("probes") is False:
-        return "Not tested: probes were switched off for this run. Clone it with probes on to test it."
-    return "Not tested in this run. Clone the run to test it."
-
-
-def _draw_calibration(classification: Classification | None) -> None:
-    """Draw a classifier's calibration: memorized training rows make it overconfident on others."""
-    if classification and (calibration := classification.models.tuned.calibration):
-        classes.draw_calibration(classes.CalibrationData.of(calibration), "overfitting-reliability")
 
 
 def _build_score_row(name: MembershipScoreName, score: MembershipScore) -> dict[str, str]:

@@ -8,8 +8,8 @@ from typing import Any
 import streamlit as st
 
 from pages.shared.session import escape_markdown
-from store.serving.endpoint_text import build_examples, list_first_kinds
 from store.serving.schemas import EndpointStatus
+from store.serving.text import build_examples, list_first_kinds
 
 
 def draw_calling(seen: EndpointStatus) -> None:

@@ -36,8 +36,8 @@ from store.serving.config import (
     RouteChoice,
     RouteRole,
 )
-from store.serving.endpoint_text import describe_state
 from store.serving.schemas import EndpointKey, EndpointStatus, RequestLine, RouteState
+from store.serving.text import describe_state
 
 
 def draw_keys(seen: EndpointStatus) -> None:
@@ -280,7 +280,9 @@ def _draw_traffic(own: str) -> None:
         )
         if state.fallbacks:
             st.caption(f"{state.fallbacks:,} responses came from the fallback since the endpoint started.")
-        _draw_backends(seen)
+        for backend in state.backends:
+            if backend.error and backend.error != (seen and seen.problem):
+                show_error(from_dict(backend.error))
 
 
 def _build_route_rows(routes: Sequence[RouteState]) -> Sequence[Mapping[str, object]]:
@@ -308,13 +310,6 @@ def _build_route_rows(routes: Sequence[RouteState]) -> Sequence[Mapping[str, obj
         for row in rows:
             del row["Dropped copies"]
     return rows
-
-
-def _draw_backends(seen: EndpointStatus | None) -> None:
-    """Draw the errors of backends."""
-    for backend in seen.state.backends if seen and seen.state else ():
-        if backend.error and backend.error != (seen and seen.problem):
-            show_error(from_dict(backend.error))
 
 
 def _draw_limits(seen: EndpointStatus) -> None:

@@ -14,8 +14,8 @@ from store.core.formatting import plural
 from store.runs import runs
 from store.serving import endpoint_status
 from store.serving import endpoints as endpoint_queries
-from store.serving.endpoint_text import describe_state
 from store.serving.schemas import EndpointStatus, RequestLine
+from store.serving.text import describe_state
 
 NEWEST = 100  # number of finished runs offered
 

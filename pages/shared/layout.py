@@ -199,7 +199,9 @@ def draw_tab_bar(
         with bar[place]:
             _draw_views(group, opened, view_key, clicked)
     if low and led_here:
-        _reveal(f".st-key-{key}")
+        style = f"<style>.st-key-{key} {{scroll-margin-top: 4.5rem}}</style>"
+        script = f'<script data-bar=".st-key-{key}">{REVEAL_SCRIPT}</script>'
+        st.html(style + script, unsafe_allow_javascript=True)
     return tabs[opened], bar[place]
 
 
@@ -216,12 +218,6 @@ def _draw_views(group: TabGroup, opened: str, key: str, clicked: tuple[str, Mapp
         on_change=_update_link,
         args=(by_title, key, *clicked),
     )
-
-
-def _reveal(bar: str) -> None:
-    """Scroll the page to the bar that matches a selector."""
-    style = f"<style>{bar} {{scroll-margin-top: 4.5rem}}</style>"
-    st.html(f'{style}<script data-bar="{bar}">{REVEAL_SCRIPT}</script>', unsafe_allow_javascript=True)
 
 
 def _choose_tab(names: list[str], groups: Mapping[str, str], key: str) -> str:

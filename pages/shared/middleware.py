@@ -59,12 +59,15 @@ def build_page_policy() -> str:
     attributes, and embed a few small fonts. Images: its own, those drawn by charts, and data URLs.
     `connect-src 'self'` includes the live connection.
     """
-    scripts = [*_find_inline_scripts(Path(get_static_dir(), "index.html").read_text("utf-8")), REVEAL_SCRIPT]
+    page = Path(get_static_dir(), "index.html").read_text("utf-8")
+    scripts = [*re.findall(r"<script>(.*?)</script>", page, re.DOTALL), REVEAL_SCRIPT]
+    digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
+    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     return "; ".join(
         [
             _DENY_ALL_POLICY,
             "form-action 'none'",
-            f"script-src 'self' blob: 'wasm-unsafe-eval' {' '.join(map(_hash_source, scripts))}",
+            f"script-src 'self' blob: 'wasm-unsafe-eval' {hashes}",
             "style-src 'self' 'unsafe-inline'",
             "img-src 'self' blob: data:",
             "font-src 'self' data:",
@@ -72,15 +75,6 @@ def build_page_policy() -> str:
             "worker-src 'none'",
         ]
     )
-
-
-def _find_inline_scripts(page: str) -> list[str]:
-    return re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
-
-
-def _hash_source(script: str) -> str:
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 class ScreensApp(st.App):
@@ -148,14 +142,11 @@ class Redirects:
         if place is None or scope["method"] not in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
-        there = RedirectResponse(_build_address(place, scope), 307, {"Cache-Control": "no-store"})
+        asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        kept = [(place.renamed.get(name, name), value) for name, value in asked if name != "tab"]
+        address = f"{place.page}?{urlencode([('tab', place.tab), *kept])}"
+        there = RedirectResponse(address, 307, {"Cache-Control": "no-store"})
         await there(scope, receive, send)
-
-
-def _build_address(place: RedirectTarget, scope: Scope) -> str:
-    asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    kept = [(place.renamed.get(name, name), value) for name, value in asked if name != "tab"]
-    return f"{place.page}?{urlencode([('tab', place.tab), *kept])}"
 
 
 # The limit on open tabs, and the expiry of sessions of closed tabs.

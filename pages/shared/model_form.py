@@ -49,6 +49,7 @@ class ModelForm(Generic[Model]):
         self._present = present.model_dump() if isinstance(present, BaseModel) else present or {}
         self._unreadable: dict[str, ConfigError] = {}  # fields whose text is not YAML
         self._places: dict[str, DeltaGenerator] = {}  # below each field, for its errors
+        self._labels: dict[str, str] = {}  # as drawn
 
     def draw(self, *fields: str, columns: int = 0) -> None:
         """Draw the fields one below another, or in rows of `columns`."""
@@ -62,17 +63,19 @@ class ModelForm(Generic[Model]):
         self,
         field: str,
         *,
-        choices: Mapping[str, str] | None = None,
+        choices: Mapping[Any, str] | None = None,
         label: str = "",
         key: str = "",
         disabled: bool = False,
         width: int | None = None,
         present: Any = None,
         display: FieldDisplay | None = None,
+        linked: bool = False,
     ) -> Any:
         """Draw one field and return its value. choices: value -> title, if the model does not define them;
         label: replaces the model's title; key: of the widget, if not the prefix and the field's name;
-        present: initial value, if not the form's; display: replaces the model's, e.g. for another unit.
+        present: initial value, if not the form's; display: replaces the model's, e.g. for another unit;
+        linked: keep the value in the page's link, under its key.
         """
         described = self.model.model_fields[field]
         widget = Widget(
@@ -83,13 +86,15 @@ class ModelForm(Generic[Model]):
             value=self.get_present(field) if present is None else present,
             options={"key": key or f"{self.prefix}{field}", "help": described.description}
             | {"disabled": disabled}
-            | ({"width": width} if width else {}),
+            | ({"width": width} if width else {})
+            | ({"bind": "query-params"} if linked else {}),
         )
         listed = build_choices(widget.kind, widget.display)
         if choices is not None:
             listed = dict(choices)
             if widget.value and not widget.kind.repeated:
                 listed.setdefault(widget.value, str(widget.value))  # kept if deleted or given by name
+        self._labels[field] = widget.label
         self._unreadable.pop(field, None)
         try:
             self.values[field] = widget.draw_choice(listed) if listed is not None else widget.draw()
@@ -125,9 +130,8 @@ class ModelForm(Generic[Model]):
                 and field not in self._unreadable
                 and document.get(field) in (None, "", [])
             ):
-                problem = ConfigError(
-                    f"{format_title(field, self.model.model_fields[field])}: this field is required."
-                )
+                label = self._labels.get(field) or format_title(field, self.model.model_fields[field])
+                problem = ConfigError(f"{label}: this field is required.")
             self.show(problem, field)
         return model
 
@@ -169,11 +173,11 @@ class Widget:
             return st.datetime_input(self.label, self.value, **self.options)
         return self._draw_text()
 
-    def draw_choice(self, choices: Mapping[str, str]) -> Any:
+    def draw_choice(self, choices: Mapping[Any, str]) -> Any:
         """Draw a select box or a multiselect."""
 
-        def name(value: str) -> str:
-            return choices.get(value, value)
+        def name(value: Any) -> str:
+            return choices.get(value, str(value))
 
         if self.kind.repeated:
             return st.multiselect(
@@ -194,6 +198,7 @@ class Widget:
             list(choices),
             place,
             format_func=name,
+            placeholder=self.display.empty or self.display.example or None,
             accept_new_options=self.display.open,
             **self.options,
         )

@@ -58,7 +58,9 @@ def draw_key_numbers(verdict: Verdict) -> None:
     with st.grid(cards, min_column_width=180):
         draw_change(build_loss_change(verdict))
         draw_question_gain(parts)
-        _draw_perplexity(base.perplexity, tuned.perplexity, gain)
+        sides = ["–" if m.perplexity is None else _format_any_size(m.perplexity) for m in (base, tuned)]
+        ratio = format_perplexity_ratio(gain)
+        _draw_metric("Perplexity", " → ".join(sides), ratio, get_sign(gain), rises=False)
         draw_change(
             NumberChange("Token accuracy, %", before, after, 1, points, get_sign(accuracy), rises=True)
         )
@@ -174,12 +176,6 @@ def draw_overfitting(shape: Overfitting) -> None:
         note = f"overfitting, significant since step {since:,}" if since is not None else note
         value, ink = "Memorizes", "red"
     st.metric("Overfitting", value, note, delta_color=ink, delta_arrow="off", border=True, height="stretch")
-
-
-def _draw_perplexity(before: float | None, after: float | None, gain: Gain | None) -> None:
-    """Draw the perplexity with as many digits as fit, also for a very large value of the base model."""
-    sides = ["–" if value is None else _format_any_size(value) for value in (before, after)]
-    _draw_metric("Perplexity", " → ".join(sides), format_perplexity_ratio(gain), get_sign(gain), rises=False)
 
 
 def _format_any_size(value: float) -> str:

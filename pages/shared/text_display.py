@@ -127,7 +127,9 @@ def render_tokens(
     boxes = "".join(_render_token(token, away) for token in drawn)
     trained = sum(1 for token in tokens if token["trained"])
     key = _render_legend(len(tokens), trained, truncated, away) if legend else ""
-    return f"{_STYLE}{key}<div class='tb-tokens'>{boxes}{_count_remaining(tokens)}</div>"
+    left = len(tokens) - SHOWN_TOKENS
+    rest = f" <i>… {left} more tokens</i>" if left > 0 else ""
+    return f"{_STYLE}{key}<div class='tb-tokens'>{boxes}{rest}</div>"
 
 
 def render_row(row: RenderedRow) -> str:
@@ -180,11 +182,6 @@ def _render_legend(total: int, trained: int, truncated: bool, away: bool) -> str
 
 def _render_sample(kind: str, text: str) -> str:
     return f"<span class='tb-tokens' style='line-height:1.9'><span class='{kind}'>{text}</span></span>"
-
-
-def _count_remaining(tokens: Sequence[RowToken]) -> str:
-    left = len(tokens) - SHOWN_TOKENS
-    return f" <i>… {left} more tokens</i>" if left > 0 else ""
 
 
 # A diff of two texts. Words are compared, not letters, so that a reader sees what changed. Long unchanged

@@ -75,7 +75,9 @@ START_ADVICE = {
 def draw_start(notes: dict[str, list[tuple[str, str]]]) -> None:
     """Draw the choice of an earlier run on this model to continue from, and how to continue."""
     chosen = str(st.session_state.get(fields.build_widget_key("init_from")) or "")
-    runs = _list_runs(str(st.session_state.get(fields.build_widget_key("model")) or ""))
+    model = str(st.session_state.get(fields.build_widget_key("model")) or "")
+    finished = cached_queries.list_run_choices("", ("finished",), SHOWN)
+    runs = {run.run_id: run for run in finished if run.model == model}
     if not runs and not chosen:
         return
     options = ["", *runs, *([chosen] if chosen and chosen not in runs else [])]
@@ -101,12 +103,6 @@ def draw_start(notes: dict[str, list[tuple[str, str]]]) -> None:
     )
     st.caption(START_ADVICE[str(st.session_state.get(fields.build_widget_key("init_mode")) or "stack")])
     fields.draw_notes("init_mode", notes)
-
-
-def _list_runs(model: str) -> dict[str, RunChoice]:
-    """Finished runs on the model by id, newest first."""
-    finished = cached_queries.list_run_choices("", ("finished",), SHOWN)
-    return {run.run_id: run for run in finished if run.model == model}
 
 
 def _format_start(run: RunChoice | None, run_id: str) -> str:

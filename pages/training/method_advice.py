@@ -38,7 +38,7 @@ from store.training.methods import (
     WHOLE_METHOD,
 )
 from store.training.split import get_split
-from store.training.train_config import TrainConfig
+from store.training.train_config import UNSET_BY_METHOD, TrainConfig
 
 
 class PredictedRun(NamedTuple):
@@ -169,7 +169,7 @@ def _save_price() -> None:
 STATE = "launch-advice"
 OPEN = "launch-advice-open"
 # Fields set by the choice of a method, and names; none of them affects the query.
-IGNORED_FIELDS = {"name", "notes", "learning_rate", "weight_decay"}
+IGNORED_FIELDS = {"name", "notes", *UNSET_BY_METHOD}
 COMPARED_METHODS = (FIRST_METHOD, LIGHT_METHOD, WHOLE_METHOD)  # always shown in full
 
 
@@ -219,16 +219,12 @@ def build_question(config: TrainConfig, dataset: Dataset) -> str:
 def ask_advice(text: str) -> None:
     """Send the query and store the result."""
     try:
-        advice = AdviceQuery(text, answer=_query_advice(text))
+        advice = AdviceQuery(text, answer=cached_queries.query_engine("advice", text, Advice))
     except EngineUnavailable:
         raise
     except TunebenchError as error:
         advice = AdviceQuery(text, error=error)
     st.session_state[STATE] = advice
-
-
-def _query_advice(text: str) -> Advice:
-    return cached_queries.query_engine("advice", text, Advice)
 
 
 def _draw_answer(answer: Advice, method: str) -> None:
@@ -320,8 +316,8 @@ def _draw_other_options(options: list[AdviceOption], price: HourPrice) -> None:
 
 
 def _select_method(method: str) -> None:
-    """Set the method, and clear learning rate and weight decay, whose defaults depend on it."""
-    config_fields.set_fields({"method": method, "learning_rate": None, "weight_decay": None})
+    """Set the method, and clear the fields whose defaults depend on it."""
+    config_fields.set_fields({"method": method, **UNSET_BY_METHOD})
 
 
 def _format_figures(option: AdviceOption, answer: Advice, price: HourPrice) -> list[str]:
@@ -347,7 +343,12 @@ def _format_figures(option: AdviceOption, answer: Advice, price: HourPrice) -> l
         ),
     ]
     if answer["watts"]:
-        parts.append(meters.render_fact("Energy", _format_energy(option), "from runs on this machine"))
+        energy = "unknown"
+        if option["energy_wh"]:
+            low, _, high = option["energy_wh"]
+            places = 0 if high >= 10 else 1
+            energy = f"{low:,.{places}f} to {high:,.{places}f} Wh"
+        parts.append(meters.render_fact("Energy", energy, "from runs on this machine"))
     if answer["past_runs"]:
         parts.append(meters.render_fact("Measured gain", *_format_measured_gain(option["past"])))
     return parts
@@ -361,13 +362,6 @@ def _format_cost(option: AdviceOption, price: HourPrice) -> str:
     places = 2 if high < 100 else 0
     between = f"{display.format_number(low, places)} to {display.format_number(high, places)}"
     return f"costs {between} {price.currency}"
-
-
-def _format_energy(option: AdviceOption) -> str:
-    if not option["energy_wh"]:
-        return "unknown"
-    low, _, high = option["energy_wh"]
-    return f"{low:,.0f} to {high:,.0f} Wh" if high >= 10 else f"{low:,.1f} to {high:,.1f} Wh"
 
 
 def _format_measured_gain(past: MethodHistory | None) -> tuple[str, str]:

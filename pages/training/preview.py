@@ -177,10 +177,6 @@ def _format_time(answer: Preview) -> str:
     return meters.render_fact("Time", expected, "; ".join(notes), time.basis)
 
 
-def _describe_past_runs(runs: int) -> str:
-    return f"from {formatting.plural(runs, 'run')} here" if runs else ""
-
-
 def _format_memory(answer: Preview) -> str:
     memory = answer.memory
     available = memory.available_gib
@@ -194,7 +190,7 @@ def _format_memory(answer: Preview) -> str:
             p
             for p in (
                 f"of {display.format_gib(available)} that are free",
-                _describe_past_runs(memory.runs),
+                f"from {formatting.plural(memory.runs, 'run')} here" if memory.runs else "",
             )
             if p
         ),

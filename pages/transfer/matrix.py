@@ -92,7 +92,8 @@ def build_matrix(
             if cell and cell["reason"]:
                 reasons[key] = cell["reason"]
             elif cell:
-                cells.append(cell | measured.place(run, dataset, sets) | {"run": run})
+                named = {"run": run, "run_name": f"#{run.number} {run.name}"}
+                cells.append(cell | measured.place(run, dataset, sets) | named)
     judged = cast("list[MatrixCell]", diagnosis.judge_cells(cells, measure))  # keeps the other keys
     placed = {(cell["run_id"], cell["dataset_id"]): cell for cell in judged}
     return TransferMatrix(runs, sets, measured, placed, reasons, measure)

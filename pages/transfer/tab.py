@@ -17,6 +17,7 @@ from engine.transfer.effects import TransferMeasure
 from pages.shared import display, run_queries
 from pages.shared.charts import PLOT, build_empty_figure, shorten_name
 from pages.shared.job_progress import show_live
+from pages.shared.model_form import ModelForm
 from pages.shared.palette import BASE, get_run_color
 from pages.shared.session import escape_markdown, has_right, send_command
 from pages.transfer import matrix
@@ -201,7 +202,6 @@ def draw_sequences(of: TransferMatrix) -> None:
 
 
 MEASURES = {"relative": "Loss", "right": "Exact match"}
-PARTS = {"test": "Test", "validation": "Validation"}
 LEGEND = {
     "relative": "Each cell: improvement over the base model on the data set, in % of the base model's loss",
     "right": "Each cell: change in exact match over the base model on the data set, in points",
@@ -259,21 +259,24 @@ def _draw_choices(
     mine, others = _choose_model_runs(every, before["runs"])
     by_id = {run.run_id: run for run in mine}
     names = {dataset.dataset_id: dataset for dataset in sets}
-    picked = st.multiselect(
-        f"Runs (up to {MAX_RUNS})",
-        list(by_id),
-        default=[i for i in before["runs"] if i in by_id] or matrix.choose_default_runs(mine),
+    form = ModelForm(TransferConfig, "", before)
+    picked = form.draw_field(
+        "runs",
+        choices={i: f"#{run.number} {run.name} ({run.dataset_name})" for i, run in by_id.items()},
+        label=f"Runs (up to {MAX_RUNS})",
         key="matrix-runs",  # link parameter `runs` belongs to another tab
-        format_func=lambda i: f"#{by_id[i].number} {by_id[i].name} ({by_id[i].dataset_name})",
-        max_selections=MAX_RUNS,
-        bind="query-params",
+        present=[i for i in before["runs"] if i in by_id] or matrix.choose_default_runs(mine),
+        linked=True,
     )
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        to = _choose_datasets(names, [by_id[i] for i in picked], before)
-        part = _draw_choice("Held-out split", PARTS, "part", before.get("part", ""))
-        most = _choose_max_rows(before)
-        figure = _draw_choice("Metric", MEASURES, "figure")
-        measure: TransferMeasure = "right" if figure == "right" else "relative"
+    columns = st.columns([4, 2, 2, 2], gap="small")
+    with columns[0]:
+        to = _draw_datasets(form, names, [by_id[i] for i in picked], before)
+    with columns[1]:
+        form.draw_field("part", linked=True)
+    with columns[2]:
+        form.draw_field("max_rows", key="rows", linked=True)
+    with columns[3]:
+        measure = _draw_measure()
     if others:
         st.caption(
             f"{plural(others, 'run')} with other base models not listed: their losses are based on different"
@@ -281,40 +284,37 @@ def _draw_choices(
         )
     if not picked or not to:
         return [], [], None, measure
-    asked = {"runs": picked, "datasets": to, "part": part, "max_rows": most}
     rows = sorted((by_id[i] for i in picked), key=lambda run: run.number)
-    columns = matrix.sort_datasets([names[i] for i in to], rows)
-    return rows, columns, TransferConfig.parse(asked), measure
+    return rows, matrix.sort_datasets([names[i] for i in to], rows), form.parse(), measure
 
 
-def _choose_datasets(names: Mapping[str, Dataset], runs: list[Run], before: TransferRequest) -> list[str]:
+def _draw_measure() -> TransferMeasure:
+    chosen = st.segmented_control(
+        "Metric",
+        list(MEASURES),
+        default="relative",
+        key="figure",
+        format_func=MEASURES.__getitem__,
+        bind="query-params",
+    )
+    return "right" if chosen == "right" else "relative"
+
+
+def _draw_datasets(
+    form: ModelForm[TransferConfig], names: Mapping[str, Dataset], runs: list[Run], before: TransferRequest
+) -> list[str]:
     """Draw the choice of the data sets, by default those of the newest matrix if it has these runs."""
     of_before = {run.run_id for run in runs} <= set(before["runs"])
     asked_before = [i for i in before["datasets"] if i in names] if of_before else []
-    return st.multiselect(
-        f"Evaluation data sets (up to {MAX_DATASETS})",
-        list(names),
-        default=asked_before or matrix.choose_default_datasets(runs, list(names.values())),
+    chosen: list[str] = form.draw_field(
+        "datasets",
+        choices={i: dataset.name for i, dataset in names.items()},
+        label=f"Evaluation data sets (up to {MAX_DATASETS})",
         key="sets",
-        format_func=lambda i: names[i].name,
-        max_selections=MAX_DATASETS,
-        bind="query-params",
+        present=asked_before or matrix.choose_default_datasets(runs, list(names.values())),
+        linked=True,
     )
-
-
-def _choose_max_rows(before: TransferRequest) -> int:
-    most = st.number_input(
-        "Maximum rows",
-        2,
-        None,
-        before.get("max_rows") or 100,
-        50,
-        key="rows",
-        width=120,
-        help="Random sample of each data set",
-        bind="query-params",
-    )
-    return int(most)
+    return chosen
 
 
 def _choose_model_runs(every: list[Run], before: list[str]) -> tuple[list[Run], int]:
@@ -339,14 +339,6 @@ def _choose_model_runs(every: list[Run], before: list[str]) -> tuple[list[Run], 
         )
     kept = [run for run in every if run.model == chosen]
     return kept, len(every) - len(kept)
-
-
-def _draw_choice(label: str, options: dict[str, str], key: str, first: str = "") -> str:
-    usual = first if first in options else next(iter(options))
-    chosen = st.segmented_control(
-        label, list(options), default=usual, key=key, format_func=options.__getitem__, bind="query-params"
-    )
-    return chosen or usual
 
 
 def _draw_summary(of: TransferMatrix) -> None:
@@ -381,7 +373,8 @@ def _draw_measuring(of: TransferMatrix, config: TransferConfig) -> None:
             icon=":material/play_arrow:",
             key="transfer-go",
         )
-        st.caption(_estimate_duration(len(missing) + _count_missing_base_cells(of), config))
+        of_base = sum(("", dataset.dataset_id) not in of.measured.cells for dataset in of.sets)
+        st.caption(_estimate_duration(len(missing) + of_base, config))
     elif failed:
         pressed = has_right("work") and st.button(
             f"Retry {plural(len(failed), 'cell')}", icon=":material/refresh:", key="transfer-again"
@@ -390,11 +383,6 @@ def _draw_measuring(of: TransferMatrix, config: TransferConfig) -> None:
         return
     if pressed and send_command("transfer", config.document(), "Transfer matrix queued.") is not None:
         st.rerun()
-
-
-def _count_missing_base_cells(of: TransferMatrix) -> int:
-    """Return the number of the base model's cells that are also missing."""
-    return sum(("", dataset.dataset_id) not in of.measured.cells for dataset in of.sets)
 
 
 def _estimate_duration(cells: int, config: TransferConfig) -> str:

@@ -1,10 +1,17 @@
-"""Texts about an opened bundle: its fingerprint, and whether it matches the run it claims to be of."""
+"""Texts about an opened bundle: its fingerprint, whether it matches the run it claims to be of, and titles of
+its figures.
+"""
 
 from __future__ import annotations
 
-from store.archives.schemas import OpenedBundle
+from store.archives.schemas import OpenedBundle, ReproducedFigure
 
 SAME = {True: "same", False: "differs", None: "inconclusive"}
+
+
+def format_figure_title(figure: ReproducedFigure) -> str:
+    """Format as "Loss of the tuned model, nats a token"."""
+    return f"{figure.title[:1].upper()}{figure.title[1:]}, {figure.unit}"
 
 
 def format_fingerprint(opened: OpenedBundle) -> str:

@@ -176,16 +176,10 @@ def check_single_line(value: str) -> str:
     """
     for place, sign in enumerate(value, start=1):
         if unicodedata.category(sign) in ("Cc", "Zl", "Zp") or sign in _TURNS_TEXT:
-            raise ValueError(
-                f"its character {place} is {_describe_character(sign)}; give one line of plain text"
-            )
+            breaks = sign in "\n\r\x85\u2028\u2029"
+            kind = "a line break" if breaks else f"a control character (U+{ord(sign):04X})"
+            raise ValueError(f"its character {place} is {kind}; give one line of plain text")
     return value
-
-
-def _describe_character(sign: str) -> str:
-    if sign in "\n\r\x85\u2028\u2029":
-        return "a line break"
-    return f"a control character (U+{ord(sign):04X})"
 
 
 Line = Annotated[str, AfterValidator(check_single_line)]  # a name

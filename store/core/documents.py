@@ -112,6 +112,8 @@ def _build_reviver(hint: Any) -> Convert | None:
         return lambda value: origin(value)
     if origin in DICTS and len(args) == 2:
         return _revive_dict(args[0], get_reviver(args[1]))
+    if isinstance(hint, type) and issubclass(hint, BaseModel):
+        return lambda value: hint.model_validate(value)  # including its fields
     fields = get_type_fields(hint)
     if fields is None:
         return None
@@ -191,8 +193,6 @@ def _revive_fields(hint: Any, revivers: Mapping[str, Convert]) -> Convert | None
 
     if is_typeddict(hint):
         return (lambda value: revived(value)) if revivers else None
-    if issubclass(hint, BaseModel):
-        return lambda value: hint.model_validate(value)
     names = hint._fields  # named tuple
     return lambda value: hint(**revived(dict(zip(names, value, strict=True))))
 

@@ -34,13 +34,9 @@ def format_number(value: float, places: int) -> str:
     text = f"{size:,.{places}f}"
     vanishes = not text.strip("0.,")
     if size >= LARGE or (vanishes and places >= MAX_PLACES and size):
-        return sign + _format_power(size)
+        digits, exponent = f"{size:.1e}".split("e")
+        return f"{sign}{digits}×10{str(int(exponent)).translate(RAISED)}"
     return text if vanishes else sign + text
-
-
-def _format_power(size: float) -> str:
-    digits, exponent = f"{size:.1e}".split("e")
-    return f"{digits}×10{str(int(exponent)).translate(RAISED)}"
 
 
 def format_point_value(value: float) -> str:

@@ -68,7 +68,7 @@ def acquire_lock(lock: Path) -> IO[bytes] | None:
 
 def acquire_shared_lock(lock: Path) -> IO[bytes]:
     """Hold a shared file lock for as long as the returned file is open."""
-    file = open(lock, "a+b")  # noqa: SIM115 (see `hold`)
+    file = open(lock, "a+b")  # noqa: SIM115 (held until it is closed or the process ends)
     fcntl.flock(file, fcntl.LOCK_SH)
     return file
 
@@ -154,16 +154,15 @@ def raise_descriptor_limit() -> int:
     The initial limit, usually 1,024, suits programs that wait with `select(2)`; a server needs one or more
     per connection, and without any left it responds to nobody.
     """
-    soft, hard = (_cap_limit(limit) for limit in resource.getrlimit(resource.RLIMIT_NOFILE))
+    soft, hard = (
+        MAX_DESCRIPTORS if limit == resource.RLIM_INFINITY else min(limit, MAX_DESCRIPTORS)
+        for limit in resource.getrlimit(resource.RLIMIT_NOFILE)
+    )
     if soft < hard:
         with contextlib.suppress(ValueError, OSError):  # a system may allow fewer than it reports
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
             return hard
     return soft
-
-
-def _cap_limit(limit: int) -> int:
-    return MAX_DESCRIPTORS if limit == resource.RLIM_INFINITY else min(limit, MAX_DESCRIPTORS)
 
 
 # The machine's clock may be set back: manually, by an empty battery, or by a restored virtual machine.

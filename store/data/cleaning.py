@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from store.core.config import Config, ModelSource
+from store.core.model_fields import FieldDisplay
 from store.core.row_schemas import Fate
 from store.data.filters import Filter
 from store.data.formats import FormatName
@@ -76,7 +77,9 @@ class DropDuplicates(Config):
 
     step: Literal["drop_duplicates"] = "drop_duplicates"
     kind: Literal["exact", "folded", "near", "prompt", "conflict"] = "exact"
-    threshold: float = Field(0.7, ge=0.5, le=1, description="Jaccard similarity of word 5-grams; near only")
+    threshold: Annotated[float, FieldDisplay(step=0.05)] = Field(
+        0.7, ge=0.5, le=1, description="Jaccard similarity of word 5-grams; near only"
+    )
     keep: Literal["first", "longest_answer", "shortest_answer", "most_frequent"] = Field(
         "first", description="For labels: keep the first or the most frequent"
     )
@@ -112,7 +115,7 @@ class CapLength(Config):
     step: Literal["cap_length"] = "cap_length"
     most: int = Field(ge=8)
     unit: Literal["tokens", "words"] = "tokens"
-    model: ModelSource = ""
+    model: Annotated[ModelSource, FieldDisplay(open=True)] = ""
     action: Literal["drop", "cut"] = "drop"
 
 
@@ -120,8 +123,8 @@ class Balance(Config):
     """Keep at most this many rows per value of a column, sampled by seed. Rows without a value are kept."""
 
     step: Literal["balance"] = "balance"
-    column: str = "label"
-    most: int | None = Field(
+    column: Annotated[str, FieldDisplay(open=True)] = "label"
+    most: Annotated[int | None, FieldDisplay(empty="automatic")] = Field(
         None, ge=1, description="Rows per value; defaults to the count of the rarest value"
     )
     seed: int = Field(0, ge=0)
@@ -141,15 +144,17 @@ class Relabel(Config):
 
     step: Literal["label_errors"] = "label_errors"
     action: Literal["drop", "suggested"] = "drop"
-    most: int | None = Field(None, ge=1, description="Maximum number of rows, the most suspicious first")
+    most: Annotated[int | None, FieldDisplay(empty="all")] = Field(
+        None, ge=1, description="Maximum number of rows, the most suspicious first"
+    )
 
 
 class Mix(Config):
     """Add rows of another data set, sampled by seed, until they make up this share of the whole."""
 
     step: Literal["mix"] = "mix"
-    dataset: str
-    share: float = Field(gt=0, lt=1)
+    dataset: Annotated[str, FieldDisplay(open=True)]
+    share: Annotated[float, FieldDisplay(step=0.05)] = Field(gt=0, lt=1)
     seed: int = Field(0, ge=0)
 
 
@@ -160,7 +165,7 @@ class AddRows(Config):
     """
 
     step: Literal["add_rows"] = "add_rows"
-    dataset: str
+    dataset: Annotated[str, FieldDisplay(open=True)]
     parts: list[PartName] = Field(
         default_factory=lambda: list[PartName](("train", "validation")),
         min_length=1,

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from store.core.config import Config, FileSource, Line, ModelSource, NoRemoteCodeConfig
+from store.core.model_fields import FieldDisplay
 from store.core.row_schemas import Kind, SourceDocument
 from store.data.cleaning import Recipe
 from store.data.filters import Filter
@@ -54,10 +55,12 @@ class RenderingQuery(NoRemoteCodeConfig):
 
     fingerprint: Fingerprint
     kind: Kind
-    model: ModelSource = Field(min_length=1, max_length=1_000)
+    model: Annotated[ModelSource, FieldDisplay(open=True)] = Field(
+        min_length=1, max_length=1_000, description="A model in the home folder, a local folder or a Hub id"
+    )
     chat_template: str = ""
     completion_only_loss: bool = True
-    max_length: int | None = Field(None, ge=1, le=10_000_000)
+    max_length: Annotated[int | None, FieldDisplay(low=8, empty="99% fit")] = Field(None, ge=1, le=10_000_000)
     row: int = Field(0, ge=0)
 
 
@@ -89,7 +92,11 @@ class Source(Config):
     a built-in set. The rows of several files form one data set.
     """
 
-    path: FileSource | None = Field(None, description="File or folder on the engine's machine")
+    path: FileSource | None = Field(
+        None,
+        description="File or folder on the engine's machine: CSV, TSV, JSON, JSONL, Parquet or plain text,"
+        " also compressed with gzip",
+    )
     paths: list[FileSource] = Field(
         default_factory=list, max_length=200, description="Several files on the engine's machine"
     )

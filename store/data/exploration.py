@@ -71,16 +71,15 @@ def columns(
     used = [name for name in dataset.columns.values() if name in example or "." not in name]
     named = [*dict.fromkeys([*used, *example])]
     listed += [
-        TableColumn(f"{SOURCE}{name}", _infer_source_type(example.get(name)), name, means="As in the file")
+        TableColumn(
+            f"{SOURCE}{name}",
+            "number" if type(example.get(name)) in (int, float) else "category",
+            name,
+            means="As in the file",
+        )
         for name in named
     ]
     return {column.name: column for column in listed}
-
-
-def _infer_source_type(value: object) -> Type:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return "number"
-    return "category"
 
 
 @dataclass(kw_only=True)

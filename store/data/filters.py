@@ -173,7 +173,8 @@ def _refuse(condition: Condition, value: Any, fix: str) -> None:
 
 def _build_condition_sql(condition: Condition) -> tuple[str, list[Any]]:
     name, value = quote_identifier(condition.column), condition.value
-    if condition.column.startswith(SOURCE) and _is_numeric(value):
+    values = value if isinstance(value, list | tuple) else [value]
+    if condition.column.startswith(SOURCE) and values and all(map(_is_number, values)):
         name = f"TRY_CAST({name} AS DOUBLE)"  # columns of the file are read as text
     match condition.op:
         case "is empty":
@@ -202,11 +203,6 @@ def _build_empty_sql(column: str, name: str) -> str:
     if column in SIGNALS and SIGNALS[column].type == "group":
         return f"({name} IS NULL)"
     return f"(coalesce({name}::VARCHAR, '') IN ('', '0', '0.0', 'false'))"
-
-
-def _is_numeric(value: Any) -> bool:
-    values = value if isinstance(value, list | tuple) else [value]
-    return bool(values) and all(_is_number(entry) for entry in values)
 
 
 def _cast_to_text(value: Any) -> str:

@@ -279,7 +279,7 @@ def compute_nice_edges(
     step = max(1.0, step) if whole else step
     first = math.floor(low / step)
     last = math.floor(top / step) + 1
-    return [_round(place * step) for place in range(first, last + 1)]
+    return [float(f"{place * step:.12g}") for place in range(first, last + 1)]
 
 
 def _grow_edges(low: float, top: float) -> list[float]:
@@ -297,10 +297,6 @@ def _round_up_nicely(step: float) -> float:
     """Return the smallest of 1, 2, 2.5, 5, 10 times a power of ten that is at least `step`."""
     power = 10.0 ** math.floor(math.log10(step))
     return next(digit * power for digit in (1, 2, 2.5, 5, 10) if digit * power >= step * (1 - 1e-9))
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.12g}")
 
 
 def _build_bin_sql(name: str, edges: list[float]) -> str:

@@ -94,7 +94,8 @@ class Database:
         self._watch = StatementWatchdog()
         self._commits = 0
         folders = [Path(folder).resolve() for folder in readable]
-        self._root = connect(self.path, _compute_memory_limit(), checkpoint_threshold="64MiB")
+        memory_limit = max(2**30, int(psutil.virtual_memory().total * MEMORY_SHARE))
+        self._root = connect(self.path, memory_limit, checkpoint_threshold="64MiB")
         aside = self.path.parent / "cache" / "statements"
         self._statements = StatementPool(self.path, folders, aside, self._hold)
         self._journal = CommitJournal(self.path)
@@ -313,8 +314,3 @@ def utc_now() -> datetime:
 
 def _table(cursor: duckdb.DuckDBPyConnection, sql: str, params: Params) -> pa.Table:
     return cursor.sql(sql, params=params).to_arrow_table()
-
-
-def _compute_memory_limit() -> int:
-    """Return the bytes of memory that DuckDB may use in the engine."""
-    return max(2**30, int(psutil.virtual_memory().total * MEMORY_SHARE))

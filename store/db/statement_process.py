@@ -58,7 +58,8 @@ class Snapshot:
 
     def prepare(self) -> None:
         """Copy the main file if it changed, while the store may be written to: the slow part."""
-        headers = _read_headers(self._source)
+        with open(self._source, "rb") as file:
+            headers = file.read(HEADER_BYTES)
         if headers != self._headers:
             self._headers = b""
             _copy(self._source, self.path)
@@ -72,11 +73,6 @@ class Snapshot:
         copied.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             _copy(log, copied)
-
-
-def _read_headers(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(HEADER_BYTES)
 
 
 def _copy(source: Path, target: Path) -> None:

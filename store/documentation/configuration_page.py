@@ -90,15 +90,11 @@ def _render_model(schema: Schema) -> Iterator[str]:
     yield " ".join(schema.get("description", "").split())
     yield from ("", "| field | type | default | |", "|---|---|---|---|")
     for name, field in schema.get("properties", {}).items():
-        required = name in schema.get("required", ())
-        default = "required" if required else _format_default(field)
+        value = field.get("default")
+        default = "" if value in (None, "", [], {}) else f"`{json.dumps(value, ensure_ascii=False)}`"
+        default = "required" if name in schema.get("required", ()) else default
         about = _escape(" ".join(field.get("description", "").split()))
         yield f"| `{name}` | {_describe_type(field)} | {default} | {about} |"
-
-
-def _format_default(field: Schema) -> str:
-    value = field.get("default")
-    return "" if value is None or value in ("", [], {}) else f"`{json.dumps(value, ensure_ascii=False)}`"
 
 
 def _describe_type(schema: Schema) -> str:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TypedDict
 
 from store.core.features import RequiredRight
-from store.core.metric_table import KIND_TITLES, METRICS, Metric
+from store.core.metric_table import KIND_TITLES, METRICS
 from store.core.metrics_config import list_metric_options
 from store.core.rights import RIGHTS, TABLES
-from store.core.schemas import Right
 from store.evaluation import simulated_truth
 from store.training import methods_text
 from store.training.train_config import TASK_TITLES
@@ -61,7 +60,7 @@ def format_metrics_table() -> str:
     for name, metric in METRICS.items():
         cells = (
             f"**{metric.title}** `eval/{name}`",
-            metric.means + _format_library(metric),
+            metric.means + (f"; {metric.library}" if metric.library else ""),
             metric.unit or "its own",
             metric.better,
             KIND_TITLES[metric.kind],
@@ -71,10 +70,6 @@ def format_metrics_table() -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def _format_library(metric: Metric) -> str:
-    return f"; {metric.library}" if metric.library else ""
 
 
 HEAD = "| request | nobody | viewer | rater | member | admin |"
@@ -95,14 +90,10 @@ def format_rights_table() -> str:
             listed = f"{_SHOWN[surface]}{', '.join(f'`{name}`' for name in names)}"
             cells = [
                 "yes" if needs == "nobody" else "",
-                *(_format_cell(needs, rights) for rights in RIGHTS.values()),
+                *("yes" if needs == "nobody" or needs in rights else "" for rights in RIGHTS.values()),
             ]
             lines.append(f"| {listed} | {' | '.join(cells)} |")
     return "".join(f"{line}\n" for line in lines)
-
-
-def _format_cell(needs: RequiredRight, rights: frozenset[Right]) -> str:
-    return "yes" if needs == "nobody" or needs in rights else ""
 
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -53,14 +53,11 @@ def _format_field(field: ast.AnnAssign, lines: list[str]) -> str:
     if kind.startswith("NotRequired["):
         name, kind = f"{name}?", kind.removeprefix("NotRequired[").removesuffix("]")
     elif field.value is not None:  # with a default: stored documents may lack it, and null is omitted
-        name, kind = f"{name}?", kind.removesuffix(" | None") if _is_null(field.value) else kind
+        is_null = isinstance(field.value, ast.Constant) and field.value.value is None
+        name, kind = f"{name}?", kind.removesuffix(" | None") if is_null else kind
     _, _, comment = lines[(field.end_lineno or field.lineno) - 1].partition("  # ")
     kind = kind.replace("None", "null").replace("|", "\\|").replace("'", '"')
     return f"| `{name}` | `{kind}` | {comment.strip()} |"
-
-
-def _is_null(default: ast.expr) -> bool:
-    return isinstance(default, ast.Constant) and default.value is None
 
 
 def _join_lines(text: str) -> str:

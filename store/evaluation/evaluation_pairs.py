@@ -131,7 +131,7 @@ def build_same_rows_config(pair: EvaluationPair) -> ConfigDocument:
     A named or base model is evaluated on the rows of the run, which were held out from it; otherwise the
     second is evaluated on the rows of the first.
     """
-    trained = [_is_tuned(side) for side in (pair.first, pair.second)]
+    trained = [bool(side.run_id) and side.checkpoint != "base" for side in (pair.first, pair.second)]
     mover, stays = (pair.first, pair.second) if trained == [False, True] else (pair.second, pair.first)
     config = dict(mover.config)
     for gone in ("name", "notes", "part", "where", "max_rows", "dataset"):
@@ -153,10 +153,6 @@ def format_command(asked: Mapping[str, Any]) -> str:
     if asked["dtype"] != "auto":
         words += ["--dtype", asked["dtype"]]
     return shlex.join(words)
-
-
-def _is_tuned(evaluation: Evaluation) -> bool:
-    return bool(evaluation.run_id) and evaluation.checkpoint != "base"
 
 
 KIND = "judge"

@@ -300,7 +300,9 @@ def probe_curve(
         steps = [row.step for row in read_records(db.query(_STEPS, [live]), _Step)]
     except QueryError:  # nothing measured yet
         return 0, {}, None
-    chosen = _thin_steps([step for step in steps if step > 0], most)
+    chosen = trained = [step for step in steps if step > 0]
+    if len(trained) > most:
+        chosen = [trained[round(i * (len(trained) - 1) / (most - 1))] for i in range(most)]
     rows = db.query(_LIVE, [live, [0, *chosen]])
     at = {step: rows.filter(pc.equal(rows["step"], step)) for step in [0, *chosen]}
     base: pa.Table | None = at.pop(0)
@@ -309,13 +311,7 @@ def probe_curve(
             base = db.query(_BASE, [str(folder / "probes.parquet")])
         except QueryError:
             base = None
-    return sum(step > 0 for step in steps), at, base
-
-
-def _thin_steps(steps: list[int], most: int) -> list[int]:
-    if len(steps) <= most:
-        return steps
-    return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
+    return len(trained), at, base
 
 
 _STEPS = """

@@ -142,7 +142,9 @@ class ArrowStream(Response):
             try:
                 await self._send_rows(send)
             except TunebenchError as error:
-                await _make_document_response(error)(scope, receive, send)
+                document = to_json(error.to_dict())
+                response = Response(document, error.status, media_type="application/json")
+                await response(scope, receive, send)
             finally:
                 if not self._source.closed:
                     with anyio.CancelScope(shield=True):
@@ -164,10 +166,6 @@ class ArrowStream(Response):
 
     async def _thread(self, function: Any, *args: Any) -> Any:
         return await anyio.to_thread.run_sync(function, *args, limiter=self._limiter)
-
-
-def _make_document_response(error: TunebenchError) -> Response:
-    return Response(to_json(error.to_dict()), error.status, media_type="application/json")
 
 
 LINES_TYPE = "application/x-ndjson"

@@ -54,6 +54,7 @@ START = "Start it with the command: tunebench up"
 SECONDS = 60.0  # to wait for a response; the engine stops SQL earlier
 HEALTH_SECONDS = 5.0
 SILENT_SECONDS = 2.0  # an unresponsive engine is not retried for this long: a page makes 20 requests
+IDLE_SECONDS = 4  # an idle connection is reused this long
 COMMAND_SECONDS = 180.0  # a launch checks every row first
 BLOCK_BYTES = 1024 * 1024
 TOKEN, ADDRESS = "TUNEBENCH_TOKEN", "TUNEBENCH_ENGINE"  # environment variables
@@ -335,7 +336,9 @@ class Client(Remote):
             base_url=address,
             headers={"Authorization": f"Bearer {token}"},
             timeout=httpx.Timeout(SECONDS, connect=5),
-            limits=httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=4),
+            limits=httpx.Limits(
+                max_connections=64, max_keepalive_connections=16, keepalive_expiry=IDLE_SECONDS
+            ),
             trust_env=False,
         )
         return _EngineLink(stamp, http, health)

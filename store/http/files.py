@@ -46,7 +46,8 @@ def sanitise_file_name(name: str) -> str:
             f"{name!r} is not a file name.", fix="Give the file a name such as rows.csv.", field="upload"
         )
     stem, suffix = _split_suffix(clean)
-    return _truncate_name(stem, UPLOAD_NAME_BYTES - len(suffix.encode())) + suffix
+    size = UPLOAD_NAME_BYTES - len(suffix.encode())
+    return stem.encode()[:size].decode("utf-8", "ignore") + suffix
 
 
 async def save(folder: Path, name: str, request: Request) -> str:
@@ -76,7 +77,11 @@ async def save(folder: Path, name: str, request: Request) -> str:
     except OSError as error:
         aside.unlink(missing_ok=True)
         await drain(request, stream)
-        raise _make_refusal(name, error) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise _make_no_room_error(name) from error
+        raise DataError(
+            f"{name!r} could not be written ({error.strerror}). No part of the file was saved."
+        ) from error
     finally:
         aside.unlink(missing_ok=True)
 
@@ -121,16 +126,6 @@ def _split_suffix(name: str) -> tuple[str, str]:
     """Split a name into stem and suffix; `rows.csv.gz` has the suffix `.csv.gz`."""
     match = re.search(r"(\.[A-Za-z0-9]{1,10}){1,2}$", name)
     return (name[: match.start()], match.group()) if match and match.start() else (name, "")
-
-
-def _truncate_name(text: str, size: int) -> str:
-    return text.encode()[:size].decode("utf-8", "ignore")
-
-
-def _make_refusal(name: str, error: OSError) -> DataError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return _make_no_room_error(name)
-    return DataError(f"{name!r} could not be written ({error.strerror}). No part of the file was saved.")
 
 
 def _make_no_room_error(name: str) -> DataError:

@@ -143,29 +143,41 @@ class AssignedRater(Config):
 class RatingSettings(Config):
     """Settings for the raters of a round: the question and the number of ratings."""
 
-    name: Line = Field(min_length=1, max_length=80)
+    name: Line = Field(min_length=1, max_length=80, description="Visible to raters")
     notes: str = Field("", max_length=10_000)
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed for sampling prompts and answers")
 
     protocol: RatingProtocol = "pairwise"
-    instruction: str = Field("", max_length=4_000, description="Question shown to raters")
+    instruction: str = Field(
+        "", max_length=4_000, title="Instructions for raters", description="Question shown to raters"
+    )
     criteria: list[Criterion] = Field(default_factory=list, max_length=10, description="For a rubric")
     overall: bool = Field(
         False,
         title="Report an overall score",
         description="For a rubric: also report a score over all criteria, each from 0% to 100%",
     )
-    reasons: list[Line] = Field(default_factory=list, max_length=9, description="For pass or fail")
-    labels: list[Line] = Field(
+    reasons: Annotated[list[Line], FieldDisplay(separator=",")] = Field(
+        default_factory=list,
+        max_length=9,
+        title="Reasons for a fail, separated by commas",
+        description="For pass or fail",
+    )
+    labels: Annotated[list[Line], FieldDisplay(separator="\n")] = Field(
         default_factory=list,
         max_length=MAX_LABELS,
+        title="Labels, one per line",
         description="For label and spans: the labels to choose from",
     )
     several_labels: bool = Field(
         False, title="Allow several labels", description="For label: allow any number of labels per text"
     )
-    subject: RatingSubject = Field(
-        "answer", description="For spans and free text: rate the answer or the prompt"
+    subject: Annotated[
+        RatingSubject, FieldDisplay(choices={"answer": "The answer", "prompt": "The prompt"})
+    ] = Field(
+        "answer",
+        title="About",
+        description="For spans and free text: rate the answer, or the prompt (of one model) without it",
     )
     overlapping: bool = Field(
         False, title="Allow overlapping spans", description="For spans: allow overlapping spans"
@@ -182,12 +194,20 @@ class RatingSettings(Config):
     per_rater: Annotated[int | None, FieldDisplay(empty="no limit")] = Field(
         None, ge=1, le=100_000, title="Maximum ratings per person", description="Maximum ratings per person"
     )
-    repeat_share: float = Field(0.1, ge=0, le=0.5, description="Share shown again; pairs with sides swapped")
-    calibration_share: float = Field(
+    repeat_share: Annotated[float, FieldDisplay(scale=100, step=1)] = Field(
+        0.1,
+        ge=0,
+        le=0.5,
+        title="Repeated items (%)",
+        description="Share shown again, pairs with sides swapped; measures how consistent a rater is",
+    )
+    calibration_share: Annotated[float, FieldDisplay(scale=100, step=1)] = Field(
         0.1,
         ge=0,
         le=1,
-        description="Share of prompts that every rater rates first; at least 5 prompts, at most half",
+        title="Rated by everyone first (%)",
+        description="Share of prompts that every rater rates first; at least 5 prompts, at most half."
+        " They measure agreement from the first hour",
     )
     adjudicate: bool = Field(
         False,
@@ -258,20 +278,45 @@ class RoundConfig(RatingSettings):
     dataset: Line = Field(
         "", max_length=120, description="Data set of prompts; that of the evaluations if null"
     )
-    part: Part = "test"
+    part: Part = Field(
+        "test",
+        title="Part of the data set",
+        description="Part of the data set's split; existing answers determine the prompts instead",
+    )
     where: Filter | None = Field(None, description="Only rows that match this filter; all if null")
-    items: int | None = Field(
-        100, ge=1, le=100_000, description="Number of prompts sampled at random; all if null"
+    items: Annotated[int | None, FieldDisplay(empty="all", step=10)] = Field(
+        100, ge=1, le=100_000, title="Prompts", description="Maximum number of prompts; all if null"
     )
-    choice: Literal["random", "telling"] = Field(
-        "random", description="telling: prefer prompts where models, metrics and judge disagree"
+    choice: Annotated[
+        Literal["random", "telling"],
+        FieldDisplay(choices={"random": "At random", "telling": "Most informative"}),
+    ] = Field(
+        "random",
+        title="Selection",
+        description="telling (most informative): prefer prompts where answers, metrics and a judge disagree"
+        " (for a file: answers only). Results are weighted by sampling probability, so they still represent"
+        " all prompts",
     )
-    max_new_tokens: int = Field(256, ge=1, le=4096)
-    do_sample: bool = False
-    temperature: float = Field(1.0, gt=0, le=100, description="Requires do_sample")
+    max_new_tokens: Annotated[int, FieldDisplay(step=50)] = Field(
+        256,
+        ge=1,
+        le=4096,
+        title="Maximum answer length (tokens)",
+        description="For models that first answer the prompts",
+    )
+    do_sample: bool = Field(
+        False, title="Sample answers", description="Sample answers; otherwise greedy decoding"
+    )
+    temperature: Annotated[float, FieldDisplay(low=0.05, high=10, step=0.1)] = Field(
+        1.0, gt=0, le=100, description="Requires do_sample"
+    )
     top_p: float = Field(1.0, gt=0, le=1, description="Requires do_sample")
-    named: Literal["keep", "leave_out"] = Field(
-        "keep", description="Prompts where an answer names a model: keep and count, or exclude"
+    named: Annotated[
+        Literal["keep", "leave_out"], FieldDisplay(choices={"keep": "Keep", "leave_out": "Exclude"})
+    ] = Field(
+        "keep",
+        title="Prompts where an answer names a model",
+        description="Prompts where an answer names a model: keep and count, or exclude",
     )
     gold_dataset: Line = Field(
         "",
@@ -305,8 +350,13 @@ class RoundConfig(RatingSettings):
         title="Maximum share per rater (%)",
         description="Maximum share of check items per rater",
     )
-    attention_share: float = Field(
-        0.0, ge=0, le=0.1, description="Share of attention checks per rater, whose answer is in the prompt"
+    attention_share: Annotated[float, FieldDisplay(scale=100, step=1)] = Field(
+        0.0,
+        ge=0,
+        le=0.1,
+        title="Attention checks (%)",
+        description="Share of attention checks per rater: the prompt ends with the choice to make, which"
+        " inattentive raters miss",
     )
     qualification_items: int = Field(
         0,
@@ -382,8 +432,18 @@ class ImportRound(RowFile):
         max_length=4_096,
         description="Columns to ignore, although they may be relevant",
     )
-    first: Line = Field("", max_length=80, description="The model of the first answer, if no column has it")
-    second: Line = Field("", max_length=80, description="The model of the second answer, if no column has it")
+    first: Annotated[Line, FieldDisplay(example="same as the column name")] = Field(
+        "",
+        max_length=80,
+        title="Model of the first answer",
+        description="The model of the first answer, if no column has it",
+    )
+    second: Annotated[Line, FieldDisplay(example="same as the column name")] = Field(
+        "",
+        max_length=80,
+        title="Model of the second answer",
+        description="The model of the second answer, if no column has it",
+    )
 
     @model_validator(mode="after")
     def _fits_the_form(self) -> Self:

@@ -130,15 +130,11 @@ def find_named_model(text: str, models: Iterable[str]) -> str | None:
     A folder or an owner before a model's name is ignored.
     """
     spaced = _normalise_gaps(text)
-    return next(
-        (model for model in models if len(model) > SHORT and _normalise_gaps(_strip_owner(model)) in spaced),
-        None,
-    )
-
-
-def _strip_owner(model: str) -> str:
-    own = model.rstrip("/").rpartition("/")[2]
-    return own if len(own) > SHORT else model
+    for model in models:
+        own = model.rstrip("/").rpartition("/")[2]
+        if len(model) > SHORT and _normalise_gaps(own if len(own) > SHORT else model) in spaced:
+            return model
+    return None
 
 
 def _normalise_gaps(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from store.core.errors import ConfigError
 from store.core.rating_schemas import CHECKS
@@ -165,21 +165,17 @@ def workload(db: Queryable, round_id: str, at: datetime) -> Workload:
     if not wanted:  # not counted yet
         left, wanted = max(round.wanted - round.rated + round.extra, 0), round.wanted
     pace = db.query(_PACE, {"round": round_id, "at": at, "day": at - DAY}).to_pylist()[0]
+    days_left = None
+    if pace["recent"] >= MIN_OF_DAY and pace["seconds"]:
+        days_left = float(left / pace["recent"] * pace["seconds"] / DAY.total_seconds())
     return Workload(
         raters=raters,
         for_everybody=not list_assignments(db, round_id),
         ratings_left=left,
         wanted=wanted,
         seconds_of_work_left=left * pace["median_seconds"] if pace["timed"] >= MIN_TIMED else None,
-        days_left=_estimate_days_left(left, pace),
+        days_left=days_left,
     )
-
-
-def _estimate_days_left(left: int, pace: dict[str, Any]) -> float | None:
-    """Estimate at the pace of the last day, or since the first rating within it."""
-    if pace["recent"] < MIN_OF_DAY or not pace["seconds"]:
-        return None
-    return float(left / pace["recent"] * pace["seconds"] / DAY.total_seconds())
 
 
 HOUR = 3_600.0

@@ -70,14 +70,15 @@ def format_card(card: ModelCard, head: Mapping[str, object] | None = None) -> st
 
 
 def _format_front_matter(card: ModelCard, head: Mapping[str, object]) -> str:
-    task, pipeline = _get_task(card)
+    task = str(_get_config(card).get("task", ""))
+    pipeline = TASKS[task][1] if task in TASKS else ""  # the task's name on hubs
     base = card["base"]
     document = card_text.build_shared_header(
         base["hub_id"] if base else None,
         card_text.get_base_relation(card["adapter"]),
         card_text.get_library_name(card["adapter"]),
         pipeline,
-        [_get_config(card)["method"], task] if task else [],
+        [_get_config(card)["method"], task] if task in TASKS else [],
     )
     if stated := card["base_card"]:
         document |= {name: stated[name] for name in LICENSE_FIELDS if stated[name]}
@@ -106,12 +107,6 @@ def _format_front_matter(card: ModelCard, head: Mapping[str, object]) -> str:
 
 def _get_config(card: ModelCard) -> JsonObject:
     return card["config"] or {}
-
-
-def _get_task(card: ModelCard) -> tuple[str, str]:
-    """Return the run's task and its name on hubs; ("", "") if unknown."""
-    task = str(_get_config(card).get("task", ""))
-    return (task, TASKS[task][1]) if task in TASKS else ("", "")
 
 
 def _list_usable_figures(evaluation: CardEvaluation) -> list[FigureSummary]:
@@ -233,7 +228,9 @@ def _format_training(card: ModelCard) -> str:
         f"- **{title}:** {config[name]:g}" for name, title in USED.items() if config.get(name) is not None
     ]
     if card["device"]:
-        took = f", {_format_span(card['seconds'])}" if card["seconds"] else ""
+        took = ""
+        if seconds := card["seconds"]:
+            took = f", {seconds:.0f} s" if seconds < SHORT else f", {seconds / 60:,.0f} min"
         lines.append(f"- **Trained on:** {escape_markdown(card['device'])}{took}")
     return "\n".join(lines)
 
@@ -253,10 +250,6 @@ def _format_training_outcome(card: ModelCard) -> list[str]:
             "own training is not counted here"
         )
     return lines
-
-
-def _format_span(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < SHORT else f"{seconds / 60:,.0f} min"
 
 
 def _format_figures(card: ModelCard) -> str:
@@ -294,6 +287,8 @@ def _format_bias(card: ModelCard) -> str:
     report = card["bias"]
     if report is None:
         return "Bias was not checked."
+    against = card["bias_against"]  # may be a folder, whose path is private
+    whom = f" against {parse_hub_id(against) or get_last_part(against)}" if against else ""
     lines = [report.sentence]
     for figure in report.figures:
         if figure.group or figure.change is None:
@@ -302,28 +297,18 @@ def _format_bias(card: ModelCard) -> str:
         unit = "points" if share else figure.unit
         change = format_with_interval(_format_points(figure.change) if share else figure.change)
         answer = {"worse": "worse", "better": "better", "no_worse": "not worse", "cant_tell": "inconclusive"}
+        measure = get_measure_title(figure.measure, "")
         lines.append(
-            f"{_capitalise(get_measure_title(figure.measure, ''))} in {figure.probe}:"
-            f" change{_format_bias_reference(card)} {change}"
+            f"{measure[:1].upper()}{measure[1:]} in {figure.probe}: change{whom} {change}"
             f" {unit}, n {figure.change.n:,}: {answer[figure.answer]}"
         )
     return "\n".join(f"- {escape_markdown(line)}" for line in [*lines, *report.limits])
-
-
-def _format_bias_reference(card: ModelCard) -> str:
-    """Format the reference model of the bias check, without a folder's path."""
-    against = card["bias_against"]
-    return f" against {parse_hub_id(against) or get_last_part(against)}" if against else ""
 
 
 def _format_points(share: Estimate) -> Estimate:
     low, high = share.low, share.high
     ends = (None, None) if low is None or high is None else (100 * low, 100 * high)
     return Estimate(value=100 * share.value, low=ends[0], high=ends[1], n=share.n)
-
-
-def _capitalise(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _format_limits(card: ModelCard) -> str:

@@ -101,6 +101,10 @@ def _describe_training(
     name: the run's name at that time; None for an imported folder. The verdict is of the run's final model.
     """
     facts: RunFacts = run.facts if run else {}
+    mixed = ""
+    if "mixed_from" in facts:
+        tuned = _get_run_name(db, facts["mixed_from"])
+        mixed = f"{facts['alpha']:g} of the way from the base model to the model of the run {tuned}"
     return {
         "run": name,
         "run_present": run is not None,
@@ -108,7 +112,7 @@ def _describe_training(
         "config": TrainConfig.of_past(run.config).model_dump() if run else None,
         "course": _get_training_summary(run) if run and checkpoint == "tuned" else None,
         "continued_from": _get_run_name(db, run.config.get("init_from")) if run else "",
-        "mixed": _describe_mix(db, facts),
+        "mixed": mixed,
         "data": _list_card_data(db, run) if run else [],
         "verdict": _make_card_verdict(run) if run and checkpoint == "tuned" else None,
         "trainable_parameters": facts.get("trainable_parameters"),
@@ -147,13 +151,6 @@ def _get_base_reference(run: Run | None, name: str | None) -> BaseReference | No
 def _get_run_name(db: Queryable, run_id: str | None) -> str:
     run = runs.find_run(db, run_id) if run_id else None
     return run.name if run else run_id or ""
-
-
-def _describe_mix(db: Queryable, facts: RunFacts) -> str:
-    if "mixed_from" not in facts:
-        return ""
-    name = _get_run_name(db, facts["mixed_from"])
-    return f"{facts['alpha']:g} of the way from the base model to the model of the run {name}"
 
 
 def _list_card_data(db: Queryable, run: Run) -> list[CardData]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,7 +13,6 @@ from store.core.metric_table import METRICS
 from store.core.model_fields import FieldDisplay
 from store.data.filters import Filter
 from store.registry.config import AliasName, ModelName
-from store.retraining.schemas import ImprovementRequest, ImprovementScheduleRequest
 
 MAX_MARGIN = 0.2  # for a metric that is a share: worse versions should not be promoted unseen
 MAX_LEAKAGE = 0.2  # undetected share of reworded repeats of held-out rows; bench/detection/reworded.py
@@ -104,6 +104,10 @@ class ImproveSettings(Config):
             raise ValueError(f"there is no metric {metric}; `tunebench metrics` lists them")
         return metric
 
+    def document(self) -> Mapping[str, Any]:
+        """Return the config as it is stored and sent, with times as text."""
+        return self.model_dump(mode="json")
+
 
 class GatherConfig(Config):
     """Config of the job `gather_rows`."""
@@ -128,10 +132,6 @@ class ImproveConfig(ImproveSettings):
         "", max_length=80, description="Model name and date if omitted"
     )
 
-    def document(self) -> ImprovementRequest:
-        """Return the config as it is stored and sent."""
-        return cast(ImprovementRequest, self.model_dump(mode="json"))
-
 
 class ImproveSchedule(ImproveSettings):
     """Body of `schedule_improvement`: an improvement begins once there are enough new rows. Promotion always
@@ -154,10 +154,6 @@ class ImproveSchedule(ImproveSettings):
         if any(rows.source != "feedback" for rows in self.rows):
             raise ValueError("rows: a schedule can only use feedback on answers")
         return self
-
-    def document(self) -> ImprovementScheduleRequest:
-        """Return the config as it is stored and sent."""
-        return cast(ImprovementScheduleRequest, self.model_dump(mode="json"))
 
 
 class ImprovementReference(Config):

@@ -13,13 +13,13 @@ from store.core.model_schemas import ModelVersion
 from store.core.schemas import ErrorDocument
 from store.db.named_query import named_query
 from store.db.records import read_records, read_scalar, to_json
+from store.retraining.config import DatasetRowSource, ImproveSchedule, RoundRowSource
 from store.retraining.schemas import (
     AT_WORK,
     RESUMED,
     Improvement,
     ImprovementFacts,
     ImprovementSchedule,
-    ImprovementScheduleRequest,
     ImprovementState,
 )
 
@@ -123,8 +123,9 @@ def find_unpromoted(db: Queryable, version: ModelVersion, alias: str) -> Improve
 
 def _build_needed_sql(improvement: Improvement) -> set[str]:
     config, facts = improvement.config, improvement.facts
-    needed = {config["run"]}
-    needed |= {source.get("round") or source.get("dataset") or "" for source in config["rows"]}
+    needed = {config.run}
+    needed |= {source.round for source in config.rows if isinstance(source, RoundRowSource)}
+    needed |= {source.dataset for source in config.rows if isinstance(source, DatasetRowSource)}
     needed |= {value for value in facts.values() if isinstance(value, str)}
     needed |= {*facts.get("evaluation_jobs", []), *facts.get("compared_runs", [])}
     return needed - {""}
@@ -194,7 +195,7 @@ def end(
 
 
 def set_schedule(
-    tx: Transaction, model_id: str, config: ImprovementScheduleRequest, by: tuple[str, str], at: datetime
+    tx: Transaction, model_id: str, config: ImproveSchedule, by: tuple[str, str], at: datetime
 ) -> None:
     """Set the schedule of a model, replacing an existing one. by: id and name of the person."""
     tx.execute("DELETE FROM improvement_schedule WHERE model_id = ?", [model_id])

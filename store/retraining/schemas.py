@@ -9,6 +9,7 @@ from typing import Literal, NotRequired, TypedDict
 from store.core.row_schemas import Message, RowsResult, SplitMethod
 from store.core.schemas import ConfigDocument, ErrorDocument
 from store.registry.schemas import GateReport
+from store.retraining.config import ImproveConfig
 
 
 class RowCandidate(TypedDict):
@@ -90,47 +91,6 @@ class TooFewRowsResult(TypedDict):
     fix: str  # what to do
 
 
-class RowSourceDocument(TypedDict):
-    """A source of new rows: feedback on an endpoint, a rating round, or rows of a data set."""
-
-    source: Literal["feedback", "round", "dataset"]
-    endpoint: NotRequired[str]  # id; feedback only, like the next five fields
-    start: NotRequired[str | None]  # UTC
-    end: NotRequired[str | None]
-    alert: NotRequired[str]  # id
-    group: NotRequired[str]
-    model: NotRequired[str]  # registered model that gave the answers
-    round: NotRequired[str]  # id
-    dataset: NotRequired[str]  # id
-    where: NotRequired[ConfigDocument | None]  # store.data.filters.Filter
-
-
-class ImprovementSettings(TypedDict):
-    """Settings of an improvement besides its rows."""
-
-    model: str
-    alias: str
-    run: str  # id of the run whose config is launched; empty for the run of the version in use
-    held_out: float
-    metric: str  # empty for the task's default
-    margin: float
-
-
-class ImprovementRequest(ImprovementSettings):
-    """Body of `begin_improvement`, and the column `config` of an improvement, with ids in place of names."""
-
-    rows: list[RowSourceDocument]
-    name: str
-
-
-class ImprovementScheduleRequest(ImprovementSettings):
-    """Body of `schedule_improvement`, and the column `config` of a schedule."""
-
-    rows: list[RowSourceDocument]
-    every_hours: float
-    least_rows: int
-
-
 ImprovementState = Literal[
     "labelling",  # waiting for the labels or corrections of an open rating round
     "gathering",  # new rows are built from the sources, without duplicates and leaks
@@ -183,7 +143,7 @@ class Improvement:
     model_id: str
     alias: str
     name: str
-    config: ImprovementRequest
+    config: ImproveConfig  # with ids in place of names
     state: ImprovementState
     failed_at: ImprovementState | None  # if failed or waiting, the step that it resumes with
     facts: ImprovementFacts
@@ -203,7 +163,7 @@ class ImprovementSchedule:
     """A row of table `improvement_schedule`: when the next improvement of a model begins automatically."""
 
     model_id: str
-    config: ImprovementScheduleRequest
+    config: ConfigDocument  # store.retraining.config.ImproveSchedule, with ids in place of names
     set_by: str
     set_by_name: str
     set_at: datetime

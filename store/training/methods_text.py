@@ -60,13 +60,16 @@ def format_methods_table() -> str:
     """Format the table for docs/methods.md."""
     lines = [f"| {' | '.join(HEADS)} |", "|---" * len(HEADS) + "|"]
     for name, method in METHODS.items():
+        purpose = "" if method.encoders else " Not for encoders such as BERT."
+        if method.architectures:
+            purpose = f" Model types: {', '.join(method.architectures)}."
         cells = (
             f"**{method.title}** `{name}`, {method.source}",
             method.formula,
             format_learning_rates(method),
             ", ".join(QUANTISATION_TITLES[held] for held in method.held),
             "yes" if method.merges else "no",
-            method.when + _describe_purpose(method),
+            method.when + purpose,
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -77,9 +80,3 @@ def format_learning_rates(method: Method) -> str:
     first, *rest = method.rate
     more = "".join(f", {rate:g} from {least // 1_000_000_000} B" for least, rate in rest)
     return f"{first[1]:g}{more}"
-
-
-def _describe_purpose(method: Method) -> str:
-    if method.architectures:
-        return f" Model types: {', '.join(method.architectures)}."
-    return "" if method.encoders else " Not for encoders such as BERT."

@@ -33,6 +33,9 @@ else:
 
 
 LossType = Literal["sigmoid", "hinge", "ipo", "robust", "sigmoid_norm", "apo_zero"]
+# Changes that go with another method, whose defaults then apply: the learning rate alone, or all such fields
+UNSET_RATE: dict[str, None] = {"learning_rate": None}
+UNSET_BY_METHOD: dict[str, None] = UNSET_RATE | {"weight_decay": None}
 HEAD_RATE = 2e-4  # minimum for a classification head, whose weights are initialized randomly
 BUNDLED_MODEL = "SmolLM2-135M-Instruct"
 SAMPLE_DATASET = "Python standard library"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from store.core.config import Config
+from store.core.model_fields import FieldDisplay
 from store.core.schemas import ConfigDocument
 
 KIND = "transfer"
@@ -23,8 +24,12 @@ class TransferConfig(Config):
         min_length=1, max_length=MAX_RUNS, description="Run ids or names, with one base model in common"
     )
     datasets: list[str] = Field(min_length=1, max_length=MAX_DATASETS, description="Data set ids or names")
-    part: Part = Field("test", description="Split of each data set; never training rows")
-    max_rows: int | None = Field(100, ge=2, description="Random sample size per data set; all rows if null")
+    part: Annotated[Part, FieldDisplay(choices={"test": "Test", "validation": "Validation"})] = Field(
+        "test", title="Held-out split", description="Split of each data set; never training rows"
+    )
+    max_rows: Annotated[int | None, FieldDisplay(step=50, empty="all")] = Field(
+        100, ge=2, title="Maximum rows", description="Random sample size per data set; all rows if null"
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Random seed of the sample")
     max_length: int | None = Field(
         1024, ge=8, le=1_048_576, description="Maximum tokens per row, capped at the model's context length"

@@ -45,7 +45,8 @@ print("<b>not bold</b>")
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     home = Home(tmp_path_factory.mktemp("talk")).create()
-    for seed, (name, layers) in enumerate((("first", 2), ("second", 2), ("slow", 24))):
+    # 4,000 tokens of "slow" take minutes, so that its answer outlasts six page loads on a busy machine.
+    for seed, (name, layers) in enumerate((("first", 2), ("second", 2), ("slow", 120))):
         free = {"max_position_embeddings": 8192, "tie_word_embeddings": False}  # tied, both repeat one token
         write_model(home.models / name, seed=seed, num_hidden_layers=layers, **free)
     started = App(home.path, sample=False)

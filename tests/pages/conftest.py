@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -20,8 +21,10 @@ from streamlit.runtime.context import ContextProxy
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
-from store.core.errors import EngineUnavailable
+from pages.shared import cached_queries
+from store.core.errors import EngineUnavailable, TunebenchError
 from store.core.home import Home
+from store.core.training_schemas import Preview
 from store.http.client import Client
 from tests.pages.seeds.seed import seed
 from tests.pages.seeds.seed_runs import seed_runs
@@ -108,6 +111,19 @@ def engine(seeded: StillEngine) -> StillEngine:
     """The engine of `seeded`, of which this test has asked nothing yet."""
     seeded.sent.clear()
     return seeded
+
+
+@pytest.fixture
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Previews come without timed steps, for which a worker trains some seconds for each new config."""
+    real = cached_queries.read_preview
+
+    def ask(body: str) -> Preview:
+        if json.loads(body).get("time_steps"):
+            raise TunebenchError("The worker is lost.")
+        return real(body)
+
+    monkeypatch.setattr(cached_queries, "read_preview", ask)
 
 
 @pytest.fixture(scope="session", autouse=True)

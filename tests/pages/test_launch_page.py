@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import suppress
 
@@ -10,11 +9,9 @@ import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
 
-from pages.shared import cached_queries, config_fields
-from store.core.errors import StateError, TunebenchError
-from store.core.features import FEATURES
+from pages.shared import config_fields
+from store.core.errors import StateError
 from store.core.home import Home
-from store.core.training_schemas import Preview
 from store.http.client import Client
 from store.runs.runs import get_run
 from store.training.methods import METHODS
@@ -49,17 +46,8 @@ def test_the_preview_says_cost_and_marks_the_trained_tokens(form: AppTest) -> No
     assert not form.button(key="launch-button").disabled
 
 
-def test_the_first_answer_stays_where_steps_can_not_be_timed(
-    little_home: Home, open_page: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = cached_queries.read_preview
-
-    def ask(body: str) -> Preview:
-        if json.loads(body).get("time_steps"):
-            raise TunebenchError("The worker is lost.")
-        return real(body)
-
-    monkeypatch.setattr(cached_queries, "read_preview", ask)
+@pytest.mark.usefixtures("untimed")
+def test_the_first_answer_stays_where_steps_can_not_be_timed(little_home: Home, open_page: Open) -> None:
     at = open_page(little_home, PAGE, dataset="d00000", change='{"model": "tiny-llama", "r": 3}')
     page_text = everything_said(at)
     assert "a rough estimate, until a few steps are timed" in page_text
@@ -67,7 +55,7 @@ def test_the_first_answer_stays_where_steps_can_not_be_timed(
     assert not at.button(key="launch-button").disabled
 
 
-@pytest.mark.skipif("bias" not in FEATURES, reason="the feature is not there")
+@pytest.mark.feature("bias")
 def test_a_bias_check_is_switched_on_with_what_it_takes(form: AppTest) -> None:
     assert "Bias check" not in everything_said(form)
     form.toggle(key="launch.bias_check").set_value(True).run()
@@ -161,6 +149,7 @@ def test_a_model_that_is_not_there_is_said_at_the_model(form: AppTest) -> None:
     assert any("/no/such/folder" in text for text in said_at)
 
 
+@pytest.mark.usefixtures("untimed")
 def test_a_run_is_cloned_and_changed_by_its_link(little_home: Home, open_page: Open) -> None:
     at = open_page(little_home, PAGE, **{"from": "r000003", "change": CHANGE})
     assert at.text_input(key="launch.seed").value == "3"

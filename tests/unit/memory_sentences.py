@@ -182,7 +182,8 @@ def of_transfer() -> Iterator[str]:
                 effects.CellRows(loss, tokens, np.arange(rows) % 2 == place)
                 for place, loss in enumerate((start, tuned))
             ]
-            cell = effects.compare(*sides) | {"source": "A", "target": "B", "own": False, "earlier": False}
+            labels = {"run_id": "r", "source": "A", "target": "B", "own": False, "earlier": False}
+            cell = effects.compare(*sides) | labels
             for measure in ("relative", "right"):
                 yield transfer_words.describe_matrix(effects.judge_cells([cell], measure), measure)
         for then in (base, tuned):

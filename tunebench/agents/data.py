@@ -22,7 +22,6 @@ from store.data.schemas import (
     UnpredictableStep,
 )
 from store.data.signals import GROUPS
-from store.http.client import Client
 from tunebench.agents.answers import QuotedText, quote
 from tunebench.agents.queries import Limit
 from tunebench.agents.tool import ADDS, ADDS_REMOTE, READS, READS_REMOTE, AgentTool, Connect
@@ -225,7 +224,10 @@ class DataTools:
         instructions in them.
         """
         client = self.connect()
-        table = _read_table(client, asked.dataset)
+        dataset = datasets.get_dataset(client, asked.dataset)
+        measured = datasets.list_current_signals(datasets.signals(client, dataset.fingerprint))
+        columns = exploration.columns(dataset, measured, exploration.example_row(client, dataset))
+        table = exploration.DatasetTable(dataset, measured, columns)
         names = tuple(name for name in ("text", "label", "rejected") if name in table.columns)
         part = exploration.TablePage(names, limit=asked.limit, offset=asked.offset)
         return {
@@ -299,13 +301,6 @@ class DataTools:
         """
         job_id = self.connect().command("export", config.model_dump(exclude_none=True))["job_id"]
         return {"job_id": job_id, "next": "The result of the job names the file."}
-
-
-def _read_table(client: Client, name: str) -> exploration.DatasetTable:
-    dataset = datasets.get_dataset(client, name)
-    measured = datasets.list_current_signals(datasets.signals(client, dataset.fingerprint))
-    columns = exploration.columns(dataset, measured, exploration.example_row(client, dataset))
-    return exploration.DatasetTable(dataset, measured, columns)
 
 
 def _build_dataset_line(row: Dataset) -> DatasetLine:

@@ -16,7 +16,8 @@ from store.core.documents import as_json
 from store.http.schemas import StartedImprovement
 from store.registry import model_versions
 from store.registry.schemas import CheckReport
-from store.retraining import improvement_text, improvements
+from store.retraining import improvements
+from store.retraining import text as improvement_text
 from store.retraining.config import ImproveConfig
 from store.retraining.schemas import AT_WORK, Improvement
 from tunebench.agents.answers import MAX_LISTED, QuotedText, format_interval, quote

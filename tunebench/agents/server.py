@@ -82,12 +82,9 @@ def _describe_external_effect(name: str, value: Any) -> str:
 def _is_allowed_name(named: SourceReference, folders: Sequence[Path]) -> bool:
     if named.kind == "subject" and named.value.startswith(ADDRESSES):
         return False
-    is_path = named.kind in ("file", "folder") or can_be_path(named.value, of_run=named.kind == "subject")
-    return not is_path or _is_within(named.value, folders)
-
-
-def _is_within(path: str, folders: Sequence[Path]) -> bool:
-    """Whether the path is in one of the folders, with links resolved."""
+    path = named.value
+    if named.kind not in ("file", "folder") and not can_be_path(path, of_run=named.kind == "subject"):
+        return True
     if "\0" in path or not os.path.isabs(path):
         return False
     return any(Path(os.path.realpath(path)).is_relative_to(folder) for folder in folders)

@@ -13,8 +13,8 @@ from store.http.client import Client
 from store.http.schemas import CreatedEndpoint
 from store.serving.config import MakeEndpoint
 from store.serving.endpoint_status import list_endpoints
-from store.serving.endpoint_text import describe_state
 from store.serving.schemas import EndpointStatus
+from store.serving.text import describe_state
 from tunebench.agents.answers import QuotedText, quote
 from tunebench.agents.tool import ADDS, READS, REPLACES, STARTS, AgentTool, Connect
 from tunebench.commands.serving import find_endpoint

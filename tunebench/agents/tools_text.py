@@ -22,13 +22,8 @@ def render_tools_table() -> str:
 def _render_row(tool: AgentTool) -> str:
     roles = ", ".join(role for role, rights in RIGHTS.items() if TOOLS[tool.name] in rights)
     first = (tool.described.description or "").partition(". ")[0].rstrip(".")
-    return f"| `{tool.name}` | {roles} | {_describe_effect(tool)} | {first.replace('|', '/')} |\n"
-
-
-def _describe_effect(tool: AgentTool) -> str:
-    if tool.effect.reads:
-        return "reads"
-    return "ends or replaces" if tool.effect.destroys else "adds"
+    effect = "reads" if tool.effect.reads else "ends or replaces" if tool.effect.destroys else "adds"
+    return f"| `{tool.name}` | {roles} | {effect} | {first.replace('|', '/')} |\n"
 
 
 if __name__ == "__main__":

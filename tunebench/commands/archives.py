@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from store.archives import text as archive_text
-from store.archives.schemas import BundleDifference, BundleResult, OpenedBundle, Reproduction
+from store.archives.schemas import BundleResult, OpenedBundle, Reproduction
 from store.core.documents import as_json, parse_document
 from store.core.errors import ConfigError, NotFoundError, StateError
 from store.core.formatting import plural
@@ -151,7 +151,10 @@ def _print_opened(opened: OpenedBundle) -> None:
     rows = "imported from the bundle" if opened.taken else "already on this machine"
     if not opened.refused:
         print_notice(f"Rows: {rows}. {BASE_COMPARISONS[opened.base]}")
-    _print_differences(opened.differences)
+    if not opened.differences:
+        print_notice("No known differences from the original environment.")
+    for difference in opened.differences:
+        print_notice(f"Difference: {difference.what} was {difference.first}, here {difference.here}.")
 
 
 def _print_origin(opened: OpenedBundle) -> None:
@@ -164,13 +167,6 @@ def _print_origin(opened: OpenedBundle) -> None:
         rows = [[row.field, row.bundle, row.here] for row in original.differences]
         count = plural(len(rows) + original.more, "field")
         print_rows(["field", "bundle", "this home folder"], rows, count)
-
-
-def _print_differences(differences: list[BundleDifference]) -> None:
-    if not differences:
-        print_notice("No known differences from the original environment.")
-    for difference in differences:
-        print_notice(f"Difference: {difference.what} was {difference.first}, here {difference.here}.")
 
 
 def print_bundle_comparison(client: Client, run: Run) -> None:

@@ -80,7 +80,10 @@ def bias(
         if last:
             check = find_newest_check(connect(start=True), name)
         else:
-            files = [_build_file_options(path, max_rows) for path in file or []]
+            files = [
+                {"path": str(path.expanduser().resolve()), "max_rows": max_rows or None}
+                for path in file or []
+            ]
             of_probes = given | {"files": files}
             if continuations := _build_continuation_options(continued, prompts, max_rows):
                 of_probes["continuations"] = continuations
@@ -98,10 +101,6 @@ def bias(
             raise SystemExit(CONDITION)
 
 
-def _build_file_options(path: Path, max_rows: int) -> dict[str, str | int | None]:
-    return {"path": str(path.expanduser().resolve()), "max_rows": max_rows or None}
-
-
 def _build_continuation_options(continued: Options, prompts: Path | None, max_rows: int) -> Options | None:
     """Build the options for continuations. Raises ConfigError for invalid combinations."""
     if "classifier" not in continued:
@@ -117,15 +116,12 @@ def _build_continuation_options(continued: Options, prompts: Path | None, max_ro
         raise ConfigError(
             f"No harmful labels given for {classifier}.", fix="Give each with --label.", field="label"
         )
+    folder = Path(classifier).expanduser()
+    if folder.is_dir():  # absolute, as the engine may run elsewhere
+        classifier = str(folder.resolve())
     path = {"file": {"path": str(prompts.expanduser().resolve())}} if prompts else {}
     limit = {"max_rows": max_rows} if max_rows else {}
-    return {**continued, "classifier": _resolve_folder(classifier), **path, **limit}
-
-
-def _resolve_folder(classifier: str) -> str:
-    """Return a folder as an absolute path, as the engine may run elsewhere."""
-    folder = Path(classifier).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else classifier
+    return {**continued, "classifier": classifier, **path, **limit}
 
 
 def _build_config(name: str, of_probes: Options, grouped: Options) -> BiasConfig:

@@ -90,14 +90,10 @@ def evaluate(
         if not wait:
             print_json({"job_id": job_id}) if json else print_notice(f"Queued as {job_id}.")
             return
-        _print_result(client, _read_report(client, job_id), bounds, other, json)
-
-
-def _read_report(client: Client, job_id: str) -> EvaluationReport:
-    """Wait for the job and return its report; exits if it has no result."""
-    job = watch_job(lambda: job_queue.get_job(client, job_id), "Evaluating")
-    require_finished(job, "The evaluation was")
-    return EvaluationReport(**vars(evaluations.get(client, job_id)))
+        job = watch_job(lambda: job_queue.get_job(client, job_id), "Evaluating")
+        require_finished(job, "The evaluation was")
+        report = EvaluationReport(**vars(evaluations.get(client, job_id)))
+        _print_result(client, report, bounds, other, json)
 
 
 def evaluations_(
@@ -123,11 +119,12 @@ def evaluations_(
             return
         report = EvaluationReport(**vars(evaluations.get(client, evaluation)))
         if against is not None:
-            _print_comparison_with(client, report, evaluations.get(client, against))
+            other = evaluations.get(client, against)
+            report.differences, report.comparison = compare_evaluations(client, report, other)
         if rows:
             report.rows = _list_worst_rows(client, report, metric, rows)
-        other = evaluations.get(client, fail_if_worse_than) if fail_if_worse_than else None
-        _print_result(client, report, bounds, other, json)
+        baseline = evaluations.get(client, fail_if_worse_than) if fail_if_worse_than else None
+        _print_result(client, report, bounds, baseline, json)
 
 
 class ComparedEvaluation(TypedDict):
@@ -160,12 +157,6 @@ class EvaluationReport(Evaluation):
     conditions: list[ConditionReport] | None = None
 
 
-def _build_document(report: EvaluationReport) -> dict[str, object]:
-    """Return the document without parts that were not requested."""
-    own = {field.name for field in dataclasses.fields(Evaluation)}
-    return {name: part for name, part in vars(report).items() if name in own or part is not None}
-
-
 def _print_result(
     client: Client, report: EvaluationReport, bounds: list[Bound], other: Evaluation | None, as_json: bool
 ) -> None:
@@ -178,7 +169,11 @@ def _print_result(
             report.differences, report.comparison = differences, comparison
     if asked:
         report.conditions = [condition.document() for condition in asked]
-    print_json(_build_document(report)) if as_json else _print_report(report)
+    if as_json:  # parts that were not requested are left out
+        own = {field.name for field in dataclasses.fields(Evaluation)}
+        print_json({name: part for name, part in vars(report).items() if name in own or part is not None})
+    else:
+        _print_report(report)
     for condition in asked:
         print_notice(f"{'PASSED' if condition.holds else 'FAILED'}: {condition.name}. {condition.sentence}")
     if not all(condition.holds for condition in asked):
@@ -194,7 +189,7 @@ def _print_list(listed: list[Evaluation], as_json: bool) -> None:
         [
             row.name,
             row.dataset_name,
-            _format_part(row),
+            f"{row.part}, filtered" if row.config.get("where") else row.part,
             row.n,
             _format_headline(row),
             row.evaluation_id,
@@ -202,10 +197,6 @@ def _print_list(listed: list[Evaluation], as_json: bool) -> None:
         for row in listed
     ]
     print_rows(columns, lines, plural(len(listed), "evaluation"))
-
-
-def _format_part(row: Evaluation) -> str:
-    return f"{row.part}, filtered" if row.config.get("where") else row.part
 
 
 def _format_headline(row: Evaluation) -> str:
@@ -241,10 +232,6 @@ def _list_worst_rows(
     figure = find_figure(evaluation, metric)
     name, better = figure.metric, figure.better
     return evaluations.page(client, evaluation.evaluation_id, name, better=better, limit=limit)[1]
-
-
-def _print_comparison_with(client: Client, report: EvaluationReport, other: Evaluation) -> None:
-    report.differences, report.comparison = compare_evaluations(client, report, other)
 
 
 def compare_evaluations(
@@ -290,7 +277,7 @@ def _print_report(report: EvaluationReport) -> None:
             f.n,
             f.unit,
             f.unscored.count or "",
-            _explain_missing(f),
+            f.failed or "; ".join(f"{why}: {n}" for why, n in f.unscored.reasons.items()),
         ]
         for f in report.figures
     ]
@@ -322,10 +309,6 @@ def _print_comparison(differences: list[InterpretedDifference], comparison: Pair
         out.print(notice, markup=False, soft_wrap=True)
     if comparison["same_rows"]:
         out.print(f"To compare on the same rows: {comparison['same_rows']}", markup=False, soft_wrap=True)
-
-
-def _explain_missing(figure: Figure) -> str:
-    return figure.failed or "; ".join(f"{why}: {n}" for why, n in figure.unscored.reasons.items())
 
 
 def _build_difference_row(change: InterpretedDifference) -> list[object]:
@@ -371,11 +354,10 @@ def judge(
         job = watch_job(lambda: job_queue.get_job(client, job_id), "Judging")
         require_finished(job, "The judging was")
         result = parse_document(JudgingResult, job.result)  # type of this kind's result
-        print_json(result) if json else _print_judging(result)
-
-
-def _print_judging(judged: JudgingResult) -> None:
-    sides = evaluation_text.ComparisonSides("the first", "the second")
-    out.print(f"{evaluation_text.format_judging_headline(judged, sides)}.", markup=False)
-    for sentence in evaluation_text.describe_judging(judged, sides):
-        out.print(sentence, markup=False)
+        if json:
+            print_json(result)
+            return
+        sides = evaluation_text.ComparisonSides("the first", "the second")
+        out.print(f"{evaluation_text.format_judging_headline(result, sides)}.", markup=False)
+        for sentence in evaluation_text.describe_judging(result, sides):
+            out.print(sentence, markup=False)

@@ -91,18 +91,16 @@ def check_bound(figures: Sequence[Figure], bound: Bound) -> ConditionResult:
     holds = value >= bound.value if higher else value <= bound.value
     side = "not worse" if holds else "worse"
     sentence = f"{bound.metric} is {value:.4g}{_format_interval(figure)}, {side} than {bound.value:g}"
-    return ConditionResult(name, holds, f"{sentence}{_describe_certainty(figure, bound.value)}.")
+    low, high = figure.low, figure.high
+    if low is not None and high is not None and low <= bound.value <= high:
+        sentence += ", inconclusive by its CI"
+    return ConditionResult(name, holds, f"{sentence}.")
 
 
 def _format_interval(figure: Figure | Difference) -> str:
     if figure.low is None or figure.high is None:
         return f" (no CI, n {figure.n:,})"
     return f" ({figure.low:.4g} to {figure.high:.4g}, n {figure.n:,})"
-
-
-def _describe_certainty(figure: Figure, value: float) -> str:
-    low, high = figure.low, figure.high
-    return "" if low is None or high is None or not low <= value <= high else ", inconclusive by its CI"
 
 
 def check_not_worse(differences: Sequence[InterpretedDifference], other: str) -> ConditionResult:

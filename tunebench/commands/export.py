@@ -108,7 +108,12 @@ def verify(
             _print_row_advice(config.max_rows)
         require_finished(watch_job(lambda: job_queue.get_job(client, job_id), "Verifying"), "The export was")
         result = parse_document(ModelVerifyResult, job_queue.get_job(client, job_id).result)
-        print_json(result) if json else _print_verification(result)
+        if json:
+            print_json(result)
+        else:
+            out.print(export_text.describe_verification(result), markup=False, soft_wrap=True)
+            for line in (*result.parity.reasons, *result.notices):
+                print_notice(line)
     raise SystemExit(CONDITION if result.parity.status == "failed" else 0)
 
 
@@ -188,13 +193,6 @@ def _format_estimate(estimate: Estimate | None) -> str:
 def _print_row_advice(max_rows: int) -> None:
     """Print what this number of rows can show, before they are run."""
     print_notice(export_text.describe_rows_needed(max_rows))
-
-
-def _print_verification(result: ModelVerifyResult) -> None:
-    parity = result.parity
-    out.print(export_text.describe_verification(result), markup=False, soft_wrap=True)
-    for line in (*parity.reasons, *result.notices):
-        print_notice(line)
 
 
 def _print(row: ModelExportRow) -> None:

@@ -30,7 +30,8 @@ from engine.monitoring.status_text import (
     describe_summary,
 )
 from engine.monitoring.text import OUTCOME_NOUNS, describe_look, describe_outcome, format_points, format_time
-from engine.rating.analysis.judge_correction import CorrectedPassRate, correct_by_version, describe_correction
+from engine.rating.analysis.judge_correction import CorrectedPassRate, correct_by_version
+from engine.rating.raters_text import describe_correction
 from store.core.errors import ConfigError
 from store.core.formatting import percent, plural
 from store.core.monitoring_schemas import Monitor, MonitorAlert, SideBySide

@@ -121,9 +121,14 @@ def list_(json: Json = False) -> None:
             print_json(everybody)
             return
         rows = [
-            [person.name, person.email, person.role, "yes" if person.active else "no", seen]
+            [
+                person.name,
+                person.email,
+                person.role,
+                "yes" if person.active else "no",
+                _format_day(person.seen_at),
+            ]
             for person in everybody.members
-            for seen in [_format_day(person.seen_at)]
         ]
         print_rows(["name", "email", "role", "can sign in", "seen"], rows)
 
@@ -284,10 +289,10 @@ def _find_person_id(people: Sequence[PersonName], name: str, field: str) -> str:
     if not ids:
         names = ", ".join(each.name for each in people)
         fix = f"Choose one of: {names}." if names else "No activity yet."
-        raise NotFoundError(f"No activity by {name!r}.", fix=fix, field=field)
+        raise NotFoundError(f"Nobody is named {name!r}.", fix=fix, field=field)
     if len(ids) > 1:
         raise ConfigError(
-            f"Several people are named {name!r}.", fix=f"Give an id: {', '.join(ids)}.", field="by"
+            f"Several people are named {name!r}.", fix=f"Give an id: {', '.join(ids)}.", field=field
         )
     return ids[0]
 

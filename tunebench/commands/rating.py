@@ -13,10 +13,10 @@ import typer
 
 from engine.rating.analysis.labels import compute_sampling_weights
 from engine.rating.analysis.model_comparison import RankedSystem, compare, rank_systems
-from engine.rating.analysis.rater_checks import compute_checks_from_table, format_counted_ratings
+from engine.rating.analysis.rater_checks import compute_checks_from_table
 from engine.rating.analysis.round_ratings import build_round_ratings, list_label_tasks, list_system_names
 from engine.rating.exported_ratings import build_rating_table, build_text_rows, format_json_lines
-from engine.rating.raters_text import describe_all_rater_checks
+from engine.rating.raters_text import describe_all_rater_checks, format_counted_ratings
 from engine.rating.results_text import format_rank, format_share
 from engine.rating.round_text import (
     TEXT_PROTOCOLS,
@@ -256,10 +256,12 @@ def assign(
 ) -> None:
     """Set the raters of a round, replacing the previous ones."""
     with report_errors(json):
-        body: dict[str, Any] = {
-            "raters": [_parse_rater(each) for each in rater or []],
-            "everybody": everybody,
-        }
+        raters = []
+        for each in rater or []:
+            person, _, quota = each.rpartition("=")
+            has_quota = person and quota.isdigit()
+            raters.append({"person": person, "quota": int(quota)} if has_quota else {"person": each})
+        body: dict[str, Any] = {"raters": raters, "everybody": everybody}
         round = _find_round(connect(), name)
         send_change("assign_round", {"round": round.round_id, **body}, "Raters saved.", json)
 
@@ -388,12 +390,6 @@ def _write_lines(client: Client, round: RoundSummary, file: Path, limits: dict[s
     with write_atomically(file) as unfinished:
         unfinished.write_text(format_json_lines(made), encoding="utf-8")
     return {"file": str(file), "rows": len(made.rows), "left_out": dict(made.left_out), "counted": counted}
-
-
-def _parse_rater(text: str) -> dict[str, object]:
-    """Parse a person with an optional quota after "="."""
-    person, _, quota = text.rpartition("=")
-    return {"person": person, "quota": int(quota)} if person and quota.isdigit() else {"person": text}
 
 
 def _find_person_id(client: Client, round_id: str, name: str) -> str:

@@ -19,8 +19,8 @@ from store.jobs import job_queue
 from store.monitoring import logged_requests, monitors
 from store.rating.config import RequestRound, RequestSample
 from store.registry import model_versions
-from store.retraining import improvement_text
 from store.retraining import improvements as stored
+from store.retraining import text as improvement_text
 from store.retraining.config import FeedbackRowSource, ImproveConfig, ImproveSchedule
 from store.retraining.schemas import AT_WORK, Improvement
 from tunebench.commands.registry import print_report

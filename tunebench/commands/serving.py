@@ -17,8 +17,8 @@ from store.core.formatting import plural
 from store.http.client import Client
 from store.serving.config import EndpointSettings, MakeEndpoint
 from store.serving.endpoint_status import list_endpoints
-from store.serving.endpoint_text import build_examples, describe_state, list_first_kinds, suggest_name
 from store.serving.schemas import EndpointStatus
+from store.serving.text import build_examples, describe_state, list_first_kinds, suggest_name
 from tunebench.terminal.connection import Json, connect, read_document, send_change
 from tunebench.terminal.features import TerminalFeature
 from tunebench.terminal.options import Options, add_options
@@ -106,17 +106,14 @@ def _build_settings(
             field="candidate",
         )
     if subjects:
-        models = [
-            {"name": subject.partition("@")[0], "routes": [{"subject": subject}, *beside]}
-            for subject in subjects
-        ]
-        settings |= {"models": [{**model, "name": _get_plain_name(model["name"])} for model in models]}
+        paths = [subject.partition("@")[0] for subject in subjects]
+        settings |= {
+            "models": [
+                {"name": Path(path).name or path, "routes": [{"subject": subject}, *beside]}
+                for subject, path in zip(subjects, paths, strict=True)
+            ]
+        }
     return settings
-
-
-def _get_plain_name(subject: object) -> str:
-    """Return the last part of a path."""
-    return Path(str(subject)).name or str(subject)
 
 
 def _create_or_start(client: Client, name: str, settings: dict[str, object]) -> str | None:

@@ -146,13 +146,16 @@ def print_runs(listed: Sequence[Run], total: int) -> None:
 def print_run(run: Run) -> None:
     """Print one run: its settings, its status, and its verdict."""
     out.print(f"{run.name}  {run.status}  {run.run_id}", markup=False, soft_wrap=True)
+    best = None
+    if run.best_eval_loss is not None and run.best_step is not None:
+        best = f"{format_loss(run.best_eval_loss)} at step {run.best_step:,}"
     rows: list[list[object]] = [
         ["model", run.model],
         ["data set", run.dataset_name],
         ["method", run.method],
         ["steps", run.last_step],
         ["base validation loss", format_loss(run.base_eval_loss)],
-        ["best validation loss", _format_best_loss(run)],
+        ["best validation loss", best],
     ]
     print_rows(["", ""], [row for row in rows if row[1] is not None])
     verdict = run.verdict
@@ -165,13 +168,6 @@ def print_run(run: Run) -> None:
         out.print(text, markup=False, soft_wrap=True)
     if run.error:
         print_notice(str(from_dict(run.error)))
-
-
-def _format_best_loss(run: Run) -> str | None:
-    """Format the lowest validation loss with its step; None before the first validation."""
-    if run.best_eval_loss is None or run.best_step is None:
-        return None
-    return f"{format_loss(run.best_eval_loss)} at step {run.best_step:,}"
 
 
 def compute_restored_loss(client: Client, run: Run) -> float | None:
@@ -235,7 +231,10 @@ def advise(
         answer = client.ask("advice", body, Advice)
         kept = settings.price(client)
         per_hour = kept.per_hour if price is None else price
-        options = [_price_option(option, per_hour) for option in answer["options"]]
+        options: list[PricedOption] = [
+            {**option, "cost": launch_advice.estimate_run_cost(option, per_hour)}
+            for option in answer["options"]
+        ]
         asked_price = HourPrice(per_hour=per_hour, currency=kept.currency)
         if json:
             print_json({**answer, "options": options, "price": asked_price})
@@ -247,10 +246,6 @@ class PricedOption(AdviceOption):
     """A method with its lowest, expected and highest cost; null without a price or a time."""
 
     cost: tuple[float, float, float] | None
-
-
-def _price_option(option: AdviceOption, per_hour: float | None) -> PricedOption:
-    return {**option, "cost": launch_advice.estimate_run_cost(option, per_hour)}
 
 
 def _print_advice(recommendation: Recommendation, options: Sequence[PricedOption], price: HourPrice) -> None:

@@ -13,14 +13,6 @@ from store.http.client import Client
 from store.runs.schemas import Run
 
 
-def _print_nothing(client: Client, run: Run) -> None:
-    pass
-
-
-def _know_nothing(client: Client, run_id: str) -> Mapping[str, Any]:
-    return {}
-
-
 @dataclass(frozen=True)
 class TerminalFeature:
     """Declaration of a feature, `FEATURE` in `tunebench/commands/<name>.py`.
@@ -31,8 +23,8 @@ class TerminalFeature:
     """
 
     register: Callable[[typer.Typer], None]
-    print_run: Callable[[Client, Run], None] = _print_nothing
-    describe_run: Callable[[Client, str], Mapping[str, Any]] = _know_nothing
+    print_run: Callable[[Client, Run], None] = lambda client, run: None
+    describe_run: Callable[[Client, str], Mapping[str, Any]] = lambda client, run_id: {}
     tools: tuple[str, ...] = ()
 
 

@@ -8,13 +8,12 @@ the turns before it but without system turns and tools, is the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
-from engine.data.cleaning.working_rows import BATCH_ROWS, WorkingRows
+from engine.data.cleaning.working_rows import WorkingRows
 from engine.data.similarity.equality import hash_folded_text, merge_groups, normalise_text
 from engine.data.split.dataset_split import (
     FEW_PROMPTS,
@@ -28,7 +27,7 @@ from store.core.errors import ConfigError
 from store.core.home import Home
 from store.core.row_schemas import Kind
 from store.data.cleaning import AddRows
-from store.data.dataset_files import SCHEMA, load_rows
+from store.data.dataset_files import load_rows
 from store.jobs.schemas import OrderDataset
 
 IGNORED_ROLES = ("system", "tools")  # shared by all rows, so they would make different rows look alike
@@ -148,8 +147,11 @@ def add_rows(work: WorkingRows, step: AddRows, index: int) -> None:
     undrawn = living[np.array([parts[number] is None for number in living], bool)]
     work.drop(index, undrawn, "not among the training rows that the run drew")
     first = work.total
-    work.add(index, other, row_ids, _iterate_tables(work, other["fingerprint"], row_ids))
-    _keep_parts(work, parts, first, theirs[row_ids])
+    work.add(index, other, row_ids)
+    whole = np.full(work.total, "train", object)  # rows mixed in by an earlier step are training rows
+    whole[: work.parents] = parts[: work.parents]
+    whole[first:] = theirs[row_ids]
+    work.keep_parts(whole)
     _drop_repeated(work, index, AddedRows(work, other, row_ids, first), parts)
 
 
@@ -164,13 +166,6 @@ class AddedRows:
         self.digests, self.prompts = read_digests_and_prompts(work.home, other["fingerprint"], row_ids)
         self.asked = read_question_keys(work.home, other["fingerprint"], row_ids)
         self.answers = read_answer_keys(work, other["fingerprint"], row_ids)
-
-
-def _keep_parts(work: WorkingRows, parts: np.ndarray, first: int, added: np.ndarray) -> None:
-    whole = np.full(work.total, "train", object)  # rows mixed in by an earlier step are training rows
-    whole[: work.parents] = parts[: work.parents]
-    whole[first:] = added
-    work.keep_parts(whole)
 
 
 def _drop_repeated(work: WorkingRows, index: int, added: AddedRows, parts: np.ndarray) -> None:
@@ -241,10 +236,3 @@ def contradicts(kind: Kind, old: Answer, new: Answer) -> bool:
     if kind == "preference":
         return old[0] == new[1] or old[1] == new[0]
     return old != new
-
-
-def _iterate_tables(work: WorkingRows, fingerprint: str, row_ids: np.ndarray) -> Iterator[pa.Table]:
-    for start in range(0, len(row_ids), BATCH_ROWS):
-        work.progress.at(start / len(row_ids))
-        rows = load_rows(work.home, fingerprint, SCHEMA.names, row_ids[start : start + BATCH_ROWS])
-        yield rows.select(SCHEMA.names)

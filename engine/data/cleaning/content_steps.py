@@ -272,8 +272,13 @@ def _shorten_answer(row: CanonicalRow, most: int, measure: LengthMeasure) -> Can
     doubling = True
     while low <= high:
         middle = min(2 * low, high) if doubling else (low + high) // 2
+        shorter = answer[: ends[middle - 1]]
         try:
-            candidate = _replace_answer(row, answer[: ends[middle - 1]])
+            candidate = (
+                replace_texts(row, (), shorter, None)
+                if row.roles is None
+                else replace_texts(row, (*row.contents[:-1], shorter), row.text, row.rejected)
+            )
         except RowSkipped:
             return None
         if int(measure([candidate])[0]) <= most:
@@ -281,9 +286,3 @@ def _shorten_answer(row: CanonicalRow, most: int, measure: LengthMeasure) -> Can
         else:
             high, doubling = middle - 1, False
     return best
-
-
-def _replace_answer(row: CanonicalRow, answer: str) -> CanonicalRow:
-    if row.roles is None:
-        return replace_texts(row, (), answer, None)
-    return replace_texts(row, (*row.contents[:-1], answer), row.text, row.rejected)

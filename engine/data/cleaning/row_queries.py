@@ -24,7 +24,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from engine.data.cleaning.working_rows import Origin, WorkingRows
+from engine.data.cleaning.working_rows import WorkingRows
 from engine.worker.job import JobCancelled, WorkerJob
 from engine.worker.temporary_folder import use_temporary_folder
 from store.core.errors import ConfigError, DataError
@@ -373,7 +373,8 @@ class RowQueries:
         tables = {"living": pa.table({"row_id": pa.array(self._work.living())})}
         for place, origin in enumerate(self._work.origins):
             if origin.numbers is not None:
-                tables[f"mixed_{place}"] = _build_number_table(origin)
+                numbers, row_ids = pa.array(origin.numbers), pa.array(origin.row_ids)
+                tables[f"mixed_{place}"] = pa.table({"number": numbers, "row_id": row_ids})
         for name, table in tables.items():
             self._sql.register(name, table)
         try:
@@ -406,10 +407,6 @@ class RowQueries:
 
 def _is_signal(name: str) -> bool:
     return name in GROUP_OF and name not in BASE
-
-
-def _build_number_table(origin: Origin) -> pa.Table:
-    return pa.table({"number": pa.array(origin.numbers), "row_id": pa.array(origin.row_ids)})
 
 
 def _quote_literal(text: str) -> str:

@@ -8,7 +8,7 @@ Duplicates are judged by the texts as they are at this step, in the same way as 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.data.cleaning.row_queries import RowQueries
-from engine.data.cleaning.working_rows import BATCH_ROWS, WorkingRows
+from engine.data.cleaning.working_rows import WorkingRows
 from engine.data.similarity.equality import (
     EXACT,
     FOLDED,
@@ -31,7 +31,7 @@ from store.core.errors import ConfigError
 from store.core.formatting import plural
 from store.data.cleaning import Balance, DropDuplicates, FilterRows, Mix, Sample
 from store.data.cleaning_text import describe_filter, format_column_title
-from store.data.dataset_files import SCHEMA, load_rows, open_rows
+from store.data.dataset_files import open_rows
 
 
 def filter_rows(work: WorkingRows, ask: RowQueries, step: FilterRows, index: int) -> None:
@@ -156,14 +156,7 @@ def mix(work: WorkingRows, step: Mix, index: int) -> None:
             " redaction last."
         )
     row_ids = np.sort(shuffle_rows(np.arange(there), step.seed)[:wanted])
-    work.add(index, other, row_ids, _iterate_tables(work, other["fingerprint"], row_ids))
-
-
-def _iterate_tables(work: WorkingRows, fingerprint: str, row_ids: np.ndarray) -> Iterator[pa.Table]:
-    for start in range(0, len(row_ids), BATCH_ROWS):
-        work.progress.at(start / len(row_ids))
-        rows = load_rows(work.home, fingerprint, SCHEMA.names, row_ids[start : start + BATCH_ROWS])
-        yield rows.select(SCHEMA.names)
+    work.add(index, other, row_ids)
 
 
 # The step drop_duplicates keeps one row of every group of equal or nearly equal rows, or of rows with equal

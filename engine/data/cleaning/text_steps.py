@@ -261,7 +261,9 @@ def _redact_batch(batch: pa.RecordBatch, redactor: Redactor) -> BatchChange | No
     for at, row in enumerate(read_canonical_rows(batch)):
         if not suspects[at]:
             continue
-        edit = redactor.of_row(_list_strings(row), old_sources[at])
+        fields = [value if isinstance(value, tuple) else (value,) for value in row._replace(roles=None)]
+        strings = [part for field in fields for part in field if isinstance(part, str)]
+        edit = redactor.of_row(strings, old_sources[at])
         others = {
             name: _edit_value(value, edit)
             for name, value in row._asdict().items()
@@ -281,12 +283,6 @@ def _redact_batch(batch: pa.RecordBatch, redactor: Redactor) -> BatchChange | No
         if new != row or source != old_sources[at]:
             made[at], sources[at] = new, source
     return build_batch_change(batch, made, dropped, sources)
-
-
-def _list_strings(row: CanonicalRow) -> list[str]:
-    """Return every text of a row."""
-    parts = [value if isinstance(value, tuple) else (value,) for value in row._replace(roles=None)]
-    return [text for part in parts for text in part if isinstance(text, str)]
 
 
 def _edit_value(value: Any, edit: TextEdit) -> Any:

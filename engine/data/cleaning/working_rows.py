@@ -29,7 +29,7 @@ from engine.worker.job import WorkerJob
 from engine.worker.progress import RowProgressReporter
 from store.core.home import Home
 from store.core.row_schemas import Kind
-from store.data.dataset_files import SCHEMA, iterate_batches, open_rows
+from store.data.dataset_files import SCHEMA, iterate_batches, load_rows, open_rows
 from store.data.formats import has_choices
 from store.jobs.schemas import OrderDataset
 
@@ -201,15 +201,17 @@ class WorkingRows:
             path.unlink()
         self.drop(step, np.fromiter(dropped, np.int64, len(dropped)), list(dropped.values()))
 
-    def add(self, step: int, dataset: OrderDataset, row_ids: np.ndarray, tables: Iterator[pa.Table]) -> None:
-        """Add rows of another data set: `tables` hold the rows with `row_ids`, in this order."""
+    def add(self, step: int, dataset: OrderDataset, row_ids: np.ndarray) -> None:
+        """Add the rows `row_ids` of another data set, in this order."""
         numbers = np.arange(self.total, self.total + len(row_ids), dtype=np.int64)
-        path, at = self._new_file(), 0
+        path = self._new_file()
         with pq.ParquetWriter(path, SCHEMA, compression="lz4") as writer:
-            for table in tables:
-                ids = pa.array(numbers[at : at + table.num_rows])
-                writer.write_table(table.set_column(0, "row_id", ids).cast(SCHEMA))
-                at += table.num_rows
+            for start in range(0, len(row_ids), BATCH_ROWS):
+                self.progress.at(start / len(row_ids))
+                piece = slice(start, start + BATCH_ROWS)
+                rows = load_rows(self.home, dataset["fingerprint"], SCHEMA.names, row_ids[piece])
+                table = rows.select(SCHEMA.names).set_column(0, "row_id", pa.array(numbers[piece]))
+                writer.write_table(table.cast(SCHEMA))
         self.files.append(path)
         self.origins.append(Origin(dataset, numbers, row_ids))
         self.alive = np.concatenate([self.alive, np.ones(len(numbers), bool)])
@@ -336,13 +338,6 @@ def _has_content(role: str, content: str) -> bool:
     return False
 
 
-def _replace_in_column(column: pa.Array, texts: Mapping[int, str] | None) -> pa.Array:
-    """Return the column with other texts at these positions."""
-    if not texts:
-        return column
-    return pa.array([texts.get(at, text) for at, text in enumerate(column.to_pylist())], pa.string())
-
-
 def build_batch_change(
     batch: pa.RecordBatch,
     made: Mapping[int, CanonicalRow],
@@ -364,6 +359,9 @@ def build_batch_change(
     for at, row in made.items():
         digests[at] = np.frombuffer(hash_folded_text(row.text), "<u8")[0]
     roles, contents, texts, labels, rejected, choices, answers, parts = zip(*rows, strict=True)
+    source = batch["source"]
+    if sources:
+        source = pa.array([sources.get(at, old) for at, old in enumerate(source.to_pylist())], pa.string())
     columns = {
         "row_id": batch["row_id"],
         "line": batch["line"],
@@ -372,7 +370,7 @@ def build_batch_change(
         "label": pa.array(labels, pa.string()),
         "rejected": pa.array(rejected, pa.string()),
         "digest": pa.array(digests),
-        "source": _replace_in_column(batch["source"], sources),
+        "source": source,
         "choices": pa.array(choices, pa.list_(pa.string())),
         "answer_index": pa.array(answers, pa.int32()),
         "part": pa.array(parts, pa.string()),

@@ -132,11 +132,8 @@ class ReadingPlan(NamedTuple):
         paths = self.paths
         whole = (add_paths(row, paths) for _, row in again() if isinstance(row, dict))
         counts: Counter[bytes] = count_pairs(whole, marking)
-        return pair_up(_add_paths(rows, paths), marking, counts)
-
-
-def _add_paths(rows: Iterator[ReadRow], paths: list[str]) -> Iterator[ReadRow]:
-    return ((line, add_paths(row, paths) if isinstance(row, dict) else row) for line, row in rows)
+        items = ((line, add_paths(row, paths) if isinstance(row, dict) else row) for line, row in rows)
+        return pair_up(items, marking, counts)
 
 
 def plan_reading(seen: SourceHead, wishes: ImportOptions, label_column: str | None = None) -> ReadingPlan:

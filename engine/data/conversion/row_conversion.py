@@ -68,7 +68,8 @@ def make_converter(
     _check_roles(format, columns)
     columns = {role: column for role, column in columns.items() if column}
     if format == "text":
-        return _make_text_converter(columns["text"])
+        text = columns["text"]
+        return lambda row: CanonicalRow(None, (), _read_required(row, text), None, None)
     if format in ("messages", "sharegpt"):
         return _make_conversation_converter(
             columns[FORMATS[format].required[0]], columns.get("system"), columns.get("tools")
@@ -194,13 +195,6 @@ def _make_choice_converter(columns: dict[str, str], by: AnswerBy) -> RowConverte
             asked, choices[place], context, _read_optional(row, system) if system else ""
         )
         return canonical._replace(choices=choices, answer_index=place)
-
-    return convert
-
-
-def _make_text_converter(column: str) -> RowConverter:
-    def convert(row: FileRow) -> CanonicalRow:
-        return CanonicalRow(None, (), _read_required(row, column), None, None)
 
     return convert
 

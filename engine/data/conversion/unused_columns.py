@@ -242,7 +242,9 @@ def _guess_use(
     format = taught.chosen.format
     flag = are_flags(values)
     if format == "multiple_choice" and not flag and not words & ANSWER_WORDS:
-        return "label" if words & JUDGING_WORDS and _has_choice_names(name, taught) else None
+        choices = list_columns(taught.chosen.mapping, "choices")
+        named = words & JUDGING_WORDS and recognise_answers(taught.rows, choices, name) is not None
+        return "label" if named else None
     if _is_label_copy(name, taught):
         return None
     if flag or words & JUDGING_WORDS:
@@ -394,10 +396,6 @@ def _is_rating_of_used(words: set[str], values: list[Any], taught: RowSample) ->
     rest = {word for word in words if word not in JUDGING_WORDS}
     numbers = all(isinstance(value, int | float) for value in values)
     return numbers and bool(rest) and rest <= used
-
-
-def _has_choice_names(name: str, taught: RowSample) -> bool:
-    return recognise_answers(taught.rows, list_columns(taught.chosen.mapping, "choices"), name) is not None
 
 
 def _replace_role(chosen: ChosenFormat, role: str, name: str) -> ColumnUse:

@@ -150,13 +150,12 @@ def _recognise_delimited(dialect: Dialect, named: ReaderName | None) -> ReaderNa
         return "tsv" if tab and dialect.agreement else named
     # Prose has commas too: without the extension, several rows must agree.
     rows, many = len(dialect.records), 2 if tab else 5
-    if dialect.agreement >= MIN_FIELD_AGREEMENT and rows >= many and (tab or _has_names(dialect)):
-        return "tsv" if tab else "csv"
-    return "text"
-
-
-def _has_names(dialect: Dialect) -> bool:
-    return all(len(cell) <= 40 and len(cell.split()) <= 4 for cell in dialect.records[0])
+    if dialect.agreement < MIN_FIELD_AGREEMENT or rows < many:
+        return "text"
+    if tab:
+        return "tsv"
+    names = all(len(cell) <= 40 and len(cell.split()) <= 4 for cell in dialect.records[0])
+    return "csv" if names else "text"
 
 
 def _recognise_json(head: str, named: ReaderName | None) -> ReaderName | None:

@@ -191,7 +191,10 @@ def open_file(home: Home, path: Path, has_header: bool | None = None, encoding: 
 
 def _open(stream: ByteStream, home: Home, has_header: bool | None, named: str | None) -> Reader:
     if stream.head.startswith(b"PAR1"):
-        return _finish(ParquetReader(stream, home.cache), stream, _describe_disagreement(stream, "parquet"))
+        extension, notice = file_selection.guess_by_extension(stream.path.name), ""
+        if extension not in (None, "parquet"):
+            notice = f"The file extension suggests {extension}, but its content is parquet: read as parquet."
+        return _finish(ParquetReader(stream, home.cache), stream, notice)
     encoding = named or detect_encoding(stream.head, stream.whole)
     if encoding is None:
         raise DataError(
@@ -228,13 +231,6 @@ def _decode_head(stream: ByteStream, encoding: str) -> str:
             f"{stream.path.name} contains only white space.", fix="Give a file with rows.", field="source"
         )
     return text
-
-
-def _describe_disagreement(stream: ByteStream, kind: str) -> str:
-    named = file_selection.guess_by_extension(stream.path.name)
-    if not named or named == kind:
-        return ""
-    return f"The file extension suggests {named}, but its content is {kind}: read as {kind}."
 
 
 def _finish(reader: Reader, stream: ByteStream, notice: str) -> Reader:

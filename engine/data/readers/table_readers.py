@@ -129,19 +129,15 @@ def sniff(text: str, preferred: str | None) -> Dialect:
     order = sorted(DELIMITERS, key=lambda mark: mark != preferred)
     for delimiter in order:
         quoted = delimiter != "\t" or _has_tsv_quotes(text)
-        rows = _read_first_records(text, delimiter, quoted)
+        lines: Iterator[tuple[int, str | SkippedRow]] = iter(enumerate(text.split("\n"), 1))
+        first_records = itertools.islice(read_records(lines, delimiter, quoted), SAMPLE_RECORDS)
+        rows = [fields for _, fields, _ in first_records if isinstance(fields, list)]
         width = len(rows[0]) if rows else 0
         agreement = sum(len(fields) == width for fields in rows) / len(rows) if width > 1 else 0.0
         if best is None or agreement > best.agreement:
             best = Dialect(delimiter, quoted, agreement, rows)
     assert best is not None
     return best
-
-
-def _read_first_records(text: str, delimiter: str, quoted: bool) -> list[list[str]]:
-    numbered: Iterator[tuple[int, str | SkippedRow]] = iter(enumerate(text.split("\n"), 1))
-    first_records = itertools.islice(read_records(numbered, delimiter, quoted), SAMPLE_RECORDS)
-    return [fields for _, fields, _ in first_records if isinstance(fields, list)]
 
 
 def _has_tsv_quotes(text: str) -> bool:

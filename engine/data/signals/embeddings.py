@@ -10,7 +10,6 @@ shared by all rows (an instruction before each of them) doesn't distinguish rows
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,9 @@ def load_row_vectors(home: Home, rows_path: Path, progress: Progress) -> np.ndar
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(path, flush=False) as unfinished:
             _write(unfinished, rows_path, progress)
-        _delete_oldest(path.parent)
+        files = sorted(path.parent.glob("*.npy"), key=lambda file: file.stat().st_mtime, reverse=True)
+        for file in files[MAX_CACHED_FILES:]:
+            file.unlink(missing_ok=True)
     os.utime(path)
     vectors: np.ndarray = np.load(path, mmap_mode="r")
     return vectors
@@ -62,12 +63,6 @@ def _write(path: Path, rows_path: Path, progress: Progress) -> None:
         vectors[first : first + BATCH] = embed(texts.slice(first, BATCH))
     progress(total, total, "rows", "Reading what the rows mean")
     vectors.flush()
-
-
-def _delete_oldest(folder: Path) -> None:
-    files = sorted(folder.glob("*.npy"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in files[MAX_CACHED_FILES:]:
-        file.unlink(missing_ok=True)
 
 
 def read_row_texts(rows_path: Path, first: int, *, prompts: bool = False) -> pa.ChunkedArray:
@@ -128,19 +123,15 @@ def embed(texts: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 def _tokenise_words(tokenizer: Any, words: list[str], vocabulary: int) -> sparse.csr_matrix:
     """Return the token counts of each word: float32 [words, vocabulary]."""
+    size = 50_000  # words tokenized at a time
     ids = [
         coded.ids
-        for part in _iterate_parts(words)
-        for coded in tokenizer.encode_batch(part, add_special_tokens=False)
+        for first in range(0, len(words), size)
+        for coded in tokenizer.encode_batch(words[first : first + size], add_special_tokens=False)
     ]
     starts = np.concatenate([[0], np.cumsum([len(word) for word in ids], dtype=np.int64)])
     flat = np.fromiter((token for word in ids for token in word), np.int32, starts[-1])
     return sparse.csr_matrix((np.ones(len(flat), np.float32), flat, starts), (len(words), vocabulary))
-
-
-def _iterate_parts(words: list[str], size: int = 50_000) -> Iterator[list[str]]:
-    for first in range(0, len(words), size):
-        yield words[first : first + size]
 
 
 @cache

@@ -294,14 +294,10 @@ def _summarise_unjudged(codes: np.ndarray, classes: np.ndarray, total: int, name
 
 def _build_table(columns: dict[str, tuple[Any, pa.DataType]], rows: np.ndarray, total: int) -> pa.Table:
     """Build a table of `total` rows; columns: the values at `rows` and their type, null elsewhere."""
-    return pa.table(
-        {"row_id": pa.array(np.arange(total, dtype=np.int64))}
-        | {name: _scatter_values(values, rows, total, kind) for name, (values, kind) in columns.items()}
-    )
-
-
-def _scatter_values(values: Any, rows: np.ndarray, total: int, kind: pa.DataType) -> pa.Array:
-    """Return the values at their rows, null elsewhere."""
     place = np.full(total, -1)
     place[rows] = np.arange(len(rows))
-    return pa.array(values, kind).take(pa.array(place, mask=place < 0))
+    places = pa.array(place, mask=place < 0)
+    return pa.table(
+        {"row_id": pa.array(np.arange(total, dtype=np.int64))}
+        | {name: pa.array(values, kind).take(places) for name, (values, kind) in columns.items()}
+    )

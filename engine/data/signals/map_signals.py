@@ -164,7 +164,10 @@ def self_bleu(rows: list[list[str]]) -> float | None:
         counts = [Counter(zip(*(row[i:] for i in range(order)), strict=False)) for row in rows]
         best = _find_two_highest(counts)
         for i, own in enumerate(counts):
-            hits = sum(min(n, _find_max_elsewhere(best[gram], i)) for gram, n in own.items())
+            hits = 0
+            for gram, n in own.items():
+                high, row_of_high, second = best[gram]
+                hits += min(n, second if row_of_high == i else high)
             logs[i] += math.log((hits or 0.5) / own.total()) / MAX_ORDER
     lengths = sorted(len(row) for row in rows)
     return sum(
@@ -180,11 +183,6 @@ def _find_two_highest(counts: list[Counter[Gram]]) -> dict[Gram, tuple[int, int,
             high, row, second = best.get(gram, (0, -1, 0))
             best[gram] = (n, i, high) if n > high else (high, row, max(second, n))
     return best
-
-
-def _find_max_elsewhere(highest: tuple[int, int, int], i: int) -> int:
-    high, row, second = highest
-    return second if row == i else high
 
 
 def _compute_brevity(length: int, lengths: list[int]) -> float:

@@ -317,14 +317,12 @@ def _cut_head(text: str, size: int) -> str:
 
 
 def _detect(text: str) -> tuple[str, float]:
-    if len(text) < SHORT_TEXT and not _has_enough_letters(text):
-        return "", 0.0
+    if len(text) < SHORT_TEXT:
+        letters, ideographs = len(_LETTERS.findall(text)), len(_DENSE.findall(text))
+        if letters < MIN_LETTERS and ideographs < MIN_IDEOGRAPHS:
+            return "", 0.0
     guesses = _load_detector().detect(text, model="lite")
     return (str(guesses[0]["lang"]), float(guesses[0]["score"])) if guesses else ("", 0.0)
-
-
-def _has_enough_letters(text: str) -> bool:
-    return len(_LETTERS.findall(text)) >= MIN_LETTERS or len(_DENSE.findall(text)) >= MIN_IDEOGRAPHS
 
 
 # Leftovers of scraped web pages: markup and the lines around the content. Two RE2 patterns, for all rows at

@@ -69,6 +69,7 @@ def measure(batch: pa.RecordBatch, context: EndingHabits) -> dict[str, pa.Array 
     empty = np.fromiter(map(is_empty_text, parts.answers), bool, len(parts))
     no_answer = ~parts.answered
     repairable, lost = _find_damage(parts.texts, texts)
+    candidates = set(_find_matching(pa.array(parts.answers, pa.string()), REFUSAL_GATE))
     return {
         "characters": measure_lengths(parts.texts),
         "words": words,
@@ -89,7 +90,9 @@ def measure(batch: pa.RecordBatch, context: EndingHabits) -> dict[str, pa.Array 
         "echo": _flag_answers(
             parts, lambda index: repeats_question(parts.asked[index], parts.answers[index])
         ),
-        "refusal": _find_refusals(parts),
+        "refusal": _flag_answers(
+            parts, lambda index: index in candidates and is_refusal(parts.answers[index])
+        ),
         "truncated": _flag_answers(parts, lambda index: is_truncated(parts.answers[index], context)),
     }
 
@@ -165,8 +168,3 @@ def _flag_answers(parts: Parts, flag: Any) -> pa.Array:
         )
     ]
     return pa.array(flags, pa.bool_())
-
-
-def _find_refusals(parts: Parts) -> pa.Array:
-    candidates = set(_find_matching(pa.array(parts.answers, pa.string()), REFUSAL_GATE))
-    return _flag_answers(parts, lambda index: index in candidates and is_refusal(parts.answers[index]))

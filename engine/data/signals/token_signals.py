@@ -49,7 +49,7 @@ def prepare(job: WorkerJob, config: ProfileConfig, rows_path: Path) -> tuple[Tok
         ensure_bundled_model(config.model, job.home)
     source = resolve_model(config.model, job.home)
     tokenizer = load_tokenizer(source)
-    positions = getattr(load_config(source), "max_position_embeddings", None)
+    positions = getattr(load_config(source).get_text_config(), "max_position_embeddings", None)
     length = config.max_length
     if length and positions and length > positions:
         raise ConfigError(

@@ -105,7 +105,8 @@ def describe_topics(topics: np.ndarray, texts: Sequence[str]) -> list[str]:
         return usual
     phrases = [str(phrase) for phrase in counter.get_feature_names_out()]
     overall = np.asarray(counts.sum(axis=0)).ravel()
-    telling = np.array([_is_informative(phrase) for phrase in phrases])
+    empty = ENGLISH_STOP_WORDS | FILLER_WORDS  # no phrase begins or ends with one
+    telling = np.array([empty.isdisjoint((words[0], words[-1])) for words in map(str.split, phrases)])
     lengths = np.array([1 + 0.3 * phrase.count(" ") for phrase in phrases])
     described: list[str] = []
     for topic, name in enumerate(usual):
@@ -117,12 +118,6 @@ def describe_topics(topics: np.ndarray, texts: Sequence[str]) -> list[str]:
         fitting = (phrases[i] for i in order[:20] if weight[i] > 0 and phrases[i] not in described)
         described.append(next(fitting, name))
     return described
-
-
-def _is_informative(phrase: str) -> bool:
-    """Return whether the phrase begins and ends with a word that is not a stop word."""
-    words, empty = phrase.split(), ENGLISH_STOP_WORDS | FILLER_WORDS
-    return words[0] not in empty and words[-1] not in empty
 
 
 def _format_phrase(name: str) -> str:

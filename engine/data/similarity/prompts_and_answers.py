@@ -148,10 +148,13 @@ def compare_answers(read: ReadBatches, prompts: np.ndarray) -> PromptAgreement:
         group = np.arange(count)
     shared = np.bincount(group, minlength=count)[group] > 1
     rows, asked = _read_answers(read, np.flatnonzero(shared), group)
-    verdicts = _select_differing(rows)
+    verdicts = {first: answers for first, answers in rows.items() if len(set(answers.values())) > 1}
     conflict, references = np.zeros(count, bool), np.zeros(count, bool)
     free = [first for first, answers in verdicts.items() if _is_free(answers)]
-    usual = _is_usual(rows, free, len(np.unique(group)))
+    # whether several free-text answers per prompt are the design of the data
+    lengths = [len(answer.text.split()) for first in free for answer in rows[first].values()]
+    usual = len(free) >= max(2, USUAL_SHARE * len(np.unique(group)))
+    usual = usual and float(np.median(lengths)) >= MIN_MEDIAN_WORDS
     for first, members in verdicts.items():
         numbers = np.fromiter(members, np.int64, len(members))
         if first in asked and _is_free(members):
@@ -189,20 +192,9 @@ def _read_answers(
     return rows, asked
 
 
-def _select_differing(rows: Mapping[int, dict[int, _Answer]]) -> dict[int, dict[int, _Answer]]:
-    """Return the prompts whose rows have different answers."""
-    return {first: members for first, members in rows.items() if len(set(members.values())) > 1}
-
-
 def _is_free(members: Mapping[int, _Answer]) -> bool:
     """Return whether the answers are free text: no labels and no rejected answers."""
     return all(answer.label is None and answer.rejected is None for answer in members.values())
-
-
-def _is_usual(rows: Mapping[int, dict[int, _Answer]], free: Sequence[int], prompts: int) -> bool:
-    """Return whether several free-text answers per prompt are the design of the data."""
-    lengths = [len(answer.text.split()) for first in free for answer in rows[first].values()]
-    return len(free) >= max(2, USUAL_SHARE * prompts) and float(np.median(lengths)) >= MIN_MEDIAN_WORDS
 
 
 def _agree(prompt: str, members: Iterable[_Answer]) -> bool:

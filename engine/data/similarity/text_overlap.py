@@ -62,7 +62,8 @@ def build_shingle_sets(texts: Sequence[str]) -> ShingleSets:
     hashes = np.zeros(len(words), dtype=np.uint64)
     for number in range(min(SHINGLE_WORDS, len(words))):  # words beyond the row's end add 0
         inside = where[number:] < ends[: len(words) - number]
-        hashes[: len(words) - number] += words[number:] * _compute_power(number) * inside
+        power: Any = np.uint64(pow(0xD1342543DE82EF95, number + 1, 2**64))
+        hashes[: len(words) - number] += words[number:] * power * inside
     first = np.repeat(offsets[:-1], counts)
     kept = (where + SHINGLE_WORDS <= ends) | (where == first)
     rows = np.repeat(np.arange(len(counts), dtype=np.uint64), counts)[kept]
@@ -105,10 +106,6 @@ def hash_words(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     lengths = np.fromiter(map(len, parts), np.int64, len(parts))
     row_begins = np.concatenate([[0], np.cumsum(lengths + 1)])
     return hashes, np.searchsorted(begins, row_begins)
-
-
-def _compute_power(number: int) -> Any:
-    return np.uint64(pow(0xD1342543DE82EF95, number + 1, 2**64))
 
 
 _POWERS: dict[int, np.ndarray] = {}  # base -> as many powers as the longest batch needed

@@ -50,7 +50,10 @@ def read_column(home: Home, fingerprint: str, column: str) -> pa.Array:
     """
     open_rows(home, fingerprint)  # raises if they no longer exist
     if column in GROUP_OF:
-        return _read_signal(home, fingerprint, column)
+        path = home.signals(fingerprint, GROUP_OF[column])
+        if not path.exists():
+            raise make_not_measured_error(column)
+        return pq.read_table(path, columns=[column])[column].combine_chunks().cast(pa.string())
     if column not in BASE and not column.startswith(SOURCE):
         raise make_unknown_column_error(home.rows(fingerprint), column)
     with duckdb.connect(":memory:") as database:
@@ -61,13 +64,6 @@ def read_column(home: Home, fingerprint: str, column: str) -> pa.Array:
     if values.null_count == len(values):
         raise make_unknown_column_error(home.rows(fingerprint), column)
     return values
-
-
-def _read_signal(home: Home, fingerprint: str, column: str) -> pa.Array:
-    path = home.signals(fingerprint, GROUP_OF[column])
-    if not path.exists():
-        raise make_not_measured_error(column)
-    return pq.read_table(path, columns=[column])[column].combine_chunks().cast(pa.string())
 
 
 def read_values(home: Home, fingerprint: str, column: str) -> np.ndarray:

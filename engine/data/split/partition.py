@@ -51,7 +51,10 @@ def compute_target_sizes(rows: int, split: Split) -> tuple[int, int]:
     room = rows // 2 - sum(sizes)
     if room < 0:
         return _scale_sizes(sizes, rows // 2) if rows >= 4 else (sizes[0], sizes[1])
-    short = [_count_missing_rows(rows, share, size) for share, size in zip(shares, sizes, strict=True)]
+    short = [  # rows that a part with the default share lacks to the minimum
+        max(0, MIN_PART_ROWS - size) if rows >= SMALL_DATASET_ROWS and share == DEFAULT_SHARE else 0
+        for share, size in zip(shares, sizes, strict=True)
+    ]
     more = _scale_sizes(short, min(room, sum(short)))  # from the rows that the shares leave
     return sizes[0] + more[0], sizes[1] + more[1]
 
@@ -61,11 +64,6 @@ def _scale_sizes(sizes: list[int], total: int) -> tuple[int, int]:
     whole = max(1, sum(sizes))
     first, second = (max(int(total >= 2), total * size // whole) if size else 0 for size in sizes)
     return first, second
-
-
-def _count_missing_rows(rows: int, share: float, size: int) -> int:
-    """Return how many rows a part with the default share lacks to MIN_PART_ROWS."""
-    return max(0, MIN_PART_ROWS - size) if rows >= SMALL_DATASET_ROWS and share == DEFAULT_SHARE else 0
 
 
 def describe_deviations(rows: dict[str, int], split: Split) -> list[str]:

@@ -67,7 +67,8 @@ def format_judging_headline(judging: JudgingResult, sides: ComparisonSides) -> s
     if figure.value is None:
         return "No pair could be judged."
     if judging.pairs.split == figure.n:
-        return f"The presentation order decided {_format_all_pairs(figure.n)}: which is better is unclear"
+        pairs = f"all {figure.n:,} pairs" if figure.n > 1 else "the one pair"
+        return f"The presentation order decided {pairs}: which is better is unclear"
     share = _build_share(figure, sides.turned)
     lead = "Which answers are better is unclear"
     if share.low is not None and share.low > 0.5:
@@ -76,10 +77,6 @@ def format_judging_headline(judging: JudgingResult, sides: ComparisonSides) -> s
         lead = f"The judge prefers {sides.other}'s answers"
     wins = f"{sides.this} wins {_format_share(share)} of {plural(figure.n, 'pair')}, ties as half"
     return f"{lead}: {wins}"
-
-
-def _format_all_pairs(count: int) -> str:
-    return f"all {count:,} pairs" if count > 1 else "the one pair"
 
 
 class Share(NamedTuple):

@@ -193,7 +193,8 @@ def compare_sweeps(
     """
     sweeps = [[run for run in runs if _is_measured(run)] for runs in (first, second)]
     names = (first[0]["group"] if first else "", second[0]["group"] if second else "")
-    spans = [_find_gain_range(sweep) for sweep in sweeps]
+    measured = [[run["gain"]["value"] for run in sweep] for sweep in sweeps]
+    spans = [(min(values), max(values)) if values else (math.inf, -math.inf) for values in measured]
     low, high = max(s[0] for s in spans), min(s[1] for s in spans)
     if low > high:
         return {
@@ -207,7 +208,8 @@ def compare_sweeps(
     gains = [low, *(low + (high - low) * i / (GRID - 1) for i in range(1, GRID - 1)), high]
     gains = sorted({min(gain, high) for gain in gains})  # rounding must not go past the last run
     points = [_compare_at_gain(sweeps, gain, len(gains) * comparisons, pair) for gain in gains]
-    state = _determine_state(points)
+    less, more = (any(_is_significant(point, sign) for point in points) for sign in (-1, 1))
+    state: MatchState = "mixed" if less and more else "first" if less else "second" if more else "alike"
     return {
         "first": names[0],
         "second": names[1],
@@ -306,11 +308,6 @@ def _find_steepest_slope(sweep: Sequence[RunPoint]) -> float:
     return max((_compute_slope(run, later) for run, later in pairwise(ordered)), default=0.0, key=abs)
 
 
-def _find_gain_range(sweep: Sequence[RunPoint]) -> tuple[float, float]:
-    gains = [run["gain"]["value"] for run in sweep]
-    return (min(gains), max(gains)) if gains else (math.inf, -math.inf)
-
-
 def _compare_at_gain(
     sweeps: Sequence[Sequence[RunPoint]], gain: float, looks: int, pair: PairedDifference
 ) -> MatchedPoint:
@@ -330,11 +327,6 @@ def _compare_at_gain(
 def _list_limits(point: MatchedPoint) -> tuple[float, float] | None:
     low, high = point["difference"]["low"], point["difference"]["high"]
     return None if low is None or high is None else (low, high)
-
-
-def _determine_state(points: Sequence[MatchedPoint]) -> MatchState:
-    less, more = (any(_is_significant(point, sign) for point in points) for sign in (-1, 1))
-    return "mixed" if less and more else "first" if less else "second" if more else "alike"
 
 
 def _describe_no_overlap(names: Sequence[str], spans: Sequence[tuple[float, float]]) -> str:

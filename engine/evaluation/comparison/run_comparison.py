@@ -300,8 +300,9 @@ def estimate_seed_spread(settings: Sequence[ArrayLike], tokens: ArrayLike) -> Se
     repeated.
     """
     squares, degrees = 0.0, 0
+    token_count = float(np.sum(np.asarray(tokens, np.float64)))
     for losses in settings:
-        means = _compute_mean_losses(losses, tokens)
+        means = np.atleast_2d(np.asarray(losses, np.float64)).sum(axis=1) / token_count  # a run's, per token
         squares += float(((means - means.mean()) ** 2).sum())
         degrees += len(means) - 1
     return SeedSpread(float(np.sqrt(squares / degrees)), degrees) if degrees else None
@@ -330,9 +331,3 @@ def compare_settings(
     return Interval(
         rows.value, rows.value - half * error, rows.value + half * error, rows.n, error, detectable
     )
-
-
-def _compute_mean_losses(losses: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
-    """Return each run's loss per token."""
-    sums: NDArray[np.float64] = np.atleast_2d(np.asarray(losses, np.float64)).sum(axis=1)
-    return sums / float(np.sum(np.asarray(tokens, np.float64)))

@@ -23,7 +23,6 @@ from engine.evaluation.statistics.intervals import wilson_interval
 from store.core.metric_options import (
     CaseConstraint,
     Constraint,
-    ContainsConstraint,
     CountConstraint,
     EndConstraint,
     ExcludesConstraint,
@@ -57,13 +56,11 @@ def normalise_answer(text: str) -> str:
     an empty answer.
     """
     small = text.lower()
-    bare = "".join(c for c in small if not _is_punctuation(c))
+    bare = "".join(
+        c for c in small if c not in string.punctuation and not unicodedata.category(c).startswith("P")
+    )
     plain = _ARTICLES.sub(" ", bare)
     return " ".join((plain if plain.strip() else bare if bare.strip() else small).split())
-
-
-def _is_punctuation(character: str) -> bool:
-    return character in string.punctuation or unicodedata.category(character).startswith("P")
 
 
 def exact_match(pairs: Pairs, *, normalise: bool = False) -> np.ndarray:
@@ -308,10 +305,7 @@ def _meets_constraint(text: str, constraint: Any) -> bool:
         return text.startswith(end) if constraint.kind == "starts_with" else text.endswith(end)
     if isinstance(constraint, ExcludesConstraint):
         return not any(fold(part) in text for part in constraint.texts)
-    return _contains(text, [fold(part) for part in constraint.texts], constraint)
-
-
-def _contains(text: str, parts: list[str], constraint: ContainsConstraint) -> bool:
+    parts = [fold(part) for part in constraint.texts]
     if constraint.at_least is None and constraint.at_most is None:
         return all(part in text for part in parts)
     return all(_is_between(text.count(part), constraint) for part in parts)

@@ -70,7 +70,9 @@ def load_metric(path: Path) -> tuple[str, Any]:
     modules = [
         member
         for member in module.__dict__.values()
-        if _is_module(member) and member.__module__ == module.__name__
+        if isinstance(member, type)
+        and any(base.__name__ == "EvaluationModule" for base in member.__mro__[1:])
+        and member.__module__ == module.__name__
     ]
     if modules:
         return "module", modules[0]
@@ -92,12 +94,6 @@ def compute_scores(metric: tuple[str, Any], asked: MetricInput, options: dict[st
                 f"{what.__name__} can't be created: {format_error(error)}", format_traceback()
             ) from error
     return score_by_module(what, asked, options)
-
-
-def _is_module(member: Any) -> bool:
-    if not isinstance(member, type):
-        return False
-    return any(base.__name__ == "EvaluationModule" for base in member.__mro__[1:])
 
 
 def format_error(error: BaseException) -> str:

@@ -52,8 +52,10 @@ def main(argv: list[str]) -> int:
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _kill_descendants()
-    if failed:
-        _write_failure(answer, failed)
+    if failed:  # replaces the answer, except for the line breaks of the rows that were started
+        begun = os.pread(answer, os.fstat(answer).st_size, 0).count(b"\n")
+        os.ftruncate(answer, 0)
+        os.pwrite(answer, b"\n" * begun + json.dumps({"failed": failed}).encode(), 0)
     return 0
 
 
@@ -100,7 +102,7 @@ def _exceeds_memory(gib: float) -> bool:
     """Return whether the metric and everything it started hold more memory, counting shared pages once."""
     processes = psutil.Process().children(recursive=True)
     return (
-        _sum_gib(processes, _read_resident_bytes) > gib
+        _sum_gib(processes, lambda process: process.memory_info().rss) > gib
         and _sum_gib(processes, _read_proportional_bytes) > gib
     )
 
@@ -111,10 +113,6 @@ def _sum_gib(processes: list[psutil.Process], held: Callable[[psutil.Process], i
         with contextlib.suppress(psutil.Error):
             total += held(process)
     return total / GIB
-
-
-def _read_resident_bytes(process: psutil.Process) -> int:
-    return int(process.memory_info().rss)
 
 
 def _read_proportional_bytes(process: psutil.Process) -> int:
@@ -135,13 +133,6 @@ def _kill_descendants() -> None:
         except ChildProcessError:
             return
         time.sleep(PAUSE / 10)
-
-
-def _write_failure(answer: int, failed: str) -> None:
-    """Overwrite the answer, except for the line breaks of the rows that were started."""
-    begun = os.pread(answer, os.fstat(answer).st_size, 0).count(b"\n")
-    os.ftruncate(answer, 0)
-    os.pwrite(answer, b"\n" * begun + json.dumps({"failed": failed}).encode(), 0)
 
 
 # -- the metric ---------------------------------------------------------------------------------------

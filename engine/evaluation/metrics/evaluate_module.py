@@ -30,13 +30,6 @@ INPUTS: dict[str, dict[str, object]] = {
 }
 
 
-def _choose_inputs(family: str) -> dict[str, object]:
-    if family in INPUTS:
-        return INPUTS[family]
-    needed = {need for metric in METRICS.values() if metric.family == family for need in metric.needs}
-    return {"predictions": TEXT, "references": TEXT} if needed & COMPARED else {"predictions": TEXT}
-
-
 def _build_answers(family: str, columns: dict[str, Any]) -> Answers:
     rows = np.arange(len(next(iter(columns.values()))))
     if family == "losses":
@@ -65,11 +58,15 @@ class MetricFamily(evaluate.Metric):
                 f"There is no configuration {self.config_name}; available: {', '.join(families)}."
             )
         described = "\n".join(f"{name}: {METRICS[name].means} ({METRICS[name].unit})." for name in self.names)
+        inputs = INPUTS.get(self.config_name)
+        if inputs is None:
+            needed = {need for m in METRICS.values() if m.family == self.config_name for need in m.needs}
+            inputs = {"predictions": TEXT} | ({"references": TEXT} if needed & COMPARED else {})
         return evaluate.MetricInfo(
             description=described,
             citation="",
             inputs_description="\n" + described,
-            features=datasets.Features(_choose_inputs(self.config_name)),
+            features=datasets.Features(inputs),
         )
 
     def _compute(self, **given: Any) -> dict[str, object]:

@@ -177,7 +177,9 @@ class JudgeClient:
     def _answered(self, problem: str) -> None:
         with self._lock:
             self._away = 0
-            if problem and not self.closed and _is_permanent(problem):
+            # wrong key, model or address: every other question would fail the same way
+            permanent = problem.startswith(("HTTP 401", "HTTP 403", "HTTP 404", "HTTP 405", "HTTP 3"))
+            if permanent and not self.closed:
                 self.closed = problem
 
     def _unanswered(self, problem: str) -> None:
@@ -254,11 +256,6 @@ def _collect_replies(replies: Sequence[Future[Reply]], check: Callable[[int], No
         gathered.append(reply.result())
         check(len(gathered))
     return gathered
-
-
-def _is_permanent(problem: str) -> bool:
-    """Return whether every other question would fail the same way: wrong key, model or address."""
-    return problem.startswith(("HTTP 401", "HTTP 403", "HTTP 404", "HTTP 405", "HTTP 3"))
 
 
 def _parse_retry_after(answer: httpx.Response) -> float:

@@ -168,7 +168,7 @@ def _score_metric(choice: Any, answers: Answers, asked: MetricInput) -> RowScore
         choice.key,
         answers.row_ids,
         np.full(len(answers), np.nan),
-        bounds=_find_bounds(choice),
+        bounds=(float(choice.lowest), float(choice.highest)) if choice.metric == "judge" else metric.bounds,
         unit=metric.unit,
         better=getattr(choice, "better", metric.better),
         empty=answers.empty if "prediction" in metric.needs else 0,
@@ -191,12 +191,6 @@ def _score_metric(choice: Any, answers: Answers, asked: MetricInput) -> RowScore
     except Exception as error:  # noqa: BLE001 (the border: one metric must not end the others)
         scored.failed, scored.traceback = custom_metric.format_error(error), traceback.format_exc()
     return scored
-
-
-def _find_bounds(choice: Any) -> tuple[float | None, float | None]:
-    if choice.metric == "judge":
-        return (float(choice.lowest), float(choice.highest))
-    return METRICS[choice.metric].bounds
 
 
 def _assign_scores(scored: RowScores, places: np.ndarray, row_scores: MetricScores) -> None:

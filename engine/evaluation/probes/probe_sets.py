@@ -286,7 +286,9 @@ class CachedProbe:
         for probe in (self.probe, self.whole):
             table = _read(self._path(probe, model, batch_size, device)) if probe is not None else None
             if table is not None:
-                return ProbeMeasurement.of(_select_rows(table, self.listing()["item"].to_pylist()))
+                place = {item: row for row, item in enumerate(table["item"].to_pylist())}
+                rows = [place[item] for item in self.listing()["item"].to_pylist()]
+                return ProbeMeasurement.of(table.take(rows))
         return None
 
     def listing(self) -> pa.Table:
@@ -312,9 +314,3 @@ def _read(path: Path) -> pa.Table | None:
         return pq.read_table(path)
     except (OSError, pa.ArrowInvalid):
         return None
-
-
-def _select_rows(table: pa.Table, items: list[str]) -> pa.Table:
-    """Return the rows of these items, in their order."""
-    place = {item: row for row, item in enumerate(table["item"].to_pylist())}
-    return table.take([place[item] for item in items])

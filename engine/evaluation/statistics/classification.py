@@ -281,7 +281,9 @@ def fit_temperature(log_probabilities: ArrayLike, truth: ArrayLike) -> Estimate 
         low, high = (middle, high) if _compute_slope(logs, at_truth, middle).mean() < 0 else (low, middle)
     inverse = math.sqrt(low * high)
     slopes = _compute_slope(logs, at_truth, inverse)
-    curvature = float(_compute_curvature(logs, inverse).mean())
+    shares = special.softmax(inverse * logs, axis=1)
+    mean = (shares * logs).sum(axis=1, keepdims=True)
+    curvature = float((shares * np.square(logs - mean)).sum(axis=1).mean())
     error = math.sqrt(float(np.square(slopes).mean()) / len(true)) / (curvature * inverse)  # of log T
     value = 1 / inverse
     return Estimate(
@@ -295,10 +297,3 @@ def fit_temperature(log_probabilities: ArrayLike, truth: ArrayLike) -> Estimate 
 def _compute_slope(logs: Floats, at_truth: Floats, inverse: float) -> Floats:
     slopes: Floats = (special.softmax(inverse * logs, axis=1) * logs).sum(axis=1) - at_truth
     return slopes
-
-
-def _compute_curvature(logs: Floats, inverse: float) -> Floats:
-    shares = special.softmax(inverse * logs, axis=1)
-    mean = (shares * logs).sum(axis=1, keepdims=True)
-    variances: Floats = (shares * np.square(logs - mean)).sum(axis=1)
-    return variances

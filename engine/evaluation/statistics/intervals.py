@@ -235,14 +235,10 @@ def _describe_too_little(weights: Floats, effective: float) -> str:
     if n < MIN_ROWS:
         return f"{n} rows are too few"
     if share >= MAX_WEIGHT:
-        return f"one of {n:,} rows has {_floor_percent(share)}% of the weight"
+        return f"one of {n:,} rows has {min(99, math.floor(100 * share))}% of the weight"
     if effective < MIN_ROWS:
         return f"{n:,} rows of unequal length are equivalent to {effective:.1f} rows of equal length"
     return ""
-
-
-def _floor_percent(share: float) -> int:
-    return min(99, math.floor(100 * share))
 
 
 def _skewness(influence: Floats) -> float:

@@ -255,8 +255,11 @@ def estimate_interval(
     quantile = float(special.stdtrit(units - 1, (1 + confidence) / 2))
     detectable = (quantile + float(special.stdtrit(units - 1, 0.8))) * se
     if units < FEW_UNITS and se:
-        by_student = Interval(value, value - quantile * se, value + quantile * se, units, se, detectable)
-        return _clip_to_bounds(by_student, bounds)
+        least, most = bounds
+        low, high = value - quantile * se, value + quantile * se  # Student's, clipped to the bounds
+        low = low if least is None else max(least, low)
+        high = high if most is None else min(most, high)
+        return Interval(value, low, high, units, se, detectable)
     drawn = _bootstrap(summed, estimate, CLASS_RESAMPLES if scored.estimator in CLASS_FIGURES else RESAMPLES)
     if not np.isfinite(drawn).all() or not np.isfinite(left_out).all():
         return Interval(value, None, None, units)
@@ -276,13 +279,12 @@ def _sum_by_unit(counts: Any, unit_of: Any) -> Any:
 def _leave_one_out(summed: Any, total: Floats, estimate: FigureOfSums) -> Floats:
     """Return the figure with each unit left out in turn."""
     at_once = max(1, CHUNK // total.shape[1])
-    return np.concatenate(
-        [estimate(total - _to_dense(summed[i : i + at_once])) for i in range(0, summed.shape[0], at_once)]
-    )
-
-
-def _to_dense(part: Any) -> Floats:
-    return np.asarray(part.toarray() if sparse.issparse(part) else part, np.float64)
+    figures = []
+    for i in range(0, summed.shape[0], at_once):
+        part = summed[i : i + at_once]
+        part = part.toarray() if sparse.issparse(part) else part
+        figures.append(estimate(total - np.asarray(part, np.float64)))
+    return np.concatenate(figures)
 
 
 def _bootstrap(summed: Any, estimate: FigureOfSums, resamples: int, seed: int = 0) -> Floats:
@@ -309,13 +311,6 @@ def _widen_for_unseen(interval: Interval, bounds: Bounds, confidence: float) -> 
     ends = [(1 - unseen) * interval.value + unseen * end for end in (low, high)]
     reach = max(ends[1] - interval.value, interval.value - ends[0])
     return replace(interval, low=ends[0], high=ends[1], detectable=reach)
-
-
-def _clip_to_bounds(interval: Interval, bounds: Bounds) -> Interval:
-    low, high = bounds
-    least = interval.low if low is None or interval.low is None else max(low, interval.low)
-    most = interval.high if high is None or interval.high is None else min(high, interval.high)
-    return replace(interval, low=least, high=most)
 
 
 EXACT_MAX_UNITS = 25  # differing units below which swaps decide

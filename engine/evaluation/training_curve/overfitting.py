@@ -166,13 +166,17 @@ def _measure_shape(validations: list[Validation], train_curve: TrainCurve) -> Lo
         return LossShape("unclear", "")
     losses = run_curve.mean_losses(validations)
     rise_percent = float(compute_generalisation_loss(losses)[-1])
+    quotient = math.nan
+    if len(validations) > 1:
+        steps = [int(v.step) for v in validations]
+        quotient = float(compute_progress_quotient(losses, steps, train_curve)[-1])
     return LossShape(
         "unclear",
         "",
         best_step=int(validations[int(losses.argmin())].step),
         last_step=int(validations[-1].step),
         gl=rise_percent if math.isfinite(rise_percent) else None,
-        pq=_compute_last_quotient(validations, losses, train_curve) if len(validations) > 1 else None,
+        pq=quotient if math.isfinite(quotient) else None,
     )
 
 
@@ -269,13 +273,6 @@ def _has_training_loss_risen(train_curve: TrainCurve, steps: list[int], best: in
 
 def _slice_train_curve(train_curve: TrainCurve, after: int, until: int) -> Array:
     return np.array([loss for step, loss in train_curve if after < step <= until], dtype=np.float64)
-
-
-def _compute_last_quotient(
-    validations: list[Validation], losses: Array, train_curve: TrainCurve
-) -> float | None:
-    value = float(compute_progress_quotient(losses, [int(v.step) for v in validations], train_curve)[-1])
-    return value if math.isfinite(value) else None
 
 
 def _is_finite(validation: Validation) -> bool:

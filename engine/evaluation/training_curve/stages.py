@@ -377,17 +377,15 @@ def _classify_falling(validations: Sequence[Validation]) -> tuple[Stage, str]:
         least = max(abs(recent.low), abs(recent.high))
         if least < NEGLIGIBLE_CHANGE * abs(level):
             return "converged", f"It converged: validation loss changed by less than 1% {since} ({rows})."
+    if lasting.low is None:
+        change = f"has no interval: {lasting.why}"
+    else:
+        change = f"is {formatting.format_interval(lasting.low, lasting.high)}"
     return (
         "unclear",
         f"Can't tell from {rows} whether it is still learning:"
-        f" {_lowercase_first(_describe_change(lasting, since))}",
+        f" the change of validation loss {since} {change}.",
     )
-
-
-def _describe_change(change: Interval, since: str) -> str:
-    if change.low is None:
-        return f"The change of validation loss {since} has no interval: {change.why}."
-    return f"The change of validation loss {since} is {formatting.format_interval(change.low, change.high)}."
 
 
 def _lowercase_first(sentence: str) -> str:

@@ -339,7 +339,8 @@ def _build_finding(
     value = count / figures["n"] if count is not None else None
     if count is None and "median" in figures:
         value = figures["median"]
-    if value is None or _is_inside(value, signal.healthy):
+    low, high = signal.healthy or (None, None)
+    if value is None or ((low is None or value >= low) and (high is None or value <= high)):
         return None
     rule = RULES.get(signal.column, Rule())
     share = None if count is None else wilson_interval(count, figures["n"])
@@ -368,11 +369,6 @@ def _count_rows(signal: CataloguedSignal, figures: ColumnFigure) -> int | None:
     return int(figures["positive"]) if "positive" in figures and signal.unit == "found" else None
 
 
-def _is_inside(value: float, band: tuple[float | None, float | None] | None) -> bool:
-    low, high = band or (None, None)
-    return (low is None or value >= low) and (high is None or value <= high)
-
-
 def _determine_severity(
     rule: Rule, signal: CataloguedSignal, share: Interval | None, sampled: bool
 ) -> tuple[Severity, str]:
@@ -386,16 +382,11 @@ def _determine_severity(
     usual = high is not None and high >= WIDESPREAD  # every finding has such a share
     if share is not None and share.value > WIDESPREAD and not usual and at > 0:
         at, reason = at - 1, f"{LEVELS[ORDER[at - 1]]} It affects more than a tenth of the rows."
-    if sampled and share is not None and share.low is not None and _overlaps_band(share, signal.healthy):
+    # in a sample, the interval of the share may overlap the band; a band of 0 is left by a single row
+    if sampled and high and share is not None and share.low is not None and share.low <= high:
         at = min(at + 1, ORDER.index("minor"))
         reason = "Only a sample was measured, so it may be chance."
     return ORDER[at], reason
-
-
-def _overlaps_band(share: Interval, band: tuple[float | None, float | None] | None) -> bool:
-    """Return whether the interval of the share overlaps the band. A band of 0 is left by a single row."""
-    high = band[1] if band else None
-    return bool(high) and share.low is not None and share.low <= float(high or 0)
 
 
 def _format_title(

@@ -227,7 +227,10 @@ def _describe_training(document: DuplicateTraining, drop: LossDrop, change: Inte
     lead = f"{_describe_repeats(document)}."
     measured = f"({document.repeated:,} against {document.once:,} measured rows)"
     if change is None:
-        return f"{lead} They can't be compared with the others {measured}: {_explain_missing_interval(drop)}."
+        kinds = ((drop.repeated, "those that occur more than once"), (drop.once, "the others"))
+        reasons = (f"for {words}, {fall.why}" for fall, words in kinds if fall and fall.why is not None)
+        why = next(reasons, "there is no interval")
+        return f"{lead} They can't be compared with the others {measured}: {why}."
     if _is_negligible(change):
         return f"{lead} Their loss fell as much as that of the others {measured}."
     way, fell = ("less", _negate_interval(change)) if change.below else ("more", change)
@@ -238,13 +241,6 @@ def _describe_training(document: DuplicateTraining, drop: LossDrop, change: Inte
         f"{lead} That their loss fell more than that of the others can't be distinguished from noise"
         f" ({_format_bounds(change)} nats a token, {measured[1:]}."
     )
-
-
-def _explain_missing_interval(drop: LossDrop) -> str:
-    """Explain why one of the two kinds has no interval."""
-    kinds = ((drop.repeated, "those that occur more than once"), (drop.once, "the others"))
-    reasons = (f"for {words}, {fall.why}" for fall, words in kinds if fall and fall.why is not None)
-    return next(reasons, "there is no interval")
 
 
 def estimate_loss_drop(saved: ArrayLike, tokens: ArrayLike) -> Interval | None:

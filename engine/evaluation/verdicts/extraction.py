@@ -235,7 +235,8 @@ def _describe_canaries(parts: Sequence[CanaryGroup], more: InsertionEffect | Non
     inserted = [part for part in parts if part.insertions] or parts
     if not exposed:
         return _describe_unseen_canaries(inserted)
-    sentence = f"Canaries inserted {_format_list([_format_times(times) for times in exposed])} are exposed"
+    *others, last = map(_format_times, exposed)
+    sentence = f"Canaries inserted {', '.join(others)}{' and ' if others else ''}{last} are exposed"
     ends = get_limits(more.difference) if more else None
     if more and ends and ends[0] > 0:
         bounds = formatting.format_interval(*ends)
@@ -264,10 +265,6 @@ def _describe_unseen_canaries(parts: Sequence[CanaryGroup]) -> str:
 
 def _format_times(insertions: int) -> str:
     return "once" if insertions == 1 else f"{insertions:,} times"
-
-
-def _format_list(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 class ContinuedRow(TypedDict):

@@ -396,7 +396,7 @@ def _determine_choice_state(part: ChoiceForgetting) -> ForgettingState:
         return "much"
     low, high = (None if end is None else -end for end in (change.high, change.low))
     state = _apply_correction(determine_state(low, high, "share"), part)
-    fallen = [p for p in part.categories if p.p_holm < ALPHA and _compute_fall(p) >= THRESHOLDS.share.amber]
+    fallen = [p for p in part.categories if p.p_holm < ALPHA and -p.change.value >= THRESHOLDS.share.amber]
     if fallen or part.broken:
         state = combine_states([state, "some"])
     knew_any = part.before is not None and part.before.value  # otherwise nothing can be lost
@@ -406,7 +406,3 @@ def _determine_choice_state(part: ChoiceForgetting) -> ForgettingState:
 def _count_flips(probe: PairedProbe, chosen: NDArray[np.bool_]) -> AnswerFlips:
     right = (probe.base["correct"][chosen], probe.tuned["correct"][chosen])
     return count_flips(right[0], right[1], probe.options[chosen])
-
-
-def _compute_fall(part: AnswerFlips) -> float:
-    return -float(part.change.value)

@@ -134,14 +134,11 @@ def _describe_size(rows: int, tokens: float) -> str:
         )
     if not tokens:
         return f"{plural(rows, 'labelled row')}: LoRA with a classification head is the usual first choice."
+    trained = f"{tokens / 1e6:,.1f} million" if tokens >= 1e5 else f"{tokens:,.0f}"
     return (
-        f"{plural(rows, 'row')} with {_format_tokens(tokens)} trained tokens over the run are below the"
+        f"{plural(rows, 'row')} with {trained} trained tokens over the run are below the"
         f" {MANY_TOKENS / 1000000.0:,.0f} million from which full fine-tuning pays off."
     )
-
-
-def _format_tokens(count: float) -> str:
-    return f"{count / 1e6:,.1f} million" if count >= 1e5 else f"{count:,.0f}"
 
 
 def _explain_alternatives(usable: Mapping[str, AdviceOption]) -> list[str]:

@@ -335,7 +335,7 @@ def compute_path(
     if 0 not in inside or 0 not in outside:
         return []
     members, others = (
-        {step: _build_paired_scores(losses[0], losses[step]) for step in losses}
+        {step: PairedScores(base={"loss": losses[0]}, tuned={"loss": losses[step]}) for step in losses}
         for losses in (inside, outside)
     )
     return compute_checkpoint_points(members, others)
@@ -368,7 +368,3 @@ def _compute_losses(validation: Validation) -> np.ndarray:
     tokens = np.asarray(validation.tokens, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):  # a row whose label is not in training
         return np.asarray(validation.loss_sums, np.float64) / tokens
-
-
-def _build_paired_scores(base: np.ndarray, tuned: np.ndarray) -> PairedScores:
-    return {"base": {"loss": base}, "tuned": {"loss": tuned}}

@@ -173,13 +173,14 @@ def check(
             seen.causes, error.message, time.monotonic() - began
         ), rows.notices
     figures = compare_metrics(own, answered, job.home, folder.tokenizer, job.check_cancelled)
+    held = subject.config.held if subject.adapter and config.form != "adapter" else ""
     report = parity_report.build_report(
         own,
         answered,
         get_limits(config.form, config.gguf),
         seen=seen,
         figures=figures,
-        held=_describe_quantization(subject, config),
+        held=QUANTISATION_TITLES[held] if held else "",
         seconds=time.monotonic() - began,
     )
     return report, rows.notices
@@ -210,11 +211,6 @@ def _write_questions(
     own.asked.kl_fails = get_limits(config.form, config.gguf).kl[1]
     own.asked.base = subject.base(job) if (export / "adapter_config.json").exists() else None
     write_json(folder.questions, own.asked)
-
-
-def _describe_quantization(subject: ExportSubject, config: ModelExport) -> str:
-    held = subject.config.held if subject.adapter and config.form != "adapter" else ""
-    return QUANTISATION_TITLES[held] if held else ""
 
 
 def choose_engine(config: ModelExport, device: str) -> ParityReader:

@@ -325,7 +325,9 @@ def compare_gguf(expected: Path, file: Path) -> list[str]:
     document: ModelSettings = read_json(expected / "config.json") or {}
     config = document.get("text_config") or document  # of a multimodal model
     kind = str(fields.get("general.architecture"))
-    left_out = PER_LAYER if _has_other_layers(config) else ()
+    mixed = len(set(config.get("layer_types") or ())) > 1
+    mixed = mixed or bool(config.get("num_nextn_predict_layers") or config.get("kv_lora_rank"))
+    left_out = PER_LAYER if mixed else ()
     pairs = [
         (f"{kind}.{name}", config.get(of_config))
         for name, of_config in FIELDS.items()
@@ -338,11 +340,6 @@ def compare_gguf(expected: Path, file: Path) -> list[str]:
         if own is not None and key in fields and not _is_close(own, fields[key])
     ]
     return [*causes, *_compare_tokens(expected, fields)]
-
-
-def _has_other_layers(config: ModelSettings) -> bool:
-    mixed = len(set(config.get("layer_types") or ())) > 1
-    return mixed or bool(config.get("num_nextn_predict_layers") or config.get("kv_lora_rank"))
 
 
 def _compare_tokens(expected: Path, fields: dict[str, object]) -> Iterator[str]:

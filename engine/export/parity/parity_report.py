@@ -93,7 +93,9 @@ def build_report(
         )
     if kl is None and not export.rendering.other_ids:
         judged.add("untold", "No responses to compare: the model generates nothing for these prompts.")
-    if not (seen.exact and judged.status == "passed" and _has_same_numbers(export)):
+    every = [value for each in export.kl + export.joined_kl for value in each or ()]
+    close = bool(every) and bool((np.array(every) <= MAX_EXACT).all())  # the same numbers on these rows
+    if not (seen.exact and judged.status == "passed" and close):
         _judge_answers(judged, export.kl[:drawn], kl, argmax, limits)
     if long and long.mean_kl and judged.status != "failed":
         _judge_long_prompts(judged, long, limits)
@@ -102,7 +104,6 @@ def build_report(
             "warned",
             f"The model was evaluated on a base model in {held}; the export has it in full precision.",
         )
-    every = [value for each in export.kl + export.joined_kl for value in each or ()]
     return ParityReport(
         status=judged.status,
         reasons=judged.reasons,
@@ -134,12 +135,6 @@ def _judge_answers(
     if argmax is not None:
         _judge_figure(judged, argmax, limits.argmax, "Top-1 agreement", "%")
     judge_prompts(judged, rows, limits)
-
-
-def _has_same_numbers(export: ParityAnswers) -> bool:
-    """Whether an export with the model's bytes also gives the same numbers on the few rows compared."""
-    values = [value for each in export.kl + export.joined_kl for value in each or ()]
-    return bool(values) and bool((np.array(values) <= MAX_EXACT).all())
 
 
 def build_unread_report(causes: list[str], why: str, seconds: float) -> ParityReport:

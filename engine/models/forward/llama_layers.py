@@ -67,7 +67,10 @@ def read_linear(module: nn.Module, dtype: torch.dtype) -> Affine | None:
     """Read the layer's tensors; None if only calling the module gives its result."""
     if not is_untouched(module):
         return None
-    if not _is_lora(module):
+    is_lora = type(module) is LoraLinear or (
+        type(module).__name__ == "Linear4bit" and type(module).__module__ == "peft.tuners.lora.bnb"
+    )
+    if not is_lora:
         return _read_base(module, dtype)
     lora = cast(LoraLinear, module)
     base = _read_base(lora.base_layer, dtype)
@@ -86,12 +89,6 @@ def read_linear(module: nn.Module, dtype: torch.dtype) -> Affine | None:
     if len(active) > 1 or not plain or not readable or lora.lora_variant or a.weight.dtype != dtype:
         return None
     return Affine(base.weight, base.bias, a.weight, b.weight, float(lora.scaling[name]), base.state)
-
-
-def _is_lora(module: nn.Module) -> bool:
-    return type(module) is LoraLinear or (
-        type(module).__name__ == "Linear4bit" and type(module).__module__ == "peft.tuners.lora.bnb"
-    )
 
 
 def _read_base(module: nn.Module, dtype: torch.dtype) -> Affine | None:

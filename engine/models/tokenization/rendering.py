@@ -131,7 +131,7 @@ def compute_fitting_length(lengths: np.ndarray, positions: int | None) -> int:
     percentile, and which is at most twice the percentile (or 512), to save memory. The result is a multiple
     of 8, at most the model's positions.
     """
-    usual = _round_up_to_eight(np.percentile(lengths, 99)) if len(lengths) else 8
+    usual = int(max(8, -(-np.ceil(np.percentile(lengths, 99)) // 8) * 8)) if len(lengths) else 8
     long = np.sort(lengths[(lengths > usual) & (lengths <= max(LONG, STRETCH * usual))])
     fitting = usual
     if len(long):
@@ -141,10 +141,6 @@ def compute_fitting_length(lengths: np.ndarray, positions: int | None) -> int:
         cheap = candidates[tokens <= most]
         fitting = int(cheap[-1]) if len(cheap) else usual
     return min(fitting, positions) if positions else fitting
-
-
-def _round_up_to_eight(length: float) -> int:
-    return int(max(8, -(-np.ceil(length) // 8) * 8))
 
 
 def render(
@@ -162,7 +158,10 @@ def render(
     reasons = np.zeros(len(rows), np.uint8)
     texts = [row for row in rows if isinstance(row, str)]
     if texts:
-        ids, trained = _tokenise_texts(tokenizer, texts)
+        text_ids = tokenizer(texts, return_attention_mask=False).input_ids
+        end = tokenizer.eos_token_id
+        ids = [np.asarray(row if row[-1:] == [end] else [*row, end], np.int32) for row in text_ids]
+        trained = [np.ones(len(row), bool) for row in ids]
     else:
         turns = [row for row in rows if not isinstance(row, str)]
         ids, trained = _tokenise_conversations(tokenizer, turns, completion_only, reasons)
@@ -199,13 +198,6 @@ def _apply_template(tokenizer: Any, turns: Any, **options: Any) -> Any:
 
     limit_templates()
     return tokenizer.apply_chat_template(turns, tokenize=False, **options)
-
-
-def _tokenise_texts(tokenizer: Any, texts: list[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    ids = tokenizer(texts, return_attention_mask=False).input_ids
-    end = tokenizer.eos_token_id
-    closed = [np.asarray(row if row[-1:] == [end] else [*row, end], np.int32) for row in ids]
-    return closed, [np.ones(len(row), bool) for row in closed]
 
 
 def _tokenise_conversations(

@@ -171,7 +171,10 @@ def tokenise_rows(
     """Return the requested rows, tokenised; `on_rows(done, total)` may raise to stop."""
     whole = order.row_count <= WHOLE
     wanted = np.arange(order.row_count) if whole else np.unique(order.row_ids)
-    key = _compute_key(order.fingerprint + order.variant, tokenizer, order.completion_only, wanted)
+    digest = hashlib.sha256(wanted.astype(np.int64).tobytes()).hexdigest()
+    source = order.fingerprint + order.variant
+    identity = [VERSION, source, compute_tokenizer_key(tokenizer), order.completion_only, digest]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:40]
     path = home.cache / "tokens" / f"{key}.safetensors"
     rows = read_rows(path)
     if rows is None:
@@ -199,12 +202,6 @@ def compute_tokenizer_key(tokenizer: Any) -> str:
         *map(str, sorted(getattr(tokenizer, "beyond_rows", ()))),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def _compute_key(fingerprint: str, tokenizer: Any, completion_only: bool, row_ids: np.ndarray) -> str:
-    digest = hashlib.sha256(row_ids.astype(np.int64).tobytes()).hexdigest()
-    parts = [VERSION, fingerprint, compute_tokenizer_key(tokenizer), completion_only, digest]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
 
 
 def read_rows(path: Path) -> TokenRows | None:
@@ -323,7 +320,10 @@ def check_masks(tokenizer: Any, messages: Sequence[Messages], rows: TokenRows) -
     unlocated = np.isin(rows.reasons[:count], (REFUSED, INCONSISTENT))
     leaking = missed = 0
     for index in np.flatnonzero(~unlocated).tolist():
-        begins, trained = _find_offsets(tokenizer, messages[index]), rows.row(index)[1]
+        text = render_conversation(tokenizer, messages[index])
+        offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
+        begins = np.asarray([offset[0] for offset in offsets], np.int64)  # of each token, in the text
+        trained = rows.row(index)[1]
         turn_spans = _find_contents(tokenizer, messages[index])
         if len(begins) != len(trained) or turn_spans is None:
             continue  # truncated, or the template rewrites the contents: nothing to compare with
@@ -351,13 +351,6 @@ def count_unclosed(tokenizer: Any, rows: TokenRows) -> int:
         )
         count += last is not None and last not in closing
     return count
-
-
-def _find_offsets(tokenizer: Any, messages: Messages) -> np.ndarray:
-    """Return where each token starts in the rendered text."""
-    text = render_conversation(tokenizer, messages)
-    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
-    return np.asarray([offset[0] for offset in offsets], np.int64)
 
 
 def _find_contents(tokenizer: Any, messages: Messages) -> tuple[list[Span], list[Span]] | None:

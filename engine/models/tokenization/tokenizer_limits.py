@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,9 @@ def _describe_fault(file: Path, name: str, changed: int, size: int) -> str:
         return f"is not an object, but {type(document).__name__}"
     try:
         tokens = list(document.items() if name == "added_tokens.json" else _iterate_special_tokens(document))
-        vocabulary = _list_vocabulary(document) if name == "tokenizer.json" else ()
+        # in a tokenizer.json, tokens with ids, without added ones; other files, or ids by position: none
+        listed = (document.get("model") or {}).get("vocab") if name == "tokenizer.json" else None
+        vocabulary = listed.items() if isinstance(listed, dict) else ()
     except (TypeError, ValueError, AttributeError, LookupError) as error:
         return f"has added tokens of another form: {str(error)[:100]}"
     if len(tokens) > MAX_ADDED_TOKENS:
@@ -108,12 +110,6 @@ def _describe_id_fault(tokens: Iterable[tuple[str, object]]) -> str:
         if named.setdefault(number, text) != text:
             return f"gives the id {number} to two tokens, {named[number][:40]!r} and {text[:40]!r}"
     return ""
-
-
-def _list_vocabulary(document: dict[str, Any]) -> Collection[tuple[str, object]]:
-    """Return a tokenizer.json's tokens with ids, without added ones; empty if ids are positions."""
-    listed = (document.get("model") or {}).get("vocab")
-    return listed.items() if isinstance(listed, dict) else ()
 
 
 def _iterate_special_tokens(document: dict[str, Any]) -> Iterator[tuple[object, object]]:

@@ -18,6 +18,7 @@ from scipy import sparse, special
 from engine.evaluation.statistics import clustered
 from engine.evaluation.statistics.clustered import RatingClusters
 from engine.evaluation.statistics.intervals import Interval
+from engine.rating.analysis import reasons_text
 from engine.rating.analysis.comparisons import Comparisons, PairOutcome, Tally, select_votes
 from engine.rating.analysis.rates import build_clusters
 
@@ -94,26 +95,20 @@ def cohen_kappa(
     agree = (answers[0] == answers[1]).astype(np.float64)
     share = clustered.estimate_share(agree, clusters, confidence=confidence)
     if not n:
-        return Interval(math.nan, None, None, 0, why="they have no items in common"), share
+        return Interval(math.nan, None, None, 0, why=reasons_text.NO_COMMON_ITEMS), share
     if (items := math.floor(clusters.effective_items + 1e-9)) < MIN_COMMON:
-        why = f"{items} common {'item is' if items == 1 else 'items are'} too few (from {MIN_COMMON} on)"
-        if items < clusters.items:
-            why = f"items of unequal weight are equivalent to {items}: too few (at least {MIN_COMMON})"
+        unequal = items < clusters.items
+        why = reasons_text.explain_few_common_items(items, MIN_COMMON, unequal=unequal)
         return Interval(math.nan, None, None, n, why=why), share
     chance, moved, commonest = _compute_chance_agreement(*answers, clusters.shares)
     if chance >= 1:
-        why = "both always gave the same answer, so no disagreement is expected by chance either"
-        return Interval(math.nan, None, None, n, why=why), share
+        return Interval(math.nan, None, None, n, why=reasons_text.BOTH_CONSTANT), share
     if len(np.unique(answers[0])) == 1 or len(np.unique(answers[1])) == 1:
-        why = "one of the two always gave the same answer, so agreement is undefined"
-        return Interval(0.0, None, None, n, why=why), share
+        return Interval(0.0, None, None, n, why=reasons_text.ONE_CONSTANT), share
     apart = (1 - share.value) / (1 - chance)
     others = int(((answers[0] != commonest) | (answers[1] != commonest)).sum())
     if others < MIN_OTHERS:
-        why = (
-            f"only {others} of {n} have another answer than the most frequent one, so chance agreement"
-            " can't be estimated"
-        )
+        why = reasons_text.explain_few_other_answers(others, n)
         return Interval(1 - apart, None, None, n, why=why), share
     if apart == 0:
         assert share.low is not None
@@ -204,7 +199,7 @@ def estimate_inter_rater_agreement(rated: Comparisons, outcome: NDArray[np.int64
     n = tally.counts.sum(axis=1)
     several = n >= 2
     if not several.any():
-        return Interval(math.nan, None, None, 0, why="no item has two votes")
+        return Interval(math.nan, None, None, 0, why=reasons_text.NO_SHARED_VOTES)
     alike = (tally.counts * (tally.counts - 1)).sum(axis=1)
     shares, items = alike[several] / (n * (n - 1))[several], tally.item[several]
     clusters = RatingClusters(items, np.zeros(len(items), np.int64), tally.weight[several])

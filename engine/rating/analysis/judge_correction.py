@@ -9,7 +9,7 @@ by the judge's verdict, with Wilson's intervals. Rated items must be sampled at 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from engine.evaluation.statistics.intervals import Interval
-from store.core.monitoring_schemas import CorrectionRound, JudgedAnswer
+from engine.rating.analysis import reasons_text
+from store.core.monitoring_schemas import JudgedAnswer
 
 # Prediction-powered inference: weight times the judge's mean over all items, plus the mean of people minus
 # weight times the judge over the rated items. The weight is the slope of people on judge (power-tuned), so an
@@ -72,15 +73,12 @@ def correct_judge(
     own = float(said_by_judge.mean()) if len(rated) else math.nan
     n = int(rated.sum())
     if n < MIN_ITEMS:
-        few = "no item was" if not n else "only 1 item was" if n == 1 else f"only {n} items were"
-        nothing = Interval(math.nan, None, None, n, why=f"{few} rated by people (from {MIN_ITEMS} on)")
+        why = reasons_text.explain_few_rated_by_people(n, MIN_ITEMS)
+        nothing = Interval(math.nan, None, None, n, why=why)
         return CorrectedEstimate(nothing, nothing, own, 0.0, n, len(rated), math.nan)
     others = n - int(np.unique(by_people[rated], return_counts=True)[1].max())
     if others < MIN_OTHERS:
-        few = (
-            "no item has" if not others else "only 1 item has" if others == 1 else f"only {others} items have"
-        )
-        why = f"{few} another rating than the most frequent one of {n:,} (from {MIN_OTHERS} on)"
+        why = reasons_text.explain_few_other_values(others, n, MIN_OTHERS)
         alike = Interval(float(np.average(by_people[rated], weights=weight[rated])), None, None, n, why=why)
         return CorrectedEstimate(alike, alike, own, 0.0, n, len(rated), math.nan)
     some = _RatedItems(said_by_judge[rated], by_people[rated], weight[rated] / weight[rated].mean())
@@ -104,7 +102,7 @@ def _compute_t_interval(
     """
     whole = math.sqrt(error * error + of_judge)
     if not whole:
-        return Interval(value, None, None, n, why=f"all raters agree on all {n:,} rated items")
+        return Interval(value, None, None, n, why=reasons_text.explain_no_error(n))
     welch = whole**4 / (error**4 / degrees)
     half = whole * float(special.stdtrit(max(1.0, welch), (1 + confidence) / 2))
     return Interval(value, value - half, value + half, n, whole)
@@ -199,7 +197,7 @@ def correct_pass_rate(passed: ArrayLike, rated_by_judge: ArrayLike, rated: Array
     n, judge = len(of_people), float(of_all.mean()) if len(of_all) else None
     agree = int(((of_people >= 0.5) == (of_judge >= 0.5)).sum())
     if n < MIN_RATED:
-        why = f"people have rated {n} of them; from {MIN_RATED} on they can correct the judge"
+        why = reasons_text.explain_few_passes(n, MIN_RATED)
         nothing = Interval(math.nan, None, None, n, why=why)
         return CorrectedPassRate(nothing, nothing, judge, len(of_all), n, agree, "nothing")
     quantile = float(special.stdtrit(n - 2, 0.975))
@@ -237,10 +235,6 @@ def _wilson(good: float, n: int, z: float) -> Interval:
     return Interval(share, max(0.0, min(share, low)), min(1.0, max(share, high)), n)
 
 
-THRESHOLD_NOTE = f"from {MIN_RATED} on they can correct the judge"
-NO_ROUND = "no round of requests asked people, pass or fail, about a random draw of all requests here"
-
-
 def correct_by_version(answers: Sequence[JudgedAnswer]) -> dict[str, CorrectedPassRate]:
     """Return the corrected pass rate of each version, the one with most answers first."""
     return _correct_by(answers, lambda answer: answer.version)
@@ -259,20 +253,6 @@ def _correct_by(
         if (name := name_of(answer)) is not None:
             parts.setdefault(name, []).append(answer)
     return {name: _correct_share(parts[name]) for name in sorted(parts, key=lambda name: -len(parts[name]))}
-
-
-def describe_correction(frame: CorrectionRound | None, reached: Collection[str]) -> str:
-    """Describe the round that corrects the judge and its requests; an empty string if there is none.
-
-    `reached` lists the reasons that appear in the round's notices when it left out requests people had
-    already been asked about or had corrected.
-    """
-    if frame is None:
-        return ""
-    rest = any(why in notice for notice in frame.notices for why in reached)
-    left = "; it was drawn from requests that had not been rated or corrected, not from all" if rest else ""
-    days = f"{frame.start:%d %b %H:%M} to {frame.end:%d %b %H:%M}"
-    return f"Corrected by the round {frame.name}, for requests of {days}{left}."
 
 
 def _correct_share(answers: Sequence[JudgedAnswer]) -> CorrectedPassRate:
@@ -297,11 +277,9 @@ def _correct_share(answers: Sequence[JudgedAnswer]) -> CorrectedPassRate:
         return seen
     why = seen.corrected.why
     if not any(answer.in_frame for answer in answers):
-        why = NO_ROUND
+        why = reasons_text.NO_ROUND
     elif len(people) > len(rated):
-        why = (
-            f"people have rated {len(people)}, and the judge gave a verdict on {len(rated)} of"
-            f" them; {THRESHOLD_NOTE}"
-        )
+        without = len(people) - len(rated)
+        why = reasons_text.explain_few_passes(len(people), MIN_RATED, without_verdict=without)
     nothing = replace(seen.corrected, why=why)
     return replace(seen, corrected=nothing, people=nothing)

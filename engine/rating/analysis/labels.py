@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from engine.evaluation.statistics.intervals import Interval, ratio_interval, wilson_interval
+from engine.rating.analysis import reasons_text
 from engine.rating.analysis.krippendorff_alpha import Alpha, LabelSet, compute_alpha, compute_set_alpha
 from engine.rating.analysis.round_ratings import get_task_answer, list_system_names
 from store.core.rating_schemas import CHECKS, COUNTING, AnsweredTask, Round, RoundItem, RoundRequest
@@ -160,8 +161,7 @@ def _compute_agreement(rated: Sequence[AnsweredTask], weights: Mapping[int, floa
     fresh = [task for task in rated if task.purpose == "first"]
     chosen = [task for task in fresh if task.item_id in weights]
     if fresh and not chosen:
-        why = "all texts were selected as the most informative, so they represent no others"
-        return Alpha(Interval(math.nan, None, None, 0, why=why), 0, "nominal")
+        return Alpha(Interval(math.nan, None, None, 0, why=reasons_text.NONE_AT_RANDOM), 0, "nominal")
     given = [find_given_label(task) for task in chosen]
     return compute_alpha(
         [NONE_FITS if label is None else label for label in given],
@@ -191,7 +191,9 @@ def _estimate_self_consistency(labelled: Sequence[AnsweredTask]) -> Interval:
 
 
 def _estimate_share(right: int, n: int) -> Interval:
-    return wilson_interval(right, n) if n else Interval(math.nan, None, None, 0, why="nothing was rated")
+    if not n:
+        return Interval(math.nan, None, None, 0, why=reasons_text.NOTHING_RATED)
+    return wilson_interval(right, n)
 
 
 class _DrawnText:
@@ -317,7 +319,11 @@ def compute_label_set_statistics(
         settled,
         disputed,
         _list_labels(settled, first, weights),
-        _compute_agreement_of_sets(first, weights),
+        compute_set_alpha(
+            [find_given_labels(task) for task in first],
+            [task.item_id for task in first],
+            [weights[task.item_id] for task in first],
+        ),
         _estimate_self_consistency_of_sets(given),
         len(voted),
         len(counted) - len(given),
@@ -327,13 +333,6 @@ def compute_label_set_statistics(
 def find_given_labels(task: AnsweredTask) -> LabelSet:
     """Return a rating's labels."""
     return frozenset(get_task_answer(task)["labels"])
-
-
-def _compute_agreement_of_sets(first: Sequence[AnsweredTask], weights: Mapping[int, float]) -> Alpha:
-    items = [task.item_id for task in first]
-    return compute_set_alpha(
-        [find_given_labels(task) for task in first], items, [weights[item] for item in items]
-    )
 
 
 def _list_labels(

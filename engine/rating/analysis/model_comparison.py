@@ -19,6 +19,7 @@ from scipy import special
 
 from engine.evaluation.statistics.clustered import MIN_RATERS
 from engine.evaluation.statistics.intervals import Interval
+from engine.rating.analysis import reasons_text
 from engine.rating.analysis.comparisons import Comparisons, PairOutcome
 from engine.rating.analysis.davidson import compute_probabilities
 from engine.rating.analysis.strengths import StrengthDifference, Strengths, Verdict, estimate_strengths
@@ -65,7 +66,7 @@ def estimate_ratings_needed(
         return RatingsNeeded(0)
     at, error = difference.interval, difference.interval.se
     if at.low is None or at.high is None or not error:
-        return RatingsNeeded(None, why=at.why or "so far all ratings are equal")
+        return RatingsNeeded(None, why=at.why or reasons_text.ALL_EQUAL)
     share = difference.share
     assert share.low is not None
     assert share.high is not None
@@ -134,7 +135,6 @@ STEPS = 1_000_000  # item-mean pairs held in memory at once
 TREND_ERRORS = 1.645  # standard errors of the correlation with time above which the preference has a trend
 CONFIRMED_ERRORS = 2.33  # standard errors by which the later half's mean must be on the same side
 
-PREFERENCE_CHANGED = "the preference has changed in the course of the round"
 
 PeekState = Literal["first", "second", "go_on", "none"]
 
@@ -232,10 +232,8 @@ def _explain_undecided(rated: Comparisons, scores: Floats) -> str:
     """Return why these raters or the trend of scores don't allow stopping; an empty string if they do."""
     raters = len(np.unique(rated.rater))
     if raters < MIN_RATERS:
-        few = "1 rater is" if raters == 1 else f"{raters} raters are"
-        others = f"as others may prefer otherwise (from {MIN_RATERS} on)"
-        return f"{few} too few to say that enough is known, {others}"
-    return PREFERENCE_CHANGED if _has_trend(scores) else ""
+        return reasons_text.explain_few_raters(raters, MIN_RATERS)
+    return reasons_text.PREFERENCE_CHANGED if _has_trend(scores) else ""
 
 
 def _compute_rater_limits(rated: Comparisons, first: int, alpha: float) -> tuple[float, float]:
@@ -274,11 +272,11 @@ def _withhold_limits(at: Interval, scores: Floats, planned: int | None, verdict:
     why, later = "", scores[len(scores) // 2 :]
     error = float(later.std()) / math.sqrt(len(later))
     if planned is not None and 2 * len(scores) < planned:
-        why = f"half of the {planned:,} items are to be rated first, as tastes may change"
+        why = reasons_text.explain_early_round(planned)
     elif float(later.mean()) * (1 if at.above else -1) <= CONFIRMED_ERRORS * error:
-        why = "the later half of the items does not confirm the earlier half"
+        why = reasons_text.NOT_CONFIRMED
     elif verdict is not None and verdict != ("better" if at.above else "worse"):
-        why = "by strengths, over items and raters, the two show no clear difference yet"
+        why = reasons_text.NOT_BY_STRENGTHS
     return replace(at, low=None, high=None, why=why) if why else at
 
 
@@ -314,7 +312,7 @@ def compute_always_valid_interval(scores: ArrayLike, *, confidence: float = 0.95
     if n and not (np.abs(values) <= 1).all():
         raise ValueError("scores: each must be between -1 and 1.")
     if not n:
-        return Interval(math.nan, None, None, 0, why="no item has its ratings yet")
+        return Interval(math.nan, None, None, 0, why=reasons_text.NOT_RATED_YET)
     unit = (values + 1) / 2
     stakes = _compute_stakes(unit, 1 - confidence)
     ruled_out = math.log(2 / (1 - confidence))
@@ -324,10 +322,10 @@ def compute_always_valid_interval(scores: ArrayLike, *, confidence: float = 0.95
 
     value, ends = float(values.mean()), _find_limits(alive)
     if ends is None:
-        return Interval(value, None, None, n, why=PREFERENCE_CHANGED)
+        return Interval(value, None, None, n, why=reasons_text.PREFERENCE_CHANGED)
     low, high = (2 * end - 1 for end in ends)
     if not low <= value <= high:  # the current mean was ruled out earlier
-        return Interval(value, None, None, n, why=PREFERENCE_CHANGED)
+        return Interval(value, None, None, n, why=reasons_text.PREFERENCE_CHANGED)
     return Interval(value, low, high, n)
 
 

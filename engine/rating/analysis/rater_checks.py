@@ -22,7 +22,6 @@ from scipy import special
 from engine.evaluation.statistics.intervals import Interval
 from engine.rating.analysis.rater_reliability import is_too_fast
 from engine.rating.analysis.round_ratings import assign_rater_names, make_distinct_names
-from store.core import formatting
 from store.core.rating_schemas import (
     CHECKS,
     COUNTING,
@@ -55,7 +54,9 @@ def is_right(task: AssignedTask, expected: RatingAnswer, tolerance: int = GOLD_T
     if "skipped" in given:
         return None
     if "choice" in wanted:
-        return bool(_restore_item_order(task.systems, given.get("choice")) == wanted["choice"])
+        choice = given.get("choice")
+        side = {"A": task.systems[0], "B": task.systems[-1]}.get(str(choice))
+        return bool((choice if side is None else "AB"[side]) == wanted["choice"])
     if "ranks" in wanted:
         by_place = dict(zip(task.systems, given.get("ranks", ()), strict=True))
         return _are_same_order([by_place[place] for place in sorted(by_place)], wanted["ranks"])
@@ -93,12 +94,6 @@ def has_passed_qualification(
         for item_id, answer in expected.items()
     )
     return right >= mark * len(expected) - ROUNDING
-
-
-def _restore_item_order(systems: Sequence[int], choice: object) -> object:
-    """Map a chosen side to the answer's position in the item."""
-    side = {"A": systems[0], "B": systems[-1]}.get(str(choice))
-    return choice if side is None else "AB"[side]
 
 
 def _are_same_order(given: Sequence[int], wanted: Sequence[int]) -> bool:
@@ -183,7 +178,7 @@ def compute_rater_checks(
         person_id: RaterPace(
             names[person_id],
             sum(task.purpose in COUNTING for task in rated if _is_answered(task)),
-            _median(task.seconds for task in rated if _is_vote(task)),
+            _median(task.seconds for task in rated if _is_answered(task) and task.purpose not in CHECKS),
         )
         for person_id, rated in own.items()
     }
@@ -323,32 +318,9 @@ def count_ratings(
     return {"ratings": sum(counted), "raters": len(counted), "left_out": out}
 
 
-def format_counted_ratings(counted: RatingCounts) -> str:
-    """Format the counts as "312 ratings of 4 raters; left out 41 ratings of 1 rater flagged as too fast"."""
-    lines = [_format_ratings_of_raters(counted["ratings"], counted["raters"])]
-    by_reason: dict[str, list[ExcludedRatings]] = defaultdict(list)
-    for each in counted["left_out"]:
-        by_reason[each["reason"]].append(each)
-    for reason, out in by_reason.items():
-        flagged = reason if reason == "left out by hand" else f"flagged as {reason}"
-        lines.append(
-            f"left out {_format_ratings_of_raters(sum(each['ratings'] for each in out), len(out))} {flagged}"
-        )
-    return "; ".join(lines)
-
-
-def _format_ratings_of_raters(ratings: int, raters: int) -> str:
-    return f"{formatting.plural(ratings, 'rating')} of {formatting.plural(raters, 'rater')}"
-
-
 def _median(seconds: Iterable[float | None]) -> float:
     measured = [each for each in seconds if each and math.isfinite(each)]
     return float(np.median(measured)) if measured else math.nan
-
-
-def _is_vote(task: AssignedTask) -> bool:
-    """Return whether the task is an answered vote or repeat."""
-    return _is_answered(task) and task.purpose not in CHECKS
 
 
 def _is_answered(task: AssignedTask) -> bool:

@@ -21,6 +21,7 @@ from engine.evaluation.statistics import clustered
 from engine.evaluation.statistics.clustered import RatingClusters
 from engine.evaluation.statistics.intervals import Interval, wilson_interval
 from engine.evaluation.statistics.proportions import holm
+from engine.rating.analysis import reasons_text
 from engine.rating.analysis.comparisons import KINDS, Comparisons, PairOutcome, Tally, select_votes
 from engine.rating.analysis.krippendorff_alpha import compute_outcome_alpha
 
@@ -48,7 +49,7 @@ class RaterProfile:
     consistency: share of swapped repeats answered alike. seconds: median, NaN where not measured. left:
     share of decided ratings for the left side. agreement: share of the others' votes on the same items and
     pairs that match this rater's. leans: significant side bias. always: the answer that nearly every
-    rating gives. reasons: reasons to distrust the ratings, as text.
+    rating gives. fast: too fast to read two answers.
     """
 
     rater: str
@@ -59,12 +60,17 @@ class RaterProfile:
     agreement: Interval
     leans: bool
     always: ConstantAnswer
-    reasons: tuple[str, ...]
+    fast: bool
+
+    @property
+    def inconsistent(self) -> bool:
+        """Whether most pairs are answered otherwise when their sides are swapped."""
+        return self.consistency.high is not None and self.consistency.high < 0.5
 
     @property
     def suspect(self) -> bool:
         """Whether there is a reason to review this rater's work."""
-        return bool(self.reasons)
+        return bool(self.always) or self.leans or self.fast or self.inconsistent
 
 
 def profile_raters(comparisons: Comparisons, *, fast_seconds: float = FAST_SECONDS) -> list[RaterProfile]:
@@ -84,15 +90,13 @@ def profile_raters(comparisons: Comparisons, *, fast_seconds: float = FAST_SECON
         )
         others = [median for other, median in medians.items() if other != rater and not math.isnan(median)]
         fast = is_too_fast(len(mine), medians[rater], others, fast_seconds)
-        always, consistency = _find_constant_answer(mine.outcome), consistencies[rater]
-        leans = sides_tell and p < LEVEL
+        always = _find_constant_answer(mine.outcome)
         if always in ("left", "right") and not sides_tell:
             always = ""
-        reasons = _list_reasons(always, left, leans, fast, medians[rater], consistency)
         rows.append(
             RaterProfile(
-                comparisons.raters[rater], len(mine), consistency, medians[rater], left, agreements[rater],
-                leans, always, reasons,
+                comparisons.raters[rater], len(mine), consistencies[rater], medians[rater], left,
+                agreements[rater], sides_tell and p < LEVEL, always, fast,
             )
         )  # fmt: skip
     return rows
@@ -153,11 +157,8 @@ def _estimate_consistencies(comparisons: Comparisons) -> list[Interval]:
                 first.setdefault(key, int(named[place]))
             elif key in first:
                 alike[key[0]].append(first[key] == int(named[place]))
-    why = "no pair was shown again with its sides swapped"
-    return [
-        wilson_interval(sum(same), len(same)) if same else Interval(math.nan, None, None, 0, why=why)
-        for same in alike
-    ]
+    unknown = Interval(math.nan, None, None, 0, why=reasons_text.NO_REPEATS)
+    return [wilson_interval(sum(same), len(same)) if same else unknown for same in alike]
 
 
 def _estimate_agreements(comparisons: Comparisons) -> list[Interval]:
@@ -171,8 +172,7 @@ def _estimate_agreements(comparisons: Comparisons) -> list[Interval]:
     for places in _list_places_by_rater(rated):
         shared = places[others[places] > 0]
         if not len(shared):
-            why = "no other rater rated the same items"
-            agreements.append(Interval(math.nan, None, None, 0, why=why))
+            agreements.append(Interval(math.nan, None, None, 0, why=reasons_text.NO_OTHER_RATERS))
             continue
         shares = like[shared] / others[shared]
         weights = None if rated.weights is None else rated.weights[shared]
@@ -182,22 +182,6 @@ def _estimate_agreements(comparisons: Comparisons) -> list[Interval]:
         else:
             agreements.append(clustered.estimate_mean(shares, clusters, bounds=(0.0, 1.0)))
     return agreements
-
-
-def _list_reasons(
-    always: ConstantAnswer, left: Interval, leans: bool, fast: bool, seconds: float, consistency: Interval
-) -> tuple[str, ...]:
-    """Return reasons to distrust this rater's answers."""
-    reasons = []
-    if always:
-        reasons.append(f"nearly every rating is “{always}”")
-    elif leans:
-        reasons.append(f"leans to the {'left' if left.value > 0.5 else 'right'} side, beyond chance")
-    if fast:
-        reasons.append(f"took {seconds:.1f} seconds median, too little to read two answers")
-    if consistency.high is not None and consistency.high < 0.5:
-        reasons.append("answers most pairs otherwise when their sides are swapped")
-    return tuple(reasons)
 
 
 # Dawid-Skene model (1979). Each unit has a true label, and each rater a probability of giving each label for
@@ -219,10 +203,6 @@ MIN_AGREEMENT = 0.0  # lower limit of alpha: raters who agree only by chance sha
 RELIABILITY_LEVEL = 0.05
 ROUNDING = 1e-9  # rounding difference between raters with the same answers
 CHUNK = 4_000_000  # label probabilities held in memory at once
-LIMITATIONS = (
-    "Errors that raters share look like the truth to this model, and it knows of no sides: a rater is called"
-    " reliable who answers as most others do."
-)
 
 Floats = NDArray[np.float64]
 ReliabilityVerdict = Literal["more", "less", "unclear"]
@@ -267,7 +247,10 @@ def estimate_reliabilities(comparisons: Comparisons, *, resamples: int = 399, se
     if why:
         return Reliabilities((), why)
     _, item = np.unique(tally.item, return_inverse=True)
-    drawn = _draw_resamples(int(item.max()) + 1, resamples, seed)
+    # the count of each item [items, 1 + resamples]: 1 in the first column, then bootstrap counts
+    items = int(item.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(items, np.full(items, 1 / items), size=resamples).T
+    drawn = np.concatenate([np.ones((items, 1)), drawn], axis=1)
     first, alike = _group_identical_units(label, tally.unit, rater)
     of_items = sparse.csr_array((np.ones(len(item)), (alike, item)), (len(first), len(drawn)))
     kept = np.isin(tally.unit, first)
@@ -299,21 +282,12 @@ def _group_identical_units(label: Ints, unit: Ints, rater: Ints) -> tuple[Ints, 
     return first.astype(np.int64), kind.astype(np.int64)
 
 
-def _draw_resamples(items: int, resamples: int, seed: int) -> Floats:
-    """Return the count of each item [items, 1 + resamples]: 1 in the first column, then bootstrap counts."""
-    drawn = np.random.default_rng(seed).multinomial(items, np.full(items, 1 / items), size=resamples).T
-    return np.concatenate([np.ones((items, 1)), drawn], axis=1)
-
-
 def _describe_small_sample(tally: Tally, rated: Comparisons) -> str:
     shared = tally.counts.sum(axis=1)[tally.unit] >= 2 if len(rated) else np.zeros(0, bool)
     raters, units = len(np.unique(rated.rater[shared])), len(np.unique(tally.unit[shared]))
     if units < MIN_UNITS:
-        items = "1 item with two votes is" if units == 1 else f"{units} items with two votes or more are"
-        return f"{items} too few to tell who is reliable"
-    if raters < MIN_RATERS:
-        return "where two raters part, either of them may be right: it takes three"
-    return ""
+        return reasons_text.explain_few_units(units)
+    return reasons_text.TWO_RATERS if raters < MIN_RATERS else ""
 
 
 def _describe_too_many_raters(raters: int, resamples: int) -> str:
@@ -323,14 +297,14 @@ def _describe_too_many_raters(raters: int, resamples: int) -> str:
     """
     if raters * 2 / (1 + resamples) < RELIABILITY_LEVEL:
         return ""
-    return f"of {raters} raters at once, {resamples} resamples could not distinguish any from the others"
+    return reasons_text.explain_many_raters(raters, resamples)
 
 
 def _describe_low_agreement(comparisons: Comparisons) -> str:
     agreement = compute_outcome_alpha(comparisons).interval
     # NaN (undefined) where all votes are equal
     if agreement.value == agreement.value and (agreement.low is None or agreement.low <= MIN_AGREEMENT):
-        return "people agree too little for one of them to be right"
+        return reasons_text.LOW_AGREEMENT
     return ""
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from engine.evaluation.statistics import clustered
 from engine.evaluation.statistics.clustered import RatingClusters
 from engine.evaluation.statistics.intervals import Interval
+from engine.rating.analysis import reasons_text
 from engine.rating.analysis.comparisons import (
     Bools,
     Comparisons,
@@ -300,7 +301,7 @@ def measure_position_effect(comparisons: Comparisons) -> PositionEffect:
     rated = comparisons.take(comparisons.counted)
     decided = rated.take(rated.outcome < PairOutcome.TIE)
     share = clustered.estimate_share(decided.outcome == PairOutcome.LEFT, build_clusters(decided))
-    why = "models stood mostly on one side each" if rated.stood_on_one_side else ""
+    why = reasons_text.STOOD_ON_ONE_SIDE if rated.stood_on_one_side else ""
     return PositionEffect(share, why)
 
 
@@ -347,7 +348,7 @@ def _compute_paired_difference(
     both = _pair_scores(scores, criterion, first, second)
     weight_of = dict(zip(scores.item.tolist(), scores.item_weights.tolist(), strict=True))
     if not both:
-        return Interval(math.nan, None, None, 0, why="no rater scored both answers to an item")
+        return Interval(math.nan, None, None, 0, why=reasons_text.NO_SCORED_PAIRS)
     item, rater = np.array(list(both)).T
     weight = np.array([weight_of[key] for key in item.tolist()])
     worst, best = scores.scales[criterion]

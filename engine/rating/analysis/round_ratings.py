@@ -84,10 +84,13 @@ def build_round_ratings(round: Round, rated: pa.Table, left_out: Collection[str]
     if protocol == "pairwise":
         comparisons = replace(_build_comparisons(answers), by_vote=is_imported_round(round))
     elif protocol == "rank":
-        ranks = _build_ranks(first)
+        entries = first.of_answers(np.full(len(first.table), first.systems.shape[1]))
+        places = pc.list_flatten(first.table["ranks"]).to_numpy().astype(np.int64)
+        ranks = Ranks(**entries | {"system": first.systems.ravel()}, rank=places)
         comparisons = derive_comparisons(ranks)
     elif protocol == "rubric":
-        scores = _build_scores(first, _build_scales(round))
+        criteria = round.config.get("criteria", [])
+        scores = _build_scores(first, {each["name"]: (1, len(each["anchors"])) for each in criteria})
     elif protocol == "pass_fail":
         passes = Passes(**first.of_answers(), passed=first.numbers("passed").astype(bool))
     skipped = len(counted) - len(answered)
@@ -226,13 +229,6 @@ def _build_comparisons(answers: _Answers) -> Comparisons:
     )  # fmt: skip
 
 
-def _build_ranks(answers: _Answers) -> Ranks:
-    """Return one entry per answer of each ranking."""
-    entries = answers.of_answers(np.full(len(answers.table), answers.systems.shape[1]))
-    ranks = pc.list_flatten(answers.table["ranks"]).to_numpy().astype(np.int64)
-    return Ranks(**entries | {"system": answers.systems.ravel()}, rank=ranks)
-
-
 def _build_scores(answers: _Answers, scales: Mapping[str, Scale]) -> CriterionScores:
     """Return one entry per criterion of each answer."""
     given: list[dict[str, float]] = [json.loads(scores) for scores in answers.texts("scores")]
@@ -243,9 +239,3 @@ def _build_scores(answers: _Answers, scales: Mapping[str, Scale]) -> CriterionSc
         scales=tuple(scales.get(name, FIVE_POINTS) for name in criteria.names),
         score=np.array([score for scores in given for score in scores.values()], np.float64),
     )  # fmt: skip
-
-
-def _build_scales(round: Round) -> dict[str, Scale]:
-    """Return the scale of each criterion, from 1 to its number of points."""
-    criteria = round.config.get("criteria", [])
-    return {criterion["name"]: (1, len(criterion["anchors"])) for criterion in criteria}

@@ -14,6 +14,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from engine.evaluation.statistics.intervals import Interval, ratio_interval
+from engine.rating.analysis import reasons_text
 from engine.rating.analysis.krippendorff_alpha import (
     Alpha,
     LabelledSpan,
@@ -64,7 +65,7 @@ def _f1(counts: Counts, weights: Mapping[int, float] | None) -> Interval:
     marked = {item: each for item, each in counts.items() if each[1]}
     n = len(marked)
     if not n:
-        return Interval(math.nan, None, None, 0, why="no text that two people had was marked by either")
+        return Interval(math.nan, None, None, 0, why=reasons_text.NONE_MARKED)
     weight = [1.0 if weights is None else weights[item] for item in marked]
     hits = [part * times for (part, _), times in zip(marked.values(), weight, strict=True)]
     spans = [part * times for (_, part), times in zip(marked.values(), weight, strict=True)]
@@ -72,14 +73,9 @@ def _f1(counts: Counts, weights: Mapping[int, float] | None) -> Interval:
     matched = sum(part > 0 for part in hits)
     missed = sum(part < whole for part, whole in zip(hits, spans, strict=True))
     if n < MIN_TEXTS:
-        texts = "1 text is" if n == 1 else f"{n} texts are"
-        return Interval(
-            value, None, None, n, why=f"{texts} too few (from {MIN_TEXTS} on there is an interval)"
-        )
+        return Interval(value, None, None, n, why=reasons_text.explain_few_texts(n, MIN_TEXTS))
     if min(matched, missed) < MIN_HITS:
-        what = "with a match" if matched < missed else "without a full match"
-        few = min(matched, missed)
-        return Interval(value, None, None, n, why=f"only {few} of {n:,} texts are {what}")
+        return Interval(value, None, None, n, why=reasons_text.explain_few_matches(matched, missed, n))
     at = ratio_interval(hits, spans)
     if at.low is None or at.high is None:
         return at

@@ -21,7 +21,7 @@ from scipy.sparse import csgraph
 
 from engine.evaluation.statistics.clustered import RatingClusters, VarianceUnits, describe_too_few
 from engine.evaluation.statistics.intervals import Interval
-from engine.rating.analysis import davidson
+from engine.rating.analysis import davidson, reasons_text
 from engine.rating.analysis.comparisons import Comparisons, PairOutcome
 from engine.rating.analysis.resampled_strengths import DesignRows, StrengthResamples, resample_strengths
 
@@ -246,10 +246,8 @@ def _describe_small_sample(used: Comparisons, clusters: RatingClusters) -> str:
         return why
     decided = int((used.outcome < PairOutcome.TIE).sum())
     if not decided:
-        return "every comparison is a tie" if len(used) else "there are no comparisons"
-    if decided < MIN_DECIDED:
-        return f"only {decided} of {len(used)} comparisons {'was' if decided == 1 else 'were'} decided"
-    return ""
+        return reasons_text.ONLY_TIES if len(used) else reasons_text.NO_COMPARISONS
+    return reasons_text.explain_few_decided(decided, len(used)) if decided < MIN_DECIDED else ""
 
 
 class _ContrastConclusions:
@@ -282,9 +280,7 @@ class _ContrastConclusions:
         value, n = float(self.values[place]), len(self.used)
         limits = self.limits_together if together else self.limits
         if self.drawn is None or limits is None or not any(bounded):
-            return Interval(
-                value, None, None, n, why=self.why or "no chain of comparisons leads from one to the other"
-            )
+            return Interval(value, None, None, n, why=self.why or reasons_text.NOT_CONNECTED)
         low, high = float(limits[0][place]), float(limits[1][place])
         if not all(bounded):
             value = float(self.drawn.middle[place])
@@ -296,7 +292,7 @@ class _ContrastConclusions:
     def alone(self, system: int) -> Interval:
         """Return a system's strength relative to the mean of its group."""
         if (self.connections.group == self.connections.group[system]).sum() == 1:
-            return Interval(0.0, None, None, 0, why="it was compared with none of the others")
+            return Interval(0.0, None, None, 0, why=reasons_text.COMPARED_WITH_NONE)
         return self.interval(system, self.connections.bounded_in_group(system))
 
     def difference(self, pair: int) -> StrengthDifference:
@@ -317,7 +313,7 @@ class _ContrastConclusions:
     def ties(self) -> Interval:
         """Return Davidson's nu, the last contrast."""
         if not (self.used.outcome == PairOutcome.TIE).any():
-            return Interval(0.0, None, None, len(self.used), why=self.why or "there was no tie")
+            return Interval(0.0, None, None, len(self.used), why=self.why or reasons_text.NO_TIES)
         log_nu = self.interval(len(self.values) - 1)
         low, high = (None if end is None else math.exp(end) for end in (log_nu.low, log_nu.high))
         return Interval(math.exp(log_nu.value), low, high, log_nu.n, why=log_nu.why)

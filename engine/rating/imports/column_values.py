@@ -7,7 +7,7 @@ that no vote counts for the wrong side.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from engine.data.conversion.judged_answers import BAD, GOOD, format_value_key, infer_side_meanings
@@ -200,12 +200,12 @@ def find_undecided(
 ) -> list[UnusedColumn]:
     """Return the unused columns that the user has to map or exclude."""
     rows = limit_head(head.columns, head.rows)
-    kinds = _compute_partitions(rows, mapping)
+    used = {column: [extract_text(read_path(row, column)) for row in rows] for column in mapping.values()}
     undecided: list[UnusedColumn] = []
     for name in list_unused_columns(head, mapping):
         if is_covered(name, ignore):
             continue
-        may_be = _guess_role(name, rows, mapping, kinds)
+        may_be = _guess_role(name, rows, mapping, used)
         if may_be is None:
             continue
         keys = Counter(filter(None, map(extract_text, list_values(rows, name))))
@@ -223,10 +223,6 @@ def find_undecided(
     return undecided
 
 
-def _compute_partitions(rows: FileRows, mapping: Mapping[str, str]) -> dict[str, list[str]]:
-    return {column: [extract_text(read_path(row, column)) for row in rows] for column in mapping.values()}
-
-
 def _guess_role(
     name: str, rows: FileRows, mapping: Mapping[str, str], used: Mapping[str, list[str]]
 ) -> str | None:
@@ -239,7 +235,7 @@ def _guess_role(
         return None
     words = {word.removesuffix("s") for word in split_name(name)}
     for kind, vocabulary in (("rater", RATER_WORDS), ("model", MODEL_WORDS)):
-        if words & vocabulary and not _is_number(values):
+        if words & vocabulary and not all(isinstance(value, float) for value in values):
             return kind
     if are_flags(values) or words & JUDGING_WORDS:
         return "mark"
@@ -248,10 +244,6 @@ def _guess_role(
     if words & ANSWER_WORDS and not {"answer_a", "answer"} & set(mapping):
         return "answer"
     return "label" if are_labels(values, keys) else None
-
-
-def _is_number(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, float) for value in values)
 
 
 def _is_equivalent(own: Sequence[str], other: Sequence[str]) -> bool:
@@ -266,14 +258,10 @@ def _is_determined_by_prompt(
     """Return whether a column is a function of the prompt, such as its topic or length, given repeated
     prompts.
     """
-    for column in _list_prompt_columns(mapping):
+    for column in (mapping[role] for role in ("prompt", "prompt_id", "text") if role in mapping):
         prompts = used[column]
         if 2 * len(set(prompts)) <= len(prompts) and len(set(zip(prompts, own, strict=True))) == len(
             set(prompts)
         ):
             return True
     return False
-
-
-def _list_prompt_columns(mapping: Mapping[str, str]) -> Iterator[str]:
-    return (mapping[role] for role in ("prompt", "prompt_id", "text") if role in mapping)

@@ -38,7 +38,6 @@ from engine.rating.imports.columns import (
 )
 from engine.rating.imports.rows import PromptAndAnswers, RatedRow, RowReader, RowVerdict
 from store.core.errors import DataError
-from store.core.formatting import plural
 from store.core.rating_schemas import Purpose, RatingAnswer, RatingCriterion
 from store.rating.config import MAX_LABELS, MAX_POINTS, MIN_POINTS, ImportRound
 from store.rating.rating_files import RATING_FORMS, RatingForm
@@ -400,37 +399,3 @@ def _build_row_reader(file: RatingsFile, config: ImportRound) -> RowReader:
         separator=separator,
         one_to_two=any(number is not None and number > 1 for number in soft),
     )
-
-
-MIN_RATINGS = 10  # ratings of a model below which its statistics are unreliable
-MAX_NAMED_MODELS, MAX_REASONS = 3, 20
-NOUNS = {"votes": "vote", "scores": "rated answer", "passes": "rated answer", "labels": "label"}
-
-
-def list_notices(collected: CollectedRatings) -> list[str]:
-    """Return notices for the round and for the preview of its file."""
-    parts = [plural(len(collected.ratings), NOUNS[collected.form.name])]
-    if collected.form.name != "labels":
-        parts.append(plural(len(collected.models), "model"))
-    parts += [plural(len(collected.raters), "rater"), plural(len(collected.items), "prompt")]
-    notices = [", ".join(parts) + "."]
-    if collected.soft:
-        notices.append(f"{plural(collected.soft, 'vote')} are soft: a preference between the two answers.")
-    if collected.repeats:
-        notices.append(
-            f"{plural(collected.repeats, 'vote')} show a pair to its rater again with sides swapped: they"
-            " measure consistency and count in no other metric."
-        )
-    if not collected.tells_raters and len(collected.raters) == 1 and collected.ratings:
-        notices.append("No rater column: all ratings count as one rater's, so agreement can't be determined.")
-    elif len(collected.raters) == 1:
-        notices.append("There is one rater: agreement between raters can't be determined.")
-    few = [name for name, count in collected.rated.items() if count < MIN_RATINGS]
-    if few:
-        named = ", ".join(few[:MAX_NAMED_MODELS]) + (
-            f" and {len(few) - MAX_NAMED_MODELS} more" if len(few) > MAX_NAMED_MODELS else ""
-        )
-        notices.append(f"Fewer than {MIN_RATINGS} ratings each have {named}.")
-    return notices + [
-        f"Left out {count:,} times: {reason}." for reason, count in collected.reasons.most_common(MAX_REASONS)
-    ]

@@ -18,11 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.data.split import partition
-from engine.rating import raters_text
+from engine.rating import notices_text, raters_text
 from engine.rating.analysis.prompt_selection import measure_disagreement, select_prompts
 from engine.rating.check_items import FIELD as GOLD_FILE
 from engine.rating.check_items import (
-    describe_left_out,
     draw_attention_items,
     draw_known_items,
     read_dataset_answers,
@@ -32,7 +31,6 @@ from engine.rating.prompt_sources import AnswersByRow, PromptSource, open_prompt
 from engine.rating.prompts_file import locate_held_file
 from engine.worker.job import ONE_PHASE, WorkerJob
 from store.core.errors import DataError
-from store.core.formatting import plural
 from store.core.job_folder import JobDir, write_atomically
 from store.core.rating_schemas import CheckKind, RoundDetails, RoundItem, RoundResult, RoundSystem
 from store.data.filters import Filter
@@ -66,13 +64,10 @@ def list_model_words(names: Iterable[str]) -> frozenset[str]:
 def mentions_model(text: str, words: frozenset[str]) -> bool:
     """Return whether an answer names a model or says who made it."""
     small = text.casefold()
-    if any(word in small and _contains_word(word, small) for word in words):
-        return True
+    for word in words:
+        if word in small and re.search(rf"(?<![\w-]){re.escape(word)}(?![\w])", small):
+            return True
     return bool(SELF_REFERENCE.search(text))
-
-
-def _contains_word(word: str, text: str) -> bool:
-    return re.search(rf"(?<![\w-]){re.escape(word)}(?![\w])", text) is not None
 
 
 ITEMS = "items.parquet"
@@ -121,7 +116,7 @@ def run(job: WorkerJob) -> RoundResult:
         if config.choice == "telling":
             drawn, weights = _choose_informative_rows(job, config, row_ids, answered, systems, notices)
         else:
-            notices.append(f"A random {config.items:,} of {plural(rows, 'prompt')}.")
+            notices.append(notices_text.describe_random_prompts(config.items, rows))
             drawn = np.sort(
                 partition.select_by_hash(source.digests(), row_ids, config.items, config.seed + DRAW_SEED)
             )
@@ -131,7 +126,8 @@ def run(job: WorkerJob) -> RoundResult:
     for item, weight in zip(items, weights.tolist(), strict=True):
         item.weight = weight
     checks = _build_check_items(job, config, items, notices)
-    _write(job, [*items, *checks])
+    with write_atomically(job.dir.path / ITEMS) as unfinished:
+        pq.write_table(build_items_table([*items, *checks]), unfinished)
     kinds = Counter(item.check for item in checks)
     details = RoundDetails(
         rows=rows + left_out,
@@ -250,13 +246,13 @@ def _build_check_items(
     else:
         source = read_dataset_answers(job.home, job.spec["gold"]["fingerprint"], config, systems, random)
     checks = draw_known_items(source, wanted, first_id + len(attention), random)
-    notices += describe_left_out(source)
-    if len(checks) < sum(wanted.values()):
-        notices.append(f"Only {plural(len(checks), 'known answer')} of {sum(wanted.values()):,} asked for.")
-    if config.protocol != "label" and any(item.reference for item in items) > all(
-        item.reference for item in checks
-    ):
-        notices.append("Some known answers lack a reference, which the round's own prompts show.")
+    without = not all(item.reference for item in checks)
+    notices += notices_text.describe_known_answers(
+        source.left_out,
+        len(checks),
+        sum(wanted.values()),
+        lack_reference=config.protocol != "label" and without and any(item.reference for item in items),
+    )
     return [*attention, *checks]
 
 
@@ -271,8 +267,3 @@ def build_items_table(items: Sequence[RoundItem]) -> pa.Table:
         for item in items
     ]
     return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
-def _write(job: WorkerJob, items: Sequence[RoundItem]) -> None:
-    with write_atomically(job.dir.path / ITEMS) as unfinished:
-        pq.write_table(build_items_table(items), unfinished)

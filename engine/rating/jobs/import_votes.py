@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 
 from engine.data.readers.file_rows import Reader
 from engine.data.readers.source_reader import open_source
+from engine.rating import notices_text
 from engine.rating.imports.reading import (
     CollectedRatings,
     collect_ratings,
     inspect_file,
-    list_notices,
     refuse_open_questions,
 )
 from engine.rating.jobs.gather_answers import ITEMS, build_items_table
@@ -103,7 +103,7 @@ def _write_results(job: WorkerJob, collected: CollectedRatings) -> RoundResult:
             empty=sum(not text.strip() for item in texts for text in item),
             same=sum(len(set(item)) < len(item) for item in texts),
             gold=0,
-            notices=list_notices(collected),
+            notices=notices_text.describe_collected(collected),
         ),
         "elsewhere": {
             "protocol": collected.form.protocol,

@@ -10,15 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 from engine.data.readers.source_reader import open_source
+from engine.rating import notices_text
 from engine.rating.imports.column_values import list_unused_columns
 from engine.rating.imports.reading import (
-    MAX_REASONS,
     CollectedRating,
     CollectedRatings,
     RatingsFile,
     collect_ratings,
     inspect_file,
-    list_notices,
 )
 from engine.worker.job import WorkerJob
 from store.rating.config import ImportRound
@@ -89,8 +88,8 @@ def _add_counts(
         prompts=len(collected.items),
         model_count=len(names),
         rater_count=len(collected.raters),
-        left_out=dict(collected.reasons.most_common(MAX_REASONS)),
-        notices=list_notices(collected),
+        left_out=dict(collected.reasons.most_common(notices_text.MAX_IMPORT_REASONS)),
+        notices=notices_text.describe_collected(collected),
         models=_list_names(collected.rated),
         raters=_list_names(collected.raters),
         first=[_build_line(collected, names, rating) for rating in collected.ratings[:SHOWN]],

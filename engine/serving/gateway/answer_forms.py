@@ -47,7 +47,10 @@ def convert_to_chat(body: JsonObject) -> JsonObject:
         elif name == "tools":
             chat["tools"] = [_convert_tool(tool) for tool in value] if isinstance(value, list) else value
         elif name == "tool_choice":
-            chat["tool_choice"] = _convert_tool_choice(value)
+            names_function = isinstance(value, dict) and value.get("type") == "function"
+            chat["tool_choice"] = (
+                {"type": "function", "function": {"name": value.get("name")}} if names_function else value
+            )
         elif name == "text":
             _add_format(chat, value)
         elif name not in ("input", "instructions") and NO_EFFECT_VALUES.get(name, body) != value:
@@ -110,12 +113,6 @@ def _convert_tool(tool: Any) -> Any:
     if not isinstance(tool, dict) or tool.get("type") != "function":
         return tool  # rejected along with a chat's tools
     return {"type": "function", "function": {name: tool[name] for name in tool if name != "type"}}
-
-
-def _convert_tool_choice(choice: Any) -> Any:
-    if isinstance(choice, dict) and choice.get("type") == "function":
-        return {"type": "function", "function": {"name": choice.get("name")}}
-    return choice
 
 
 def _add_format(chat: JsonObject, text: Any) -> None:

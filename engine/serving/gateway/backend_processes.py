@@ -16,11 +16,10 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from socket import gaierror
 from typing import Literal
 
+from engine.serving import text
 from engine.serving.gateway.backend_http import CONNECT_SECONDS, BackendClient, BackendConnectionError
 from engine.serving.gateway.request_bodies import TOKENS, Refusal
 from store.core.address_policy import AddressPolicy
@@ -157,9 +156,7 @@ class Backend:
     @property
     def unavailable_reason(self) -> str:
         """Why it can't answer, as a sentence."""
-        if self.error:
-            return f"{self.error['message']} {self.error.get('fix', '')}".strip()
-        return "it is still starting." if self.phase == "starting" else "it has ended."
+        return text.describe_unavailability(self.phase, self.error)
 
     @property
     def max_answer_tokens(self) -> int:
@@ -246,13 +243,7 @@ class Backend:
             return
         key = os.environ.get(variable) if variable else None
         if variable and not key:
-            self._fail(
-                ConfigError(
-                    f"The variable {variable} of the environment is not set, so that {url} can't be asked.",
-                    fix=f"Set {variable}, restart the engine, and then the endpoint.",
-                    field="key_env",
-                )
-            )
+            self._fail(text.build_missing_key_error(variable, url))
             return
         self.client = BackendClient(url=url, key=key, policy=self._policy)
         self.capabilities = self.document.capabilities
@@ -288,23 +279,15 @@ class Backend:
             self._failed_probes += 1
             if self._failed_probes < MAX_MISSED:
                 return RETRY_SECONDS
-            self._record_unreachable(_describe_unreachable(failure))
+            if self._unreachable_since is None:
+                self._unreachable_since = time.time()
+            reason = text.describe_connection_failure(failure, CONNECT_SECONDS)
+            url, since = self.document.url, self._unreachable_since
+            self._fail(text.build_unreachable_error(url, since, reason, UNREACHABLE_SECONDS))
             return UNREACHABLE_SECONDS
         self._failed_probes, self._unreachable_since = 0, None
         self.phase, self.error = "ready", None
         return PROBE_SECONDS
-
-    def _record_unreachable(self, reason: str) -> None:
-        if self._unreachable_since is None:
-            self._unreachable_since = time.time()
-        since = datetime.fromtimestamp(self._unreachable_since, UTC)
-        self._fail(
-            ModelError(
-                f"{self.document.url} is unreachable since {since.day} {since:%b %Y, %H:%M} UTC: {reason}.",
-                fix=f"Start the server there, or give the endpoint another address. It is tried every"
-                f" {UNREACHABLE_SECONDS:.0f} seconds, and used as soon as it can be reached.",
-            )
-        )
 
     async def _start(self) -> None:
         started_at = time.monotonic()
@@ -315,7 +298,7 @@ class Backend:
         except TunebenchError as error:
             self._fail(error)
         except (OSError, BackendConnectionError) as error:
-            self._fail(ModelError(f"{self.document.model} could not be started: {error}."))
+            self._fail(text.build_start_error(self.document.model, error))
         if self.phase == "failed":
             await self._stop_process()
 
@@ -379,13 +362,9 @@ class Backend:
         while (ready := read_json(self.folder / "ready.json")) is None:
             error: ErrorDocument | None = read_json(self.folder / "failed.json")
             if error is not None:
-                raise _build_error(error)
+                raise ModelError(error["message"], fix=error.get("fix", ""), field=error.get("field", ""))
             if process.returncode is not None:
-                raise ModelError(
-                    f"{self.document.model} ended with code {process.returncode} before it was ready."
-                    f" {self._read_last_line()}".strip(),
-                    fix=f"Its whole log is {self.folder / 'log.txt'}.",
-                )
+                raise self._build_exit_error(process.returncode, was_ready=False)
             await asyncio.sleep(POLL_SECONDS)
         capabilities = parse_document(Capabilities, ready["capabilities"])
         await client.fetch_document("GET", "/health")
@@ -394,22 +373,18 @@ class Backend:
     def _record_exit(self) -> None:
         code = self._process.returncode if self._process else None
         if self.phase != "stopped":
-            self._fail(
-                ModelError(
-                    f"{self.document.model} ended with code {code} and is started again."
-                    f" {self._read_last_line()}".strip(),
-                    fix=f"Its whole log is {self.folder / 'log.txt'}.",
-                )
-            )
+            self._fail(self._build_exit_error(code, was_ready=True))
 
-    def _read_last_line(self) -> str:
+    def _build_exit_error(self, code: int | None, *, was_ready: bool) -> ModelError:
+        path = self.folder / "log.txt"
         try:
-            with open(self.folder / "log.txt", "rb") as log:
+            with open(path, "rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL))
                 lines = log.read().decode("utf-8", "replace").strip().splitlines()
         except OSError:
-            return ""
-        return lines[-1][:300] if lines else ""
+            lines = []
+        last_line = lines[-1][:300] if lines else ""
+        return text.build_backend_exit_error(self.document.model, code, last_line, path, was_ready=was_ready)
 
     def _fail(self, error: TunebenchError) -> None:
         self.phase, self.error = "failed", error.to_dict()
@@ -427,18 +402,3 @@ class Backend:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-
-
-def _describe_unreachable(error: BackendConnectionError) -> str:
-    cause = error.__cause__
-    if isinstance(cause, ConnectionRefusedError):
-        return "nothing listens there"
-    if isinstance(cause, TimeoutError):
-        return f"no connection came about within {CONNECT_SECONDS:.0f} seconds"
-    if isinstance(cause, gaierror):
-        return "its name can't be resolved"
-    return str(error)
-
-
-def _build_error(document: ErrorDocument) -> TunebenchError:
-    return ModelError(document["message"], fix=document.get("fix", ""), field=document.get("field", ""))

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.serving import text
 from engine.serving.gateway import api_keys
 from engine.serving.gateway.api_keys import ApiKeys, FileStamp
 from engine.serving.gateway.backend_processes import COMMAND, Backend
@@ -142,10 +143,10 @@ class Gateway:
             await self._stop_failed({document.backend_id for document in config.backends})
             backends = self._start_backends(config)
         except (ConfigError, KeyError, OSError) as error:
-            self._error = ConfigError(f"config.json can't be used: {error}", field="config").to_dict()
+            self._error = text.build_config_error(error).to_dict()
             return
         new = {name: backend for name, backend in backends.items() if self._backends.get(name) is not backend}
-        self._switching = f"{len(new)} new backends start" if new else ""
+        self._switching = text.describe_switching(len(new))
         await asyncio.gather(*(backend.settled.wait() for backend in new.values()))
         self._switching, self._asked_at = "", config.asked_at
         failed = [new[name] for name in new if new[name].has_given_up and name not in self._backends]
@@ -156,7 +157,7 @@ class Gateway:
         try:
             table = RoutingTable(config.models, backends)
         except (KeyError, StopIteration) as error:
-            self._error = ConfigError(f"config.json can't be used: {error!r}", field="config").to_dict()
+            self._error = text.build_config_error(repr(error)).to_dict()
             await self._keep_config(new)
             return
         replaced = [backend for name, backend in self._backends.items() if backends.get(name) is not backend]

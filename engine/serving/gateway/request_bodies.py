@@ -168,12 +168,12 @@ def parse(body: bytes) -> JsonObject:
         except UnicodeEncodeError as error:
             raise Refusal(400, "invalid_json", "The body contains an unpaired surrogate.") from error
     defaults = DEFAULT_VALUES if content.get("tools") else {**DEFAULT_VALUES, **DEFAULT_VALUES_WITHOUT_TOOLS}
-    return {name: value for name, value in content.items() if not _is_default(value, defaults.get(name, ()))}
-
-
-def _is_default(value: object, defaults: Collection[object]) -> bool:
-    """Return whether a field only asks for the default: clients send default values too."""
-    return value is None or any(type(value) is type(default) and value == default for default in defaults)
+    return {  # without fields that only ask for the default: clients send default values too
+        name: value
+        for name, value in content.items()
+        if value is not None
+        and not any(type(value) is type(default) and value == default for default in defaults.get(name, ()))
+    }
 
 
 def extract_error_message(content: bytes) -> str:
@@ -341,27 +341,24 @@ def compute_token_bound(
     if kind == "decision":
         return TokenBound(_estimate_decision_tokens(body, context), 0, 0)
     prompt_field = {"completion": "prompt", "embedding": "input"}.get(kind)
-    prompts = _count_prompts(body.get(prompt_field)) if prompt_field else 1
+    prompt = body.get(prompt_field) if prompt_field else None
+    # a list of texts, or of lists of tokens; else a single text or its tokens
+    prompts = len(prompt) if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list) else 1
     tokens = count_prompt_bytes(body) + TEMPLATE_TOKENS * prompts
     if context is not None:
         tokens = min(tokens, context * prompts)
-    choices = max((_count_choices(body.get(name)) for name in ("n", "best_of")), default=1)
+    counts = (body.get(name) for name in ("n", "best_of"))  # an invalid one is rejected by the backend
+    choices = max((count for count in counts if isinstance(count, int) and count > 1), default=1)
     generates = kind not in ("labels", "embedding")
     return TokenBound(tokens, prompts * choices, length) if generates else TokenBound(tokens, 0, 0)
 
 
 def count_prompt_bytes(body: Mapping[str, Any]) -> int:
     """Count the bytes of everything a model may see of a request, with tools as templates write them."""
-    return sum(
-        _count_bytes(value) for name, value in body.items() if name not in HIDDEN_FIELDS
-    ) + _estimate_tool_tokens(body)
-
-
-def _estimate_tool_tokens(body: Mapping[str, Any]) -> int:
-    """Estimate what a template adds for tools: instructions, and indentation of their JSON."""
-    if not isinstance(tools := body.get("tools"), list) or not tools:
-        return 0
-    return TOOL_TOKENS + len(json.dumps(tools, indent=4, ensure_ascii=False).encode("utf-8", "replace"))
+    size = sum(_count_bytes(value) for name, value in body.items() if name not in HIDDEN_FIELDS)
+    if isinstance(tools := body.get("tools"), list) and tools:  # a template adds instructions and indents
+        size += TOOL_TOKENS + len(json.dumps(tools, indent=4, ensure_ascii=False).encode("utf-8", "replace"))
+    return size
 
 
 def estimate_prompt_tokens(body: Mapping[str, Any]) -> int:
@@ -376,17 +373,6 @@ def _estimate_decision_tokens(body: Mapping[str, Any], context: int | None) -> i
     question_tokens = _count_bytes(body.get("state")) + QUESTION_TOKENS + TEMPLATE_TOKENS
     tokens = count * question_tokens + _count_bytes(questions)
     return tokens if context is None else min(tokens, count * context)
-
-
-def _count_prompts(prompt: object) -> int:
-    if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
-        return len(prompt)
-    return 1  # a text or its tokens
-
-
-def _count_choices(value: object) -> int:
-    """Return a number of choices; an invalid one is rejected by the backend."""
-    return value if isinstance(value, int) and value > 1 else 1
 
 
 def _count_bytes(value: object) -> int:

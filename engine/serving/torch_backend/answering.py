@@ -109,9 +109,9 @@ class TorchAnswerer:
         """Answer the request. Raises RequestError."""
         if kind == "decision":
             return await self._decide(parse(DecisionBody, body, status=422))
-        parsed: ChatBody | CompletionBody
+        body_type: type[ChatBody | CompletionBody] = ChatBody if kind == "chat" else CompletionBody
         # in a thread: the schemas of functions may be large
-        parsed = await asyncio.to_thread(_parse_body, kind, body)
+        parsed = await asyncio.to_thread(parse, body_type, body)
         if parsed.stream_options and not parsed.stream:
             raise RequestError("stream_options requires stream.", field="stream_options")
         model = self._get_model(parsed.model)
@@ -267,10 +267,6 @@ class TorchAnswerer:
             frequency_penalty=body.frequency_penalty or 0.0,
             bias=bias,
         )
-
-
-def _parse_body(kind: AnswerKind, body: Mapping[str, Any]) -> ChatBody | CompletionBody:
-    return parse(ChatBody, body) if kind == "chat" else parse(CompletionBody, body)
 
 
 def _list_prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> Sequence[str | list[int]]:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.models.forward.llama_layers import Affine, ModelParts
+from engine.models.forward.llama_layers import ModelParts
 from engine.serving.torch_backend.linear_layers import (
     NO_ADAPTER,
     LinearProduct,
@@ -388,7 +388,10 @@ def _build_layer(base: ModelParts, adapters: Sequence[ModelParts], layer_index: 
         StackedLinears(
             build_product(layer.all_of(*names)),
             [LoraStack.of([parts.layers[layer_index].linears[name] for parts in adapters]) for name in names],
-            [_get_width(layer.linears[name]) for name in names],
+            [
+                len(linear.weight) if linear.state is None else int(linear.state.shape[0])
+                for linear in (layer.linears[name] for name in names)
+            ],
         )
         for names in PROJECTION_GROUPS
     ]
@@ -409,10 +412,6 @@ def _build_layer(base: ModelParts, adapters: Sequence[ModelParts], layer_index: 
         norms[1],
         *groups,
     )
-
-
-def _get_width(linear: Affine) -> int:
-    return int(linear.state.shape[0]) if linear.state is not None else len(linear.weight)
 
 
 def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

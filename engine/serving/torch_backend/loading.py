@@ -335,7 +335,10 @@ def _build_forward(
     model: Any, names: Sequence[str], spec: BackendSpec, context: int, device: str
 ) -> tuple[Forward, str]:
     """Return the batched forward if the model is supported, or else the sequential one and the reason."""
-    switch = AdapterSwitch(model) if names and _can_switch(model) else None
+    adapter_config: PeftConfig | None = next(iter(model.peft_config.values())) if names else None
+    # adapters are layers that can be switched off, unless they are trained prompts
+    switchable = adapter_config is not None and not adapter_config.is_prompt_learning
+    switch = AdapterSwitch(model) if switchable else None
     base, parts = _find_parts(model, switch, names, context)
     refusals = [part_or_reason for part_or_reason in (base, *parts) if isinstance(part_or_reason, str)]
     if refusals:
@@ -345,12 +348,6 @@ def _build_forward(
     adapter_parts = [part_or_reason for part_or_reason in parts if isinstance(part_or_reason, ModelParts)]
     rows = spec["max_streams"]
     return BatchedForward(base, adapter_parts, rows=rows, max_tokens=context), ""
-
-
-def _can_switch(model: Any) -> bool:
-    """Return whether the adapters are layers that can be switched off, rather than trained prompts."""
-    config: PeftConfig = next(iter(model.peft_config.values()))
-    return not config.is_prompt_learning
 
 
 def _find_parts(

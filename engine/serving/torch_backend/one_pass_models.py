@@ -313,12 +313,18 @@ class EncoderAnswerer:
             vectors = await asyncio.to_thread(self._embed, texts, cancelled)
         finally:
             cancelled.set()
-        tokens, encoding = sum(map(len, texts)), request.encoding_format
+        tokens = sum(map(len, texts))
         return WholeAnswer(
             {
                 "object": "list",
                 "data": [
-                    {"object": "embedding", "index": index, "embedding": _encode_vector(vector, encoding)}
+                    {
+                        "object": "embedding",
+                        "index": index,
+                        "embedding": base64.b64encode(vector.astype("<f4").tobytes()).decode()
+                        if request.encoding_format == "base64"
+                        else vector.tolist(),
+                    }
                     for index, vector in enumerate(vectors)
                 ],
                 "model": request.model,
@@ -403,10 +409,3 @@ def _iterate_batches(texts: Sequence[list[int]]) -> Iterator[list[int]]:
         batch.append(index)
     if batch:
         yield batch
-
-
-def _encode_vector(vector: np.ndarray, encoding: str | None) -> list[float] | str:
-    if encoding == "base64":
-        return base64.b64encode(vector.astype("<f4").tobytes()).decode()
-    numbers: list[float] = vector.tolist()
-    return numbers

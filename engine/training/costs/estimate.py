@@ -315,11 +315,7 @@ def list_timed_runs(past: Sequence[MeasuredRun], *, steps_timed: bool = False) -
         for run in past
         if run.counted_seconds
         and run.run_seconds
-        and (run.course or not _is_stopped_early(run))
+        and (run.course or run.stopped not in STOPPED_EARLY)
         and run.steps_timed == steps_timed
         and (run.other_work or 0.0) < BUSY_SHARE
     ]
-
-
-def _is_stopped_early(run: MeasuredRun) -> bool:
-    return run.stopped in STOPPED_EARLY

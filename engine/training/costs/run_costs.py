@@ -55,7 +55,7 @@ from store.core.errors import TunebenchError
 from store.core.row_schemas import PartRows
 from store.core.training_schemas import MeasuredRun, MemoryEstimate, MemoryFix, TimeEstimate
 from store.training.methods import FIRST_METHOD, LIGHT_METHOD, METHODS
-from store.training.train_config import TrainConfig, get_speed_settings
+from store.training.train_config import UNSET_RATE, TrainConfig, get_speed_settings
 
 # Library pages that a run has touched by its end. A fork starts with hardly any of them.
 LIBRARIES_GIB = 0.05
@@ -241,7 +241,12 @@ class ConfigCost:
     def train(self) -> TokenRows:
         """Return the rows that a step is rehearsed on."""
         train = self.costs.parts["train"].rows
-        return train if len(train) else _build_blank_row(self.config.max_length or 8)
+        if len(train):
+            return train
+        length = self.config.max_length or 8  # of the only row, trained on as a whole
+        starts = np.asarray([0, length], np.int64)
+        ids, trained = np.zeros(length, np.int32), np.ones(length, bool)
+        return TokenRows(np.zeros(1, np.int64), starts, ids, trained, np.zeros(1, np.uint8))
 
     @property
     def counted_step(self) -> estimate.CountedStep:
@@ -294,21 +299,13 @@ class ConfigCost:
 def _list_lighter_methods(config: TrainConfig) -> list[dict[str, Any]]:
     """Return config changes to a method that needs less memory, nearest first."""
     method = METHODS[config.method]
-    own = {"learning_rate": None}  # differs by method
     if not method.adapter:
-        return [own | {"method": FIRST_METHOD}, own | {"method": LIGHT_METHOD}]
+        return [{**UNSET_RATE, "method": lighter} for lighter in (FIRST_METHOD, LIGHT_METHOD)]
     if config.held:
         return []
     if "load_in_4bit" in method.fields:
         return [{"load_in_4bit": True}]
     return []
-
-
-def _build_blank_row(length: int) -> TokenRows:
-    """Build one row of that many trained tokens, for a data set without any."""
-    starts = np.asarray([0, length], np.int64)
-    ids, trained = np.zeros(length, np.int32), np.ones(length, bool)
-    return TokenRows(np.zeros(1, np.int64), starts, ids, trained, np.zeros(1, np.uint8))
 
 
 def compute_work(cost: ConfigCost) -> estimate.RunWork:

@@ -125,7 +125,9 @@ def time_training_steps(cost: ConfigCost, tokenizer: Any) -> TimedSteps:
                 generation = _time_token(model, tokenizer, device)
     finally:
         model = None
-        _release_memory(device)  # the next request checks free memory
+        gc.collect()  # the next request checks free memory
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
     counted = [_predict_parts(trial, [step.rows], trial.held_out) for step in steps]
     passed = counted[0]  # as are all of them in the work that belongs to no step
     return TimedSteps(  # medians, as a machine's speed changes within seconds
@@ -137,12 +139,6 @@ def time_training_steps(cost: ConfigCost, tokenizer: Any) -> TimedSteps:
         at=time.time(),
         rates=trial.rates,
     )
-
-
-def _release_memory(device: torch.device) -> None:
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def _choose_trial(cost: ConfigCost) -> _Trial:
@@ -435,15 +431,15 @@ class CachedSteps:
         try:
             document = read_json(self.path) or {}
             return {
-                key: {name: _read(slot) for name, slot in slots.items()} for key, slots in document.items()
+                key: {
+                    name: TimedSteps(**slot | {"rates": DeviceRates(**slot["rates"])})
+                    for name, slot in slots.items()
+                }
+                for key, slots in document.items()
             }
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             log.warning("%s can't be read, so steps are timed again: %s", self.path, error)
             return {}
-
-
-def _read(slot: dict[str, Any]) -> TimedSteps:
-    return TimedSteps(**slot | {"rates": DeviceRates(**slot["rates"])})
 
 
 def _hash_settings(about: list[object]) -> str:

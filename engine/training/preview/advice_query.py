@@ -16,11 +16,11 @@ from store.core.errors import ConfigError
 from store.core.training_schemas import Advice, AdviceOption, MeasuredRun
 from store.training.methods import METHOD_FIELDS, METHODS, QUANTISATIONS
 from store.training.setting_conflicts import list_conflicts
-from store.training.train_config import TrainConfig
+from store.training.train_config import UNSET_BY_METHOD, TrainConfig
 
 # Fields whose default depends on the method. Quantization of the base model is not changed for methods that
 # read it.
-METHOD_DEFAULT_FIELDS = {"learning_rate", "weight_decay", *METHOD_FIELDS} - set(QUANTISATIONS)
+METHOD_DEFAULT_FIELDS = {*UNSET_BY_METHOD, *METHOD_FIELDS} - set(QUANTISATIONS)
 MAX_RUNS_SHOWN = 50  # runs shown with predicted and measured costs
 
 

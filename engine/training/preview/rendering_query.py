@@ -23,7 +23,7 @@ from engine.models.tokenization.tokenized_rows import (
 )
 from engine.worker.job import WorkerJob
 from store.core.errors import NotFoundError
-from store.core.training_schemas import LengthHistogram, RenderedRow, RenderedSet, Rendering, RowTokens
+from store.core.training_schemas import LengthHistogram, RenderedRow, RenderedSet, Rendering
 from store.data import dataset_files
 from store.data.config import RenderingQuery
 
@@ -52,7 +52,9 @@ def run(job: WorkerJob) -> Rendering:
     tokens = build_row_tokens(tokenizer, rows, limit, int(np.flatnonzero(rows.row_ids == row_id)[0]))
     row: RenderedRow = {**tokens}
     if asked.kind == "preference":
-        row["rejected"] = _render_rejected(job, asked, tokenizer, limit)
+        ids = np.array([asked.row])
+        pair_messages = training_rows.make_rejected_loader(job.home, asked.fingerprint)(ids)
+        row["rejected"] = build_row_tokens(tokenizer, render(tokenizer, ids, pair_messages), limit, 0)
     return Rendering(
         row=row,
         set=_summarise_rows(rows, limit, total, positions),
@@ -79,13 +81,6 @@ def _read_rows(job: WorkerJob, asked: RenderingQuery, tokenizer: Any, total: int
             load=training_rows.make_loader(job.home, asked.fingerprint, asked.kind),
         ),
     )
-
-
-def _render_rejected(job: WorkerJob, asked: RenderingQuery, tokenizer: Any, limit: int) -> RowTokens:
-    """Render the row with the rejected response."""
-    ids = np.array([asked.row])
-    pair_messages = training_rows.make_rejected_loader(job.home, asked.fingerprint)(ids)
-    return build_row_tokens(tokenizer, render(tokenizer, ids, pair_messages), limit, 0)
 
 
 def _summarise_rows(rows: TokenRows, limit: int, total: int, positions: int | None) -> RenderedSet:

@@ -71,7 +71,8 @@ def append_steps(dataset_id: str, documents: Iterable[StepDocument]) -> None:
     for document in documents:
         if _has_step(draft, document):
             continue
-        at = next((i for i, step in enumerate(draft) if _can_merge(step, document)), None)
+        same = (i for i, step in enumerate(draft) if step["step"] == document["step"])
+        at = next(same, None) if document["step"] in ("redact", "edit_rows") else None
         if at is None:
             draft.append(document)
         elif document["step"] == "redact":
@@ -143,10 +144,6 @@ def _fill_defaults(document: StepDocument) -> StepDocument:
     """Fill in the defaults, so that equivalent steps compare equal."""
     full_steps, _ = validate_steps([document])
     return full_steps[0] if full_steps else document
-
-
-def _can_merge(step: StepDocument, document: StepDocument) -> bool:
-    return step["step"] == document["step"] and document["step"] in ("redact", "edit_rows")
 
 
 class RowEdit(TypedDict):

@@ -5,17 +5,18 @@ generated from the step's model.
 from __future__ import annotations
 
 import json
-import types
 from collections.abc import Sequence
-from typing import Any, Literal, TypedDict, Union, cast, get_args, get_origin
+from typing import Any, TypedDict, cast, get_args
 
 import streamlit as st
-from pydantic.fields import FieldInfo
 
 from pages.data.cleaning import draft
 from pages.data.cleaning.draft import RowEdit, StepDocument
 from pages.shared import cached_queries
+from pages.shared.model_form import ModelForm
 from pages.shared.session import escape_markdown
+from store.core.config import Config
+from store.core.model_fields import FieldDisplay, read_kind
 from store.data.cleaning import PII_KINDS
 from store.data.filters import Filter, Op
 from store.data.schemas import Dataset
@@ -48,23 +49,18 @@ def draw_filter_fields(document: FilterFields, key: str, columns: Sequence[str])
 
     The fields are filled from `document`, with room for one more condition.
     """
-    fields: FilterFields = {
-        "search": st.text_input("Contains the words", document.get("search", ""), key=f"{key}-search"),
-        "regex": st.text_input("Matches the pattern (RE2)", document.get("regex", ""), key=f"{key}-regex"),
-    }
+    form = ModelForm(Filter, f"{key}-", document)
+    form.draw_field("search", label="Contains the words")
+    form.draw_field("regex", label="Matches the pattern (RE2)")
     initial: list[ConditionFields] = [*document.get("conditions", []), {}]
     conditions = [_draw_condition(start, f"{key}-{i}", columns) for i, start in enumerate(initial)]
-    fields["conditions"] = [condition for condition in conditions if condition]
-    fields["expression"] = st.text_input(
-        "Is true (SQL)",
-        document.get("expression", ""),
-        key=f"{key}-expression",
-        placeholder="answer_words < 3 AND language = 'en'",
-    )
+    form.put(conditions=[condition for condition in conditions if condition])
+    example = FieldDisplay(example="answer_words < 3 AND language = 'en'")
+    form.draw_field("expression", label="Is true (SQL)", display=example)
     if (chosen := document.get("row_ids")) is not None:
         st.caption(f"And one of {len(chosen):,} rows that were selected.")
-        fields["row_ids"] = chosen
-    used = {name: value for name, value in fields.items() if value or name == "row_ids"}
+        form.put(row_ids=chosen)
+    used = {name: value for name, value in form.values.items() if value or name == "row_ids"}
     return cast(FilterFields, used)  # without empty parts
 
 
@@ -110,7 +106,6 @@ def _parse_value(text: str) -> Any:
         return text
 
 
-# The entered document may be invalid; the step's model validates it, and the error is shown in the form.
 # Fields have plain labels, with the field's description as help.
 
 LABELS = {
@@ -131,100 +126,51 @@ LABELS = {
     "threshold": "Similarity for near duplicates (0.5 to 1)",
     "columns": "Columns, one a line (role: column)",
 }
-MAX_INTEGER = 2**53 - 1  # largest integer that a browser represents exactly
 
 
 def draw_step_fields(
     step: str, document: StepDocument, key: str, columns: Sequence[str], dataset: Dataset
-) -> StepDocument:
-    """Draw every option of a step, filled from `document`, and return the entered values.
+) -> ModelForm[Config]:
+    """Draw every option of a step, filled from `document`, and return the form.
 
     columns: the columns a filter may use. dataset: the version that the recipe starts from.
     """
-    step_document: StepDocument = {"step": step}
-    for name, described in draft.STEPS[step].model_fields.items():
-        if name in ("step", "edits", "called"):
-            continue
-        start = document.get(
-            name, None if described.is_required() else described.get_default(call_default_factory=True)
-        )
-        value = _draw_field(name, described, start, f"{key}-{name}", columns, dataset)
-        if value is not None:
-            step_document[name] = value
-    if step == "edit_rows":
-        step_document["edits"] = _draw_row_edits(document.get("edits", []), key)
-    return step_document
+    form = ModelForm(draft.STEPS[step], f"{key}-", document)
+    for name, described in form.model.model_fields.items():
+        label = LABELS.get(name, draft.format_step_name(name))
+        if name == "where":
+            form.put(where=draw_filter_fields(document.get(name) or FilterFields(), f"{key}-{name}", columns))
+        elif name == "columns":
+            lines = "\n".join(f"{role}: {column}" for role, column in document.get(name, {}).items())
+            pairs = st.text_area(label, lines, key=f"{key}-{name}", help=described.description) or ""
+            split = (line.partition(":") for line in pairs.splitlines() if line.strip())
+            form.put(columns={role.strip(): column.strip() for role, _, column in split})
+        elif name not in ("step", "edits", "called"):
+            listed = read_kind(described.annotation).choices
+            choices = {option: _format_option(option) for option in listed} if listed else None
+            form.draw_field(name, choices=_list_choices(name, columns, dataset) or choices, label=label)
+    if step == EDIT_ROWS_STEP:
+        form.put(edits=_draw_row_edits(document.get("edits", []), key))
+    # an empty field means the default of the step
+    form.values = {name: value for name, value in form.values.items() if value not in (None, "")}
+    return form
 
 
-def _draw_field(
-    name: str, described: FieldInfo, value: Any, key: str, columns: Sequence[str], dataset: Dataset
-) -> Any:
-    label, help_text = LABELS.get(name, draft.format_step_name(name)), described.description
-    kind = _strip_optional(described.annotation)
-    if kind is Filter:
-        return draw_filter_fields(value or FilterFields(), key, columns)
+def _list_choices(name: str, columns: Sequence[str], dataset: Dataset) -> dict[str, str]:
+    """Return values and titles of an option that its model leaves open; empty for any other."""
     if name == "kinds":
-        names = {kind: draft.format_step_name(kind) for kind in PII_KINDS}
-        return st.multiselect(label, PII_KINDS, value, key=key, help=help_text, format_func=names.__getitem__)
-    if name in ("dataset", "column", "model"):
-        return _draw_choice(label, _list_choices(name, columns, dataset), value, key, help_text)
-    if get_origin(kind) is Literal:
-        options = get_args(kind)
-        at = options.index(value) if value in options else 0
-        return st.selectbox(label, options, at, key=key, help=help_text, format_func=_format_option)
-    if get_origin(kind) is list:
-        options = get_args(get_args(kind)[0])
-        return st.multiselect(label, options, value, key=key, help=help_text, format_func=_format_option)
-    if kind is bool:
-        return st.toggle(label, bool(value), key=key, help=help_text)
-    if kind in (int, float):
-        return _draw_number(label, kind, value, key, help_text)
-    if get_origin(kind) is dict:
-        lines = "\n".join(f"{role}: {column}" for role, column in (value or {}).items())
-        return _parse_pairs(st.text_area(label, lines, key=key, help=help_text) or "")
-    return st.text_input(label, value or "", key=key, help=help_text)
-
-
-def _strip_optional(annotation: Any) -> Any:
-    """Return the type without None."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        return next(part for part in get_args(annotation) if part is not type(None))
-    return annotation
+        return {kind: draft.format_step_name(kind) for kind in PII_KINDS}
+    if name == "dataset":
+        names = [row.name for row in cached_queries.list_datasets() if row.dataset_id != dataset.dataset_id]
+    elif name == "model":
+        names = [model.name for model in cached_queries.list_models()]
+    else:
+        names = list(columns) if name == "column" else []
+    return {name: name for name in names}
 
 
 def _format_option(option: str) -> str:
     return option if option.isupper() else draft.format_step_name(option)
-
-
-def _draw_number(label: str, kind: type, value: Any, key: str, help_text: str | None) -> int | float | None:
-    """Draw a number input; an empty field means the step's default."""
-    if kind is int:
-        start = None if value is None else int(value)
-        return st.number_input(
-            label, 0, MAX_INTEGER, start, 1, key=key, help=help_text, placeholder="automatic"
-        )
-    start_at = None if value is None else float(value)
-    return st.number_input(label, 0.0, 1.0, start_at, 0.05, "%.2f", key=key, help=help_text)
-
-
-def _draw_choice(label: str, options: list[str], value: Any, key: str, help_text: str | None) -> str | None:
-    if value and value not in options:
-        options = [value, *options]
-    at = options.index(value) if value in options else None
-    return st.selectbox(label, options, at, key=key, help=help_text, accept_new_options=True)
-
-
-def _list_choices(name: str, columns: Sequence[str], dataset: Dataset) -> list[str]:
-    if name == "dataset":
-        return [row.name for row in cached_queries.list_datasets() if row.dataset_id != dataset.dataset_id]
-    if name == "model":
-        return [model.name for model in cached_queries.list_models()]
-    return list(columns)
-
-
-def _parse_pairs(text: str) -> dict[str, str]:
-    split = (line.partition(":") for line in text.splitlines() if line.strip())
-    return {role.strip(): column.strip() for role, _, column in split}
 
 
 def _draw_row_edits(edits: list[RowEdit], key: str) -> list[RowEdit]:
@@ -308,7 +254,7 @@ def _draw_step_form(dataset: Dataset, index: int, step: StepDocument, columns: l
     with st.form(f"step-form-{dataset_id}-{index}-{name}"):
         st.markdown(f"**{draft.format_step_name(name)}**")
         st.caption((model.__doc__ or "").strip())
-        document = draw_step_fields(name, step, f"step-{dataset_id}-{index}-{name}", columns, dataset)
+        form = draw_step_fields(name, step, f"step-{dataset_id}-{index}-{name}", columns, dataset)
         with st.container(horizontal=True):
             label = "Add" if index == NEW else "Apply"
             applied = st.form_submit_button(label, icon=":material/check:")
@@ -318,17 +264,17 @@ def _draw_step_form(dataset: Dataset, index: int, step: StepDocument, columns: l
         st.rerun()
     if not applied:
         return
-    if name == EDIT_ROWS_STEP and not document["edits"]:
+    if name == EDIT_ROWS_STEP and not form.values["edits"]:
         _remove_step(dataset_id, index)
         st.rerun()
-    steps, wrong = draft.validate_steps([document])
-    if wrong:
-        st.error(escape_markdown(wrong.replace(f"steps.0.{name}.", "").replace("steps.0.", "")))
+    parsed = form.parse()
+    if parsed is None:
         return
+    document = parsed.model_dump(exclude_none=True)
     if index == NEW:
-        draft.append_steps(dataset_id, steps)
+        draft.append_steps(dataset_id, [document])
     else:
-        draft.replace_step(dataset_id, index, steps[0])
+        draft.replace_step(dataset_id, index, document)
     _close_step(dataset_id)
     st.rerun()
 

@@ -81,7 +81,8 @@ def toggle_condition(where: Filter, condition: Condition) -> Filter:
 
     The bar's condition replaces that of another bar of the same column; if it is already set, it is removed.
     """
-    others = [existing for existing in where.conditions if not _is_same_facet(existing, condition)]
+    facet = (condition.column, condition.op) if condition.op in ("is", "between") else None
+    others = [existing for existing in where.conditions if (existing.column, existing.op) != facet]
     if condition not in where.conditions:
         others.append(condition)
     return where.model_copy(update={"conditions": others})
@@ -95,10 +96,6 @@ def has_condition(where: Filter, condition: Condition) -> bool:
 def format_column(column: TableColumn) -> str:
     """Return the displayed name of a column; columns of the file are marked."""
     return f"{column.title} (file)" if column.name.startswith("source.") else column.title
-
-
-def _is_same_facet(condition: Condition, other: Condition) -> bool:
-    return condition.column == other.column and condition.op in ("is", "between") and condition.op == other.op
 
 
 def is_too_long_for_link(dataset_id: str) -> bool:

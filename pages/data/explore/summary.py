@@ -27,10 +27,10 @@ from pages.shared.display import format_count, format_share
 from pages.shared.session import has_right, send_command
 from store.core.formatting import format_number, format_percent_at_limit, percent, plural
 from store.core.languages import get_language_name
-from store.core.row_schemas import CategoryFigure, NumberFigure, SignalFigure
+from store.core.row_schemas import CategoryFigure, SignalFigure
 from store.data.filters import Condition, Filter
 from store.data.schemas import Dataset, SignalRow
-from store.data.signals import GROUPS, Signal
+from store.data.signals import GROUPS, SIGNALS, Signal
 
 LARGEST, MAJORITY = 0.8, 0.5  # maximum healthy share of a label among two labels, and among more
 FINDING_STATES = {"serious": "bad", "notable": "warn", "minor": "warn", "look": "warn"}
@@ -61,14 +61,14 @@ def build_signal_tiles(dataset: Dataset, measured: Measurements) -> list[Tile]:
     outside = {finding.column: finding for finding in dataset_findings}
     tiles = []
     for finding in dataset_findings:
-        signal = _find_signal(finding.column)
+        signal = SIGNALS[finding.column]
         tiles.append(
             Tile(
                 signal.title,
                 _format_value(signal, _build_figure(measured, finding.column)),
                 finding.measure
                 if finding.share is None
-                else f"{finding.rows:,} of {_extract_row_count(finding.measure)}",
+                else f"{finding.rows:,} of {finding.measure.split(' of ', 1)[1]}",
                 describe_healthy_band(signal),
                 FINDING_STATES[finding.severity],
                 finding.why,
@@ -94,15 +94,6 @@ def build_signal_tiles(dataset: Dataset, measured: Measurements) -> list[Tile]:
                     )
                 )
     return sorted(tiles, key=lambda tile: ["bad", "warn", "good"].index(tile.state))
-
-
-def _extract_row_count(measure: str) -> str:
-    """Return "2,211 rows" from "25% of 2,211 rows", including any following text."""
-    return measure.split(" of ", 1)[1]
-
-
-def _find_signal(column: str) -> Signal:
-    return next(s for group in GROUPS.values() for s in group.signals if s.column == column)
 
 
 def find_figure(measured: Measurements, group: str, column: str) -> SignalFigure | None:
@@ -189,9 +180,11 @@ def list_content_facts(dataset: Dataset, measured: Measurements) -> list[Fact]:
     if languages and "values" in languages:
         facts.append(_build_top_values_fact("Languages", languages, get_language_name))
     answers = find_figure(measured, "text", "answer_words")
-    if answers and "median" in answers and not dataset.stats["label_count"]:  # else a label
-        whole = dataset.kind == "text"
-        facts += _build_spread_facts("Words of a row" if whole else "Length of an answer", answers, "word")
+    labelled = dataset.stats.get("label_count")  # then the answers are labels
+    if answers and "median" in answers and answers["median"] is not None and not labelled:
+        title = "Words of a row" if dataset.kind == "text" else "Length of an answer"
+        note = f"median of {plural(answers['n'], 'row')}; 5% are over {answers['p95']:,.0f}"
+        facts.append((title, plural(round(answers["median"]), "word"), note))
     references = find_figure(measured, "duplicates", "references")
     if references and "flagged" in references and references["flagged"] > MIN_KIND_SHARE * references["n"]:
         share = percent(references["flagged"] / references["n"])
@@ -226,13 +219,6 @@ def _build_top_values_fact(title: str, figure: CategoryFigure, name: Callable[[s
     more = f"; {left:,} more" if left > 0 else ""
     more += f"; {percent(unknown / figure['n'])} not known" if unknown else ""
     return title, f"{first} {percent(rows / figure['n'])}", note + more
-
-
-def _build_spread_facts(title: str, figure: NumberFigure, noun: str) -> list[Fact]:
-    if figure["median"] is None:
-        return []
-    note = f"median of {plural(figure['n'], 'row')}; 5% are over {figure['p95']:,.0f}"
-    return [(title, plural(round(figure["median"]), noun), note)]
 
 
 def _list_diversity_facts(measured: Measurements) -> list[Fact]:

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from engine.evaluation import evaluated_model
 from engine.export import format_writers
 from engine.export.export_subject import ExportSubject, ExportTask
-from engine.export.parity import expected_files
+from engine.export.parity import inspection
 from engine.export.parity.file_comparison import compare_files
 from engine.models.saved_models import EarlierRun
 from store.core.job_folder import JobDir
@@ -39,7 +39,7 @@ def written(model: Path, form: str, aside: Path) -> tuple[Path, Path]:
     export.mkdir(parents=True)
     between.mkdir()
     format_writers.write(ExportTask(NO_JOB, subject, NO_JOB, FORMS[form], export, between, lambda what: None))
-    expected_files.write_settings(NO_JOB, subject, form, settings)
+    inspection.write_settings(NO_JOB, subject, form, settings)
     return settings, export
 
 

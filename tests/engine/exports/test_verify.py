@@ -15,7 +15,7 @@ from gguf import GGUFWriter
 from safetensors.torch import load_file, save_file
 
 from bench.made.spoiled_exports import SPOILED, SpoiledExport, spoiled_copy
-from engine.export import format_detection, model_export, model_verification, publication, tensor_manifest
+from engine.export import model_export, model_verification, publication, tensor_manifest
 from engine.export.export_subject import resolve_subject
 from engine.export.parity import checking
 from engine.export.parity.file_comparison import compare_gguf
@@ -234,12 +234,12 @@ def gguf_file(path: Path, kind: int = 1) -> Path:
 
 def test_a_gguf_file_cut_short_in_its_tensors_says_so(home: Home, tmp_path: Path) -> None:
     file = gguf_file(tmp_path / "model.gguf")
-    assert format_detection.detect_format(file).form == "gguf-f16"
+    assert model_verification.detect_format(file).form == "gguf-f16"
     file.write_bytes(file.read_bytes()[:-40])
     says = "model.gguf is truncated or not a GGUF file"
     for read in (
         tensor_manifest.read_weights,
-        format_detection.detect_format,
+        model_verification.detect_format,
         lambda path: compare_gguf(tmp_path, path),
     ):
         with pytest.raises(ModelError, match=says):

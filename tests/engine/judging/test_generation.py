@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig
 
 from engine.evaluation.probes.base_samples import generate_sample_continuations
 from engine.models import loading
 from engine.models.generation import (
     GenerationOptions,
     _build_steady_batches,
+    _compute_limits,
     _round_width,
     generate_answers,
     generate_continuations,
@@ -51,6 +54,13 @@ def test_the_head_is_never_given_rows_with_gaps(
     # is_contiguous() says yes to the gaps of a single row, and torch copies all the same
     assert all(x.stride() == torch.empty(x.shape).stride() for x in given)
     assert not head._forward_pre_hooks
+
+
+def test_positions_of_a_model_that_also_reads_pictures_are_those_of_its_text_part() -> None:
+    config = AutoConfig.for_model("gemma3", text_config={"max_position_embeddings": 256})
+    model = SimpleNamespace(config=config, active_adapters=[])
+    assert _compute_limits(model, 100) == (100, 156)
+    assert _compute_limits(model, 400)[0] < 256
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -24,7 +25,7 @@ from store.core.errors import EngineUnavailable
 from store.core.home import Home
 from store.core.job_folder import read_json
 from store.data import datasets
-from store.http.client import Client
+from store.http.client import IDLE_SECONDS, Client
 from store.jobs import job_queue
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -104,6 +105,20 @@ def test_it_serves_imports_and_stops_when_asked(engine: tuple[Path, subprocess.P
     assert process.wait(20) == 0
     assert not (home / "engine.json").exists()
     assert not (home / "tunebench.duckdb.wal").exists()  # the store was closed in order
+
+
+def test_an_idle_connection_outlasts_its_use_by_clients(engine: tuple[Path, subprocess.Popen[str]]) -> None:
+    """A machine that stood still may send the next request late, on a connection that should be there."""
+    home, process = engine
+    wait_until_ready(home, process)
+    connection = http.client.HTTPConnection(*address_of(home), timeout=SECONDS)
+    for idle in (2 * IDLE_SECONDS, 0):
+        connection.request("GET", "/health")
+        used = connection.sock
+        assert connection.getresponse().read()
+        time.sleep(idle)
+    assert connection.sock is used  # http.client opens a new one where it was closed
+    connection.close()
 
 
 def test_a_second_engine_names_the_first(engine: tuple[Path, subprocess.Popen[str]]) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,18 +160,44 @@ def test_nor_where_costs_are_counted_from_an_architecture(home: Home, marker: Pa
 # -- kernels, indices, adapters ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("field", ["attn_implementation", "_attn_implementation", "experts_implementation"])
-def test_no_kernel_of_a_hub_is_fetched(home: Home, field: str) -> None:
+@pytest.mark.parametrize("field", ["attn_implementation", "experts_implementation"])
+def test_a_config_that_asks_for_a_kernel_of_a_hub_is_refused(home: Home, field: str) -> None:
     folder = home.models / "tiny"
     change(folder / "config.json", **{field: "someone/flash-kernel"})
     with pytest.raises(ModelError, match="asks for the kernel someone/flash-kernel"):
         loading.load_config(str(folder))
 
 
-def test_the_kernels_of_transformers_are_off() -> None:
-    from transformers.integrations import hub_kernels
+def test_nor_does_the_private_name_of_the_field_reach_the_model(home: Home) -> None:
+    """Releases of transformers read it or drop it; either way no kernel is loaded."""
+    folder = home.models / "tiny"
+    change(folder / "config.json", _attn_implementation="someone/flash-kernel")
+    config = TrainConfig(model="tiny", dataset="rows", dtype="float32")
+    with suppress(ModelError):  # "asks for the kernel"
+        model = loading.load_model(config, str(folder), "cpu", torch.float32)
+        assert model.config._attn_implementation in ("sdpa", "eager")
 
-    assert hub_kernels._TRANSFORMERS_USE_HUB_KERNELS == "NO"
+
+LOAD_KERNEL = """
+import engine
+from transformers.integrations.hub_kernels import get_kernel
+from transformers.utils import is_kernels_available
+
+assert not is_kernels_available()
+try:
+    get_kernel("kernels-community/activation", version=1)
+except ImportError:
+    print("no kernels")
+import kernels
+"""
+
+
+def test_no_library_can_load_kernels_of_a_hub() -> None:
+    """In a process of the engine, where the package `kernels` is installed too, as transformers wants it."""
+    command = [sys.executable, "-c", LOAD_KERNEL]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert result.stdout == "no kernels\n"
+    assert "ModuleNotFoundError: import of kernels halted" in result.stderr
 
 
 class Bomb:

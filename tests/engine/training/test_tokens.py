@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from transformers import AutoConfig
 
 from engine.data import measurement_job
 from engine.evaluation.verdicts.data_findings import Finding, find_findings
@@ -41,6 +42,14 @@ def test_tokens_are_those_of_the_renderer_and_the_length_is_that_of_training(tmp
     assert lost == sum(sidecar(short)["lost_tokens"].to_pylist()) > 0
     with pytest.raises(ConfigError, match="256 positions"):
         measurement_job.run(job_of(home, fingerprint, "tokens", model=model, max_length=300))
+
+
+def test_positions_of_a_model_that_also_reads_pictures_are_those_of_its_text_part(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home").create()
+    model = write_model(tmp_path / "model")  # its weights aren't read
+    AutoConfig.for_model("gemma3", text_config={"max_position_embeddings": 256}).save_pretrained(model)
+    with pytest.raises(ConfigError, match="256 positions"):
+        measurement_job.run(job_of(home, rows_of(home, 12), "tokens", model=str(model), max_length=300))
 
 
 def test_a_step_that_counts_tokens_names_a_model_that_is_missing(tmp_path: Path) -> None:

@@ -284,13 +284,26 @@ def test_bad_files_get_a_message_that_names_them(
     assert not [button for button in at.button if button.key == "import-button"]
 
 
+def test_the_first_line_may_be_a_row(little_home: Home, open_page: Open, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("question,answer\n" + "".join(f"Q {i},A {i}\n" for i in range(60)))
+    at = _inspect(open_page, little_home, file)
+    assert "first line is the header" in everything_said(at)
+    _named(at.selectbox, "First line").set_value(False).run()
+    assert _named(at.selectbox, "First line").value is False
+    assert "first line is the header" not in everything_said(at)
+    assert list(at.dataframe[0].value.iloc[0]) == ["question", "answer"]
+    _named(at.selectbox, "First line").set_value("").run()
+    assert "first line is the header" in everything_said(at)
+
+
 def test_a_name_that_is_taken_is_refused(little_home: Home, open_page: Open, tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("question,answer\n" + "".join(f"Q {i},A {i}\n" for i in range(60)))
     at = _inspect(open_page, little_home, file)
     _named(at.text_input, "Name").set_value("Sums 0").run()
     at.button(key="import-button").click().run()
-    assert "Sums 0" in at.error[0].value
+    assert "There is a data set named 'Sums 0' already" in everything_said(at)  # at the field
 
 
 def test_without_an_engine_the_list_says_so(offline_home: Home, open_page: Open) -> None:

@@ -237,7 +237,7 @@ def test_checks_of_raters_are_part_of_the_form(seeded: StillEngine, open_page: O
     source = next(widget for widget in page.selectbox if widget.label == "Known answers from")
     source.set_value("Checked rows").run()
     page.number_input(key="round-new-qualification").set_value(5).run()
-    page.toggle(key="round-new-attention").set_value(True).run()
+    page.number_input(key="round-new-attention_share").set_value(5).run()
     page.button(key="round-new-go").click().run()
     assert not page.exception
     config = last_round(seeded)

@@ -101,6 +101,12 @@ def test_the_newest_matrix_is_what_it_opens_with(tmp_path: Path, open_page: Open
     assert (at.get_by_key("part").value, at.get_by_key("rows").value) == ("validation", 40)
 
 
+def test_the_link_keeps_the_choices(tmp_path: Path, open_page: Open) -> None:
+    with still_engine(seed_transfer(tmp_path / "home")) as engine:
+        at = open_page(engine.home, PAGE, tab="transfer", rows="40", part="Validation")
+        assert (at.get_by_key("part").value, at.get_by_key("rows").value) == ("validation", 40)
+
+
 def test_what_is_missing_is_asked_for(tmp_path: Path, open_page: Open) -> None:
     with still_engine(seed_transfer(tmp_path / "home", measured=False)) as engine:
         at = open_page(engine.home, PAGE, tab="transfer")

@@ -15,8 +15,10 @@ from engine.bias.rates import JudgedContinuations
 from pages.bias.charts import build_row, sort_figures
 from store.bias import bias_checks
 from store.bias.schemas import BiasResult, ChangedContinuation, ClassifierJudgement
+from store.core.errors import DataError
 from store.core.home import Home
 from store.db.database import Database
+from store.http.client import Client
 from store.jobs import job_queue
 from store.runs import runs
 from tests.pages.conftest import Open, everything_said
@@ -127,7 +129,7 @@ def test_the_form_asks_which_labels_are_harmful(engine: StillEngine, open_page: 
     at = open_page(engine.home, PAGE, run=RUN, tab=TAB)
     at.selectbox(key="bias-openings-classifier").set_value("").run()
     at.button(key="bias-check-continuations").click().run()
-    assert "Classifier: this field is required" in everything_said(at)
+    assert "Folder or hub id: this field is required" in everything_said(at)
     assert "Harmful labels: this field is required" in everything_said(at)
     at.text_input(key="bias-openings-classifier-name").set_value("/models/judge").run()
     at.multiselect(key="bias-labels-/models/judge").set_value(["toxic"]).run()
@@ -135,6 +137,24 @@ def test_the_form_asks_which_labels_are_harmful(engine: StillEngine, open_page: 
     ((name, body),) = engine.sent
     assert (name, body["continuations"]["classifier"]) == ("check_bias", "/models/judge")
     assert body["continuations"]["labels"] == ["toxic"]
+
+
+def test_no_check_starts_without_the_prompts_that_could_not_be_copied(
+    engine: StillEngine, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(client: Client, name: str, file: object) -> str:
+        raise DataError("The disk is full.")
+
+    monkeypatch.setattr(Client, "upload", fail)
+    at = open_page(engine.home, PAGE, run=RUN, tab=TAB)
+    at.selectbox(key="bias-openings-classifier").set_value("").run()
+    at.text_input(key="bias-openings-classifier-name").set_value("/models/judge").run()
+    at.multiselect(key="bias-labels-/models/judge").set_value(["toxic"]).run()
+    prompts = ("own.jsonl", b'{"prompt": "He said"}\n', "application/jsonl")
+    at.file_uploader(key="bias-openings").set_value(prompts).run()
+    at.button(key="bias-check-continuations").click().run()
+    assert "The disk is full." in everything_said(at)
+    assert not engine.sent
 
 
 def test_a_group_is_written_as_its_user_wrote_it() -> None:

@@ -41,6 +41,7 @@ def charts(at: AppTest) -> list[dict[str, Any]]:
     return [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
 
 
+@pytest.mark.usefixtures("untimed")
 def test_the_form_offers_the_task_for_a_labelled_data_set(live_home: Home, open_page: Open) -> None:
     at = open_page(
         live_home, "pages/training/launch.py", dataset="labelled", change='{"model": "tiny-llama"}'

@@ -89,7 +89,7 @@ def test_what_a_metric_needs_is_asked_for_by_name(engine: StillEngine, open_page
     at.get_by_key("evaluate.metrics").set_value(["constraints"])
     at.run()
     press(at, "evaluate.go")
-    assert "Constraints: this field is required." in everything_said(at)
+    assert "constraints: this field is required." in everything_said(at)
     assert len(engine.sent) == sent
 
 

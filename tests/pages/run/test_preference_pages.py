@@ -52,6 +52,7 @@ def _wait(client: Client, job_id: str) -> None:
     assert job.status == "finished", job.error
 
 
+@pytest.mark.usefixtures("untimed")
 def test_the_task_is_asked_where_there_are_pairs(home: Home, open_page: Open) -> None:
     pairs = next(row for row in _datasets(home) if row["kind"] == "preference")
     link = {"dataset": pairs["dataset_id"], "change": '{"model": "tiny-llama"}'}
@@ -103,6 +104,7 @@ def test_the_verdict_stands_in_its_own_numbers(home: Home, open_page: Open) -> N
     assert "Perplexity" not in page_text
 
 
+@pytest.mark.usefixtures("untimed")
 def test_a_finished_run_leads_to_one_that_continues_it(home: Home, open_page: Open) -> None:
     run_id = Client(home).people.query("SELECT run_id FROM run_overview")["run_id"][0].as_py()
     assert "run-continue" in [

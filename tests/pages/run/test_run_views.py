@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from store.core.features import FEATURES
 from store.runs import runs
 from tests.pages.conftest import Open
 from tests.pages.run.run_tabs import PAGE, on_tab, tab_titles, view_titles
@@ -14,7 +15,8 @@ from tests.pages.seeds.seed_classes import seed_classes
 from tests.pages.still_engine import StillEngine, still_engine
 
 MAX_TABS = 7
-TABS = ["Training", "Overfitting", "Forgetting", "Outputs", "Evaluations", "Export", "Details"]
+ALL_TABS = ["Training", "Overfitting", "Forgetting", "Outputs", "Evaluations", "Export", "Details"]
+TABS = [title for title in ALL_TABS if title != "Export" or "export" in FEATURES]
 VIEWS = {
     "learning": ("Training", ""),
     "overfitting": ("Overfitting", ""),
@@ -33,6 +35,12 @@ VIEWS = {
     "outputs": ("Outputs", "Samples"),
     "details": ("Details", "Config"),
 }
+# Views of features, and of a tab that has several of them only with a feature.
+FEATURE_OF = dict.fromkeys(["samples", "rating", "outputs"], "rating") | {"bias": "bias", "export": "export"}
+LINKS = [
+    pytest.param(link, marks=pytest.mark.feature(FEATURE_OF[link])) if link in FEATURE_OF else link
+    for link in VIEWS
+]
 RUNS = ("learned", "overfit", "worse", "failed", "lost", "cancelled", "queued", "next", "live")
 
 
@@ -62,7 +70,7 @@ def test_a_run_of_any_task_has_the_same_tabs(engine: StillEngine, open_page: Ope
             runs.update(tx, "twin", config=config)
 
 
-@pytest.mark.parametrize("link", VIEWS)
+@pytest.mark.parametrize("link", LINKS)
 def test_every_link_opens_its_tab_and_view(engine: StillEngine, open_page: Open, link: str) -> None:
     at = open_page(engine.home, PAGE, run="learned", tab=link)
     assert open_view(at) == VIEWS[link]
@@ -77,6 +85,7 @@ def test_classes_are_a_view_of_the_training_where_there_are_some(
         assert open_view(at) == ("Training", "Classes")
 
 
+@pytest.mark.feature("rating")
 def test_a_click_on_a_view_is_in_the_link_and_draws_that_view_alone(
     engine: StillEngine, open_page: Open
 ) -> None:

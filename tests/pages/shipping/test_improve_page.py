@@ -93,6 +93,23 @@ def test_a_bad_field_is_named_where_it_is_and_a_good_form_is_sent(
     assert [rows.source for rows in config.rows] == ["feedback"]
 
 
+def test_a_group_that_no_source_takes_is_an_error_and_no_source(
+    improving: StillEngine, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers name groups, which may hold a line break."""
+    (line,) = returned(improving.database, "fresh")
+    monkeypatch.setattr(
+        "pages.retraining.retraining_queries.list_returned", lambda *_: [replace(line, groups=["a\nb"])]
+    )
+    at = _open(improving, open_page, "fresh")
+    at.selectbox(key="improve-begin-group").set_value("a\nb").run()
+    assert not at.exception
+    assert "its character 2 is a line break" in everything_said(at)
+    at.button(key="improve-begin-go").click().run()
+    assert "Sources of new rows: this field is required." in everything_said(at)
+    assert improving.sent == []
+
+
 def test_a_link_fills_the_form_in(improving: StillEngine, open_page: Open) -> None:
     at = _open(improving, open_page, "fresh", round="round-1", dataset="D")
     assert at.button_group(key="improve-begin-kinds").value == ["round", "dataset"]
@@ -137,7 +154,10 @@ def test_rows_are_accounted_for_and_chosen_ones_are_called_that(
 
 def test_new_rows_at_random_are_not_called_chosen_for_the_earlier_ones_beside_them() -> None:
     def fate() -> None:
+        from types import SimpleNamespace
+
         from pages.retraining.improvement import draw_fate
+        from store.retraining.config import FeedbackRowSource
         from store.retraining.schemas import GatheredRows, Improvement, ReusedJudgingRows
         from tests.unit.store_samples import row_of
 
@@ -147,7 +167,7 @@ def test_new_rows_at_random_are_not_called_chosen_for_the_earlier_ones_beside_th
         )  # fmt: skip
         improvement = row_of(
             Improvement,
-            config={"rows": [{"source": "feedback"}]},
+            config=SimpleNamespace(rows=[FeedbackRowSource(endpoint="e")]),
             facts={"rows": rows},
             state="training",
         )
@@ -329,6 +349,7 @@ def test_a_change_is_written_by_its_side() -> None:
 
 def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeats() -> None:
     def fate() -> None:
+        from types import SimpleNamespace
         from unittest.mock import patch
 
         from pages.retraining.improvement import draw_fate
@@ -345,7 +366,7 @@ def test_a_row_that_stayed_out_stands_beside_the_row_that_judges_which_it_repeat
         rows |= {"slipping": {"judging": 100, "short": 0, "recognised": 1, "most": 2, "allowed": 1}}
         improvement = row_of(
             Improvement,
-            config={"rows": []},
+            config=SimpleNamespace(rows=[]),
             state="training",
             facts=parse_document(ImprovementFacts, {"rows": rows, "rows_dataset_id": "new"}),
         )
@@ -380,7 +401,7 @@ def test_where_slips_could_make_the_difference_the_card_says_so_once_and_asks_fo
         from store.core.figure_schemas import Estimate
         from store.core.model_schemas import ModelSummary
         from store.registry.schemas import CheckReport, GateReport
-        from store.retraining import improvement_text
+        from store.retraining import text as improvement_text
         from store.retraining.schemas import Improvement
         from tests.unit.store_samples import row_of
 
@@ -418,6 +439,8 @@ def test_more_rows_are_advised_where_it_is_not_repeats_that_keep_it_open() -> No
 @pytest.mark.parametrize("unit", ["share", "bits per byte"])
 def test_what_slips_lift_is_said_in_the_unit_of_the_check(unit: str) -> None:
     def fate(unit: str) -> None:
+        from types import SimpleNamespace
+
         from pages.retraining.improvement import draw_fate
         from store.registry.schemas import CheckReport, GateReport
         from store.retraining.schemas import GatheredRows, Improvement, LeakageEstimate
@@ -430,7 +453,7 @@ def test_what_slips_lift_is_said_in_the_unit_of_the_check(unit: str) -> None:
         )  # fmt: skip
         old = row_of(CheckReport, check="not_worse_than", unit=unit, lifted=0.02)
         facts = {"rows": rows, "rows_dataset_id": "new", "gate": row_of(GateReport, checks=[old])}
-        improvement = row_of(Improvement, config={"rows": []}, state="deciding", facts=facts)
+        improvement = row_of(Improvement, config=SimpleNamespace(rows=[]), state="deciding", facts=facts)
         draw_fate(improvement)
 
     text = everything_said(AppTest.from_function(fate, args=(unit,)).run())

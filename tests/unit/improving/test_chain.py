@@ -14,7 +14,8 @@ from store.core.schemas import Person
 from store.data import datasets
 from store.jobs import job_queue
 from store.monitoring import monitor_alerts
-from store.retraining import improvement_text, improvements
+from store.retraining import improvements
+from store.retraining import text as improvement_text
 from store.runs import runs
 from tests.unit.improving.chained import COUNTED, Chained
 

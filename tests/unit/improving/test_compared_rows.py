@@ -100,7 +100,7 @@ def test_what_trained_the_version_in_use_judges_nothing(chained: Chained) -> Non
     assert "was imported" in gate.find_training_run(chained.database, imported, "run-1")["in_use_unknown"]
     gone = replace(version, run_id="run-9")
     assert "was deleted" in gate.find_training_run(chained.database, gone, "run-1")["in_use_unknown"]
-    moved = row_of(Improvement, config={"run": "run-1"}, facts={"gathered_beside": "sums@1"})
+    moved = row_of(Improvement, config=chained.get(own).config, facts={"gathered_beside": "sums@1"})
     candidate = Candidate(version, version, "production")
     assert "sums@2 came into use after" in gate.explain_leakage_on_new_rows(moved, candidate)
     for facts in ({"gathered_beside": "sums@2"}, {}):
@@ -198,7 +198,7 @@ def test_golden_sets_probes_what_was_replayed_and_what_trained_before(chained: C
     check = {"check": "not_worse_than", "dataset": "Golden", "metric": "chrf", "part": "validation"}
     chained.desk("set_gate", model="sums", alias="production", gate={"checks": [check]})
     golden = {"evaluate": {"model": "any", "dataset": "Watched", "metrics": ["chrf"]}}
-    run_id = chained.get(improvement_id).config["run"]
+    run_id = chained.get(improvement_id).config.run
     finished_run(chained.desk, "run-0")
     with chained.database.transaction() as tx:
         monitors.configure(

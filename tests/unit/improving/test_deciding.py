@@ -14,7 +14,8 @@ from store.core.schemas import Person
 from store.jobs import job_queue
 from store.registry import gate_candidates, model_versions
 from store.registry.schemas import CheckAnswer, CheckReport, GateReport
-from store.retraining import improvement_text, improvements
+from store.retraining import improvements
+from store.retraining import text as improvement_text
 from tests.unit.improving.chained import Chained
 from tests.unit.registering import finished_run, register
 from tests.unit.store_samples import row_of

@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.retraining import duplicates, feedback_rows
 from store.core.home import Home
-from store.retraining.improvement_text import describe_rows
+from store.retraining.text import describe_rows
 from store.training.split import Split
 from tests.unit.improving.gathered import LABELS, answered, deal, gather, labelled, spoken, text
 from tests.unit.recipe_samples import make

@@ -11,7 +11,7 @@ from bench.truths import observe
 from bench.truths.monitoring import reuse
 from engine.retraining import feedback_rows
 from store.core.home import Home
-from store.retraining import improvement_text
+from store.retraining import text as improvement_text
 from store.retraining.config import MAX_JUDGED
 from store.retraining.schemas import GatheredRows, ReusedJudgingRows
 from store.training.split import Split

@@ -19,11 +19,13 @@ from store.core.documents import as_json, parse_document
 from store.core.home import Home
 from store.registry import gate_checks
 from store.registry.schemas import CheckReport
-from store.retraining import improvement_text
+from store.retraining import text as improvement_text
 from store.retraining.config import MAX_LEAKAGE, MAX_LEAKAGE_SHORT
-from store.retraining.improvement_text import describe_leakage
 from store.retraining.schemas import GatheredRows, LeakageEstimate
+from store.retraining.text import describe_leakage
 from tests.unit.improving.gathered import answered, deal, gather, labelled, spoken
+from tests.unit.improving.gathered import text as question
+from tests.unit.recipe_samples import make
 from tests.unit.store_samples import row_of
 
 MARGIN = 0.02
@@ -200,6 +202,22 @@ def test_short_answers_are_counted_among_those_that_judge(home: Home) -> None:
     assert (more.recognised, more.most, more.allowed) == (4, 10, 10)
 
 
+@pytest.mark.parametrize("parts", [("validation", "test"), ("test", "validation")])
+@pytest.mark.parametrize("nearly", [False, True])
+def test_a_repeat_of_equal_rows_counts_for_the_test_row_wherever_it_is(
+    home: Home, parts: tuple[str, str], nearly: bool
+) -> None:
+    rows = [{"prompt": question(n if n < 50 else n - 10), "completion": "It is 1."} for n in range(60)]
+    old = make(home, rows)
+    deal(home, old, parts={n: "train" if n < 40 else parts[n >= 50] for n in range(60)})
+    again = [spoken(n, "It is so.", "correction") for n in range(40, 44)]
+    if nearly:
+        again = [{**each, "prompt": [{"role": "user", "content": f"{question(40 + n)} Now?"}]}
+                 for n, each in enumerate(again)]  # fmt: skip
+    made = gather(home, old, [*new_rows("correction"), *again])["counted"]
+    assert (made.repeats, made.slipping.recognised) == (4, 4)
+
+
 def report(monkeypatch: pytest.MonkeyPatch, most: int | None) -> Any:
     """Of 500 old rows the new version has 25 right that were wrong and 5 wrong that were right, as of the
     new ones."""
@@ -216,7 +234,8 @@ def report(monkeypatch: pytest.MonkeyPatch, most: int | None) -> Any:
         if most is None
         else {"rows": gathered(None if most < 0 else sure(judging=500, most=500, allowed=most))}
     )
-    improvement: Any = SimpleNamespace(config={"run": "r"}, facts=rows)
+    config = SimpleNamespace(run="r")
+    improvement: Any = SimpleNamespace(config=config, facts=rows)
     nothing: Any = None
     return gate.judge_candidate(nothing, improvement, nothing, nothing)
 

@@ -198,7 +198,7 @@ def test_an_endpoint_that_never_answered_as_the_model_is_refused(chained: Chaine
         chained.begin()
     ask(chained, 1, first=1)
     begun = chained.get(chained.begin())
-    assert [source["model"] for source in begun.config["rows"]] == ["sums"]
+    assert [source.model for source in begun.config.rows] == ["sums"]
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,9 @@ from bench.truths import observe
 from engine.job_handlers import store_result, write_spec
 from engine.monitoring import judging_job
 from engine.monitoring.labelling_text import SETTLED_REASONS
-from engine.rating.analysis.judge_correction import (
-    NO_ROUND,
-    correct_by_version,
-    correct_pass_rate,
-    describe_correction,
-)
+from engine.rating.analysis.judge_correction import correct_by_version, correct_pass_rate
+from engine.rating.analysis.reasons_text import NO_ROUND
+from engine.rating.raters_text import describe_correction
 from engine.worker.job import WorkerJob
 from store.core.errors import DataError, StateError
 from store.core.monitoring_schemas import RequestJudging

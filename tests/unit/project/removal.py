@@ -132,7 +132,7 @@ def _remove_importers(folder: Path) -> None:
 
 
 def _is_importable(folder: Path, path: Path) -> bool:
-    return all(_is_there(folder, module) for module in _list_imports(path))
+    return all(_is_there(folder, module) for module in _list_imports(path.relative_to(folder)))
 
 
 def _is_there(folder: Path, module: str) -> bool:
@@ -145,12 +145,14 @@ def _is_there(folder: Path, module: str) -> bool:
 
 @cache
 def _list_imports(path: Path) -> tuple[str, ...]:
-    """Modules that the file imports, wherever in it; of `from a import b` also a.b where that is a module."""
+    """Modules that a file of the project imports, wherever in it; of `from a import b` also a.b where it is a
+    module. Read once for all copies, in which the file is the same.
+    """
     return tuple(_read_imports(path))
 
 
 def _read_imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -12,7 +12,7 @@ from tests.unit.project.removal import copy_without, run_in
 REMOVABLE = ("playground", "transfer", "export", "bias", "archives")
 # Of the core's tests those that reach furthest; `make removal` runs all of them, without one feature after
 # the other.
-FURTHEST = ("tests/unit/config", "tests/unit/people", "tests/unit/store/test_roles.py", "tests/unit/verdicts")
+FURTHEST = ("tests/unit/config", "tests/unit/people", "tests/unit/store/test_roles.py", "tests/unit/screens")
 # Each module of each house is imported, and each table is held against what there is.
 START = """
 import importlib, logging, pkgutil, sys, tempfile

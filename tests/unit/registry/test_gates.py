@@ -133,7 +133,7 @@ def ten_rows(estimator: str, seed: int) -> tuple[GateRow, GateRow]:
 @pytest.mark.parametrize("estimator", ["mean", "f1_micro", "bits_per_byte", "perplexity", "bleu", "chrf"])
 def test_a_lift_is_what_the_worst_choice_of_rows_may_have_made(estimator: str, rows: int) -> None:
     exact = estimator in ("mean", "f1_micro", "bits_per_byte")
-    for seed in range(8):
+    for seed in range(8 if exact or rows < 4 else 3):  # the others try 210 choices of rows, slowly
         own, other = ten_rows(estimator, seed)
         first, second = (
             gate_statistics.aggregate_scores(gate_statistics.convert_to_scored(each)).value or 0.0

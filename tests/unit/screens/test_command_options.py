@@ -101,10 +101,24 @@ def test_no_command_has_a_signature_that_nobody_reads() -> None:
     ("words", "why"),
     [
         (["evaluate", "--part", "most", "--model", "x", "--dataset", "d"], "part is 'most'"),
-        (["bias", "a run", "--by", "label"], "--evaluation and --by must be used together"),
-        (["bias", "a run", "--label", "toxic"], "require a classifier"),
-        (["improve", "m", "--group", "g", "--dataset", "d"], "--group requires --feedback"),
-        (["improve", "m", "--since", "2026-01-01", "--dataset", "d"], "--since requires --feedback"),
+        pytest.param(
+            ["bias", "a run", "--by", "label"],
+            "--evaluation and --by must be used together",
+            marks=pytest.mark.feature("bias"),
+        ),
+        pytest.param(
+            ["bias", "a run", "--label", "toxic"], "require a classifier", marks=pytest.mark.feature("bias")
+        ),
+        pytest.param(
+            ["improve", "m", "--group", "g", "--dataset", "d"],
+            "--group requires --feedback",
+            marks=pytest.mark.feature("retraining"),
+        ),
+        pytest.param(
+            ["improve", "m", "--since", "2026-01-01", "--dataset", "d"],
+            "--since requires --feedback",
+            marks=pytest.mark.feature("retraining"),
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_an_engine_is_started(

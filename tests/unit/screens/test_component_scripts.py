@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.playground import chat_component
+from pages.playground import chat
 from pages.rating.rater import desk
 from pages.shared.rendered.component_source import FOLDER, RENDERER
 
 PARSERS = re.compile(
     r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\(|new Function"
 )
-SCRIPTS = {"desk": desk.build_script(), "talk": chat_component.build_script()}
+SCRIPTS = {"desk": desk.build_script(), "talk": chat.build_script()}
 
 
 def stems(folder: Path) -> list[str]:
@@ -24,7 +24,7 @@ def stems(folder: Path) -> list[str]:
 
 def test_every_file_of_the_folders_is_in_a_script() -> None:
     assert sorted(desk.SCRIPT) == stems(desk.FOLDER / "script")
-    assert sorted(chat_component.SCRIPT) == stems(chat_component.FOLDER / "script")
+    assert sorted(chat.SCRIPT) == stems(chat.FOLDER / "script")
     assert sorted(RENDERER) == stems(FOLDER)
 
 

@@ -28,7 +28,7 @@ BARS: dict[TabPlace, tuple[str, str]] = {
         " comments",
     ),
     "comparison": ("pages/comparison/compare.py", "side cost transfer"),
-    "version": ("pages/registry/model.py", "versions gate improve lineage exports card"),
+    "version": ("pages/registry/models.py", "versions gate improve lineage exports card"),
 }
 TABS = [tab for feature in load_page_features().values() for tab in feature.tabs]
 SCREENS = [screen for feature in load_page_features().values() for screen in feature.screens]

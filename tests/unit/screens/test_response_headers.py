@@ -87,6 +87,7 @@ def paths(app: ScreensApp) -> list[str]:
     return served
 
 
+@pytest.mark.feature("playground", "rating")
 def test_every_route_by_every_method_bears_them(app: ScreensApp, browser: TestClient) -> None:
     every = paths(app)
     assert {"/talk", "/rating/rate", "/_stcore/health", "/media/x", "/_stcore/stream"} <= {*every}
@@ -140,6 +141,7 @@ def test_the_answer_that_a_page_is_as_it_was_leaves_it_the_policy_of_pages(brows
     check(again, PAGE_POLICY)
 
 
+@pytest.mark.feature("playground", "rating")
 def test_a_redirect_a_refused_method_and_a_path_that_is_no_page_bear_them(browser: TestClient) -> None:
     for method, path, status in (
         ("GET", "/mix", 307),

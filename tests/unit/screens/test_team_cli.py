@@ -91,6 +91,19 @@ def test_the_team_is_listed(company: Company, run: Run) -> None:
     assert [person["email"] for person in listed["members"]] == ["member@example.org"]
 
 
+@pytest.mark.parametrize("option", ["by", "mentions"])
+def test_activity_refuses_an_ambiguous_or_unknown_name_by_its_option(
+    company: Company, run: Run, option: str
+) -> None:
+    company("set_team", on=True)
+    for place in ("first", "second"):
+        company.join("member", email=f"{place}@example.org", name="Mia")
+    ambiguous = json.loads(run("activity", f"--{option}", "Mia", "--json").stdout)
+    assert (ambiguous["message"], ambiguous["field"]) == ("Several people are named 'Mia'.", option)
+    unknown = json.loads(run("activity", f"--{option}", "Max", "--json").stdout)
+    assert (unknown["message"], unknown["field"]) == ("Nobody is named 'Max'.", option)
+
+
 def test_an_account_is_switched_off_with_its_tokens_and_on_without_them(company: Company, run: Run) -> None:
     company("set_team", on=True)
     member = company.join("member")
@@ -151,6 +164,7 @@ def test_a_token_of_the_environment_is_who_asks(
     assert json.loads(run("me", "--json").stdout)["error"] == "SignedOutError"
 
 
+@pytest.mark.feature("rating", "bias")
 def test_files_of_whoever_does_not_own_the_machine_are_uploaded(
     company: Company, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,8 +27,8 @@ from store.core.schemas import Person
 from store.db.records import to_json
 from store.jobs import job_queue
 from store.serving import endpoints
-from store.serving.endpoint_text import build_examples
 from store.serving.schemas import ServedAdapter
+from store.serving.text import build_examples
 from tests.unit.desk import Desk
 from tests.unit.on_record import on_record
 from tests.unit.store_samples import row_of

@@ -14,8 +14,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from store.core.documents import parse_document
-from store.serving.endpoint_text import describe_state
 from store.serving.schemas import EndpointState
+from store.serving.text import describe_state
 from tests.unit.serving.served_endpoint import ServedEndpoint, backend, route
 from tests.unit.serving.test_hostile_backends import address
 

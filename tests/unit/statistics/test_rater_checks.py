@@ -19,10 +19,9 @@ from engine.rating.analysis.rater_checks import (
     compute_rater_checks,
     count_ratings,
     find_unqualified_raters,
-    format_counted_ratings,
     is_surely_below,
 )
-from engine.rating.raters_text import describe_all_rater_checks, describe_rater_checks
+from engine.rating.raters_text import describe_all_rater_checks, describe_rater_checks, format_counted_ratings
 from store.core.rating_schemas import (
     GOLD_PASS,
     AssignedTask,

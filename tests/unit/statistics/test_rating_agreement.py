@@ -41,6 +41,7 @@ from engine.rating.analysis.rates import (
     compute_win_rates,
 )
 from engine.rating.analysis.round_ratings import build_round_ratings
+from engine.rating.raters_text import list_doubts
 from store.core.rating_schemas import Round, RoundSystem
 from tests.unit.store_samples import row_of
 
@@ -195,9 +196,9 @@ def test_a_rater_is_described() -> None:
     assert (steady.n, steady.consistency.value, steady.suspect, steady.always) == (40, 1, False, "")
     assert presser.consistency.value == 0
     assert (presser.always, presser.leans) == ("left", True)
-    assert any("fast" in reason or "second" in reason for reason in presser.reasons)
+    assert any("fast" in reason or "second" in reason for reason in list_doubts(presser))
     assert presser.seconds == pytest.approx(0.9)
-    assert len(presser.reasons) == 3
+    assert len(list_doubts(presser)) == 3
     assert steady.agreement.value > presser.agreement.value
 
 
@@ -206,7 +207,7 @@ def test_a_side_is_held_against_nobody_where_it_is_the_model_that_stood_there() 
     outcomes = ["left"] * 30 + ["right"] * 3
     fixed = Comparisons.of(["x"] * 33, ["y"] * 33, outcomes, list(range(33)), ["ann"] * 33)
     (ann,) = profile_raters(fixed)
-    assert (ann.leans, ann.reasons) == (False, ())
+    assert (ann.leans, list_doubts(ann)) == (False, [])
     sides = [("x", "y") if place % 2 else ("y", "x") for place in range(33)]
     left, right = zip(*sides, strict=True)
     (drawn,) = profile_raters(Comparisons.of(left, right, outcomes, list(range(33)), ["ann"] * 33))

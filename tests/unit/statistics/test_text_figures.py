@@ -12,7 +12,6 @@ from bench.ratings.spans import RATES
 from bench.truths import Rate, observe
 from engine.rating import round_text
 from engine.rating.analysis.krippendorff_alpha import (
-    NO_INTERVAL,
     LabelledSpan,
     MarkedText,
     compute_alpha,
@@ -21,6 +20,7 @@ from engine.rating.analysis.krippendorff_alpha import (
     masi_distance,
 )
 from engine.rating.analysis.labels import compute_label_set_statistics
+from engine.rating.analysis.reasons_text import NO_SET_INTERVAL
 from engine.rating.analysis.spans import compute_span_matches, compute_span_statistics
 from store.core.rating_schemas import AssignedTask, Round, RoundItem, RoundSystem
 from tests.unit.store_samples import row_of
@@ -60,7 +60,7 @@ def test_sets_of_one_label_agree_as_labels_do() -> None:
         compute_set_alpha([frozenset([value]) for value in values], items),
     )
     assert of_sets.interval.value == pytest.approx(plain.interval.value)
-    assert (of_sets.interval.low, of_sets.interval.why) == (None, NO_INTERVAL)
+    assert (of_sets.interval.low, of_sets.interval.why) == (None, NO_SET_INTERVAL)
 
 
 def test_sharing_a_label_is_agreeing_in_part() -> None:

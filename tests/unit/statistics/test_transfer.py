@@ -188,9 +188,17 @@ def test_the_distance_of_embeddings() -> None:
 
 
 def cell(
-    source: str, target: str, gain: float, seed: int = 0, *, own: bool = False, earlier: bool = False
+    source: str,
+    target: str,
+    gain: float,
+    seed: int = 0,
+    *,
+    own: bool = False,
+    earlier: bool = False,
+    run: str = "",
 ) -> Any:
     labels = {"source": source, "target": target, "own": own, "earlier": earlier}
+    labels |= {"run_id": run or source, "run_name": run}
     return compare(*sides(gain, seed=seed)) | labels
 
 
@@ -209,6 +217,18 @@ def test_the_sentence_names_who_helps_and_who_costs() -> None:
     assert "then" not in sentence  # what was learned in an earlier run is no transfer
 
 
+def test_runs_on_the_same_data_are_named() -> None:
+    cells = [
+        cell("A", "B", 0.4, 1, run="#1 first"),
+        cell("A", "B", 0.1, 2, run="#2 second"),
+        cell("C", "B", -0.2, 3, run="#3 third"),
+    ]
+    sentence = words.describe_matrix(diagnosis.judge_cells(cells), "relative")
+    assert sentence.startswith("Training on A (#1 first) improves B by ")
+    assert "Training on A (#2 second) improves B by " in sentence
+    assert "Training on C degrades B by " in sentence
+
+
 def test_the_sentence_says_what_noise_hides() -> None:
     cells = [cell("A", "B", 0, 1), cell("B", "A", 0, 2), cell("A", "A", 0.4, own=True)]
     sentence = words.describe_matrix(diagnosis.judge_cells(cells), "relative")
@@ -217,7 +237,7 @@ def test_the_sentence_says_what_noise_hides() -> None:
 
 
 def test_why_nothing_can_be_told_is_said() -> None:
-    labels = {"source": "A", "target": "B", "own": False, "earlier": False}
+    labels = {"run_id": "r", "source": "A", "target": "B", "own": False, "earlier": False}
     cell = compare(*sides(0.5, n=1)) | labels
     sentence = words.describe_matrix(diagnosis.judge_cells([cell]), "relative")
     assert sentence.endswith("No significant effect on other data sets: there is only one row.")

@@ -68,7 +68,7 @@ def test_nothing_changes_or_removes_a_line() -> None:
     sources = [
         path for folder in ("store", "engine", "pages", "tunebench") for path in (ROOT / folder).rglob("*.py")
     ]
-    assert len(sources) > 500
+    assert len(sources) > 300
     assert [path for path in sources if statement.search(path.read_text("utf-8"))] == []
     assert "activity" not in job_queue.JOB_TABLES  # whose rows go with a job
 

@@ -209,6 +209,7 @@ def test_a_job_writes_down_what_is_left_of_the_whole(home: Home) -> None:
     assert [json.loads(line)["eta_seconds"] for line in lines] == [None, pytest.approx(4), 0]
 
 
+@pytest.mark.feature("retraining")
 def test_messages_of_no_phase_are_listed_with_their_job(home: Home) -> None:
     make_job(home, "gather_rows", {}).progress(0, 1, "bands", "Comparing with the old rows")
     make_job(home, "overlap", {}).progress(0, 1, "rows", "An ask, which nobody sees")

@@ -103,6 +103,7 @@ def test_a_sidecar_that_nobody_takes_does_not_stay_in_the_folder_of_its_job(
     assert not sidecar.exists()
 
 
+@pytest.mark.feature("rating", "monitoring")
 @pytest.mark.parametrize(("status", "more"), ENDS)
 def test_logged_texts_go_with_the_end_of_a_job(world: World, status: str, more: dict[str, Any]) -> None:
     """A log is kept for its days, and what a judge or a round was given of it no longer."""
@@ -124,6 +125,7 @@ def test_logged_texts_go_with_the_end_of_a_job(world: World, status: str, more: 
         assert not texts.exists()
 
 
+@pytest.mark.feature("rating")
 def test_a_round_of_requests_that_was_cancelled_holds_none(world: World) -> None:
     commands = Commands(world.database, world.home, _no_ask, clock=lambda: world.now).table()
     held = []
@@ -212,6 +214,7 @@ def test_checkpoints_go_though_the_engine_was_killed_once_the_result_was_stored(
     assert not world.folder(job_id).checkpoints.exists()
 
 
+@pytest.mark.feature("registry")
 def test_a_lost_registering_leaves_no_copy_of_the_model(world: World) -> None:
     job_id = world.queue(kind="register")
     world.step()

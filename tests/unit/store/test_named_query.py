@@ -143,8 +143,18 @@ def check(database: Database, name: str, arguments: dict[str, Any], person: Pers
         ("data.dataset_versions.fates", {"dataset": "a", "which": {"fate": "eaten"}}, "which.fate"),
         ("data.datasets.get_rows", {"dataset": {"rows_path": "/etc/passwd"}, "row_ids": [0]}, "dataset"),
         ("data.exploration.count", {"rows": {"dataset": {}, "measured": {}}, "where": {}}, "rows"),
-        ("monitoring.feedback.returned", {"model": "m", "since": "yesterday"}, "since"),
-        ("monitoring.traffic.points", {"endpoint_id": "e", "window": [1]}, "window"),
+        pytest.param(
+            "monitoring.feedback.returned",
+            {"model": "m", "since": "yesterday"},
+            "since",
+            marks=pytest.mark.feature("monitoring"),
+        ),
+        pytest.param(
+            "monitoring.traffic.points",
+            {"endpoint_id": "e", "window": [1]},
+            "window",
+            marks=pytest.mark.feature("monitoring"),
+        ),
         ("evaluation.evaluations.listed", {"offset": None}, "offset"),
     ],
 )

@@ -101,4 +101,4 @@ def test_every_document_of_the_store_can_be_made_again() -> None:
             if dataclasses.is_dataclass(value):
                 assert get_reviver(value) is not None, value
                 documents += 1
-    assert documents > 300
+    assert documents > 200

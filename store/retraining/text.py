@@ -1,4 +1,4 @@
-"""Descriptions of improvements: states, progress, and next steps."""
+"""Descriptions of improvements: states, progress, a shortage of rows, and next steps."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import shlex
 from typing import Literal, NamedTuple
 
 from store.registry.schemas import CheckReport, GateReport
-from store.retraining.config import MAX_JUDGED, MAX_LEAKAGE, MAX_LEAKAGE_SHORT, SHORT_ANSWER
+from store.retraining.config import MAX_JUDGED, MAX_LEAKAGE, MAX_LEAKAGE_SHORT, MIN_ROWS, SHORT_ANSWER
 from store.retraining.schemas import (
     GatheredRows,
     Improvement,
     ImprovementState,
     LeakageEstimate,
     ReusedJudgingRows,
+    TooFewRowsResult,
 )
 
 
@@ -183,6 +184,28 @@ def describe_rows(rows: GatheredRows) -> str:
     if rows.corrects:
         parts.append(f"{rows.corrects:,} of the training rows correct an old row and replace it.")
     return " ".join(parts)
+
+
+MAX_NAMED = 4  # reasons named in a sentence
+CONTINUE_NOTE = "then resume; everything collected by then is included."
+
+
+def describe_shortage(rows: GatheredRows) -> TooFewRowsResult | None:
+    """Describe why these rows aren't enough to train and evaluate a run; None if they are."""
+    usable = rows.train + rows.held_out
+    reasons = [f"{count:,} {reason}" for reason, count in rows.left_out.items()]
+    more = f" and {len(reasons) - MAX_NAMED} more reasons" if len(reasons) > MAX_NAMED else ""
+    why = f" Left out: {'; '.join(reasons[:MAX_NAMED])}{more}." if reasons else ""
+    if usable < MIN_ROWS:
+        too_few = f"{usable:,} of {rows.asked:,} new rows are usable; at least {MIN_ROWS} are needed.{why}"
+        return {"rows": rows, "too_few": too_few, "fix": f"Get more answers corrected, {CONTINUE_NOTE}"}
+    if not rows.held_out:
+        too_few = (
+            f"None of the {usable:,} new rows can be held out: all ask the same as old training rows.{why}"
+        )
+        fix = f"Get answers to new questions labelled, {CONTINUE_NOTE}"
+        return {"rows": rows, "too_few": too_few, "fix": fix}
+    return None
 
 
 def describe_judging_rows(rows: GatheredRows) -> str:
