@@ -54,12 +54,22 @@ def draw_chat(
     *,
     say: PendingPrompt | None,
     answering: str,
+    open_turn: Callable[[str], None],
 ) -> Any:
     """Draw the component; its triggers are `begin` (a prompt), `done` and `show` (a turn), `keep` (turn
     and place).
 
     answering: the turn among `turns` that is being answered, or "".
+    open_turn: called before the page is drawn with the turn that has ended, or with the last turn of the
+        branch to show. Drawn first, the turn that has ended would still count as being answered.
     """
+
+    def open_answered_turn() -> None:
+        open_turn(str(st.session_state[KEY].done))
+
+    def open_branch() -> None:
+        open_turn(find_newest_leaf(tree, str(st.session_state[KEY].show)))
+
     component = st.components.v2.component(
         "tunebench-talk",
         html='<div id="talk-root">\n</div>',
@@ -81,8 +91,8 @@ def draw_chat(
             "placeholder": "Message the models" if labels else "Choose a model first",
         },
         on_begin_change=_ignore_trigger,
-        on_done_change=_ignore_trigger,
-        on_show_change=_ignore_trigger,
+        on_done_change=open_answered_turn,
+        on_show_change=open_branch,
         on_keep_change=_ignore_trigger,
     )
 

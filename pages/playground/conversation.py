@@ -271,13 +271,10 @@ def _draw_talk(conversation: Conversation | None, settings: SettingsDocument | N
         names,
         say=say if say and say["id"] == own else None,
         answering=next((turn.turn_id for turn in reversed(turns) if turn.turn_id in going), ""),
+        open_turn=_open_turn,
     )
     if component.begin and settings:
         _begin_turn(str(component.begin), settings)
-    if component.done:
-        _open_turn(str(component.done))
-    if component.show:
-        _open_turn(find_newest_leaf(tree, str(component.show)))
     if component.keep:
         wanted = component.keep.get("turn")
         turn = next((turn for turn in turns if turn.turn_id == wanted), None)
@@ -296,7 +293,6 @@ def _open_turn(turn_id: str) -> None:
     st.session_state.pop(SAY, None)
     st.cache_data.clear()
     st.query_params["turn"] = turn_id
-    st.rerun()
 
 
 def _begin_turn(prompt: str, settings: SettingsDocument) -> None:

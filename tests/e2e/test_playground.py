@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from store.core.home import Home
 from store.playground import conversations
@@ -145,6 +145,32 @@ def test_an_answer_goes_on_without_the_page_and_stops_for_every_tab(app: App, pa
         page.get_by_role("button", name="Rows (JSONL)").click()
     (row,) = [json.loads(line) for line in taken.value.path().read_text().splitlines()]
     assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
+
+
+def test_an_answer_that_ends_before_it_is_followed_is_shown(app: App, page: Page) -> None:
+    begun = app.client.command("begin_conversation", {"models": [{"model": "slow"}]})
+    conversation = begun["conversation_id"]
+    lines = app.client.generate({"conversation": conversation, "prompt": "Tell a long story", "parent": ""})
+    next(line for line in lines if b'"token"' in line)
+    lines.close()
+    (turn,) = app.client.playground().answering
+    held: list[Route] = []
+    page.route("**/talk", lambda route: held.append(route))
+    with page.expect_request("**/talk"):
+        app.open(page, f"/playground?conversation={conversation}")
+
+    app.client.stop_turn(turn)
+    wait_until(lambda: app.client.playground().answering == [], 10, "the answer has ended")
+    page.wait_for_timeout(1_500)  # what the page has read of the engine is used for a second
+    page.keyboard.press("r")
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    page.wait_for_timeout(500)
+    (following,) = held
+    following.continue_()
+
+    expect(page.locator(".figures", has_text="stopped")).to_be_visible()
+    expect(page.get_by_text("before anything of an answer was kept")).to_have_count(0)
+    expect(page.get_by_role("button", name="Have it answered again")).to_be_visible()
 
 
 @pytest.fixture

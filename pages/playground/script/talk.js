@@ -117,7 +117,7 @@ class Talk {
     }))
     answers.style.setProperty("--columns", Math.max(1, turn.answers.length))
     turn.answers.forEach((answer) => settle(answer, this.data.kept))
-    if (!turn.answers.length) answers.append(element("div", { class: "notice" }, "The engine ended before anything of an answer was kept. Again has it answered."))
+    if (!turn.answers.length && turn !== this.live) answers.append(element("div", { class: "notice" }, "The engine ended before anything of an answer was kept. Again has it answered."))
     if (this.asTokens) markPartings(turn.answers)
     return element("section", { class: "turn" },
       element("div", { class: "prompt" }, element("div", { class: "said" }, said), side), answers)
@@ -244,7 +244,8 @@ class Talk {
       settle(answer, this.data.kept)
     })
     if (this.asTokens) markPartings(live.answers)
-    if (this.live === live && !live.turn) this.live = null
+    // A turn that had ended before it was followed brings nothing: what is stored of it is drawn.
+    if (this.live === live && (!live.turn || !live.answers.length)) this.live = null
     this.draw()
     if (live.turn) this.trigger("done", live.turn)
   }

@@ -33,7 +33,14 @@ COPIED = (
     "pyproject.toml",
     "README.md",
 )
-ROOMS = ("store/{}", "engine/{}", "pages/{}", "tunebench/commands/{}.py", "tunebench/agents/{}.py")
+ROOMS = (
+    "store/{}",
+    "engine/{}",
+    "pages/{}",
+    "tunebench/commands/{}.py",
+    "tunebench/agents/{}.py",
+    "docs/{}.md",
+)
 # What is about the project as a whole.
 WHOLE = (
     "tests/unit/project",
