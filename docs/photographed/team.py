@@ -152,7 +152,7 @@ class Team:
             camera.go(f"/playground?conversation={asked[0].conversation_id}")
         else:
             say("Talking to a run and its base")
-            box = camera.go("/playground").get_by_label("What do you say?")
+            box = camera.go("/playground").get_by_role("textbox", name="Message", exact=True)
             box.wait_for(timeout=SHORT * 1000)
             camera.still()
             camera.page.get_by_role("button", name="Clear all").first.click()

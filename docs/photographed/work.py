@@ -119,7 +119,7 @@ class Work:
         camera = self._camera
         page = camera.go(f"/data?dataset={dataset_id}")
         camera.tab("Split")
-        box = page.locator('input[aria-label="Test %"]')
+        box = page.locator('input[aria-label="Test (%)"]')
         box.fill("20", timeout=SHORT * 1000)
         box.press("Enter")
         save = camera.button("Save split")

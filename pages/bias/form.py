@@ -36,23 +36,23 @@ from store.runs.schemas import Run
 File = TypeVar("File", bound=RowFile)
 
 
-@cached(cached_queries.CALM, most=32)
+@cached(cached_queries.CALM, max_entries=32)
 def read_check(job_id: str) -> BiasCheck:
     return bias_checks.get(get_client(), job_id)
 
 
-@cached(cached_queries.LIVE, most=32)
+@cached(cached_queries.LIVE, max_entries=32)
 def list_checks(run_id: str = "", evaluation_id: str = "") -> list[BiasSummary]:
     """Checks of a run, or with groups of an evaluation, newest first."""
     return bias_checks.listed(get_client(), run_id=run_id, evaluation_id=evaluation_id)
 
 
-@cached(cached_queries.LIVE, most=32)
+@cached(cached_queries.LIVE, max_entries=32)
 def list_unfinished(run_id: str = "", evaluation_id: str = "") -> list[Job]:
     return bias_checks.unfinished(get_client(), run_id=run_id, evaluation_id=evaluation_id)
 
 
-@cached(cached_queries.CALM, most=4)
+@cached(cached_queries.CALM, max_entries=4)
 def list_classifiers() -> list[ClassifierOption]:
     """Classifiers that can judge continuations."""
     return bias_checks.list_classifiers(get_client())

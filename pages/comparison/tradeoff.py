@@ -264,12 +264,12 @@ ABOUT = (
 )
 
 
-@cached(cached_queries.CALM, most=4)
+@cached(cached_queries.CALM, max_entries=4)
 def _list_run_costs() -> list[RunCosts]:
     return run_outcomes.costs(get_client())
 
 
-@cached(cached_queries.CALM, most=4)
+@cached(cached_queries.CALM, max_entries=4)
 def _list_shares() -> list[MeasuredMix]:
     return run_outcomes.measured_shares(get_client())
 

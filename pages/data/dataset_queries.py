@@ -40,13 +40,13 @@ FULL_PREVIEW_SECONDS = 150.0  # the engine's own timeout of a sync job
 EXAMPLES = 8  # example rows of each fate and step in a preview
 
 
-@cached(cached_queries.CALM, most=64)
+@cached(cached_queries.CALM, max_entries=64)
 def read_signals(fingerprint: str) -> dict[str, SignalRow]:
     """Signal measurements of these rows, by group."""
     return datasets.signals(get_client(), fingerprint)
 
 
-@cached(cached_queries.CALM, most=4)
+@cached(cached_queries.CALM, max_entries=4)
 def list_recipes(person_id: str) -> list[RecipeRow]:
     """A person's own recipes and the shared ones, by name."""
     return saved_recipes.recipes(get_client(), person_id)
@@ -98,7 +98,7 @@ class RowWithValue(CanonicalRow):
     group: int | str | None  # the value rows are grouped by
 
 
-@cached(CACHE_SECONDS, most=64)
+@cached(CACHE_SECONDS, max_entries=64)
 def read_example(dataset_id: str) -> JsonObject:
     return exploration.example_row(get_client(), cached_queries.read_dataset(dataset_id))
 
@@ -138,13 +138,13 @@ def parse_filter_with_search(dataset_id: str, where: str, stamp: str) -> Filter:
     return meant if ids is None else exploration.narrow_filter(meant, ids)
 
 
-@cached(CACHE_SECONDS, most=256)
+@cached(CACHE_SECONDS, max_entries=256)
 def count_rows(dataset_id: str, where: str, stamp: str) -> int:
     meant = parse_filter_with_search(dataset_id, where, stamp)
     return exploration.count(get_client(), build_table(dataset_id), meant)
 
 
-@cached(CACHE_SECONDS, most=256)
+@cached(CACHE_SECONDS, max_entries=256)
 def find_rows(
     dataset_id: str, where: str, sort: exploration.Sort, limit: int, stamp: str
 ) -> tuple[int, list[int]]:
@@ -153,7 +153,7 @@ def find_rows(
     return exploration.find(get_client(), dataset_rows, meant, sort, limit=limit)
 
 
-@cached(60, most=64)
+@cached(60, max_entries=64)
 def find_full_rows(
     dataset_id: str, where: str, together: str, column: str, limit: int, offset: int
 ) -> tuple[int, list[RowWithValue]]:
@@ -173,7 +173,7 @@ def find_full_rows(
     return total, [{**row, "value": v.get(column), "group": v.get(together)} for row, v in pairs]
 
 
-@cached(CACHE_SECONDS, most=256)
+@cached(CACHE_SECONDS, max_entries=256)
 def read_cells(dataset_id: str, row_ids: tuple[int, ...], names: tuple[str, ...], stamp: str) -> list[Cell]:
     """Cells of these rows and columns; long texts are cut to their beginning."""
     return exploration.values_of(
@@ -181,13 +181,13 @@ def read_cells(dataset_id: str, row_ids: tuple[int, ...], names: tuple[str, ...]
     )
 
 
-@cached(CACHE_SECONDS, most=256)
+@cached(CACHE_SECONDS, max_entries=256)
 def read_page(dataset_id: str, where: str, part: exploration.TablePage, stamp: str) -> list[Cell]:
     meant = parse_filter_with_search(dataset_id, where, stamp)
     return exploration.page(get_client(), build_table(dataset_id), meant, part)
 
 
-@cached(CACHE_SECONDS, most=256)
+@cached(CACHE_SECONDS, max_entries=256)
 def compute_histograms(
     dataset_id: str, names: tuple[str, ...], where: str, stamp: str
 ) -> dict[str, histogram.Histogram]:
@@ -195,7 +195,7 @@ def compute_histograms(
     return histogram.facets(get_client(), build_table(dataset_id), names, meant)
 
 
-@cached(CACHE_SECONDS, most=64)
+@cached(CACHE_SECONDS, max_entries=64)
 def read_row_signals(dataset_id: str, row_id: int, stamp: str) -> JsonObject:
     """All signals measured for one row."""
     dataset_rows = build_table(dataset_id)
@@ -203,14 +203,14 @@ def read_row_signals(dataset_id: str, row_id: int, stamp: str) -> JsonObject:
     return exploration.values_of(get_client(), dataset_rows, [row_id], names)[0]
 
 
-@cached(CACHE_SECONDS, most=64)
+@cached(CACHE_SECONDS, max_entries=64)
 def find_group_rows(
     dataset_id: str, column: str, row_id: int, limit: int, stamp: str
 ) -> tuple[int, list[int]]:
     return exploration.companions(get_client(), build_table(dataset_id), column, row_id, limit)
 
 
-@cached(CACHE_SECONDS, most=64)
+@cached(CACHE_SECONDS, max_entries=64)
 def find_adjacent_row(dataset_id: str, where: str, row_id: int, forward: bool, stamp: str) -> int | None:
     """The next or previous row that matches the filter, or None."""
     dataset_rows, meant = build_table(dataset_id), parse_filter_with_search(dataset_id, where, stamp)
@@ -235,13 +235,13 @@ def run_select(dataset_id: str, sql: str, limit: int, stamp: str) -> tuple[pa.Ta
     return table.slice(0, limit), int(counted["n"][0].as_py())
 
 
-@cached(cached_queries.CALM, most=16)
+@cached(cached_queries.CALM, max_entries=16)
 def list_versions(dataset_id: str) -> list[Version]:
     """The family of a data set, each version after its parent."""
     return dataset_versions.tree(get_client(), dataset_id)
 
 
-@cached(60, most=64)
+@cached(60, max_entries=64)
 def read_row_fates(
     dataset_id: str, fate: Fate | None, step: int | None, search: str, limit: int, offset: int
 ) -> RowFates:
@@ -250,7 +250,7 @@ def read_row_fates(
     return dataset_versions.fates(get_client(), dataset_id, which, limit=limit, offset=offset)
 
 
-@cached(60, most=64)
+@cached(60, max_entries=64)
 def compare_versions(
     dataset_id: str, other: str, fate: Fate | None, limit: int, offset: int
 ) -> VersionComparison:

@@ -332,7 +332,7 @@ def _draw_shares(form: ModelForm[ImportConfig], given: set[str]) -> None:
     if not given:
         st.caption("Rows with equal text stay in the same split. You can change it later.")
     with st.container(horizontal=True):
-        for part, title in (("validation", "Validation %"), ("test", "Test %")):
+        for part, title in (("validation", "Validation (%)"), ("test", "Test (%)")):
             if part not in given:
                 form.draw_field(f"{part}_size", label=title, display=SHARE)
         form.draw_field("split_seed", label="Seed")

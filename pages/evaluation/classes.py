@@ -178,7 +178,7 @@ def draw_examples(run: Run, label: str, predicted: str, title: str) -> None:
         _draw_row(row, texts.get(row.row_id))
 
 
-@cached(600, most=128)
+@cached(600, max_entries=128)
 def read_page(
     run_id: str, wanted: PredictionFilter, limit: int, offset: int
 ) -> tuple[int, list[ClassPrediction]]:
@@ -200,7 +200,7 @@ def _read_texts(run: Run, row_ids: tuple[int, ...]) -> dict[int, str]:
     return {row["row_id"]: _format_text(row) for row in _read_rows(run.dataset_id, row_ids)}
 
 
-@cached(600, most=128)
+@cached(600, max_entries=128)
 def _read_rows(dataset_id: str, row_ids: tuple[int, ...]) -> list[CanonicalRow]:
     return datasets.get_rows(get_client(), cached_queries.read_dataset(dataset_id), row_ids)
 

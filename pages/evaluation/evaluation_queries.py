@@ -18,12 +18,12 @@ from store.evaluation.forgetting_schemas import ChoiceForgetting, TextForgetting
 from store.evaluation.schemas import EvaluatedRow, Evaluation, EvaluationSummary, PairedRow
 
 
-@cached(cached_queries.LIVE, most=32)
+@cached(cached_queries.LIVE, max_entries=32)
 def list_run_evaluations(run_id: str) -> list[Evaluation]:
     return evaluations.list_evaluations(get_client(), run_id=run_id)
 
 
-@cached(cached_queries.LIVE, most=32)
+@cached(cached_queries.LIVE, max_entries=32)
 def list_evaluations(
     search: str, dataset_id: str, model: str, limit: int, offset: int, created_by: str = ""
 ) -> tuple[int, list[EvaluationSummary]]:
@@ -33,32 +33,32 @@ def list_evaluations(
     )  # fmt: skip
 
 
-@cached(cached_queries.LIVE, most=32)
+@cached(cached_queries.LIVE, max_entries=32)
 def list_judgings(first: str, second: str) -> list[Job]:
     return evaluation_pairs.of_pair(get_client(), first, second)
 
 
-@cached(cached_queries.CALM, most=4)
+@cached(cached_queries.CALM, max_entries=4)
 def list_models() -> list[str]:
     return evaluations.models(get_client())
 
 
-@cached(cached_queries.CALM, most=64)
+@cached(cached_queries.CALM, max_entries=64)
 def read_evaluation(evaluation_id: str) -> Evaluation:
     return evaluations.get(get_client(), evaluation_id)
 
 
-@cached(cached_queries.LIVE, most=32)
+@cached(cached_queries.LIVE, max_entries=32)
 def list_unfinished(run_id: str | None) -> list[Job]:
     return evaluations.unfinished(get_client(), run_id)
 
 
-@cached(cached_queries.CALM, most=32)
+@cached(cached_queries.CALM, max_entries=32)
 def list_comparable(evaluation_id: str) -> list[EvaluationSummary]:
     return evaluations.comparable(get_client(), evaluations.get(get_client(), evaluation_id))
 
 
-@cached(600, most=128)
+@cached(600, max_entries=128)
 def read_rows(
     evaluation_id: str, metric: str, better: str, limit: int, offset: int
 ) -> tuple[int, list[EvaluatedRow]]:

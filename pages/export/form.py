@@ -80,7 +80,7 @@ class ExportedModel:
         return ""
 
 
-@cached(cached_queries.LIVE, most=64)
+@cached(cached_queries.LIVE, max_entries=64)
 def list_exports(run_id: str | None, model_id: str | None, version: int | None) -> list[ModelExportRow]:
     """Exports of the model, newest first."""
     if run_id is not None:
@@ -90,13 +90,13 @@ def list_exports(run_id: str | None, model_id: str | None, version: int | None) 
     return exports.of_version(get_client(), model_id, version)
 
 
-@cached(cached_queries.LIVE, most=64)
+@cached(cached_queries.LIVE, max_entries=64)
 def list_verifications(export: str) -> list[Job]:
     """Repeated verifications of an export, newest first."""
     return exports.verifications(get_client(), export)
 
 
-@cached(cached_queries.LIVE, most=64)
+@cached(cached_queries.LIVE, max_entries=64)
 def list_unfinished(subject: str) -> list[Job]:
     """Active exports, and those that ended without a result."""
     return exports.unfinished(get_client(), subject)

@@ -50,7 +50,7 @@ LENGTHS = {
 ROWS = 8  # requests shown per alert
 
 
-@cached(LIVE, most=64)
+@cached(LIVE, max_entries=64)
 def find_endpoint(endpoint_id: str) -> EndpointStatus | None:
     """The endpoint with its address and served models; None if it was deleted."""
     listed = endpoint_status.list_endpoints(get_client())
@@ -72,57 +72,57 @@ def build_window(endpoint_id: str, name: str) -> Window:
     return Window(whole.start if whole else end - LENGTHS["1h"], end)
 
 
-@cached(LIVE, most=4)
+@cached(LIVE, max_entries=4)
 def list_endpoints() -> list[EndpointName]:
     return monitors.endpoints(get_client())
 
 
-@cached(LIVE, most=16)
+@cached(LIVE, max_entries=16)
 def read_monitor(endpoint_id: str) -> Monitor | None:
     return monitors.find(get_client(), endpoint_id)
 
 
-@cached(LIVE, most=16)
+@cached(LIVE, max_entries=16)
 def count_reference_rows(endpoint_id: str, which: ReferenceRows) -> int:
     return monitors.reference_count(get_client(), endpoint_id, which)
 
 
-@cached(LIVE, most=16)
+@cached(LIVE, max_entries=16)
 def read_torn_log(endpoint_id: str) -> MalformedLineCounts:
     return monitors.torn(get_client(), endpoint_id)
 
 
-@cached(LIVE, most=32)
+@cached(LIVE, max_entries=32)
 def list_traffic_by_version(endpoint_id: str, window: Window) -> list[VersionTraffic]:
     return traffic.by_version(get_client(), endpoint_id, window)
 
 
-@cached(LIVE, most=32)
+@cached(LIVE, max_entries=32)
 def list_traffic_points(endpoint_id: str, window: Window) -> list[TrafficPoint]:
     return traffic.points(get_client(), endpoint_id, window)
 
 
-@cached(LIVE, most=32)
+@cached(LIVE, max_entries=32)
 def read_time_span(endpoint_id: str) -> Window | None:
     return traffic.span(get_client(), endpoint_id)
 
 
-@cached(LIVE, most=32)
+@cached(LIVE, max_entries=32)
 def count_signals(endpoint_id: str, window: Window) -> dict[WatchedName, SignalCounts]:
     return traffic.signal_counts(get_client(), endpoint_id, window)
 
 
-@cached(LIVE, most=32)
+@cached(LIVE, max_entries=32)
 def list_feedback_by_version(endpoint_id: str, window: Window) -> list[FeedbackCounts]:
     return feedback.by_version(get_client(), endpoint_id, window)
 
 
-@cached(LIVE, most=32)
+@cached(LIVE, max_entries=32)
 def list_feedback_by_group(endpoint_id: str, window: Window) -> list[FeedbackCounts]:
     return feedback.by_group(get_client(), endpoint_id, window)
 
 
-@cached(LIVE, most=16)
+@cached(LIVE, max_entries=16)
 def list_paired_versions(endpoint_id: str) -> list[tuple[SideBySide, pairs.LabelCounts | None]]:
     """Each pair with its label counts; None until the other version has responded."""
     return [
@@ -131,101 +131,101 @@ def list_paired_versions(endpoint_id: str) -> list[tuple[SideBySide, pairs.Label
     ]
 
 
-@cached(LIVE, most=32)
+@cached(LIVE, max_entries=32)
 def count_callers_by_group(endpoint_id: str, window: Window, kind: str) -> dict[str, dict[int, int]]:
     return feedback.callers_by_group(get_client(), endpoint_id, window, kind)
 
 
-@cached(LIVE, most=32)
+@cached(LIVE, max_entries=32)
 def count_unmatched_feedback(endpoint_id: str, window: Window) -> UnmatchedFeedback:
     return feedback.unmatched(get_client(), endpoint_id, window)
 
 
-@cached(LIVE, most=16)
+@cached(LIVE, max_entries=16)
 def list_scheduled_checks(endpoint_id: str) -> list[ScheduledCheck]:
     return monitors.scheduled_checks(get_client(), endpoint_id)
 
 
-@cached(LIVE, most=16)
+@cached(LIVE, max_entries=16)
 def list_judgings(endpoint_id: str) -> list[Job]:
     return logged_requests.judgings(get_client(), endpoint_id)
 
 
-@cached(10, most=32)
+@cached(10, max_entries=32)
 def list_judged_answers(job_id: str, window: JudgingWindow) -> list[JudgedAnswer]:
     return logged_requests.answers(get_client(), job_id, window)
 
 
-@cached(10, most=32)
+@cached(10, max_entries=32)
 def find_correcting_round(job_id: str, window: JudgingWindow) -> CorrectionRound | None:
     return logged_requests.correcting(get_client(), job_id, window)
 
 
-@cached(LIVE, most=16)
+@cached(LIVE, max_entries=16)
 def list_golden_runs(endpoint_id: str) -> list[GoldenRun]:
     return monitors.golden_runs(get_client(), endpoint_id)
 
 
-@cached(LIVE, most=16)
+@cached(LIVE, max_entries=16)
 def list_open_alerts(endpoint_id: str) -> list[MonitorAlert]:
     return monitor_alerts.open_alerts(get_client(), endpoint_id)
 
 
-@cached(LIVE, most=16)
+@cached(LIVE, max_entries=16)
 def list_past_alerts(endpoint_id: str) -> list[MonitorAlert]:
     return monitor_alerts.past_alerts(get_client(), endpoint_id)
 
 
-@cached(LIVE, most=4)
+@cached(LIVE, max_entries=4)
 def count_open_alerts() -> dict[str, int]:
     return {endpoint_id: each["n"] for endpoint_id, each in group_open_alerts_by_endpoint().items()}
 
 
-@cached(5, most=4)
+@cached(5, max_entries=4)
 def list_evaluations() -> list[Evaluation]:
     return evaluation_queries.list_evaluations(get_client())
 
 
-@cached(LIVE, most=4)
+@cached(LIVE, max_entries=4)
 def read_webhook() -> WebhookSettings | None:
     return monitor_alerts.webhook(get_client())
 
 
-@cached(LIVE, most=4)
+@cached(LIVE, max_entries=4)
 def list_deliveries() -> list[WebhookDelivery]:
     return monitor_alerts.deliveries(get_client())
 
 
-@cached(30, most=64)
+@cached(30, max_entries=64)
 def list_extreme_requests(
     endpoint_id: str, name: WatchedName, places: tuple[int, int], order: str
 ) -> list[AlertRequest]:
     return traffic.most_unlike(get_client(), endpoint_id, name, places, order=order, limit=ROWS)
 
 
-@cached(30, most=64)
+@cached(30, max_entries=64)
 def list_requests_with_names(
     endpoint_id: str, name: WatchedName, places: tuple[int, int], names: tuple[str, ...]
 ) -> list[AlertRequest]:
     return traffic.with_names(get_client(), endpoint_id, name, places, list(names), ROWS)
 
 
-@cached(30, most=64)
+@cached(30, max_entries=64)
 def list_troubled_requests(endpoint_id: str, since: datetime, kind: str) -> list[AlertRequest]:
     return traffic.troubled(get_client(), endpoint_id, since, kind=kind, limit=ROWS)
 
 
-@cached(30, most=64)
+@cached(30, max_entries=64)
 def list_bad_candidate_requests(endpoint_id: str, since: datetime) -> list[AlertRequest]:
     return traffic.bad_of_candidate(get_client(), endpoint_id, since, limit=ROWS)
 
 
-@cached(30, most=64)
+@cached(30, max_entries=64)
 def list_disliked_requests(endpoint_id: str, since: datetime) -> list[AlertRequest]:
     return traffic.thumbs_down(get_client(), endpoint_id, since, limit=ROWS)
 
 
-@cached(30, most=16, spinner="Ranking requests")
+@cached(30, max_entries=16, spinner="Ranking requests")
 def list_next_to_label(
     endpoint_id: str, window: Window | None, alert: str, protocol: RatingProtocol | None
 ) -> LabelQueue:

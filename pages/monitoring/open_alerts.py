@@ -28,7 +28,7 @@ OF_SUBJECT = {
 SHOWN_ALERTS = 3  # maximum endpoints on the overview
 
 
-@cached(LIVE, most=4)
+@cached(LIVE, max_entries=4)
 def group_open_alerts_by_endpoint() -> dict[str, OpenAlerts]:
     """Return endpoint id -> its open alerts, the most severe first."""
     return monitor_alerts.open_by_endpoint(get_client())

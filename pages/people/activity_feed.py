@@ -35,31 +35,31 @@ from store.people.activity_text import get_action
 OwnedKind = Literal["run", "dataset", "evaluation"]
 
 
-@cached(cached_queries.LIVE, most=64)
+@cached(cached_queries.LIVE, max_entries=64)
 def list_activity(which: ActivityFilter, limit: int, offset: int) -> tuple[int, list[Activity]]:
     """Number of matching entries, and a page of them, newest first."""
     return activity.listed(get_client(), which, limit=limit, offset=offset)
 
 
-@cached(cached_queries.CALM, most=4)
+@cached(cached_queries.CALM, max_entries=4)
 def list_people() -> list[PersonName]:
     """Everyone who ever did something."""
     return activity.names(get_client())
 
 
-@cached(cached_queries.LIVE, most=64)
+@cached(cached_queries.LIVE, max_entries=64)
 def list_comments(subject_kind: CommentSubjectKind, subject_id: str) -> list[Comment]:
     """Comments on a subject, oldest first."""
     return activity.list_comments(get_client(), subject_kind, subject_id)
 
 
-@cached(cached_queries.LIVE, most=64)
+@cached(cached_queries.LIVE, max_entries=64)
 def count_comments(subject_kind: CommentSubjectKind, subject_ids: tuple[str, ...]) -> dict[str, int]:
     """Number of comments on each of these subjects that has any."""
     return activity.comment_counts(get_client(), subject_kind, subject_ids)
 
 
-@cached(cached_queries.CALM, most=16)
+@cached(cached_queries.CALM, max_entries=16)
 def _has_items_by_others(made: OwnedKind, person_id: str) -> bool:
     return activity.made_by_others(get_client(), made, person_id)
 

@@ -29,7 +29,7 @@ from store.playground.schemas import Turn, TurnPlace
 PATH = "/talk"
 STOP_PATH = "/talk/stop"
 FOLDER = Path(__file__).parent
-SCRIPT = ("chances", "answers", "stream", "talk")
+SCRIPT = ("token_probabilities", "answers", "stream", "talk")
 KEY = "talk"
 
 

@@ -43,28 +43,28 @@ from store.rating.templates import PROTOCOL_CAPTIONS, PROTOCOL_TITLES, TEMPLATES
 MAX_CONVERSATIONS = 50  # maximum conversations listed
 
 
-@cached(cached_queries.LIVE, most=4)
+@cached(cached_queries.LIVE, max_entries=4)
 def list_conversations() -> tuple[int, list[ConversationSummary]]:
     """Number of conversations, and the newest ones."""
     return conversations.count(get_client()), conversations.conversations(get_client(), MAX_CONVERSATIONS)
 
 
-@cached(cached_queries.LIVE, most=32)
+@cached(cached_queries.LIVE, max_entries=32)
 def read_conversation(conversation_id: str) -> Conversation:
     return conversations.get_conversation(get_client(), conversation_id)
 
 
-@cached(cached_queries.LIVE, most=32)
+@cached(cached_queries.LIVE, max_entries=32)
 def read_turn_tree(conversation_id: str) -> list[TurnPlace]:
     return conversations.tree(get_client(), conversation_id)
 
 
-@cached(cached_queries.LIVE, most=32)
+@cached(cached_queries.LIVE, max_entries=32)
 def read_branch(conversation_id: str, leaf: str) -> list[Turn]:
     return conversations.path(get_client(), conversation_id, leaf)
 
 
-@cached(cached_queries.LIVE, most=32)
+@cached(cached_queries.LIVE, max_entries=32)
 def list_ratable_turns(conversation_id: str, models: str | None) -> RatableTurns:
     """Turns that can be rated. models: of the round, as JSON; None: those of the conversation."""
     return conversations.answers_to_rate(
@@ -72,17 +72,17 @@ def list_ratable_turns(conversation_id: str, models: str | None) -> RatableTurns
     )
 
 
-@cached(cached_queries.LIVE, most=8)
+@cached(cached_queries.LIVE, max_entries=8)
 def list_answered_by(names: tuple[str, ...], made_by: str) -> list[ConversationSummary]:
     return conversations.answered_by(get_client(), list(names), made_by)
 
 
-@cached(cached_queries.LIVE, most=4)
+@cached(cached_queries.LIVE, max_entries=4)
 def list_kept_rows() -> list[KeptRow]:
     return conversations.kept_rows(get_client())
 
 
-@cached(cached_queries.LIVE, most=4)
+@cached(cached_queries.LIVE, max_entries=4)
 def read_state() -> PlaygroundState:
     return get_client().playground()
 
@@ -112,9 +112,9 @@ def draw_keep_dialog(turn: Turn, place: int) -> None:
         if kind == "training"
         else "It is added to the test split, which no run trains on."
     )
-    if st.button("Keep", type="primary", icon=":material/bookmark_add:"):
+    if st.button("Save", type="primary", icon=":material/bookmark_add:"):
         body = {"turn": turn.turn_id, "place": place, "kind": kind, "answer": right}
-        if send_command("keep_answer", body, "Kept.") is not None:
+        if send_command("keep_answer", body, "Saved.") is not None:
             st.rerun()
 
 
@@ -166,7 +166,7 @@ def _draw_row(row: KeptRow) -> None:
         if not row.dataset_name and st.button(
             "Discard", key=f"playground-forget-{row.kept_id}", icon=":material/delete:"
         ):
-            send_command("forget_kept_row", {"kept": row.kept_id}, "Forgotten.")
+            send_command("forget_kept_row", {"kept": row.kept_id}, "Row discarded.")
             st.rerun()
 
 

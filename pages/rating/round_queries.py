@@ -55,65 +55,65 @@ from store.rating import workload as workload_queries
 from store.rating.schemas import Workload
 
 
-@cached(LIVE, most=4)
+@cached(LIVE, max_entries=4)
 def list_rounds() -> list[RoundSummary]:
     return round_queries.list_rounds(get_client())
 
 
-@cached(LIVE, most=64)
+@cached(LIVE, max_entries=64)
 def read_round(round_id: str) -> RoundSummary:
     return round_queries.line(get_client(), round_id)
 
 
-@cached(CALM, most=64)
+@cached(CALM, max_entries=64)
 def list_run_rounds(run_id: str) -> list[RoundSummary]:
     return round_queries.of_run(get_client(), run_id)
 
 
-@cached(LIVE, most=4)
+@cached(LIVE, max_entries=4)
 def list_unfinished() -> list[Job]:
     return round_queries.unfinished(get_client())
 
 
-@cached(LIVE, most=4)
+@cached(LIVE, max_entries=4)
 def list_jobs_by_id(job_ids: tuple[str, ...]) -> list[Job]:
     return job_queries.with_ids(get_client(), job_ids)
 
 
-@cached(LIVE, most=16)
+@cached(LIVE, max_entries=16)
 def list_tasks(round_id: str) -> list[AssignedTask]:
     return rating_queries.dealt(get_client(), round_id)
 
 
-@cached(LIVE, most=64)
+@cached(LIVE, max_entries=64)
 def read_item_page(round_id: str, words: str, size: int, number: int) -> RoundItemPage:
     """Read a page of matching items, and their total number. number: of the page, from 1."""
     return round_queries.item_page(get_client(), round_id, words, limit=size, offset=size * (number - 1))
 
 
-@cached(LIVE, most=64)
+@cached(LIVE, max_entries=64)
 def list_rated_tasks(round_id: str, item_ids: tuple[int, ...]) -> list[AssignedTask]:
     """List rated tasks of these items."""
     return rating_queries.of_items(get_client(), round_id, list(item_ids))
 
 
-@cached(CALM, most=8)
+@cached(CALM, max_entries=8)
 def read_ratings(round_id: str, stamped: str) -> pa.Table:
     """Read the ratings. stamped: `last_change`, part of the cache key."""
     return rating_queries.rated(get_client(), round_id)
 
 
-@cached(LIVE, most=16)
+@cached(LIVE, max_entries=16)
 def read_last_change(round_id: str) -> str:
     return rating_queries.last_change(get_client(), round_id)
 
 
-@cached(LIVE, most=16)
+@cached(LIVE, max_entries=16)
 def list_rater_counts(round_id: str) -> list[RaterCounts]:
     return rating_queries.rater_counts(get_client(), round_id)
 
 
-@cached(LIVE, most=16)
+@cached(LIVE, max_entries=16)
 def list_checks(round_id: str) -> tuple[list[AssignedTask], list[RoundItem]]:
     """List the tasks that check raters, and their items."""
     tasks = rating_queries.check_tasks(get_client(), round_id)
@@ -123,38 +123,38 @@ def list_checks(round_id: str) -> tuple[list[AssignedTask], list[RoundItem]]:
     ) if item_ids else []
 
 
-@cached(LIVE, most=16)
+@cached(LIVE, max_entries=16)
 def read_workload(round_id: str) -> Workload:
     return workload_queries.workload(get_client(), round_id, job_queries.to_utc(time.time()))
 
 
-@cached(60, most=16)
+@cached(60, max_entries=16)
 def list_items(round_id: str) -> list[RoundItem]:
     return round_queries.items(get_client(), round_id)
 
 
-@cached(60, most=16)
+@cached(60, max_entries=16)
 def list_bare_items(round_id: str) -> list[RoundItem]:
     """List the items without their prompts."""
     return round_queries.items(get_client(), round_id, prompts=False)
 
 
-@cached(60, most=64)
+@cached(60, max_entries=64)
 def read_items(round_id: str, item_ids: tuple[int, ...]) -> dict[int, RoundItem]:
     return round_queries.some_items(get_client(), round_id, list(item_ids))
 
 
-@cached(LIVE, most=16)
+@cached(LIVE, max_entries=16)
 def list_excluded_raters(round_id: str) -> list[ExcludedRater]:
     return rating_queries.left_out(get_client(), round_id)
 
 
-@cached(LIVE, most=16)
+@cached(LIVE, max_entries=16)
 def list_readmitted_raters(round_id: str) -> list[QualificationOverride]:
     return rating_queries.let_in(get_client(), round_id)
 
 
-@cached(60, most=16)
+@cached(60, max_entries=16)
 def list_round_requests(round_id: str) -> list[RoundRequest]:
     return request_queries.requests_of_round(get_client(), round_id)
 

@@ -102,7 +102,7 @@ def draw_models(options: ModelOptions, key: str) -> list[dict[str, str]]:
     return [options[option].model for option in chosen]
 
 
-@cached(LIVE, most=4)
+@cached(LIVE, max_entries=4)
 def list_raters() -> list[RaterAccount]:
     """List everyone who may rate."""
     return workload.people_who_rate(get_client())

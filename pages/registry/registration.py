@@ -23,7 +23,7 @@ MAX_REGISTERED = 4  # maximum versions in the header of a run
 MAX_OFFERED = 50  # maximum models offered in selectors; others can be typed
 
 
-@cached(CALM, most=4)
+@cached(CALM, max_entries=4)
 def list_model_names() -> list[str]:
     """List registered models for selectors: NAME@production if there is one, else the newest version's
     number.
@@ -35,7 +35,7 @@ def list_model_names() -> list[str]:
     ]
 
 
-@cached(CALM, most=32)
+@cached(CALM, max_entries=32)
 def list_registered_versions(run_id: str) -> list[VersionSummary]:
     """List versions of registered models made from the run, newest first."""
     return model_versions.versions_of_run(get_client(), run_id)

@@ -25,53 +25,53 @@ from store.serving import endpoint_status
 from store.serving.schemas import EndpointStatus
 
 
-@cached(LIVE, most=64)
+@cached(LIVE, max_entries=64)
 def list_improvements(model_id: str) -> list[Improvement]:
     return improvements.of_model(get_client(), model_id)
 
 
-@cached(LIVE, most=8)
+@cached(LIVE, max_entries=8)
 def list_improvements_in(states: tuple[ImprovementState, ...]) -> list[Improvement]:
     """Improvements of all models in these states, oldest first."""
     return improvements.in_states(get_client(), states)
 
 
-@cached(LIVE, most=64)
+@cached(LIVE, max_entries=64)
 def read_improvement(name: str) -> Improvement:
     return improvements.get(get_client(), name)
 
 
-@cached(LIVE, most=64)
+@cached(LIVE, max_entries=64)
 def read_schedule(model_id: str) -> ImprovementSchedule | None:
     return improvements.schedule(get_client(), model_id)
 
 
-@cached(LIVE, most=64)
+@cached(LIVE, max_entries=64)
 def read_model(name: str) -> ModelSummary:
     return model_versions.get_model(get_client(), name)
 
 
-@cached(LIVE, most=64)
+@cached(LIVE, max_entries=64)
 def list_aliases(model_id: str) -> list[AliasState]:
     return model_versions.aliases(get_client(), model_id)
 
 
-@cached(CALM, most=64)
+@cached(CALM, max_entries=64)
 def read_version(reference: str) -> ModelVersion:
     return model_versions.get_version(get_client(), reference)
 
 
-@cached(CALM, most=64)
+@cached(CALM, max_entries=64)
 def list_returned(model_name: str, since: datetime | None) -> list[FeedbackTotals]:
     return returned_queries.returned(get_client(), model_name, since)
 
 
-@cached(LIVE, most=4)
+@cached(LIVE, max_entries=4)
 def list_endpoints() -> list[EndpointStatus]:
     return endpoint_status.list_endpoints(get_client())
 
 
-@cached(LIVE, most=16)
+@cached(LIVE, max_entries=16)
 def list_alert_ids(endpoint_id: str) -> list[str]:
     """Ids of an endpoint's alerts, acknowledged or not."""
     listed = [*monitor_alerts.open_alerts(get_client(), endpoint_id)]
@@ -79,27 +79,27 @@ def list_alert_ids(endpoint_id: str) -> list[str]:
     return [alert.alert_id for alert in listed]
 
 
-@cached(LIVE, most=4)
+@cached(LIVE, max_entries=4)
 def list_rounds() -> list[RoundSummary]:
     return round_queries.list_rounds(get_client())
 
 
-@cached(LIVE, most=64)
+@cached(LIVE, max_entries=64)
 def read_round(round_id: str) -> RoundSummary:
     return round_queries.line(get_client(), round_id)
 
 
-@cached(LIVE, most=64)
+@cached(LIVE, max_entries=64)
 def list_jobs_by_id(job_ids: tuple[str, ...]) -> list[Job]:
     return job_queue.with_ids(get_client(), job_ids)
 
 
-@cached(CALM, most=64)
+@cached(CALM, max_entries=64)
 def read_evaluation(evaluation_id: str) -> Evaluation:
     return evaluations.get(get_client(), evaluation_id)
 
 
-@cached(CALM, most=64, spinner="Checking the gate")
+@cached(CALM, max_entries=64, spinner="Checking the gate")
 def check_alias_gate(reference: str, alias: str) -> GateReport:
     """The report of the alias's gate for a version."""
     return gate_report.build_gate_report(*gate_checks.case(get_client(), reference, alias))

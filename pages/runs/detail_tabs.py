@@ -295,7 +295,7 @@ def _describe_interval(low: float | None, high: float | None) -> str:
     return "better" if low > 0 else "worse" if high < 0 else "can't be distinguished from noise"
 
 
-@cached(600, most=256)
+@cached(600, max_entries=256)
 def compute_filtered_gain(
     run_id: str, dataset_id: str, split: str, where: str, confidence: float
 ) -> Interval | None:

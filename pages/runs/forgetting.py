@@ -212,7 +212,7 @@ def _draw_numbers(forgetting: Forgetting) -> None:
                 f"{100 * share.value:.1f}" if share else "–" for share in (choices.before, choices.after)
             )
             _draw_number(
-                f"Accuracy on {paired_measurements.format_probe_title(choices.probe)}, %",
+                f"Accuracy on {paired_measurements.format_probe_title(choices.probe)} (%)",
                 f"{before} → {after}",
                 f"{display.format_estimate(choices.change, scale=100)} points",
                 _get_change_sign(choices.change, rises=True),

@@ -28,7 +28,7 @@ from store.training.train_config import TrainConfig
 CHART, SLIDER = "mix-chart", "alpha"
 
 
-@cached(cached_queries.LIVE, most=16)
+@cached(cached_queries.LIVE, max_entries=16)
 def _read_shares(run_id: str) -> tuple[list[MeasuredMix], list[Job], dict[float, SavedVariant]]:
     """Return the scored shares, jobs that are active or have failed since, and the saved variants."""
     db = get_client()

@@ -20,19 +20,19 @@ from store.serving.text import describe_state
 NEWEST = 100  # number of finished runs offered
 
 
-@cached(LIVE, most=4)
+@cached(LIVE, max_entries=4)
 def list_endpoints() -> list[EndpointStatus]:
     """All endpoints by name."""
     return endpoint_status.list_endpoints(get_client())
 
 
-@cached(LIVE, most=64)
+@cached(LIVE, max_entries=64)
 def list_last_requests(endpoint_id: str, person_id: str) -> list[RequestLine]:
     """The newest lines of the request log; cached per person, because they contain user texts."""
     return endpoint_status.list_last_requests(get_client(), endpoint_id)
 
 
-@cached(CALM, most=4, spinner="Loading models …")
+@cached(CALM, max_entries=4, spinner="Loading models …")
 def list_subjects() -> dict[str, str]:
     """Everything that can be served -> its kind: aliases of registered models, finished runs, models."""
     offered = dict.fromkeys(endpoint_queries.servable_aliases(get_client()), "registered model")

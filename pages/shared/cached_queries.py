@@ -28,7 +28,7 @@ MINUTE = 60  # for cost estimates, which depend on the load of the machine
 CALM = 5  # for anything that changes only by commands (which clear the cache)
 
 
-@cached(LIVE, most=64)
+@cached(LIVE, max_entries=64)
 def list_runs(
     search: str, statuses: tuple[str, ...], limit: int, offset: int, created_by: str = ""
 ) -> list[Run]:
@@ -37,54 +37,54 @@ def list_runs(
     )
 
 
-@cached(LIVE, most=64)
+@cached(LIVE, max_entries=64)
 def list_run_choices(search: str, statuses: tuple[str, ...], limit: int) -> list[RunChoice]:
     """Runs for a selector, newest first."""
     return run_queries.list_run_choices(get_client(), search=search, statuses=statuses, limit=limit)
 
 
-@cached(LIVE, most=64)
+@cached(LIVE, max_entries=64)
 def count_runs(search: str, statuses: tuple[str, ...], created_by: str = "") -> int:
     return run_queries.count_runs(get_client(), search=search, statuses=statuses, created_by=created_by)
 
 
-@cached(LIVE, most=4)
+@cached(LIVE, max_entries=4)
 def count_runs_by_status() -> dict[str, int]:
     return run_queries.status_counts(get_client())
 
 
-@cached(CALM, most=64)
+@cached(CALM, max_entries=64)
 def read_run(run_id: str) -> Run:
     return run_queries.get_run(get_client(), run_id)
 
 
-@cached(LIVE, most=64)
+@cached(LIVE, max_entries=64)
 def read_runs_by_id(run_ids: tuple[str, ...]) -> dict[str, Run]:
     runs_there = run_queries.get_runs(get_client(), list(run_ids))
     return {run.run_id: run for run in runs_there}
 
 
-@cached(LIVE, most=1)
+@cached(LIVE, max_entries=1)
 def read_lost_commits() -> LostCommits | None:
     return settings.lost_commits(get_client())
 
 
-@cached(LIVE, most=4)
+@cached(LIVE, max_entries=4)
 def list_queue(limit: int | None = None) -> list[Job]:
     return job_queries.queue(get_client(), limit=limit)
 
 
-@cached(LIVE, most=1)
+@cached(LIVE, max_entries=1)
 def count_queue() -> int:
     return job_queries.queue_length(get_client())
 
 
-@cached(LIVE, most=64)
+@cached(LIVE, max_entries=64)
 def read_job(job_id: str) -> Job:
     return job_queries.get_job(get_client(), job_id)
 
 
-@cached(LIVE, most=4)
+@cached(LIVE, max_entries=4)
 def list_warned_runs(limit: int) -> tuple[int, list[RunAlerts]]:
     """The number of runs with alerts, and those with the newest alerts."""
     return alert_queries.count_alerted_runs(get_client()), alert_queries.alerts_by_run(
@@ -92,43 +92,43 @@ def list_warned_runs(limit: int) -> tuple[int, list[RunAlerts]]:
     )
 
 
-@cached(LIVE, most=4)
+@cached(LIVE, max_entries=4)
 def read_machine() -> MachineReading:
     return get_client().machine()
 
 
-@cached(CALM, most=4)
+@cached(CALM, max_entries=4)
 def list_models() -> list[Model]:
     return get_client().models()
 
 
-@cached(CALM, most=4)
+@cached(CALM, max_entries=4)
 def list_datasets() -> list[Dataset]:
     return dataset_queries.list_datasets(get_client())
 
 
-@cached(CALM, most=64)
+@cached(CALM, max_entries=64)
 def read_dataset(dataset: str) -> Dataset:
     return dataset_queries.get_dataset(get_client(), dataset)
 
 
-@cached(CALM, most=64)
+@cached(CALM, max_entries=64)
 def list_slices(dataset_id: str, person_id: str) -> list[SliceRow]:
     """A person's own slices and the shared ones, by name."""
     return saved_recipes.slices(get_client(), dataset_id, person_id)
 
 
-@cached(60, most=64)
+@cached(60, max_entries=64)
 def read_dataset_row(dataset_id: str, row_id: int) -> list[CanonicalRow]:
     return dataset_queries.get_rows(get_client(), read_dataset(dataset_id), [row_id])
 
 
-@cached(60, most=64)
+@cached(60, max_entries=64)
 def list_skipped_rows(dataset_id: str, limit: int, offset: int) -> list[SkippedRow]:
     return dataset_queries.skipped(get_client(), read_dataset(dataset_id), limit=limit, offset=offset)
 
 
-@cached(60, most=64)
+@cached(60, max_entries=64)
 def find_skipped_row(dataset_id: str, line: int) -> SkippedRow | None:
     """The row that was skipped at this line of the source file, or None."""
     rows = dataset_queries.skipped(get_client(), read_dataset(dataset_id), limit=1, from_line=line)
@@ -143,7 +143,7 @@ def inspect_source(body: str) -> Inspection:
     return get_client().ask("inspect", json.loads(body), Inspection)
 
 
-@cached(MINUTE, most=64)
+@cached(MINUTE, max_entries=64)
 def read_preview(body: str) -> Preview:
     """Result of the sync job `preview` for a question given as JSON."""
     return get_client().ask("preview", json.loads(body), Preview)

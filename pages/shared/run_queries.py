@@ -68,24 +68,24 @@ def list_all_datasets() -> list[Dataset]:
     return cached_queries.list_datasets()
 
 
-@cached(cached_queries.LIVE, most=64)
+@cached(cached_queries.LIVE, max_entries=64)
 def read_metric_summaries(run_id: str) -> dict[str, MetricSummary]:
     """metric name -> its summary row."""
     rows = metric_points.summaries(get_client(), [run_id])
     return {row.name: row for row in rows}
 
 
-@cached(cached_queries.LIVE, most=64)
+@cached(cached_queries.LIVE, max_entries=64)
 def list_alerts(job_id: str) -> list[Alert]:
     return runs.alerts(get_client(), job_id)
 
 
-@cached(cached_queries.CALM, most=32)
+@cached(cached_queries.CALM, max_entries=32)
 def list_predictions(run_id: str) -> list[Prediction]:
     return runs.predictions(get_client(), run_id)
 
 
-@cached(cached_queries.LIVE, most=4)
+@cached(cached_queries.LIVE, max_entries=4)
 def list_interpolated_runs() -> list[str]:
     """Runs with scored interpolations, most recently scored first."""
     return run_outcomes.mixed_runs(get_client())
@@ -148,7 +148,7 @@ def list_weight_changes(run_id: str) -> list[MatrixChange]:
     return scored_rows.matrix_changes(get_client(), run_id)
 
 
-@cached(cached_queries.LIVE, most=16)
+@cached(cached_queries.LIVE, max_entries=16)
 def read_log(job_id: str, tail: int) -> JobLog:
     return get_client().log(job_id, tail=tail)
 
@@ -168,7 +168,7 @@ def read_shared_classes(first: str, second: str, split: str) -> pa.Table:
     return scored_rows.shared_predictions(get_client(), first, second, split)
 
 
-@cached(600, most=512)
+@cached(600, max_entries=512)
 def read_curve(run_id: str, name: str, count: int, total: float | None) -> pa.Table:
     """The whole curve; `count` and `total` of its summary identify its state in the cache."""
     return metric_points.curve(get_client(), run_id, name, buckets=BUCKETS)

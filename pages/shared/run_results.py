@@ -62,7 +62,7 @@ def draw_key_numbers(verdict: Verdict) -> None:
         ratio = format_perplexity_ratio(gain)
         _draw_metric("Perplexity", " → ".join(sides), ratio, get_sign(gain), rises=False)
         draw_change(
-            NumberChange("Token accuracy, %", before, after, 1, points, get_sign(accuracy), rises=True)
+            NumberChange("Token accuracy (%)", before, after, 1, points, get_sign(accuracy), rises=True)
         )
         if verdict.overfitting:
             draw_overfitting(verdict.overfitting)
@@ -257,7 +257,7 @@ def draw_class_numbers(verdict: Verdict, classification: Classification) -> None
     with st.grid(5 if members else 4, min_column_width=180):
         shares = (100 * (base.accuracy or 0.0), 100 * (tuned.accuracy or 0.0))  # never None with a head
         sign = get_sign(verdict.accuracy_gain)
-        draw_change(NumberChange("Accuracy, %", *shares, 1, points, sign, rises=True))
+        draw_change(NumberChange("Accuracy (%)", *shares, 1, points, sign, rises=True))
         now = f"now {formatting.format_interval(macro.low, macro.high)}"
         if get_limits(macro) is None:
             now = f"no interval: {macro.why}" if macro.why else "no interval"

@@ -165,16 +165,16 @@ def fallback_to_last(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def cached(
-    seconds: float, *, most: int, spinner: str | None = None
+    seconds: float, *, max_entries: int, spinner: str | None = None
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a query: cache its results for `seconds`, shared by all sessions, and keep the last ones while
     the engine is unreachable.
 
-    most: number of cached results. spinner: text shown during a long query.
+    max_entries: number of cached results. spinner: text shown during a long query.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        keeping = st.cache_data(ttl=seconds, max_entries=most, show_spinner=spinner or False)
+        keeping = st.cache_data(ttl=seconds, max_entries=max_entries, show_spinner=spinner or False)
         return fallback_to_last(keeping(function))
 
     return decorate

@@ -135,7 +135,7 @@ def _plot_prediction(title: str, unit: str, points: Sequence[PredictedRun]) -> g
 PER_HOUR, CURRENCY = "price-per-hour", "price-currency"
 
 
-@cached(5, most=4)
+@cached(5, max_entries=4)
 def read_price() -> HourPrice:
     """Return the stored price, {"per_hour", "currency"}."""
     return settings.price(get_client())

@@ -218,7 +218,7 @@ def list_finished_runs() -> list[Run]:
     return run_queries.list_newest_runs("", FINISHED, LISTED)
 
 
-@cached(cached_queries.CALM, most=32)
+@cached(cached_queries.CALM, max_entries=32)
 def read_transfer(
     run_ids: tuple[str, ...], dataset_ids: tuple[str, ...], asked: tuple[tuple[str, str | int | None], ...]
 ) -> MeasuredTransfer:
@@ -227,22 +227,22 @@ def read_transfer(
     return transfers.measured_transfer(get_client(), run_ids, sets, dict(asked))
 
 
-@cached(cached_queries.LIVE, most=4)
+@cached(cached_queries.LIVE, max_entries=4)
 def list_unfinished() -> list[Job]:
     return transfers.unfinished(get_client())
 
 
-@cached(cached_queries.CALM, most=4)
+@cached(cached_queries.CALM, max_entries=4)
 def read_newest_request() -> TransferRequest | None:
     return cast("TransferRequest | None", transfers.newest(get_client()))  # a TransferConfig as JSON
 
 
-@cached(cached_queries.CALM, most=4)
+@cached(cached_queries.CALM, max_entries=4)
 def find_failed_job() -> Job | None:
     return transfers.last_bad_end(get_client())
 
 
-@cached(cached_queries.CALM, most=8)
+@cached(cached_queries.CALM, max_entries=8)
 def estimate_seconds_per_cell(max_rows: int | None) -> tuple[float, int] | None:
     return transfers.seconds_a_cell(get_client(), max_rows)
 

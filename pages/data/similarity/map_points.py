@@ -86,20 +86,20 @@ def build_filter(marks: MapMarks, row_ids: np.ndarray, x: np.ndarray, y: np.ndar
 ALL = 2**31  # more rows than any data set has
 
 
-@cached(dataset_queries.CACHE_SECONDS, most=16, spinner="Drawing the map …")
+@cached(dataset_queries.CACHE_SECONDS, max_entries=16, spinner="Drawing the map …")
 def read_points(dataset_id: str, column: str, stamp: str) -> pa.Table:
     """Read row_id, x, y, topic, text and value (of the column) of the drawn rows; always the same rows."""
     rows = dataset_queries.build_table(dataset_id)
     return exploration.map_points(get_client(), rows, find_text_column(rows), column)
 
 
-@cached(dataset_queries.CACHE_SECONDS, most=32)
+@cached(dataset_queries.CACHE_SECONDS, max_entries=32)
 def list_values(dataset_id: str, column: str, stamp: str) -> list[str]:
     """List the values of a category, most frequent first."""
     return exploration.map_values(get_client(), dataset_queries.build_table(dataset_id), column)
 
 
-@cached(dataset_queries.CACHE_SECONDS, most=16, spinner="Searching …")
+@cached(dataset_queries.CACHE_SECONDS, max_entries=16, spinner="Searching …")
 def find_matching_rows(dataset_id: str, search: str, stamp: str) -> np.ndarray:
     """Find the row_id of every row that contains the text, drawn or not, int64."""
     rows, where = dataset_queries.build_table(dataset_id), Filter(search=search.strip())
@@ -111,7 +111,7 @@ def find_text_column(rows: DatasetTable) -> str:
     return "prompt" if {"label", "prompt"} <= rows.columns.keys() else "text"
 
 
-@cached(dataset_queries.CACHE_SECONDS, most=4)
+@cached(dataset_queries.CACHE_SECONDS, max_entries=4)
 def read_positions(dataset_id: str, stamp: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read row_id, x and y of every row."""
     table = exploration.map_places(get_client(), dataset_queries.build_table(dataset_id))

@@ -1,23 +1,23 @@
-// What comes from the screens' server: an object a line, or why there is none.
+// Requests to the screens' server, which responds with one JSON object per line or an error.
 
-async function reasonOf(response) {
+async function readError(response) {
   try {
     const error = await response.json()
     return `${error.message} ${error.fix || ""}`
   } catch {
-    return `The screens answered with status ${response.status}. Load the page anew.`
+    return `The server responded with status ${response.status}. Reload the page.`
   }
 }
 
-// The answer to a document that is sent as JSON. Throws what the server refuses it with.
-async function post(address, body, signal) {
+// Send a document as JSON and return the response. Throws the server's error message.
+async function postJson(address, body, signal) {
   const headers = { "Content-Type": "application/json" }
   const response = await fetch(address, { method: "POST", headers, signal, body: JSON.stringify(body) })
-  if (!response.ok) throw new Error(await reasonOf(response))
+  if (!response.ok) throw new Error(await readError(response))
   return response
 }
 
-async function eachLine(response, take) {
+async function readLines(response, take) {
   const reader = response.body.getReader()
   const decoder = new TextDecoder()
   let rest = ""

@@ -170,7 +170,7 @@ def test_the_split_of_a_file_is_offered_value_by_value(
     assert _named(at.selectbox, "oos\\_test (10 rows looked at)").value == "test"
     assert not at.number_input, "shares of parts that the file gives have no effect"
     _named(at.selectbox, "val (10 rows looked at)").set_value("leave out").run()
-    assert [number.label for number in at.number_input] == ["Validation %", "Seed"]
+    assert [number.label for number in at.number_input] == ["Validation (%)", "Seed"]
     at.button(key="import-button").click().run()
     assert not at.error, [error.value for error in at.error]
     _wait(little_home, at.query_params["job"])

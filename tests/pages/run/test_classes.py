@@ -99,8 +99,8 @@ def test_a_run_with_a_head_begins_with_its_verdict_in_plain_words(
     assert "% of held-out rows right (" in headline
     assert "for always the most frequent class and" in headline
     values = {metric.label: metric for metric in at.metric}
-    assert values["Accuracy, %"].value.startswith("33.3 → ")
-    assert values["Accuracy, %"].delta.endswith("points)")
+    assert values["Accuracy (%)"].value.startswith("33.3 → ")
+    assert values["Accuracy (%)"].delta.endswith("points)")
     assert values["Macro F1"].value.startswith("0.17 → 0.")
     page_text = everything_said(at)
     assert "loss in nats a row" in page_text

@@ -69,7 +69,7 @@ def test_they_stand_beside_prose_and_questions(tmp_path: Path, open_page: Open) 
         at = on_forgetting(open_page(engine.home, "pages/runs/run.py", run="probed"))
         numbers = {metric.label: metric for metric in at.metric}
         assert numbers["Loss on Notes"].delta.startswith("+0.39")
-        assert numbers["Accuracy on Intents, %"].delta.endswith("points")
+        assert numbers["Accuracy on Intents (%)"].delta.endswith("points")
         page_text = everything_said(at)
         assert "30 rows" in page_text
         assert "Of 200 rows of Intents" in page_text

@@ -55,7 +55,7 @@ def test_what_a_run_forgot_with_the_questions_behind_it(engine: StillEngine, ope
     assert page_text.count("It forgot much") == 2  # under the verdict's headline, and on the tab
     numbers = {metric.label: metric for metric in at.metric}
     assert numbers["Loss on plain prose"].delta.startswith("+0.3")
-    assert numbers["Accuracy on questions, %"].delta.endswith("points")
+    assert numbers["Accuracy on questions (%)"].delta.endswith("points")
     assert "nats a token" in numbers["KL to the base, general texts"].delta
     assert "No probe was paid for while it trained" not in page_text
     table = at.dataframe[-1].value

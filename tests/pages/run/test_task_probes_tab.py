@@ -56,8 +56,8 @@ def test_they_stand_beside_the_questions(tmp_path: Path, open_page: Open) -> Non
     with still_engine(home) as engine:
         at = on_forgetting(open_page(engine.home, "pages/runs/run.py", run="asked"))
         numbers = {metric.label: metric for metric in at.metric}
-        assert numbers["Accuracy on trivia, %"].value == "60.0 → 30.0"
-        assert numbers["Accuracy on symbols, %"].delta.endswith("points")
+        assert numbers["Accuracy on trivia (%)"].value == "60.0 → 30.0"
+        assert numbers["Accuracy on symbols (%)"].delta.endswith("points")
         page_text = everything_said(at)
         assert "200 items" in page_text
         assert "It forgot much: of 200 items of trivia 60 went from right to wrong" in page_text

@@ -13,13 +13,13 @@ const SLOW = 900; // ms after which it is said that an answer is waited for
 // the browser's storage, where it lies as {rating, given, isSent}, so that tabs don't overwrite each other's.
 // `isSent`: it may be stored already, by another page or as this one was closed.
 class Outbox {
-  // `desk`: is told by `stored`, `refused` and `showDelivery`, and asked which tasks it has besides one.
+  // `desk`: is told by `stored`, `refused` and `showDelivery`, and asked for its other tasks.
   constructor(round, desk) {
     Object.assign(this, { round, desk });
     this.prefix = `tunebench-rating:${round}:`;
     this.tab = Math.random().toString(36).slice(2);
     this.waiting = []; // entries, the next one first
-    this.refused = []; // entries with `why`, until they are given anew or left
+    this.refused = []; // entries with `why`, until they are rated again or discarded
     this.trouble = undefined; // why the first is not stored yet: the last answer, or null for a slow one
     this.outlivesPage = true; // whether the browser keeps what is given
     this.last = 0;

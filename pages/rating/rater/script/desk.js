@@ -327,8 +327,8 @@ class Desk {
     linkScrolling(this.bodies, () => this.view.linked);
     const count = Math.min(articles.length, 4);
     const answers = element("div", { class: `answers count-${count}` }, articles);
-    const beside = this.protocol.beside();
-    const stage = element("div", { class: `stage${beside ? " with-side" : ""}` }, answers, beside);
+    const side = this.protocol.buildSide();
+    const stage = element("div", { class: `stage${side ? " with-side" : ""}` }, answers, side);
     const tabs = articles.length > 1 ? [tabsView(articles, answers, this.looked)] : [];
     this.work.classList.toggle("whole-answers", this.view.answers);
     this.work.replaceChildren(prompt, ...tabs, stage);
@@ -372,7 +372,7 @@ class Desk {
     this.work.replaceChildren(sentenceView(icon, text, act, label));
   }
 
-  // `act`: a button beside it, as [label, what it does].
+  // `act`: a button next to it, as [label, action].
   say(text, kind = "", act = null) {
     this.notice.className = `notice ${kind}`;
     this.notice.replaceChildren(text, ...(act ? [plainButton(...act)] : []));

@@ -27,7 +27,7 @@ class FreeText {
       keyButton(this.desk, "ctrl+enter", "Send", { kind: "primary", disabled: this.written.trim() === "" })];
   }
 
-  beside() {
+  buildSide() {
     this.field = element("textarea", { "data-desk": "text", "aria-label": "Answer in words", dir: "auto",
       maxlength: "200000", spellcheck: "true" });
     this.field.value = this.written;

@@ -131,7 +131,7 @@ class Label {
     return `${plural(this.labels.length, "label")}: type, ↓ and ↑, Enter`;
   }
 
-  beside() {
+  buildSide() {
     if (this.isKeyed) return null;
     this.searchField = element("input", { type: "text", "data-desk": "label", dir: "auto", role: "combobox",
       autocomplete: "off", spellcheck: "false", "aria-expanded": "true", "aria-label": "Find a label",

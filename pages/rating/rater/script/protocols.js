@@ -3,7 +3,7 @@
 //               `desk.press(KEY)`. A key counts once the task was seen, except where it has `field: true`
 //               (it only leads to a field) or `now: true` (it only changes what is in view)
 //   controls()  the buttons in the bar
-//   beside()    what stands beside the answers, or null
+//   buildSide()    the panel next to the answers, or null
 //   state()     what is chosen so far, to come back to; null for nothing
 //   decorate(articles)  what is chosen, on the answers
 // and, where it needs them:
@@ -38,7 +38,7 @@ class Pairwise {
     }));
   }
 
-  beside() { return null; }
+  buildSide() { return null; }
 
   state() { return null; }
 
@@ -119,7 +119,7 @@ class Rank {
       keyButton(this.desk, "enter", "Send", { kind: "primary", disabled: !isWhole }))];
   }
 
-  beside() { return null; }
+  buildSide() { return null; }
 
   state() { return this.groups.length ? { groups: this.groups } : null; }
 
@@ -198,7 +198,7 @@ class Rubric {
       keyButton(this.desk, "enter", "Send", { kind: "primary", disabled: this.left.length > 0 })];
   }
 
-  beside() {
+  buildSide() {
     this.panel = element("div", { class: "criteria", role: "group", "aria-label": "Criteria" });
     return this.panel;
   }
@@ -279,7 +279,7 @@ class PassFail {
     ];
   }
 
-  beside() { return null; }
+  buildSide() { return null; }
 
   state() {
     if (this.passed === null && this.reasons.size === 0) return null;
@@ -293,7 +293,7 @@ function reasonKey(index) {
   return index < 9 ? String(index + 1) : `reason ${index + 1}`; // by its button alone
 }
 
-const DIFF_AFTER = 120; // ms without a key until the difference is drawn anew
+const DIFF_AFTER = 120; // ms without a key until the difference is redrawn
 
 class Correction {
   constructor(desk, state, answer) {
@@ -330,7 +330,7 @@ class Correction {
       keyButton(this.desk, "ctrl+enter", "Send", { kind: "primary", disabled: this.text === this.original })];
   }
 
-  beside() {
+  buildSide() {
     this.field = element("textarea",
       { "data-desk": "text", "aria-label": "Better answer", dir: "auto", spellcheck: "true" });
     this.field.value = this.text;

@@ -24,7 +24,7 @@ class SeveralLabels extends Label {
     if (!this.given.delete(label)) this.given.add(label);
     this.desk.changed();
     if (!this.searchField) return;
-    this.searchField.value = this.query = ""; // the next one is looked for anew
+    this.searchField.value = this.query = ""; // the next one is searched for again
     this.active = 0;
     this.list();
   }

@@ -112,7 +112,7 @@ class Spans {
     }
     const { overlapping } = this.desk.round;
     if (this.spans.some((span) => isSameRange(span, range) && span.label === label)) return;
-    const apart = (span) => overlapping || !isSameRange(span, range); // the same piece is labelled anew
+    const apart = (span) => overlapping || !isSameRange(span, range); // the same piece is relabeled
     const others = this.spans.filter(apart);
     const hit = overlapping ? null : others.find((span) => span.from < range.to && range.from < span.to);
     if (hit) {
@@ -182,7 +182,7 @@ class Spans {
         keyButton(this.desk, "enter", "Send", { kind: "primary", disabled: none }))];
   }
 
-  beside() {
+  buildSide() {
     const body = element("div", { class: "body marked", tabindex: "0", dir: "auto", role: "region",
       "aria-label": "Text to mark" });
     const listen = () => {

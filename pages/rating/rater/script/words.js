@@ -2,9 +2,9 @@
 // between two cuts is turned into the other with the fewest steps (Myers). Where that takes too many, the
 // stretches have little in common and differ as a whole, which reads better than a sprinkle of commas.
 
-const MOST_WORDS = 15_000; // of one text
+const MAX_WORDS = 15_000; // of one text
 const LONG_STRETCH = 1_000; // words of both, from where on it is cut first
-const MOST_STEPS = 1_200; // words left out or put in, of one stretch
+const MAX_EDITS = 1_200; // words left out or put in, of one stretch
 
 // Words, single signs of scripts that put no gaps between words, and marks.
 const SIGN = "[\\p{Script=Han}\\p{Script=Hiragana}\\p{Script=Katakana}\\p{Script=Thai}]";
@@ -13,7 +13,7 @@ const GAP_OR_WORD = new RegExp(`\\s+|${WORD.source}`, "gu");
 
 // For each list, which of its words the other lacks at that place; null where a list is too long.
 function differences(before, after) {
-  if (Math.max(before.length, after.length) > MOST_WORDS) return null;
+  if (Math.max(before.length, after.length) > MAX_WORDS) return null;
   const marks = [new Uint8Array(before.length).fill(1), new Uint8Array(after.length).fill(1)];
   const stretches = [[0, before.length, 0, after.length]];
   while (stretches.length) compare(before, after, stretches.pop(), marks, stretches);
@@ -79,7 +79,7 @@ function longestRising(pairs) {
 // Nothing is the same where it would take more steps than may be.
 function fewestSteps(before, after, [a, b, c, d], same) {
   const [width, height] = [b - a, d - c];
-  const most = Math.min(width + height, MOST_STEPS);
+  const most = Math.min(width + height, MAX_EDITS);
   const reached = new Int32Array(2 * most + 3);
   const middle = most + 1;
   const trace = []; // what was reached before each step, from diagonal -steps - 1 on
@@ -136,7 +136,7 @@ function wordsBelow(root) {
 function markDifferences(first, second) {
   const sides = [first, second].map(wordsBelow);
   const marks = differences(sides[0].words, sides[1].words);
-  if (!marks) return `One of the answers has more than ${plural(MOST_WORDS, "word")}: too long to compare.`;
+  if (!marks) return `One of the answers has more than ${plural(MAX_WORDS, "word")}: too long to compare.`;
   sides.forEach(({ places }, side) => markPlaces(places, marks[side]));
   if (marks.every((side) => !side.includes(1))) return "The two have the same words.";
   return "";
@@ -169,7 +169,7 @@ function correctionDiff(before, after) {
   const pieces = (text) => text.match(GAP_OR_WORD) ?? [];
   const [old, corrected] = [pieces(before), pieces(after)];
   const marks = differences(old, corrected);
-  if (!marks) return [`The text has more than ${plural(MOST_WORDS, "word")}: too long to compare.`];
+  if (!marks) return [`The text has more than ${plural(MAX_WORDS, "word")}: too long to compare.`];
   const shownPieces = [];
   const run = (words, flags, place, tag) => {
     let end = place;

@@ -1,24 +1,24 @@
-// Tokens: how likely each was, what else might have come, and where the texts of several answers part.
+// Tokens with their probabilities and alternatives, and the place where several answers diverge.
 
-function percent(logprob) {
+function formatPercent(logprob) {
   const share = 100 * Math.exp(logprob)
   if (share >= 99.95) return "100%"
   if (share < 0.1) return "<0.1%"
   return share < 10 ? `${share.toFixed(1)}%` : `${Math.round(share)}%`
 }
 
-const visible = (text) => (text === "" ? "∅" : text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "·"))
+const showWhitespace = (text) => (text === "" ? "∅" : text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "·"))
 
-function tokenNode(token) {
+function buildToken(token) {
   const [text, logprob, top] = token
   const node = element("span", { class: "token" }, text)
   if (logprob !== null) node.style.setProperty("--doubt", (1 - Math.exp(logprob)).toFixed(3))
-  node.chances = { text, logprob, top }
+  node.probabilities = { text, logprob, top }
   return node
 }
 
-// Where the texts of several answers part: for each the place of the first character that another one hasn't.
-function partings(texts) {
+// Return for each text the place of the first character in which it differs from another one.
+function findDivergences(texts) {
   return texts.map((text, mine) => {
     const shared = texts.filter((_, other) => other !== mine).map((other) => {
       let place = 0
@@ -29,40 +29,40 @@ function partings(texts) {
   })
 }
 
-// Mark in the tokens of these answers where they part; the mark of before goes.
-function markPartings(answers) {
+// Mark the token at which each answer diverges from the others, instead of the one marked before.
+function markDivergence(answers) {
   const shown = answers.filter((answer) => answer.body && answer.tokens.length)
   if (shown.length < 2) return
-  const places = partings(shown.map((answer) => answer.text))
+  const places = findDivergences(shown.map((answer) => answer.text))
   shown.forEach((answer, number) => {
     let [length, here] = [0, null]
     for (const node of answer.body.children) {
-      length += node.chances.text.length
+      length += node.probabilities.text.length
       if (length > places[number]) { here = node; break }
     }
-    if (answer.parting === here) return
-    if (answer.parting) { answer.parting.classList.remove("parts"); answer.parting.removeAttribute("title") }
-    if (here) { here.classList.add("parts"); here.title = "From here on the answers differ" }
-    answer.parting = here
+    if (answer.divergence === here) return
+    if (answer.divergence) { answer.divergence.classList.remove("diverges"); answer.divergence.removeAttribute("title") }
+    if (here) { here.classList.add("diverges"); here.title = "The answers differ from here on" }
+    answer.divergence = here
   })
 }
 
-// The box beside a token that one points at.
-class Chances {
+// The box next to the token under the pointer.
+class ProbabilityBox {
   constructor() {
     this.shown = null
     this.box = element("div", { class: "tip", hidden: true })
   }
 
   point(target) {
-    const node = target && target.chances ? target : null
+    const node = target && target.probabilities ? target : null
     if (node === this.shown) return
     if (this.shown) this.shown.classList.remove("shown")
     this.shown = node
     this.box.hidden = !node
     if (!node) return
     node.classList.add("shown")
-    this.fill(node.chances)
+    this.fill(node.probabilities)
     const place = node.getBoundingClientRect()
     const size = this.box.getBoundingClientRect()
     const left = Math.max(8, Math.min(place.left, window.innerWidth - size.width - 8))
@@ -73,19 +73,19 @@ class Chances {
 
   fill({ text, logprob, top }) {
     if (logprob === null) {
-      this.box.replaceChildren(element("div", {}, "No probability is known of this piece."))
+      this.box.replaceChildren(element("div", {}, "The model reports no probability for this token."))
       return
     }
     const best = Math.max(logprob, ...top.map((other) => other[1]))
-    const rows = top.map(([other, chance]) => this.row(other, chance, best, chance === logprob && other === text))
+    const rows = top.map(([other, own]) => this.row(other, own, best, own === logprob && other === text))
     if (!rows.some((row) => row.classList.contains("own"))) rows.unshift(this.row(text, logprob, best, true))
-    this.box.replaceChildren(element("div", { class: "muted" }, "What might have come here, by the model itself"), ...rows)
+    this.box.replaceChildren(element("div", { class: "muted" }, "Alternatives, by the model's probability"), ...rows)
   }
 
   row(text, logprob, best, own) {
     const level = element("span", { class: "level" })
     level.style.width = `${Math.max(1, 100 * Math.exp(logprob - Math.max(best, Math.log(1e-9))))}%`
-    return element("div", { class: own ? "row own" : "row" }, element("code", {}, visible(text)), element("span", {}, level),
-      element("span", { class: "share" }, percent(logprob)))
+    return element("div", { class: own ? "row own" : "row" }, element("code", {}, showWhitespace(text)), element("span", {}, level),
+      element("span", { class: "share" }, formatPercent(logprob)))
   }
 }
