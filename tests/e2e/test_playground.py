@@ -94,7 +94,9 @@ def test_people_talk_to_two_models_and_keep_what_they_say(app: App, page: Page) 
 
 
 def test_stop_keeps_what_had_come(app: App, page: Page) -> None:
-    app.open(page, "/playground")
+    # "first" would end its 4,000 tokens in 15 s, on a busy machine before Stop is clicked
+    begun = app.client.command("begin_conversation", {"models": [{"model": "slow"}]})
+    app.open(page, f"/playground?conversation={begun['conversation_id']}")
     page.get_by_role("button", name="Settings").click()
     page.get_by_role("spinbutton", name="Longest answer").fill("4000")
     page.get_by_role("spinbutton", name="Longest answer").press("Enter")
