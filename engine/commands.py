@@ -18,6 +18,7 @@ from engine.server import audit_log
 from engine.server.audit_log import ActivityEntry
 from engine.server.command import CREATED, ActivitySubject, Command
 from engine.server.comment_commands import CommentCommands
+from engine.server.comparison_commands import ComparisonCommands
 from engine.server.data_commands import DataCommands, check_unused
 from engine.server.evaluation_commands import EvaluationCommands, check_not_evaluated
 from engine.server.features import CommandContext, load_engine_features
@@ -118,6 +119,7 @@ class Commands:
             database, home, self.launching, self.evaluations, clock, self._requeue, wake
         )
         self.comments = CommentCommands(database, clock)
+        self.comparisons = ComparisonCommands(database, clock)
         self.people = people
         self.networks = NetworkCommands(database)
 
@@ -155,6 +157,7 @@ class Commands:
             **self.data.table(),
             **self.evaluations.table(),
             **self.comments.table(),
+            **self.comparisons.table(),
             **(self.people.table() if self.people else {}),
             **self.networks.table(),
         }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.comparison import differences, side_by_side
+from pages.comparison.comparison_looks import draw_looks
 from pages.comparison.differences import draw_accuracy_comparison
 from pages.comparison.run_selection import find_existing_runs, pick_runs
 from pages.comparison.tradeoff import draw_costs
@@ -56,6 +57,7 @@ def _draw_side_by_side() -> None:
                 if run.status != "finished":  # a badge for each of many would fill a phone
                     st.markdown(format_status_badge(run.status), width="content")
     differences.draw_gain_comparison(runs)
+    draw_looks([run.run_id for run in runs])
     for draw in list_parts(lambda feature: feature.draw_comparison_part):
         draw([run.run_id for run in runs])
     draw_accuracy_comparison(runs, differences.build_run_labels(runs))

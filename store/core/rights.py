@@ -121,6 +121,7 @@ ASKS = _map_rights(
 
 COMMANDS = _map_rights(
     {
+        "look": "record_comparison",  # whoever reads one
         "own": "set_own_name set_own_password end_session make_token revoke_token",
         "work": """
             import_dataset rename_dataset set_split delete_dataset profile clean export

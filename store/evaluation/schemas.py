@@ -177,6 +177,16 @@ class EvaluationResult(EvaluationDetails):
     figures: list[Figure]  # one per metric, and one per number of a harness task
 
 
+class ComparisonLooks(TypedDict):
+    """How often runs were compared on the held-out rows of a split (`store.evaluation.comparison_looks`)."""
+
+    split: JudgingSplit
+    comparisons: int  # different sets of runs
+    narrowed: int  # of them, sets that leave out runs of an earlier one
+    runs: int  # different runs in all of them
+    repeated: int  # evaluations of a model that had been evaluated on these rows
+
+
 @dataclass(kw_only=True)
 class EvaluationIdentity:
     """Fields common to every view of an evaluation."""

@@ -16,6 +16,7 @@ from store.core.rating_schemas import (
     RoundRowsQueued,
 )
 from store.core.schemas import CreatedApiToken, CreatedComment, CreatedInvitation, Job, RevokedAccess
+from store.evaluation.schemas import ComparisonLooks
 
 
 class JobQueued(TypedDict):
@@ -138,6 +139,12 @@ class CreatedEndpointKey(TypedDict):
     key: str
 
 
+class ComparisonRecorded(TypedDict):
+    """Response of `record_comparison`: the looks at each set of rows that the runs share."""
+
+    looks: list[ComparisonLooks]
+
+
 CommandAnswer = (
     JobQueued
     | RunQueued
@@ -163,6 +170,7 @@ CommandAnswer = (
     | StartedImprovement
     | CreatedEndpoint
     | CreatedEndpointKey
+    | ComparisonRecorded
     | EmptyAnswer
 )
 

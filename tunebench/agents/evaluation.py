@@ -9,17 +9,20 @@ import numpy as np
 from pydantic import Field
 
 from engine.evaluation.comparison import run_comparison
+from engine.evaluation.comparison.evaluation_text import describe_looks
 from engine.evaluation.comparison.run_comparison import (
     RunDifference,
     SharedRows,
     compare_runs,
     count_run_pairs,
 )
+from store.core.documents import parse_document
 from store.core.errors import ConfigError, QueryError
 from store.core.figure_schemas import Estimate
 from store.evaluation import evaluations, scored_rows
 from store.evaluation.config import EvaluateConfig
 from store.http.client import Client
+from store.http.schemas import ComparisonRecorded
 from store.runs import runs
 from store.runs.schemas import Run
 from tunebench.agents.data import WorkQueued
@@ -76,11 +79,14 @@ class ComparedPair(TypedDict):
 
 
 class ComparedRuns(TypedDict):
-    """Pairwise comparisons of runs. intervals: the confidence level."""
+    """Pairwise comparisons of runs. intervals: the confidence level. looks: how often runs have been compared
+    on the same rows, and how many false results that gives.
+    """
 
     runs: list[ComparedRun]
     differences: list[ComparedPair]
     intervals: str
+    looks: list[str]
 
 
 class ComparedMetric(TypedDict):
@@ -148,6 +154,7 @@ class CompareTools:
                 for pair in differences
             ],
             "intervals": f"95% for all {comparisons} pairs together (Bonferroni)",
+            "looks": _record_comparison(client, [run.run_id for run in chosen]),
         }
 
     def compare_evaluations(self, first: EvaluationName, second: EvaluationName) -> ComparedEvaluations:
@@ -180,6 +187,11 @@ class CompareTools:
 
 def _get_run_name(run: Run) -> str:
     return f"{run.name} ({run.run_id})"
+
+
+def _record_comparison(client: Client, run_ids: list[str]) -> list[str]:
+    answer = parse_document(ComparisonRecorded, client.command("record_comparison", {"runs": run_ids}))
+    return [sentence for looks in answer["looks"] if (sentence := describe_looks(looks))]
 
 
 def _compare_runs(

@@ -13,6 +13,7 @@ from store.core.documents import parse_document
 from store.core.figure_schemas import Estimate, Figure
 from store.core.formatting import compute_decimals, format_number, plural
 from store.evaluation.schemas import (
+    ComparisonLooks,
     JudgeLengthBias,
     JudgePositionBias,
     JudgingResult,
@@ -48,6 +49,39 @@ def describe_different_prompting(ways: Sequence[str]) -> list[str]:
         f"The two evaluations used different settings ({'; '.join(ways)}), which may itself change the"
         " answers."
     ]
+
+
+FALSE_RATE = 0.05  # of comparisons in which no run differs, those that call one better
+
+
+def describe_looks(looks: ComparisonLooks) -> str:
+    """Describe how often runs were compared on the same held-out rows, and how many false results that gives.
+
+    The expected number of comparisons with a false result is at most their number times 5%, whatever they
+    have in common (expectations add up); so is the probability of any (Boole's inequality).
+    """
+    count = looks["comparisons"]
+    if count < 2:
+        return ""
+    details = [
+        f"{plural(looks['narrowed'], 'comparison')} without runs of an earlier one"
+        if looks["narrowed"]
+        else "",
+        f"{plural(looks['repeated'], 'repeated evaluation')}" if looks["repeated"] else "",
+    ]
+    also = f" ({', '.join(part for part in details if part)})" if any(details) else ""
+    expected = count * FALSE_RATE
+    chance = (
+        f"the chance that at least one did is up to {format_number(100 * expected, 0)}%"
+        if expected < 1
+        else "at least one is likely to have"
+    )
+    return (
+        f"{count:,} different sets of runs, of {plural(looks['runs'], 'run')} in all, have been compared on"
+        f" these {looks['split']} rows{also}. If no run were better than any other, up to"
+        f" {format_number(expected, 2 if expected < 1 else 1)} of these comparisons would call one better by"
+        f" chance, and {chance}."
+    )
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,18 @@ def test_two_equal_runs_cannot_be_told_apart(engine: StillEngine, open_page: Ope
     numbers = at.dataframe[0].value
     assert not numbers["Run"].str.contains("best").any()
     assert list(numbers["n"]) == ["200", "200"]
+
+
+def test_the_page_says_how_often_runs_were_compared_on_these_rows(
+    engine: StillEngine, open_page: Open
+) -> None:
+    open_page(engine.home, PAGE, runs="learned,near,true")
+    page_text = everything_said(open_page(engine.home, PAGE, runs="learned,true"))
+    counted = re.search(r"(\d+) different sets of runs, of (\d+) runs", page_text)
+    assert counted
+    assert int(counted[1]) >= 2
+    assert "without runs of an earlier one" in page_text
+    assert "different sets of runs" not in everything_said(open_page(engine.home, PAGE, runs="learned"))
 
 
 def test_shuffled_labels_read_as_shape_alone_beside_true_ones(engine: StillEngine, open_page: Open) -> None:

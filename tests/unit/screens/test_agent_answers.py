@@ -8,26 +8,27 @@ from typing import Any
 import pytest
 
 from store.core.errors import ConfigError
-from store.db.database import Database
+from store.http.client import Client
 from tests.pages.seeds.seed_runs import seed_runs
+from tests.pages.still_engine import still_engine
 from tunebench.agents.evaluation import CompareTools
 from tunebench.agents.queries import ReadTools
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    home = seed_runs(tmp_path_factory.mktemp("agents") / "home")
-    database = Database(home.database, [home.datasets, home.jobs])
-    yield database
-    database.close()
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    with still_engine(seed_runs(tmp_path_factory.mktemp("agents") / "home")) as engine:
+        client = Client(engine.home)
+        yield client
+        client.close()
 
 
-def compared(store: Any, *names: str) -> list[dict[str, Any]]:
+def compared(store: Client, *names: str) -> list[dict[str, Any]]:
     answer: Any = CompareTools(lambda: store).compare_runs(list(names))
     return list(answer["differences"])
 
 
-def test_runs_are_told_apart_or_it_is_said_why_not(store: Database) -> None:
+def test_runs_are_told_apart_or_it_is_said_why_not(store: Client) -> None:
     (sure,) = compared(store, "overfit", "worse")
     assert sure["separated"]
     assert sure["sentence"].startswith(
@@ -46,9 +47,17 @@ def test_runs_are_told_apart_or_it_is_said_why_not(store: Database) -> None:
         compared(store, "learned", "learned")
 
 
-def test_a_gain_is_said_with_what_it_rests_on(store: Database) -> None:
-    answer: Any = ReadTools(lambda: store).list_runs(limit=50)  # type: ignore[arg-type, return-value]
+def test_a_gain_is_said_with_what_it_rests_on(store: Client) -> None:
+    answer: Any = ReadTools(lambda: store).list_runs(limit=50)
     gains = {run["run_id"]: run["gain"] for run in answer["runs"]}
     assert gains["worse"].endswith("n 200); significantly below 0")
     assert gains["learned"].endswith("n 200); significantly above 0")
     assert gains["live"] == "not known"
+
+
+def test_an_agent_reads_how_often_runs_were_compared_on_the_same_rows(store: Client) -> None:
+    compare = CompareTools(lambda: store).compare_runs
+    compare(["learned", "overfit", "worse"])
+    (looks,) = compare(["learned", "overfit"])["looks"]
+    assert "have been compared on these" in looks
+    assert "without runs of an earlier one" in looks
