@@ -17,17 +17,21 @@ import sys
 import threading
 import time
 import tomllib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
+from starlette.routing import BaseRoute
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import RerunData, ScriptRunner
 
 from pages.people.access_middleware import AccessMiddleware, build_disconnected_response
 from pages.people.login import SessionVerifier
 from pages.people.single_sign_on import read_provider
+from pages.shared.curves.curves import build_curve_routes
+from pages.shared.data_routes import Acting
 from pages.shared.engine_client import build_acting_client, get_screens_client
 from pages.shared.features import load_page_features
 from pages.shared.middleware import (
@@ -46,6 +50,7 @@ from store.http.access import HostNames, is_loopback, normalise_host, read_secre
 from store.http.client import Client
 
 APP = Path(__file__).resolve().parent.parent / "app.py"
+CORE_ROUTES: Sequence[Callable[[Acting], Iterable[BaseRoute]]] = (build_curve_routes,)
 STREAMLIT_OPTIONS = Path(__file__).with_name("streamlit.toml")
 GRACE_SECONDS = 2  # for the server to end in order once its parent is gone
 
@@ -100,10 +105,11 @@ def build_app(door: Middleware, limit: int, secrets: JsonObject | None = None) -
     def acting(request: Request) -> Client:
         return build_acting_client(request.cookies)
 
-    builders = [feature.build_routes for feature in load_page_features().values()]
+    of_features = [feature.build_routes for feature in load_page_features().values()]
+    builders = [*CORE_ROUTES, *(build for build in of_features if build)]
     return ScreensApp(
         APP,
-        routes=[route for build in builders if build for route in build(acting)],
+        routes=[route for build in builders for route in build(acting)],
         middleware=[door, Middleware(SessionLimit, limit=limit), Middleware(Redirects)],
         exception_handlers={ClientDisconnect: build_disconnected_response},
         secrets=secrets,

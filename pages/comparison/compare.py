@@ -1,9 +1,9 @@
-"""The Compare page, with one tab each for results, cost and transfer to other data sets.
+"""The Compare page, with one tab each for results, curves, cost and transfer to other data sets.
 
 Results: runs are selected by search and kept in the link (`?runs=a,b,c`). The tab shows what each run gained,
-which runs differ on their common held-out rows, their curves, their numbers, and the settings in which they
-differ. Cost: gain against forgetting over all finished runs; on the Pareto front more gain costs more
-forgetting. Transfer: every chosen run on every chosen data set.
+which runs differ on their common held-out rows, their numbers, and the settings in which they differ. Curves:
+each metric of the same runs. Cost: gain against forgetting over all finished runs; on the Pareto front more
+gain costs more forgetting. Transfer: every chosen run on every chosen data set.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import streamlit as st
 from pages.comparison import differences, side_by_side
 from pages.comparison.comparison_looks import draw_looks
 from pages.comparison.differences import draw_accuracy_comparison
+from pages.comparison.run_curves import draw_run_curves
 from pages.comparison.run_selection import find_existing_runs, pick_runs
 from pages.comparison.tradeoff import draw_costs
 from pages.people import activity_feed
@@ -20,8 +21,7 @@ from pages.shared import cached_queries
 from pages.shared.features import add_feature_tabs, list_parts
 from pages.shared.layout import COST, Tab, draw_tab_bar
 from pages.shared.run_chips import draw_chip_link, format_status_badge
-from pages.shared.session import live, show_errors, watch_engine
-from store.core.job_kinds import ALIVE
+from pages.shared.session import show_errors
 from store.people.activity import format_comparison_key
 
 
@@ -31,7 +31,7 @@ def draw_empty() -> None:
         st.markdown("No runs to compare yet. Launch two runs on the same data set to compare them.")
         st.page_link("pages/overview/overview.py", label="Launch a run", icon=":material/play_arrow:")
         return
-    st.caption("Select two or more runs to see their curves, metrics and settings side by side.")
+    st.caption("Select two or more runs to see which is better, and their metrics and settings side by side.")
 
 
 def main() -> None:
@@ -49,7 +49,6 @@ def _draw_side_by_side() -> None:
     runs = find_existing_runs(picked)
     if not runs:
         return
-    alive = any(run.status in ALIVE for run in runs)
     with st.container(horizontal=True, gap="medium"):
         for run in runs:
             with st.container(horizontal=True, width="content", gap="xsmall", vertical_alignment="center"):
@@ -61,17 +60,10 @@ def _draw_side_by_side() -> None:
     for draw in list_parts(lambda feature: feature.draw_comparison_part):
         draw([run.run_id for run in runs])
     draw_accuracy_comparison(runs, differences.build_run_labels(runs))
-    live("4s" if alive else None)(_draw_live)(tuple(run.run_id for run in runs))
     side_by_side.draw_numbers(runs)
     side_by_side.draw_settings(runs)
     if len(runs) > 1:
         activity_feed.draw_comments("comparison", format_comparison_key(run.run_id for run in runs))
-
-
-def _draw_live(run_ids: tuple[str, ...]) -> None:
-    with show_errors():
-        watch_engine()
-        side_by_side.draw_curves(find_existing_runs(list(run_ids)))
 
 
 def _draw_cost() -> None:
@@ -80,7 +72,8 @@ def _draw_cost() -> None:
 
 
 TABS = {
-    "side": Tab(":material/stacked_line_chart: Side by side", _draw_side_by_side),
+    "side": Tab(":material/compare_arrows: Side by side", _draw_side_by_side),
+    "curves": Tab(":material/stacked_line_chart: Curves", draw_run_curves),
     COST: Tab(":material/balance: Gain and forgetting", _draw_cost),
 }
 

@@ -1,4 +1,4 @@
-"""Numbers of several runs side by side, the settings in which they differ, and their curves in one chart."""
+"""Numbers of several runs side by side, and the settings in which they differ."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 import streamlit as st
 
 from pages.comparison.differences import (
@@ -17,15 +15,13 @@ from pages.comparison.differences import (
     group_by_settings,
     list_runs_with_gain,
 )
-from pages.shared import charts, display, run_queries
-from pages.shared.charts import PLOT
+from pages.shared import display
 from pages.shared.run_results import format_percent
 from pages.shared.session import escape_markdown
 from store.core.config import drop_false_code_field
 from store.core.figure_schemas import Estimate
 from store.evaluation.schemas import ClassFigures
 from store.evaluation.verdict_schemas import Verdict
-from store.jobs.schemas import MetricSummary
 from store.runs.schemas import Run
 
 QUESTION, SHAPE = "From the question ↑ (95% interval)", "Shape of the answers (95% interval)"
@@ -194,74 +190,3 @@ def _format_setting(value: Any) -> str:
     if isinstance(value, float):
         return display.format_compact(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-MAIN_METRICS = ("eval/loss", "train/loss")
-AXES = {"Optimizer step": "step", "Tokens seen": "tokens"}
-
-
-def draw_curves(runs: Sequence[Run]) -> None:
-    """Draw one chart of the chosen metric, and list runs that did not log it."""
-    summaries = {run.run_id: run_queries.read_metric_summaries(run.run_id) for run in runs}
-    names = sorted(set().union(*summaries.values()), key=lambda name: (name not in MAIN_METRICS, name))
-    if not names:
-        st.caption("None of these runs has logged a metric yet. Curves appear after the first steps.")
-        return
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.selectbox(
-            "Metric",
-            names,
-            key="compare-metric",
-            format_func=lambda name: display.find_quantity(name).title,
-            width=280,
-            bind="query-params",
-        )
-        axis = st.segmented_control("Along", list(AXES), default="Optimizer step", key="compare-axis")
-    by_tokens = AXES[axis or "Optimizer step"] == "tokens"
-    measured = [run for run in runs if name in summaries[run.run_id]]
-    title, run_labels = display.find_quantity(name), build_run_labels(runs)
-    curves = [
-        _build_curve(run, name, summaries[run.run_id], run_labels[run.run_id], by_tokens) for run in measured
-    ]
-    level = (
-        find_common_base_loss([summaries[run.run_id].get("eval/loss") for run in measured])
-        if name == "eval/loss"
-        else None
-    )
-    figure = charts.plot_runs(
-        curves, title, base_level=level, x_title="Tokens seen" if by_tokens else "Optimizer step"
-    )
-    alt = f"{title.title} of {len(measured)} runs by {axis or 'step'}"
-    st.plotly_chart(figure, key=f"compare-{name}-{by_tokens}", config=PLOT, alt=alt)
-    silent = [run_labels[run.run_id] for run in runs if run not in measured]
-    if silent:
-        st.caption(f"Not measured by: {escape_markdown(', '.join(silent))}.")
-
-
-def _build_curve(
-    run: Run, name: str, summaries: dict[str, MetricSummary], label: str, by_tokens: bool
-) -> charts.Curve:
-    table = _read_table(run.run_id, name, summaries)
-    if not by_tokens or "train/tokens_seen" not in summaries:
-        return charts.Curve(label, run.number, table)
-    seen = _read_table(run.run_id, "train/tokens_seen", summaries)
-    return charts.Curve(label, run.number, table, interpolate_tokens(table, seen))
-
-
-def _read_table(run_id: str, name: str, summaries: dict[str, MetricSummary]) -> pa.Table:
-    return run_queries.read_curve(run_id, name, summaries[name].count, summaries[name].sum)
-
-
-def interpolate_tokens(table: pa.Table, seen: pa.Table) -> list[float]:
-    """Interpolate the tokens seen at the steps of a curve linearly between logged steps; 0 at step 0."""
-    steps = np.concatenate([[0], seen["step"].to_numpy()])
-    tokens = np.concatenate([[0.0], seen["value"].to_numpy()])
-    return [float(x) for x in np.interp(table["step"].to_numpy(), steps, tokens)]
-
-
-def find_common_base_loss(summaries: Sequence[MetricSummary | None]) -> float | None:
-    """Return the base model's loss if all these runs share it, else None."""
-    levels = [s.first_value for s in summaries if s and s.first_step == 0 and s.first_value is not None]
-    if len(levels) < len(summaries) or not levels or max(levels) - min(levels) > 1e-3 * abs(levels[0]):
-        return None
-    return float(levels[0])

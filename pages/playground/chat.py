@@ -19,11 +19,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pages.shared.data_routes import Acting, read_json_body
 from pages.shared.rendered.component_source import build_component_script, build_component_style
-from store.core.errors import ConfigError, TunebenchError
+from store.core.errors import TunebenchError
 from store.http.answers import LineStream
-from store.http.client import Client
-from store.http.request_bodies import read_document
 from store.playground.schemas import Turn, TurnPlace
 
 PATH = "/talk"
@@ -142,7 +141,6 @@ def find_newest_leaf(tree: list[TurnPlace], turn_id: str = "") -> str:
 
 # The routes that the component calls.
 
-Acting = Callable[[Request], Client]
 MAX_BODY_BYTES = 2**21
 READERS = anyio.CapacityLimiter(64)  # maximum threads waiting for the engine's next line
 
@@ -150,7 +148,7 @@ READERS = anyio.CapacityLimiter(64)  # maximum threads waiting for the engine's 
 async def handle_chat(request: Request, acting: Acting) -> Response:
     """Send the request to the engine and stream its response; a refusal is returned with its status."""
     try:
-        body = await _read_body(request)
+        body = await read_json_body(request, MAX_BODY_BYTES, "what is said")
         lines = acting(request).generate(body)
         first = await run_sync(next, lines, b"", limiter=READERS)
     except TunebenchError as error:
@@ -161,17 +159,11 @@ async def handle_chat(request: Request, acting: Acting) -> Response:
 async def handle_stop(request: Request, acting: Acting) -> Response:
     """Ask the engine to stop answering a turn."""
     try:
-        turn = str((await _read_body(request)).get("turn", ""))
+        turn = str((await read_json_body(request, MAX_BODY_BYTES, "what is said")).get("turn", ""))
         await run_sync(acting(request).stop_turn, turn, limiter=READERS)
     except TunebenchError as error:
         return JSONResponse(error.to_dict(), error.status)
     return JSONResponse({})
-
-
-async def _read_body(request: Request) -> dict[str, object]:
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise ConfigError("Send JSON with a JSON Content-Type.", field="body")
-    return await read_document(request, MAX_BODY_BYTES, "what is said")
 
 
 async def _stream_lines(first: bytes, lines: Iterator[bytes]) -> AsyncGenerator[bytes, None]:

@@ -17,7 +17,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
 
-from pages.shared.display import Quantity, find_quantity
+from pages.shared.display import find_quantity
 from pages.shared.palette import (
     BAD,
     BASE,
@@ -25,8 +25,6 @@ from pages.shared.palette import (
     TRAIN,
     VALIDATION,
     WHITE_TEXT_BACKGROUNDS,
-    get_run_color,
-    get_run_dash,
 )
 from store.core.schemas import JsonObject
 from store.evaluation.verdict_schemas import Overfitting
@@ -290,20 +288,6 @@ def error_bars(points: Sequence[BoundedPoint], color: str, thickness: float = 2)
 # The tables of the charts below have the columns of `store.jobs.metric_points.curve`: step, first_step,
 # value, min, max, mean, count, nonfinite, one row per bucket.
 
-COMPARISON_HEIGHT = 420
-LEGEND_LINE = 20  # px per name in the legend
-NAMES_WITH_ROOM = 5  # names that fit below a chart of default height
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One run's curve on a chart of several. `x` replaces the step axis if given."""
-
-    name: str
-    number: int
-    table: pa.Table
-    x: Sequence[float] | None = None
-
 
 @dataclass(frozen=True)
 class LossMarks:
@@ -359,39 +343,6 @@ def plot_line(table: pa.Table, name: str, *, color: str = VALIDATION) -> go.Figu
         figure.update_yaxes(exponentformat="e", tickformat=".1e")
     elif len(values) and np.nanmin(values, initial=np.inf) >= 0:
         figure.update_yaxes(rangemode="tozero")
-    return figure
-
-
-def plot_runs(
-    curves: Sequence[Curve],
-    what: Quantity,
-    *,
-    base_level: float | None = None,
-    x_title: str = "Optimizer step",
-) -> go.Figure:
-    """The same metric of several runs, one colour each, with the base level if all share it."""
-    figure = build_empty_figure(what.title, what.axis, height=COMPARISON_HEIGHT, x_title=x_title)
-    for curve in curves:
-        column = "mean" if is_bucketed(curve.table) else "value"
-        x = np.asarray(curve.x, float) if curve.x is not None else get_steps(curve.table)
-        color = get_run_color(curve.number)
-        if curve.x is None:
-            add_band(figure, curve.table, color)
-        line = ChartLine(
-            shorten_name(curve.name), color, 2.2, markers=len(x) <= 40, dash=get_run_dash(curve.number)
-        )
-        add_line(figure, x, get_values(curve.table, column), line)
-    add_nonfinite(figure, [curve.table for curve in curves if curve.x is None])
-    # The legend is below the chart, where any number of names fits at any width. On a phone each name has a
-    # line of its own: many names increase the height, because otherwise the curves would be squeezed flat and
-    # the last names cut off.
-    figure.update_layout(
-        height=COMPARISON_HEIGHT + LEGEND_LINE * max(0, len(curves) - NAMES_WITH_ROOM),
-        legend={"y": -0.2, "yanchor": "top"},
-        margin={"t": 40},
-    )
-    if base_level is not None:
-        add_level(figure, base_level, f"Base model {base_level:.3f}")
     return figure
 
 

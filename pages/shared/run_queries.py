@@ -75,6 +75,15 @@ def read_metric_summaries(run_id: str) -> dict[str, MetricSummary]:
     return {row.name: row for row in rows}
 
 
+@cached(cached_queries.LIVE, max_entries=16)
+def read_summaries_of_runs(run_ids: tuple[str, ...]) -> dict[str, dict[str, MetricSummary]]:
+    """run_id -> metric name -> its summary row, of the runs that logged anything."""
+    of_runs: dict[str, dict[str, MetricSummary]] = {}
+    for row in metric_points.summaries(get_client(), list(run_ids)):
+        of_runs.setdefault(row.run_id, {})[row.name] = row
+    return of_runs
+
+
 @cached(cached_queries.LIVE, max_entries=64)
 def list_alerts(job_id: str) -> list[Alert]:
     return runs.alerts(get_client(), job_id)

@@ -161,6 +161,7 @@ _CORE_QUERIES: Mapping[Right, Mapping[str, str]] = {
         "jobs.job_queue": """
             get_job queue queue_length recent_jobs unfinished with_ids with_status statuses
         """,
+        "jobs.metric_curves": "curves",
         "jobs.metric_points": "summaries curve value_at",
         "people.activity": "listed names made_by_others list_comments comment_counts",
         "people.settings": "price lost_commits",

@@ -17,17 +17,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from store.core.errors import ConfigError, TunebenchError
-from store.http.request_bodies import read_document
+from pages.shared.data_routes import HEADERS, MAX_BODY_BYTES, MAX_CONCURRENT_REQUESTS, read_json_body
+from store.core.errors import TunebenchError
 
-MAX_BODY_BYTES = 2**20
-MAX_CONCURRENT_REQUESTS = 48  # maximum concurrent commands, fewer than the client's connections
 COMMANDS = {
     "/rating/next": "next_rating_tasks",
     "/rating/rate": "rate",
     "/rating/release": "release_rating_tasks",
 }
-HEADERS = {"Cache-Control": "no-store"}
 
 
 class CommandSender(Protocol):
@@ -45,7 +42,7 @@ def build_rating_routes(sender_of: Callable[[Request], CommandSender]) -> list[R
     def route(path: str, command: str) -> Route:
         async def answer(request: Request) -> Response:
             try:
-                body = await _read_body(request)
+                body = await read_json_body(request, MAX_BODY_BYTES, "a rating")
                 return _build_json_response(
                     await run_sync(sender_of(request).command, command, body, limiter=places)
                 )
@@ -55,26 +52,6 @@ def build_rating_routes(sender_of: Callable[[Request], CommandSender]) -> list[R
         return Route(path, answer, methods=["POST"])
 
     return [route(path, command) for path, command in COMMANDS.items()]
-
-
-async def _read_body(request: Request) -> dict[str, object]:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise UndeclaredBody(kind)
-    return await read_document(request, MAX_BODY_BYTES, "a rating")
-
-
-class UndeclaredBody(ConfigError):
-    """Raised for a body that is not declared as JSON."""
-
-    status = 415
-
-    def __init__(self, kind: str) -> None:
-        super().__init__(
-            f"The body is {kind or 'of no declared type'}, and a rating comes as application/json.",
-            fix="Send it with the header Content-Type: application/json.",
-            field="content-type",
-        )
 
 
 def _build_json_response(content: Any, status: int = 200) -> Response:

@@ -157,25 +157,32 @@ def test_a_run_that_is_surely_better_is_marked(engine: StillEngine, open_page: O
     assert numbers.loc["Full, 8 epochs ★ best", "Gain ↑ (95% interval)"].startswith("+0.3")
 
 
-def test_curves_lie_over_each_other_in_the_colours_of_their_runs(
-    engine: StillEngine, open_page: Open
-) -> None:
-    at = open_page(engine.home, PAGE, runs="twin,overfit,worse")
-    chart = json.loads(at.get("plotly_chart")[-1].proto.spec)
-    assert chart["layout"]["title"]["text"] == "Validation loss"
-    assert [trace["name"] for trace in chart["data"]] == [
+def test_curves_have_a_tab_and_each_metric_a_chart(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, runs="twin,overfit,worse", tab="curves")
+    assert at.title[0].value == "Curves"
+    assert not at.error
+    (component,) = at.get("bidi_component")
+    drawn = json.loads(component.proto.json)
+    assert [run["label"] for run in drawn["runs"]] == [
         "LoRA r16, another seed",
         "Full, 8 epochs",
         "LoRA, rate too high",
     ]
-    assert len({trace["line"]["color"] for trace in chart["data"]}) == 3
-    assert chart["layout"]["annotations"][0]["text"] == "Base model 2.457"
-    at.selectbox(key="compare-metric").set_value("train/loss")
-    at.segmented_control(key="compare-axis").set_value("Tokens seen").run()
-    chart = json.loads(at.get("plotly_chart")[-1].proto.spec)
-    assert chart["layout"]["title"]["text"] == "Training loss"
-    assert chart["layout"]["xaxis"]["title"]["text"] == "Tokens seen"
-    assert not at.exception
+    assert len({run["color"] for run in drawn["runs"]}) == 3
+    assert [metric["name"] for metric in drawn["metrics"][:2]] == ["eval/loss", "train/loss"]
+    assert drawn["metrics"][0]["level"] == pytest.approx(2.457, abs=1e-3)
+    assert not drawn["alive"]
+    assert "Select one or more runs" in everything_said(open_page(engine.home, PAGE, tab="curves"))
+
+
+def test_a_live_run_keeps_its_charts_asking(engine: StillEngine, open_page: Open) -> None:
+    at = open_page(engine.home, PAGE, runs="learned,live,never-was", tab="curves")
+    assert "There is no run never-was." in at.error[0].value.replace("\\", "")
+    (component,) = at.get("bidi_component")
+    drawn = json.loads(component.proto.json)
+    assert drawn["alive"]
+    probed = next(metric for metric in drawn["metrics"] if metric["name"] == "probe/prose/loss")
+    assert "live" in probed["runs"]
 
 
 def test_only_the_settings_that_differ_unless_all_are_asked_for(engine: StillEngine, open_page: Open) -> None:

@@ -181,6 +181,7 @@ def _ask_of_runs(runs: list[str]) -> dict[str, Pools]:
     pairs = {"first": runs, "second": runs[::-1]}
     return {
         "curve": {"name": metrics, "buckets": [5], "first": [10]},
+        "curves": {"run_ids": [runs[:3]], "name": metrics[:2], "axis": ["tokens"], "buckets": [5]},
         "value_at": {"run_id": runs[:2], "name": metrics[:2], "step": [1, 10]},
         "class_predictions.page": {"wanted": classes},
         "class_predictions.shared": pairs,

@@ -13,16 +13,13 @@ import pytest
 
 from pages.shared import palette
 from pages.shared.charts import (
-    Curve,
     IntervalRow,
     LossMarks,
     plot_intervals,
     plot_line,
     plot_losses,
-    plot_runs,
     smooth,
 )
-from pages.shared.display import find_quantity
 from store.evaluation.verdict_schemas import Overfitting
 from tests.unit.store_samples import row_of
 
@@ -137,39 +134,6 @@ def test_zoom_survives_a_refresh_and_backgrounds_are_transparent() -> None:
     for figure in (plot_losses(curve([1.0]), curve([1.0])), plot_line(curve([1.0]), "train/grad_norm")):
         assert figure.layout.uirevision == "kept"
         assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
-
-
-def test_compared_runs_keep_their_colours() -> None:
-    both = [Curve("a", 1, curve([2.0, 1.0])), Curve("b", 9, curve([2.0, 1.5]))]
-    drawn = traces(plot_runs(both, find_quantity("eval/loss"), base_level=2.0))
-    assert drawn["a"].line.color == drawn["b"].line.color == palette.get_run_color(1)
-    assert (drawn["a"].line.dash, drawn["b"].line.dash) == ("solid", "dash")
-
-
-def test_many_names_below_make_the_figure_higher() -> None:
-    def height(count: int) -> int:
-        curves = [Curve(f"run {place}", place, curve([2.0, 1.0])) for place in range(count)]
-        return int(plot_runs(curves, find_quantity("eval/loss")).layout.height)
-
-    assert height(2) == height(5)
-    assert all(height(count) / 2 >= 19 * count for count in (12, 16))  # a legend may take half of it
-
-
-def test_another_axis_replaces_the_steps() -> None:
-    figure = plot_runs(
-        [Curve("a", 1, curve([2.0, 1.0]), x=[0, 5000])], find_quantity("eval/loss"), x_title="Tokens seen"
-    )
-    assert list(traces(figure)["a"].x) == [0, 5000]
-    assert figure.layout.xaxis.title.text == "Tokens seen"
-
-
-def test_names_are_text_and_not_markup() -> None:
-    name = '<a href="javascript:alert(1)">run</a>'
-    figure = plot_runs([Curve(name, 1, curve([1.0]))], find_quantity("eval/loss"))
-    assert all("<" not in trace.name for trace in figure.data)
-    long = plot_runs([Curve("x" * 50 + "end", 1, curve([1.0]))], find_quantity("eval/loss"))
-    assert long.data[0].name.endswith("end")
-    assert len(long.data[0].name) <= 28
 
 
 def test_intervals_are_drawn_against_zero() -> None:

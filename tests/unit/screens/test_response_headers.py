@@ -149,7 +149,7 @@ def test_a_redirect_a_refused_method_and_a_path_that_is_no_page_bear_them(browse
         ("GET", "/?secret=" + SECRET, 200),
         ("GET", "/talk", 200),
         ("POST", "/run", 405),
-        ("POST", "/talk", 422),
+        ("POST", "/talk", 415),
         ("POST", "/rating/rate", 415),
         ("GET", "/media/none.png", 404),
         ("PUT", "/_stcore/upload_file/s/f", 403),

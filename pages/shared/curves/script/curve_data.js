@@ -1,0 +1,88 @@
+// Curves as numbers: from the columns of a table to the arrays of a chart.
+
+// The curves of an answer, one for each run that has points: arrays along x, by run id.
+function readCurves(table, runIds) {
+  const { run, x, step, value, min, max, count, nonfinite } = table.columns;
+  const curves = new Map();
+  for (let row = 0; row < table.rows; row++) {
+    const id = runIds[run.at(row)];
+    if (!curves.has(id)) curves.set(id, { id, x: [], step: [], value: [], min: [], max: [], count: [], nonfinite: [] });
+    const curve = curves.get(id);
+    curve.x.push(Number(x.at(row)));
+    curve.step.push(Number(step.at(row)));
+    curve.value.push(value.at(row) ?? null);
+    curve.min.push(min.at(row) ?? null);
+    curve.max.push(max.at(row) ?? null);
+    curve.count.push(Number(count.at(row)));
+    curve.nonfinite.push(Number(nonfinite.at(row)));
+  }
+  return [...curves.values()];
+}
+
+// An exponential moving average without a bias at its start: each mean is divided by the weight of what it has seen.
+// The weight of a point falls with the number of points since, so that buckets of many points smooth as their points do.
+function smoothCurve(curve, weight) {
+  let sum = 0;
+  let seen = 0;
+  return curve.value.map((value, at) => {
+    if (value === null) return null;
+    const keep = weight ** curve.count[at];
+    sum = sum * keep + value * (1 - keep);
+    seen = seen * keep + (1 - keep);
+    return sum / seen;
+  });
+}
+
+// On a logarithmic axis what is not above zero has no place.
+function keepPositive(values) {
+  return values.map((value) => (value !== null && value > 0 ? value : null));
+}
+
+function countNotPositive(curve) {
+  return curve.value.filter((value) => value !== null && value <= 0).length;
+}
+
+// Whether the points of a bucket differ, so that its extremes say more than its value.
+function hasSpread(curve) {
+  return curve.count.some((count) => count > 1);
+}
+
+// All x of the curves, ascending and each once, and for each list of values its values at these, null between.
+function alignCurves(lists) {
+  const all = Float64Array.from(new Set(lists.flatMap(({ x }) => x))).sort();
+  const places = new Map([...all].map((x, at) => [x, at]));
+  const aligned = lists.map(({ x, values }) => {
+    const column = new Array(all.length).fill(null);
+    x.forEach((each, at) => { column[places.get(each)] = values[at]; });
+    return column;
+  });
+  return [all, ...aligned];
+}
+
+// The value of a curve at x: that of the last point at or before it.
+function findValueAt(curve, x) {
+  let low = 0;
+  let high = curve.x.length - 1;
+  if (high < 0 || x < curve.x[0]) return null;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (curve.x[middle] <= x) low = middle;
+    else high = middle - 1;
+  }
+  return { value: curve.value[low], at: low };
+}
+
+// Digits that tell neighbours apart without noise: four significant ones.
+function formatValue(value) {
+  if (value === null || value === undefined) return "not a number";
+  const size = Math.abs(value);
+  if (size !== 0 && (size >= 1e6 || size < 1e-4)) return value.toExponential(2).replace("e+", "e");
+  return Number(value.toPrecision(4)).toLocaleString("en", { maximumFractionDigits: 8 }).replace("-", "−");
+}
+
+function formatPlace(axis, x) {
+  if (axis === "time") return new Date(x * 1000).toISOString().slice(0, 19).replace("T", " ");
+  if (axis === "hours") return `${formatValue(x)} h`;
+  if (axis === "epoch") return `epoch ${formatValue(x)}`;
+  return `${axis === "tokens" ? "token" : "step"} ${Math.round(x).toLocaleString("en")}`;
+}
