@@ -22,13 +22,16 @@ class CurveChart {
     this.plot = element("div", { class: "plot", role: "img" });
     this.tip = element("div", { class: "tip", hidden: true });
     this.box = element("section", { class: "chart", "aria-label": this.metric.title },
-      element("header", {}, element("h4", {}, this.metric.title),
+      element("header", {}, element("h4", {}, this.metric.title, element("span", { class: "unit" }, this.unit)),
         element("span", { class: "files" },
           button("PNG", "Save as PNG", () => this.savePicture("png")),
           button("SVG", "Save as SVG", () => this.savePicture("svg")),
           button("CSV", "Save what is drawn as CSV", () => this.saveCsv()))),
       element("div", { class: "area" }, this.plot, this.tip), this.problem, this.note);
   }
+
+  // Above the chart, as a long one would not fit beside it; nothing where the title says it.
+  get unit() { return this.metric.unit === this.metric.title ? "" : this.metric.unit; }
 
   get runIds() { return this.metric.runs; }
 
@@ -91,6 +94,7 @@ class CurveChart {
     const lists = [];
     const series = [{}];
     const bands = [];
+    const width = findWidth(curves, this.panel.range);
     const add = (x, values, options) => { lists.push({ x, values: place(values) }); series.push({ spanGaps: true, points: { show: false }, ...options }); };
     if (curves.length <= MAX_ENVELOPES) {
       for (const curve of curves.filter(hasSpread)) {
@@ -104,7 +108,7 @@ class CurveChart {
       const { color, dash } = this.panel.runs.get(curve.id);
       const few = curve.x.length <= 40 && !smoothing;
       add(curve.x, curve.value, { stroke: smoothing ? `${color}55` : color, width: smoothing ? 1 : 1.6, dash, points: { show: few, size: 5, fill: color } });
-      if (smoothing) add(curve.x, smoothCurve(curve, smoothing), { stroke: color, width: 2, dash });
+      if (smoothing) add(curve.x, smoothCurve(curve, smoothing, width), { stroke: color, width: 2, dash });
     }
     return { lists, series, bands };
   }
@@ -112,6 +116,7 @@ class CurveChart {
   buildOptions(series, bands) {
     const style = getComputedStyle(this.box);
     const ink = style.color;
+    const font = `12px ${style.fontFamily}`;
     const grid = { stroke: "rgba(127,140,146,0.2)", width: 1 };
     const { axis, log } = this.panel.view;
     const format = axis === "time" ? (_, ticks) => ticks.map((x) => formatPlace(axis, x).slice(5, 16)) : (_, ticks) => ticks.map(formatValue);
@@ -123,10 +128,10 @@ class CurveChart {
       bands,
       legend: { show: false },
       cursor: { drag: { x: true, y: false }, sync: { key: "tunebench-curves", setSeries: false }, points: { show: false } },
-      scales: { x: { time: false, ...(range ? { range: () => range } : {}) }, y: { distr: log ? 3 : 1 } },
+      scales: { x: { time: false, ...(range ? { range: () => range } : {}) }, y: log ? { distr: 3, range: (_, low, high) => [low / 1.1, high * 1.1] } : {} },
       axes: [
-        { stroke: ink, grid, ticks: grid, values: format, label: this.panel.axisTitle, labelSize: 22, font: "12px sans-serif", labelFont: "12px sans-serif" },
-        { stroke: ink, grid, ticks: grid, size: 62, values: (_, ticks) => ticks.map((y) => (y === null ? "" : formatValue(y))), label: this.metric.unit, labelSize: 22, font: "12px sans-serif", labelFont: "12px sans-serif" },
+        { stroke: ink, grid, ticks: grid, size: 34, values: format, label: this.panel.axisTitle, labelSize: 20, font, labelFont: font },
+        { stroke: ink, grid, ticks: grid, size: 62, values: (_, ticks) => ticks.map((y) => (y === null ? "" : formatValue(y))), font },
       ],
       hooks: {
         draw: [(chart) => this.drawMarks(chart)],

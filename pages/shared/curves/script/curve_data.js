@@ -20,17 +20,42 @@ function readCurves(table, runIds) {
 }
 
 // An exponential moving average without a bias at its start: each mean is divided by the weight of what it has seen.
-// The weight of a point falls with the number of points since, so that buckets of many points smooth as their points do.
-function smoothCurve(curve, weight) {
+// The weight falls with the distance along x, in thousandths of the width seen, so that curves of few points and of
+// many smooth alike.
+function smoothCurve(curve, weight, width) {
   let sum = 0;
   let seen = 0;
+  let before = null;
   return curve.value.map((value, at) => {
     if (value === null) return null;
-    const keep = weight ** curve.count[at];
+    const distance = before === null ? 1 : ((curve.x[at] - before) / (width || 1)) * 1000;
+    const keep = weight ** Math.max(distance, 0.01);
+    before = curve.x[at];
     sum = sum * keep + value * (1 - keep);
     seen = seen * keep + (1 - keep);
     return sum / seen;
   });
+}
+
+// The width of the range that is seen: of the zoom, or of all curves.
+function findWidth(curves, range) {
+  if (range) return range[1] - range[0];
+  return Math.max(...curves.map(({ x }) => x.at(-1))) - Math.min(...curves.map(({ x }) => x[0]));
+}
+
+// Round numbers within a range, about five: 1, 2 or 5 times a power of ten.
+function listTicks(low, high, log) {
+  if (log) {
+    const powers = Array.from({ length: Math.ceil(Math.log10(high)) - Math.floor(Math.log10(low)) + 1 }, (_, at) => 10 ** (Math.floor(Math.log10(low)) + at));
+    const factors = powers.length > 4 ? [1] : [1, 2, 5];
+    const ticks = powers.flatMap((power) => factors.map((factor) => power * factor)).filter((tick) => tick >= low && tick <= high);
+    if (ticks.length > 1) return ticks;
+  }
+  const rough = (high - low) / 5 || 1;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((each) => each >= rough);
+  const first = Math.ceil(low / step);
+  return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, at) => (first + at) * step);
 }
 
 // On a logarithmic axis what is not above zero has no place.

@@ -34,7 +34,7 @@ function escapeXml(text) {
   return String(text).replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
 }
 
-const SVG_SIZE = { width: 960, height: 480, left: 80, right: 20, top: 44, bottom: 56 };
+const SVG_SIZE = { width: 960, height: 480, left: 80, right: 40, top: 44, bottom: 56 };
 
 // The chart as a picture of its own, in the ranges that are seen: axes, curves and names.
 function buildSvg({ title, unit, axisTitle, curves, runs, ranges, log, axis }) {
@@ -50,15 +50,15 @@ function buildSvg({ title, unit, axisTitle, curves, runs, ranges, log, axis }) {
     `<text transform="translate(16 ${(top + height - bottom) / 2}) rotate(-90)" text-anchor="middle">${escapeXml(unit)}</text>`,
     `<clipPath id="area"><rect x="${left}" y="${top}" width="${width - left - right}" height="${height - top - bottom}"/></clipPath>`,
   ];
-  for (let tick = 0; tick <= 5; tick++) {
-    const x = ranges.x[0] + ((ranges.x[1] - ranges.x[0]) * tick) / 5;
-    const y = log ? 10 ** (low + ((high - low) * tick) / 5) : low + ((high - low) * tick) / 5;
-    const label = axis === "time" ? formatPlace(axis, x).slice(5, 16) : formatValue(x);
+  for (const y of listTicks(...ranges.y, log)) {
     parts.push(
       `<path d="M${left} ${toY(y)}H${width - right}" stroke="#7f8c92" stroke-opacity="0.25"/>`,
       `<text x="${left - 8}" y="${toY(y) + 4}" text-anchor="end">${escapeXml(formatValue(y))}</text>`,
-      `<text x="${toX(x)}" y="${height - bottom + 18}" text-anchor="middle">${escapeXml(label)}</text>`,
     );
+  }
+  for (const x of listTicks(...ranges.x, false)) {
+    const label = axis === "time" ? formatPlace(axis, x).slice(5, 16) : formatValue(x);
+    parts.push(`<text x="${toX(x)}" y="${height - bottom + 18}" text-anchor="middle">${escapeXml(label)}</text>`);
   }
   curves.forEach((curve, place) => {
     const run = runs.get(curve.id);
