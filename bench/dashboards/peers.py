@@ -83,8 +83,8 @@ class Trackio:
         self.folder = folder
         self.arguments = [str(size.runs), str(size.points)]
         self.environment = {"TRACKIO_DIR": str(folder)}
-        shown = f"project={PROJECT!r}, open_browser=False, server_port={port}, block_thread=True"
-        self.command = ["-c", f"import trackio; trackio.show({shown})"]
+        options = f"project={PROJECT!r}, open_browser=False, server_port={port}, block_thread=True"
+        self.command = ["-c", f"import trackio; trackio.show({options})"]
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS)
 
     def prepare(self) -> None:
@@ -102,8 +102,8 @@ class Trackio:
 
     def _ask(self, name: str, document: Mapping[str, object]) -> list[object] | dict[str, object]:
         answer = self._client.post(f"/api/{name}", json=document).raise_for_status()
-        data: list[object] | dict[str, object] = answer.json()["data"]
-        return data
+        content: list[object] | dict[str, object] = answer.json()["data"]
+        return content
 
 
 def fill(peer: Mlflow | Trackio, python: Path) -> Filled:
