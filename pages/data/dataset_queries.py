@@ -40,9 +40,19 @@ FULL_PREVIEW_SECONDS = 150.0  # the engine's own timeout of a sync job
 EXAMPLES = 8  # example rows of each fate and step in a preview
 
 
-@cached(cached_queries.CALM, max_entries=64)
 def read_signals(fingerprint: str) -> dict[str, SignalRow]:
-    """Signal measurements of these rows, by group."""
+    """Signal measurements of these rows, by group; read anew once a measurement has ended.
+
+    A page that shows running measurements has to list them first: one that ends in between would be neither
+    running nor measured, and nothing would draw the page again.
+    """
+    running = tuple(job.job_id for job in cached_queries.list_queue() if job.kind == "profile")
+    return _read_signals(fingerprint, running)
+
+
+@cached(cached_queries.CALM, max_entries=64)
+def _read_signals(fingerprint: str, running: tuple[str, ...]) -> dict[str, SignalRow]:
+    """`running`: the measurements that are not among these, which identify their state in the cache."""
     return datasets.signals(get_client(), fingerprint)
 
 

@@ -237,8 +237,8 @@ BADGES = {
 
 def show_findings(dataset: Dataset) -> None:
     """Draw the findings, the most serious first, then the signals that were checked or not measured yet."""
-    measured = dataset_queries.read_signals(dataset.fingerprint)
     working = dataset_queries.list_measurement_jobs(dataset.dataset_id)
+    measured = dataset_queries.read_signals(dataset.fingerprint)
     dataset_findings = find_findings(dataset.row_count, measured, GROUPS)
     state = list_checked(measured, list_measurable_groups(dataset))
     st.subheader(plural(len(dataset_findings), "finding") if dataset_findings else "Findings", anchor=False)

@@ -248,8 +248,8 @@ NEEDS = {
 
 def show_card(dataset: Dataset) -> None:
     """Draw figures outside their healthy range, then the contents, then what can still be measured."""
-    measured = dataset_queries.read_signals(dataset.fingerprint)
     jobs = dataset_queries.list_measurement_jobs(dataset.dataset_id)
+    measured = dataset_queries.read_signals(dataset.fingerprint)
     if jobs:
         show_measurement_progress(dataset.dataset_id, len(jobs))
     tiles = build_signal_tiles(dataset, measured)

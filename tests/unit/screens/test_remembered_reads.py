@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 import streamlit as st
 
+from pages.data import dataset_queries
 from pages.evaluation import evaluation_queries
 from pages.shared import cached_queries
 from pages.shared.session import _get_memory, fallback_to_last
 from store.core.errors import EngineUnavailable
+from store.core.schemas import Job
+from tests.unit.store_samples import row_of
 
 
 class Present:
@@ -58,3 +61,16 @@ def test_arguments_tell_answers_apart() -> None:
     assert [double(1), double(2), double(1, extra=5)] == [2, 4, 7]
     with pytest.raises(EngineUnavailable):
         double(3)
+
+
+def test_signals_are_read_anew_once_a_measurement_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a page drawn just after would neither have the signals nor know of a job that brings them."""
+    queue = [row_of(Job, job_id="job-1", kind="profile")]
+    measured: dict[str, object] = {}
+    monkeypatch.setattr(dataset_queries, "get_client", Present)
+    monkeypatch.setattr(dataset_queries.datasets, "signals", lambda client, fingerprint: dict(measured))
+    monkeypatch.setattr(cached_queries, "list_queue", lambda: list(queue))
+    assert dataset_queries.read_signals("f") == {}
+    queue.clear()
+    measured["duplicates"] = "there"
+    assert dataset_queries.read_signals("f") == measured
