@@ -59,6 +59,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> list[str]
         ("", "Compare"),
         ("side", "Compare"),
         ("nothing", "Compare"),
+        ("curves", "Curves"),
         ("cost", "Gain and forgetting"),
         ("transfer", "Transfer"),
     ],
@@ -66,7 +67,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> list[str]
 def test_the_link_opens_a_tab_of_compare(engine: StillEngine, open_page: Open, tab: str, title: str) -> None:
     at = open_page(engine.home, COMPARE, **({"tab": tab} if tab else {}))
     assert [heading.value for heading in at.title] == [title]
-    assert tab_titles(at) == ["Side by side", "Gain and forgetting", "Transfer"]
+    assert tab_titles(at) == ["Side by side", "Curves", "Gain and forgetting", "Transfer"]
 
 
 def test_a_tab_of_another_page_in_the_link_leaves_open_what_was(engine: StillEngine, open_page: Open) -> None:
