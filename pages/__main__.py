@@ -1,10 +1,10 @@
 """Serve the screens: `python -m pages --port N [--host ADDRESS] [--allow-host NAME …]`.
 
-Works around five faults of Streamlit. Streamlit treats a folder named `pages` beside the app as its older
+Works around six faults of Streamlit. Streamlit treats a folder named `pages` beside the app as its older
 kind of multi-page app until the app first calls `st.navigation`, so the first visitor of a new server would
-see a page without its frame; this module declares the app's kind before any visitor arrives. The other four
-are handled by `disable_stale_fragments`, `freeze_modules_on_collect`, `rerun_ended_sessions` and
-`expire_disconnected_sessions`.
+see a page without its frame; this module declares the app's kind before any visitor arrives. The other five
+are handled by `send_answers_at_once`, `disable_stale_fragments`, `freeze_modules_on_collect`,
+`rerun_ended_sessions` and `expire_disconnected_sessions`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import gc
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.routing import BaseRoute
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import RerunData, ScriptRunner
+from streamlit.web.server.starlette import starlette_server
 
 from pages.people.access_middleware import AccessMiddleware, build_disconnected_response
 from pages.people.login import SessionVerifier
@@ -59,6 +61,7 @@ def main() -> int:
     """Serve until the process is stopped; the last line on stderr says why it did not."""
     arguments = read_arguments()
     PagesManager.uses_pages_directory = False
+    send_answers_at_once()
     disable_stale_fragments()
     freeze_modules_on_collect()
     rerun_ended_sessions()
@@ -203,6 +206,23 @@ def is_session_ended() -> bool:
     except EngineUnavailable:
         return False
     return False
+
+
+def send_answers_at_once() -> None:
+    """Turn off Nagle's algorithm on the connections of the server.
+
+    asyncio does so for sockets that name TCP as their protocol, which Streamlit's does not. The body of an
+    answer then waits behind its head for the browser's delayed acknowledgement: 40 ms for any that fits into
+    one segment. Connections inherit the option of the socket that listens.
+    """
+    bind_socket = starlette_server._bind_socket
+
+    def bind_without_delay(address: str, port: int, backlog: int) -> socket.socket:
+        listener = bind_socket(address, port, backlog)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
+
+    starlette_server._bind_socket = bind_without_delay
 
 
 def freeze_modules_on_collect() -> None:

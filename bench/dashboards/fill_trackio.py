@@ -10,9 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 from trackio.sqlite_storage import SQLiteStorage
 
-from bench.made.run_values import METRICS, RANKS, RATES, ManyRuns, build_values
+from bench.made.run_values import METRICS, PROJECT, RANKS, RATES, ManyRuns, build_values
 
-PROJECT = "bench"
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
 

@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 import httpx
 
-from bench.dashboards.fill_trackio import PROJECT
-from bench.made.run_values import LONG_RUNS, LONG_STEPS, ManyRuns
+from bench.made.run_values import LONG_RUNS, LONG_STEPS, PROJECT, ManyRuns
 
 ROOT = Path(__file__).resolve().parents[2]
 METRIC = "train/loss"

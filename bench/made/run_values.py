@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+PROJECT = "bench"  # of the runs, in stores that have projects
 LONG_RUNS, LONG_STEPS = 10, 10_000
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
 RANKS = (4, 8, 16, 64)

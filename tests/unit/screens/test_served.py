@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 
 import pytest
+from streamlit.web.server.starlette import starlette_server
 
-from pages.__main__ import expand_trusted_proxies
+from pages.__main__ import expand_trusted_proxies, send_answers_at_once
 from store.core.errors import ConfigError
 from tests.loopback import has_ipv6_loopback
 from tunebench.terminal import processes
@@ -61,3 +62,14 @@ def test_a_proxy_is_trusted_however_a_socket_tells_its_address() -> None:
         "127.0.0.1", "::1", "192.0.2.1", "::ffff:127.0.0.1", "::ffff:192.0.2.1"
     ]  # fmt: skip
     assert expand_trusted_proxies([]) == []
+
+
+def test_no_connection_holds_the_end_of_an_answer_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        starlette_server, "_bind_socket", starlette_server._bind_socket
+    )  # put back afterwards
+    send_answers_at_once()
+    with starlette_server._bind_socket("127.0.0.1", 0, 1) as listener:
+        listener.setblocking(True)
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
