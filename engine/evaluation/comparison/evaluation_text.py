@@ -64,9 +64,7 @@ def describe_looks(looks: ComparisonLooks) -> str:
     if count < 2:
         return ""
     details = [
-        f"{plural(looks['narrowed'], 'comparison')} without runs of an earlier one"
-        if looks["narrowed"]
-        else "",
+        f"{looks['narrowed']:,} without some runs of an earlier set" if looks["narrowed"] else "",
         f"{plural(looks['repeated'], 'repeated evaluation')}" if looks["repeated"] else "",
     ]
     also = f" ({', '.join(part for part in details if part)})" if any(details) else ""

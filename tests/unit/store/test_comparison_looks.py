@@ -110,7 +110,7 @@ def test_one_look_is_no_cause_for_a_sentence(comparisons: int) -> None:
 def test_the_sentence_says_how_many_false_results_are_to_be_expected() -> None:
     few = describe_looks(looks_of(6, narrowed=1, repeated=2))
     assert few.startswith("6 different sets of runs, of 5 runs in all, have been compared on these test rows")
-    assert "(1 comparison without runs of an earlier one, 2 repeated evaluations)" in few
+    assert "(1 without some runs of an earlier set, 2 repeated evaluations)" in few
     assert "up to 0.30 of these comparisons" in few
     assert "is up to 30%" in few
     many = describe_looks(looks_of(50))

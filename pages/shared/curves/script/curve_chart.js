@@ -160,6 +160,7 @@ class CurveChart {
       ctx.fillStyle = "#7f8c92";
       ctx.font = `${11 * ratio}px sans-serif`;
       ctx.textAlign = "right";
+      ctx.textBaseline = "bottom";
       ctx.fillText(`Base model ${formatValue(level)}`, bbox.left + bbox.width - 4 * ratio, y - 4 * ratio);
     }
     const size = 4 * ratio;
@@ -219,7 +220,7 @@ class CurveChart {
     const without = { tokens: "did not log the tokens seen", epoch: "did not log the epoch" }[this.panel.view.axis];
     return [
       `${plural(points, "point")} of ${plural(curves.length, "run")}.`,
-      curves.length > MAX_ENVELOPES && curves.some(hasSpread) ? "Bands between minimum and maximum are drawn for up to 24 runs." : "",
+      curves.length > MAX_ENVELOPES && curves.some(hasSpread) ? `Bands between minimum and maximum are drawn for up to ${MAX_ENVELOPES} runs.` : "",
       wrong ? `${plural(wrong, "value")} not finite, marked × where they are.` : "",
       low ? `${plural(low, "value")} not above 0 can't be drawn on a logarithmic axis.` : "",
       silent ? `Not measured by ${plural(silent, "run")}.` : "",
