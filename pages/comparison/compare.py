@@ -14,24 +14,14 @@ from pages.comparison import differences, side_by_side
 from pages.comparison.comparison_looks import draw_looks
 from pages.comparison.differences import draw_accuracy_comparison
 from pages.comparison.run_curves import draw_run_curves
-from pages.comparison.run_selection import find_existing_runs, pick_runs
+from pages.comparison.run_selection import draw_empty, find_existing_runs, pick_runs
 from pages.comparison.tradeoff import draw_costs
 from pages.people import activity_feed
-from pages.shared import cached_queries
 from pages.shared.features import add_feature_tabs, list_parts
 from pages.shared.layout import COST, Tab, draw_tab_bar
 from pages.shared.run_chips import draw_chip_link, format_status_badge
 from pages.shared.session import show_errors
 from store.people.activity import format_comparison_key
-
-
-def draw_empty() -> None:
-    """Draw the page without a selection."""
-    if not cached_queries.count_runs("", ()):
-        st.markdown("No runs to compare yet. Launch two runs on the same data set to compare them.")
-        st.page_link("pages/overview/overview.py", label="Launch a run", icon=":material/play_arrow:")
-        return
-    st.caption("Select two or more runs to see which is better, and their metrics and settings side by side.")
 
 
 def main() -> None:
@@ -44,7 +34,9 @@ def _draw_side_by_side() -> None:
     st.title("Compare", anchor=False)
     picked = pick_runs()
     if not picked:
-        draw_empty()
+        draw_empty(
+            "Select two or more runs to see which is better, and their metrics and settings side by side."
+        )
         return
     runs = find_existing_runs(picked)
     if not runs:

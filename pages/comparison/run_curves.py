@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from pages.comparison.differences import build_run_labels
-from pages.comparison.run_selection import find_existing_runs, pick_runs
+from pages.comparison.run_selection import draw_empty, find_existing_runs, pick_runs
 from pages.shared import run_queries
 from pages.shared.curves.curves import DrawnMetric, describe_metric, draw_curves, label_run
 from pages.shared.session import live, show_errors, watch_engine
@@ -24,7 +24,7 @@ def draw_run_curves() -> None:
     st.title("Curves", anchor=False)
     picked = pick_runs()
     if not picked:
-        st.caption("Select one or more runs to see their curves.")
+        draw_empty("Select one or more runs to see their curves.")
         return
     runs = find_existing_runs(picked)
     alive = any(run.status in ALIVE for run in runs)

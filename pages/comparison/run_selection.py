@@ -58,6 +58,15 @@ def pick_runs() -> list[str]:
     return picked
 
 
+def draw_empty(next_step: str) -> None:
+    """Draw what to do without a selection: `next_step`, or the way to a first run."""
+    if not cached_queries.count_runs("", ()):
+        st.markdown("No runs to compare yet. Launch two runs on the same data set to compare them.")
+        st.page_link("pages/overview/overview.py", label="Launch a run", icon=":material/play_arrow:")
+        return
+    st.caption(next_step)
+
+
 def _follow_link() -> None:
     """Apply the selection of a newly opened link, without runs that no longer exist."""
     link = st.query_params.get("runs", "")

@@ -136,3 +136,9 @@ def test_where_old_addresses_lead_there_is_that_tab(engine: StillEngine, open_pa
 
 def headings(at: AppTest) -> list[str]:
     return [heading.value for heading in [*at.title, *at.header]]
+
+
+@pytest.mark.parametrize("tab", ["side", "curves"])
+def test_without_any_run_a_tab_leads_to_the_first(empty_home: Home, open_page: Open, tab: str) -> None:
+    at = open_page(empty_home, COMPARE, tab=tab)
+    assert any("No runs to compare yet" in text.value for text in at.markdown)
