@@ -35,8 +35,9 @@ from engine.server.machine_access import (
 from engine.server.optimistic_locking import check_unchanged
 from engine.server.people_commands import PeopleCommands
 from engine.server.profiling import cancel_profiles
+from engine.server.run_commands import RunCommands
 from store.core.config import Config, Line
-from store.core.errors import ConfigError, StateError
+from store.core.errors import StateError
 from store.core.home import Home
 from store.core.job_folder import JobDir
 from store.core.job_kinds import ALIVE, JOB_KINDS, RESUMABLE
@@ -82,15 +83,6 @@ class JobName(Config):
     job: str
 
 
-class RunEdit(Config):
-    """Body of `edit_run`; omitted fields are not changed."""
-
-    run: str
-    name: Line | None = Field(None, max_length=120)
-    notes: str | None = Field(None, max_length=10_000)
-    seen: dict[str, object] | None = None
-
-
 class Commands:
     """All commands of one store.
 
@@ -120,6 +112,7 @@ class Commands:
         )
         self.comments = CommentCommands(database, clock)
         self.comparisons = ComparisonCommands(database, clock)
+        self.runs = RunCommands(database)
         self.people = people
         self.networks = NetworkCommands(database)
 
@@ -143,7 +136,6 @@ class Commands:
             "cancel": Command(JobName, self.cancel, audit_log.find_job_subject),
             "resume": Command(JobName, self.resume, audit_log.find_job_subject, makes_work=True),
             "delete": Command(JobName, self.delete, audit_log.find_deleted_job_subject),
-            "edit_run": Command(RunEdit, self.edit_run, _find_edited_subject),
             "interpolate": Command(
                 Interpolate, launching.interpolate, audit_log.find_run_subject, makes_work=True
             ),
@@ -158,6 +150,7 @@ class Commands:
             **self.evaluations.table(),
             **self.comments.table(),
             **self.comparisons.table(),
+            **self.runs.table(),
             **(self.people.table() if self.people else {}),
             **self.networks.table(),
         }
@@ -314,21 +307,6 @@ class Commands:
             settings.set_price(tx, body)
         return {}
 
-    def edit_run(self, body: RunEdit) -> EmptyAnswer:
-        """Change a run's name or notes."""
-        changes = body.model_dump(include={"name", "notes"}, exclude_none=True)
-        if changes.get("name") == "":
-            raise ConfigError("A run needs a name.", field="name")
-        with self.database.transaction() as tx:
-            run = runs.get_only_run(tx, body.run)
-            run_id = run.run_id
-            check_unchanged(tx, audit_log.find_run_subject(tx, body), body.seen, run, changes)
-            if changes:
-                runs.update(tx, run_id, **changes)
-            if "name" in changes:
-                job_queue.update(tx, run_id, title=changes["name"])
-        return {}
-
 
 # -- subjects, with the change ----------------------------------------------------------------------
 
@@ -341,14 +319,6 @@ def _find_split_subject(db: Queryable, body: DatasetSplit) -> ActivitySubject:
     asked = body.model_dump(exclude={"dataset", "seen"}, exclude_unset=True)
     detail = ", ".join(f"{field.replace('_', ' ')} {value}" for field, value in asked.items())
     return audit_log.find_dataset_subject(db, body)._replace(detail=detail)
-
-
-def _find_edited_subject(db: Queryable, body: RunEdit) -> ActivitySubject | None:
-    """Return the run with its changes; None if nothing changes."""
-    run = runs.get_only_run(db, body.run)
-    parts = [f"now {body.name}"] if body.name and body.name != run.name else []
-    parts += ["notes"] if body.notes is not None and body.notes != run.notes else []
-    return ActivitySubject("run", run.run_id, run.name, ", ".join(parts)) if parts else None
 
 
 def _find_price_subject(_: Queryable, body: settings.Price) -> ActivitySubject:

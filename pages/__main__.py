@@ -32,6 +32,7 @@ from streamlit.web.server.starlette import starlette_server
 from pages.people.access_middleware import AccessMiddleware, build_disconnected_response
 from pages.people.login import SessionVerifier
 from pages.people.single_sign_on import read_provider
+from pages.runs.table.runs_table import build_runs_table_routes
 from pages.shared.curves.curves import build_curve_routes
 from pages.shared.data_routes import Acting
 from pages.shared.engine_client import build_acting_client, get_screens_client
@@ -52,7 +53,7 @@ from store.http.access import HostNames, is_loopback, normalise_host, read_secre
 from store.http.client import Client
 
 APP = Path(__file__).resolve().parent.parent / "app.py"
-CORE_ROUTES: Sequence[Callable[[Acting], Iterable[BaseRoute]]] = (build_curve_routes,)
+CORE_ROUTES: Sequence[Callable[[Acting], Iterable[BaseRoute]]] = (build_curve_routes, build_runs_table_routes)
 STREAMLIT_OPTIONS = Path(__file__).with_name("streamlit.toml")
 GRACE_SECONDS = 2  # for the server to end in order once its parent is gone
 

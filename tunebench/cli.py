@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 import typer
 
 from store.core.errors import ConfigError
+from store.core.formatting import plural
 from store.core.home import Home
 from store.db.commit_journal import describe_recent_loss
 from store.documentation import reference_tables
@@ -275,6 +276,7 @@ def sample(json: Json = False) -> None:
 def runs_(
     search: Annotated[str, typer.Option(help="Text in the name of the run, model or data set")] = "",
     status: Annotated[list[str] | None, typer.Option(help="Status filter; may be repeated")] = None,
+    archived: Annotated[bool, typer.Option("--archived", help="List archived runs too")] = False,
     limit: Annotated[int, typer.Option(min=1)] = 50,
     json: Json = False,
 ) -> None:
@@ -282,12 +284,14 @@ def runs_(
     with report_errors(json):
         client = connect()
         statuses = tuple(status or ())
-        listed = runs.list_runs(client, search=search, statuses=statuses, limit=limit)
-        total = runs.count_runs(client, search=search, statuses=statuses)
+        listed = runs.list_runs(client, search=search, statuses=statuses, archived=archived, limit=limit)
+        total = runs.count_runs(client, search=search, statuses=statuses, archived=archived)
+        everything = runs.count_runs(client, search=search, statuses=statuses, archived=True)
         if json:
-            print_json({"runs": [training.summarize_run(run) for run in listed], "total": total})
+            summaries = [training.summarize_run(run) for run in listed]
+            print_json({"runs": summaries, "total": total, "hidden": everything - total})
         else:
-            training.print_runs(listed, total)
+            training.print_runs(listed, total, hidden=everything - total)
 
 
 @cli.command()
@@ -329,6 +333,33 @@ def edit(
         if len(body) == 1:
             raise ConfigError("No changes given.", fix="Give --name or --notes.")
     send_change("edit_run", body, f"{run} updated.", json)
+
+
+@cli.command()
+def tag(
+    runs: Annotated[list[str], typer.Argument(help="Run ids or names")],
+    add: Annotated[list[str] | None, typer.Option(help="Tag to add; may be repeated")] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="Tag to remove; may be repeated")] = None,
+    json: Json = False,
+) -> None:
+    """Add tags to runs, and remove tags from them."""
+    with report_errors(json):
+        if not add and not remove:
+            raise ConfigError("No tags given.", fix="Give --add or --remove.")
+    body = {"runs": runs, "add_tags": add or [], "remove_tags": remove or []}
+    send_change("organize_runs", body, f"{plural(len(runs), 'run')} tagged.", json)
+
+
+@cli.command()
+def archive(
+    runs: Annotated[list[str], typer.Argument(help="Run ids or names")],
+    undo: Annotated[bool, typer.Option("--undo", help="Take them out of the archive")] = False,
+    json: Json = False,
+) -> None:
+    """Move runs to the archive: lists leave them out, and nothing is deleted."""
+    where = "out of the archive" if undo else "archived"
+    body = {"runs": runs, "archived": not undo}
+    send_change("organize_runs", body, f"{plural(len(runs), 'run')} {where}.", json)
 
 
 @cli.command()

@@ -121,6 +121,7 @@ def _good(dataset: Dataset) -> dict[str, Document]:
         "resume": {"job": "None"},
         "delete": {"job": "None"},
         "edit_run": {"run": "None", "name": "x", "notes": "y", "seen": {"notes": ""}},
+        "organize_runs": {"runs": ["None"], "add_tags": ["t"], "remove_tags": ["u"], "archived": True},
         "interpolate": {"run": "None", "name": "x", "alphas": [0.5]},
         "keep_variant": {"run": "None", "name": "x", "alpha": 0.5},
         "set_price": {"price_per_hour": 1.5, "currency": "EUR"},

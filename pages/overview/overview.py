@@ -1,6 +1,6 @@
-"""The Overview page: running jobs, the machine, and every run with its result.
+"""The Overview page: running jobs, the machine, and the newest runs with their results.
 
-It refreshes while a job is active. Search, filter and paging of runs happen in the store.
+It refreshes while a job is active. All runs are on the page Runs.
 """
 
 from __future__ import annotations
@@ -11,11 +11,8 @@ import streamlit as st
 
 from pages.overview.panels import (
     SHOWN_JOBS,
-    clear_picked_runs,
-    draw_pick_box,
     draw_run_link,
     draw_warnings,
-    list_picked_runs,
     render_list_header,
     render_machine_meters,
     render_run_numbers,
@@ -40,14 +37,14 @@ from store.core.schemas import Job
 from store.db.commit_journal import describe_recent_loss
 from store.runs.schemas import Run
 
-PAGE = 20
+NEWEST = 8  # runs that are listed
 COLUMNS = [2.8, 7]  # widths of name and numbers
 SAMPLE = (
     "\nThe sample experiment fine-tunes a small real language model (SmolLM2, 135 million parameters) on"
     " 400\nentries of Python's own documentation and ends with a verdict: did it learn, and how certain is"
     " that?\nIt takes 3 to 10 minutes on two processor cores.\n"
 )
-FILTERS = {
+STATUS_GROUPS = {
     "running": tuple(sorted(ACTIVE)),
     "waiting": ("queued",),
     "finished": ("finished",),
@@ -121,75 +118,33 @@ def _draw_first_steps(jobs: list[Job]) -> None:
 
 
 def _draw_runs(counts: dict[str, int]) -> None:
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader("Runs", anchor=False, width="content")
-        typed = st.text_input(
-            "Search runs",
-            key="runs_search",
-            type="search",
-            live="300ms",
-            placeholder="Search name, notes, data set, model",
-            label_visibility="collapsed",
-            icon=":material/search:",
-            width=300,
-            bind="query-params",
-        )
-        present = [name for name, statuses in FILTERS.items() if any(counts.get(s) for s in statuses)]
-        chosen = st.pills(
-            "Status",
-            list(FILTERS),
-            key="runs_status",
-            selection_mode="multi",
-            label_visibility="collapsed",
-            bind="query-params",
-        )
-        mine = activity_feed.draw_own_items_switch("run", "runs_mine")
-    search = (typed or "").strip()
-    statuses = tuple(status for name in chosen for status in FILTERS[name])
-    total = cached_queries.count_runs(search, statuses, mine)
-    _draw_compare_bar(total, sum(counts.values()), counts, present)
-    pages = max(1, -(-total // PAGE))
+    runs = cached_queries.list_runs("", (), NEWEST, 0)
+    total = sum(counts.values())
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.subheader("Newest runs" if total > len(runs) else "Runs", anchor=False, width="content")
+        st.page_link("pages/runs/run.py", label=f"All {plural(total, 'run')}", icon=":material/table_rows:")
+    present = [
+        f"{number:,} {name}"
+        for name, statuses in STATUS_GROUPS.items()
+        if (number := sum(counts.get(status, 0) for status in statuses))
+    ]
+    st.caption(f"{plural(total, 'run')}: {', '.join(present)}")
     st.columns(COLUMNS)[1].html(render_list_header())
-    slot = st.container(gap=None, key="runs-list")
-    page = st.pagination(pages, key=f"runs-page-{search}-{'-'.join(statuses)}-{mine}") if pages > 1 else 1
-    with slot:
-        runs = cached_queries.list_runs(search, statuses, PAGE, (page - 1) * PAGE, mine)
-        comments = activity_feed.count_comments("run", tuple(run.run_id for run in runs))
+    comments = activity_feed.count_comments("run", tuple(run.run_id for run in runs))
+    with st.container(gap=None, key="runs-list"):
         for run in runs:
             _draw_run_line(run, comments.get(run.run_id, 0))
-        if not total:
-            st.caption("No run matches. Clear the search or choose another status.")
     st.caption(
         "Losses in nats a token (of classifiers a row, of preferences a pair), lower is better. Ranges are"
         " 95% intervals over n held-out rows."
     )
 
 
-def _draw_compare_bar(total: int, everything: int, counts: dict[str, int], present: list[str]) -> None:
-    chosen = list_picked_runs()
-    with st.container(horizontal=True, vertical_alignment="center"):
-        parts = [f"{sum(counts.get(s, 0) for s in FILTERS[name]):,} {name}" for name in present]
-        all_runs = plural(everything, "run")
-        count_text = f"{total:,} of {all_runs}" if total != everything else all_runs
-        st.caption(f"{count_text}: {', '.join(parts)}")
-        if chosen:
-            if st.button(
-                f"Compare {len(chosen)} runs" if len(chosen) > 1 else "Select another run to compare",
-                icon=":material/stacked_line_chart:",
-                disabled=len(chosen) < 2,
-                key="compare",
-            ):
-                st.switch_page("pages/comparison/compare.py", query_params={"runs": ",".join(chosen)})
-            st.button("Clear selection", type="tertiary", on_click=clear_picked_runs, key="compare-none")
-
-
 def _draw_run_line(run: Run, comments: int) -> None:
     with st.container(key=f"run-line-{run.run_id}"):
         name, numbers = st.columns(COLUMNS, vertical_alignment="center")
         with name, st.container(gap=None):
-            with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="xsmall"):
-                draw_pick_box(run)
-                draw_run_link(run)
+            draw_run_link(run)
             maker = activity_feed.describe_creator(run.created_by)
             people_note = [f"by {escape_markdown(maker)}"] if maker else []
             people_note += [plural(comments, "comment")] if comments else []

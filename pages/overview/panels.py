@@ -104,7 +104,6 @@ def _render_gpu(gpu: Gpu) -> str:
     )
 
 
-PICKED = "runs-picked"
 RUN_NAME_LENGTH = 32  # maximum characters of a name
 INKS = {  # mixed with the text colour for contrast on white and dark
     "better": f"color: color-mix(in srgb, {palette.GOOD} 75%, currentColor)",
@@ -265,37 +264,6 @@ def draw_run_link(run: Run | RunAlerts) -> None:
         help=escape_markdown(run.name),
         query_params={"run": run.run_id},
     )
-
-
-def list_picked_runs() -> list[str]:
-    """Return the ids of the runs selected for a comparison, in order of selection."""
-    return list(st.session_state.get(PICKED, []))
-
-
-def draw_pick_box(run: Run) -> None:
-    """Draw the checkbox that selects a run; the selection is kept across pages and searches."""
-    run_id = run.run_id
-    key = f"pick-{run_id}"
-    st.session_state.setdefault(key, run_id in list_picked_runs())
-    st.checkbox(
-        f"Compare {escape_markdown(run.name)}",
-        key=key,
-        label_visibility="collapsed",
-        on_change=_toggle_pick,
-        args=(run_id, key),
-    )
-
-
-def _toggle_pick(run_id: str, key: str) -> None:
-    others = [other for other in list_picked_runs() if other != run_id]
-    st.session_state[PICKED] = [*others, run_id] if st.session_state[key] else others
-
-
-def clear_picked_runs() -> None:
-    """Callback: clear the selection."""
-    for run_id in list_picked_runs():
-        st.session_state[f"pick-{run_id}"] = False
-    st.session_state[PICKED] = []
 
 
 SHOWN_WARNED = 4

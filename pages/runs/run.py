@@ -21,6 +21,7 @@ from pages.runs.forgetting import draw_forgetting
 from pages.runs.interpolation import can_interpolate, draw_interpolation
 from pages.runs.live_status import draw_failure
 from pages.runs.overfitting import draw_overfitting
+from pages.runs.table.all_runs import draw_all_runs
 from pages.shared import cached_queries, display, run_queries
 from pages.shared.features import add_feature_tabs, list_parts
 from pages.shared.layout import COST, INTERPOLATION, LINK, Tab, draw_tab_bar, get_linked_tab
@@ -36,7 +37,6 @@ from pages.shared.session import (
     escape_markdown,
     has_right,
     live,
-    require_member,
     send_command,
     show_error,
     show_errors,
@@ -53,21 +53,22 @@ SHOWN = 15
 
 
 def choose_run() -> None:
-    """Draw the page without a run: a search.
+    """Draw the page without a run: all of them.
 
     If the link asks for interpolation, only runs that may have some are listed.
     """
-    st.title("Runs", anchor=False)
-    between = get_linked_tab() == INTERPOLATION
-    statuses = ("finished",) if between else ()
-    if not cached_queries.count_runs("", statuses):
-        _draw_run_list(between)
+    if get_linked_tab() != INTERPOLATION:
+        draw_all_runs()
         return
-    if between:
-        st.markdown(
-            "Interpolating between the weights of a run and its base model keeps part of the gain and"
-            " forgets less, without training. Select a run to find the best share."
-        )
+    st.title("Runs", anchor=False)
+    statuses = ("finished",)
+    if not cached_queries.count_runs("", statuses):
+        _draw_no_interpolation()
+        return
+    st.markdown(
+        "Interpolating between the weights of a run and its base model keeps part of the gain and"
+        " forgets less, without training. Select a run to find the best share."
+    )
     search = st.text_input(
         "Search runs",
         key="run-search",
@@ -81,26 +82,16 @@ def choose_run() -> None:
     matching = cached_queries.count_runs((search or "").strip(), statuses)
     mixed = run_queries.list_interpolated_runs()
     for run in runs:
-        _draw_run(run, INTERPOLATION if between else "", mixed=run.run_id in mixed)
+        _draw_run(run, INTERPOLATION, mixed=run.run_id in mixed)
     st.caption(f"{len(runs)} of {plural(matching, 'run')}, newest first.")
 
 
-def _draw_run_list(between: bool) -> None:
-    if between:
-        st.markdown("No finished run yet. Once there is one, interpolate between it and its base model here.")
-        if has_right("work") and st.button(
-            "Launch a run", type="primary", icon=":material/rocket_launch:", key="mix-launch"
-        ):
-            st.switch_page("pages/training/launch.py")
-        return
-    if not require_member("launch the first run; its progress and results appear here"):
-        return
-    st.markdown("No runs yet. Start with the sample experiment, or configure your own run.")
-    with st.container(horizontal=True):
-        st.page_link(
-            "pages/overview/overview.py", label="Run the sample experiment", icon=":material/play_arrow:"
-        )
-        st.page_link("pages/training/launch.py", label="Set up a run yourself", icon=":material/tune:")
+def _draw_no_interpolation() -> None:
+    st.markdown("No finished run yet. Once there is one, interpolate between it and its base model here.")
+    if has_right("work") and st.button(
+        "Launch a run", type="primary", icon=":material/rocket_launch:", key="mix-launch"
+    ):
+        st.switch_page("pages/training/launch.py")
 
 
 def _draw_run(run: Run, tab: str, *, mixed: bool) -> None:

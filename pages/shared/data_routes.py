@@ -1,13 +1,15 @@
 """Routes through which a component asks the engine without a rerun of the page: JSON in, Arrow or JSON out.
 
-They decide nothing: they pass a document to the engine as the person behind the request, and return its
-answer, or its refusal with the status. They are behind the access middleware, which refuses other sites by
-Origin; a body that is not declared as JSON is refused as well, so that no form of another site can send one.
+They decide nothing: they pass a document to the engine's query or command as the person behind the request,
+and return its answer, or its refusal with the status. They are behind the access middleware, which refuses
+other sites by Origin; a body that is not declared as JSON is refused as well, so that no form of another site
+can send one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import anyio
 import pyarrow as pa
@@ -25,6 +27,14 @@ MAX_CONCURRENT_REQUESTS = 48  # fewer than the client's connections
 ARROW = "application/vnd.apache.arrow.stream"
 HEADERS = {"Cache-Control": "no-store"}
 Acting = Callable[[Request], Client]
+
+
+class CommandSender(Protocol):
+    """Sends commands to the engine (`store.http.client.Client`)."""
+
+    def command(self, name: str, body: Mapping[str, object]) -> Any:
+        """Return the engine's answer. Raises TunebenchError if the engine refuses."""
+        ...
 
 
 class UndeclaredBody(ConfigError):
@@ -68,6 +78,26 @@ def build_table_route(
         except TunebenchError as error:
             return JSONResponse(error.to_dict(), error.status, HEADERS)
         return Response(content, media_type=ARROW, headers=HEADERS)
+
+    return Route(path, answer, methods=["POST"])
+
+
+def build_command_route(
+    path: str, sender_of: Callable[[Request], CommandSender], command: str, what: str
+) -> Route:
+    """Return a route that passes its document to a command of the engine.
+
+    sender_of: returns what sends it for the person behind a request. what: names the document in messages.
+    """
+    places = anyio.CapacityLimiter(MAX_CONCURRENT_REQUESTS)
+
+    async def answer(request: Request) -> Response:
+        try:
+            body = await read_json_body(request, MAX_BODY_BYTES, what)
+            content = await run_sync(sender_of(request).command, command, body, limiter=places)
+        except TunebenchError as error:
+            return JSONResponse(error.to_dict(), error.status, HEADERS)
+        return JSONResponse(content, headers=HEADERS)
 
     return Route(path, answer, methods=["POST"])
 

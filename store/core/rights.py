@@ -126,8 +126,8 @@ COMMANDS = _map_rights(
         "work": """
             import_dataset rename_dataset set_split delete_dataset profile clean export
             save_recipe delete_recipe save_slice delete_slice
-            launch launch_sample prepare_sample cancel resume delete edit_run interpolate keep_variant
-            set_price evaluate judge
+            launch launch_sample prepare_sample cancel resume delete edit_run organize_runs interpolate
+            keep_variant set_price evaluate judge
             comment edit_comment delete_comment
         """,
         "govern": """
@@ -169,6 +169,8 @@ _CORE_QUERIES: Mapping[Right, Mapping[str, str]] = {
             alerts_by_run count_alerted_runs costs measured_shares mixed_runs unfinished_interpolations
             kept_variants
         """,
+        "runs.run_columns": "run_columns",
+        "runs.run_table": "run_table",
         "runs.runs": """
             list_runs list_run_choices count_runs status_counts get_run get_runs predictions alerts
         """,

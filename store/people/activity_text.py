@@ -37,6 +37,7 @@ ACTIONS: dict[str, Action] = {
     "rename_dataset": Action("Changed", "renamed", ":material/edit:"),
     "set_split": Action("Changed", "changed the split of", ":material/call_split:"),
     "edit_run": Action("Changed", "changed", ":material/edit:"),
+    "organize_runs": Action("Changed", "organized", ":material/label:"),
     "set_price": Action("Changed", "changed", ":material/settings:"),
     "save_recipe": Action("Saved", "saved the recipe", ":material/bookmark:"),
     "delete_recipe": Action("Deleted", "deleted the recipe", ":material/delete:"),

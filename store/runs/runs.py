@@ -38,15 +38,16 @@ def list_runs(
     search: str = "",
     statuses: Collection[str] = (),
     created_by: str = "",
+    archived: bool = False,
     limit: int = 50,
     offset: int = 0,
 ) -> list[Run]:
     """Return rows of run_overview, newest first.
 
     `search`: text in the name, notes, data set, model, method or run id; `created_by`: only runs launched by
-    this person.
+    this person; `archived`: list archived runs too.
     """
-    where, params = _build_where(search, statuses, created_by)
+    where, params = _build_where(search, statuses, created_by, archived=archived)
     sql = f"SELECT * FROM run_overview {where} ORDER BY created_at DESC, run_id DESC LIMIT ? OFFSET ?"
     return read_records(db.query(sql, [*params, limit, offset]), Run, JSON_COLUMNS)
 
@@ -55,8 +56,8 @@ def list_runs(
 def list_run_choices(
     db: Queryable, *, search: str = "", statuses: Collection[str] = (), limit: int = 50
 ) -> list[RunChoice]:
-    """Return the runs of `list_runs` without their documents, which are 2 MB for 200 runs."""
-    where, params = _build_where(search, statuses, "")
+    """Return the runs of `list_runs` that are not archived, without their documents (2 MB for 200 runs)."""
+    where, params = _build_where(search, statuses)
     sql = (
         "SELECT run_id, number, name, model, coalesce(config ->> 'task', 'sft') AS task, status"
         f" FROM run_overview {where} ORDER BY created_at DESC, run_id DESC LIMIT ?"
@@ -66,10 +67,15 @@ def list_run_choices(
 
 @named_query
 def count_runs(
-    db: Queryable, *, search: str = "", statuses: Collection[str] = (), created_by: str = ""
+    db: Queryable,
+    *,
+    search: str = "",
+    statuses: Collection[str] = (),
+    created_by: str = "",
+    archived: bool = False,
 ) -> int:
     """Return how many runs `list_runs` would return without a limit."""
-    where, params = _build_where(search, statuses, created_by)
+    where, params = _build_where(search, statuses, created_by, archived=archived)
     return int(read_scalar(db.query(f"SELECT count(*) FROM run_overview {where}", params)))
 
 
@@ -118,6 +124,19 @@ def get_runs(db: Queryable, run_ids: Collection[str]) -> list[Run]:
         if run_id not in by_id:
             raise NotFoundError(f"There is no run {run_id}.", fix="It may have been deleted.")
     return [by_id[run_id] for run_id in run_ids]
+
+
+def select_existing_ids(db: Queryable, run_ids: Collection[str]) -> set[str]:
+    """Return which of these ids are ids of runs."""
+    sql = "SELECT run_id FROM run WHERE list_contains(?::VARCHAR[], run_id)"
+    return {str(run_id) for run_id in db.query(sql, [list(run_ids)])["run_id"].to_pylist()}
+
+
+def find_run_above_tags(db: Queryable, run_ids: Collection[str], most: int) -> str:
+    """Return the name of one of the runs that has more than `most` tags; empty if none has."""
+    sql = "SELECT name FROM run WHERE list_contains(?::VARCHAR[], run_id) AND len(tags) > ? LIMIT 1"
+    names: list[str] = db.query(sql, [list(run_ids), most])["name"].to_pylist()
+    return names[0] if names else ""
 
 
 def find_run(db: Queryable, run_id: str) -> Run | None:
@@ -212,8 +231,11 @@ def alerts(db: Queryable, job_id: str) -> list[Alert]:
     return read_records(db.query(sql, [job_id]), Alert)
 
 
-def _build_where(search: str, statuses: Collection[str], created_by: str) -> tuple[str, list[Any]]:
-    conditions, params = [], []
+def _build_where(
+    search: str, statuses: Collection[str], created_by: str = "", *, archived: bool = False
+) -> tuple[str, list[Any]]:
+    conditions: list[str] = [] if archived else ["NOT archived"]
+    params: list[Any] = []
     if search:
         hits = " OR ".join(f"contains(lower({column}), lower(?))" for column in SEARCHED)
         conditions.append(f"({hits})")
@@ -267,6 +289,27 @@ def update(tx: Transaction, run_id: str, **columns: Any) -> None:
             columns[name] = None if columns[name] is None else to_json(columns[name])
     settings = ", ".join(f"{name} = ?" for name in columns)
     tx.execute(f"UPDATE run SET {settings} WHERE run_id = ?", [*columns.values(), run_id])
+
+
+def change_tags(
+    tx: Transaction, run_ids: Collection[str], *, add: Collection[str], remove: Collection[str]
+) -> None:
+    """Remove tags from runs, then add some; the tags of a run are kept sorted, each once."""
+    if not add and not remove:
+        return
+    tx.execute(
+        "UPDATE run SET tags = list_sort(list_distinct(list_concat("
+        "list_filter(tags, lambda tag: NOT list_contains(?::VARCHAR[], tag)), ?::VARCHAR[])))"
+        " WHERE list_contains(?::VARCHAR[], run_id)",
+        [list(remove), list(add), list(run_ids)],
+    )
+
+
+def set_archived(tx: Transaction, run_ids: Collection[str], archived: bool) -> None:
+    """Move runs to the archive, or back."""
+    tx.execute(
+        "UPDATE run SET archived = ? WHERE list_contains(?::VARCHAR[], run_id)", [archived, list(run_ids)]
+    )
 
 
 def replace_predictions(tx: Transaction, run_id: str, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -169,6 +169,8 @@ class Run(JobProgress):
     verdict: Verdict | None
     created_at: datetime  # naive UTC
     created_by: str | None  # person who launched it; null if unknown
+    tags: list[str]
+    archived: bool  # left out of lists until it is asked for
     status: JobStatus
     attempt: int
     device: str | None

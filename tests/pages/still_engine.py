@@ -29,7 +29,7 @@ from store.http.schemas import PlaygroundState
 from store.http.server import Handlers, build_app
 from store.people import settings
 
-COMMANDS = ("cancel", "resume", "delete", "edit_run", "launch", "launch_sample")
+COMMANDS = ("cancel", "resume", "delete", "edit_run", "organize_runs", "launch", "launch_sample")
 COMMANDS += ("profile", "clean", "save_recipe", "delete_recipe", "evaluate", "transfer", "judge")
 COMMANDS += ("interpolate", "keep_variant", "comment", "edit_comment", "delete_comment")
 COMMANDS += ("begin_conversation", "edit_conversation", "delete_conversation", "keep_answer", "use_kept_rows")

@@ -59,34 +59,16 @@ def test_runs_show_status_loss_and_the_gain_with_its_interval(little_home: Home,
     assert "can&#x27;t tell, 0.02" in page_text or "inconclusive, 0.02" in page_text
 
 
-def test_a_thousand_runs_come_a_page_at_a_time(full_home: Home, open_page: Open) -> None:
+def test_of_a_thousand_runs_the_newest_are_listed_and_all_are_a_click_away(
+    full_home: Home, open_page: Open
+) -> None:
     at = open_page(full_home)
-    assert "1,000 runs" in everything_said(at)
-    boxes = [box.key for box in at.checkbox if str(box.key).startswith("pick-")]
-    assert boxes == [f"pick-r{i:06}" for i in range(999, 979, -1)]
-
-
-def test_search_and_status_are_filtered_by_the_store(full_home: Home, open_page: Open) -> None:
-    at = open_page(full_home)
-    at.text_input(key="runs_search").set_value("#99").run()
-    assert "11 of 1,000 runs" in everything_said(at)  # 99 and 990 to 999
-    at.text_input(key="runs_search").set_value("").run()
-    at.get_by_key("runs_status").set_value(["failed", "lost"]).run()
-    assert not at.exception
-    assert "181 of 1,000 runs" in everything_said(at)
-    at.text_input(key="runs_search").set_value("no run is called this").run()
-    assert "No run matches" in everything_said(at)
-
-
-def test_runs_are_chosen_for_a_comparison_across_searches(full_home: Home, open_page: Open) -> None:
-    at = open_page(full_home)
-    at.checkbox(key="pick-r000999").check().run()
-    assert at.button(key="compare").disabled
-    at.text_input(key="runs_search").set_value("#7 ").run()
-    at.text_input(key="runs_search").set_value("Sums 7 #7").run()
-    at.checkbox(key="pick-r000007").check().run()
-    assert at.button(key="compare").label == "Compare 2 runs"
-    assert at.session_state["runs-picked"] == ["r000999", "r000007"]
+    assert "1,000 runs: " in everything_said(at)
+    links = [link.proto.query_string for link in at.get("page_link") if link.proto.label != "All 1,000 runs"]
+    listed = [query for query in links if query.startswith("run=r")]
+    assert listed[-8:] == [f"run=r{i:06}" for i in range(999, 991, -1)]
+    (everything,) = [link for link in at.get("page_link") if link.proto.label == "All 1,000 runs"]
+    assert everything.proto.page == "run"
 
 
 def test_without_an_engine_the_page_says_how_to_start_it(offline_home: Home, open_page: Open) -> None:

@@ -90,8 +90,9 @@ def add_job(database: Database, job_id: str, *, status: str = "training", run: b
         )
         if run:
             tx.execute(
-                "INSERT INTO run VALUES"
-                " (?, 1, ?, '', 'd1', 'Capitals', NULL, 'm', 'lora', 0, '{}', '{}', NULL, ?, NULL)",
+                "INSERT INTO run (run_id, number, name, notes, dataset_id, dataset_name, model, method, seed,"
+                " config, facts, created_at) VALUES"
+                " (?, 1, ?, '', 'd1', 'Capitals', 'm', 'lora', 0, '{}', '{}', ?)",
                 [job_id, job_id.title(), utc_now()],
             )
 

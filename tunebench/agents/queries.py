@@ -172,8 +172,8 @@ class ReadTools:
         status: Annotated[RunStatus, Field(description="Status filter; default: all")] = "",
         limit: Limit = 20,
     ) -> RunList:
-        """List runs, newest first, each with its status and its gain over the base model with the 95%
-        interval.
+        """List runs that are not archived, newest first, each with its status and its gain over the base
+        model with the 95% interval.
         """
         client, statuses = self.connect(), (status,) if status else ()
         listed = runs.list_runs(client, search=search, statuses=statuses, limit=limit)

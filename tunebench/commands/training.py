@@ -122,8 +122,8 @@ def format_gain(gain: Estimate | None) -> str:
     return f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}, n {gain.n})"
 
 
-def print_runs(listed: Sequence[Run], total: int) -> None:
-    """Print a table of runs, and how many are not listed."""
+def print_runs(listed: Sequence[Run], total: int, hidden: int) -> None:
+    """Print a table of runs, and how many are not listed. hidden: archived ones, which `total` leaves out."""
     rows = [
         [
             run.name,
@@ -140,7 +140,8 @@ def print_runs(listed: Sequence[Run], total: int) -> None:
     ]
     columns = ["name", "status", "method", "data set", "base loss", "best loss"]
     columns += ["gain (nats a token)", "from the question", "id"]
-    print_rows(columns, rows, f"{len(listed):,} of {plural(total, 'run')}")
+    note = f", without {hidden:,} in the archive (--archived)" if hidden else ""
+    print_rows(columns, rows, f"{len(listed):,} of {plural(total, 'run')}{note}")
 
 
 def print_run(run: Run) -> None:

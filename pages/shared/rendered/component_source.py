@@ -14,7 +14,7 @@ from pages.shared.third_party import read_library
 
 FOLDER = Path(__file__).parent
 RENDERER = ("elements", "markdown", "growing")  # of prompts and answers
-DATA_READER = ("elements", "tables")  # of Arrow tables from a route
+DATA_READER = ("elements", "tables", "values")  # of Arrow tables from a route
 
 
 def build_component_script(folder: Path, names: Iterable[str]) -> str:

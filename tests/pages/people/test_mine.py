@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from streamlit.testing.v1 import AppTest
 
 from store.core.home import Home
@@ -9,29 +12,32 @@ from tests.pages.conftest import Open, everything_said
 from tests.pages.people.conftest import OpenAs
 from tests.pages.people.team import ADA, BOB, Team
 
-OVERVIEW = "pages/overview/overview.py"
-
-
-def rows(at: AppTest) -> list[str]:
-    return [str(box.key).removeprefix("pick-") for box in at.checkbox if str(box.key).startswith("pick-")]
+OVERVIEW, RUNS = "pages/overview/overview.py", "pages/runs/run.py"
 
 
 def test_runs_of_others_are_told_and_left_out_by_the_switch(people: Team, open_as: OpenAs) -> None:
     people(BOB, "comment", subject_kind="run", subject_id="r000001", text="Hm")
     people(ADA, "comment", subject_kind="run", subject_id="r000001", text="Hm!")
     at = open_as(ADA, OVERVIEW)
-    assert len(rows(at)) == 6
     captions = [caption.value.replace("\\", "") for caption in at.caption]
     assert captions.count("by Bob") == 3
     assert "2 comments" in captions  # on her own
+    at = open_as(ADA, RUNS)
+    assert read_component(at)["createdBy"] == ""
     at.toggle(key="runs_mine").set_value(True).run()
-    assert rows(at) == ["r000005", "r000003", "r000001"]
-    assert "3 of 6 runs" in everything_said(at)
+    assert read_component(at)["createdBy"] == ADA.person_id
+
+
+def read_component(at: AppTest) -> dict[str, Any]:
+    """What the table of runs was given."""
+    (component,) = at.get("bidi_component")
+    given: dict[str, Any] = json.loads(component.proto.json)
+    return given
 
 
 def test_whoever_works_alone_sees_neither_switch_nor_names(little_home: Home, open_page: Open) -> None:
+    assert not open_page(little_home, RUNS).toggle
     at = open_page(little_home, OVERVIEW)
-    assert not at.toggle
     assert not [caption for caption in at.caption if caption.value.startswith("by ")]
 
 

@@ -179,10 +179,17 @@ def _ask_of_runs(runs: list[str]) -> dict[str, Pools]:
     metrics = ["train/loss", "eval/loss", "eval/label_accuracy", "probe/prose/loss", "no_such_metric"]
     classes = [{}, {"only": "wrong"}, {"only": "right"}, {"label": "numbers", "predicted": "dates"}]
     pairs = {"first": runs, "second": runs[::-1]}
+    figures = ["figures.gain", "figures.classes.accuracy", "figures.text.prose", "metrics.eval/loss.min"]
     return {
         "curve": {"name": metrics, "buckets": [5], "first": [10]},
         "curves": {"run_ids": [runs[:3]], "name": metrics[:2], "axis": ["tokens"], "buckets": [5]},
         "value_at": {"run_id": runs[:2], "name": metrics[:2], "step": [1, 10]},
+        "run_table": {
+            "columns": [figures, ["config.r", "verdict", "tags"]],
+            "sort": ["figures.gain", "name", "config.learning_rate"],
+            "conditions": [[{"column": "figures.gain", "op": ">", "value": 0}]],
+            "descending": [False],
+        },
         "class_predictions.page": {"wanted": classes},
         "class_predictions.shared": pairs,
         "row_losses.shared": pairs,

@@ -9,7 +9,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from pages.rating.rater.routes import MAX_BODY_BYTES, build_rating_routes
+from pages.rating.rater.routes import build_rating_routes
+from pages.shared.data_routes import MAX_BODY_BYTES
 from store.core.errors import EngineUnavailable, StateError, TunebenchError
 
 RECEIPT = {"stored": True, "revision": 1, "already": False}

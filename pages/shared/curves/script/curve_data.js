@@ -97,14 +97,6 @@ function findValueAt(curve, x) {
   return { value: curve.value[low], at: low };
 }
 
-// Digits that tell neighbours apart without noise: four significant ones.
-function formatValue(value) {
-  if (value === null || value === undefined) return "not a number";
-  const size = Math.abs(value);
-  if (size !== 0 && (size >= 1e6 || size < 1e-4)) return value.toExponential(2).replace("e+", "e");
-  return Number(value.toPrecision(4)).toLocaleString("en", { maximumFractionDigits: 8 }).replace("-", "−");
-}
-
 function formatPlace(axis, x) {
   if (axis === "time") return new Date(x * 1000).toISOString().slice(0, 19).replace("T", " ");
   if (axis === "hours") return `${formatValue(x)} h`;

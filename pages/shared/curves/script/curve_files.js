@@ -1,23 +1,7 @@
 // A chart as a file: the points as CSV, the picture as PNG or SVG.
 
-function saveFile(name, content, type) {
-  const address = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
-  const link = element("a", { href: address, download: name });
-  document.body.append(link);
-  link.click();
-  link.remove();
-  setTimeout(() => URL.revokeObjectURL(address), 10_000);
-}
-
 function buildFileName(metric, ending) {
   return `${metric.replace(/[^\w.-]+/g, "-")}.${ending}`;
-}
-
-// A cell for a spreadsheet: quoted where it has to be, and never read as a formula.
-function formatCell(value) {
-  if (value === null || value === undefined) return "";
-  const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
-  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
 // What is drawn: a line for each bucket. A bucket in which no value is finite has none, and says how many weren't.
@@ -27,7 +11,7 @@ function buildCsv(curves, labels, axis) {
     curve.id, labels.get(curve.id), x, curve.step[at], curve.value[at], curve.min[at], curve.max[at],
     curve.count[at], curve.nonfinite[at],
   ]));
-  return [head, ...lines].map((line) => line.map(formatCell).join(",")).join("\r\n") + "\r\n";
+  return joinCsv([head, ...lines]);
 }
 
 function escapeXml(text) {
