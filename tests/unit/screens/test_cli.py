@@ -139,6 +139,10 @@ def test_a_data_set_is_renamed_split_and_deleted_only_without_runs(served: tuple
         (["data", "rename", "Capitals", ""], USAGE, "name"),
         (["edit", "Abc"], USAGE, "--name"),
         (["edit", "Nobody", "--notes", "x"], NOT_FOUND, "Nobody"),
+        (["tag", "Abc"], USAGE, "--add"),
+        (["tag", "Abc", "--add", "a,b"], USAGE, "comma"),
+        (["tag", "Abc", "Nobody", "--add", "x"], NOT_FOUND, "Nobody"),
+        (["archive", "Nobody"], NOT_FOUND, "Nobody"),
         (["edit", "Abc", "--name", ""], USAGE, "name"),
     ],
 )
@@ -210,3 +214,23 @@ def test_who_did_what_is_listed_and_narrowed(served: tuple[Database, Run]) -> No
     ):
         refused = run("activity", *words)
         assert (refused.exit_code, needle in refused.stderr) == (code, True)
+
+
+def test_runs_are_tagged_and_archived(served: tuple[Database, Run]) -> None:
+    database, run = served
+    add_job(database, "other", status="finished")
+    assert "2 runs tagged." in run("tag", "Abc", "other", "--add", "first try", "--add", "b").output
+    assert run("tag", "Abc", "--remove", "b").exit_code == OK
+    assert [each.tags for each in runs.get_runs(database, ["abc", "other"])] == [
+        ["first try"],
+        ["b", "first try"],
+    ]
+    assert "1 run archived." in run("archive", "Abc").output
+    listed = run("runs")
+    assert "Abc" not in listed.output
+    assert "1 of 1 run, without 1 in the archive (--archived)" in listed.output
+    document = json.loads(run("runs", "--json").output)
+    assert (document["total"], document["hidden"]) == (1, 1)
+    assert "Abc" in run("runs", "--archived").output
+    assert "1 run out of the archive." in run("archive", "Abc", "--undo").output
+    assert "2 of 2 runs" in run("runs").output

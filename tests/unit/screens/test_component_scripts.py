@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages.playground import chat
 from pages.rating.rater import desk
+from pages.runs.table import runs_table
 from pages.shared import third_party
 from pages.shared.curves import curves
 from pages.shared.rendered.component_source import DATA_READER, FOLDER, RENDERER
@@ -18,7 +19,12 @@ from pages.shared.rendered.component_source import DATA_READER, FOLDER, RENDERER
 PARSERS = re.compile(
     r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\(|new Function"
 )
-SCRIPTS = {"desk": desk.build_script(), "talk": chat.build_script(), "curves": curves.build_script()}
+SCRIPTS = {
+    "desk": desk.build_script(),
+    "talk": chat.build_script(),
+    "curves": curves.build_script(),
+    "runs table": runs_table.build_script(),
+}
 # SHA-256 of each file, so that an edit or a half-done update of one is noticed.
 DIGESTS = {
     "flechette.js": "26c39d3d904eaab8efb30079a478464ed6a1eed3067fab4c54320709ebf4428c",
@@ -35,6 +41,7 @@ def test_every_file_of_the_folders_is_in_a_script() -> None:
     assert sorted(desk.SCRIPT) == stems(desk.FOLDER / "script")
     assert sorted(chat.SCRIPT) == stems(chat.FOLDER / "script")
     assert sorted(curves.SCRIPT) == stems(curves.FOLDER / "script")
+    assert sorted(runs_table.SCRIPT) == stems(runs_table.FOLDER / "script")
     assert sorted({*RENDERER, *DATA_READER}) == stems(FOLDER)
 
 
